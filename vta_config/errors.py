@@ -1,0 +1,81 @@
+"""The errors users see, in one form: *where: what must hold, got what; what to do*.
+
+Every error this project raises about its input is a `FlowError` of one of the kinds below; the command line prints
+its sentence and exits with 2. `assert` is kept for our own mistakes.
+"""
+
+from __future__ import annotations
+
+_NOTHING = object()
+
+
+class FlowError(Exception):
+    """Say where something is wrong, what must hold there, what was found and what to do.
+
+    Parameters
+    ----------
+    where : str
+        The place: a file, a field, a layer, an instruction.
+    must : str
+        What must hold, e.g. ``"must be in [0, 15]"``.
+    got : object, optional
+        What was found instead; left out of the sentence when not given.
+    hint : str, optional
+        What to do, or where it happened.
+    """
+
+    def __init__(self, where: str, must: str, *, got: object = _NOTHING, hint: str = "") -> None:
+        """Build the sentence from its four parts."""
+        sentence = f"{where}: {must}"
+        if got is not _NOTHING:
+            sentence += f", got {got}"
+        if hint:
+            sentence += f"; {hint}"
+        super().__init__(sentence)
+
+    @classmethod
+    def from_sentence(cls, sentence: str) -> FlowError:
+        """Wrap a sentence that already has the form (the C++ core writes its own)."""
+        error = cls.__new__(cls)
+        Exception.__init__(error, sentence)
+        return error
+
+
+class ConfigError(FlowError):
+    """A machine description that cannot be built or used."""
+
+
+class UnsupportedModelError(FlowError):
+    """A model that the importer, the passes or the compiler cannot take."""
+
+
+class CalibrationError(FlowError):
+    """Calibration or evaluation data that cannot be used."""
+
+
+class CapacityError(FlowError):
+    """Something that does not fit the machine's buffers, memory or number ranges."""
+
+
+class EncodeError(FlowError):
+    """A value that does not fit its instruction field."""
+
+
+class DecodeError(FlowError):
+    """Bytes or text that are not a legal instruction."""
+
+
+class HazardError(FlowError):
+    """A program that reads what was never written, or races with itself."""
+
+
+class DeadlockError(FlowError):
+    """A program whose modules wait for tokens that never come."""
+
+
+class ArtifactError(FlowError):
+    """A file of ours that is damaged, missing or of another version."""
+
+
+class DownloadError(FlowError):
+    """A download that failed or did not match its checksum."""

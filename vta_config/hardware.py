@@ -1,0 +1,244 @@
+"""VTAConfig: geometry, buffers, bus, clock and capabilities of one VTA machine, and every size derived from them.
+
+A machine is a JSON file with the keys of the original ``vta_config.json`` (LOG_BLOCK, LOG_INP_BUFF_SIZE, ...) and, optionally,
+our own: NAME, CLOCK_HZ, BUS_BITS, CAPABILITIES, TIMING. ``presets/`` holds one file a machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from vta_config.errors import ConfigError
+
+PRESET_DIR: Final = Path(__file__).parent / "presets"
+INSN_BYTES: Final = 16
+UOP_BYTES: Final = 4
+PAGE_BYTES: Final = 4096
+#: Extras beyond the portable subset that a machine may declare (docs/isa.md).
+CAPABILITIES: Final = ("mul", "acc_8bit")
+#: Original keys that name the target or the build and say nothing about geometry.
+_IGNORED_KEYS: Final = frozenset({"TARGET", "HW_VER", "LOG_OUT_WIDTH", "LOG_OUT_BUFF_SIZE"})
+
+
+def _log2_field(key: str, low: int, high: int) -> Any:
+    """Declare a dataclass field read from JSON key `key`, an integer in [low, high]."""
+    return field(metadata={"key": key, "range": (low, high)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VTAConfig:
+    """Describe one VTA machine; sizes are base-2 logarithms as in the original configuration.
+
+    Raises
+    ------
+    ConfigError
+        When a value is out of range, a buffer cannot hold two elements (one, double buffered), or the fields do not
+        fit a 128-bit instruction or a 32-bit micro-op.
+    """
+
+    log_inp_width: int = _log2_field("LOG_INP_WIDTH", 3, 3)
+    log_wgt_width: int = _log2_field("LOG_WGT_WIDTH", 3, 3)
+    log_acc_width: int = _log2_field("LOG_ACC_WIDTH", 5, 5)
+    log_batch: int = _log2_field("LOG_BATCH", 0, 4)
+    log_block: int = _log2_field("LOG_BLOCK", 2, 7)
+    log_uop_buff_bytes: int = _log2_field("LOG_UOP_BUFF_SIZE", 3, 24)
+    log_inp_buff_bytes: int = _log2_field("LOG_INP_BUFF_SIZE", 3, 28)
+    log_wgt_buff_bytes: int = _log2_field("LOG_WGT_BUFF_SIZE", 3, 28)
+    log_acc_buff_bytes: int = _log2_field("LOG_ACC_BUFF_SIZE", 3, 28)
+    name: str = "custom"
+    clock_hz: float = 100e6
+    bus_bits: int = 64
+    capabilities: frozenset[str] = frozenset()
+    timing: str = "chisel"
+
+    def __post_init__(self) -> None:
+        """Check every range and that instructions and buffers can work."""
+        for f in fields(self):
+            if "range" not in f.metadata:
+                continue
+            value, (low, high) = getattr(self, f.name), f.metadata["range"]
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(
+                    f"{self.name}.{f.metadata['key']}",
+                    f"must be an integer in [{low}, {high}]",
+                    got=repr(value),
+                    hint="sizes are base-2 logarithms, as in the original vta_config.json",
+                )
+        if not (isinstance(self.clock_hz, int | float) and 0 < self.clock_hz < float("inf")):
+            raise ConfigError(
+                f"{self.name}.CLOCK_HZ", "must be a positive frequency in Hz", got=repr(self.clock_hz), hint="100000000 is stock"
+            )
+        if self.bus_bits not in (32, 64, 128, 256, 512):
+            raise ConfigError(
+                f"{self.name}.BUS_BITS", "must be 32, 64, 128, 256 or 512", got=repr(self.bus_bits), hint="64 is stock"
+            )
+        unknown = self.capabilities - set(CAPABILITIES)
+        if unknown:
+            raise ConfigError(
+                f"{self.name}.CAPABILITIES", f"must be among {', '.join(CAPABILITIES)}", got=sorted(unknown), hint="remove the others"
+            )
+        for memory in ("uop", "inp", "wgt", "acc"):
+            depth = getattr(self, f"{memory}_depth")
+            if depth < 2:
+                raise ConfigError(
+                    f"{self.name}.LOG_{memory.upper()}_BUFF_SIZE",
+                    f"must hold at least two {memory} elements (one, double buffered)",
+                    got=f"{depth}",
+                    hint="enlarge the buffer or shrink LOG_BLOCK or LOG_BATCH",
+                )
+        from vta_config.isa import check_widths
+
+        check_widths(self)
+
+    # ---- reading and writing -------------------------------------------------------------------------------------
+    @classmethod
+    def from_json(cls, source: dict[str, Any], *, name: str = "custom") -> VTAConfig:
+        """Read a machine from the keys of an original ``vta_config.json`` and our optional ones.
+
+        Raises
+        ------
+        ConfigError
+            On a missing or unknown key, or a value out of range.
+        """
+        known = {f.metadata["key"]: f.name for f in fields(cls) if "key" in f.metadata}
+        own = {"NAME": "name", "CLOCK_HZ": "clock_hz", "BUS_BITS": "bus_bits", "CAPABILITIES": "capabilities", "TIMING": "timing"}
+        where = str(source.get("NAME", name))
+        values: dict[str, Any] = {"name": where}
+        # LOG_BLOCK stands for both in the original; some files spell the two out.
+        source = dict(source)
+        for alias in ("LOG_BLOCK_IN", "LOG_BLOCK_OUT"):
+            if alias in source:
+                value = source.pop(alias)
+                if source.setdefault("LOG_BLOCK", value) != value:
+                    raise ConfigError(f"{where}.{alias}", "must equal LOG_BLOCK", got=value, hint="VTA blocks are square")
+        for key, value in source.items():
+            if key in known:
+                values[known[key]] = value
+            elif key == "CAPABILITIES":
+                if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                    raise ConfigError(f"{where}.CAPABILITIES", "must be a list of names", got=repr(value), hint="[] is stock")
+                values["capabilities"] = frozenset(value)
+            elif key in own:
+                values[own[key]] = value
+            elif key not in _IGNORED_KEYS:
+                raise ConfigError(f"{where}.{key}", "is not a known key", hint=f"known: {', '.join([*known, *own])}")
+        missing = [key for key, attr in known.items() if attr not in values]
+        if missing:
+            raise ConfigError(where, f"must have the key {missing[0]}", hint="see vta_config/presets/default.json")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, preset_or_path: str | Path) -> VTAConfig:
+        """Load a preset by name (``default``, ``ultra96``, ...) or a JSON file by path.
+
+        Raises
+        ------
+        ConfigError
+            When there is no such preset or file, or the file is not a valid machine.
+        """
+        path = PRESET_DIR / f"{preset_or_path}.json"
+        if not path.is_file():
+            path = Path(preset_or_path)
+        try:
+            source = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problem = "is not JSON" if isinstance(error, ValueError) else "is neither a preset nor a readable file"
+            raise ConfigError(str(preset_or_path), problem, hint=f"presets: {', '.join(preset_names())}") from None
+        if not isinstance(source, dict):
+            raise ConfigError(str(path), "must be a JSON object", got=type(source).__name__, hint="see vta_config/presets")
+        return cls.from_json(source, name=path.stem)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the machine as JSON keys and values that `from_json` reads back."""
+        result: dict[str, Any] = {f.metadata["key"]: getattr(self, f.name) for f in fields(self) if "key" in f.metadata}
+        return result | {
+            "NAME": self.name,
+            "CLOCK_HZ": self.clock_hz,
+            "BUS_BITS": self.bus_bits,
+            "CAPABILITIES": sorted(self.capabilities),
+            "TIMING": self.timing,
+        }
+
+    # ---- geometry ------------------------------------------------------------------------------------------------
+    @property
+    def batch(self) -> int:
+        """Rows of an inp, acc and out element."""
+        return 1 << self.log_batch
+
+    @property
+    def block(self) -> int:
+        """Lanes: input channels and output channels of one GEMM step."""
+        return 1 << self.log_block
+
+    @property
+    def inp_elem_bytes(self) -> int:
+        """Bytes of one inp element, int8[batch, block]."""
+        return self.batch * self.block << self.log_inp_width >> 3
+
+    @property
+    def wgt_elem_bytes(self) -> int:
+        """Bytes of one wgt element, int8[block_out, block_in]."""
+        return self.block * self.block << self.log_wgt_width >> 3
+
+    @property
+    def acc_elem_bytes(self) -> int:
+        """Bytes of one acc element, int32[batch, block]."""
+        return self.batch * self.block << self.log_acc_width >> 3
+
+    @property
+    def out_elem_bytes(self) -> int:
+        """Bytes of one out element, int8[batch, block]; out is as wide as inp."""
+        return self.inp_elem_bytes
+
+    @property
+    def log_inp_depth(self) -> int:
+        """Base-2 logarithm of the number of inp elements."""
+        return self.log_inp_buff_bytes - (self.log_batch + self.log_block + self.log_inp_width - 3)
+
+    @property
+    def log_wgt_depth(self) -> int:
+        """Base-2 logarithm of the number of wgt elements."""
+        return self.log_wgt_buff_bytes - (2 * self.log_block + self.log_wgt_width - 3)
+
+    @property
+    def log_acc_depth(self) -> int:
+        """Base-2 logarithm of the number of acc (and out) elements."""
+        return self.log_acc_buff_bytes - (self.log_batch + self.log_block + self.log_acc_width - 3)
+
+    @property
+    def log_uop_depth(self) -> int:
+        """Base-2 logarithm of the number of micro-ops that the uop buffer holds."""
+        return self.log_uop_buff_bytes - 2
+
+    @property
+    def inp_depth(self) -> int:
+        """Number of inp elements."""
+        return 1 << self.log_inp_depth if self.log_inp_depth >= 0 else 0
+
+    @property
+    def wgt_depth(self) -> int:
+        """Number of wgt elements."""
+        return 1 << self.log_wgt_depth if self.log_wgt_depth >= 0 else 0
+
+    @property
+    def acc_depth(self) -> int:
+        """Number of acc elements; the out buffer is as deep."""
+        return 1 << self.log_acc_depth if self.log_acc_depth >= 0 else 0
+
+    @property
+    def uop_depth(self) -> int:
+        """Number of micro-ops that the uop buffer holds."""
+        return 1 << self.log_uop_depth
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes that the memory bus moves a beat."""
+        return self.bus_bits // 8
+
+
+def preset_names() -> list[str]:
+    """List the names of the machines in ``presets/``."""
+    return sorted(path.stem for path in PRESET_DIR.glob("*.json"))

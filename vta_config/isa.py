@@ -1,0 +1,349 @@
+"""The instruction set as a table: every opcode, field and width. This is the only statement of the encoding.
+
+The encoder, the decoder, the assembler text, ``docs/isa.md`` and the C++ header ``flow/sim/core/isa.gen.h`` are derived from
+`FORMATS` and `UOP_FIELDS`. Source: apache/tvm-vta, ``include/vta/hw_spec.h`` (revision d4a15f6): 128-bit little-endian
+instructions, packed as bit-fields of two ``uint64_t``, so that a field never straddles bit 64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from vta_config.errors import ConfigError, DecodeError, EncodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vta_config.hardware import VTAConfig
+
+
+class Opcode(IntEnum):
+    """The 3-bit opcode of an instruction."""
+
+    LOAD = 0
+    STORE = 1
+    GEMM = 2
+    FINISH = 3
+    ALU = 4
+
+
+class Memory(IntEnum):
+    """The 3-bit memory type of LOAD and STORE."""
+
+    UOP = 0
+    WGT = 1
+    INP = 2
+    ACC = 3
+    OUT = 4
+    ACC_8BIT = 5
+
+
+class AluOp(IntEnum):
+    """The 3-bit ALU opcode; MUL exists only where the machine declares the capability ``mul``."""
+
+    MIN = 0
+    MAX = 1
+    ADD = 2
+    SHR = 3
+    MUL = 4
+
+
+class Module(IntEnum):
+    """The three modules that execute instructions, in the order of their `prev` → `next` neighbours."""
+
+    LOAD = 0
+    COMPUTE = 1
+    STORE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A width in bits: ``max(config attributes) + plus``, or `plus` alone where there are none."""
+
+    plus: int = 0
+    attributes: tuple[str, ...] = ()
+
+    def bits(self, config: VTAConfig) -> int:
+        """Evaluate the width for `config`, in bits."""
+        return self.plus + max((getattr(config, name) for name in self.attributes), default=0)
+
+    def __str__(self) -> str:
+        """Write the width as the expression that the documentation shows."""
+        if not self.attributes:
+            return str(self.plus)
+        names = ", ".join(self.attributes)
+        text = names if len(self.attributes) == 1 else f"max({names})"
+        return f"{text} + {self.plus}" if self.plus else text
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One bit-field of an instruction or micro-op."""
+
+    name: str
+    width: Width
+    meaning: str
+    signed: bool = False
+    #: The field starts at bit 64 (the first one of the second word).
+    second_word: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InsnFormat:
+    """One row of the instruction table: a name, the opcodes it serves and its fields, LSB first."""
+
+    name: str
+    opcodes: tuple[Opcode, ...]
+    fields: tuple[Field, ...]
+
+
+def _f(name: str, width: int | Width, meaning: str, **flags: bool) -> Field:
+    return Field(name, Width(width) if isinstance(width, int) else width, meaning, **flags)
+
+
+_UOP_DEPTH: Final = Width(0, ("log_uop_depth",))
+_UOP_DEPTH_1: Final = Width(1, ("log_uop_depth",))
+_ACC_DEPTH: Final = Width(0, ("log_acc_depth",))
+_SRC_DEPTH: Final = Width(0, ("log_acc_depth", "log_inp_depth"))
+_INP_DEPTH: Final = Width(0, ("log_inp_depth",))
+_WGT_DEPTH: Final = Width(0, ("log_wgt_depth",))
+
+_HEADER: Final = (
+    _f("opcode", 3, "LOAD 0, STORE 1, GEMM 2, FINISH 3, ALU 4"),
+    _f("pop_prev", 1, "wait for a token of the neighbour towards LOAD"),
+    _f("pop_next", 1, "wait for a token of the neighbour towards STORE"),
+    _f("push_prev", 1, "post a token to the neighbour towards LOAD when done"),
+    _f("push_next", 1, "post a token to the neighbour towards STORE when done"),
+)
+_NEST: Final = (
+    _f("reset", 1, "GEMM: write zeros instead of accumulating"),
+    _f("uop_begin", _UOP_DEPTH, "first micro-op"),
+    _f("uop_end", _UOP_DEPTH_1, "one past the last micro-op"),
+    _f("iter_out", 14, "iterations of the outer loop"),
+    _f("iter_in", 14, "iterations of the inner loop"),
+)
+
+FORMATS: Final[dict[str, InsnFormat]] = {
+    row.name: row
+    for row in (
+        InsnFormat(
+            "mem",
+            (Opcode.LOAD, Opcode.STORE),
+            (
+                *_HEADER,
+                _f("memory_type", 3, "UOP 0, WGT 1, INP 2, ACC 3, OUT 4, ACC_8BIT 5"),
+                _f("sram_base", 16, "first scratchpad element"),
+                _f("dram_base", 32, "first DRAM element: byte address / element bytes"),
+                _f("y_size", 16, "rows", second_word=True),
+                _f("x_size", 16, "elements a row; 0 makes a no-op that only moves tokens"),
+                _f("x_stride", 16, "elements from a row to the next in DRAM"),
+                _f("y_pad_0", 4, "rows of zeros above"),
+                _f("y_pad_1", 4, "rows of zeros below"),
+                _f("x_pad_0", 4, "zero elements left of each row"),
+                _f("x_pad_1", 4, "zero elements right of each row"),
+            ),
+        ),
+        InsnFormat(
+            "gemm",
+            (Opcode.GEMM, Opcode.FINISH),
+            (
+                *_HEADER,
+                *_NEST,
+                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration", second_word=True),
+                _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration"),
+                _f("src_factor_out", _INP_DEPTH, "inp elements per outer iteration"),
+                _f("src_factor_in", _INP_DEPTH, "inp elements per inner iteration"),
+                _f("wgt_factor_out", _WGT_DEPTH, "wgt elements per outer iteration"),
+                _f("wgt_factor_in", _WGT_DEPTH, "wgt elements per inner iteration"),
+            ),
+        ),
+        InsnFormat(
+            "alu",
+            (Opcode.ALU,),
+            (
+                *_HEADER,
+                *_NEST,
+                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration, destination", second_word=True),
+                _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration, destination"),
+                _f("src_factor_out", _SRC_DEPTH, "acc elements per outer iteration, source"),
+                _f("src_factor_in", _SRC_DEPTH, "acc elements per inner iteration, source"),
+                _f("alu_opcode", 3, "MIN 0, MAX 1, ADD 2, SHR 3, MUL 4 (capability mul)"),
+                _f("use_imm", 1, "the second operand is imm instead of acc[src]"),
+                _f("imm", 16, "immediate operand", signed=True),
+            ),
+        ),
+    )
+}
+
+UOP_FIELDS: Final = (
+    _f("dst_idx", _ACC_DEPTH, "acc element written"),
+    _f("src_idx", _SRC_DEPTH, "inp element (GEMM) or acc element (ALU) read"),
+    _f("wgt_idx", _WGT_DEPTH, "wgt element read (GEMM)"),
+)
+
+FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {op: row for row in FORMATS.values() for op in row.opcodes}
+TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
+
+
+@dataclass(frozen=True, slots=True)
+class Insn:
+    """One instruction: its opcode, the values of its fields (0 where absent) and where it comes from.
+
+    `origin` is for people: ``"layer2.0.conv1 tile (0, 3)"``.
+    """
+
+    opcode: Opcode
+    values: dict[str, int]
+    origin: str = ""
+
+    def __getitem__(self, name: str) -> int:
+        """Return the value of field `name`, 0 where it was not given."""
+        return int(self.opcode) if name == "opcode" else self.values.get(name, 0)
+
+    @property
+    def module(self) -> Module:
+        """The module that executes this instruction."""
+        if self.opcode == Opcode.STORE:
+            return Module.STORE
+        if self.opcode == Opcode.LOAD and self["memory_type"] in (Memory.INP, Memory.WGT):
+            return Module.LOAD
+        return Module.COMPUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a field lies: its lowest bit (0..127, or 0..31 in a micro-op) and its width, in bits."""
+
+    field: Field
+    lsb: int
+    bits: int
+
+
+def _place(fields: Iterable[Field], config: VTAConfig) -> list[Placement]:
+    placements, at = [], 0
+    for f in fields:
+        at = 64 if f.second_word else at
+        bits = f.width.bits(config)
+        placements.append(Placement(f, at, bits))
+        at += bits
+    return placements
+
+
+@lru_cache(maxsize=64)
+def layout(opcode: Opcode, config: VTAConfig) -> tuple[Placement, ...]:
+    """Return where each field of `opcode` lies on the machine `config`."""
+    return tuple(_place(FORMAT_OF_OPCODE[opcode].fields, config))
+
+
+@lru_cache(maxsize=64)
+def uop_layout(config: VTAConfig) -> tuple[Placement, ...]:
+    """Return where each field of a 32-bit micro-op lies on the machine `config`."""
+    return tuple(_place(UOP_FIELDS, config))
+
+
+def check_widths(config: VTAConfig) -> None:
+    """Check that every instruction fits two 64-bit words and a micro-op 32 bits.
+
+    Raises
+    ------
+    ConfigError
+        Naming the format, the bits it needs and the bits there are.
+    """
+    for row in FORMATS.values():
+        for word, limit in ((0, 64), (1, 128)):
+            end = max(p.lsb + p.bits for p in _place(row.fields, config) if (p.lsb >= 64) == bool(word))
+            if end > limit:
+                raise ConfigError(
+                    f"{config.name}.{row.name}",
+                    f"word {word} must fit 64 bits",
+                    got=f"{end - 64 * word}",
+                    hint="choose smaller buffers or a larger block",
+                )
+    bits = sum(p.bits for p in _place(UOP_FIELDS, config))
+    if bits > 32:
+        raise ConfigError(
+            f"{config.name}.uop", "must fit 32 bits", got=f"{bits}", hint="choose smaller buffers or a larger block"
+        )
+    for memory in ("inp", "wgt", "acc", "uop"):
+        if getattr(config, f"log_{memory}_depth") > 16:
+            raise ConfigError(
+                f"{config.name}.LOG_{memory.upper()}_BUFF_SIZE",
+                "must hold at most 65536 elements (sram_base has 16 bits)",
+                got=f"{getattr(config, f'{memory}_depth')}",
+                hint="choose a smaller buffer or a larger block",
+            )
+
+
+def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: str) -> int:
+    word, left = 0, dict(values)
+    for p in placements:
+        value = left.pop(p.field.name, 0)
+        low, high = (-(1 << p.bits - 1), (1 << p.bits - 1) - 1) if p.field.signed else (0, (1 << p.bits) - 1)
+        if not low <= value <= high:
+            raise EncodeError(f"{where}.{p.field.name}", f"must be in [{low}, {high}]", got=value, hint=hint)
+        word |= (int(value) & ((1 << p.bits) - 1)) << p.lsb
+    if left:
+        raise EncodeError(where, f"has no field {next(iter(left))}", hint=hint)
+    return word
+
+
+def _unpack(placements: Iterable[Placement], word: int) -> tuple[dict[str, int], int]:
+    """Return the field values and the bits that no field covers."""
+    values: dict[str, int] = {}
+    for p in placements:
+        mask = (1 << p.bits) - 1
+        value = word >> p.lsb & mask
+        values[p.field.name] = value - (1 << p.bits) if p.field.signed and value >> (p.bits - 1) else value
+        word &= ~(mask << p.lsb)
+    return values, word
+
+
+def encode(insn: Insn, config: VTAConfig) -> bytes:
+    """Encode `insn` as 16 little-endian bytes.
+
+    Raises
+    ------
+    EncodeError
+        When a value does not fit its field, or there is no such field.
+    """
+    values = {"opcode": int(insn.opcode), **insn.values}
+    return _pack(layout(insn.opcode, config), values, insn.opcode.name, insn.origin).to_bytes(16, "little")
+
+
+def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
+    """Decode 16 bytes; with `strict`, bits that no field covers must be 0.
+
+    Raises
+    ------
+    DecodeError
+        On an unknown opcode, or stray bits when `strict`.
+    """
+    word = int.from_bytes(data, "little")
+    try:
+        opcode = Opcode(word & 7)
+    except ValueError:
+        raise DecodeError("insn.opcode", "must be in [0, 4]", got=word & 7, hint="is this a VTA instruction?") from None
+    values, rest = _unpack(layout(opcode, config), word)
+    if strict and rest:
+        raise DecodeError(opcode.name, "bits that no field covers must be 0", got=f"{rest:#034x}", hint="decode with strict=False")
+    del values["opcode"]
+    return Insn(opcode, values)
+
+
+def encode_uop(config: VTAConfig, *, dst_idx: int, src_idx: int = 0, wgt_idx: int = 0) -> int:
+    """Encode a micro-op as uint32.
+
+    Raises
+    ------
+    EncodeError
+        When an index does not fit its field.
+    """
+    return _pack(uop_layout(config), {"dst_idx": dst_idx, "src_idx": src_idx, "wgt_idx": wgt_idx}, "uop", "shrink the tile")
+
+
+def decode_uop(word: int, config: VTAConfig) -> dict[str, int]:
+    """Decode a uint32 micro-op into dst_idx, src_idx and wgt_idx (elements)."""
+    return _unpack(uop_layout(config), word)[0]
