@@ -1,0 +1,447 @@
+"""The types that carry numbers between passes and layers to the compiler; checked where made.
+
+`TensorProfile` -> `QuantParams` -> `Requant` describe how a tensor is quantized. `Subgraph`,
+`Layer` and `Step` describe integer work exactly: what partition hands to a compiler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
+
+Granularity: TypeAlias = Literal["tensor", "block", "channel"]
+Rounding: TypeAlias = Literal["half_up", "floor"]
+StepOp: TypeAlias = Literal["add", "add_tensor", "shr", "shl", "min", "max", "mul"]
+LayerKind: TypeAlias = Literal["conv2d", "dense", "add", "max_pool2d", "sum_pool2d"]
+TensorType: TypeAlias = Literal["int8", "int32"]
+
+#: Step operations whose value may be a vector, one number an output channel.
+PER_CHANNEL_OPS: Final = frozenset({"add", "shr", "shl", "mul"})
+INT32_MIN: Final = -(1 << 31)
+INT32_MAX: Final = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TensorProfile:
+    """Say what values one tensor took while the float model ran on calibration data.
+
+    Parameters
+    ----------
+    name : str
+        The tensor, e.g. ``"layer2.0.conv1"``; a fused ReLU is ``"layer2.0.conv1:relu"``.
+    lo, hi : float
+        Smallest and largest value seen.
+    histogram : int64[bins]
+        Counts of values over [-limit, limit], equal bins.
+    limit : float
+        Half the width of the histogram, a power of two >= max(|lo|, |hi|).
+    samples : int
+        Images seen.
+    sample_hi : float32[samples]
+        max|x| of each image in order, for observers that smooth over samples.
+
+    Raises
+    ------
+    CalibrationError
+        When a bound is not finite (NaN or infinity among the activations) or no sample was seen.
+    """
+
+    name: str
+    lo: float
+    hi: float
+    histogram: NDArray[np.int64]
+    limit: float
+    samples: int
+    sample_hi: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Check that the profile can be used."""
+        if self.samples < 1:
+            raise CalibrationError(
+                self.name,
+                "must be profiled on at least one image",
+                got=self.samples,
+                hint="give calibration images",
+            )
+        if not (np.isfinite(self.lo) and np.isfinite(self.hi) and self.lo <= self.hi):
+            raise CalibrationError(
+                self.name,
+                "must have finite values during calibration",
+                got=f"[{self.lo}, {self.hi}]",
+                hint="check the weights and the preprocessing",
+            )
+
+    @property
+    def max_abs(self) -> float:
+        """Largest magnitude seen."""
+        return max(abs(self.lo), abs(self.hi))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantParams:
+    """Map integers to reals, symmetric and uniform: real = scale * q, qmin <= q <= qmax.
+
+    Parameters
+    ----------
+    scale : tuple[float, ...]
+        One scale (granularity ``tensor``), or one a block or channel of output channels.
+    bits : int
+        Width; qmax = 2^(bits-1) - 1.
+    signed : bool
+        Whether negative values occur: qmin = -qmax if so (never -2^(bits-1)), else 0.
+    granularity : {"tensor", "block", "channel"}
+        What one scale stands for.
+
+    Raises
+    ------
+    CapacityError
+        When a scale is not a positive finite number, or bits are not in [2, 8].
+    """
+
+    scale: tuple[float, ...]
+    bits: int = 8
+    signed: bool = True
+    granularity: Granularity = "tensor"
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 2 <= self.bits <= 8:
+            raise CapacityError(
+                "QuantParams.bits", "must be in [2, 8]", got=self.bits, hint="VTA operands are int8"
+            )
+        if not self.scale or not all(0.0 < s < float("inf") for s in self.scale):
+            raise CapacityError(
+                "QuantParams.scale",
+                "must be positive and finite",
+                got=self.scale,
+                hint="a tensor of zeros takes scale 1",
+            )
+        if self.granularity == "tensor" and len(self.scale) != 1:
+            raise CapacityError(
+                "QuantParams.scale",
+                "must be one number a tensor",
+                got=len(self.scale),
+                hint='or use granularity "block" or "channel"',
+            )
+
+    @property
+    def zero_point(self) -> int:
+        """The integer that stands for 0.0: always 0."""
+        return 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer, symmetric."""
+        return -self.qmax if self.signed else 0
+
+    def scales(self, channels: int, block: int = 0) -> NDArray[np.float64]:
+        """Return one scale an output channel, float64[channels].
+
+        Parameters
+        ----------
+        channels : int
+            Output channels.
+        block : int
+            Channels that share a scale, for granularity ``block``.
+        """
+        values = np.asarray(self.scale, np.float64)
+        if self.granularity == "tensor":
+            return np.full(channels, values[0])
+        return values if self.granularity == "channel" else np.repeat(values, block)[:channels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requant:
+    """Turn an int32 accumulator into int8: q = clip(round(acc * multiplier / 2^shift)).
+
+    Parameters
+    ----------
+    multiplier : tuple[int, ...]
+        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or one a channel.
+    shift : tuple[int, ...]
+        Exponent c of the ratio; as many as multipliers. Negative: shift left, exactly.
+    ratio : tuple[Fraction, ...]
+        The exact ratio s_x * s_w / s_y that is meant; as many as multipliers.
+    rounding : {"half_up", "floor"}
+        floor(x + 1/2), by adding 2^(shift-1) before the shift; or none.
+
+    Raises
+    ------
+    CapacityError
+        When the vectors differ in length, or a multiplier or shift is out of range.
+    """
+
+    multiplier: tuple[int, ...]
+    shift: tuple[int, ...]
+    ratio: tuple[Fraction, ...]
+    rounding: Rounding = "half_up"
+
+    def __post_init__(self) -> None:
+        """Check lengths and ranges."""
+        if not len(self.multiplier) == len(self.shift) == len(self.ratio) >= 1:
+            raise CapacityError(
+                "Requant",
+                "must have as many multipliers as shifts and ratios",
+                got=(len(self.multiplier), len(self.shift), len(self.ratio)),
+                hint="one, or one a channel",
+            )
+        if not all(-31 <= c <= 31 for c in self.shift):
+            raise CapacityError(
+                "Requant.shift",
+                "must be in [-31, 31]",
+                got=self.shift,
+                hint="the scales of input, weight and output are too far apart",
+            )
+        if not all(1 <= b <= INT32_MAX for b in self.multiplier):
+            raise CapacityError(
+                "Requant.multiplier",
+                "must be a positive int32",
+                got=self.multiplier,
+                hint="use fewer bits",
+            )
+
+    @property
+    def relative_error(self) -> float:
+        """Largest |used / meant - 1| of the ratios; 0.0 when every ratio is exact."""
+        used = (Fraction(b) / Fraction(2) ** c for b, c in zip(self.multiplier, self.shift))
+        return float(max(abs(u / r - 1) for u, r in zip(used, self.ratio)))
+
+
+# ---- what partition hands to a compiler ------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name a tensor at a subgraph's border, with its shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: TensorType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One elementwise int32 operation on the accumulator; a layer's steps run in order.
+
+    Parameters
+    ----------
+    op : {"add", "add_tensor", "shr", "shl", "min", "max", "mul"}
+        What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
+    value : int or int32[C]
+        Operand, one number or one an output channel (add, shr, shl, mul); ``add_tensor``:
+        the left shift k of the tensor.
+    tensor : str
+        ``add_tensor``: the int8 tensor, of the output's shape: acc += tensor << value.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When the operation or its operand is not one of these.
+    """
+
+    op: StepOp
+    value: int | NDArray[np.int32]
+    tensor: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the operation and its operand."""
+        if self.op not in get_args(StepOp):
+            raise UnsupportedModelError(
+                "Step.op",
+                f"must be among {', '.join(get_args(StepOp))}",
+                got=self.op,
+                hint="leave the operator on the host",
+            )
+        if isinstance(self.value, np.ndarray):
+            if self.value.dtype != np.int32 or self.value.ndim != 1:
+                raise UnsupportedModelError(
+                    f"Step({self.op}).value",
+                    "must be int32[C]",
+                    got=f"{self.value.dtype}{list(self.value.shape)}",
+                    hint="one number a channel",
+                )
+            if self.op not in PER_CHANNEL_OPS:
+                raise UnsupportedModelError(
+                    f"Step({self.op}).value",
+                    "must be one number",
+                    got="a vector",
+                    hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} take one number a channel",
+                )
+        low, high = (0, 31) if self.op in ("shr", "shl", "add_tensor") else (INT32_MIN, INT32_MAX)
+        if not (np.all(np.asarray(self.value) >= low) and np.all(np.asarray(self.value) <= high)):
+            raise UnsupportedModelError(
+                f"Step({self.op}).value",
+                f"must be in [{low}, {high}]",
+                got=self.value,
+                hint="check the scales",
+            )
+        if (self.op == "add_tensor") != bool(self.tensor):
+            raise UnsupportedModelError(
+                f"Step({self.op}).tensor",
+                "must name a tensor for add_tensor only",
+                got=repr(self.tensor),
+                hint="give the residual's name",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """One VTA operation: an accumulator is made by `kind`, changed by `steps` and stored.
+
+    Parameters
+    ----------
+    name : str
+        For messages and reports, e.g. ``"layer2.0.conv1"``.
+    kind : {"conv2d", "dense", "add", "max_pool2d", "sum_pool2d"}
+        How the accumulator starts; ``add``: acc = 0 and every operand is an add_tensor step.
+    inputs : tuple[str, ...]
+        Tensors read: data first, then the add_tensor operands (``add``: only these).
+    output : str
+        Tensor written.
+    in_shape, out_shape : tuple[int, int, int, int]
+        NCHW; dense: [N, I, 1, 1] and [N, O, 1, 1]; sum_pool2d: output [N, C, 1, 1].
+    weight : int8[O, I, KH, KW] or None
+        OIHW; dense: [O, I, 1, 1]; others None.
+    kernel, stride, dilation : tuple[int, int]
+        (vertical, horizontal).
+    padding : tuple[int, int, int, int]
+        (top, left, bottom, right); zeros, or minus infinity (-128) for max_pool2d.
+    steps : tuple[Step, ...]
+        Operations on the accumulator in order.
+    out_dtype : {"int8", "int32"}
+        int32: the exact accumulator, e.g. logits. int8: its low byte; the steps clip before.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When shapes, weight and steps do not fit each other.
+    """
+
+    name: str
+    kind: LayerKind
+    inputs: tuple[str, ...]
+    output: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    weight: NDArray[np.int8] | None
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    steps: tuple[Step, ...] = ()
+    out_dtype: TensorType = "int8"
+
+    def __post_init__(self) -> None:
+        """Check that the layer is consistent."""
+        if self.kind not in get_args(LayerKind):
+            self._fail("kind", f"must be among {', '.join(get_args(LayerKind))}", self.kind)
+        for label, shape in (("in_shape", self.in_shape), ("out_shape", self.out_shape)):
+            if len(shape) != 4 or prod(shape) < 1:
+                self._fail(label, "must be four positive numbers, NCHW", shape)
+        if (self.kind in ("conv2d", "dense")) != (self.weight is not None):
+            self._fail("weight", "must be given for conv2d and dense only", type(self.weight))
+        if self.weight is not None:
+            expected = (self.out_shape[1], self.in_shape[1], *self.kernel)
+            if self.weight.dtype != np.int8 or self.weight.shape != expected:
+                got = f"{self.weight.dtype}{list(self.weight.shape)}"
+                self._fail("weight", f"must be int8{list(expected)}", got)
+        if self.out_shape != self.computed_out_shape:
+            self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
+        operands = tuple(step.tensor for step in self.steps if step.op == "add_tensor")
+        expected_inputs = operands if self.kind == "add" else (*self.inputs[:1], *operands)
+        if self.inputs != expected_inputs or not self.inputs:
+            self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
+        for step in self.steps:
+            if isinstance(step.value, np.ndarray) and len(step.value) != self.out_shape[1]:
+                self._fail(
+                    f"step {step.op}", f"must have {self.out_shape[1]} numbers", len(step.value)
+                )
+
+    def _fail(self, part: str, must: str, got: object) -> None:
+        raise UnsupportedModelError(
+            f"{self.name or 'layer'}.{part}", must, got=got, hint="leave the operator on the host"
+        )
+
+    @property
+    def computed_out_shape(self) -> tuple[int, ...]:
+        """The output shape that kind, input shape and window give, NCHW."""
+        n, c, h, w = self.in_shape
+        if self.kind == "add":
+            return self.in_shape
+        if self.kind == "sum_pool2d":
+            return (n, c, 1, 1)
+        rows, columns = (
+            (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+            for size, before, after, kernel, stride, dilation in zip(
+                (h, w), self.padding[:2], self.padding[2:], self.kernel, self.stride, self.dilation
+            )
+        )
+        return (n, self.weight.shape[0] if self.weight is not None else c, rows, columns)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer, without padding to blocks."""
+        return 0 if self.weight is None else prod(self.out_shape) * prod(self.weight.shape[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subgraph:
+    """One annotated function that the code generator receives.
+
+    Parameters
+    ----------
+    symbol : str
+        The function's global symbol.
+    inputs, outputs : tuple[TensorSpec, ...]
+        What crosses the border, in call order.
+    layers : tuple[Layer, ...]
+        In execution order.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When a layer reads what no earlier layer wrote, or an output is never written.
+    """
+
+    symbol: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        """Check that every tensor is written once, before it is read."""
+        known = {spec.name for spec in self.inputs}
+        for layer in self.layers:
+            for name in layer.inputs:
+                if name not in known:
+                    raise UnsupportedModelError(
+                        f"{self.symbol}: {layer.name}",
+                        "must read tensors written before it",
+                        got=name,
+                        hint="order the layers by data flow",
+                    )
+            if layer.output in known:
+                raise UnsupportedModelError(
+                    f"{self.symbol}: {layer.name}",
+                    "must write a tensor of its own",
+                    got=layer.output,
+                    hint="name every tensor once",
+                )
+            known.add(layer.output)
+        for spec in self.outputs:
+            if spec.name not in known:
+                raise UnsupportedModelError(
+                    f"{self.symbol}: {spec.name}",
+                    "must be written by a layer",
+                    hint="check the function's outputs",
+                )
