@@ -1,0 +1,1 @@
+"""What happens, in order: import, passes, compiler, simulators, evaluation and report."""

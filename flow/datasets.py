@@ -1,0 +1,387 @@
+"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled handwritten digits.
+
+A `Dataset` streams: an image is decoded and preprocessed when it is asked for, so 1,150 ImageNet images never lie in
+memory together. Images always come in index order (the order of ``labels.csv``, else of the sorted file names).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vta_config.errors import CalibrationError
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+IMAGE_SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+LABELS_FILE: Final = "labels.csv"
+LABELS_HEADER: Final = ("filename", "label_index")
+DIGITS_CLASSES: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """Turn an image into a network's input: short side to `resize`, centre crop, (x / 255 - mean) / std.
+
+    Resizing is bilinear over the source pixels that an output pixel covers (Pillow's `BILINEAR`), rounding of the long
+    side and of the crop's corner as in torchvision, which the ImageNet models were evaluated with.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the crop in pixels.
+    resize : int
+        Length of the short side before the crop, in pixels.
+    channels : int
+        3 (RGB) or 1 (grey).
+    mean, std : tuple of float
+        Of each channel, in units of the full range (0 to 1).
+    """
+
+    height: int
+    width: int
+    resize: int
+    channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @classmethod
+    def for_input(cls, shape: Sequence[int], *, ratio: float = 256 / 224) -> Preprocessing:
+        """Derive the ImageNet recipe for an input of `shape` = [N, C, H, W]: crop (H, W) out of a `ratio` larger image.
+
+        Raises
+        ------
+        CalibrationError
+            When the input is not an image of 1 or 3 channels.
+        """
+        if len(shape) != 4 or shape[1] not in (1, 3):
+            raise CalibrationError(
+                "model input",
+                "must be [N, 1 or 3, H, W] to be fed with images",
+                got=list(shape),
+                hint="export the model with an NCHW image input",
+            )
+        channels, height, width = int(shape[1]), int(shape[2]), int(shape[3])
+        grey = channels == 1
+        return cls(
+            height=height,
+            width=width,
+            resize=round(max(height, width) * ratio),
+            channels=channels,
+            mean=(sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN,
+            std=(sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD,
+        )
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop `image`; return uint8[height, width, channels]."""
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        width, height = image.size
+        short = min(width, height)
+        size = (int(self.resize * width / short), int(self.resize * height / short))
+        if size != (width, height):
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
+        image = image.crop((left, top, left + self.width, top + self.height))
+        return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
+
+    def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """Preprocess `image`; return float32[1, C, H, W]."""
+        return self.normalize(self.pixels(image))
+
+
+class ImageSource(Protocol):
+    """Images by index; `load` may be called from several threads."""
+
+    def __len__(self) -> int:
+        """Count the images."""
+        ...
+
+    def load(self, index: int) -> Image.Image:
+        """Decode image `index`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Image files on disk."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """Count the files."""
+        return len(self.paths)
+
+    def load(self, index: int) -> Image.Image:
+        """Decode file `index`.
+
+        Raises
+        ------
+        CalibrationError
+            When the file is not a readable image.
+        """
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                image.load()
+                return image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            problem = "truncated or damaged" if path.is_file() else "no such file"
+            raise CalibrationError(
+                str(path), "must be a readable image", got=f"{problem} ({error})", hint="replace or remove it"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySource:
+    """Grey images in memory, uint8[N, H, W]."""
+
+    images: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.images)
+
+    def load(self, index: int) -> Image.Image:
+        """Wrap image `index`."""
+        return Image.fromarray(self.images[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A sequence of preprocessed images, with labels when they are known.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    source : ImageSource
+        Where the images come from.
+    preprocessing : Preprocessing
+        How they become inputs.
+    labels : int64[len(source)], optional
+        Class of every image of `source`.
+    indices : tuple of int, optional
+        The images of `source` to use, ascending; all by default.
+    """
+
+    name: str
+    source: ImageSource
+    preprocessing: Preprocessing
+    labels: NDArray[np.int64] | None = None
+    indices: tuple[int, ...] | None = None
+
+    def _index(self, position: int) -> int:
+        return range(len(self.source))[position] if self.indices is None else self.indices[position]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.source) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, position: int) -> NDArray[np.float32]:
+        """Decode and preprocess one image; return float32[1, C, H, W]."""
+        return self.preprocessing(self.source.load(self._index(position)))
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images in index order, one at a time."""
+        for position in range(len(self)):
+            yield self[position]
+
+    @property
+    def targets(self) -> NDArray[np.int64] | None:
+        """Labels of the images in use, int64[len(self)], or None."""
+        if self.labels is None or self.indices is None:
+            return self.labels
+        return self.labels[np.asarray(self.indices, dtype=np.int64)]
+
+    def take(self, limit: int | None, *, seed: int = 0) -> Dataset:
+        """Keep at most `limit` images, drawn at random by `seed`, still in index order.
+
+        Raises
+        ------
+        CalibrationError
+            When `limit` is not positive.
+        """
+        if limit is None or limit >= len(self):
+            return self
+        if limit < 1:
+            raise CalibrationError(self.name, "must keep at least 1 image", got=limit, hint="raise --limit")
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=limit, replace=False))
+        return replace(self, indices=tuple(self._index(int(position)) for position in chosen))
+
+
+# ---- folders -----------------------------------------------------------------------------------------------------
+def image_folder(
+    directory: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    classes: int | None = None,
+    labelled: bool = True,
+) -> Dataset:
+    """Open a folder of images.
+
+    With ``labels.csv`` (``filename,label_index``) the images are its rows. Without it and with sub-folders, every
+    sub-folder is a class: its name is the class index when all names are integers, else its place in sorted order.
+    A flat folder has no labels.
+
+    Parameters
+    ----------
+    directory : path
+        The folder.
+    preprocessing : Preprocessing
+        How images become inputs.
+    classes : int, optional
+        Number of outputs of the network; labels must be below.
+    labelled : bool
+        False for calibration: labels are neither read nor checked, and every image below the folder counts.
+
+    Raises
+    ------
+    CalibrationError
+        When the folder is missing or empty, or the labels do not match images or network.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise CalibrationError(
+            str(root),
+            "must be a folder of images",
+            got="a file" if root.exists() else "nothing there",
+            hint="check the path",
+        )
+    labels: list[int] | None = None
+    if (root / LABELS_FILE).is_file():
+        paths, labels = _read_labels(root, classes if labelled else None)
+    elif labelled and (folders := sorted(p for p in root.iterdir() if p.is_dir() and _images_in(p))):
+        paths, labels = _class_folders(root, folders, classes)
+    else:
+        paths = _images_in(root)
+    if not paths:
+        raise CalibrationError(
+            str(root), "must hold images", got="none", hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return Dataset(
+        name=root.name or str(root),
+        source=FileSource(tuple(paths)),
+        preprocessing=preprocessing,
+        labels=None if labels is None or not labelled else np.asarray(labels, dtype=np.int64),
+    )
+
+
+def _images_in(root: Path) -> list[Path]:
+    """List the images below `root`, sorted by path."""
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _read_labels(root: Path, classes: int | None) -> tuple[list[Path], list[int]]:
+    """Read ``labels.csv`` and check it against the files beside it and the number of classes."""
+    file = root / LABELS_FILE
+    try:
+        rows = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CalibrationError(str(file), "must be a CSV text file", got=error, hint="save it as UTF-8") from None
+    header = tuple(cell.strip() for cell in rows[0]) if rows else ()
+    if header[:2] != LABELS_HEADER:
+        raise CalibrationError(
+            f"{file} line 1",
+            f"must be {','.join(LABELS_HEADER)}",
+            got=repr(",".join(header)),
+            hint="name the two columns so",
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        where = f"{file} line {number}"
+        if len(row) < 2 or not row[1].strip().isdecimal():
+            raise CalibrationError(
+                where, "must be a file name and a class number", got=repr(",".join(row)), hint="e.g. cat.png,282"
+            )
+        name, label = row[0].strip(), int(row[1])
+        if name in seen:
+            raise CalibrationError(where, "must name every image once", got=f"{name} again", hint="remove one row")
+        if classes is not None and label >= classes:
+            raise CalibrationError(
+                where, f"must be a class in [0, {classes - 1}]", got=label, hint="these labels belong to another model"
+            )
+        if not (root / name).is_file():
+            raise CalibrationError(
+                where, "must name an image beside it", got=f"{name}, which is missing", hint="fix the row or the folder"
+            )
+        seen.add(name)
+        paths.append(root / name)
+        labels.append(label)
+    return paths, labels
+
+
+def _class_folders(root: Path, folders: list[Path], classes: int | None) -> tuple[list[Path], list[int]]:
+    """Label images by the folder that they lie in."""
+    if all(folder.name.isdecimal() for folder in folders):
+        numbers = [int(folder.name) for folder in folders]
+        if classes is not None and max(numbers) >= classes:
+            raise CalibrationError(
+                str(root),
+                f"must have folders named after classes in [0, {classes - 1}]",
+                got=max(numbers),
+                hint="these labels belong to another model",
+            )
+    else:
+        numbers = list(range(len(folders)))
+        if classes is not None and len(folders) != classes:
+            raise CalibrationError(
+                str(root),
+                f"must have one folder for each of the {classes} classes",
+                got=f"{len(folders)} folders",
+                hint="name the folders by class index, or write labels.csv",
+            )
+    pairs = [(p, n) for folder, n in zip(folders, numbers, strict=True) for p in _images_in(folder)]
+    return [p for p, _ in pairs], [n for _, n in pairs]
+
+
+# ---- digits ------------------------------------------------------------------------------------------------------
+@cache
+def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Load the 1,797 images as uint8[N, 8, 8] (0 to 255) and their classes."""
+    from sklearn.datasets import load_digits  # slow to import, and only this data set needs it
+
+    bunch = load_digits()
+    images = np.floor(bunch.images * (255 / 16) + 0.5).astype(np.uint8)
+    return images, bunch.target.astype(np.int64)
+
+
+def digits(preprocessing: Preprocessing, *, held_out: bool) -> Dataset:
+    """Open scikit-learn's bundled digits (8x8 pixels, 10 classes): UCI ML hand-written digits, test part.
+
+    Every third image is held out for evaluation (599 images); the embedded model is trained, and calibrated, on the
+    others (1,198). The split does not depend on a random generator, so no version of one can mix the two.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        How images become inputs.
+    held_out : bool
+        True for the evaluation part, False for the training part.
+    """
+    images, labels = _load_digits()
+    chosen = tuple(i for i in range(len(images)) if (i % 3 == 2) == held_out)
+    return Dataset(
+        name="digits (held out)" if held_out else "digits (training part)",
+        source=ArraySource(images),
+        preprocessing=preprocessing,
+        labels=labels,
+        indices=chosen,
+    )
