@@ -1,0 +1,206 @@
+"""Train the embedded model: a quarter-width ResNet-18 for scikit-learn's digits, written as ONNX.
+
+    pip install vta-flow[torch]
+    python scripts/train_digits_resnet18.py [--output FILE.onnx] [--epochs 60] [--seed 0]
+
+Full ResNet-18 topology (arXiv 1512.03385): 7x7/2 stem, 3x3/2 max-pool, 4 stages of 2 basic blocks, global average
+pool, dense; 16/32/64/128 channels. Weights are named as in torchvision; BatchNorm stays a node of the file. The same
+seed, PyTorch version and kind of machine give the same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flow.datasets import DIGITS_CLASSES, Dataset, Preprocessing, digits
+from flow.models import DIGITS_ONNX
+
+CHANNELS = (16, 32, 64, 128)
+INPUT_PIXELS = 32
+OPSET = 13
+IR_VERSION = 8
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a skip connection (1x1 convolution where the shape changes)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Build a block from `inputs` to `outputs` channels."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32[N, inputs, H, W] to float32[N, outputs, H / stride, W / stride]."""
+        skip = x if self.downsample is None else self.downsample(x)
+        y = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(y)) + skip)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 of any width."""
+
+    def __init__(self, channels: tuple[int, ...], classes: int) -> None:
+        """Build the network."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels[0], 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        inputs = channels[0]
+        for stage, outputs in enumerate(channels, start=1):
+            blocks = [BasicBlock(inputs, outputs, 1 if stage == 1 else 2), BasicBlock(outputs, outputs, 1)]
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+            inputs = outputs
+        self.stages = len(channels)
+        self.fc = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32[N, 3, H, W] to logits float32[N, classes]."""
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for stage in range(1, self.stages + 1):
+            x = self.get_submodule(f"layer{stage}")(x)
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+def stack(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Load a whole data set: float32[N, 3, H, W] and int64[N]."""
+    assert data.targets is not None
+    return torch.from_numpy(np.concatenate(list(data))), torch.from_numpy(data.targets)
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn, scale and shift every image of float32[N, C, H, W] a little, each differently."""
+    count = len(images)
+    angle, scale, shift_x, shift_y = torch.rand(4, count, generator=generator) * 2 - 1
+    angle, scale = angle * 0.2, 1 + 0.12 * scale
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    theta = torch.stack([cos, -sin, shift_x * 0.12, sin, cos, shift_y * 0.12], 1).view(count, 2, 3)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def train(*, epochs: int, seed: int, batch: int = 64) -> tuple[ResNet18, float]:
+    """Train on the training part; return the model and its top-1 (0 to 1) on the held-out part."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    generator = torch.Generator().manual_seed(seed)
+    preprocessing = Preprocessing.for_input((1, 3, INPUT_PIXELS, INPUT_PIXELS), ratio=1.0)
+    images, labels = stack(digits(preprocessing, held_out=False))
+    test_images, test_labels = stack(digits(preprocessing, held_out=True))
+    model = ResNet18(CHANNELS, DIGITS_CLASSES)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    steps = epochs * (len(images) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, pct_start=0.2)
+    top1 = 0.0
+    for epoch in range(epochs):
+        model.train()
+        order = torch.randperm(len(images), generator=generator)
+        total = 0.0
+        for begin in range(0, len(order) - batch + 1, batch):
+            chosen = order[begin : begin + batch]
+            logits = model(augment(images[chosen], generator))
+            loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        model.eval()
+        with torch.no_grad():
+            top1 = float((model(test_images).argmax(1) == test_labels).float().mean())
+        sys.stderr.write(f"epoch {epoch + 1}/{epochs}: loss {total * batch / len(order):.3f}, top-1 {top1:.2%}\n")
+    return model, top1
+
+
+def to_onnx(model: ResNet18, *, top1: float, seed: int, epochs: int) -> onnx.ModelProto:
+    """Write the network as ONNX, node by node, with the names of `model.state_dict()`."""
+    state = {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    nodes: list[onnx.NodeProto] = []
+
+    def node(kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+        output = f"{name}.out"
+        nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+        return output
+
+    def conv_bn(x: str, conv: str, norm: str, stride: int, kernel: int) -> str:
+        x = node(
+            "Conv",
+            [x, f"{conv}.weight"],
+            conv,
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[kernel // 2] * 4,
+            dilations=[1, 1],
+            group=1,
+        )
+        norms = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        return node("BatchNormalization", [x, *norms], norm, epsilon=1e-5)
+
+    x = node("Relu", [conv_bn("data", "conv1", "bn1", 2, 7)], "relu")
+    x = node("MaxPool", [x], "maxpool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    for stage in range(1, len(CHANNELS) + 1):
+        for index in range(2):
+            block = f"layer{stage}.{index}"
+            stride = 2 if stage > 1 and index == 0 else 1
+            y = node("Relu", [conv_bn(x, f"{block}.conv1", f"{block}.bn1", stride, 3)], f"{block}.relu1")
+            y = conv_bn(y, f"{block}.conv2", f"{block}.bn2", 1, 3)
+            if f"{block}.downsample.0.weight" in state:
+                x = conv_bn(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, 1)
+            x = node("Relu", [node("Add", [y, x], f"{block}.add")], f"{block}.relu2")
+    x = node("Flatten", [node("GlobalAveragePool", [x], "avgpool")], "flatten", axis=1)
+    nodes.append(helper.make_node("Gemm", [x, "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
+    graph = helper.make_graph(
+        nodes,
+        "digits-resnet18",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, INPUT_PIXELS, INPUT_PIXELS])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", DIGITS_CLASSES])],
+        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in state.items()],
+    )
+    result = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="vta-flow scripts/train_digits_resnet18.py",
+    )
+    facts = {"data": "scikit-learn digits", "top1_held_out": f"{top1:.4f}", "seed": str(seed), "epochs": str(epochs)}
+    helper.set_model_props(result, facts)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def main() -> None:
+    """Train, write the file and say how accurate it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=DIGITS_ONNX, help="file to write (default: the embedded model)")
+    parser.add_argument("--epochs", type=int, default=60, help="passes over the training part")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    args = parser.parse_args()
+    model, top1 = train(epochs=args.epochs, seed=args.seed)
+    result = to_onnx(model, top1=top1, seed=args.seed, epochs=args.epochs)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(result, args.output)
+    sys.stderr.write(f"{args.output}: {args.output.stat().st_size} bytes, top-1 {top1:.2%} on the held-out part\n")
+
+
+if __name__ == "__main__":
+    main()
