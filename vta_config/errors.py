@@ -1,7 +1,7 @@
 """The errors users see, in one form: *where: what must hold, got what; what to do*.
 
-Every error this project raises about its input is a `FlowError` of one of the kinds below; the command line prints
-its sentence and exits with 2. `assert` is kept for our own mistakes.
+Every error this project raises about its input is a `FlowError` of one of the kinds below; the
+command line prints its sentence and exits with 2. `assert` is kept for our own mistakes.
 """
 
 from __future__ import annotations

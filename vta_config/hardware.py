@@ -1,7 +1,8 @@
-"""VTAConfig: geometry, buffers, bus, clock and capabilities of one VTA machine, and every size derived from them.
+"""VTAConfig: geometry, buffers, bus, clock and capabilities of one VTA machine, and its sizes.
 
-A machine is a JSON file with the keys of the original ``vta_config.json`` (LOG_BLOCK, LOG_INP_BUFF_SIZE, ...) and, optionally,
-our own: NAME, CLOCK_HZ, BUS_BITS, CAPABILITIES, TIMING. ``presets/`` holds one file a machine.
+A machine is a JSON file with the keys of the original ``vta_config.json`` (LOG_BLOCK,
+LOG_INP_BUFF_SIZE, ...) and, optionally, our own: NAME, CLOCK_HZ, BUS_BITS, CAPABILITIES, TIMING.
+``presets/`` holds one file a machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ UOP_BYTES: Final = 4
 PAGE_BYTES: Final = 4096
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
 CAPABILITIES: Final = ("mul", "acc_8bit")
+#: Timing models of the cycle-level simulator.
+TIMINGS: Final = ("chisel",)
+#: What the original TARGET says of a board's clock and bus; 100 MHz and 64 bits otherwise.
+_BOARDS: Final[dict[str, dict[str, Any]]] = {
+    board: {"clock_hz": 333e6, "bus_bits": 128} for board in ("ultra96", "zcu104")
+}
 #: Original keys that name the target or the build and say nothing about geometry.
 _IGNORED_KEYS: Final = frozenset({"TARGET", "HW_VER", "LOG_OUT_WIDTH", "LOG_OUT_BUFF_SIZE"})
 
@@ -35,8 +42,8 @@ class VTAConfig:
     Raises
     ------
     ConfigError
-        When a value is out of range, a buffer cannot hold two elements (one, double buffered), or the fields do not
-        fit a 128-bit instruction or a 32-bit micro-op.
+        When a value is out of range, a buffer cannot hold two elements (one, double buffered), or
+        the fields do not fit a 128-bit instruction or a 32-bit micro-op.
     """
 
     log_inp_width: int = _log2_field("LOG_INP_WIDTH", 3, 3)
@@ -69,16 +76,36 @@ class VTAConfig:
                 )
         if not (isinstance(self.clock_hz, int | float) and 0 < self.clock_hz < float("inf")):
             raise ConfigError(
-                f"{self.name}.CLOCK_HZ", "must be a positive frequency in Hz", got=repr(self.clock_hz), hint="100000000 is stock"
+                f"{self.name}.CLOCK_HZ",
+                "must be a positive frequency in Hz",
+                got=repr(self.clock_hz),
+                hint="100000000 is stock",
             )
         if self.bus_bits not in (32, 64, 128, 256, 512):
             raise ConfigError(
-                f"{self.name}.BUS_BITS", "must be 32, 64, 128, 256 or 512", got=repr(self.bus_bits), hint="64 is stock"
+                f"{self.name}.BUS_BITS",
+                "must be 32, 64, 128, 256 or 512",
+                got=repr(self.bus_bits),
+                hint="64 is stock",
+            )
+        if not isinstance(self.name, str):
+            raise ConfigError(
+                "NAME", "must be a string", got=repr(self.name), hint="name the machine"
+            )
+        if self.timing not in TIMINGS:
+            raise ConfigError(
+                f"{self.name}.TIMING",
+                f"must be among {', '.join(TIMINGS)}",
+                got=repr(self.timing),
+                hint="leave it out for the stock hardware",
             )
         unknown = self.capabilities - set(CAPABILITIES)
         if unknown:
             raise ConfigError(
-                f"{self.name}.CAPABILITIES", f"must be among {', '.join(CAPABILITIES)}", got=sorted(unknown), hint="remove the others"
+                f"{self.name}.CAPABILITIES",
+                f"must be among {', '.join(CAPABILITIES)}",
+                got=sorted(unknown),
+                hint="remove the others",
             )
         for memory in ("uop", "inp", "wgt", "acc"):
             depth = getattr(self, f"{memory}_depth")
@@ -93,7 +120,7 @@ class VTAConfig:
 
         check_widths(self)
 
-    # ---- reading and writing -------------------------------------------------------------------------------------
+    # ---- reading and writing -------------------------------------------------------------------
     @classmethod
     def from_json(cls, source: dict[str, Any], *, name: str = "custom") -> VTAConfig:
         """Read a machine from the keys of an original ``vta_config.json`` and our optional ones.
@@ -104,30 +131,52 @@ class VTAConfig:
             On a missing or unknown key, or a value out of range.
         """
         known = {f.metadata["key"]: f.name for f in fields(cls) if "key" in f.metadata}
-        own = {"NAME": "name", "CLOCK_HZ": "clock_hz", "BUS_BITS": "bus_bits", "CAPABILITIES": "capabilities", "TIMING": "timing"}
+        own = {
+            "NAME": "name",
+            "CLOCK_HZ": "clock_hz",
+            "BUS_BITS": "bus_bits",
+            "CAPABILITIES": "capabilities",
+            "TIMING": "timing",
+        }
         where = str(source.get("NAME", name))
-        values: dict[str, Any] = {"name": where}
+        values: dict[str, Any] = {"name": where, **_BOARDS.get(str(source.get("TARGET")), {})}
         # LOG_BLOCK stands for both in the original; some files spell the two out.
         source = dict(source)
         for alias in ("LOG_BLOCK_IN", "LOG_BLOCK_OUT"):
             if alias in source:
                 value = source.pop(alias)
                 if source.setdefault("LOG_BLOCK", value) != value:
-                    raise ConfigError(f"{where}.{alias}", "must equal LOG_BLOCK", got=value, hint="VTA blocks are square")
+                    raise ConfigError(
+                        f"{where}.{alias}",
+                        "must equal LOG_BLOCK",
+                        got=value,
+                        hint="VTA blocks are square",
+                    )
         for key, value in source.items():
             if key in known:
                 values[known[key]] = value
             elif key == "CAPABILITIES":
                 if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                    raise ConfigError(f"{where}.CAPABILITIES", "must be a list of names", got=repr(value), hint="[] is stock")
+                    raise ConfigError(
+                        f"{where}.CAPABILITIES",
+                        "must be a list of names",
+                        got=repr(value),
+                        hint="[] is stock",
+                    )
                 values["capabilities"] = frozenset(value)
             elif key in own:
                 values[own[key]] = value
             elif key not in _IGNORED_KEYS:
-                raise ConfigError(f"{where}.{key}", "is not a known key", hint=f"known: {', '.join([*known, *own])}")
+                raise ConfigError(
+                    f"{where}.{key}",
+                    "is not a known key",
+                    hint=f"known: {', '.join([*known, *own])}",
+                )
         missing = [key for key, attr in known.items() if attr not in values]
         if missing:
-            raise ConfigError(where, f"must have the key {missing[0]}", hint="see vta_config/presets/default.json")
+            raise ConfigError(
+                where, f"must have the key {missing[0]}", hint="see vta_config/presets/default.json"
+            )
         return cls(**values)
 
     @classmethod
@@ -145,15 +194,28 @@ class VTAConfig:
         try:
             source = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            problem = "is not JSON" if isinstance(error, ValueError) else "is neither a preset nor a readable file"
-            raise ConfigError(str(preset_or_path), problem, hint=f"presets: {', '.join(preset_names())}") from None
+            problem = (
+                "is not JSON"
+                if isinstance(error, ValueError)
+                else "is neither a preset nor a readable file"
+            )
+            raise ConfigError(
+                str(preset_or_path), problem, hint=f"presets: {', '.join(preset_names())}"
+            ) from None
         if not isinstance(source, dict):
-            raise ConfigError(str(path), "must be a JSON object", got=type(source).__name__, hint="see vta_config/presets")
+            raise ConfigError(
+                str(path),
+                "must be a JSON object",
+                got=type(source).__name__,
+                hint="see vta_config/presets",
+            )
         return cls.from_json(source, name=path.stem)
 
     def to_json(self) -> dict[str, Any]:
         """Return the machine as JSON keys and values that `from_json` reads back."""
-        result: dict[str, Any] = {f.metadata["key"]: getattr(self, f.name) for f in fields(self) if "key" in f.metadata}
+        result: dict[str, Any] = {
+            f.metadata["key"]: getattr(self, f.name) for f in fields(self) if "key" in f.metadata
+        }
         return result | {
             "NAME": self.name,
             "CLOCK_HZ": self.clock_hz,
@@ -162,7 +224,7 @@ class VTAConfig:
             "TIMING": self.timing,
         }
 
-    # ---- geometry ------------------------------------------------------------------------------------------------
+    # ---- geometry ------------------------------------------------------------------------------
     @property
     def batch(self) -> int:
         """Rows of an inp, acc and out element."""

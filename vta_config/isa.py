@@ -1,8 +1,9 @@
-"""The instruction set as a table: every opcode, field and width. This is the only statement of the encoding.
+"""The instruction set as a table: every opcode, field and width; the one statement of it.
 
-The encoder, the decoder, the assembler text, ``docs/isa.md`` and the C++ header ``flow/sim/core/isa.gen.h`` are derived from
-`FORMATS` and `UOP_FIELDS`. Source: apache/tvm-vta, ``include/vta/hw_spec.h`` (revision d4a15f6): 128-bit little-endian
-instructions, packed as bit-fields of two ``uint64_t``, so that a field never straddles bit 64.
+The encoder, the decoder, the assembler text, ``docs/isa.md`` and the C++ header
+``flow/sim/core/isa.gen.h`` are derived from `FORMATS` and `UOP_FIELDS`. Source: apache/tvm-vta,
+``include/vta/hw_spec.h`` (revision d4a15f6): 128-bit little-endian instructions, packed as
+bit-fields of two ``uint64_t``, so that a field never straddles bit 64.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vta_config.errors import ConfigError, DecodeError, EncodeError
+from vta_config.hardware import INSN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +54,7 @@ class AluOp(IntEnum):
 
 
 class Module(IntEnum):
-    """The three modules that execute instructions, in the order of their `prev` → `next` neighbours."""
+    """The modules that execute instructions, in the order of their `prev` → `next` neighbours."""
 
     LOAD = 0
     COMPUTE = 1
@@ -152,7 +154,12 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration", second_word=True),
+                _f(
+                    "dst_factor_out",
+                    _ACC_DEPTH,
+                    "acc elements per outer iteration",
+                    second_word=True,
+                ),
                 _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration"),
                 _f("src_factor_out", _INP_DEPTH, "inp elements per outer iteration"),
                 _f("src_factor_in", _INP_DEPTH, "inp elements per inner iteration"),
@@ -166,7 +173,12 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration, destination", second_word=True),
+                _f(
+                    "dst_factor_out",
+                    _ACC_DEPTH,
+                    "acc elements per outer iteration, destination",
+                    second_word=True,
+                ),
                 _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration, destination"),
                 _f("src_factor_out", _SRC_DEPTH, "acc elements per outer iteration, source"),
                 _f("src_factor_in", _SRC_DEPTH, "acc elements per inner iteration, source"),
@@ -184,13 +196,15 @@ UOP_FIELDS: Final = (
     _f("wgt_idx", _WGT_DEPTH, "wgt element read (GEMM)"),
 )
 
-FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {op: row for row in FORMATS.values() for op in row.opcodes}
+FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {
+    op: row for row in FORMATS.values() for op in row.opcodes
+}
 TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 
 
 @dataclass(frozen=True, slots=True)
 class Insn:
-    """One instruction: its opcode, the values of its fields (0 where absent) and where it comes from.
+    """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
     `origin` is for people: ``"layer2.0.conv1 tile (0, 3)"``.
     """
@@ -215,7 +229,7 @@ class Insn:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a field lies: its lowest bit (0..127, or 0..31 in a micro-op) and its width, in bits."""
+    """Where a field lies: its lowest bit (0..127; 0..31 in a micro-op) and its width, in bits."""
 
     field: Field
     lsb: int
@@ -254,7 +268,9 @@ def check_widths(config: VTAConfig) -> None:
     """
     for row in FORMATS.values():
         for word, limit in ((0, 64), (1, 128)):
-            end = max(p.lsb + p.bits for p in _place(row.fields, config) if (p.lsb >= 64) == bool(word))
+            end = max(
+                p.lsb + p.bits for p in _place(row.fields, config) if (p.lsb >= 64) == bool(word)
+            )
             if end > limit:
                 raise ConfigError(
                     f"{config.name}.{row.name}",
@@ -265,7 +281,10 @@ def check_widths(config: VTAConfig) -> None:
     bits = sum(p.bits for p in _place(UOP_FIELDS, config))
     if bits > 32:
         raise ConfigError(
-            f"{config.name}.uop", "must fit 32 bits", got=f"{bits}", hint="choose smaller buffers or a larger block"
+            f"{config.name}.uop",
+            "must fit 32 bits",
+            got=f"{bits}",
+            hint="choose smaller buffers or a larger block",
         )
     for memory in ("inp", "wgt", "acc", "uop"):
         if getattr(config, f"log_{memory}_depth") > 16:
@@ -281,9 +300,15 @@ def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, h
     word, left = 0, dict(values)
     for p in placements:
         value = left.pop(p.field.name, 0)
-        low, high = (-(1 << p.bits - 1), (1 << p.bits - 1) - 1) if p.field.signed else (0, (1 << p.bits) - 1)
+        low, high = (
+            (-(1 << p.bits - 1), (1 << p.bits - 1) - 1)
+            if p.field.signed
+            else (0, (1 << p.bits) - 1)
+        )
         if not low <= value <= high:
-            raise EncodeError(f"{where}.{p.field.name}", f"must be in [{low}, {high}]", got=value, hint=hint)
+            raise EncodeError(
+                f"{where}.{p.field.name}", f"must be in [{low}, {high}]", got=value, hint=hint
+            )
         word |= (int(value) & ((1 << p.bits) - 1)) << p.lsb
     if left:
         raise EncodeError(where, f"has no field {next(iter(left))}", hint=hint)
@@ -296,7 +321,9 @@ def _unpack(placements: Iterable[Placement], word: int) -> tuple[dict[str, int],
     for p in placements:
         mask = (1 << p.bits) - 1
         value = word >> p.lsb & mask
-        values[p.field.name] = value - (1 << p.bits) if p.field.signed and value >> (p.bits - 1) else value
+        values[p.field.name] = (
+            value - (1 << p.bits) if p.field.signed and value >> (p.bits - 1) else value
+        )
         word &= ~(mask << p.lsb)
     return values, word
 
@@ -310,7 +337,9 @@ def encode(insn: Insn, config: VTAConfig) -> bytes:
         When a value does not fit its field, or there is no such field.
     """
     values = {"opcode": int(insn.opcode), **insn.values}
-    return _pack(layout(insn.opcode, config), values, insn.opcode.name, insn.origin).to_bytes(16, "little")
+    return _pack(layout(insn.opcode, config), values, insn.opcode.name, insn.origin).to_bytes(
+        16, "little"
+    )
 
 
 def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
@@ -319,16 +348,27 @@ def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
     Raises
     ------
     DecodeError
-        On an unknown opcode, or stray bits when `strict`.
+        On a length other than 16, an unknown opcode, or stray bits when `strict`.
     """
+    if len(data) != INSN_BYTES:
+        raise DecodeError(
+            "insn", f"must be {INSN_BYTES} bytes", got=len(data), hint="is it truncated?"
+        )
     word = int.from_bytes(data, "little")
     try:
         opcode = Opcode(word & 7)
     except ValueError:
-        raise DecodeError("insn.opcode", "must be in [0, 4]", got=word & 7, hint="is this a VTA instruction?") from None
+        raise DecodeError(
+            "insn.opcode", "must be in [0, 4]", got=word & 7, hint="is this a VTA instruction?"
+        ) from None
     values, rest = _unpack(layout(opcode, config), word)
     if strict and rest:
-        raise DecodeError(opcode.name, "bits that no field covers must be 0", got=f"{rest:#034x}", hint="decode with strict=False")
+        raise DecodeError(
+            opcode.name,
+            "bits that no field covers must be 0",
+            got=f"{rest:#034x}",
+            hint="decode with strict=False",
+        )
     del values["opcode"]
     return Insn(opcode, values)
 
@@ -341,7 +381,12 @@ def encode_uop(config: VTAConfig, *, dst_idx: int, src_idx: int = 0, wgt_idx: in
     EncodeError
         When an index does not fit its field.
     """
-    return _pack(uop_layout(config), {"dst_idx": dst_idx, "src_idx": src_idx, "wgt_idx": wgt_idx}, "uop", "shrink the tile")
+    return _pack(
+        uop_layout(config),
+        {"dst_idx": dst_idx, "src_idx": src_idx, "wgt_idx": wgt_idx},
+        "uop",
+        "shrink the tile",
+    )
 
 
 def decode_uop(word: int, config: VTAConfig) -> dict[str, int]:

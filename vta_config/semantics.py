@@ -1,20 +1,21 @@
 """The meaning of every instruction in numpy: the slow oracle that the simulators are compared with.
 
-`step` executes one instruction on a `MachineState`; `run` executes a program in program order and ignores tokens. The whole
-loop nest of an instruction is evaluated with index arrays. Meaning (docs/isa.md; source: the functional simulator and the
-Chisel hardware of apache/tvm-vta, revision d4a15f6):
+`step` executes one instruction on a `MachineState`; `run` executes a program in program order and
+ignores tokens. The whole loop nest of an instruction is evaluated with index arrays. Meaning
+(docs/isa.md; source: the functional simulator and the Chisel hardware of apache/tvm-vta, revision
+d4a15f6):
 
-=========  ==========================================================================================================
-LOAD       ``sram[sram_base + r * columns + c] = dram[dram_base + (r - y_pad_0) * x_stride + (c - x_pad_0)]`` for the
-           ``columns = x_pad_0 + x_size + x_pad_1`` of each of ``y_pad_0 + y_size + y_pad_1`` rows, 0 in the padding
-GEMM       ``acc[dst] += inp[src] @ wgt[wgt].T``, or ``acc[dst] = 0`` with reset
-ALU        ``acc[dst] = op(acc[dst], imm or acc[src])``, one element after the other
-STORE      ``dram[dram_base + r * x_stride + c] = out[sram_base + r * x_size + c]``
-=========  ==========================================================================================================
+- LOAD: ``sram[sram_base + r*columns + c] = dram[dram_base + (r - y_pad_0)*x_stride + c - x_pad_0]``
+  for ``c < columns = x_pad_0 + x_size + x_pad_1`` and ``r < y_pad_0 + y_size + y_pad_1``; 0 in the
+  padding. ACC_8BIT widens int8 to int32.
+- GEMM: ``acc[dst] += inp[src] @ wgt[wgt].T``, or ``acc[dst] = 0`` with reset.
+- ALU: ``acc[dst] = op(acc[dst], imm or acc[src])``, one element after the other.
+- STORE: ``dram[dram_base + r*x_stride + c] = out[sram_base + r*x_size + c]``.
 
-int32 sums wrap modulo 2^32. GEMM (not reset) and ALU write the low 8 bits of the accumulator to the out element of the same
-index, and STORE reads out: nothing saturates. The original functional simulator stores from acc instead, so the two differ
-where the last write to an element was a LOAD or a reset; a `strict` state refuses such a STORE, as the portable subset does.
+int32 sums wrap modulo 2^32. GEMM (not reset) and ALU write the low 8 bits of the accumulator to the
+out element of the same index, and STORE reads out: nothing saturates. The original functional
+simulator stores from acc instead, so the two differ where the last write to an element was a LOAD
+or a reset; a `strict` state refuses such a STORE, as the portable subset does.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Dram:
     Parameters
     ----------
     segments : iterable of (int, uint8[n])
-        First byte address and the bytes; STORE writes into these very arrays. They must not overlap.
+        First byte address and the bytes, apart from each other; STORE writes into these arrays.
 
     Raises
     ------
@@ -64,9 +65,15 @@ class Dram:
         self.segments = sorted(segments, key=lambda segment: segment[0])
         for (low, data), (high, _) in zip(self.segments, self.segments[1:], strict=False):
             if low + data.size > high:
-                raise CapacityError(f"dram segment {high:#x}", "must start after the one before it ends", got=hex(low + data.size))
+                raise CapacityError(
+                    f"dram segment {high:#x}",
+                    "must start after the one before it ends",
+                    got=hex(low + data.size),
+                )
 
-    def view(self, address: int, size_bytes: int, where: str = "dram", hint: str = "") -> NDArray[np.uint8]:
+    def view(
+        self, address: int, size_bytes: int, where: str = "dram", hint: str = ""
+    ) -> NDArray[np.uint8]:
         """Return the `size_bytes` bytes at `address`, as a view.
 
         Raises
@@ -88,7 +95,7 @@ class Dram:
 
 @dataclass(slots=True, kw_only=True)
 class Counters:
-    """Count what the original simulator's profiler counts: bytes moved by memory, without padding, and operations."""
+    """Count as the original simulator: bytes moved by memory, without padding, and operations."""
 
     inp_bytes: int = 0
     wgt_bytes: int = 0
@@ -111,13 +118,16 @@ class MachineState:
     dram : Dram
         Its memory.
     strict : bool
-        Refuse to read scratchpad elements that were never written, and to STORE an element whose last write was not a
-        GEMM or an ALU operation.
+        Refuse to read scratchpad elements that were never written, and to STORE an element whose
+        last write was not a GEMM or an ALU operation.
 
     Attributes
     ----------
-    inp, wgt, acc, out, uop : int8[depth, batch, block], int8[depth, block, block], int32[depth, batch, block], int8 like inp, uint32[depth]
-        The scratchpads, zeros at first.
+    inp, out : int8[depth, batch, block]
+    wgt : int8[depth, block_out, block_in]
+    acc : int32[depth, batch, block]
+    uop : uint32[depth]
+        The scratchpads, zeros at first; out is as deep as acc.
     written : dict of str to bool[depth]
         Which elements of each scratchpad were ever written; for ``out``, which hold what acc holds.
     """
@@ -166,14 +176,21 @@ def _check_span(insn: Insn, what: str, low: int, high: int, depth: int, pad: str
     """Check that elements [low, high) lie in a scratchpad of `depth` elements."""
     if low < 0 or high > depth:
         raise CapacityError(
-            f"{insn.opcode.name}.{what}", f"must address {pad} elements below {depth}", got=high - 1, hint=insn.origin
+            f"{insn.opcode.name}.{what}",
+            f"must address {pad} elements below {depth}",
+            got=high - 1,
+            hint=insn.origin,
         )
 
 
 def _check_written(state: MachineState, insn: Insn, pad: Pad, index: NDArray[np.intp]) -> None:
     if state.strict and not state.written[pad][index].all():
         first = int(index[~state.written[pad][index]].flat[0])
-        must = "must have a GEMM or ALU operation as its last write" if pad == "out" else "must be written before it is read"
+        must = (
+            "must have a GEMM or ALU operation as its last write"
+            if pad == "out"
+            else "must be written before it is read"
+        )
         raise HazardError(f"{insn.opcode.name} {pad}[{first}]", must, hint=insn.origin)
 
 
@@ -182,7 +199,10 @@ def _memory(insn: Insn) -> Memory:
         return Memory(insn["memory_type"])
     except ValueError:
         raise DecodeError(
-            f"{insn.opcode.name}.memory_type", "must be in [0, 5]", got=insn["memory_type"], hint=insn.origin
+            f"{insn.opcode.name}.memory_type",
+            "must be in [0, 5]",
+            got=insn["memory_type"],
+            hint=insn.origin,
         ) from None
 
 
@@ -193,7 +213,10 @@ def _load(state: MachineState, insn: Insn) -> None:
         raise DecodeError("LOAD.memory_type", "must not be OUT", got=memory.name, hint=insn.origin)
     if memory == Memory.ACC_8BIT and "acc_8bit" not in config.capabilities:
         raise DecodeError(
-            "LOAD.memory_type", "ACC_8BIT must be a capability of the machine", got=sorted(config.capabilities), hint=insn.origin
+            "LOAD.memory_type",
+            "ACC_8BIT must be a capability of the machine",
+            got=sorted(config.capabilities),
+            hint=insn.origin,
         )
     x, y = insn["x_size"], insn["y_size"]
     if x == 0:
@@ -209,7 +232,9 @@ def _load(state: MachineState, insn: Insn) -> None:
     for row in range(y):
         address = (insn["dram_base"] + row * insn["x_stride"]) * size
         data = state.dram.view(address, x * size, "LOAD.dram_base", insn.origin)
-        values = np.frombuffer(data.tobytes(), dtype.newbyteorder("<")).reshape(x, *target.shape[1:])
+        values = np.frombuffer(data.tobytes(), dtype.newbyteorder("<")).reshape(
+            x, *target.shape[1:]
+        )
         block[insn["y_pad_0"] + row, insn["x_pad_0"] : insn["x_pad_0"] + x] = values
     target[base:end] = block.reshape(rows * columns, *target.shape[1:])
     state.written[pad][base:end] = True
@@ -240,9 +265,10 @@ def _store(state: MachineState, insn: Insn) -> None:
 
 
 def _nest(state: MachineState, insn: Insn, operands: tuple[str, ...]) -> list[NDArray[np.intp]]:
-    """Return the index of each operand (dst, src, wgt) at every step of the nest, in execution order.
+    """Return the index of each operand (dst, src, wgt) at every step, in execution order.
 
-    index = uop field + o * factor_out + i * factor_in, for o < iter_out, for i < iter_in, for u in [uop_begin, uop_end).
+    index = uop field + o * factor_out + i * factor_in,
+    for o < iter_out, for i < iter_in, for u in [uop_begin, uop_end).
     """
     begin, end = insn["uop_begin"], insn["uop_end"]
     _check_span(insn, "uop_end", begin, end, state.config.uop_depth, "uop")
@@ -256,7 +282,9 @@ def _nest(state: MachineState, insn: Insn, operands: tuple[str, ...]) -> list[ND
         name = place.field.name.removesuffix("_idx")
         if name in operands:
             base = words >> place.lsb & ((1 << place.bits) - 1)
-            nest = base[None, None, :] + o * insn[f"{name}_factor_out"] + i * insn[f"{name}_factor_in"]
+            nest = (
+                base[None, None, :] + o * insn[f"{name}_factor_out"] + i * insn[f"{name}_factor_in"]
+            )
             indices.append(nest.reshape(-1))
     return indices
 
@@ -283,7 +311,9 @@ def _gemm(state: MachineState, insn: Insn) -> None:
     _check_span(insn, "wgt", 0, int(wgt.max()) + 1, config.wgt_depth, "wgt")
     for pad, index in (("acc", dst), ("inp", src), ("wgt", wgt)):
         _check_written(state, insn, cast("Pad", pad), index)
-    order = np.argsort(dst, kind="stable")  # int32 addition is associative modulo 2^32, so steps may be summed by dst
+    order = np.argsort(
+        dst, kind="stable"
+    )  # int32 addition is associative modulo 2^32, so steps may be summed by dst
     for at in range(0, dst.size, _CHUNK):
         part = order[at : at + _CHUNK]
         # float32 is exact here: |sum| <= block * 128 * 128 <= 2^21 for the largest block, 128.
@@ -296,9 +326,11 @@ def _gemm(state: MachineState, insn: Insn) -> None:
 
 
 def _shift(value: NDArray[np.int32], amount: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Shift right arithmetically by `amount` (left where negative), modulo 2^32; any amount, as ⌊value / 2^amount⌋."""
+    """Return ⌊value / 2^amount⌋ modulo 2^32: a left shift where `amount` is negative."""
     right = value >> np.clip(amount, 0, 31)
-    left = np.where(amount > -32, value << np.clip(-amount.astype(np.int64), 0, 31).astype(np.int32), 0)
+    left = np.where(
+        amount > -32, value << np.clip(-amount.astype(np.int64), 0, 31).astype(np.int32), 0
+    )
     return np.where(amount >= 0, right, left).astype(np.int32)
 
 
@@ -316,10 +348,12 @@ def _apply(op: AluOp, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDAr
 
 
 def _independent_runs(dst: NDArray[np.intp], src: NDArray[np.intp] | None) -> Iterable[slice]:
-    """Split the steps of an ALU nest into runs in which no step reads or writes what an earlier one of the run wrote."""
+    """Split an ALU nest into runs in which no step touches what an earlier one of the run wrote."""
     steps = np.arange(dst.size)
     keys = np.sort(dst * dst.size + steps)  # by element, then by step
-    latest = np.full(dst.size, -1)  # the last step before this one that wrote an element this one touches
+    latest = np.full(
+        dst.size, -1
+    )  # the last step before this one that wrote an element this one touches
     for index in (dst,) if src is None else (dst, src):
         at = np.searchsorted(keys, index * dst.size + steps) - 1
         found = keys[np.maximum(at, 0)]
@@ -338,10 +372,15 @@ def _alu(state: MachineState, insn: Insn) -> None:
     try:
         op = AluOp(insn["alu_opcode"])
     except ValueError:
-        raise DecodeError("ALU.alu_opcode", "must be in [0, 4]", got=insn["alu_opcode"], hint=insn.origin) from None
+        raise DecodeError(
+            "ALU.alu_opcode", "must be in [0, 4]", got=insn["alu_opcode"], hint=insn.origin
+        ) from None
     if op == AluOp.MUL and "mul" not in state.config.capabilities:
         raise DecodeError(
-            "ALU.alu_opcode", "MUL must be a capability of the machine", got=sorted(state.config.capabilities), hint=insn.origin
+            "ALU.alu_opcode",
+            "MUL must be a capability of the machine",
+            got=sorted(state.config.capabilities),
+            hint=insn.origin,
         )
     dst, src = _nest(state, insn, ("dst", "src"))
     if not dst.size:
@@ -366,14 +405,20 @@ def _finish(state: MachineState, insn: Insn) -> None:
     state.finished = True
 
 
-_EXECUTE: Final = {Opcode.LOAD: _load, Opcode.STORE: _store, Opcode.GEMM: _gemm, Opcode.ALU: _alu, Opcode.FINISH: _finish}
+_EXECUTE: Final = {
+    Opcode.LOAD: _load,
+    Opcode.STORE: _store,
+    Opcode.GEMM: _gemm,
+    Opcode.ALU: _alu,
+    Opcode.FINISH: _finish,
+}
 
 
 def step(state: MachineState, insn: Insn) -> None:
     """Execute one instruction: change the scratchpads, the memory and the counters of `state`.
 
-    The reset bit of an ALU instruction is ignored, as in the functional simulator. A register SHR takes any amount; the
-    portable subset has immediate amounts 0..15 only.
+    The reset bit of an ALU instruction is ignored, as in the functional simulator. SHR takes any
+    amount; the portable subset has immediate amounts 0..15 only.
 
     Raises
     ------
@@ -382,14 +427,15 @@ def step(state: MachineState, insn: Insn) -> None:
     DecodeError
         On a memory type or ALU opcode that the machine does not have.
     HazardError
-        When `state` is strict and an element is read that was never written, or stored without a GEMM or ALU write.
+        When `state` is strict and an element is read that was never written, or stored without a
+        GEMM or ALU write.
     """
     state.counters.insns += 1
     _EXECUTE[insn.opcode](state, insn)
 
 
 def run(state: MachineState, insns: Iterable[Insn]) -> MachineState:
-    """Execute `insns` in program order, which is token-legal for every legal program, and return `state`.
+    """Execute `insns` in program order, ignoring tokens, and return `state`.
 
     Raises
     ------
@@ -400,10 +446,16 @@ def run(state: MachineState, insns: Iterable[Insn]) -> MachineState:
     """
     for insn in insns:
         if state.finished:
-            raise HazardError(insn.opcode.name, "must not follow FINISH", hint=insn.origin or "FINISH ends the stream")
+            raise HazardError(
+                insn.opcode.name,
+                "must not follow FINISH",
+                hint=insn.origin or "FINISH ends the stream",
+            )
         step(state, insn)
     if state.strict and not state.finished:
-        raise HazardError("program", "must end with FINISH", hint="append one that pops a token of the last STORE")
+        raise HazardError(
+            "program", "must end with FINISH", hint="append one that pops a token of the last STORE"
+        )
     return state
 
 
@@ -413,11 +465,17 @@ def run_stream(state: MachineState, data: bytes, *, strict_bits: bool = True) ->
     Raises
     ------
     DecodeError
-        When the bytes are not whole instructions, or a bit that no field covers is set and `strict_bits`.
+        When the bytes are not whole instructions, or a bit that no field covers is set and
+        `strict_bits`.
     FlowError
         As `run` does.
     """
     if len(data) % INSN_BYTES:
-        raise DecodeError("stream", f"must be a multiple of {INSN_BYTES} bytes", got=len(data), hint="is it truncated?")
+        raise DecodeError(
+            "stream",
+            f"must be a multiple of {INSN_BYTES} bytes",
+            got=len(data),
+            hint="is it truncated?",
+        )
     chunks = (data[at : at + INSN_BYTES] for at in range(0, len(data), INSN_BYTES))
     return run(state, (decode(chunk, state.config, strict=strict_bits) for chunk in chunks))
