@@ -1,0 +1,39 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from vta_config import VTAConfig, preset_names
+
+settings.register_profile(
+    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder with evaluation data and golden files; skip where there is none."""
+    folder = os.environ.get("VTA_FLOW_DATA", "")
+    if not folder:
+        pytest.skip("VTA_FLOW_DATA is not set: no evaluation data")
+    if not Path(folder).is_dir():
+        pytest.skip(f"VTA_FLOW_DATA is not a folder: {folder}")
+    return Path(folder)
+
+
+@pytest.fixture(params=preset_names())
+def preset(request: pytest.FixtureRequest) -> VTAConfig:
+    """Return each preset machine in turn."""
+    return VTAConfig.load(request.param)
+
+
+@pytest.fixture(scope="session")
+def default_config() -> VTAConfig:
+    """Return the stock machine."""
+    return VTAConfig.load("default")
