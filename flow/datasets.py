@@ -1,7 +1,8 @@
-"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled handwritten digits.
+"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled digits.
 
-A `Dataset` streams: an image is decoded and preprocessed when it is asked for, so 1,150 ImageNet images never lie in
-memory together. Images always come in index order (the order of ``labels.csv``, else of the sorted file names).
+A `Dataset` streams: an image is decoded and preprocessed when it is asked for, so 1,150 ImageNet
+images never lie in memory together. Images always come in index order (the order of
+``labels.csv``, else of the sorted file names).
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ DIGITS_CLASSES: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """Turn an image into a network's input: short side to `resize`, centre crop, (x / 255 - mean) / std.
+    """Turn an image into a network's input: resize, centre crop, (x / 255 - mean) / std.
 
-    Resizing is bilinear over the source pixels that an output pixel covers (Pillow's `BILINEAR`), rounding of the long
-    side and of the crop's corner as in torchvision, which the ImageNet models were evaluated with.
+    Resizing is bilinear over the source pixels that an output pixel covers (Pillow's `BILINEAR`),
+    rounding of the long side and of the crop's corner as in torchvision, which the ImageNet models
+    were evaluated with.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ class Preprocessing:
 
     @classmethod
     def for_input(cls, shape: Sequence[int], *, ratio: float = 256 / 224) -> Preprocessing:
-        """Derive the ImageNet recipe for an input of `shape` = [N, C, H, W]: crop (H, W) out of a `ratio` larger image.
+        """Derive the ImageNet recipe for inputs [N, C, H, W]: crop out of a `ratio` larger image.
 
         Raises
         ------
@@ -94,7 +96,7 @@ class Preprocessing:
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
 
@@ -137,11 +139,14 @@ class FileSource:
         try:
             with Image.open(path) as image:
                 image.load()
-                return image
+                return image.copy()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             problem = "truncated or damaged" if path.is_file() else "no such file"
             raise CalibrationError(
-                str(path), "must be a readable image", got=f"{problem} ({error})", hint="replace or remove it"
+                str(path),
+                "must be a readable image",
+                got=f"{problem} ({error})",
+                hint="replace or remove it",
             ) from None
 
 
@@ -218,12 +223,14 @@ class Dataset:
         if limit is None or limit >= len(self):
             return self
         if limit < 1:
-            raise CalibrationError(self.name, "must keep at least 1 image", got=limit, hint="raise --limit")
+            raise CalibrationError(
+                self.name, "must keep at least 1 image", got=limit, hint="raise --limit"
+            )
         chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=limit, replace=False))
         return replace(self, indices=tuple(self._index(int(position)) for position in chosen))
 
 
-# ---- folders -----------------------------------------------------------------------------------------------------
+# ---- folders ------------------------------------------------------------------------------------
 def image_folder(
     directory: str | Path,
     preprocessing: Preprocessing,
@@ -233,9 +240,9 @@ def image_folder(
 ) -> Dataset:
     """Open a folder of images.
 
-    With ``labels.csv`` (``filename,label_index``) the images are its rows. Without it and with sub-folders, every
-    sub-folder is a class: its name is the class index when all names are integers, else its place in sorted order.
-    A flat folder has no labels.
+    With ``labels.csv`` (``filename,label_index``) the images are its rows. Without it and with
+    sub-folders, every sub-folder is a class: its name is the class index when all names are
+    integers, else its place in sorted order. A flat folder has no labels.
 
     Parameters
     ----------
@@ -246,7 +253,8 @@ def image_folder(
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
-        False for calibration: labels are neither read nor checked, and every image below the folder counts.
+        False for calibration: labels are neither read nor checked, and every image below the
+        folder counts.
 
     Raises
     ------
@@ -264,13 +272,18 @@ def image_folder(
     labels: list[int] | None = None
     if (root / LABELS_FILE).is_file():
         paths, labels = _read_labels(root, classes if labelled else None)
-    elif labelled and (folders := sorted(p for p in root.iterdir() if p.is_dir() and _images_in(p))):
+    elif labelled and (
+        folders := sorted(p for p in root.iterdir() if p.is_dir() and _images_in(p))
+    ):
         paths, labels = _class_folders(root, folders, classes)
     else:
         paths = _images_in(root)
     if not paths:
         raise CalibrationError(
-            str(root), "must hold images", got="none", hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+            str(root),
+            "must hold images",
+            got="none",
+            hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
     return Dataset(
         name=root.name or str(root),
@@ -291,7 +304,9 @@ def _read_labels(root: Path, classes: int | None) -> tuple[list[Path], list[int]
     try:
         rows = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CalibrationError(str(file), "must be a CSV text file", got=error, hint="save it as UTF-8") from None
+        raise CalibrationError(
+            str(file), "must be a CSV text file", got=error, hint="save it as UTF-8"
+        ) from None
     header = tuple(cell.strip() for cell in rows[0]) if rows else ()
     if header[:2] != LABELS_HEADER:
         raise CalibrationError(
@@ -309,18 +324,29 @@ def _read_labels(root: Path, classes: int | None) -> tuple[list[Path], list[int]
         where = f"{file} line {number}"
         if len(row) < 2 or not row[1].strip().isdecimal():
             raise CalibrationError(
-                where, "must be a file name and a class number", got=repr(",".join(row)), hint="e.g. cat.png,282"
+                where,
+                "must be a file name and a class number",
+                got=repr(",".join(row)),
+                hint="e.g. cat.png,282",
             )
         name, label = row[0].strip(), int(row[1])
         if name in seen:
-            raise CalibrationError(where, "must name every image once", got=f"{name} again", hint="remove one row")
+            raise CalibrationError(
+                where, "must name every image once", got=f"{name} again", hint="remove one row"
+            )
         if classes is not None and label >= classes:
             raise CalibrationError(
-                where, f"must be a class in [0, {classes - 1}]", got=label, hint="these labels belong to another model"
+                where,
+                f"must be a class in [0, {classes - 1}]",
+                got=label,
+                hint="these labels belong to another model",
             )
         if not (root / name).is_file():
             raise CalibrationError(
-                where, "must name an image beside it", got=f"{name}, which is missing", hint="fix the row or the folder"
+                where,
+                "must name an image beside it",
+                got=f"{name}, which is missing",
+                hint="fix the row or the folder",
             )
         seen.add(name)
         paths.append(root / name)
@@ -328,7 +354,9 @@ def _read_labels(root: Path, classes: int | None) -> tuple[list[Path], list[int]
     return paths, labels
 
 
-def _class_folders(root: Path, folders: list[Path], classes: int | None) -> tuple[list[Path], list[int]]:
+def _class_folders(
+    root: Path, folders: list[Path], classes: int | None
+) -> tuple[list[Path], list[int]]:
     """Label images by the folder that they lie in."""
     if all(folder.name.isdecimal() for folder in folders):
         numbers = [int(folder.name) for folder in folders]
@@ -352,7 +380,7 @@ def _class_folders(root: Path, folders: list[Path], classes: int | None) -> tupl
     return [p for p, _ in pairs], [n for _, n in pairs]
 
 
-# ---- digits ------------------------------------------------------------------------------------------------------
+# ---- digits -------------------------------------------------------------------------------------
 @cache
 def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Load the 1,797 images as uint8[N, 8, 8] (0 to 255) and their classes."""
@@ -364,10 +392,11 @@ def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def digits(preprocessing: Preprocessing, *, held_out: bool) -> Dataset:
-    """Open scikit-learn's bundled digits (8x8 pixels, 10 classes): UCI ML hand-written digits, test part.
+    """Open scikit-learn's bundled handwritten digits (UCI ML, test part): 8x8 pixels, 10 classes.
 
-    Every third image is held out for evaluation (599 images); the embedded model is trained, and calibrated, on the
-    others (1,198). The split does not depend on a random generator, so no version of one can mix the two.
+    Every third image is held out for evaluation (599 images); the embedded model is trained, and
+    calibrated, on the others (1,198). The split does not depend on a random generator, so no
+    version of one can mix the two.
 
     Parameters
     ----------

@@ -1,0 +1,233 @@
+"""Measure a network on a data set: top-1, top-5, agreement with float32, and SQNR.
+
+All metrics come from stored logits, float32[images, classes], so every engine is measured by the
+same few lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.datasets import Dataset
+from vta_config.errors import CalibrationError
+
+Logits = NDArray[np.float32]
+#: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
+Network = Callable[[NDArray[np.float32]], NDArray[Any]]
+#: Called after every image with how many are done and how many there are.
+Progress = Callable[[int, int], None]
+#: Largest SQNR that is told apart from a perfect copy, in dB.
+SQNR_LIMIT_DB: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """How good one variant of a network is.
+
+    Parameters
+    ----------
+    name : str
+        The variant: ``float32``, ``single_scale``, ``profiled``, ``profiled_fused``.
+    images : int
+        Images measured.
+    top1, top5 : float, optional
+        Share of images (0 to 1) whose label is the largest, among the five largest logits; None
+        without labels.
+    agreement : float
+        Share of images (0 to 1) with the same arg-max as float32.
+    sqnr_db : float, optional
+        10 log10(sum of ref² / sum of (logits - ref)²) over all logits; None when they are equal
+        (infinite).
+    """
+
+    name: str
+    images: int
+    top1: float | None
+    top5: float | None
+    agreement: float
+    sqnr_db: float | None
+
+
+def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
+    """Return the share of rows whose target is among the `k` largest logits (ties by index).
+
+    Parameters
+    ----------
+    logits : float32[images, classes]
+        Rows of logits.
+    targets : int64[images]
+        Labels.
+    k : int
+        How many of the largest count.
+    """
+    own = np.take_along_axis(logits, targets[:, np.newaxis], axis=1)
+    before = np.arange(logits.shape[1]) < targets[:, np.newaxis]
+    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    return float((rank < k).mean())
+
+
+def agreement(logits: Logits, reference: Logits) -> float:
+    """Return the share of rows with the same arg-max (the first of equal ones) in both."""
+    return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
+
+
+def sqnr_db(values: NDArray[Any], reference: NDArray[Any]) -> float | None:
+    """Return 10 log10(signal / noise) of `values` in dB, None when equal to `reference`.
+
+    Signal is the sum of reference², noise the sum of (values - reference)², in float64.
+    """
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    noise = float(np.square(values.astype(np.float64) - reference.astype(np.float64)).sum())
+    if noise == 0.0:
+        return None
+    if signal == 0.0:
+        return -SQNR_LIMIT_DB
+    return float(np.clip(10.0 * np.log10(signal / noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+
+
+def measure(
+    name: str, logits: Logits, reference: Logits, targets: NDArray[np.int64] | None
+) -> Metrics:
+    """Compute all metrics of one variant from stored logits.
+
+    Parameters
+    ----------
+    name : str
+        The variant.
+    logits, reference : float32[images, classes]
+        Of the variant and of float32.
+    targets : int64[images], optional
+        Labels.
+
+    Raises
+    ------
+    CalibrationError
+        When logits are not numbers, or there are no images.
+    """
+    assert logits.shape == reference.shape
+    if not len(logits):
+        raise CalibrationError(
+            name, "must be evaluated on at least 1 image", got=0, hint="give images"
+        )
+    if not np.isfinite(logits).all():
+        bad = int(np.argmin(np.isfinite(logits).all(axis=1)))
+        raise CalibrationError(
+            name,
+            "must give finite logits",
+            got=f"nan or inf for image {bad}",
+            hint="check the model's weights",
+        )
+    return Metrics(
+        name=name,
+        images=len(logits),
+        top1=None if targets is None else top_k(logits, targets, 1),
+        top5=None if targets is None else top_k(logits, targets, 5),
+        agreement=agreement(logits, reference),
+        sqnr_db=sqnr_db(logits, reference),
+    )
+
+
+# ---- running ------------------------------------------------------------------------------------
+def run_all(
+    network: Network,
+    data: Dataset,
+    *,
+    classes: int,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Logits:
+    """Run `network` on every image of `data`; return float32[images, classes].
+
+    Images are preprocessed by helper threads while the engine works (decoding releases the
+    interpreter lock), never more than a few ahead, so memory does not grow with the data set.
+
+    Parameters
+    ----------
+    network : callable
+        float32[1, C, H, W] -> `classes` logits; called from `workers` threads.
+    data : Dataset
+        The images.
+    classes : int
+        Number of logits.
+    workers : int
+        Threads that call `network`; more than 1 only for engines that are safe to share.
+    progress : callable, optional
+        Told after every image.
+    """
+    result = np.empty((len(data), classes), dtype=np.float32)
+    done = 0
+    if workers == 1:
+        for index, image in enumerate(prefetch(data)):
+            result[index] = np.asarray(network(image), dtype=np.float32).reshape(classes)
+            done += 1
+            if progress is not None:
+                progress(done, len(data))
+        return result
+
+    def one(index: int) -> None:
+        result[index] = np.asarray(network(data[index]), dtype=np.float32).reshape(classes)
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in pool.map(one, range(len(data))):
+                done += 1
+                if progress is not None:
+                    progress(done, len(data))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return result
+
+
+def prefetch(data: Dataset, *, ahead: int = 4) -> Iterator[NDArray[np.float32]]:
+    """Yield images float32[1, C, H, W] in order, up to `ahead` being prepared meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[Future[NDArray[np.float32]]] = []
+        try:
+            for index in range(len(data)):
+                waiting.append(pool.submit(data.__getitem__, index))
+                if len(waiting) > ahead:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class Reference(Protocol):
+    """The float32 network."""
+
+    def __call__(self, image: NDArray[np.float32]) -> Logits:
+        """Map float32[1, C, H, W] to float32[classes]."""
+        ...
+
+
+class OnnxRuntime:
+    """The float32 reference: ONNX Runtime on the CPU, one thread."""
+
+    def __init__(self, proto: Any, *, threads: int = 1) -> None:
+        """Build a session of the onnx.ModelProto `proto`."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, image: NDArray[np.float32]) -> Logits:
+        """Map float32[1, C, H, W] to float32[classes]."""
+        result: Logits = np.asarray(
+            self._session.run(None, {self._input: image})[0], dtype=np.float32
+        ).reshape(-1)
+        return result
