@@ -141,7 +141,7 @@ class _Builder:
         return base, base + count
 
     def nest(self, spans: dict[str, tuple[int, int]], uops: list[dict[str, int]]) -> dict[str, int]:
-        """Return a loop nest over uops whose indices stay inside `spans` (operand: [begin, end))."""
+        """Return a loop nest over uops whose indices stay inside `spans` (operand: begin, end)."""
         rng = self.rng
         o, i, u = (int(v) for v in rng.integers(1, 4, 3))
         u = min(u, self.config.uop_depth)

@@ -1,0 +1,215 @@
+"""Machines: presets, original vta_config.json files, derived sizes and every ConfigError."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from tests.strategies import configs
+from vta_config import VTAConfig, preset_names
+from vta_config.errors import ConfigError
+
+#: The sizes of the original configuration files of the stock boards.
+STOCK: dict[str, Any] = {
+    "TARGET": "pynq",
+    "HW_VER": "0.0.1",
+    "LOG_INP_WIDTH": 3,
+    "LOG_WGT_WIDTH": 3,
+    "LOG_ACC_WIDTH": 5,
+    "LOG_BATCH": 0,
+    "LOG_BLOCK": 4,
+    "LOG_UOP_BUFF_SIZE": 15,
+    "LOG_INP_BUFF_SIZE": 15,
+    "LOG_WGT_BUFF_SIZE": 18,
+    "LOG_ACC_BUFF_SIZE": 17,
+}
+DEFAULT = VTAConfig.load("default")
+
+
+# ---- presets ------------------------------------------------------------------------------------
+def test_presets() -> None:
+    assert preset_names() == ["block32", "default", "small", "ultra96"]
+
+
+def test_preset_round_trips_through_json(preset: VTAConfig) -> None:
+    assert VTAConfig.from_json(preset.to_json()) == preset
+
+
+@given(configs())
+def test_any_machine_round_trips_through_json(config: VTAConfig) -> None:
+    assert VTAConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_default_machine() -> None:
+    assert (DEFAULT.name, DEFAULT.clock_hz, DEFAULT.bus_bits) == ("default", 100e6, 64)
+    assert (DEFAULT.batch, DEFAULT.block) == (1, 16)
+    assert (DEFAULT.inp_elem_bytes, DEFAULT.wgt_elem_bytes) == (16, 256)
+    assert (DEFAULT.acc_elem_bytes, DEFAULT.out_elem_bytes) == (64, 16)
+    assert (DEFAULT.inp_depth, DEFAULT.wgt_depth) == (2048, 1024)
+    assert (DEFAULT.acc_depth, DEFAULT.uop_depth) == (2048, 8192)
+    assert DEFAULT.bus_bytes == 8
+
+
+def test_other_presets() -> None:
+    ultra96, block32, small = (VTAConfig.load(n) for n in ("ultra96", "block32", "small"))
+    assert (ultra96.clock_hz, ultra96.bus_bits, ultra96.block) == (333e6, 128, 16)
+    assert (block32.block, block32.wgt_elem_bytes, block32.wgt_depth) == (32, 1024, 256)
+    assert (small.inp_depth, small.wgt_depth, small.acc_depth, small.uop_depth) == (
+        256,
+        64,
+        256,
+        512,
+    )
+
+
+@given(configs())
+def test_elements_fill_the_buffers(config: VTAConfig) -> None:
+    for memory in ("inp", "wgt", "acc"):
+        elem_bytes, depth = (
+            getattr(config, f"{memory}_{what}") for what in ("elem_bytes", "depth")
+        )
+        assert elem_bytes * depth == 1 << getattr(config, f"log_{memory}_buff_bytes")
+    assert config.uop_depth * 4 == 1 << config.log_uop_buff_bytes
+
+
+# ---- original files -----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("target", "clock_hz", "bus_bits"),
+    [
+        ("sim", 100e6, 64),
+        ("tsim", 100e6, 64),
+        ("pynq", 100e6, 64),
+        ("de10nano", 100e6, 64),
+        ("ultra96", 333e6, 128),
+        ("zcu104", 333e6, 128),
+    ],
+)
+def test_original_file(tmp_path: Path, target: str, clock_hz: float, bus_bits: int) -> None:
+    path = tmp_path / f"{target}_sample.json"
+    path.write_text(json.dumps({**STOCK, "TARGET": target}))
+    config = VTAConfig.load(path)
+    assert config == replace(DEFAULT, name=f"{target}_sample", clock_hz=clock_hz, bus_bits=bus_bits)
+
+
+def test_older_original_file_spells_out_blocks_and_out_sizes() -> None:
+    source = {k: v for k, v in STOCK.items() if k != "LOG_BLOCK"}
+    source |= {"LOG_BLOCK_IN": 4, "LOG_BLOCK_OUT": 4, "LOG_OUT_WIDTH": 3, "LOG_OUT_BUFF_SIZE": 15}
+    assert VTAConfig.from_json(source) == replace(DEFAULT, name="custom")
+
+
+def test_own_keys() -> None:
+    own = {"NAME": "mine", "CLOCK_HZ": 2e8, "BUS_BITS": 256, "CAPABILITIES": ["mul"]}
+    config = VTAConfig.from_json({**STOCK, **own, "TARGET": "ultra96"})
+    assert (config.name, config.clock_hz, config.bus_bits) == ("mine", 2e8, 256)
+    assert config.capabilities == {"mul"}
+
+
+# ---- errors -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"LOG_INP_WIDTH": 4},
+            r"custom.LOG_INP_WIDTH: must be an integer in \[3, 3\], got 4; sizes are base-2",
+        ),
+        ({"LOG_WGT_WIDTH": 2}, r"custom.LOG_WGT_WIDTH: must be an integer in \[3, 3\], got 2"),
+        ({"LOG_ACC_WIDTH": 4}, r"custom.LOG_ACC_WIDTH: must be an integer in \[5, 5\], got 4"),
+        ({"LOG_BATCH": -1}, r"custom.LOG_BATCH: must be an integer in \[0, 4\], got -1"),
+        ({"LOG_BLOCK": 8}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got 8"),
+        ({"LOG_BLOCK": "4"}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got '4'"),
+        ({"LOG_BLOCK": 4.0}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got 4.0"),
+        ({"LOG_BATCH": True}, r"custom.LOG_BATCH: must be an integer in \[0, 4\], got True"),
+        ({"LOG_UOP_BUFF_SIZE": 99}, r"LOG_UOP_BUFF_SIZE: must be an integer in \[3, 24\], got 99"),
+        ({"CLOCK_HZ": 0}, "custom.CLOCK_HZ: must be a positive frequency in Hz, got 0; 100000000"),
+        ({"CLOCK_HZ": "fast"}, "custom.CLOCK_HZ: must be a positive frequency in Hz, got 'fast'"),
+        (
+            {"CLOCK_HZ": float("nan")},
+            "custom.CLOCK_HZ: must be a positive frequency in Hz, got nan",
+        ),
+        ({"BUS_BITS": 48}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 48; 64 is stock"),
+        (
+            {"CAPABILITIES": ["mul", "sqrt"]},
+            r"CAPABILITIES: must be among mul, acc_8bit, got \['sqrt'\]; remove the others",
+        ),
+        ({"CAPABILITIES": "mul"}, r"custom.CAPABILITIES: must be a list of names, got 'mul'; \[\]"),
+        ({"CAPABILITIES": [1]}, r"custom.CAPABILITIES: must be a list of names, got \[1\]"),
+        ({"NAME": 5}, "NAME: must be a string, got 5; name the machine"),
+        ({"TIMING": "magic"}, "custom.TIMING: must be among chisel, got 'magic'; leave it out"),
+        (
+            {"LOG_INP_BUFF_SIZE": 4},
+            r"LOG_INP_BUFF_SIZE: must hold at least two inp elements \(one, double buf.*, got 1",
+        ),
+        (
+            {"LOG_WGT_BUFF_SIZE": 8},
+            "LOG_WGT_BUFF_SIZE: must hold at least two wgt elements .* got 1",
+        ),
+        (
+            {"LOG_ACC_BUFF_SIZE": 5},
+            "LOG_ACC_BUFF_SIZE: must hold at least two acc elements .* got 0",
+        ),
+        (
+            {"LOG_BLOCK_IN": 5},
+            "custom.LOG_BLOCK_IN: must equal LOG_BLOCK, got 5; VTA blocks",
+        ),
+        ({"LOG_BLOK": 4}, "custom.LOG_BLOK: is not a known key; known: LOG_INP_WIDTH, "),
+        (
+            {"LOG_UOP_BUFF_SIZE": 16},
+            "custom.gemm: word 0 must fit 64 bits, got 65; choose smaller buffers",
+        ),
+        ({"LOG_INP_BUFF_SIZE": 16}, "custom.gemm: word 1 must fit 64 bits, got 66"),
+        (
+            {"LOG_WGT_BUFF_SIZE": 19, "LOG_INP_BUFF_SIZE": 14},
+            "custom.uop: must fit 32 bits, got 33; choose smaller buffers",
+        ),
+        (
+            {
+                "LOG_BLOCK": 2,
+                "LOG_INP_BUFF_SIZE": 19,
+                "LOG_WGT_BUFF_SIZE": 6,
+                "LOG_ACC_BUFF_SIZE": 7,
+            },
+            r"LOG_INP_BUFF_SIZE: must hold at most 65536 elements \(sram.*\), got 1310",
+        ),
+    ],
+)
+def test_impossible_machine(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        VTAConfig.from_json({**STOCK, **change})
+
+
+def test_missing_key() -> None:
+    source = {k: v for k, v in STOCK.items() if k != "LOG_BATCH"}
+    with pytest.raises(
+        ConfigError, match="custom: must have the key LOG_BATCH; see vta_config/pres"
+    ):
+        VTAConfig.from_json(source)
+
+
+def test_unknown_preset() -> None:
+    sentence = (
+        "nope: is neither a preset nor a readable file; presets: block32, default, small, ultra"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        VTAConfig.load("nope")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b""])
+def test_file_that_is_not_json(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"bad\.json: is not JSON; presets: "):
+        VTAConfig.load(path)
+
+
+def test_file_that_is_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text("[]")
+    with pytest.raises(
+        ConfigError, match=r"list\.json: must be a JSON object, got list; see vta_conf"
+    ):
+        VTAConfig.load(path)
