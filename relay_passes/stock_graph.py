@@ -1,0 +1,425 @@
+"""A small mutable-free graph for `stock_relay`: read from Relax, BatchNorm folded, written to Relax.
+
+TVM's `relay.quantize` rewrites expressions whose *identity* matters (how often a node is used, and
+by whom), so its rules are restated over `Node`, a plain expression with identity, and not over
+Relax bindings. Reading restates the passes that the original runs first:
+
+- SimplifyInference: ``batch_norm(x) = x · s + t`` with ``s = (1 / sqrt(var + eps)) · gamma`` and
+  ``t = (−mean) · s + beta``, each step rounded to float32 (the order decides the last bit of a
+  weight, and with it integers);
+- FoldScaleAxis, backward: ``s`` moves through single-use ``add(·, constant)`` and, where all of it
+  is positive, ``relu`` into the weights: ``w · s``, again one float32 rounding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+
+from vta_config.errors import UnsupportedModelError
+
+Array: TypeAlias = NDArray[Any]
+
+#: Relax operators that rules know by a short name; everything else is ``"other"``.
+_SHORT: Final = {
+    "relax.nn.conv2d": "conv2d",
+    "relax.nn.relu": "relu",
+    "relax.nn.max_pool2d": "max_pool2d",
+    "relax.nn.avg_pool2d": "avg_pool2d",
+    "relax.add": "add",
+    "relax.multiply": "multiply",
+    "relax.clip": "clip",
+    "relax.reshape": "reshape",
+    "relax.flatten": "reshape",
+    "relax.permute_dims": "transpose",
+    "relax.strided_slice": "strided_slice",
+    "relax.concat": "concatenate",
+}
+#: Adding this with x's sign and cutting the fraction off rounds half away from zero: the float32
+#: just below ½, because ½ itself would round 0.49999997 up. (TVM's own `round` became half-even.)
+_BELOW_HALF: Final = np.nextafter(np.float32(0.5), np.float32(0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Node:
+    """One expression; equal only to itself.
+
+    Parameters
+    ----------
+    op : str
+        ``"var"``, ``"const"``, a short name of `_SHORT`, ``"dense"``, ``"global_avg_pool2d"``, an
+        operator made by a rule (``"cast"``, ``"right_shift"``, ...), or ``"other"``.
+    args : tuple of Node
+        Tensor operands in order; a concatenation's tuple is flattened.
+    dtype : str
+        Element type of the result.
+    attrs : mapping
+        What the operator needs besides operands.
+    value : ndarray, optional
+        A constant's value.
+    origin : Relax expression, optional
+        The Relax call or variable this was read from: a pattern for writing it again.
+    name : str
+        The name of the Relax variable, kept for what is written.
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    dtype: str = "float32"
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    value: Array | None = None
+    origin: Any = None
+    name: str = ""
+
+    def with_args(self, args: Sequence[Node], *, dtype: str | None = None) -> Node:
+        """Return the same operation on other operands."""
+        return replace(self, args=tuple(args), dtype=dtype or self.dtype)
+
+
+def constant(value: Any, dtype: str) -> Node:
+    """Return a constant of a type."""
+    array = np.asarray(value).astype(dtype)
+    return Node(op="const", dtype=dtype, value=array)
+
+
+def post_order(root: Node) -> Iterator[Node]:
+    """Yield every node once, operands from left to right before the node (Relay's visiting order).
+
+    Without recursion, so that a deep network does not meet Python's limit.
+    """
+    seen: set[Node] = set()
+    stack = [(root, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if node in seen:
+            continue
+        if expanded:
+            seen.add(node)
+            yield node
+            continue
+        stack.append((node, True))
+        stack.extend((arg, False) for arg in reversed(node.args))
+
+
+def count_uses(root: Node) -> Counter[Node]:
+    """Count the operand slots that refer to each node; the root counts once for the result."""
+    uses = Counter([root])
+    for node in post_order(root):
+        uses.update(node.args)
+    return uses
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def read_graph(function: Any) -> Node:
+    """Read a Relax function into a graph, with BatchNorm folded as Relay folds it.
+
+    Parameters
+    ----------
+    function : relax.Function
+        A float network whose weights are constants; BatchNorm may be folded already.
+
+    Raises
+    ------
+    UnsupportedModelError
+        For control flow or calls of other functions.
+    """
+    known: dict[Any, Node] = {
+        var: Node(op="var", dtype=str(var.ty.dtype), origin=var, name=var.name)
+        for var in function.params
+    }
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            known[binding.var] = _read_value(binding.value, known, binding.var)
+    return _fold_scales(_read_value(function.body.body, known, None))
+
+
+def _read_value(value: Any, known: Mapping[Any, Node], var: Any) -> Node:
+    """Read one bound expression."""
+    name = "" if var is None else str(var.name)
+    if isinstance(value, tvm.ir.GenericConst):
+        array = value.value.numpy()
+        return Node(op="const", dtype=str(array.dtype), value=array, name=name)
+    if isinstance(value, relax.Tuple):
+        args = tuple(_read_value(item, known, None) for item in value)
+        return Node(op="tuple", args=args, name=name)
+    if isinstance(value, relax.TupleGetItem):
+        source = _read_value(value.tuple_value, known, None)
+        if source.op == "batch_norm" and value.index == 0:
+            return _simplify_batch_norm(source, name)
+        return Node(op="other", args=(source,), origin=value, name=name, dtype=_dtype(value))
+    if value in known:
+        return known[value]
+    if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
+        raise UnsupportedModelError(
+            name or "main",
+            "must be a call of a Relax operator for stock quantization",
+            got=type(value).__name__,
+            hint="inline functions and remove control flow first",
+        )
+    return _read_call(value, tuple(_tensor_args(value.args, known)), name)
+
+
+def _tensor_args(args: Sequence[Any], known: Mapping[Any, Node]) -> Iterator[Node]:
+    """Yield the tensor operands of a call; shapes and numbers stay in its origin."""
+    for arg in args:
+        if isinstance(arg, relax.Tuple):
+            yield from _tensor_args(list(arg), known)
+        elif isinstance(arg, tvm.ir.GenericConst) or arg in known:
+            yield _read_value(arg, known, None)
+
+
+def _dtype(value: Any) -> str:
+    """Return the element type of a Relax expression, or "" when it is not one tensor."""
+    return str(value.ty.dtype) if isinstance(value.ty, relax.TensorType) else ""
+
+
+def _read_call(call: Any, args: tuple[Node, ...], name: str) -> Node:
+    """Give a call its short name, and compute it when it only moves a constant's elements."""
+    relax_name = str(call.op.name)
+    node = Node(op="other", args=args, dtype=_dtype(call), origin=call, name=name)
+    shape = [int(n) for n in call.ty.shape.values] if _is_static(call.ty) else None
+    if len(args) == 1 and args[0].value is not None and shape is not None:
+        if relax_name == "relax.reshape":
+            return constant(args[0].value.reshape(shape), node.dtype)
+        if relax_name == "relax.permute_dims":
+            axes = call.attrs.axes
+            order = None if axes is None else [int(a) for a in axes]
+            return constant(args[0].value.transpose(order), node.dtype)
+    if relax_name == "relax.nn.batch_norm":
+        return replace(node, op="batch_norm")
+    if relax_name == "relax.matmul" and args[1].value is not None and args[1].value.ndim == 2:
+        return replace(node, op="dense")
+    if relax_name == "relax.clip":
+        return replace(node, op="clip", attrs={"bounds": [float(a.value) for a in call.args[1:]]})
+    if _is_global_average(call, relax_name):
+        area = prod(int(n) for n in call.args[0].ty.shape.values[2:])
+        return replace(node, op="global_avg_pool2d", attrs={"area": area})
+    attrs = {"axis": int(call.attrs.axis)} if relax_name == "relax.concat" else {}
+    return replace(node, op=_SHORT.get(relax_name, "other"), attrs=attrs)
+
+
+def _is_static(ty: Any) -> bool:
+    """Tell whether a type is one tensor of known shape."""
+    if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
+        return False
+    return all(isinstance(n, tvm.tirx.IntImm) for n in ty.shape.values)
+
+
+def _is_global_average(call: Any, relax_name: str) -> bool:
+    """Tell whether a call is ONNX GlobalAveragePool, which Relax imports as a mean."""
+    if not call.args or not _is_static(call.args[0].ty) or len(call.args[0].ty.shape.values) != 4:
+        return False
+    if relax_name == "relax.mean":
+        axes = call.attrs.axis
+        spatial = axes is not None and sorted(int(a) % 4 for a in axes) == [2, 3]
+        return spatial and bool(call.attrs.keepdims)
+    if relax_name == "relax.nn.adaptive_avg_pool2d":
+        size = call.attrs.output_size
+        return size is not None and [int(n) for n in size] == [1, 1]
+    return False
+
+
+def _simplify_batch_norm(norm: Node, name: str) -> Node:
+    """Turn an inference BatchNorm into multiply and add, in SimplifyInference's float32 steps."""
+    data, *parameters = norm.args
+    attrs = norm.origin.attrs
+    if any(p.value is None for p in parameters):
+        raise UnsupportedModelError(
+            name or "batch_norm",
+            "must have constant gamma, beta, mean and variance",
+            hint="bind the parameters before quantizing",
+        )
+    gamma, beta, mean, variance = (np.asarray(p.value, dtype=np.float32) for p in parameters)
+    scale = np.float32(1.0) / np.sqrt(variance + np.float32(attrs.epsilon))
+    if attrs.scale:
+        scale = scale * gamma
+    shift = -mean * scale
+    if attrs.center:
+        shift = shift + beta
+    rank = len(norm.origin.args[0].ty.shape.values)
+    shape = [1] * rank
+    shape[int(attrs.axis) % rank] = -1
+    scaled = Node(op="multiply", args=(data, constant(scale.reshape(shape), "float32")), name=name)
+    return Node(op="add", args=(scaled, constant(shift.reshape(shape), "float32")), name=name)
+
+
+def _fold_scales(root: Node) -> Node:
+    """Move constant per-channel factors into the convolutions before them (FoldScaleAxis)."""
+    uses = count_uses(root)
+    new: dict[Node, Node] = {}
+    for node in post_order(root):
+        args = [new[arg] for arg in node.args]
+        new[node] = node if all(a is b for a, b in zip(args, node.args, strict=True)) else (
+            node.with_args(args)
+        )
+        if node.op != "multiply":
+            continue
+        for data, factor in (node.args, node.args[::-1]):
+            scale = factor.value
+            if scale is None or scale.ndim != 4 or scale.size != scale.shape[1]:
+                continue
+            positive = bool((scale > 0).all())
+            if _carries_scale(data, uses, positive=positive):
+                new[node] = _scaled(new[data], scale)
+                break
+    return new[root]
+
+
+def _carries_scale(node: Node, uses: Counter[Node], *, positive: bool) -> bool:
+    """Tell whether a factor on a node's channels can move into the weights before it."""
+    if uses[node] != 1:
+        return False
+    if node.op == "conv2d":
+        weight, groups = node.args[1].value, int(node.origin.attrs.groups)
+        return weight is not None and (groups == 1 or (groups == len(weight) == _channels(node)))
+    if node.op == "relu":
+        return positive and _carries_scale(node.args[0], uses, positive=positive)
+    if node.op == "add":
+        return all(
+            _is_channel_constant(arg) or _carries_scale(arg, uses, positive=positive)
+            for arg in node.args
+        ) and any(arg.value is None for arg in node.args)
+    return False
+
+
+def _channels(conv: Node) -> int:
+    """Return the input channels of a convolution."""
+    return int(conv.origin.args[0].ty.shape.values[1])
+
+
+def _is_channel_constant(node: Node) -> bool:
+    """Tell whether a node is a constant of one number a channel."""
+    return node.value is not None and node.value.ndim == 4 and node.value.size == len(
+        node.value[0]
+    )
+
+
+def _scaled(node: Node, scale: Array) -> Node:
+    """Return a node that computes `scale` times as much, by changed weights."""
+    if node.value is not None:
+        return constant(node.value * scale, node.dtype)
+    if node.op == "conv2d":
+        weight = node.args[1].value
+        assert weight is not None
+        return node.with_args(
+            (node.args[0], constant(weight * scale.reshape(-1, 1, 1, 1), "float32"))
+        )
+    return node.with_args([_scaled(arg, scale) for arg in node.args])
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def write_function(root: Node, function: Any) -> Any:
+    """Write a graph as the body of a Relax function with the original's parameters.
+
+    Returns
+    -------
+    IRModule
+        A module whose ``main`` computes `root`.
+    """
+    builder = relax.BlockBuilder()
+    done: dict[Node, Any] = {}
+    attrs = {key: value for key, value in (function.attrs or {}).items() if key != "global_symbol"}
+    with builder.function("main", list(function.params), attrs=attrs):
+        with builder.dataflow():
+            for node in post_order(root):
+                expr = _expression(node, [done[arg] for arg in node.args])
+                if node.op not in ("var", "const"):
+                    expr = builder.emit(expr, name_hint=node.name)
+                done[node] = expr
+            result = builder.emit_output(done[root])
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def _expression(node: Node, args: list[Any]) -> Any:
+    """Return the Relax expression of a node on written operands."""
+    write = _WRITERS.get(node.op)
+    return write(node, args) if write else _again(node, args)
+
+
+def _again(node: Node, args: list[Any]) -> Any:
+    """Write a node like the call it was read from, on other operands."""
+    if isinstance(node.origin, relax.TupleGetItem):
+        return relax.TupleGetItem(args[0], node.origin.index)
+    operands = iter(args)
+
+    def fill(old: Any) -> Any:
+        if isinstance(old, relax.Tuple):
+            return relax.Tuple([fill(item) for item in old])
+        is_value = isinstance(old, tvm.ir.GenericConst | tvm.ir.Var)
+        return next(operands) if is_value else old
+
+    call = node.origin
+    return relax.Call(call.op, [fill(arg) for arg in call.args], call.attrs, call.ty_args)
+
+
+def _write_conv2d(node: Node, args: list[Any]) -> Any:
+    """Write a convolution with the accumulator type its operands ask for."""
+    attrs = node.origin.attrs
+    return relax.op.nn.conv2d(
+        *args,
+        strides=tuple(attrs.strides),
+        padding=tuple(attrs.padding),
+        dilation=tuple(attrs.dilation),
+        groups=int(attrs.groups),
+        data_layout=attrs.data_layout,
+        kernel_layout=attrs.kernel_layout,
+        out_dtype=node.dtype,
+    )
+
+
+def _write_clip(node: Node, args: list[Any]) -> Any:
+    """Write a clip with limits of the operand's kind."""
+    kind = float if node.dtype.startswith("float") else int
+    low, high = (kind(bound) for bound in node.attrs["bounds"])
+    return relax.op.clip(args[0], low, high)
+
+
+def _write_round(node: Node, args: list[Any]) -> Any:
+    """Write rounding half away from zero."""
+    half = relax.op.multiply(relax.op.sign(args[0]), relax.const(_BELOW_HALF))
+    return relax.op.trunc(relax.op.add(args[0], half))
+
+
+def _write_global_average(node: Node, args: list[Any]) -> Any:
+    """Write a global average: an integer one is a sum and a division that truncates."""
+    if node.dtype.startswith("float"):
+        return _again(node, args)
+    total = relax.op.sum(args[0], axis=[2, 3], keepdims=True)
+    if node.attrs["area"] == 1:
+        return total
+    return relax.op.divide(total, relax.const(node.attrs["area"], node.dtype))
+
+
+_WRITERS: Final[dict[str, Callable[[Node, list[Any]], Any]]] = {
+    "var": lambda node, args: node.origin,
+    "const": lambda node, args: relax.const(node.value, node.dtype),
+    "tuple": lambda node, args: relax.Tuple(args),
+    "conv2d": _write_conv2d,
+    "dense": lambda node, args: relax.op.matmul(*args, out_dtype=node.dtype),
+    "add": lambda node, args: relax.op.add(*args),
+    "multiply": lambda node, args: relax.op.multiply(*args),
+    "left_shift": lambda node, args: relax.op.left_shift(*args),
+    "right_shift": lambda node, args: relax.op.right_shift(*args),
+    "cast": lambda node, args: relax.op.astype(args[0], node.dtype),
+    "clip": _write_clip,
+    "round": _write_round,
+    "not_negative": lambda node, args: relax.op.greater_equal(
+        args[0], relax.const(0, node.args[0].dtype)
+    ),
+    "where": lambda node, args: relax.op.where(*args),
+    "concatenate": lambda node, args: relax.op.concat(args, axis=node.attrs["axis"]),
+    "global_avg_pool2d": _write_global_average,
+}
