@@ -373,7 +373,14 @@ def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
     return Insn(opcode, values)
 
 
-def encode_uop(config: VTAConfig, *, dst_idx: int, src_idx: int = 0, wgt_idx: int = 0) -> int:
+def encode_uop(
+    config: VTAConfig,
+    *,
+    dst_idx: int,
+    src_idx: int = 0,
+    wgt_idx: int = 0,
+    hint: str = "shrink the tile",
+) -> int:
     """Encode a micro-op as uint32.
 
     Raises
@@ -385,7 +392,7 @@ def encode_uop(config: VTAConfig, *, dst_idx: int, src_idx: int = 0, wgt_idx: in
         uop_layout(config),
         {"dst_idx": dst_idx, "src_idx": src_idx, "wgt_idx": wgt_idx},
         "uop",
-        "shrink the tile",
+        hint,
     )
 
 
