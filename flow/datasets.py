@@ -138,8 +138,8 @@ class FileSource:
         path = self.paths[index]
         try:
             with Image.open(path) as image:
-                image.load()
-                return image.copy()
+                decoded: Image.Image = image.copy()
+                return decoded
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             problem = "truncated or damaged" if path.is_file() else "no such file"
             raise CalibrationError(

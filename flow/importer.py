@@ -1,8 +1,7 @@
 """Read an ONNX file and hand it to TVM: checked, one static shape, layers with names.
 
-TVM's importer loses the tensor names, so `ImportedModel.layer_names` keeps, in graph order, the
-name of every convolution and dense layer: the weight's name without its suffix
-(``layer2.0.conv1.weight`` -> ``layer2.0.conv1``).
+TVM's importer loses the tensor names; they are restored on the result of every convolution and
+dense layer: the weight's name without its suffix (``layer2.0.conv1.weight`` -> ``layer2.0.conv1``).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import lzma
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,12 +22,12 @@ from typing import Any, Final
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
+from relay_passes.graph import GraphBuilder, constant, op_name, read_graph, rewrite
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
-#: Where the weight of a layer is among its inputs; every operator that becomes a convolution or a
-#: matrix product.
-WEIGHT_INPUT: Final = MappingProxyType({"Conv": 1, "Gemm": 1, "MatMul": 1})
+#: ONNX operators whose second input is a layer's weight, and what kind of layer they are.
+LAYER_KINDS: Final = MappingProxyType({"Conv": "conv", "Gemm": "dense", "MatMul": "dense"})
 _WEIGHT_SUFFIX: Final = re.compile(r"[._/]?(weight|kernel|w)s?(:0)?$", re.IGNORECASE)
 _ANONYMOUS: Final = re.compile(r"^(onnx::\w+|_?v?_?\d+|const\w*|constant\w*)$", re.IGNORECASE)
 
@@ -55,9 +54,9 @@ class ImportedModel:
         [1, C, H, W].
     classes : int
         Number of logits.
-    layer_names : mapping from operator type to tuple of str
-        Names of the ``Conv``, ``Gemm``, ``MatMul`` nodes with constant weights, in graph order,
-        unique.
+    conv_names, dense_names : tuple of str
+        Names of the layers with constant weights, in graph order, unique; their results in `mod`
+        are called so.
     """
 
     name: str
@@ -68,17 +67,8 @@ class ImportedModel:
     input_name: str
     input_shape: tuple[int, int, int, int]
     classes: int
-    layer_names: Mapping[str, tuple[str, ...]]
-
-    @property
-    def conv_names(self) -> tuple[str, ...]:
-        """Names of the convolutions in graph order."""
-        return self.layer_names["Conv"]
-
-    @property
-    def dense_names(self) -> tuple[str, ...]:
-        """Names of the dense layers in graph order."""
-        return self.layer_names["Gemm"] + self.layer_names["MatMul"]
+    conv_names: tuple[str, ...]
+    dense_names: tuple[str, ...]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -157,7 +147,10 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
     proto = parse(data, path)
     name = name or path.name.removesuffix(".xz").removesuffix(".onnx")
     input_name, shape = _fix_input(proto, name)
+    conv_names, dense_names = _layer_names(proto.graph)
     mod = _to_relax(proto, name, input_name, shape)
+    classes = _classes(mod, name)
+    mod = _restore_names(mod, conv_names, dense_names)
     return ImportedModel(
         name=name,
         path=path,
@@ -166,8 +159,9 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
         mod=mod,
         input_name=input_name,
         input_shape=shape,
-        classes=_classes(mod, name),
-        layer_names=MappingProxyType(_layer_names(proto.graph)),
+        classes=classes,
+        conv_names=conv_names,
+        dense_names=dense_names,
     )
 
 
@@ -311,26 +305,56 @@ def _classes(mod: Any, name: str) -> int:
     return dims[1]
 
 
-# ---- names --------------------------------------------------------------------------------------
-def _layer_names(graph: Any) -> dict[str, tuple[str, ...]]:
-    """Name every layer with a constant weight, per operator, in graph order."""
+# ---- names -----------------------------------------------------------------------------------------
+def _layer_names(graph: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the convolutions, and the dense layers, that have constant weights, in graph order."""
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
-    names: dict[str, list[str]] = {kind: [] for kind in WEIGHT_INPUT}
+    names: dict[str, list[str]] = {"conv": [], "dense": []}
     used: Counter[str] = Counter()
     for node in graph.node:
-        place = WEIGHT_INPUT.get(node.op_type)
-        if place is None or len(node.input) <= place or node.input[place] not in constants:
+        kind = LAYER_KINDS.get(node.op_type)
+        if kind is None or node.input[1] not in constants:
             continue
-        kind = "conv" if node.op_type == "Conv" else "dense"
-        base = (
-            _name_from_weight(node.input[place])
-            or _name_from_scope(node.name)
-            or f"{kind}{sum(used.values())}"
-        )
+        default = f"{kind}{len(names[kind])}"
+        base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
         used[base] += 1
-        names[node.op_type].append(base if used[base] == 1 else f"{base}#{used[base]}")
-    return {kind: tuple(found) for kind, found in names.items()}
+        names[kind].append(base if used[base] == 1 else f"{base}#{used[base]}")
+    return tuple(names["conv"]), tuple(names["dense"])
+
+
+def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str, ...]) -> Any:
+    """Call the result of every named layer in ``main`` after its layer; the passes keep names."""
+    graph = read_graph(mod)
+    definitions = graph.definitions()
+
+    def is_constant(expr: Any) -> bool:
+        expr = definitions.get(expr, expr)
+        if op_name(expr) == "permute_dims":
+            expr = expr.args[0]
+        return constant(expr) is not None
+
+    found: dict[str, list[Any]] = {"conv": [], "dense": []}
+    for binding in graph.bindings:
+        kind = {
+            "nn.conv1d": "conv",
+            "nn.conv2d": "conv",
+            "nn.conv3d": "conv",
+            "matmul": "dense",
+        }.get(op_name(binding.value))
+        if kind is not None and is_constant(binding.value.args[1]):
+            found[kind].append(binding.var)
+    new: dict[Any, str] = {}
+    for kind, names in (("conv", conv_names), ("dense", dense_names)):
+        if len(found[kind]) == len(
+            names
+        ):  # else the importer rewrote some: names by place are wrong
+            new.update(zip(found[kind], names, strict=True))
+
+    def visit(builder: GraphBuilder, var: Any, value: Any) -> Any:
+        return builder.emit(value, new[var]) if var in new else value
+
+    return rewrite(mod, visit)
 
 
 def _name_from_weight(weight: str) -> str:
