@@ -7,10 +7,10 @@ One line an instruction or micro-op; `;` starts a comment. A field that is not w
 
     uop dst_idx=3 src_idx=17 wgt_idx=2
     ; layer2.0.conv1 tile (0, 3)
-    LOAD.INP  pop_next push_next sram_base=0 dram_base=4096 y_size=9 x_size=28 y_pad_0=1
-    GEMM      pop_prev uop_begin=0 uop_end=9 iter_out=8 iter_in=28 dst_factor_out=28 ; 12: 2016 steps
+    LOAD.INP  pop_next push_next dram_base=4096 y_size=9 x_size=28 y_pad_0=1
+    GEMM      pop_prev uop_end=9 iter_out=8 iter_in=28 dst_factor_out=28 ; 12: 2016 steps
     ALU.SHR   push_next uop_end=1 iter_out=1 iter_in=224 dst_factor_in=1 use_imm imm=7
-    STORE.OUT pop_prev push_prev sram_base=0 dram_base=9000 y_size=1 x_size=224 x_stride=224
+    STORE.OUT pop_prev push_prev dram_base=9000 y_size=1 x_size=224 x_stride=224
     FINISH    pop_next
 
 Names and widths are those of `vta_config.isa`. A memory type or ALU opcode without a name is
@@ -48,7 +48,7 @@ _SUFFIX: Final[dict[Opcode, tuple[str, type[IntEnum]]]] = {
     Opcode.STORE: ("memory_type", Memory),
     Opcode.ALU: ("alu_opcode", AluOp),
 }
-_MNEMONIC_COLUMNS: Final = 14
+_MNEMONIC_COLUMNS: Final = 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def insn_text(insn: Insn, config: VTAConfig) -> str:
         if insn[name] in names.__members__.values():
             mnemonic, skip = f"{mnemonic}.{names(insn[name]).name}", name
     fields = _fields_text(layout(insn.opcode, config), insn.values, skip)
-    return f"{mnemonic:<{_MNEMONIC_COLUMNS}}{fields}".rstrip()
+    return f"{mnemonic:<{_MNEMONIC_COLUMNS}} {fields}".rstrip()
 
 
 def uop_text(word: int, config: VTAConfig) -> str:
