@@ -14,7 +14,8 @@ One line an instruction or micro-op; `;` starts a comment. A field that is not w
     FINISH    pop_next
 
 Names and widths are those of `vta_config.isa`. A memory type or ALU opcode without a name is
-written as a field, ``LOAD memory_type=7``; a micro-op with bits that no field covers as ``uop 0x80000000``.
+written as a field, ``LOAD memory_type=7``; a micro-op with bits that no field covers
+as ``uop 0x80000000``.
 """
 
 from __future__ import annotations
