@@ -1,0 +1,420 @@
+"""Requantize: turn the graph with quantize and dequantize pairs into integer operators.
+
+The pass interprets the graph. Each tensor is one of: a float; an int8 with a scale; an int32
+accumulator with a scale, a bound of its magnitude, a bias not yet added and a ReLU not yet done. An
+operator with an integer form takes integers and makes an accumulator; quantize makes it int8:
+
+    q = clip((acc + bias + 2^(n-1)) >> n, qmin, qmax),    n = log2(s_y / (s_x * s_w)),
+
+with bias and rounding constant in one add and the ReLU in the clip. Everything else gets floats:
+the value is dequantized, the operator stays as it is, and runs on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes import numerics
+from relay_passes.choose_scales import averaged, is_global_average
+from relay_passes.fold_batch_norm import split_bias
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    GraphPass,
+    Module,
+    constant,
+    ints,
+    op_name,
+    read_graph,
+    replace_main,
+    static_shape,
+    substitute,
+)
+from relay_passes.params import QuantParams
+
+_INT8_BITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Int8:
+    """An int8 tensor: real = scale * var; |var| <= bound."""
+
+    var: Expr
+    scale: float
+    bound: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Weight:
+    """A quantized weight: real = scale * value, scale float64[O]."""
+
+    value: NDArray[np.int8]
+    scale: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Accumulator:
+    """An int32 tensor: real = relu(scale * var + bias).
+
+    Parameters
+    ----------
+    var : relax.Var
+        The integers so far.
+    scale : float64[C]
+        One a channel (axis 1); equal ones are used as one number.
+    bound : int64[C]
+        Bound of |var|.
+    bias : float64[C]
+        Real number not yet added.
+    relu : bool
+        Whether negative results become 0, not yet done.
+    ceiling : float
+        Largest result (ReLU6), not yet done; infinity for none.
+    name : str
+        Tensor name.
+    """
+
+    var: Expr
+    scale: NDArray[np.float64]
+    bound: NDArray[np.int64]
+    bias: NDArray[np.float64]
+    relu: bool = False
+    ceiling: float = float("inf")
+    name: str
+
+
+_Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requantize(GraphPass):
+    """Replace quantize and dequantize by integer arithmetic; see the module's text."""
+
+    def transform(self, mod: Module) -> Module:
+        """Return the integer module.
+
+        Raises
+        ------
+        CapacityError
+            When an accumulator or a bias may leave int32.
+        """
+        graph = read_graph(mod)
+        run = _Interpreter()
+        for binding in graph.bindings:
+            run.visit(binding)
+        results = [run.as_float(run.value(v), v.name) for v in graph.results]
+        return replace_main(mod, run.builder, graph, results)
+
+
+class _Interpreter:
+    """Interpret one graph; `env` maps its variables to what became of them."""
+
+    def __init__(self) -> None:
+        self.builder = GraphBuilder()
+        self.env: dict[Expr, Any] = {}
+        self.floats: dict[Expr, Expr] = {}
+
+    def value(self, expr: Expr) -> Any:
+        """Return what an operand became."""
+        return self.env.get(expr, expr) if isinstance(expr, relax.Var) else expr
+
+    def visit(self, binding: Expr) -> None:
+        """Interpret one binding."""
+        handler = self.HANDLERS.get(op_name(binding.value))
+        result = handler(self, binding) if handler is not None else None
+        if result is None:  # no integer form: floats, as it is
+            operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
+            result = self.builder.emit(substitute(binding.value, operands), binding.var.name)
+        self.env[binding.var] = result
+
+    # ---- from and to floats ------------------------------------------------------------------
+    def as_float(self, value: Any, name: str) -> Expr:
+        """Emit the float32 form of a value."""
+        if isinstance(value, _Accumulator):
+            value = self.settle(value)
+            shape = static_shape(value.var)
+            scale = _per_channel(value.scale, len(shape), np.float32)
+            return self._scaled(value.var, scale, value.name)
+        if isinstance(value, _Int8):
+            return self._scaled(value.var, np.float32(value.scale), value.name)
+        if isinstance(value, _Weight):
+            return relax.const((value.value * _column(value)).astype(np.float32))
+        return value
+
+    def _scaled(self, var: Expr, scale: Any, name: str) -> Expr:
+        if var not in self.floats:
+            wide = self.builder.emit(relax.op.astype(var, "float32"), f"{name}.float")
+            product = relax.op.multiply(wide, relax.const(scale))
+            self.floats[var] = self.builder.emit(product, f"{name}.real")
+        return self.floats[var]
+
+    def _dequantize(self, binding: Expr) -> Any:
+        data, scale = binding.value.args[0], constant(binding.value.args[1])
+        weight = constant(data)
+        if weight is not None and scale is not None:
+            axis = int(binding.value.attrs.axis)
+            channels = weight.shape[axis]
+            scales = np.broadcast_to(scale.astype(np.float64).reshape(-1), (channels,))
+            return _Weight(value=weight, scale=np.asarray(scales))
+        value = self.value(data)
+        return value if isinstance(value, _Int8) else None
+
+    def _quantize(self, binding: Expr) -> Any:
+        scale = constant(binding.value.args[1])
+        if scale is None or scale.size != 1:
+            return None
+        value = self.value(binding.value.args[0])
+        name = str(binding.var.name)
+        params = QuantParams(scale=(float(scale),), bits=_INT8_BITS)
+        if isinstance(value, _Int8):
+            value = self.widen(value)
+        if isinstance(value, _Accumulator):
+            shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
+            if None not in shifts:
+                return self.requantize(value, params, np.asarray(shifts), name.removesuffix(".q"))
+            value = self.as_float(value, value.name)
+        return self.quantize_float(value, params, name)
+
+    def quantize_float(self, var: Expr, params: QuantParams, name: str) -> _Int8:
+        """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
+        emit, scale = self.builder.emit, params.scale[0]
+        x = emit(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), f"{name}.scaled")
+        x = emit(relax.op.add(x, relax.const(np.float32(0.5))), f"{name}.half")
+        x = emit(relax.op.floor(x), f"{name}.floor")
+        x = emit(relax.op.clip(x, float(params.qmin), float(params.qmax)), f"{name}.clip")
+        x = emit(relax.op.astype(x, "int8"), name)
+        return _Int8(var=x, scale=scale, bound=params.qmax, name=name)
+
+    # ---- accumulators ------------------------------------------------------------------------
+    def widen(self, value: _Int8) -> _Accumulator:
+        """Return an int8 tensor as an accumulator."""
+        channels = static_shape(value.var)[1]
+        var = self.builder.emit(relax.op.astype(value.var, "int32"), f"{value.name}.wide")
+        return _Accumulator(
+            var=var,
+            scale=np.full(channels, value.scale),
+            bound=np.full(channels, value.bound, np.int64),
+            bias=np.zeros(channels),
+            name=value.name,
+        )
+
+    def settle(self, acc: _Accumulator) -> _Accumulator:
+        """Emit the bias and the ReLU that an accumulator still owes."""
+        acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
+        emit, var = self.builder.emit, acc.var
+        if acc.relu:
+            var = emit(relax.op.maximum(var, relax.const(np.int32(0))), f"{acc.name}.max")
+        if np.isfinite(acc.ceiling):
+            top = numerics.round_half_up(acc.ceiling / acc.scale)
+            limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
+            var = emit(relax.op.minimum(var, relax.const(limit)), f"{acc.name}.min")
+        return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
+
+    def add_integers(self, acc: _Accumulator, addend: NDArray[np.int64]) -> _Accumulator:
+        """Emit the add of an int64[C] constant and bound the sum."""
+        bound = acc.bound + np.abs(addend)
+        numerics.check_accumulator(acc.name, bound)
+        if not addend.any():
+            return acc
+        number = _per_channel(addend, acc.var.ty.ndim, np.int32)
+        var = self.builder.emit(relax.op.add(acc.var, relax.const(number)), f"{acc.name}.bias")
+        return replace(acc, var=var, bound=bound)
+
+    def shift_left(self, acc: _Accumulator, shift: NDArray[np.int64]) -> _Accumulator:
+        """Emit the left shift that makes the scale 2^shift times finer, int64[C] >= 0."""
+        if not shift.any():
+            return acc
+        bound = acc.bound << shift
+        numerics.check_accumulator(acc.name, bound)
+        amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
+        var = self.builder.emit(
+            relax.op.left_shift(acc.var, relax.const(amount)), f"{acc.name}.shl"
+        )
+        return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
+
+    def requantize(
+        self, acc: _Accumulator, params: QuantParams, shift: NDArray[np.int64], name: str
+    ) -> _Int8:
+        """Emit bias, rounding, shift, clip and cast; see the module's text."""
+        ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
+        low = 0 if acc.relu else params.qmin
+        acc = self.shift_left(acc, np.maximum(-shift, 0))
+        shift = np.maximum(shift, 0)
+        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
+        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        emit, var = self.builder.emit, acc.var
+        if shift.any():
+            amount = _per_channel(shift, var.ty.ndim, np.int32)
+            var = emit(relax.op.right_shift(var, relax.const(amount)), f"{name}.shr")
+        var = emit(relax.op.clip(var, low, int(ceiling)), f"{name}.clip")
+        var = emit(relax.op.astype(var, "int8"), name)
+        return _Int8(var=var, scale=params.scale[0], bound=params.qmax, name=name)
+
+    # ---- operators ---------------------------------------------------------------------------
+    def _conv2d(self, binding: Expr) -> Any:
+        call, attrs = binding.value, binding.value.attrs
+        data, weight = self.value(call.args[0]), self.value(call.args[1])
+        if not isinstance(data, _Int8) or not isinstance(weight, _Weight):
+            return None
+        if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
+            return None
+        expr = relax.op.nn.conv2d(
+            data.var,
+            relax.const(weight.value),
+            strides=ints(attrs.strides),
+            padding=ints(attrs.padding),
+            dilation=ints(attrs.dilation),
+            groups=int(attrs.groups),
+            out_dtype="int32",
+        )
+        return self._sum_of_products(binding, expr, data, weight, weight.value)
+
+    def _matmul(self, binding: Expr) -> Any:
+        data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
+        if not isinstance(data, _Int8) or not isinstance(weight, _Weight):
+            return None
+        if data.var.ty.ndim != 2 or weight.value.ndim != 2:
+            return None
+        expr = relax.op.matmul(data.var, relax.const(weight.value), out_dtype="int32")
+        return self._sum_of_products(binding, expr, data, weight, weight.value.T)
+
+    def _sum_of_products(
+        self, binding: Expr, expr: Expr, data: _Int8, weight: _Weight, rows: NDArray[np.int8]
+    ) -> _Accumulator:
+        name = str(binding.var.name)
+        bound = numerics.accumulator_bound(rows, data.bound)
+        numerics.check_accumulator(name, bound)
+        return _Accumulator(
+            var=self.builder.emit(expr, name),
+            scale=data.scale * weight.scale,
+            bound=bound,
+            bias=np.zeros(len(bound)),
+            name=name.removesuffix(".acc"),
+        )
+
+    def _add(self, binding: Expr) -> Any:
+        name = str(binding.var.name)
+        found = split_bias(binding.value)
+        if found is not None:
+            value = self.value(found[0])
+            value = self.widen(value) if isinstance(value, _Int8) else value
+            if not isinstance(value, _Accumulator):
+                return None
+            value = self.settle(value) if _owes_relu(value) else value
+            return replace(value, bias=value.bias + found[1], name=name)
+        left, right = (self.value(a) for a in binding.value.args)
+        if isinstance(right, _Accumulator) and isinstance(left, _Int8):
+            left, right = right, left
+        left = self.widen(left) if isinstance(left, _Int8) else left
+        if not isinstance(left, _Accumulator) or not isinstance(right, _Int8 | _Accumulator):
+            return None
+        if static_shape(left.var) != static_shape(right.var):
+            return None
+        return self._add_tensor(left, right, name)
+
+    def _add_tensor(
+        self, acc: _Accumulator, other: _Int8 | _Accumulator, name: str
+    ) -> _Accumulator | None:
+        """Emit acc + other at the finer of both scales, exactly."""
+        addend = self.widen(other) if isinstance(other, _Int8) else other
+        finest = min(float(acc.scale.min()), float(addend.scale.min()))
+        shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
+        if None in shifts[0] or None in shifts[1]:
+            return None
+        acc, addend = (
+            self.shift_left(self.settle(v) if _owes_relu(v) else v, np.asarray(s, np.int64))
+            for v, s in zip((acc, addend), shifts, strict=True)
+        )
+        bound = acc.bound + addend.bound
+        numerics.check_accumulator(name, bound)
+        return _Accumulator(
+            var=self.builder.emit(relax.op.add(acc.var, addend.var), f"{name}.sum"),
+            scale=acc.scale,
+            bound=bound,
+            bias=acc.bias + addend.bias,
+            name=name,
+        )
+
+    def _relu(self, binding: Expr) -> Any:
+        value = self.value(binding.value.args[0])
+        value = self.widen(value) if isinstance(value, _Int8) else value
+        if not isinstance(value, _Accumulator):
+            return None
+        return replace(value, relu=True, name=str(binding.var.name))
+
+    def _clip(self, binding: Expr) -> Any:
+        low, high = (float(_number(a)) for a in binding.value.args[1:3])
+        value = self._relu(binding) if low == 0.0 and high > 0.0 else None
+        return None if value is None else replace(value, ceiling=min(value.ceiling, high))
+
+    def _mean(self, binding: Expr) -> Any:
+        call, data = binding.value, self.value(binding.value.args[0])
+        if not isinstance(data, _Int8) or not is_global_average(call):
+            return None
+        count, name = averaged(call), str(binding.var.name)
+        wide = self.widen(data)
+        expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
+        return _Accumulator(
+            var=self.builder.emit(expr, f"{name}.acc"),
+            scale=wide.scale / count,
+            bound=wide.bound * count,
+            bias=wide.bias,
+            name=name,
+        )
+
+    def _move(self, binding: Expr) -> Any:
+        call, data = binding.value, self.value(binding.value.args[0])
+        if not isinstance(data, _Int8):
+            return None
+        moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
+        name = str(binding.var.name)
+        return replace(data, var=self.builder.emit(moved, name), name=name)
+
+    HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
+        "quantize": _quantize,
+        "dequantize": _dequantize,
+        "nn.conv2d": _conv2d,
+        "matmul": _matmul,
+        "add": _add,
+        "nn.relu": _relu,
+        "clip": _clip,
+        "mean": _mean,
+        "nn.max_pool2d": _move,
+        "reshape": _move,
+        "permute_dims": _move,
+        "squeeze": _move,
+        "expand_dims": _move,
+    }
+
+
+def _owes_relu(acc: _Accumulator) -> bool:
+    return acc.relu or np.isfinite(acc.ceiling)
+
+
+def _operands(value: Expr) -> set[Expr]:
+    from relay_passes.graph import variables
+
+    return set(variables(value))
+
+
+def _number(expr: Expr) -> Any:
+    return getattr(expr, "value", expr)
+
+
+def _column(weight: _Weight) -> NDArray[np.float64]:
+    axis = 1 if weight.value.ndim == 2 else 0
+    return numerics.along(weight.scale, weight.value.ndim, axis)
+
+
+def _per_channel(values: NDArray[Any], ndim: int, dtype: Any) -> Any:
+    """Return one number when all are equal, else the vector shaped for axis 1."""
+    if np.all(values == values[0]):
+        return dtype(values[0])
+    return numerics.along(values.astype(dtype), ndim, 1)
