@@ -1,0 +1,198 @@
+"""Instruction builders: LOAD, STORE, GEMM and ALU with the memory regions that token insertion needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from flow.compiler.geometry import Dim, Range, Window, nest, span
+from flow.compiler.packing import blocks
+from flow.compiler.tokens import Emitted, Region
+from vta_config.errors import CapacityError
+from vta_config.isa import AluOp, Insn, Memory, Opcode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flow.compiler.memory import DramTensor
+    from vta_config.hardware import VTAConfig
+
+_ALU_OPS: Final = {"min": AluOp.MIN, "max": AluOp.MAX, "add": AluOp.ADD, "shr": AluOp.SHR, "mul": AluOp.MUL}
+_MAX_TRANSFER: Final = (1 << 16) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A piece of a layer's output and where its sums lie.
+
+    Parameters
+    ----------
+    n : int
+        Block of the batch.
+    oc, oy, ox : Range
+        Blocks of output channels, rows, columns.
+    acc : int
+        First acc element; the tile lies as [oc][oy][ox].
+    origin : str
+    """
+
+    n: int
+    oc: Range
+    oy: Range
+    ox: Range
+    acc: int
+    origin: str
+
+    @property
+    def area(self) -> int:
+        """Vectors of one block of output channels."""
+        return self.oy.count * self.ox.count
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of the tile."""
+        return self.oc.count * self.area
+
+
+class Emitter:
+    """Build instructions for one machine and one DRAM map."""
+
+    def __init__(self, config: VTAConfig, tensors: dict[str, DramTensor]) -> None:
+        """Keep the machine and where tensors lie."""
+        self._config = config
+        self._tensors = tensors
+
+    def _element(self, tensor: DramTensor, n: int, block: int, pixel: int = 0, plane: int = 0) -> int:
+        """Return the DRAM element of a pixel of a block of channels."""
+        _, c, h, w = tensor.shape
+        base = (tensor.address + plane * tensor.plane_bytes) // self._config.inp_elem_bytes
+        return base + (n * blocks(c, self._config.block) + block) * h * w + pixel
+
+    def load_constant(
+        self, memory: Memory, sram: int, dram: int, origin: str, *, rows: int = 1, columns: int = 1, stride: int = 0
+    ) -> Emitted:
+        """Load `rows` × `columns` elements of constants (nobody writes them in DRAM)."""
+        emitted = self._load(memory, sram, dram, origin, rows=rows, columns=columns, stride=stride)
+        emitted.reads = ()
+        return emitted
+
+    def load_window(self, name: str, sram: int, n: int, channels: Range, y: Window, x: Window, origin: str) -> list[Emitted]:
+        """Load a window of a range of channel blocks as [channels][y.extent][x.extent], zeros included."""
+        tensor = self._tensors[name]
+        _, _, height, width = tensor.shape
+        area = y.extent * x.extent
+        if area == y.count * width:  # whole rows and no zeros: one run a block, all blocks in one LOAD
+            at = self._element(tensor, n, channels.start, y.start * width)
+            return [
+                self._load(Memory.INP, sram, at, origin, rows=channels.count, columns=area, stride=height * width)
+            ]
+        result = []
+        for i in range(channels.count):
+            at = self._element(tensor, n, channels.start + i, y.start * width + x.start)
+            load = self._load(
+                Memory.INP, sram + i * area, at, origin, rows=y.count, columns=x.count, stride=width, merge=False
+            )
+            load.insn.values.update(y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after)
+            load.writes = (Region("inp", sram + i * area, area),)
+            result.append(load)
+        return result
+
+    def _load(
+        self,
+        memory: Memory,
+        sram: int,
+        dram: int,
+        origin: str,
+        *,
+        rows: int,
+        columns: int,
+        stride: int,
+        merge: bool = True,
+    ) -> Emitted:
+        if rows == 1 or (stride == columns and merge):
+            rows, columns, stride = (1, rows * columns, rows * columns)
+        values = {"memory_type": int(memory), "sram_base": sram, **_transfer(dram, rows, columns, stride, origin)}
+        space = "inp" if memory == Memory.INP else "wgt"
+        reads = (Region("dram", dram, columns, rows, stride),)
+        return Emitted(Insn(Opcode.LOAD, values, origin), reads, (Region(space, sram, rows * columns),))
+
+    def store(self, name: str, tile: Tile, plane: int = 0) -> list[Emitted]:
+        """Store the low byte of a tile to a tensor's plane, in as few instructions as the layout allows."""
+        tensor = self._tensors[name]
+        _, _, h, w = tensor.shape
+        pixel = tile.oy.start * w + tile.ox.start
+        if tile.ox.count == w:
+            runs = [(tile.acc, self._element(tensor, tile.n, tile.oc.start, pixel, plane), tile.oc.count, tile.area, h * w)]
+        else:
+            runs = [
+                (
+                    tile.acc + i * tile.area,
+                    self._element(tensor, tile.n, tile.oc.start + i, pixel, plane),
+                    tile.oy.count,
+                    tile.ox.count,
+                    w,
+                )
+                for i in range(tile.oc.count)
+            ]
+        result = []
+        for acc, dram, rows, columns, stride in runs:
+            if rows == 1 or stride == columns:
+                rows, columns, stride = 1, rows * columns, rows * columns
+            values = {"memory_type": int(Memory.OUT), "sram_base": acc, **_transfer(dram, rows, columns, stride, tile.origin)}
+            reads = (Region("acc", acc, rows * columns),)
+            writes = (Region("dram", dram, columns, rows, stride),)
+            result.append(Emitted(Insn(Opcode.STORE, values, tile.origin), reads, writes))
+        return result
+
+    def reset(self, acc: int, vectors: int, origin: str) -> Emitted:
+        """Set `vectors` acc elements to zero."""
+        emitted = self.gemm((Dim(vectors, 1, 0),), (acc, 0, 0), origin)
+        emitted.insn.values["reset"] = 1
+        emitted.reads = ()
+        return emitted
+
+    def gemm(self, dims: Sequence[Dim], start: tuple[int, int, int], origin: str) -> Emitted:
+        """Accumulate over a nest from elements `start` = (acc, inp, wgt)."""
+        loops, uops = nest(dims, start)
+        values = {
+            **_loop_fields(loops),
+            "wgt_factor_out": loops[0].wgt,
+            "wgt_factor_in": loops[1].wgt,
+        }
+        acc, inp, wgt = (span(dims, operand) for operand in range(3))
+        reads = (Region("inp", start[1], inp), Region("wgt", start[2], wgt))
+        return Emitted(Insn(Opcode.GEMM, values, origin), reads, (Region("acc", start[0], acc),), uops)
+
+    def alu(self, op: str, dims: Sequence[Dim], start: tuple[int, int], origin: str, *, imm: int | None = None) -> Emitted:
+        """Run an ALU operation over a nest from elements `start` = (dst, src); with `imm`, instead of acc[src]."""
+        loops, uops = nest(dims, (*start, 0))
+        values = {
+            **_loop_fields(loops),
+            "alu_opcode": int(_ALU_OPS[op]),
+            "use_imm": int(imm is not None),
+            "imm": imm or 0,
+        }
+        return Emitted(Insn(Opcode.ALU, values, origin), (), (Region("acc", start[0], span(dims, 0)),), uops)
+
+
+def _loop_fields(loops: tuple[Dim, Dim]) -> dict[str, int]:
+    outer, inner = loops
+    return {
+        "iter_out": outer.count,
+        "iter_in": inner.count,
+        "dst_factor_out": outer.dst,
+        "dst_factor_in": inner.dst,
+        "src_factor_out": outer.src,
+        "src_factor_in": inner.src,
+    }
+
+
+def _transfer(dram: int, rows: int, columns: int, stride: int, origin: str) -> dict[str, int]:
+    if max(rows, columns, stride) > _MAX_TRANSFER:
+        raise CapacityError(
+            origin,
+            f"must move at most {_MAX_TRANSFER} rows and elements a row",
+            got=max(rows, columns, stride),
+            hint="use a smaller input",
+        )
+    return {"dram_base": dram, "y_size": rows, "x_size": columns, "x_stride": stride}

@@ -1,0 +1,367 @@
+"""Lowering: layers to instructions, tile by tile, in one sequential order that the modules then overlap.
+
+Work is cut into *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use it. The loads of a job are issued before
+the job ahead of it computes, also across layers, so that LOAD runs ahead of COMPUTE as far as tokens let it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING
+
+from flow.compiler.buffers import SlotBuffer
+from flow.compiler.emit import Emitter, Tile
+from flow.compiler.geometry import Dim, Range, Window, split, window
+from flow.compiler.memory import Constants, alignment_bytes, plan_activations
+from flow.compiler.packing import blocks, constant_vector, diagonal_weight
+from flow.compiler.prepare import AluStep, Prepared, Residual, choose_space_to_depth, prepare
+from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling
+from flow.compiler.tokens import Emitted, TokenInserter
+from flow.compiler.uops import UopAllocator
+from vta_config.isa import Insn, Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from flow.compiler.memory import DramTensor
+    from relay_passes.params import Layer, Subgraph
+    from vta_config.hardware import VTAConfig
+
+
+@dataclass(slots=True)
+class Job:
+    """The loads of a chunk, and what is computed and stored with it."""
+
+    loads: list[Emitted] = field(default_factory=list)
+    #: Loads into a slot that the job ahead still uses.
+    late_loads: list[Emitted] = field(default_factory=list)
+    body: list[Emitted] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """What lowering a subgraph gives.
+
+    Parameters
+    ----------
+    insns : list[Insn]
+        With tokens, ended by FINISH.
+    constants : bytes
+        Weights, micro-ops and the like; they lie at `constants_at`.
+    constants_at, arena_bytes : int
+        Bytes from the arena's start; activations come before the constants.
+    tensors : dict[str, DramTensor]
+    input_factors : dict[str, int]
+        Space-to-depth factor of the inputs that have one.
+    """
+
+    insns: list[Insn]
+    constants: bytes
+    constants_at: int
+    arena_bytes: int
+    tensors: dict[str, DramTensor]
+    input_factors: dict[str, int]
+
+
+class Lowering:
+    """Lower the layers of one subgraph, in order, for one machine."""
+
+    def __init__(self, subgraph: Subgraph, config: VTAConfig) -> None:
+        """Bring the layers into normal form and place activations in DRAM."""
+        self.config = config
+        self._input_factors = _input_factors(subgraph, config)
+        self._prepared = [
+            prepare(layer, config, space_to_depth=self._input_factors.get(layer.inputs[0], 1))
+            for layer in subgraph.layers
+        ]
+        shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
+        for name, factor in self._input_factors.items():
+            n, c, h, w = shapes[name]
+            shapes[name] = (n, c * factor * factor, -(-h // factor), -(-w // factor))
+        shapes |= {layer.output: layer.out_shape for layer in subgraph.layers}
+        self._tensors, self._constants_at = plan_activations(subgraph, config, shapes)
+        self._constants = Constants(alignment_bytes(config), self._constants_at)
+        self.emit = Emitter(config, self._tensors)
+
+        multipliers = sorted(set().union(*(p.multipliers for p in self._prepared)))
+        self._needs_vector = any(p.shape.constants for p in self._prepared)
+        #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
+        self._vector_at = config.inp_depth - 1
+        self.diagonal_at = {m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)}
+        self.room = Capacity.of(config, resident_inp=int(self._needs_vector), resident_wgt=len(multipliers))
+        self.inp, self._wgt = SlotBuffer(self.room.inp), SlotBuffer(self.room.wgt)
+        self._acc = SlotBuffer(self.room.acc)
+        self._job = 0
+
+    # ---- the whole program ---------------------------------------------------------------------------------------
+    def run(self) -> Lowered:
+        """Lower everything; return instructions, constants and the DRAM map."""
+        config = self.config
+        uops = UopAllocator(config, self._constants)
+        program = [e for group in _in_layers(_ordered(self._all_jobs())) for e in uops.assign(group)]
+        inserter = TokenInserter(
+            {
+                "inp": config.inp_depth,
+                "wgt": config.wgt_depth,
+                "acc": config.acc_depth,
+                "dram": self._constants_at // config.inp_elem_bytes,
+            }
+        )
+        return Lowered(
+            insns=inserter.insert(program),
+            constants=self._constants.data(),
+            constants_at=self._constants_at,
+            arena_bytes=self._constants_at + self._constants.size_bytes,
+            tensors=self._tensors,
+            input_factors=self._input_factors,
+        )
+
+    def _all_jobs(self) -> Iterator[tuple[str, Job]]:
+        from flow.compiler.pooling import max_pool, sum_pool
+
+        pooling = {"max_pool2d": max_pool, "sum_pool2d": sum_pool}
+        yield "constants", self._resident_job()
+        for prepared in self._prepared:
+            kind = prepared.layer.kind
+            for job in pooling[kind](self, prepared) if kind in pooling else self._conv(prepared):
+                yield prepared.layer.name, job
+
+    # ---- what every kind of layer shares ------------------------------------------------------------------------
+    def new_job(self) -> Job:
+        """Start the next job."""
+        self._job += 1
+        return Job()
+
+    def begin_layer(self, prepared: Prepared, *, inp: int, wgt: int, acc: int) -> int:
+        """Cut the scratchpads into slots of so many elements; return the first wgt element of the layer's weights."""
+        self.inp.begin_layer(inp)
+        self._wgt.begin_layer(max(1, wgt))
+        self._acc.begin_layer(acc)
+        return 0 if prepared.weights is None else self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
+
+    def tile(self, layer: Layer, n: int, oc: Range, oy: Range, ox: Range) -> Tile:
+        """Give a piece of the output a place in acc."""
+        where = (oc.start, oy.start, ox.start)
+        acc = self._acc.place((layer.name, n, *where), self._job + 1).base
+        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=f"{layer.name} tile {where}")
+
+    def place_input(self, job: Job, key: Hashable) -> tuple[int, list[Emitted] | None]:
+        """Return where chunk `key` lies in inp, and the list its loads go to if it must be loaded."""
+        placed = self.inp.place(key, self._job)
+        return placed.base, (job.late_loads if placed.late else job.loads) if placed.fresh else None
+
+    def batches(self, layer: Layer) -> range:
+        """Return the blocks of the batch."""
+        return range(blocks(layer.out_shape[0], self.config.batch))
+
+    def _resident_job(self) -> Job:
+        job, config = self.new_job(), self.config
+        if self._needs_vector:
+            at = self._constants.add(constant_vector(config)) // config.inp_elem_bytes
+            job.loads.append(self.emit.load_constant(Memory.INP, self._vector_at, at, "constant vector"))
+        for multiplier, sram in self.diagonal_at.items():
+            at = self._constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
+            job.loads.append(self.emit.load_constant(Memory.WGT, sram, at, f"diagonal weight {multiplier}"))
+        return job
+
+    # ---- convolution, dense, addition ----------------------------------------------------------------------------
+    def _conv(self, prepared: Prepared) -> Iterator[Job]:
+        """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no reduction at all)."""
+        shape, layer = prepared.shape, prepared.layer
+        tiling = self._tiling(prepared)
+        chunk = max(tiling.inp_elems(shape), tiling.oh * tiling.ow) if shape.ic else tiling.acc_elems
+        weights_at = self.begin_layer(prepared, inp=chunk, wgt=tiling.wgt_elems(shape), acc=tiling.acc_elems)
+        places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
+        groups = split(shape.oc, tiling.oc)
+        if tiling.oc_outer:
+            order = list(product(groups, places))
+        else:
+            order = [(group, place) for place in places for group in groups]
+        for n, (group, (oy, ox)) in product(self.batches(layer), order):
+            tile = self.tile(layer, n, group, oy, ox)
+            jobs = [*self.reduction(prepared, tiling, tile, weights_at)]
+            jobs += self.residual_jobs(prepared.residuals, tile, chunk)
+            yield from self.finish_tile(prepared, tile, jobs, chunk)
+
+    def _tiling(self, prepared: Prepared) -> Tiling:
+        shape = prepared.shape
+        if shape.ic:
+            return choose_tiling(shape, self.room, prepared.layer.name)
+        # An addition: as many whole rows and blocks as let two operands and two tiles fit.
+        half = max(1, min(self.room.inp, self.room.acc) // 2)
+        ow = min(shape.out_width, half)
+        oh = min(shape.out_height, max(1, half // ow))
+        oc = max(1, min(shape.oc, half // (oh * ow), self.room.wgt // max(1, shape.constants)))
+        return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
+
+    def reduction(self, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int) -> Iterator[Job]:
+        """Start a tile at its constants and add the reduction, one job a chunk."""
+        shape = prepared.shape
+        chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
+        for ic, part in product(chunks, split(tile.oc.count, tiling.oc_w)):
+            job = self.new_job()
+            constants = shape.constants if ic.start == 0 else 0
+            if ic.start == 0 and part.start == 0:
+                job.body.append(self.emit.reset(tile.acc, tile.vectors, tile.origin))
+            row = constants + ic.count * shape.taps
+            oc = Range(tile.oc.start + part.start, part.count)
+            wgt = self._place_weights(job, prepared, weights_at, oc, ic, row, tile.origin) if row else 0
+            acc = tile.acc + part.start * tile.area
+            for constant in range(constants):
+                dims = (Dim(part.count, tile.area, 0, row), Dim(tile.area, 1, 0))
+                job.body.append(self.emit.gemm(dims, (acc, self._vector_at, wgt + constant), tile.origin))
+            if ic.count:
+                inp = self._place_input(job, prepared, tile, ic)
+                dims = _conv_dims(shape, tile, ic, part, row)
+                job.body.append(self.emit.gemm(dims, (acc, inp, wgt + constants), tile.origin))
+            yield job
+
+    def _place_weights(
+        self, job: Job, prepared: Prepared, weights_at: int, oc: Range, ic: Range, row: int, origin: str
+    ) -> int:
+        placed = self._wgt.place((prepared.layer.name, oc, ic), self._job)
+        if placed.fresh:
+            shape = prepared.shape
+            stride = shape.constants + shape.ic * shape.taps
+            at = weights_at + oc.start * stride + (shape.constants + ic.start * shape.taps if ic.start else 0)
+            load = self.emit.load_constant(
+                Memory.WGT, placed.base, at, origin, rows=oc.count, columns=row, stride=stride
+            )
+            (job.late_loads if placed.late else job.loads).append(load)
+        return placed.base
+
+    def _place_input(self, job: Job, prepared: Prepared, tile: Tile, ic: Range) -> int:
+        shape, layer = prepared.shape, prepared.layer
+        base, loads = self.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
+        if loads is not None:
+            y, x = (
+                window(
+                    out,
+                    stride=shape.stride[axis],
+                    padding=shape.padding[axis],
+                    extent=shape.extent_in(out.count, axis),
+                    size=(shape.height, shape.width)[axis],
+                    where=tile.origin,
+                )
+                for axis, out in enumerate((tile.oy, tile.ox))
+            )
+            loads += self.emit.load_window(layer.inputs[0], base, tile.n, ic, y, x, tile.origin)
+        return base
+
+    # ---- residuals, epilogue, stores -----------------------------------------------------------------------------
+    def residual_jobs(self, residuals: Sequence[Residual], tile: Tile, chunk: int) -> list[Job]:
+        """Add int8 tensors to a tile: inp chunks of at most `chunk` elements times a diagonal weight."""
+        jobs = []
+        step = max(1, min(tile.oc.count, chunk // tile.area))
+        for (index, residual), part in product(enumerate(residuals), split(tile.oc.count, step)):
+            job = self.new_job()
+            oc = Range(tile.oc.start + part.start, part.count)
+            base, loads = self.place_input(job, (tile.origin, tile.n, index, part, len(jobs), "residual"))
+            assert loads is not None
+            y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
+            loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
+            dims = [Dim(part.count * tile.area, 1, 1)]
+            if residual.repeats > 1:
+                dims.append(Dim(residual.repeats, 0, 0))
+            start = (tile.acc + part.start * tile.area, base, self.diagonal_at[residual.multiplier])
+            job.body.append(self.emit.gemm(dims, start, tile.origin))
+            jobs.append(job)
+        return jobs
+
+    def finish_tile(self, prepared: Prepared, tile: Tile, jobs: list[Job], chunk: int) -> list[Job]:
+        """Append the epilogue and the stores to a tile's jobs; return the jobs."""
+        for step in prepared.epilogue:
+            if isinstance(step, Residual):
+                jobs += self.residual_jobs([step], tile, chunk)
+            else:
+                jobs[-1].body += self._alu_pass(step, tile)
+        output = prepared.layer.output
+        for plane in range(self._tensors[output].planes):
+            if plane:
+                dims = (Dim(tile.vectors, 1, 1),)
+                jobs[-1].body.append(self.emit.alu("shr", dims, (tile.acc, tile.acc), tile.origin, imm=8))
+            jobs[-1].body += self.emit.store(output, tile, plane)
+        return jobs
+
+    def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
+        """Run one ALU pass over a tile: one instruction for each run of blocks that share the immediate."""
+        imms = step.imm[tile.oc.start : tile.oc.start + tile.oc.count]
+        start = 0
+        for end in range(1, len(imms) + 1):
+            if end == len(imms) or imms[end] != imms[start]:
+                acc, imm = tile.acc + start * tile.area, imms[start]
+                dims = (Dim((end - start) * tile.area, 1, 1),)
+                if step.op == "double":
+                    yield self.emit.alu("add", dims, (acc, acc), tile.origin)
+                elif imm or step.op not in ("shr", "add"):
+                    yield self.emit.alu(step.op, dims, (acc, acc), tile.origin, imm=imm)
+                start = end
+
+
+def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:
+    """Return the nest of a chunk: rows, columns, output blocks, input blocks, kernel rows, kernel columns."""
+    columns = shape.extent_in(tile.ox.count, 1)
+    area = shape.extent_in(tile.oy.count, 0) * columns
+    return (
+        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * columns),
+        Dim(tile.ox.count, 1, shape.stride[1]),
+        Dim(part.count, tile.area, 0, row),
+        Dim(ic.count, 0, area, shape.taps),
+        Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
+        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+    )
+
+
+def _ordered(jobs: Iterator[tuple[str, Job]]) -> Iterator[tuple[str, Emitted]]:
+    """Issue each job's loads before the body of the job ahead, unless that body's stores or slots stand in the way."""
+    ahead: tuple[str, list[Emitted]] = ("", [])
+    for name, job in jobs:
+        stored = [r for e in ahead[1] for r in e.writes if r.space == "dram"]
+        waits = [any(r.overlaps(s) for r in e.reads for s in stored) for e in job.loads]
+        early = [e for e, wait in zip(job.loads, waits, strict=True) if not wait]
+        late = [e for e, wait in zip(job.loads, waits, strict=True) if wait] + job.late_loads
+        yield from ((name, e) for e in early)
+        yield from ((ahead[0], e) for e in ahead[1])
+        yield from ((name, e) for e in late)
+        ahead = (name, job.body)
+    yield from ((ahead[0], e) for e in ahead[1])
+
+
+def _in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]:
+    """Cut the stream before the first instruction with micro-ops of each layer."""
+    group: list[Emitted] = []
+    current = ""
+    for name, emitted in stream:
+        if emitted.uops and name != current:
+            if current:
+                yield group
+                group = []
+            current = name
+        group.append(emitted)
+    yield group
+
+
+def _input_factors(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
+    """Return the space-to-depth factor of each input that a single convolution reads and that gains from it."""
+    result = {}
+    for spec in subgraph.inputs:
+        readers = [layer for layer in subgraph.layers for name in layer.inputs if name == spec.name]
+        if len(readers) == 1 and readers[0].inputs[0] == spec.name:
+            factor = choose_space_to_depth(readers[0], config)
+            if factor > 1:
+                result[spec.name] = factor
+    return result
+
+
+def lower(subgraph: Subgraph, config: VTAConfig) -> Lowered:
+    """Lower a subgraph to one instruction stream.
+
+    Raises
+    ------
+    CapacityError
+        When a layer does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
+    """
+    return Lowering(subgraph, config).run()

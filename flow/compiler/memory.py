@@ -1,0 +1,138 @@
+"""DRAM planning: one arena a program; activations, which share space once they are no longer read, then constants.
+
+Addresses are bytes from the arena's start, aligned so that they are whole elements of every memory. Two activations overlap only
+if the layers that use them do not: reuse across layers is made safe by token insertion, which sees the same addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flow.compiler.packing import blocks
+from vta_config.errors import CapacityError
+from vta_config.hardware import PAGE_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from relay_passes.params import Subgraph
+    from vta_config.hardware import VTAConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DramTensor:
+    """An activation in DRAM, NCHWnc.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple[int, int, int, int]
+        NCHW as it lies in DRAM (after space-to-depth, if any).
+    address : int
+        Bytes from the arena's start.
+    planes : int
+        1 for int8; 4 for int32, one plane a byte, low byte first.
+    plane_bytes : int
+        Bytes of one plane.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    address: int
+    planes: int
+    plane_bytes: int
+
+
+def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:
+    """Return the bytes of an int8[N, C, H, W] packed as NCHWnc."""
+    n, c, h, w = shape
+    return blocks(n, config.batch) * blocks(c, config.block) * h * w * config.inp_elem_bytes
+
+
+@dataclass(slots=True)
+class Constants:
+    """The constant bytes of a program; equal arrays are stored once."""
+
+    alignment: int
+    #: Address of the first constant, bytes from the arena's start.
+    start: int
+    _parts: list[bytes] = field(default_factory=list)
+    _known: dict[bytes, int] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    def add(self, array: NDArray[np.int8] | NDArray[np.uint32]) -> int:
+        """Store `array`; return its address in bytes."""
+        data = array.tobytes()
+        if data not in self._known:
+            self._known[data] = self.start + self.size_bytes
+            padded = data + bytes(-len(data) % self.alignment)
+            self._parts.append(padded)
+            self.size_bytes += len(padded)
+        return self._known[data]
+
+    def data(self) -> bytes:
+        """Return all constants, back to back."""
+        return b"".join(self._parts)
+
+
+def alignment_bytes(config: VTAConfig) -> int:
+    """Return the bytes that every address is a multiple of: whole elements of every memory, and whole bus beats."""
+    return max(config.wgt_elem_bytes, config.acc_elem_bytes, config.inp_elem_bytes, 128)
+
+
+def arena_alignment_bytes(config: VTAConfig) -> int:
+    """Return what the arena's own address must be a multiple of."""
+    return max(PAGE_BYTES, alignment_bytes(config))
+
+
+def plan_activations(
+    subgraph: Subgraph,
+    config: VTAConfig,
+    dram_shapes: dict[str, tuple[int, ...]],
+) -> tuple[dict[str, DramTensor], int]:
+    """Place every activation; return them by name, and the bytes they take together.
+
+    Inputs live from the start, outputs to the end. First fit in the order of definition.
+
+    Raises
+    ------
+    CapacityError
+        When the activations do not fit 32-bit addresses.
+    """
+    first = {spec.name: -1 for spec in subgraph.inputs}
+    last = {spec.name: -1 for spec in subgraph.inputs}
+    planes = {spec.name: 1 for spec in subgraph.inputs}
+    for index, layer in enumerate(subgraph.layers):
+        first[layer.output] = last[layer.output] = index
+        planes[layer.output] = 4 if layer.out_dtype == "int32" else 1
+        for name in layer.inputs:
+            last[name] = index
+    for spec in subgraph.outputs:
+        last[spec.name] = len(subgraph.layers)
+
+    align = alignment_bytes(config)
+    placed: list[tuple[int, int, str]] = []
+    tensors: dict[str, DramTensor] = {}
+    total = 0
+    for name, start in first.items():
+        each = plane_bytes(dram_shapes[name], config)
+        each += -each % align
+        size, address = each * planes[name], 0
+        for low, high, other in sorted(placed):
+            if first[other] <= last[name] and start <= last[other]:
+                if address + size <= low:
+                    break
+                address = max(address, high)
+        placed.append((address, address + size, name))
+        tensors[name] = DramTensor(
+            name=name, shape=dram_shapes[name], address=address, planes=planes[name], plane_bytes=each
+        )
+        total = max(total, address + size)
+    if total >= 1 << 31:
+        raise CapacityError(
+            subgraph.symbol, "its activations must fit 2 GiB", got=f"{total} bytes", hint="use a smaller input"
+        )
+    return tensors, total

@@ -1,0 +1,242 @@
+"""Normal form: a layer as a reduction, constants, residuals and an epilogue of ALU steps.
+
+Leading additions (bias, rounding constant, residuals) commute with the reduction: constants merge into bias digits that one GEMM
+step adds, residuals become GEMM steps with a diagonal weight. What follows the first shift or clip runs on the ALU in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from flow.compiler.packing import (
+    blocks,
+    constant_digits,
+    pack_weight,
+    space_to_depth_weight,
+)
+from flow.compiler.tiling import ConvShape
+from vta_config.errors import CapacityError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from relay_passes.params import Layer, Step
+    from vta_config.hardware import VTAConfig
+
+#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts are.
+MAX_SHIFT: Final = 15
+#: The largest power of two that an int8 diagonal weight holds.
+MAX_DIAGONAL_LOG2: Final = 6
+_MAX_REPEATS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residual:
+    """acc += tensor << shift, by a diagonal weight `multiplier`, `repeats` times."""
+
+    tensor: str
+    multiplier: int
+    repeats: int
+
+    @classmethod
+    def of(cls, step: Step, where: str) -> Residual:
+        """Split 2^shift into a multiplier that int8 holds and a number of repeats."""
+        shift = int(np.asarray(step.value))
+        log2 = min(shift, MAX_DIAGONAL_LOG2)
+        if 1 << shift - log2 > _MAX_REPEATS:
+            raise CapacityError(
+                f"{where}: {step.tensor}",
+                f"must be shifted by at most {MAX_DIAGONAL_LOG2 + _MAX_REPEATS.bit_length() - 1}",
+                got=shift,
+                hint="choose a smaller output scale for the residual's producer",
+            )
+        return cls(tensor=step.tensor, multiplier=1 << log2, repeats=1 << shift - log2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AluStep:
+    """One ALU pass over a tile: an opcode name with an immediate, one for all or one a block of output channels."""
+
+    op: str
+    imm: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A layer in normal form.
+
+    Parameters
+    ----------
+    layer : Layer
+    shape : ConvShape
+        Extents in blocks; a layer without weights has `ic` 0.
+    space_to_depth : int
+        Factor by which its input must lie rearranged in DRAM; 1 for none.
+    weights : int8[oc, constants + ic·taps, block_out, block_in] or None
+        Wgt elements as they lie in DRAM: bias digits, then the kernel.
+    residuals : tuple[Residual, ...]
+        Added before the epilogue.
+    epilogue : tuple[AluStep | Residual, ...]
+        Run in order.
+    """
+
+    layer: Layer
+    shape: ConvShape
+    space_to_depth: int
+    weights: NDArray[np.int8] | None
+    residuals: tuple[Residual, ...]
+    epilogue: tuple[AluStep | Residual, ...]
+
+    @property
+    def multipliers(self) -> set[int]:
+        """The diagonal weights that the layer needs."""
+        all_residuals = [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
+        own = {1} if self.layer.kind in ("max_pool2d", "sum_pool2d") else set()
+        return own | {r.multiplier for r in all_residuals}
+
+
+def choose_space_to_depth(layer: Layer, config: VTAConfig) -> int:
+    """Return the factor by which packing the input as space-to-depth saves GEMM steps, or 1.
+
+    A stride-f convolution on few channels wastes lanes; on f × f pixels as channels its stride is 1 and its kernel ⌈k/f⌉.
+    """
+    factor = layer.stride[0]
+    if layer.kind != "conv2d" or factor == 1 or layer.stride != (factor, factor) or layer.dilation != (1, 1):
+        return 1
+    if any(size % factor for size in layer.in_shape[2:]) or layer.weight is None:
+        return 1
+    changed = _space_to_depth_weight(layer, layer.weight, factor)
+    plain = blocks(layer.weight.shape[1], config.block) * layer.weight.shape[2] * layer.weight.shape[3]
+    return factor if blocks(changed.shape[1], config.block) * changed.shape[2] * changed.shape[3] < plain else 1
+
+
+def _space_to_depth_weight(layer: Layer, weight: NDArray[np.int8], factor: int) -> NDArray[np.int8]:
+    return space_to_depth_weight(weight, factor, (-layer.padding[0] % factor, -layer.padding[1] % factor))
+
+
+def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prepared:
+    """Bring `layer` into normal form for `config`.
+
+    Raises
+    ------
+    CapacityError
+        When a constant, shift or immediate does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
+    """
+    steps = list(layer.steps)
+    lead = next((i for i, s in enumerate(steps) if s.op not in ("add", "add_tensor")), len(steps))
+    channels = layer.out_shape[1]
+    oc = blocks(channels, config.block)
+    total = np.zeros(oc * config.block, np.int64)
+    for step in steps[:lead]:
+        if step.op == "add":
+            total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
+    digits = constant_digits(total, config, layer.name) if total.any() else None
+
+    weight, kernel, stride, padding, in_shape = layer.weight, layer.kernel, layer.stride, layer.padding, layer.in_shape
+    if space_to_depth > 1:
+        assert weight is not None
+        factor = space_to_depth
+        weight = _space_to_depth_weight(layer, weight, factor)
+        kernel, stride = (weight.shape[2], weight.shape[3]), (1, 1)
+        padding = (-(-padding[0] // factor), -(-padding[1] // factor), *padding[2:])
+        in_shape = (in_shape[0], weight.shape[1], -(-in_shape[2] // factor), -(-in_shape[3] // factor))
+    packed = None if weight is None else pack_weight(weight, config)
+    ic = 0 if packed is None else packed.shape[1]
+    parts = [] if digits is None else [digits]
+    if packed is not None:
+        parts.append(packed.reshape(oc, -1, config.block, config.block))
+    residuals = tuple(Residual.of(s, layer.name) for s in steps[:lead] if s.op == "add_tensor")
+    epilogue = tuple(e for s in steps[lead:] for e in _epilogue(s, layer, config))
+    constants = 0 if digits is None else digits.shape[1]
+    shape = ConvShape(
+        oc=oc,
+        ic=ic,
+        height=in_shape[2],
+        width=in_shape[3],
+        out_height=layer.out_shape[2],
+        out_width=layer.out_shape[3],
+        kernel=kernel,
+        stride=stride,
+        dilation=layer.dilation,
+        padding=(padding[0], padding[1]),
+        constants=constants,
+        vector_passes=1 + constants + len(epilogue) + len(residuals),
+    )
+    return Prepared(
+        layer=layer,
+        shape=shape,
+        space_to_depth=space_to_depth,
+        weights=np.concatenate(parts, axis=1) if parts else None,
+        residuals=residuals,
+        epilogue=epilogue,
+    )
+
+
+def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep | Residual]:
+    """Turn one step into ALU passes."""
+    if step.op == "add_tensor":
+        return [Residual.of(step, layer.name)]
+    values = _per_block(step, layer, config)
+    if step.op == "shl":
+        if len(set(values)) > 1:
+            raise UnsupportedModelError(
+                f"{layer.name}.shl", "must be one number a layer", got=values, hint="use one scale a tensor"
+            )
+        return [AluStep(op="double", imm=(0,))] * values[0]
+    if step.op == "shr":
+        passes = []
+        while any(values):
+            passes.append(AluStep(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
+            values = tuple(v - min(v, MAX_SHIFT) for v in values)
+        return passes
+    if step.op == "mul" and "mul" not in config.capabilities:
+        raise UnsupportedModelError(
+            f"{layer.name}.mul", "needs the capability mul", got=f"machine {config.name}", hint="use shift requantization"
+        )
+    if step.op == "add":
+        # imm has 16 bits; larger constants take several passes.
+        passes = []
+        while any(values):
+            part = tuple(max(-32768, min(32767, v)) for v in values)
+            passes.append(AluStep(op="add", imm=part))
+            values = tuple(v - p for v, p in zip(values, part, strict=True))
+            if len(passes) > _MAX_REPEATS:
+                raise CapacityError(
+                    f"{layer.name}.add", "must fit 16 immediates of 16 bits", got=step.value, hint="add it before the shift"
+                )
+        return passes
+    if not all(-32768 <= v <= 32767 for v in values):
+        raise CapacityError(
+            f"{layer.name}.{step.op}", "must fit a 16-bit immediate", got=step.value, hint="clip to fewer bits"
+        )
+    return [AluStep(op=step.op, imm=values)]
+
+
+def _per_block(step: Step, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
+    """Return a step's operand for each block of output channels.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When channels of one block differ: an immediate serves a whole block.
+    """
+    value = np.asarray(step.value)
+    oc = blocks(layer.out_shape[1], config.block)
+    if value.ndim == 0:
+        return (int(value),) * oc
+    padded = np.pad(value, (0, oc * config.block - value.size), mode="edge").reshape(oc, config.block)
+    if (padded != padded[:, :1]).any():
+        raise UnsupportedModelError(
+            f"{layer.name}.{step.op}",
+            "must be one number a block of output channels",
+            got="one a channel",
+            hint="fold per-channel scales into the weights",
+        )
+    return tuple(int(v) for v in padded[:, 0])

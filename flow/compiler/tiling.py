@@ -1,0 +1,229 @@
+"""Tiling: how a convolution is cut into pieces that fit the buffers, chosen by an analytical cost.
+
+A *tile* is a piece of the output: `oc` blocks of output channels × `oh` rows × `ow` columns, whose sums stay in acc until they are
+complete. Its reduction runs in *chunks*: `ic` blocks of input channels of the inp memory against `oc_w` × `ic` blocks of weights.
+Buffers are cut into equal slots, one a chunk; a chunk that still lies in a slot is not loaded again, and with two or more slots
+the next chunk is loaded while GEMM works on this one.
+
+The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot overlap: filling before the first
+GEMM step, and where a memory has a single slot, its traffic. Per-instruction cycles are those of docs/vta.md, section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from flow.compiler.packing import blocks
+from vta_config.errors import CapacityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vta_config.hardware import VTAConfig
+
+#: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD beyond its beats.
+COMPUTE_OVERHEAD_CYCLES: Final = 7
+LOAD_OVERHEAD_CYCLES: Final = 24
+STORE_BURST_BYTES: Final = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvShape:
+    """The extents of a convolution, channels in blocks.
+
+    Parameters
+    ----------
+    oc, ic : int
+        Blocks of output and input channels.
+    height, width, out_height, out_width : int
+        Rows and columns of input and output.
+    kernel, stride, dilation : tuple[int, int]
+        (vertical, horizontal).
+    padding : tuple[int, int]
+        (top, left).
+    constants : int
+        Weight elements a block of output channels that hold bias digits.
+    vector_passes : int
+        Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
+    """
+
+    oc: int
+    ic: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]
+    constants: int
+    vector_passes: int
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions."""
+        return self.kernel[0] * self.kernel[1]
+
+    def extent_in(self, out_extent: int, axis: int) -> int:
+        """Input rows (`axis` 0) or columns (1) that `out_extent` output rows or columns need, padding included."""
+        return (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The elements that a layer may use of each memory (what is left beside resident constants), and its bus."""
+
+    inp: int
+    wgt: int
+    acc: int
+    uop: int
+    bus_bytes: int
+    inp_elem_bytes: int
+    wgt_elem_bytes: int
+
+    @classmethod
+    def of(cls, config: VTAConfig, *, resident_inp: int, resident_wgt: int) -> Capacity:
+        """Take what `config` has beside `resident_inp` and `resident_wgt` elements that stay."""
+        return cls(
+            inp=config.inp_depth - resident_inp,
+            wgt=config.wgt_depth - resident_wgt,
+            acc=config.acc_depth,
+            uop=config.uop_depth,
+            bus_bytes=config.bus_bytes,
+            inp_elem_bytes=config.inp_elem_bytes,
+            wgt_elem_bytes=config.wgt_elem_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """The extents of a tile and its chunks, and which loop is outside.
+
+    Parameters
+    ----------
+    oc, oh, ow : int
+        Tile: blocks of output channels, rows, columns.
+    ic, oc_w : int
+        Chunk: blocks of input channels; blocks of output channels of a weight chunk.
+    oc_outer : bool
+        Walk all places of one group of output channels first (weights stay), or all groups of one place (inputs stay).
+    """
+
+    oc: int
+    oh: int
+    ow: int
+    ic: int
+    oc_w: int
+    oc_outer: bool
+
+    def inp_elems(self, shape: ConvShape) -> int:
+        """Inp elements of a chunk."""
+        return self.ic * shape.extent_in(self.oh, 0) * shape.extent_in(self.ow, 1)
+
+    def wgt_elems(self, shape: ConvShape) -> int:
+        """Wgt elements of a chunk, the constants that come with the first chunk of a tile included."""
+        return self.oc_w * (self.ic * shape.taps + shape.constants)
+
+    @property
+    def acc_elems(self) -> int:
+        """Acc elements of a tile."""
+        return self.oc * self.oh * self.ow
+
+
+def extents(total: int) -> list[int]:
+    """Return every ⌈total / n⌉, largest first: the extents that cut `total` evenly."""
+    return sorted({-(-total // n) for n in range(1, total + 1)}, reverse=True)
+
+
+def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
+    for oh, ow, oc in product(extents(shape.out_height), extents(shape.out_width), extents(shape.oc)):
+        if oc * oh * ow > room.acc:
+            continue
+        area = shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
+        for ic, oc_w in product(extents(shape.ic), extents(oc)):
+            if ic * area > room.inp or oc_w * (ic * shape.taps + shape.constants) > room.wgt:
+                continue
+            for oc_outer in (False, True):
+                yield Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=oc_outer)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a tiling costs: cycles, then bytes loaded to break ties."""
+
+    cycles: float
+    loaded_bytes: float
+
+    def key(self) -> tuple[float, float]:
+        """Order by cycles, then by bytes."""
+        return (self.cycles, self.loaded_bytes)
+
+
+def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
+    """Estimate the cycles of a layer and the bytes that it loads."""
+    places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
+    groups, chunks = blocks(shape.oc, tiling.oc), blocks(shape.ic, tiling.ic)
+    parts = blocks(tiling.oc, tiling.oc_w)
+    tiles = places * groups
+    inp_slots = room.inp // tiling.inp_elems(shape)
+    wgt_slots = room.wgt // tiling.wgt_elems(shape)
+    acc_slots = room.acc // tiling.acc_elems
+
+    # How often each chunk is loaded: it stays while everything used between two uses fits the slots.
+    inp_stays = places * chunks <= inp_slots if tiling.oc_outer else chunks <= inp_slots
+    wgt_stays = chunks * parts <= wgt_slots if tiling.oc_outer else groups * chunks * parts <= wgt_slots
+    inp_loads = (places if inp_stays else tiles) * chunks
+    wgt_loads = (groups if wgt_stays else tiles) * chunks * parts
+
+    columns = min(shape.extent_in(tiling.ow, 1), shape.width)
+    rows = min(shape.extent_in(tiling.oh, 0), shape.height)
+    row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
+    # An INP load is two-dimensional: one instruction a block of channels.
+    inp_cycles = inp_loads * tiling.ic * (LOAD_OVERHEAD_CYCLES + rows * (row_beats + (row_beats <= 2)))
+    wgt_beats = tiling.wgt_elems(shape) * room.wgt_elem_bytes // room.bus_bytes
+    wgt_cycles = wgt_loads * (LOAD_OVERHEAD_CYCLES + wgt_beats)
+    load = inp_cycles + wgt_cycles
+
+    vectors = shape.oc * shape.out_height * shape.out_width
+    insns = tiles * (chunks * parts + shape.vector_passes)
+    compute = vectors * (shape.ic * shape.taps + shape.vector_passes) + insns * COMPUTE_OVERHEAD_CYCLES
+
+    out_bytes = vectors * room.inp_elem_bytes
+    run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
+    bursts = out_bytes / run_bytes * blocks(run_bytes, STORE_BURST_BYTES)
+    store = 1.5 * out_bytes / room.bus_bytes + 3 * bursts
+
+    fill = inp_cycles / max(1, inp_loads) + wgt_cycles / max(1, wgt_loads)
+    exposed = fill
+    exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
+    exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
+    exposed += store if acc_slots < 2 else store / tiles
+    loaded_bytes = inp_loads * tiling.ic * rows * columns * room.inp_elem_bytes + wgt_loads * tiling.wgt_elems(
+        shape
+    ) * room.wgt_elem_bytes
+    return Cost(max(load, compute, store) + exposed, loaded_bytes)
+
+
+@lru_cache(maxsize=1024)
+def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Tiling:
+    """Return the cheapest tiling that fits.
+
+    Raises
+    ------
+    CapacityError
+        When not even the smallest chunk fits a memory.
+    """
+    best = min(_candidates(shape, room), key=lambda t: cost(shape, t, room).key(), default=None)
+    if best is None:
+        smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
+        raise CapacityError(
+            where,
+            f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt and {room.acc} acc elements",
+            got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
+            hint="choose a machine with larger buffers",
+        )
+    return best

@@ -1,0 +1,100 @@
+"""Micro-op allocation: each distinct sequence of micro-ops is stored once and loaded once while it fits the uop buffer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flow.compiler.tokens import Emitted
+from vta_config.errors import CapacityError
+from vta_config.hardware import UOP_BYTES
+from vta_config.isa import Insn, Memory, Module, Opcode, encode_uop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.memory import Constants
+    from vta_config.hardware import VTAConfig
+
+UopSequence = tuple[tuple[int, int, int], ...]
+
+
+class UopAllocator:
+    """Give every instruction's micro-ops a place in the uop buffer, loading batches of new ones as late as possible."""
+
+    def __init__(self, config: VTAConfig, constants: Constants) -> None:
+        """Start with an empty uop buffer."""
+        self._config, self._constants = config, constants
+        self._at: dict[UopSequence, int] = {}
+        self._free = 0
+
+    def assign(self, layer: Sequence[Emitted]) -> Iterator[Emitted]:
+        """Yield the instructions of one layer with uop_begin and uop_end set and LOAD UOP before they are needed.
+
+        Micro-ops of a whole layer are loaded at once where they fit; otherwise as many instructions' as do.
+
+        Raises
+        ------
+        CapacityError
+            When one instruction's micro-ops do not fit the buffer.
+        """
+        start = 0
+        while start < len(layer):
+            batch, end = self._window(layer, start)
+            if end < len(layer) and self._free:
+                self._at, self._free = {}, 0
+                batch, end = self._window(layer, start)
+            if end == start:
+                raise CapacityError(
+                    layer[start].insn.origin,
+                    f"its micro-ops must fit the uop buffer of {self._config.uop_depth}",
+                    got=len(layer[start].uops),
+                    hint="choose a machine with a larger uop buffer",
+                )
+            if batch:
+                yield from self._load(batch, layer[start].insn.origin)
+            yield from map(self._place, layer[start:end])
+            start = end
+
+    def _window(self, layer: Sequence[Emitted], start: int) -> tuple[list[UopSequence], int]:
+        """Collect the new sequences of the instructions from `start` on that fit together; return where they end."""
+        batch: dict[UopSequence, None] = {}
+        free = self._config.uop_depth - self._free
+        for index in range(start, len(layer)):
+            uops = layer[index].uops
+            if uops and uops not in self._at and uops not in batch:
+                if len(uops) > free:
+                    return list(batch), index
+                batch[uops] = None
+                free -= len(uops)
+        return list(batch), len(layer)
+
+    def _place(self, emitted: Emitted) -> Emitted:
+        if not emitted.uops:
+            return emitted
+        begin = self._at[emitted.uops]
+        values = {**emitted.insn.values, "uop_begin": begin, "uop_end": begin + len(emitted.uops)}
+        return replace(emitted, insn=Insn(emitted.insn.opcode, values, emitted.insn.origin))
+
+    def _load(self, batch: list[UopSequence], origin: str) -> Iterator[Emitted]:
+        words = [
+            encode_uop(self._config, dst_idx=dst, src_idx=src, wgt_idx=wgt) for uops in batch for dst, src, wgt in uops
+        ]
+        address = self._constants.add(np.array(words, np.uint32))
+        base = self._free
+        for uops in batch:
+            self._at[uops] = self._free
+            self._free += len(uops)
+        values = {
+            "memory_type": int(Memory.UOP),
+            "sram_base": base,
+            "dram_base": address // UOP_BYTES,
+            "y_size": 1,
+            "x_size": len(words),
+            "x_stride": len(words),
+        }
+        insn = Insn(Opcode.LOAD, values, f"{origin.split(' tile')[0]} uops")
+        assert insn.module == Module.COMPUTE
+        yield Emitted(insn)
