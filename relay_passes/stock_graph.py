@@ -1,4 +1,4 @@
-"""A small mutable-free graph for `stock_relay`: read from Relax, BatchNorm folded, written to Relax.
+"""A small graph for `stock_relay`: read from Relax, BatchNorm folded, rewritten, written again.
 
 TVM's `relay.quantize` rewrites expressions whose *identity* matters (how often a node is used, and
 by whom), so its rules are restated over `Node`, a plain expression with identity, and not over
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import tvm
@@ -115,6 +115,13 @@ def count_uses(root: Node) -> Counter[Node]:
     for node in post_order(root):
         uses.update(node.args)
     return uses
+
+
+def unsupported(node: Node, must: str) -> UnsupportedModelError:
+    """Return the error for a node that Relay's rules cannot quantize."""
+    return UnsupportedModelError(
+        node.name or node.op, f"{must} for stock quantization", hint="Relay stops here as well"
+    )
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -259,8 +266,10 @@ def _fold_scales(root: Node) -> Node:
     new: dict[Node, Node] = {}
     for node in post_order(root):
         args = [new[arg] for arg in node.args]
-        new[node] = node if all(a is b for a, b in zip(args, node.args, strict=True)) else (
-            node.with_args(args)
+        new[node] = (
+            node
+            if all(a is b for a, b in zip(args, node.args, strict=True))
+            else (node.with_args(args))
         )
         if node.op != "multiply":
             continue
@@ -299,9 +308,7 @@ def _channels(conv: Node) -> int:
 
 def _is_channel_constant(node: Node) -> bool:
     """Tell whether a node is a constant of one number a channel."""
-    return node.value is not None and node.value.ndim == 4 and node.value.size == len(
-        node.value[0]
-    )
+    return node.value is not None and node.value.ndim == 4 and node.value.size == len(node.value[0])
 
 
 def _scaled(node: Node, scale: Array) -> Node:
@@ -315,6 +322,55 @@ def _scaled(node: Node, scale: Array) -> Node:
             (node.args[0], constant(weight * scale.reshape(-1, 1, 1, 1), "float32"))
         )
     return node.with_args([_scaled(arg, scale) for arg in node.args])
+
+
+# ---------------------------------------------------------------------------------------- rewriting
+
+
+#: Sees the reference node and its new operands; returns a node, something pending, or None.
+Rule: TypeAlias = Callable[[Node, list[Any]], Any]
+
+
+class Pending(Protocol):
+    """A result that knows more than an expression until someone needs the expression."""
+
+    def realize(self) -> Node:
+        """Return the expression."""
+        ...
+
+
+def rewrite(
+    root: Node, rules: Mapping[str, Rule], *, on_shared: Callable[[Any], Any] | None = None
+) -> Node:
+    """Apply rules from the inputs to the result (Relay's ForwardRewrite).
+
+    A rule sees the reference node and its new operands, which may be pending; when it returns
+    None, or there is none, pending operands are realized, once each, and the node is kept.
+    `on_shared` changes what every user of a node with several users sees.
+    """
+    uses = count_uses(root) if on_shared else {}
+    new: dict[Node, Any] = {}
+    realized: dict[int, tuple[Any, Node]] = {}
+
+    def realize(value: Any) -> Node:
+        if isinstance(value, Node):
+            return value
+        if id(value) not in realized:
+            realized[id(value)] = (value, value.realize())
+        return realized[id(value)][1]
+
+    for node in post_order(root):
+        values = [
+            on_shared(new[arg]) if on_shared and uses[arg] > 1 else new[arg] for arg in node.args
+        ]
+        rule = rules.get(node.op)
+        result = rule(node, values) if rule else None
+        if result is None:
+            args = [realize(value) for value in values]
+            same = all(a is b for a, b in zip(args, node.args, strict=True))
+            result = node if same else node.with_args(args)
+        new[node] = result
+    return realize(new[root])
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -366,18 +422,31 @@ def _again(node: Node, args: list[Any]) -> Any:
 
 
 def _write_conv2d(node: Node, args: list[Any]) -> Any:
-    """Write a convolution with the accumulator type its operands ask for."""
-    attrs = node.origin.attrs
-    return relax.op.nn.conv2d(
-        *args,
-        strides=tuple(attrs.strides),
-        padding=tuple(attrs.padding),
-        dilation=tuple(attrs.dilation),
-        groups=int(attrs.groups),
-        data_layout=attrs.data_layout,
-        kernel_layout=attrs.kernel_layout,
-        out_dtype=node.dtype,
+    """Write a convolution with the accumulator type its operands ask for.
+
+    One that stays in float is written over channels-last tensors, because its sums then run over
+    (kernel y, kernel x, channel), the order of Relay's CPU schedule for up to eight channels: in
+    another order a sum just below a rounding boundary becomes one on it.
+    """
+    attrs, (data, weight) = node.origin.attrs, args
+    options = {
+        "strides": tuple(attrs.strides),
+        "padding": tuple(attrs.padding),
+        "dilation": tuple(attrs.dilation),
+        "groups": int(attrs.groups),
+        "out_dtype": node.dtype,
+    }
+    kernel = node.args[1].value
+    if not node.dtype.startswith("float") or options["groups"] != 1 or kernel is None:
+        return relax.op.nn.conv2d(data, weight, **options)
+    last = relax.op.nn.conv2d(
+        relax.op.permute_dims(data, [0, 2, 3, 1]),
+        relax.const(kernel.transpose(2, 3, 1, 0)),
+        data_layout="NHWC",
+        kernel_layout="HWIO",
+        **options,
     )
+    return relax.op.permute_dims(last, [0, 3, 1, 2])
 
 
 def _write_clip(node: Node, args: list[Any]) -> Any:

@@ -22,100 +22,13 @@ partitioned output format. Casts that change nothing and ``stop_fusion`` are not
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any
 
-import numpy as np
+from relay_passes.stock_graph import Node, Rule, read_graph, rewrite, unsupported, write_function
+from relay_passes.stock_realize import Kind, Realize, StockOptions
 
-from relay_passes.stock_graph import (
-    Array,
-    Node,
-    constant,
-    count_uses,
-    post_order,
-    read_graph,
-    write_function,
-)
-from vta_config.errors import ConfigError, UnsupportedModelError
-
-Kind: TypeAlias = Literal["input", "weight", "activation"]
-IntType: TypeAlias = Literal["int8", "int16", "int32"]
-
-#: Bits of a fixed-point multiplier: a float factor is multiplier · 2^(shift − 31).
-_MULTIPLIER_BITS: Final = 31
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StockOptions:
-    """Hold the options of `relay.quantize.qconfig` that decide numbers; the defaults are Relay's.
-
-    Parameters
-    ----------
-    global_scale : float
-        Largest activation magnitude, for every activation: scale = global_scale / 2^(nbit − 1).
-    skip_conv_layers : tuple of int, optional
-        Convolutions that stay in float, counted from 0 in Relay's order (operands first, left to
-        right, from the output back); None skips none.
-    skip_dense_layer : bool
-        Leave dense layers in float. (After a global average pool Relay leaves everything.)
-    weight_scale : {"power2", "max"}
-        max|w| of a constant rounded up to a power of two, or as it is.
-    round_for_shift : bool
-        Add half of the divisor before a right shift.
-    rounding : {"UPWARD", "TONEAREST"}
-        Where fixed-point multiplications send ties: up, or away from zero.
-    nbit_input, nbit_weight, nbit_activation : int
-        Bits of the three kinds, sign included.
-    dtype_input, dtype_weight, dtype_activation : {"int8", "int16", "int32"}
-        Types they are stored in.
-
-    Raises
-    ------
-    ConfigError
-        For a value Relay has no meaning for.
-    """
-
-    global_scale: float = 8.0
-    skip_conv_layers: tuple[int, ...] | None = (0,)
-    skip_dense_layer: bool = True
-    weight_scale: Literal["power2", "max"] = "power2"
-    round_for_shift: bool = True
-    rounding: Literal["UPWARD", "TONEAREST"] = "UPWARD"
-    nbit_input: int = 8
-    nbit_weight: int = 8
-    nbit_activation: int = 32
-    dtype_input: IntType = "int8"
-    dtype_weight: IntType = "int8"
-    dtype_activation: IntType = "int32"
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        if not (0 < self.global_scale < math.inf):
-            raise _option_error("global_scale", "a positive number", self.global_scale)
-        if self.weight_scale not in ("power2", "max"):
-            raise _option_error("weight_scale", "'power2' or 'max'", self.weight_scale)
-        if self.rounding not in ("UPWARD", "TONEAREST"):
-            raise _option_error("rounding", "'UPWARD' or 'TONEAREST'", self.rounding)
-        if any(index < 0 for index in self.skip_conv_layers or ()):
-            raise _option_error("skip_conv_layers", "indices from 0", self.skip_conv_layers)
-        for kind in ("input", "weight", "activation"):
-            dtype, bits = getattr(self, f"dtype_{kind}"), getattr(self, f"nbit_{kind}")
-            if dtype not in ("int8", "int16", "int32"):
-                raise _option_error(f"dtype_{kind}", "'int8', 'int16' or 'int32'", dtype)
-            if not 2 <= bits <= np.iinfo(dtype).bits:
-                limit = np.iinfo(dtype).bits
-                raise _option_error(f"nbit_{kind}", f"in [2, {limit}] to fit {dtype}", bits)
-
-    def bits(self, kind: Kind) -> int:
-        """Return the bits of a kind, sign included."""
-        return int(getattr(self, f"nbit_{kind}"))
-
-
-def _option_error(name: str, must: str, got: object) -> ConfigError:
-    """Return the error for an option out of its range."""
-    return ConfigError(f"StockOptions.{name}", f"must be {must}", got=repr(got))
+__all__ = ["StockOptions", "StockRelay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,60 +62,11 @@ class StockRelay:
         """
         function = mod["main"]
         graph = read_graph(function)
-        graph = _rewrite(graph, _Partition(self.options).rules())
+        graph = rewrite(graph, _Partition(self.options).rules())
         annotate = _Annotate(self.options)
-        graph = _rewrite(graph, annotate.rules(), on_shared=annotate.share)
-        graph = _rewrite(graph, _Realize(self.options).rules())
+        graph = rewrite(graph, annotate.rules(), on_shared=annotate.share)
+        graph = rewrite(graph, Realize(self.options).rules())
         return write_function(graph, function)
-
-
-# ------------------------------------------------------------------------------- forward rewriting
-
-
-class _Pending(Protocol):
-    """A result that knows more than an expression until someone needs the expression."""
-
-    def realize(self) -> Node:
-        """Return the expression."""
-        ...
-
-
-_Value: TypeAlias = "Node | _Marked | _Annotated | _Integer"
-_Rule: TypeAlias = Callable[[Node, list[Any]], Any]
-
-
-def _rewrite(
-    root: Node, rules: Mapping[str, _Rule], *, on_shared: Callable[[Any], Any] | None = None
-) -> Node:
-    """Apply rules from the inputs to the result (Relay's ForwardRewrite).
-
-    A rule sees the reference node and its new operands, which may be pending; when it returns
-    None, or there is none, pending operands are realized, once each, and the node is kept.
-    `on_shared` changes what every user of a node with several users sees.
-    """
-    uses = count_uses(root) if on_shared else {}
-    new: dict[Node, Any] = {}
-    realized: dict[int, tuple[Any, Node]] = {}
-
-    def realize(value: Any) -> Node:
-        if isinstance(value, Node):
-            return value
-        if id(value) not in realized:
-            realized[id(value)] = (value, value.realize())
-        return realized[id(value)][1]
-
-    for node in post_order(root):
-        values = [
-            on_shared(new[arg]) if on_shared and uses[arg] > 1 else new[arg] for arg in node.args
-        ]
-        rule = rules.get(node.op)
-        result = rule(node, values) if rule else None
-        if result is None:
-            args = [realize(value) for value in values]
-            same = all(a is b for a, b in zip(args, node.args, strict=True))
-            result = node if same else node.with_args(args)
-        new[node] = result
-    return realize(new[root])
 
 
 # ---------------------------------------------------------------------------------------- partition
@@ -226,7 +90,7 @@ class _Partition:
 
     options: StockOptions
 
-    def rules(self) -> dict[str, _Rule]:
+    def rules(self) -> dict[str, Rule]:
         """Return the rule of each operator that has one."""
         inside = dict.fromkeys(("relu", "clip", "max_pool2d"), self._identity)
         return inside | {
@@ -241,7 +105,7 @@ class _Partition:
         """Begin a section after a convolution."""
         data, weight = args
         if isinstance(weight, _Marked):
-            raise _unsupported(node, "must have constant weights")
+            raise unsupported(node, "must have constant weights")
         return _Marked(node.with_args((_end(data), weight)))
 
     @staticmethod
@@ -270,7 +134,7 @@ class _Partition:
         left, right = args
         if isinstance(left, _Marked):
             if isinstance(right, _Marked):
-                raise _unsupported(node, "must not multiply two results of convolutions")
+                raise unsupported(node, "must not multiply two results of convolutions")
             return _Marked(node.with_args((left.realize(), right)))
         if isinstance(right, _Marked):
             return _Marked(node.with_args((left, right.realize())))
@@ -312,7 +176,7 @@ class _Annotate:
     _stopped: bool = False
     _attached: dict[tuple[Node, Kind], Node] = field(default_factory=dict)
 
-    def rules(self) -> dict[str, _Rule]:
+    def rules(self) -> dict[str, Rule]:
         """Return the rule of each operator that has one."""
         keeping = (
             "reshape clip relu strided_slice avg_pool2d transpose stop_fusion"  # kinds pass through
@@ -346,7 +210,7 @@ class _Annotate:
             )
         return self._attached[key]
 
-    def _unless_skipped(self, rule: _Rule) -> _Rule:
+    def _unless_skipped(self, rule: Rule) -> Rule:
         """Leave operators after a global average pool, and the convolutions to skip."""
 
         def guarded(node: Node, args: list[Any]) -> Any:
@@ -376,7 +240,7 @@ class _Annotate:
         """Quantize the data to INPUT and the weights to WEIGHT."""
         data, weight = args
         if isinstance(weight, _Annotated) or weight.op != "const":
-            raise _unsupported(node, "must have constant weights")
+            raise unsupported(node, "must have constant weights")
         operands = (self._as_input(data), self._attach(weight, "weight"))
         return _Annotated(node.with_args(operands), "activation")
 
@@ -391,7 +255,7 @@ class _Annotate:
         if not any(pending):
             return None
         if all(pending):
-            raise _unsupported(node, "must not multiply two quantized values")
+            raise unsupported(node, "must not multiply two quantized values")
         if pending[0]:
             operands = (self._as_input(left), self._as_weight(right))
         else:
@@ -456,326 +320,3 @@ class _Annotate:
 def _plain(value: Any) -> Node:
     """Return the expression of a value."""
     return value if isinstance(value, Node) else value.realize()
-
-
-# ------------------------------------------------------------------------------ calibrate, realize
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Integer:
-    """Integers (or rounded floats) `node` that stand for node · scale."""
-
-    node: Node
-    scale: np.float32
-    dtype: str
-    arithmetic: _Arithmetic
-
-    def realize(self) -> Node:
-        """Turn them into floats again."""
-        data = self.arithmetic.cast(self.node, "float32")
-        return self.arithmetic.binary("multiply", data, constant(self.scale, "float32"))
-
-
-@dataclass(slots=True)
-class _Arithmetic:
-    """Makes elementwise nodes: constants are computed, and the same node is made once."""
-
-    storage: str
-    _made: dict[tuple[Any, ...], Node] = field(default_factory=dict)
-
-    def make(self, op: str, args: tuple[Node, ...], dtype: str, **attrs: Any) -> Node:
-        """Return an operation, or its result on constants."""
-        values = [arg.value for arg in args]
-        if all(value is not None for value in values):
-            return constant(_COMPUTE[op](*values, **attrs), dtype)
-        key = (op, dtype, *map(_key, args), *((k, tuple(v)) for k, v in attrs.items()))
-        if key not in self._made:
-            name = next((arg.name for arg in args if arg.name), "")
-            self._made[key] = Node(op=op, args=args, dtype=dtype, attrs=attrs, name=name)
-        return self._made[key]
-
-    def binary(self, op: str, left: Node, right: Node) -> Node:
-        """Return a binary operation of the left operand's type."""
-        return self.make(op, (left, right), left.dtype)
-
-    def scalar(self, op: str, data: Node, number: float) -> Node:
-        """Return a binary operation with a number."""
-        return self.binary(op, data, constant(number, data.dtype))
-
-    def clip(self, data: Node, low: float, high: float) -> Node:
-        """Return data clipped to limits."""
-        return self.make("clip", (data,), data.dtype, bounds=(low, high))
-
-    def cast(self, data: Node, dtype: str) -> Node:
-        """Return data in another type; what was clipped to the storage type goes through it.
-
-        (The values are the same, and the boundary between host and VTA is then an 8-bit tensor.)
-        """
-        if data.dtype == dtype:
-            return data
-        if data.dtype == "float32" and data.op == "clip" and dtype != self.storage:
-            high = max(abs(bound) for bound in data.attrs["bounds"])
-            if high <= np.iinfo(self.storage).max:
-                data = self.cast(data, self.storage)
-        return self.make("cast", (data,), dtype)
-
-    def fixed_point(self, data: Node, factor: np.float32, rounding: str) -> Node:
-        """Return data · factor as int32, by a 32-bit multiplier and a 64-bit product.
-
-        factor ≈ multiplier · 2^(shift − 31); result = (data · 2^max(shift, 0) · multiplier + half)
-        >> (31 + max(−shift, 0)).
-        """
-        mantissa, shift = math.frexp(float(factor))
-        multiplier = math.floor(mantissa * 2**_MULTIPLIER_BITS + 0.5)
-        if multiplier == 2**_MULTIPLIER_BITS:
-            multiplier, shift = multiplier // 2, shift + 1
-        data = self.cast(data, "int64")
-        if shift > 0:
-            data = self.scalar("left_shift", data, shift)
-        data = self.scalar("multiply", data, multiplier)
-        total = _MULTIPLIER_BITS + max(-shift, 0)
-        half = 1 << (total - 1)
-        if rounding == "UPWARD":
-            data = self.scalar("add", data, half)
-        else:
-            sign = self.make("not_negative", (data,), "bool")
-            ends = constant(half, "int64"), constant(half - 1, "int64")
-            data = self.binary("add", data, self.make("where", (sign, *ends), "int64"))
-        return self.cast(self.scalar("right_shift", data, total), "int32")
-
-
-def _key(node: Node) -> Any:
-    """Return what tells operands apart: scalars by value, everything else by identity."""
-    if node.value is not None and node.value.ndim == 0:
-        return ("scalar", node.dtype, node.value.item())
-    return node
-
-
-def _round_half_away(values: Array) -> Array:
-    """Round half away from zero, exactly."""
-    whole = np.floor(np.abs(values))
-    return np.asarray(np.copysign(whole + (np.abs(values) - whole >= 0.5), values))
-
-
-_COMPUTE: Final[dict[str, Callable[..., Any]]] = {
-    "add": np.add,
-    "multiply": np.multiply,
-    "left_shift": np.left_shift,
-    "right_shift": np.right_shift,
-    "cast": lambda values: values,
-    "clip": lambda values, bounds: np.clip(values, *bounds),
-    "round": _round_half_away,
-    "not_negative": lambda values: values >= 0,
-    "where": np.where,
-}
-
-
-@dataclass(slots=True)
-class _Realize:
-    """Replace `simulated_quantize` by integer arithmetic, with the scales of global calibration."""
-
-    options: StockOptions
-    arithmetic: _Arithmetic = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the node maker."""
-        self.arithmetic = _Arithmetic(self.options.dtype_input)
-
-    def rules(self) -> dict[str, _Rule]:
-        """Return the rule of each operator that has one."""
-        keeping = "relu reshape strided_slice transpose".split()
-        return dict.fromkeys(keeping, self._identity) | {
-            "simulated_quantize": self._quantize,
-            "stop_fusion": lambda node, args: args[0],
-            "cast_hint": self._cast_hint,
-            "conv2d": self._weighted,
-            "dense": self._weighted,
-            "multiply": self._multiply,
-            "add": self._add,
-            "clip": self._clip,
-            "concatenate": self._concatenate,
-            "max_pool2d": self._max_pool2d,
-            "avg_pool2d": self._average,
-            "global_avg_pool2d": self._average,
-        }
-
-    def _integer(self, node: Node, scale: np.float32, dtype: str) -> _Integer:
-        """Return a node with its scale."""
-        return _Integer(node, scale, dtype, self.arithmetic)
-
-    def _scale(self, node: Node) -> np.float32:
-        """Calibrate one `simulated_quantize`: its float32 scale."""
-        kind: Kind = node.attrs["kind"]
-        largest = self.options.global_scale
-        if kind == "weight":
-            value = node.args[0].value
-            assert value is not None
-            largest = float(np.abs(value).max(initial=0))
-            if largest == 0:  # Relay's `max` divides by zero here; zeros are zeros on any scale
-                largest = 1.0
-            elif self.options.weight_scale == "power2":
-                largest = 2.0 ** math.ceil(math.log(largest, 2))
-        return np.float32(largest / 2 ** (self.options.bits(kind) - 1))
-
-    def _quantize(self, node: Node, args: list[Any]) -> _Integer:
-        """Change the scale of integers, or round floats (half away from zero); then clip."""
-        make = self.arithmetic
-        (data,) = args
-        scale = self._scale(node)
-        limit = np.float32(2 ** (self.options.bits(node.attrs["kind"]) - 1) - 1).item()
-        if not isinstance(data, _Integer):
-            scaled = make.scalar("multiply", data, np.float32(1) / scale)
-            whole = make.make("round", (scaled,), "float32")
-            return self._integer(make.clip(whole, -limit, limit), scale, "float32")
-        value = data.node
-        if data.scale != scale:
-            shift = _log2(scale / data.scale)
-            if not shift.is_integer():
-                factor = np.float32(data.scale / scale)
-                value = make.fixed_point(value, factor, self.options.rounding)
-            else:
-                if value.dtype != self.options.dtype_activation:
-                    raise _unsupported(node, f"must be {self.options.dtype_activation} to shift")
-                if shift > 0 and self.options.round_for_shift:
-                    value = make.scalar("add", value, int(2 ** (shift - 1)))
-                direction = "right_shift" if shift > 0 else "left_shift"
-                value = make.scalar(direction, value, abs(int(shift)))
-        clipped = make.clip(value, -limit, limit)
-        return self._integer(make.cast(clipped, data.dtype), scale, data.dtype)
-
-    def _identity(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Do the same on integers."""
-        (data,) = args
-        if not isinstance(data, _Integer):
-            return None
-        result = node.with_args((data.node,), dtype=data.node.dtype)
-        return self._integer(result, data.scale, data.dtype)
-
-    def _cast_hint(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Store in the input type; values beyond it wrap."""
-        (data,) = args
-        if not isinstance(data, _Integer):
-            return None
-        dtype = self.options.dtype_input
-        return self._integer(self.arithmetic.cast(data.node, dtype), data.scale, dtype)
-
-    def _weighted(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Convolve integers; the scales multiply."""
-        data, weight = args
-        if not isinstance(data, _Integer) or not isinstance(weight, _Integer):
-            return None
-        dtype = self.options.dtype_activation
-        operands = (
-            self.arithmetic.cast(data.node, self.options.dtype_input),
-            self.arithmetic.cast(weight.node, self.options.dtype_weight),
-        )
-        return self._integer(
-            node.with_args(operands, dtype=dtype), data.scale * weight.scale, dtype
-        )
-
-    def _multiply(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Multiply integers; the scales multiply."""
-        if not all(isinstance(value, _Integer) for value in args):
-            return None
-        dtype = self.options.dtype_activation
-        operands = [self.arithmetic.cast(value.node, dtype) for value in args]
-        return self._integer(
-            node.with_args(operands, dtype=dtype), args[0].scale * args[1].scale, dtype
-        )
-
-    def _add(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Add integers on the finer of the two scales."""
-        if not any(isinstance(value, _Integer) for value in args):
-            return None
-        operands, scale = self._unified(node, args, self.options.dtype_activation)
-        dtype = self.options.dtype_activation
-        return self._integer(node.with_args(operands, dtype=dtype), scale, dtype)
-
-    def _concatenate(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Concatenate integers on one scale: the finer of two, a fixed one for more."""
-        if not any(isinstance(value, _Integer) for value in args):
-            return None
-        dtype = self.options.dtype_activation
-        if len(args) == 2 and args[1].dtype == self.options.dtype_input:
-            dtype = self.options.dtype_input
-        operands, scale = self._unified(node, args, dtype)
-        return self._integer(node.with_args(operands, dtype=dtype), scale, dtype)
-
-    def _unified(
-        self, node: Node, args: list[_Integer], dtype: str
-    ) -> tuple[list[Node], np.float32]:
-        """Bring operands to one type and one scale."""
-        if not all(isinstance(value, _Integer) for value in args):
-            raise _unsupported(node, "must have all of its operands quantized, or none")
-        if len(args) == 2:
-            scale = min(value.scale for value in args)
-        else:
-            steps = 2 ** (self.options.nbit_activation - 1)
-            scale = np.float32(self.options.global_scale / steps)
-        operands = []
-        for reference, value in zip(node.args, args, strict=True):
-            data = value.node
-            is_input = reference.attrs.get("kind") == "input"
-            if value.dtype == dtype and is_input:  # a shared operand: stored, then read again
-                data = self.arithmetic.cast(data, self.options.dtype_input)
-            data = self.arithmetic.cast(data, dtype)
-            operands.append(self._rescaled(node, data, value.scale, scale))
-        return operands, scale
-
-    def _rescaled(self, node: Node, data: Node, old: np.float32, new: np.float32) -> Node:
-        """Return data · old / new: a shift, an integer factor, or a fixed-point product."""
-        if old == new:
-            return data
-        factor = np.float32(old / new)
-        shift = _log2(factor)
-        if shift <= 0:
-            raise _unsupported(node, "must have operands on coarser scales than global_scale's")
-        if shift.is_integer():
-            return self.arithmetic.scalar("left_shift", data, int(shift))
-        if float(factor).is_integer():
-            return self.arithmetic.scalar("multiply", data, int(factor))
-        product = self.arithmetic.fixed_point(data, factor, self.options.rounding)
-        return self.arithmetic.cast(product, data.dtype)
-
-    def _clip(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Clip integers to the limits on their scale, cut to integers within the type."""
-        (data,) = args
-        if not isinstance(data, _Integer):
-            return None
-        bounds = [bound / float(data.scale) for bound in node.attrs["bounds"]]
-        if data.node.dtype != "float32":
-            info = np.iinfo(data.node.dtype)
-            bounds = [math.trunc(min(max(bound, info.min), info.max)) for bound in bounds]
-        clipped = self.arithmetic.clip(data.node, *bounds)
-        return self._integer(clipped, data.scale, data.dtype)
-
-    def _max_pool2d(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Pool in the input type."""
-        (data,) = args
-        if not isinstance(data, _Integer):
-            return None
-        return self._cast_and_forward(node, data, self.options.dtype_input)
-
-    def _average(self, node: Node, args: list[Any]) -> _Integer | None:
-        """Sum in the activation type; the division truncates."""
-        (data,) = args
-        if not isinstance(data, _Integer):
-            return None
-        return self._cast_and_forward(node, data, self.options.dtype_activation)
-
-    def _cast_and_forward(self, node: Node, data: _Integer, dtype: str) -> _Integer:
-        """Do the operation on integers of a type."""
-        operand = self.arithmetic.cast(data.node, dtype)
-        return self._integer(node.with_args((operand,), dtype=dtype), data.scale, dtype)
-
-
-def _log2(factor: np.float32) -> float:
-    """Return log2 of a float32 as a float32: what Relay compares with an integer."""
-    return float(np.float32(math.log2(float(np.float32(factor)))))
-
-
-def _unsupported(node: Node, must: str) -> UnsupportedModelError:
-    """Return the error for a node that Relay's rules cannot quantize."""
-    return UnsupportedModelError(
-        node.name or node.op, f"{must} for stock quantization", hint="Relay stops here as well"
-    )
