@@ -28,6 +28,10 @@ from vta_config.errors import UnsupportedModelError
 FLOAT: Final = onnx.TensorProto.FLOAT
 #: ONNX operators whose second input is a layer's weight, and what kind of layer they are.
 LAYER_KINDS: Final = MappingProxyType({"Conv": "conv", "Gemm": "dense", "MatMul": "dense"})
+#: What they become in Relax.
+RELAX_KINDS: Final = MappingProxyType(
+    {"nn.conv1d": "conv", "nn.conv2d": "conv", "nn.conv3d": "conv", "matmul": "dense"}
+)
 _WEIGHT_SUFFIX: Final = re.compile(r"[._/]?(weight|kernel|w)s?(:0)?$", re.IGNORECASE)
 _ANONYMOUS: Final = re.compile(r"^(onnx::\w+|_?v?_?\d+|const\w*|constant\w*)$", re.IGNORECASE)
 
@@ -305,7 +309,7 @@ def _classes(mod: Any, name: str) -> int:
     return dims[1]
 
 
-# ---- names -----------------------------------------------------------------------------------------
+# ---- names ------------------------------------------------------------------------------------
 def _layer_names(graph: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Name the convolutions, and the dense layers, that have constant weights, in graph order."""
     constants = {tensor.name for tensor in graph.initializer}
@@ -336,19 +340,12 @@ def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str
 
     found: dict[str, list[Any]] = {"conv": [], "dense": []}
     for binding in graph.bindings:
-        kind = {
-            "nn.conv1d": "conv",
-            "nn.conv2d": "conv",
-            "nn.conv3d": "conv",
-            "matmul": "dense",
-        }.get(op_name(binding.value))
+        kind = RELAX_KINDS.get(op_name(binding.value))
         if kind is not None and is_constant(binding.value.args[1]):
             found[kind].append(binding.var)
     new: dict[Any, str] = {}
     for kind, names in (("conv", conv_names), ("dense", dense_names)):
-        if len(found[kind]) == len(
-            names
-        ):  # else the importer rewrote some: names by place are wrong
+        if len(found[kind]) == len(names):  # else some were rewritten: their places tell nothing
             new.update(zip(found[kind], names, strict=True))
 
     def visit(builder: GraphBuilder, var: Any, value: Any) -> Any:
