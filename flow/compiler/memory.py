@@ -119,8 +119,8 @@ def plan_activations(
     total = 0
     for name, start in first.items():
         each = plane_bytes(dram_shapes[name], config)
-        each += -each % align
         size, address = each * planes[name], 0
+        size += -size % align
         for low, high, other in sorted(placed):
             if first[other] <= last[name] and start <= last[other]:
                 if address + size <= low:
