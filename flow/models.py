@@ -167,7 +167,7 @@ class _Meter:
     def update(self, more: int) -> None:
         """Count `more` bytes."""
         self._done += more
-        self._progress(self._done, int(self.total))
+        self._progress(min(self._done, int(self.total)), int(self.total))  # whole chunks
 
     def reset(self) -> None:
         """Start over."""
@@ -210,10 +210,8 @@ def download(
                 path=folder,
                 downloader=pooch.HTTPDownloader(progressbar=meter, timeout=TIMEOUT_S),
             )
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # requests' errors are OSErrors, a wrong checksum is a ValueError
+        # Errors of requests are OSErrors; a wrong checksum is a ValueError.
+        except (OSError, ValueError) as error:
             failures.append(_why(mirror, error))
         else:
             return Path(fetched)
@@ -227,12 +225,14 @@ def download(
 
 def _why(mirror: str, error: Exception) -> str:
     """Say in a few words why a mirror failed."""
+    import requests  # pooch's own way of downloading
+
     host = mirror.split("//")[-1].split("/")[0]
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"HTTP {status} from {host}"
+    if isinstance(error, requests.RequestException):
+        return f"no answer from {host}"
     if isinstance(error, ValueError):
         return f"a file with another checksum from {host}"
-    if isinstance(error, PermissionError):
-        return f"no permission to write the cache ({error.filename})"
-    return f"no answer from {host}"
+    return f"a cache that cannot be written ({getattr(error, 'strerror', None) or error})"

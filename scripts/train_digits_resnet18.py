@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ OPSET = 13
 IR_VERSION = 8
 
 
-class BasicBlock(nn.Module):  # type: ignore[misc]  # torch is optional and untyped here
+class BasicBlock(nn.Module):  # type: ignore[misc, unused-ignore]
     """Two 3x3 convolutions and a skip connection (1x1 convolution where the shape changes)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -53,7 +54,7 @@ class BasicBlock(nn.Module):  # type: ignore[misc]  # torch is optional and unty
         return functional.relu(self.bn2(self.conv2(y)) + skip)
 
 
-class ResNet18(nn.Module):  # type: ignore[misc]
+class ResNet18(nn.Module):  # type: ignore[misc, unused-ignore]
     """ResNet-18 of any width."""
 
     def __init__(self, channels: tuple[int, ...], classes: int) -> None:
@@ -128,7 +129,7 @@ def train(*, epochs: int, seed: int, batch: int = 64) -> tuple[ResNet18, float]:
             logits = model(augment(images[chosen], generator))
             loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=0.05)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
             optimizer.step()
             schedule.step()
             total += loss.item()
@@ -148,7 +149,7 @@ def to_onnx(model: ResNet18, *, top1: float, seed: int, epochs: int) -> onnx.Mod
     }
     nodes: list[onnx.NodeProto] = []
 
-    def node(kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def node(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         output = f"{name}.out"
         nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output

@@ -1,0 +1,147 @@
+"""flow.report: the JSON, its document, the table, and writing it whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flow.evaluate import Metrics
+from flow.report import (
+    COUNTERS,
+    SCHEMA_VERSION,
+    DataFacts,
+    Exactness,
+    Fallback,
+    LayerCounters,
+    Report,
+    layers_table,
+    render,
+    write_atomic,
+    write_report,
+)
+from vta_config import VTAConfig
+from vta_config.errors import ArtifactError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics:
+    return Metrics(name=name, images=599, top1=top1, top5=top1, agreement=0.98765, sqnr_db=sqnr)
+
+
+@pytest.fixture
+def report(default_config: VTAConfig) -> Report:
+    return Report(
+        model_name="digits-resnet18",
+        model_sha256="ab" * 32,
+        machine=default_config,
+        engine="fsim",
+        evaluation=DataFacts(name="digits", images=599),
+        calibration=DataFacts(name="digits train", images=125),
+        variants=(
+            metrics("float32", 0.9933, None),
+            metrics("single_scale", 0.9),
+            metrics("profiled", None),
+            metrics("profiled_fused", 0.99),
+        ),
+        exact=Exactness(images=20, tensors=640, mismatches=0),
+        layers=(
+            LayerCounters(name="conv1", kind="conv2d", counters=dict.fromkeys(COUNTERS, 1_000_000)),
+            LayerCounters(name="fc", kind="dense", counters={"gemm_ops": 8}),
+        ),
+        seconds={"import": 0.12345, "fsim": 2.0},
+        fallbacks=(Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),),
+    )
+
+
+def shown(what: object) -> str:
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_json_has_what_the_document_promises(report: Report) -> None:
+    value = report.to_json()
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    assert value["schema_version"] == SCHEMA_VERSION
+    assert value["model"] == {"name": "digits-resnet18", "sha256": "ab" * 32}
+    assert VTAConfig.from_json(value["machine"]) == report.machine
+    assert [v["name"] for v in value["variants"]] == [
+        "float32", "single_scale", "profiled", "profiled_fused",
+    ]  # fmt: skip
+    assert set(value["variants"][0]) == {
+        "name", "images", "top1", "top5", "agreement", "sqnr_db",
+    }  # fmt: skip
+    assert value["exact"] == {"images": 20, "tensors": 640, "mismatches": 0, "first": ""}
+    assert value["counters"]["total"]["gemm_ops"] == 1_000_008
+    assert value["counters"]["layers"][1]["wgt_bytes"] == 0
+    assert value["seconds"] == {"import": 0.123, "fsim": 2.0}
+
+
+def test_document_names_every_field(report: Report) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    named = {word for cell in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", cell)}
+    value = report.to_json()
+    keys = set(value) | set(value["variants"][0]) | set(value["exact"]) | set(COUNTERS)
+    keys |= set(value["fallbacks"][0]) | set(value["evaluation"]) | set(value["model"])
+    assert keys <= named
+    assert f"Version {SCHEMA_VERSION}:" in text
+
+
+def test_empty_report_is_valid(default_config: VTAConfig) -> None:
+    bare = Report(model_name="m", model_sha256="0" * 64, machine=default_config, engine="fsim")
+    value = bare.to_json()
+    assert value["exact"] is None and value["evaluation"] is None and value["variants"] == []
+    assert "nothing but quantizing the image" in shown(render(bare))
+
+
+def test_table(report: Report) -> None:
+    text = shown(render(report))
+    row = next(line for line in text.splitlines() if "profiled_fused" in line)
+    assert (
+        "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row and "20.50" in row
+    )
+    assert "conv9 (nn.conv2d: groups must be 1, got 2)" in text
+    assert "640 tensors of 20 images compared, all equal" in text
+    assert "1×16×16" in text and "1.00 M GEMM" in text and "together 2.1" in text
+    assert "–" in next(line for line in text.splitlines() if "profiled " in line)
+
+
+def test_mismatches_are_loud(default_config: VTAConfig) -> None:
+    exact = Exactness(images=1, tensors=30, mismatches=2, first="layer2.0.conv1 on fsim")
+    bare = Report(
+        model_name="m", model_sha256="0" * 64, machine=default_config, engine="f", exact=exact
+    )
+    assert "2 DIFFER; first: layer2.0.conv1 on fsim" in shown(render(bare))
+
+
+def test_layers_table(report: Report) -> None:
+    text = shown(layers_table(report))
+    assert "conv1" in text and "1,000,008" in text and "total" in text
+
+
+def test_written_whole_with_the_folder(report: Report, tmp_path: Path) -> None:
+    path = write_report(report, tmp_path / "out" / "deploy")
+    assert path.name == "report.json" and json.loads(path.read_text()) == report.to_json()
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+    write_report(report, path.parent)  # again, over the old one
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(
+        ArtifactError, match=r"a.json: must be writable, got .*; choose another --o"
+    ):
+        write_atomic(tmp_path / "file" / "a.json", b"x")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").write_text("x")
+    with pytest.raises(ArtifactError, match=r"taken: must be writable, got "):
+        write_atomic(tmp_path / "taken", b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
