@@ -6,22 +6,24 @@ same few lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.datasets import Dataset
+from flow.stages import Progress
 from vta_config.errors import CalibrationError
 
 Logits = NDArray[np.float32]
 #: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
 Network = Callable[[NDArray[np.float32]], NDArray[Any]]
-#: Called after every image with how many are done and how many there are.
-Progress = Callable[[int, int], None]
 #: Largest SQNR that is told apart from a perfect copy, in dB.
 SQNR_LIMIT_DB: Final = 300.0
 
@@ -135,67 +137,66 @@ def measure(
 
 # ---- running ------------------------------------------------------------------------------------
 def run_all(
-    network: Network,
+    network: Network | Sequence[Network],
     data: Dataset,
     *,
     classes: int,
-    workers: int = 1,
     progress: Progress | None = None,
 ) -> Logits:
-    """Run `network` on every image of `data`; return float32[images, classes].
+    """Run a network on every image of `data`; return float32[images, classes].
 
-    Images are preprocessed by helper threads while the engine works (decoding releases the
-    interpreter lock), never more than a few ahead, so memory does not grow with the data set.
+    Images are prepared while the engine works (decoding releases the interpreter lock), never more
+    than a few ahead, so memory does not grow with the data set.
 
     Parameters
     ----------
-    network : callable
-        float32[1, C, H, W] -> `classes` logits; called from `workers` threads.
+    network : callable, or sequence of equal callables
+        float32[1, C, H, W] -> `classes` logits. Of several each runs in a thread of its own, so
+        none is called twice at a time; engines that release the interpreter lock use more cores.
     data : Dataset
         The images.
     classes : int
         Number of logits.
-    workers : int
-        Threads that call `network`; more than 1 only for engines that are safe to share.
     progress : callable, optional
         Told after every image.
     """
+    copies = [network] if callable(network) else list(network)
     result = np.empty((len(data), classes), dtype=np.float32)
-    done = 0
-    if workers == 1:
-        for index, image in enumerate(prefetch(data)):
-            result[index] = np.asarray(network(image), dtype=np.float32).reshape(classes)
-            done += 1
-            if progress is not None:
-                progress(done, len(data))
-        return result
+    idle: SimpleQueue[Network] = SimpleQueue()
+    for copy in copies:
+        idle.put(copy)
 
-    def one(index: int) -> None:
-        result[index] = np.asarray(network(data[index]), dtype=np.float32).reshape(classes)
-
-    with ThreadPoolExecutor(workers) as pool:
+    def one(index: int, image: NDArray[np.float32]) -> None:
+        mine = idle.get()
         try:
-            for _ in pool.map(one, range(len(data))):
+            result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+        finally:
+            idle.put(mine)
+
+    done = 0
+    running: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
+        for index, image in enumerate(images):
+            running.append(pool.submit(one, index, image))
+            while len(running) > len(copies) or (running and index + 1 == len(data)):
+                running.popleft().result()
                 done += 1
                 if progress is not None:
                     progress(done, len(data))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
     return result
 
 
-def prefetch(data: Dataset, *, ahead: int = 4) -> Iterator[NDArray[np.float32]]:
+def prefetch(data: Dataset, *, ahead: int = 4) -> Generator[NDArray[np.float32], None, None]:
     """Yield images float32[1, C, H, W] in order, up to `ahead` being prepared meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[Future[NDArray[np.float32]]] = []
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
         try:
             for index in range(len(data)):
                 waiting.append(pool.submit(data.__getitem__, index))
                 if len(waiting) > ahead:
-                    yield waiting.pop(0).result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield waiting.pop(0).result()
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_run_all_keeps_the_order(workers: int) -> None:
         return np.array([[image.mean(), -1]], np.float32)
 
     logits = run_all(
-        network, ramp(20), classes=2, workers=workers, progress=lambda d, n: seen.append((d, n))
+        [network] * workers, ramp(20), classes=2, progress=lambda d, n: seen.append((d, n))
     )
     np.testing.assert_allclose(logits[:, 0], np.arange(20), rtol=1e-5)
     assert seen == [(i + 1, 20) for i in range(20)]
@@ -101,8 +102,26 @@ def test_an_error_in_the_network_comes_out(workers: int) -> None:
         return np.zeros(2, np.float32)
 
     with pytest.raises(ZeroDivisionError):
-        run_all(network, ramp(200), classes=2, workers=workers)
+        run_all([network] * workers, ramp(200), classes=2)
     assert len(calls) < 100
+
+
+def test_a_network_is_never_called_twice_at_a_time() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.busy = threading.Lock()
+            self.calls = 0
+
+        def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+            assert self.busy.acquire(blocking=False)
+            time.sleep(0.001)
+            self.calls += 1
+            self.busy.release()
+            return np.zeros(2, np.float32)
+
+    networks = [Once(), Once(), Once()]
+    run_all(networks, ramp(60), classes=2)
+    assert sum(n.calls for n in networks) == 60 and all(n.calls for n in networks)
 
 
 def test_prefetch_stays_a_few_ahead() -> None:
