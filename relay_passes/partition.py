@@ -1,0 +1,386 @@
+"""Partition: group integer operators into layers, layers into the functions that VTA runs.
+
+`Partition` wraps each chain of operators that makes one layer (chains.py) into a composite function
+``vta.KIND``, and TVM's MergeCompositeFunctions joins neighbours into functions annotated with
+``Codegen = "vta"``, for RunCodegen. `subgraph_of` reads such a function back as a `Subgraph`.
+
+Whether VTA takes a layer is decided by the functions of `CHECKS`; the first line of each is the
+sentence that the user reads when it does not hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from relay_passes.chains import Chain, ChainFinder
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    GraphPass,
+    Module,
+    constant,
+    dtype_of,
+    graph_of,
+    op_name,
+    read_graph,
+    replace_main,
+    static_shape,
+    substitute,
+)
+from relay_passes.params import Layer, LayerKind, Subgraph, TensorSpec, TensorType
+from vta_config.errors import UnsupportedModelError
+from vta_config.hardware import VTAConfig
+
+CODEGEN: Final = "vta"
+#: Attributes of a composite function: its layer's name and its output's.
+_LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
+#: Widest padding that a LOAD can make: a 4-bit field.
+_MAX_PADDING: Final = 15
+#: Host operators that only quantize the input, dequantize results or move values.
+_BORDER_OPS: Final = frozenset(
+    {"astype", "floor", "clip", "reshape", "permute_dims", "squeeze", "expand_dims"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """An operator that stays on the host.
+
+    Parameters
+    ----------
+    name : str
+        Tensor that it makes.
+    operator : str
+        Relax operator, e.g. ``nn.conv2d``.
+    reason : str
+        Why VTA does not run it.
+    """
+
+    name: str
+    operator: str
+    reason: str
+
+
+# ---- what VTA can run ------------------------------------------------------------------------
+def one_group(chain: Chain, config: VTAConfig) -> bool:
+    """A convolution must have one group."""
+    return int(chain.anchor.value.attrs.groups) == 1
+
+
+def nchw_layout(chain: Chain, config: VTAConfig) -> bool:
+    """A tensor must be laid out as NCHW, a kernel as OIHW."""
+    attrs = chain.anchor.value.attrs
+    names = ("data_layout", "layout", "kernel_layout")
+    layouts = [str(getattr(attrs, name, "NCHW")) for name in names]
+    return all(layout in ("NCHW", "OIHW") for layout in layouts)
+
+
+def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
+    """A tensor must have four dimensions, or two for a dense layer."""
+    shapes = [static_shape(var) for var in (*chain.inputs, chain.output)]
+    return all(len(shape) == 4 or len(shape) == 2 for shape in shapes)
+
+
+def padding_fits(chain: Chain, config: VTAConfig) -> bool:
+    """A window's padding must be at most 15 on every side."""
+    return all(0 <= int(p) <= _MAX_PADDING for p in chain.anchor.value.attrs.padding)
+
+
+def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
+    """A pooling window must not be dilated, and must round its size down."""
+    attrs = chain.anchor.value.attrs
+    return all(int(d) == 1 for d in attrs.dilation) and not bool(attrs.ceil_mode)
+
+
+def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
+    """A sum must be over all rows and columns, its dimensions kept."""
+    attrs = chain.anchor.value.attrs
+    rank = len(static_shape(chain.inputs[0]))
+    axes = sorted(int(a) % rank for a in attrs.axis) if attrs.axis is not None else []
+    return rank == 4 and axes == [2, 3] and bool(attrs.keepdims)
+
+
+def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
+    """A multiplication of the accumulator needs a machine with the capability mul."""
+    return "mul" in config.capabilities or all(op != "mul" for op, _, _ in chain.steps)
+
+
+def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
+    """A shift must be in [0, 31]."""
+    amounts = [value for op, value, _ in chain.steps if op in ("shr", "shl", "add_tensor")]
+    return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
+
+
+Check = Callable[[Chain, VTAConfig], bool]
+_ALWAYS: Final[tuple[Check, ...]] = (four_dimensions, shifts_in_range, multiplies_if_possible)
+#: The pattern table: each kind of layer, and what must hold for VTA to take it.
+CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
+    "conv2d": (nchw_layout, one_group, padding_fits, *_ALWAYS),
+    "dense": _ALWAYS,
+    "add": _ALWAYS,
+    "max_pool2d": (nchw_layout, dense_dilation, padding_fits, *_ALWAYS),
+    "sum_pool2d": (sums_rows_and_columns, *_ALWAYS),
+}
+
+
+def refusal(chain: Chain, config: VTAConfig) -> str:
+    """Return why VTA does not take a chain, "" when it does."""
+    for check in CHECKS[chain.kind]:
+        if not check(chain, config):
+            sentence = (check.__doc__ or "").partition("\n")[0].rstrip(".")
+            return sentence[:1].lower() + sentence[1:]
+    return ""
+
+
+# ---- passes ----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrapLayers(GraphPass):
+    """Wrap each layer that VTA takes into a private composite function.
+
+    Parameters
+    ----------
+    config : VTAConfig
+        The machine.
+    """
+
+    config: VTAConfig
+
+    def transform(self, mod: Module) -> Module:
+        """Return `mod` whose ``main`` calls composite functions."""
+        graph = read_graph(mod)
+        chains = find_chains(mod, self.config)
+        inside = {b.var for chain in chains for b in chain.bindings}
+        by_output = {chain.output: chain for chain in chains}
+        builder = GraphBuilder()
+        env: dict[Expr, Expr] = {}
+        functions: dict[Expr, Expr] = {}
+        for binding in graph.bindings:
+            var = binding.var
+            if (chain := by_output.get(var)) is not None:
+                function, arguments = _composite(chain, graph.bindings)
+                symbol = _identifier(f"vta_{chain.kind}_{chain.name}", functions)
+                gvar = relax.GlobalVar(symbol)
+                gvar = _typed(gvar, function)
+                functions[gvar] = function
+                call = relax.Call(gvar, [env.get(a, a) for a in arguments])
+                env[var] = builder.emit(call, var.name)
+            elif var not in inside:
+                env[var] = builder.emit(substitute(binding.value, env), var.name)
+        results = [env.get(v, v) for v in graph.results]
+        wrapped = replace_main(mod, builder, graph, results)
+        for gvar, function in functions.items():
+            wrapped[gvar] = function
+        return wrapped
+
+
+def partition(mod: Module, config: VTAConfig) -> Module:
+    """Return the module with VTA's functions annotated, for RunCodegen.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Quantized, as `Requantize` returns it.
+    config : VTAConfig
+        The machine.
+    """
+    merged = relax.transform.MergeCompositeFunctions()(WrapLayers(config=config)(mod))
+    return NameFunctions()(merged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameFunctions(GraphPass):
+    """Call VTA's functions ``vta_0``, ``vta_1``, ... in place of the names of all their parts."""
+
+    def transform(self, mod: Module) -> Module:
+        """Return `mod` with other global symbols."""
+        graph = read_graph(mod)
+        callees = [b.value.op for b in graph.bindings if isinstance(b.value, relax.Call)]
+        renamed: dict[Expr, Expr] = {}
+        for gvar in dict.fromkeys(c for c in callees if isinstance(c, relax.GlobalVar)):
+            function = mod[gvar]
+            if function.attrs and function.attrs.get("Codegen", "") == CODEGEN:
+                symbol = f"{CODEGEN}_{len(renamed)}"
+                function = function.with_attr("global_symbol", symbol)
+                renamed[gvar] = _typed(relax.GlobalVar(symbol), function), function
+        builder = GraphBuilder()
+        env: dict[Expr, Expr] = {}
+        for binding in graph.bindings:
+            value = substitute(binding.value, env)
+            if isinstance(value, relax.Call) and value.op in renamed:
+                value = relax.Call(renamed[value.op][0], list(value.args), value.attrs)
+            env[binding.var] = builder.emit(value, binding.var.name)
+        others = {g: mod[g] for g in mod.get_global_vars() if g not in renamed}
+        base = tvm.IRModule(others, attrs=mod.attrs)
+        result = replace_main(base, builder, graph, [env.get(v, v) for v in graph.results])
+        for gvar, function in renamed.values():
+            result[gvar] = function
+        return result
+
+
+def find_chains(mod: Module, config: VTAConfig) -> list[Chain]:
+    """Return the layers of a quantized module that VTA takes, in execution order."""
+    return ChainFinder(read_graph(mod)).all(lambda chain: not refusal(chain, config))
+
+
+def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
+    """Return the same layers as a compiler gets them, tensors named as in the module."""
+    chains = find_chains(mod, config)
+    return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
+
+
+def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
+    """Return the operators of a quantized module that stay on the host, and why.
+
+    Quantizing the input and dequantizing the results are the host's work anyway.
+    """
+    reasons: dict[Expr, str] = {}
+
+    def allow(chain: Chain) -> bool:
+        reason = refusal(chain, config)
+        if reason:
+            reasons[chain.anchor.var] = reason
+        return not reason
+
+    graph = read_graph(mod)
+    inside = {b.var for c in ChainFinder(graph).all(allow) for b in c.bindings}
+    found = []
+    for binding in graph.bindings:
+        kind = op_name(binding.value)
+        reason = reasons.get(binding.var, "")
+        if binding.var in inside or not kind:
+            continue
+        if not reason and (kind in _BORDER_OPS or _with_constant(binding.value)):
+            continue
+        if not reason and dtype_of_or_none(binding.var) in ("int32", "int8"):
+            reason = "no pattern takes these integer operands"
+        name = str(binding.var.name).removesuffix(".acc")
+        found.append(
+            Fallback(name=name, operator=kind, reason=reason or "the operator has no integer form")
+        )
+    return tuple(found)
+
+
+def dtype_of_or_none(var: Expr) -> str:
+    """Return a tensor's element type, "" for a tuple."""
+    return dtype_of(var) if isinstance(var.ty, relax.TensorType) else ""
+
+
+def _with_constant(value: Expr) -> bool:
+    """Whether a call is elementwise arithmetic with a constant, as around an unfused layer."""
+    steps = ("add", "multiply", "left_shift", "right_shift", "maximum", "minimum")
+    return op_name(value) in steps and any(constant(a) is not None for a in value.args)
+
+
+def _composite(chain: Chain, order: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:
+    """Return the composite function of a chain and the variables to call it with."""
+    members = {b.var for b in chain.bindings}
+    arguments = list(dict.fromkeys(chain.inputs))
+    params = [relax.Var(var.name, var.ty) for var in arguments]
+    env: dict[Expr, Expr] = dict(zip(arguments, params, strict=True))
+    builder = GraphBuilder()
+    for binding in order:
+        if binding.var in members:
+            value = substitute(binding.value, env)
+            env[binding.var] = builder.emit(value, binding.var.name)
+    attrs = {
+        "Composite": f"{CODEGEN}.{chain.kind}",
+        "Primitive": True,
+        _LAYER_ATTR: chain.name,
+        _OUTPUT_ATTR: chain.output_name,
+    }
+    return builder.function(params, [env[chain.output]], attrs), arguments
+
+
+def _typed(gvar: Expr, function: Expr) -> Expr:
+    relax.expr._update_type(gvar, function.ty)
+    return gvar
+
+
+def _identifier(name: str, taken: Any) -> str:
+    base = re.sub(r"\W", "_", name)
+    names = {g.name_hint for g in taken}
+    number, result = 1, base
+    while result in names:
+        number += 1
+        result = f"{base}_{number}"
+    return result
+
+
+# ---- reading annotated functions -------------------------------------------------------------
+def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
+    """Read an annotated function, as the code generator receives it.
+
+    Parameters
+    ----------
+    function : relax.Function
+        With ``Codegen`` and ``global_symbol``; its composite functions are local.
+    config : VTAConfig
+        The machine.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When the function holds anything but calls of our composite functions.
+    """
+    symbol = str(function.attrs["global_symbol"])
+    graph = graph_of(function, symbol)
+    local: dict[Expr, Expr] = {}
+    names: dict[Expr, str] = {}
+    for param in graph.params:
+        names[param] = _unique(str(param.name), set(names.values()))
+    layers = []
+    for binding in graph.bindings:
+        value = binding.value
+        if isinstance(value, relax.Function):
+            local[binding.var] = value
+            continue
+        callee = local.get(value.op) if isinstance(value, relax.Call) else None
+        if callee is None or not str(callee.attrs.get("Composite", "")).startswith(f"{CODEGEN}."):
+            raise UnsupportedModelError(
+                f"{symbol}: {binding.var.name}",
+                "must call a composite function of VTA's",
+                got=op_name(value) or type(value).__name__,
+                hint="use partition",
+            )
+        output = _unique(str(callee.attrs[_OUTPUT_ATTR]), set(names.values()))
+        names[binding.var] = output
+        arguments = {p: names[a] for p, a in zip(callee.params, value.args, strict=True)}
+        found = ChainFinder(graph_of(callee, symbol)).all()
+        assert len(found) == 1, [c.name for c in found]
+        layers.append(found[0].layer(arguments, str(callee.attrs[_LAYER_ATTR]), output))
+    return Subgraph(
+        symbol=symbol,
+        inputs=tuple(_spec(names[p], p) for p in graph.params),
+        outputs=tuple(_spec(names[v], v) for v in graph.results),
+        layers=tuple(layers),
+    )
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    number, result = 1, name
+    while result in taken:
+        number += 1
+        result = f"{name}_{number}"
+    return result
+
+
+def _spec(name: str, var: Expr) -> TensorSpec:
+    dtype: TensorType = "int8" if dtype_of(var) == "int8" else "int32"
+    return TensorSpec(name=name, shape=static_shape(var), dtype=dtype)
+
+
+def annotated_functions(mod: Module) -> list[Expr]:
+    """Return the functions of a partitioned module that VTA runs."""
+    functions = [mod[g] for g in mod.get_global_vars()]
+    return [
+        f
+        for f in functions
+        if isinstance(f, relax.Function) and f.attrs and f.attrs.get("Codegen", "") == CODEGEN
+    ]
