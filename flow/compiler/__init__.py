@@ -1,1 +1,1 @@
-"""Layers to VTA instruction streams: packing, tiling, lowering, tokens, programs and the Relax code generator."""
+"""Layers to VTA instruction streams: packing, tiling, lowering, tokens, programs, codegen."""

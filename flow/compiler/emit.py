@@ -1,4 +1,4 @@
-"""Instruction builders: LOAD, STORE, GEMM and ALU with the memory regions that token insertion needs."""
+"""Instruction builders: LOAD, STORE, GEMM and ALU with the regions that tokens need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.geometry import Dim, Range, Window, nest, span
 from flow.compiler.packing import blocks
-from flow.compiler.tokens import Emitted, Region
+from flow.compiler.tokens import Emitted, Region, Space
 from vta_config.errors import CapacityError
 from vta_config.isa import AluOp, Insn, Memory, Opcode
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from flow.compiler.memory import DramTensor
     from vta_config.hardware import VTAConfig
 
-_ALU_OPS: Final = {"min": AluOp.MIN, "max": AluOp.MAX, "add": AluOp.ADD, "shr": AluOp.SHR, "mul": AluOp.MUL}
+_ALU_OPS: Final = {
+    "min": AluOp.MIN,
+    "max": AluOp.MAX,
+    "add": AluOp.ADD,
+    "shr": AluOp.SHR,
+    "mul": AluOp.MUL,
+}
 _MAX_TRANSFER: Final = (1 << 16) - 1
 
 
@@ -62,37 +68,68 @@ class Emitter:
         self._config = config
         self._tensors = tensors
 
-    def _element(self, tensor: DramTensor, n: int, block: int, pixel: int = 0, plane: int = 0) -> int:
+    def _element(
+        self, tensor: DramTensor, n: int, block: int, pixel: int = 0, plane: int = 0
+    ) -> int:
         """Return the DRAM element of a pixel of a block of channels."""
         _, c, h, w = tensor.shape
         base = (tensor.address + plane * tensor.plane_bytes) // self._config.inp_elem_bytes
         return base + (n * blocks(c, self._config.block) + block) * h * w + pixel
 
     def load_constant(
-        self, memory: Memory, sram: int, dram: int, origin: str, *, rows: int = 1, columns: int = 1, stride: int = 0
+        self,
+        memory: Memory,
+        sram: int,
+        dram: int,
+        origin: str,
+        *,
+        rows: int = 1,
+        columns: int = 1,
+        stride: int = 0,
     ) -> Emitted:
         """Load `rows` × `columns` elements of constants (nobody writes them in DRAM)."""
         emitted = self._load(memory, sram, dram, origin, rows=rows, columns=columns, stride=stride)
         emitted.reads = ()
         return emitted
 
-    def load_window(self, name: str, sram: int, n: int, channels: Range, y: Window, x: Window, origin: str) -> list[Emitted]:
-        """Load a window of a range of channel blocks as [channels][y.extent][x.extent], zeros included."""
+    def load_window(
+        self, name: str, sram: int, n: int, channels: Range, y: Window, x: Window, origin: str
+    ) -> list[Emitted]:
+        """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included."""
         tensor = self._tensors[name]
         _, _, height, width = tensor.shape
         area = y.extent * x.extent
-        if area == y.count * width:  # whole rows and no zeros: one run a block, all blocks in one LOAD
+        if (
+            area == y.count * width
+        ):  # whole rows and no zeros: one run a block, all blocks in one LOAD
             at = self._element(tensor, n, channels.start, y.start * width)
             return [
-                self._load(Memory.INP, sram, at, origin, rows=channels.count, columns=area, stride=height * width)
+                self._load(
+                    Memory.INP,
+                    sram,
+                    at,
+                    origin,
+                    rows=channels.count,
+                    columns=area,
+                    stride=height * width,
+                )
             ]
         result = []
         for i in range(channels.count):
             at = self._element(tensor, n, channels.start + i, y.start * width + x.start)
             load = self._load(
-                Memory.INP, sram + i * area, at, origin, rows=y.count, columns=x.count, stride=width, merge=False
+                Memory.INP,
+                sram + i * area,
+                at,
+                origin,
+                rows=y.count,
+                columns=x.count,
+                stride=width,
+                merge=False,
             )
-            load.insn.values.update(y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after)
+            load.insn.values.update(
+                y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after
+            )
             load.writes = (Region("inp", sram + i * area, area),)
             result.append(load)
         return result
@@ -111,18 +148,32 @@ class Emitter:
     ) -> Emitted:
         if rows == 1 or (stride == columns and merge):
             rows, columns, stride = (1, rows * columns, rows * columns)
-        values = {"memory_type": int(memory), "sram_base": sram, **_transfer(dram, rows, columns, stride, origin)}
-        space = "inp" if memory == Memory.INP else "wgt"
+        values = {
+            "memory_type": int(memory),
+            "sram_base": sram,
+            **_transfer(dram, rows, columns, stride, origin),
+        }
+        space: Space = "inp" if memory == Memory.INP else "wgt"
         reads = (Region("dram", dram, columns, rows, stride),)
-        return Emitted(Insn(Opcode.LOAD, values, origin), reads, (Region(space, sram, rows * columns),))
+        return Emitted(
+            Insn(Opcode.LOAD, values, origin), reads, (Region(space, sram, rows * columns),)
+        )
 
     def store(self, name: str, tile: Tile, plane: int = 0) -> list[Emitted]:
-        """Store the low byte of a tile to a tensor's plane, in as few instructions as the layout allows."""
+        """Store the low byte of a tile to a tensor's plane, in as few instructions as go."""
         tensor = self._tensors[name]
         _, _, h, w = tensor.shape
         pixel = tile.oy.start * w + tile.ox.start
         if tile.ox.count == w:
-            runs = [(tile.acc, self._element(tensor, tile.n, tile.oc.start, pixel, plane), tile.oc.count, tile.area, h * w)]
+            runs = [
+                (
+                    tile.acc,
+                    self._element(tensor, tile.n, tile.oc.start, pixel, plane),
+                    tile.oc.count,
+                    tile.area,
+                    h * w,
+                )
+            ]
         else:
             runs = [
                 (
@@ -138,7 +189,11 @@ class Emitter:
         for acc, dram, rows, columns, stride in runs:
             if rows == 1 or stride == columns:
                 rows, columns, stride = 1, rows * columns, rows * columns
-            values = {"memory_type": int(Memory.OUT), "sram_base": acc, **_transfer(dram, rows, columns, stride, tile.origin)}
+            values = {
+                "memory_type": int(Memory.OUT),
+                "sram_base": acc,
+                **_transfer(dram, rows, columns, stride, tile.origin),
+            }
             reads = (Region("acc", acc, rows * columns),)
             writes = (Region("dram", dram, columns, rows, stride),)
             result.append(Emitted(Insn(Opcode.STORE, values, tile.origin), reads, writes))
@@ -161,10 +216,20 @@ class Emitter:
         }
         acc, inp, wgt = (span(dims, operand) for operand in range(3))
         reads = (Region("inp", start[1], inp), Region("wgt", start[2], wgt))
-        return Emitted(Insn(Opcode.GEMM, values, origin), reads, (Region("acc", start[0], acc),), uops)
+        return Emitted(
+            Insn(Opcode.GEMM, values, origin), reads, (Region("acc", start[0], acc),), uops
+        )
 
-    def alu(self, op: str, dims: Sequence[Dim], start: tuple[int, int], origin: str, *, imm: int | None = None) -> Emitted:
-        """Run an ALU operation over a nest from elements `start` = (dst, src); with `imm`, instead of acc[src]."""
+    def alu(
+        self,
+        op: str,
+        dims: Sequence[Dim],
+        start: tuple[int, int],
+        origin: str,
+        *,
+        imm: int | None = None,
+    ) -> Emitted:
+        """Run an ALU operation over a nest from `start` = (dst, src); `imm` replaces acc[src]."""
         loops, uops = nest(dims, (*start, 0))
         values = {
             **_loop_fields(loops),
@@ -172,7 +237,9 @@ class Emitter:
             "use_imm": int(imm is not None),
             "imm": imm or 0,
         }
-        return Emitted(Insn(Opcode.ALU, values, origin), (), (Region("acc", start[0], span(dims, 0)),), uops)
+        return Emitted(
+            Insn(Opcode.ALU, values, origin), (), (Region("acc", start[0], span(dims, 0)),), uops
+        )
 
 
 def _loop_fields(loops: tuple[Dim, Dim]) -> dict[str, int]:

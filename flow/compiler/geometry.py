@@ -1,4 +1,4 @@
-"""Integer geometry: ranges, windows with zeros around them, and nests of hardware loops and micro-ops."""
+"""Integer geometry: ranges, windows with zeros around them, nests of loops and micro-ops."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Range(NamedTuple):
     """[start, start + count)."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # a field here, not tuple.count
 
 
 class Window(NamedTuple):
     """Rows or columns of the picture that a tile needs, and the zeros before and after them."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # a field here, not tuple.count
     before: int
     after: int
 
@@ -35,9 +35,9 @@ class Window(NamedTuple):
 
 
 class Dim(NamedTuple):
-    """One dimension of a GEMM or ALU nest: its extent and the strides of the three operands, in elements."""
+    """One dimension of a nest: its extent and the strides of the three operands, elements."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # a field here, not tuple.count
     dst: int
     src: int
     wgt: int = 0
@@ -49,7 +49,7 @@ def split(total: int, extent: int) -> list[Range]:
 
 
 def window(out: Range, *, stride: int, padding: int, extent: int, size: int, where: str) -> Window:
-    """Return the part of [0, size) that outputs `out` read, `extent` long with the zeros that padding adds.
+    """Return the part of [0, size) that outputs `out` read, `extent` long with its zeros.
 
     Raises
     ------
@@ -61,20 +61,23 @@ def window(out: Range, *, stride: int, padding: int, extent: int, size: int, whe
     before, after = start - low, low + extent - end
     if max(before, after) > MAX_PAD or end <= start:
         raise CapacityError(
-            where, f"must need at most {MAX_PAD} zeros at an edge", got=max(before, after), hint="leave it on the host"
+            where,
+            f"must need at most {MAX_PAD} zeros at an edge",
+            got=max(before, after),
+            hint="leave it on the host",
         )
     return Window(start, end - start, before, after)
 
 
 def view(out: Range, *, offset: int, stride: int, size: int) -> Range:
-    """Return the outputs of `out` whose input, at output · stride + offset, lies inside [0, size)."""
+    """Return the outputs whose input, at output · stride + offset, lies inside [0, size)."""
     low = max(out.start, -(offset // stride))
     high = min(out.start + out.count, (size - 1 - offset) // stride + 1)
     return Range(low, max(0, high - low))
 
 
 def span(dims: Sequence[Dim], operand: int) -> int:
-    """Return the elements from a nest's first to its last one of operand 0 (dst), 1 (src) or 2 (wgt)."""
+    """Return the elements that a nest spans of operand 0 (dst), 1 (src) or 2 (wgt)."""
     return 1 + sum((dim.count - 1) * dim[1 + operand] for dim in dims)
 
 
@@ -83,8 +86,9 @@ def nest(
 ) -> tuple[tuple[Dim, Dim], tuple[tuple[int, int, int], ...]]:
     """Make a nest two hardware loops and micro-ops.
 
-    The first two dimensions (rows and columns) become loops where they are long, since then one micro-op's weights serve many
-    vectors; otherwise the two longest do, which leaves the fewest micro-ops.
+    The first two dimensions (rows and columns) become loops where they are long, since then one
+    micro-op's weights serve many vectors; otherwise the two longest do, which leaves the fewest
+    micro-ops.
 
     Returns
     -------
@@ -98,5 +102,9 @@ def nest(
     loops = [Dim(1, 0, 0)] * (2 - len(loops)) + loops
     uops = [start]
     for dim in (dims[i] for i in sorted(order[2:])):
-        uops = [(u[0] + i * dim.dst, u[1] + i * dim.src, u[2] + i * dim.wgt) for u in uops for i in range(dim.count)]
+        uops = [
+            (u[0] + i * dim.dst, u[1] + i * dim.src, u[2] + i * dim.wgt)
+            for u in uops
+            for i in range(dim.count)
+        ]
     return (loops[0], loops[1]), tuple(uops)

@@ -1,7 +1,8 @@
-"""Lowering: layers to instructions, tile by tile, in one sequential order that the modules then overlap.
+"""Lowering: layers to instructions, tile by tile, in one sequential order.
 
-Work is cut into *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use it. The loads of a job are issued before
-the job ahead of it computes, also across layers, so that LOAD runs ahead of COMPUTE as far as tokens let it.
+Work is cut into *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use
+it. The loads of a job are issued before the job ahead of it computes, also across layers, so that
+LOAD runs ahead of COMPUTE as far as tokens let it.
 """
 
 from __future__ import annotations
@@ -88,18 +89,25 @@ class Lowering:
         self._needs_vector = any(p.shape.constants for p in self._prepared)
         #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
         self._vector_at = config.inp_depth - 1
-        self.diagonal_at = {m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)}
-        self.room = Capacity.of(config, resident_inp=int(self._needs_vector), resident_wgt=len(multipliers))
+        self.diagonal_at = {
+            m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)
+        }
+        self.room = Capacity.of(
+            config, resident_inp=int(self._needs_vector), resident_wgt=len(multipliers)
+        )
         self.inp, self._wgt = SlotBuffer(self.room.inp), SlotBuffer(self.room.wgt)
         self._acc = SlotBuffer(self.room.acc)
         self._job = 0
 
-    # ---- the whole program ---------------------------------------------------------------------------------------
+    # ---- the whole program
+    # ---------------------------------------------------------------------------------------
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
         config = self.config
         uops = UopAllocator(config, self._constants)
-        program = [e for group in _in_layers(_ordered(self._all_jobs())) for e in uops.assign(group)]
+        program = [
+            e for group in _in_layers(_ordered(self._all_jobs())) for e in uops.assign(group)
+        ]
         inserter = TokenInserter(
             {
                 "inp": config.inp_depth,
@@ -127,18 +135,23 @@ class Lowering:
             for job in pooling[kind](self, prepared) if kind in pooling else self._conv(prepared):
                 yield prepared.layer.name, job
 
-    # ---- what every kind of layer shares ------------------------------------------------------------------------
+    # ---- what every kind of layer shares
+    # ------------------------------------------------------------------------
     def new_job(self) -> Job:
         """Start the next job."""
         self._job += 1
         return Job()
 
     def begin_layer(self, prepared: Prepared, *, inp: int, wgt: int, acc: int) -> int:
-        """Cut the scratchpads into slots of so many elements; return the first wgt element of the layer's weights."""
+        """Cut the scratchpads into slots of so many elements; return where the weights lie."""
         self.inp.begin_layer(inp)
         self._wgt.begin_layer(max(1, wgt))
         self._acc.begin_layer(acc)
-        return 0 if prepared.weights is None else self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
+        return (
+            0
+            if prepared.weights is None
+            else self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
+        )
 
     def tile(self, layer: Layer, n: int, oc: Range, oy: Range, ox: Range) -> Tile:
         """Give a piece of the output a place in acc."""
@@ -147,7 +160,7 @@ class Lowering:
         return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=f"{layer.name} tile {where}")
 
     def place_input(self, job: Job, key: Hashable) -> tuple[int, list[Emitted] | None]:
-        """Return where chunk `key` lies in inp, and the list its loads go to if it must be loaded."""
+        """Return where chunk `key` lies in inp, and the list for its loads if it needs any."""
         placed = self.inp.place(key, self._job)
         return placed.base, (job.late_loads if placed.late else job.loads) if placed.fresh else None
 
@@ -159,20 +172,31 @@ class Lowering:
         job, config = self.new_job(), self.config
         if self._needs_vector:
             at = self._constants.add(constant_vector(config)) // config.inp_elem_bytes
-            job.loads.append(self.emit.load_constant(Memory.INP, self._vector_at, at, "constant vector"))
+            job.loads.append(
+                self.emit.load_constant(Memory.INP, self._vector_at, at, "constant vector")
+            )
         for multiplier, sram in self.diagonal_at.items():
             at = self._constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
-            job.loads.append(self.emit.load_constant(Memory.WGT, sram, at, f"diagonal weight {multiplier}"))
+            job.loads.append(
+                self.emit.load_constant(Memory.WGT, sram, at, f"diagonal weight {multiplier}")
+            )
         return job
 
-    # ---- convolution, dense, addition ----------------------------------------------------------------------------
+    # ---- convolution, dense, addition
+    # ----------------------------------------------------------------------------
     def _conv(self, prepared: Prepared) -> Iterator[Job]:
-        """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no reduction at all)."""
+        """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
         shape, layer = prepared.shape, prepared.layer
         tiling = self._tiling(prepared)
-        chunk = max(tiling.inp_elems(shape), tiling.oh * tiling.ow) if shape.ic else tiling.acc_elems
-        weights_at = self.begin_layer(prepared, inp=chunk, wgt=tiling.wgt_elems(shape), acc=tiling.acc_elems)
-        places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
+        chunk = (
+            max(tiling.inp_elems(shape), tiling.oh * tiling.ow) if shape.ic else tiling.acc_elems
+        )
+        weights_at = self.begin_layer(
+            prepared, inp=chunk, wgt=tiling.wgt_elems(shape), acc=tiling.acc_elems
+        )
+        places = list(
+            product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow))
+        )
         groups = split(shape.oc, tiling.oc)
         if tiling.oc_outer:
             order = list(product(groups, places))
@@ -195,7 +219,9 @@ class Lowering:
         oc = max(1, min(shape.oc, half // (oh * ow), self.room.wgt // max(1, shape.constants)))
         return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
 
-    def reduction(self, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int) -> Iterator[Job]:
+    def reduction(
+        self, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int
+    ) -> Iterator[Job]:
         """Start a tile at its constants and add the reduction, one job a chunk."""
         shape = prepared.shape
         chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
@@ -206,25 +232,44 @@ class Lowering:
                 job.body.append(self.emit.reset(tile.acc, tile.vectors, tile.origin))
             row = constants + ic.count * shape.taps
             oc = Range(tile.oc.start + part.start, part.count)
-            wgt = self._place_weights(job, prepared, weights_at, oc, ic, row, tile.origin) if row else 0
+            wgt = (
+                self._place_weights(job, prepared, weights_at, oc, ic, row, tile.origin)
+                if row
+                else 0
+            )
             acc = tile.acc + part.start * tile.area
             for constant in range(constants):
                 dims = (Dim(part.count, tile.area, 0, row), Dim(tile.area, 1, 0))
-                job.body.append(self.emit.gemm(dims, (acc, self._vector_at, wgt + constant), tile.origin))
+                job.body.append(
+                    self.emit.gemm(dims, (acc, self._vector_at, wgt + constant), tile.origin)
+                )
             if ic.count:
                 inp = self._place_input(job, prepared, tile, ic)
-                dims = _conv_dims(shape, tile, ic, part, row)
-                job.body.append(self.emit.gemm(dims, (acc, inp, wgt + constants), tile.origin))
+                window_dims = _conv_dims(shape, tile, ic, part, row)
+                job.body.append(
+                    self.emit.gemm(window_dims, (acc, inp, wgt + constants), tile.origin)
+                )
             yield job
 
     def _place_weights(
-        self, job: Job, prepared: Prepared, weights_at: int, oc: Range, ic: Range, row: int, origin: str
+        self,
+        job: Job,
+        prepared: Prepared,
+        weights_at: int,
+        oc: Range,
+        ic: Range,
+        row: int,
+        origin: str,
     ) -> int:
         placed = self._wgt.place((prepared.layer.name, oc, ic), self._job)
         if placed.fresh:
             shape = prepared.shape
             stride = shape.constants + shape.ic * shape.taps
-            at = weights_at + oc.start * stride + (shape.constants + ic.start * shape.taps if ic.start else 0)
+            at = (
+                weights_at
+                + oc.start * stride
+                + (shape.constants + ic.start * shape.taps if ic.start else 0)
+            )
             load = self.emit.load_constant(
                 Memory.WGT, placed.base, at, origin, rows=oc.count, columns=row, stride=stride
             )
@@ -249,15 +294,18 @@ class Lowering:
             loads += self.emit.load_window(layer.inputs[0], base, tile.n, ic, y, x, tile.origin)
         return base
 
-    # ---- residuals, epilogue, stores -----------------------------------------------------------------------------
+    # ---- residuals, epilogue, stores
+    # -----------------------------------------------------------------------------
     def residual_jobs(self, residuals: Sequence[Residual], tile: Tile, chunk: int) -> list[Job]:
-        """Add int8 tensors to a tile: inp chunks of at most `chunk` elements times a diagonal weight."""
-        jobs = []
+        """Add int8 tensors to a tile: chunks of `chunk` elements times a diagonal weight."""
+        jobs: list[Job] = []
         step = max(1, min(tile.oc.count, chunk // tile.area))
         for (index, residual), part in product(enumerate(residuals), split(tile.oc.count, step)):
             job = self.new_job()
             oc = Range(tile.oc.start + part.start, part.count)
-            base, loads = self.place_input(job, (tile.origin, tile.n, index, part, len(jobs), "residual"))
+            base, loads = self.place_input(
+                job, (tile.origin, tile.n, index, part, len(jobs), "residual")
+            )
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
             loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
@@ -280,12 +328,14 @@ class Lowering:
         for plane in range(self._tensors[output].planes):
             if plane:
                 dims = (Dim(tile.vectors, 1, 1),)
-                jobs[-1].body.append(self.emit.alu("shr", dims, (tile.acc, tile.acc), tile.origin, imm=8))
+                jobs[-1].body.append(
+                    self.emit.alu("shr", dims, (tile.acc, tile.acc), tile.origin, imm=8)
+                )
             jobs[-1].body += self.emit.store(output, tile, plane)
         return jobs
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
-        """Run one ALU pass over a tile: one instruction for each run of blocks that share the immediate."""
+        """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
         imms = step.imm[tile.oc.start : tile.oc.start + tile.oc.count]
         start = 0
         for end in range(1, len(imms) + 1):
@@ -300,7 +350,7 @@ class Lowering:
 
 
 def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:
-    """Return the nest of a chunk: rows, columns, output blocks, input blocks, kernel rows, kernel columns."""
+    """Return the nest of a chunk: rows, columns, oc, ic, kernel rows, kernel columns."""
     columns = shape.extent_in(tile.ox.count, 1)
     area = shape.extent_in(tile.oy.count, 0) * columns
     return (
@@ -314,7 +364,7 @@ def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -
 
 
 def _ordered(jobs: Iterator[tuple[str, Job]]) -> Iterator[tuple[str, Emitted]]:
-    """Issue each job's loads before the body of the job ahead, unless that body's stores or slots stand in the way."""
+    """Issue each job's loads before the body of the job ahead, unless that stands in the way."""
     ahead: tuple[str, list[Emitted]] = ("", [])
     for name, job in jobs:
         stored = [r for e in ahead[1] for r in e.writes if r.space == "dram"]
@@ -343,7 +393,7 @@ def _in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]
 
 
 def _input_factors(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
-    """Return the space-to-depth factor of each input that a single convolution reads and that gains from it."""
+    """Return the space-to-depth factor of each input whose only reader gains from it."""
     result = {}
     for spec in subgraph.inputs:
         readers = [layer for layer in subgraph.layers for name in layer.inputs if name == spec.name]

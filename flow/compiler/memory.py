@@ -1,7 +1,8 @@
-"""DRAM planning: one arena a program; activations, which share space once they are no longer read, then constants.
+"""DRAM planning: one arena a program; activations, which share space, then constants.
 
-Addresses are bytes from the arena's start, aligned so that they are whole elements of every memory. Two activations overlap only
-if the layers that use them do not: reuse across layers is made safe by token insertion, which sees the same addresses.
+Addresses are bytes from the arena's start, aligned so that they are whole elements of every memory.
+Two activations overlap only if the layers that use them do not: reuse across layers is made safe by
+token insertion, which sees the same addresses.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Constants:
 
 
 def alignment_bytes(config: VTAConfig) -> int:
-    """Return the bytes that every address is a multiple of: whole elements of every memory, and whole bus beats."""
+    """Return what addresses are multiples of: whole elements of every memory, whole beats."""
     return max(config.wgt_elem_bytes, config.acc_elem_bytes, config.inp_elem_bytes, 128)
 
 
@@ -128,11 +129,18 @@ def plan_activations(
                 address = max(address, high)
         placed.append((address, address + size, name))
         tensors[name] = DramTensor(
-            name=name, shape=dram_shapes[name], address=address, planes=planes[name], plane_bytes=each
+            name=name,
+            shape=dram_shapes[name],
+            address=address,
+            planes=planes[name],
+            plane_bytes=each,
         )
         total = max(total, address + size)
     if total >= 1 << 31:
         raise CapacityError(
-            subgraph.symbol, "its activations must fit 2 GiB", got=f"{total} bytes", hint="use a smaller input"
+            subgraph.symbol,
+            "its activations must fit 2 GiB",
+            got=f"{total} bytes",
+            hint="use a smaller input",
         )
     return tensors, total

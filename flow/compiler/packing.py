@@ -1,7 +1,8 @@
-"""Layouts: how tensors of the graph (NCHW, OIHW) lie in VTA's memories (NCHWnc, OIHWoi) and how constants become digits.
+"""Layouts: how NCHW and OIHW lie as NCHWnc and OIHWoi, and how constants become digits.
 
-``n`` rows and ``c`` lanes are the innermost dimensions: one element of the inp, acc or out memory is [batch, block], one element of
-the wgt memory [block_out, block_in]. Lanes and rows that the tensor does not fill are zero.
+``n`` rows and ``c`` lanes are the innermost dimensions: one element of the inp, acc or out memory
+is [batch, block], one element of the wgt memory [block_out, block_in]. Lanes and rows that the
+tensor does not fill are zero.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def space_to_depth(x: NDArray[np.int8], factor: int) -> NDArray[np.int8]:
     """
     x = _pad_to(_pad_to(x, 2, factor), 3, factor)
     n, c, h, w = x.shape
-    split = x.reshape(n, c, h // factor, factor, w // factor, factor)
-    return split.transpose(0, 3, 5, 1, 2, 4).reshape(n, factor * factor * c, h // factor, w // factor)
+    split = x.reshape(n, c, h // factor, factor, w // factor, factor).transpose(0, 3, 5, 1, 2, 4)
+    moved: NDArray[np.int8] = split.reshape(n, factor * factor * c, h // factor, w // factor)
+    return moved
 
 
 def pack_activation(x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
@@ -60,10 +62,14 @@ def pack_activation(x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
 
 
-def unpack_activation(packed: NDArray[np.int8], shape: tuple[int, ...], config: VTAConfig) -> NDArray[np.int8]:
+def unpack_activation(
+    packed: NDArray[np.int8], shape: tuple[int, ...], config: VTAConfig
+) -> NDArray[np.int8]:
     """Undo `pack_activation`; `shape` is [N, C, H, W] of the result."""
     n, c, h, w = shape
-    packed = packed.reshape(blocks(n, config.batch), blocks(c, config.block), h, w, config.batch, config.block)
+    packed = packed.reshape(
+        blocks(n, config.batch), blocks(c, config.block), h, w, config.batch, config.block
+    )
     full = packed.transpose(0, 4, 1, 5, 2, 3).reshape(packed.shape[0] * config.batch, -1, h, w)
     return np.ascontiguousarray(full[:n, :c])
 
@@ -71,7 +77,8 @@ def unpack_activation(packed: NDArray[np.int8], shape: tuple[int, ...], config: 
 def join_byte_planes(planes: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Join uint8[4, ...], plane p holding bits 8p..8p+7, to int32[...]."""
     parts = planes.astype(np.uint32)
-    return (parts[0] | parts[1] << 8 | parts[2] << 16 | parts[3] << 24).astype(np.int32)
+    joined: NDArray[np.uint32] = parts[0] | parts[1] << 8 | parts[2] << 16 | parts[3] << 24
+    return joined.astype(np.int32)
 
 
 def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
@@ -82,11 +89,14 @@ def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
 
 
-def space_to_depth_weight(weight: NDArray[np.int8], factor: int, shift: tuple[int, int]) -> NDArray[np.int8]:
+def space_to_depth_weight(
+    weight: NDArray[np.int8], factor: int, shift: tuple[int, int]
+) -> NDArray[np.int8]:
     """Rewrite a stride-f kernel for a `space_to_depth` input, on which its stride is 1.
 
-    Tap (ky, kx) moves to tap ((ky + sy) // f, (kx + sx) // f) of channel group ((ky + sy) % f, (kx + sx) % f), where
-    `shift` = (sy, sx) = −padding mod f puts the kernel's first tap on a multiple of f.
+    Tap (ky, kx) moves to tap ((ky + sy) // f, (kx + sx) // f) of channel group ((ky + sy) % f, (kx
+    + sx) % f), where `shift` = (sy, sx) = −padding mod f puts the kernel's first tap on a multiple
+    of f.
 
     Parameters
     ----------
@@ -96,13 +106,12 @@ def space_to_depth_weight(weight: NDArray[np.int8], factor: int, shift: tuple[in
     -------
     int8[O, f·f·C, ⌈(kh + sy)/f⌉, ⌈(kw + sx)/f⌉]
     """
-    o, c, kh, kw = weight.shape
     moved = np.pad(weight, ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0)))
     return space_to_depth(moved, factor)
 
 
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
-    """Return the inp element that bias steps multiply: every lane 127 but the last, which is 1; int8[batch, block]."""
+    """Return the inp element of bias steps: every lane 127, the last 1; int8[batch, block]."""
     row = np.full(config.block, 127, np.int8)
     row[-1] = 1
     return np.tile(row, (config.batch, 1))
@@ -111,8 +120,9 @@ def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
 def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) -> NDArray[np.int8]:
     """Write each lane's constant as digits for GEMM steps on `constant_vector`.
 
-    value = 127·Σ_{l < block−1} d_l + d_{block−1} with −127 ≤ d ≤ 127, so one step reaches ±(127²·(block − 1) + 127); as many
-    steps are used as the largest constant needs. Source: docs/vta.md's tricks, here with a sum of any number of steps.
+    value = 127·Σ_{l < block−1} d_l + d_{block−1} with −127 ≤ d ≤ 127, so one step reaches
+    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs. Source:
+    docs/vta.md's tricks, here with a sum of any number of steps.
 
     Parameters
     ----------
@@ -142,7 +152,8 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     for step in range(steps):
         part = np.clip(rest, -reach, reach)
         rest -= part
-        # part = 127·high + low, |low| ≤ 63 (127 at the reach's end); high is then spread over the lanes.
+        # part = 127·high + low, |low| ≤ 63 (127 at the reach's end); high is then spread over the
+        # lanes.
         high = np.sign(part) * np.minimum((np.abs(part) + 63) // 127, 127 * lanes)
         digits[step, :, -1] = part - 127 * high
         for lane in range(lanes):
@@ -155,5 +166,5 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
 
 
 def diagonal_weight(multiplier: int, config: VTAConfig) -> NDArray[np.int8]:
-    """Return the wgt element that adds `multiplier` times an inp element: int8[block_out, block_in]."""
+    """Return the wgt element that adds `multiplier` · inp: int8[block_out, block_in]."""
     return (np.eye(config.block) * multiplier).astype(np.int8)

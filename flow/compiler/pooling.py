@@ -1,4 +1,4 @@
-"""Lowering of pooling: sums as GEMM steps with a diagonal weight, maxima as ALU MAX over shifted views."""
+"""Lowering of pooling: sums by a diagonal weight, maxima by ALU MAX over shifted views."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 
 def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
-    """Sum all pixels of each channel: GEMM steps with the diagonal weight 1, all into one vector a block."""
+    """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
     layer, shape, room = prepared.layer, prepared.shape, lowering.room
     half = max(1, room.inp // 2)
     columns = min(shape.width, half)
     rows = min(shape.height, max(1, half // columns))
-    oc_each = max(1, min(shape.oc, half // (rows * columns), room.acc // 2, room.wgt // max(1, shape.constants)))
+    oc_each = max(
+        1,
+        min(shape.oc, half // (rows * columns), room.acc // 2, room.wgt // max(1, shape.constants)),
+    )
     chunk = oc_each * rows * columns
-    weights_at = lowering.begin_layer(prepared, inp=chunk, wgt=oc_each * shape.constants, acc=oc_each)
+    weights_at = lowering.begin_layer(
+        prepared, inp=chunk, wgt=oc_each * shape.constants, acc=oc_each
+    )
     tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
     for n, oc in product(lowering.batches(layer), split(shape.oc, oc_each)):
         tile = lowering.tile(layer, n, oc, Range(0, 1), Range(0, 1))
@@ -38,33 +43,46 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             loads += lowering.emit.load_window(layer.inputs[0], base, n, oc, y, x, tile.origin)
             area = oy.count * ox.count
             dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
-            job.body.append(lowering.emit.gemm(dims, (tile.acc, base, lowering.diagonal_at[1]), tile.origin))
+            job.body.append(
+                lowering.emit.gemm(dims, (tile.acc, base, lowering.diagonal_at[1]), tile.origin)
+            )
             jobs.append(job)
         jobs += lowering.residual_jobs(prepared.residuals, tile, chunk)
         yield from lowering.finish_tile(prepared, tile, jobs, chunk)
 
 
 def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
-    """Take maxima over shifted views: the window in acc through the diagonal weight 1, then ALU MAX into the tile.
+    """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
 
-    The view through the kernel's padding offset lies inside the picture for every output, so it starts the maximum; the
-    other views are cut to the picture, so that padding never takes part.
+    The view through the kernel's padding offset lies inside the picture for every output, so it
+    starts the maximum; the other views are cut to the picture, so that padding never takes part.
     """
     layer, shape, emit = prepared.layer, prepared.shape, lowering.emit
     sizes = ((shape.out_height, shape.height), (shape.out_width, shape.width))
-    if any((out - 1) * stride >= size for (out, size), stride in zip(sizes, shape.stride, strict=True)):
+    if any(
+        (out - 1) * stride >= size for (out, size), stride in zip(sizes, shape.stride, strict=True)
+    ):
         raise CapacityError(
-            layer.name, "must start every window inside the picture", got=layer.out_shape, hint="leave it on the host"
+            layer.name,
+            "must start every window inside the picture",
+            got=layer.out_shape,
+            hint="leave it on the host",
         )
     if prepared.residuals or shape.constants:
         raise CapacityError(
-            layer.name, "must not be followed by an addition", got="an addition", hint="leave it on the host"
+            layer.name,
+            "must not be followed by an addition",
+            got="an addition",
+            hint="leave it on the host",
         )
     oc_each, oh, ow = _pool_tile(shape, lowering.room, layer.name)
     most = oc_each * _window_elems(shape, oh, ow)
     lowering.begin_layer(prepared, inp=most, wgt=1, acc=most + oc_each * oh * ow)
     identity = lowering.diagonal_at[1]
-    taps = sorted(product(range(shape.kernel[0]), range(shape.kernel[1])), key=lambda tap: tap != shape.padding)
+    taps = sorted(
+        product(range(shape.kernel[0]), range(shape.kernel[1])),
+        key=lambda tap: tap != shape.padding,
+    )
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
     for n, oc, oy, ox in product(lowering.batches(layer), *splits):
         tile, job = lowering.tile(layer, n, oc, oy, ox), lowering.new_job()
@@ -75,9 +93,13 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, tile.origin)
         copied = tile.acc + tile.vectors
         job.body.append(emit.reset(tile.acc, tile.vectors + oc.count * area, tile.origin))
-        job.body.append(emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), tile.origin))
+        job.body.append(
+            emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), tile.origin)
+        )
         for index, tap in enumerate(taps):
-            offsets = [k * d - p for k, d, p in zip(tap, shape.dilation, shape.padding, strict=True)]
+            offsets = [
+                k * d - p for k, d, p in zip(tap, shape.dilation, shape.padding, strict=True)
+            ]
             rows = view(oy, offset=offsets[0], stride=shape.stride[0], size=shape.height)
             columns = view(ox, offset=offsets[1], stride=shape.stride[1], size=shape.width)
             if not rows.count or not columns.count:
@@ -91,7 +113,9 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 Dim(oc.count, tile.area, area),
             )
             if index == 0:
-                job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), tile.origin))
+                job.body.append(
+                    emit.gemm(dims, (tile.acc + dst, base + src, identity), tile.origin)
+                )
             else:
                 job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), tile.origin))
         yield from lowering.finish_tile(prepared, tile, [job], most)
@@ -117,7 +141,7 @@ def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
 
 
 def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, int]:
-    """Choose the tile (blocks, rows, columns) that copies the fewest elements, two in flight where they fit.
+    """Choose the tile (blocks, rows, columns) that copies least, two in flight if they fit.
 
     Raises
     ------

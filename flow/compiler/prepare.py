@@ -1,7 +1,8 @@
 """Normal form: a layer as a reduction, constants, residuals and an epilogue of ALU steps.
 
-Leading additions (bias, rounding constant, residuals) commute with the reduction: constants merge into bias digits that one GEMM
-step adds, residuals become GEMM steps with a diagonal weight. What follows the first shift or clip runs on the ALU in order.
+Leading additions (bias, rounding constant, residuals) commute with the reduction: constants merge
+into bias digits that one GEMM step adds, residuals become GEMM steps with a diagonal weight. What
+follows the first shift or clip runs on the ALU in order.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from relay_passes.params import Layer, Step
     from vta_config.hardware import VTAConfig
 
-#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts are.
+#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts
+#: are.
 MAX_SHIFT: Final = 15
 #: The largest power of two that an int8 diagonal weight holds.
 MAX_DIAGONAL_LOG2: Final = 6
@@ -60,7 +62,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AluStep:
-    """One ALU pass over a tile: an opcode name with an immediate, one for all or one a block of output channels."""
+    """One ALU pass over a tile: an operation and its immediates, one a block of channels."""
 
     op: str
     imm: tuple[int, ...]
@@ -103,20 +105,34 @@ class Prepared:
 def choose_space_to_depth(layer: Layer, config: VTAConfig) -> int:
     """Return the factor by which packing the input as space-to-depth saves GEMM steps, or 1.
 
-    A stride-f convolution on few channels wastes lanes; on f × f pixels as channels its stride is 1 and its kernel ⌈k/f⌉.
+    A stride-f convolution on few channels wastes lanes; on f × f pixels as channels its stride is 1
+    and its kernel ⌈k/f⌉.
     """
     factor = layer.stride[0]
-    if layer.kind != "conv2d" or factor == 1 or layer.stride != (factor, factor) or layer.dilation != (1, 1):
+    if (
+        layer.kind != "conv2d"
+        or factor == 1
+        or layer.stride != (factor, factor)
+        or layer.dilation != (1, 1)
+    ):
         return 1
     if any(size % factor for size in layer.in_shape[2:]) or layer.weight is None:
         return 1
     changed = _space_to_depth_weight(layer, layer.weight, factor)
-    plain = blocks(layer.weight.shape[1], config.block) * layer.weight.shape[2] * layer.weight.shape[3]
-    return factor if blocks(changed.shape[1], config.block) * changed.shape[2] * changed.shape[3] < plain else 1
+    plain = (
+        blocks(layer.weight.shape[1], config.block) * layer.weight.shape[2] * layer.weight.shape[3]
+    )
+    return (
+        factor
+        if blocks(changed.shape[1], config.block) * changed.shape[2] * changed.shape[3] < plain
+        else 1
+    )
 
 
 def _space_to_depth_weight(layer: Layer, weight: NDArray[np.int8], factor: int) -> NDArray[np.int8]:
-    return space_to_depth_weight(weight, factor, (-layer.padding[0] % factor, -layer.padding[1] % factor))
+    return space_to_depth_weight(
+        weight, factor, (-layer.padding[0] % factor, -layer.padding[1] % factor)
+    )
 
 
 def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prepared:
@@ -139,14 +155,25 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
             total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
     digits = constant_digits(total, config, layer.name) if total.any() else None
 
-    weight, kernel, stride, padding, in_shape = layer.weight, layer.kernel, layer.stride, layer.padding, layer.in_shape
+    weight, kernel, stride, padding, in_shape = (
+        layer.weight,
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        layer.in_shape,
+    )
     if space_to_depth > 1:
         assert weight is not None
         factor = space_to_depth
         weight = _space_to_depth_weight(layer, weight, factor)
         kernel, stride = (weight.shape[2], weight.shape[3]), (1, 1)
         padding = (-(-padding[0] // factor), -(-padding[1] // factor), *padding[2:])
-        in_shape = (in_shape[0], weight.shape[1], -(-in_shape[2] // factor), -(-in_shape[3] // factor))
+        in_shape = (
+            in_shape[0],
+            weight.shape[1],
+            -(-in_shape[2] // factor),
+            -(-in_shape[3] // factor),
+        )
     packed = None if weight is None else pack_weight(weight, config)
     ic = 0 if packed is None else packed.shape[1]
     parts = [] if digits is None else [digits]
@@ -187,7 +214,10 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep |
     if step.op == "shl":
         if len(set(values)) > 1:
             raise UnsupportedModelError(
-                f"{layer.name}.shl", "must be one number a layer", got=values, hint="use one scale a tensor"
+                f"{layer.name}.shl",
+                "must be one number a layer",
+                got=values,
+                hint="use one scale a tensor",
             )
         return [AluStep(op="double", imm=(0,))] * values[0]
     if step.op == "shr":
@@ -198,7 +228,10 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep |
         return passes
     if step.op == "mul" and "mul" not in config.capabilities:
         raise UnsupportedModelError(
-            f"{layer.name}.mul", "needs the capability mul", got=f"machine {config.name}", hint="use shift requantization"
+            f"{layer.name}.mul",
+            "needs the capability mul",
+            got=f"machine {config.name}",
+            hint="use shift requantization",
         )
     if step.op == "add":
         # imm has 16 bits; larger constants take several passes.
@@ -209,12 +242,18 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep |
             values = tuple(v - p for v, p in zip(values, part, strict=True))
             if len(passes) > _MAX_REPEATS:
                 raise CapacityError(
-                    f"{layer.name}.add", "must fit 16 immediates of 16 bits", got=step.value, hint="add it before the shift"
+                    f"{layer.name}.add",
+                    "must fit 16 immediates of 16 bits",
+                    got=step.value,
+                    hint="add it before the shift",
                 )
         return passes
     if not all(-32768 <= v <= 32767 for v in values):
         raise CapacityError(
-            f"{layer.name}.{step.op}", "must fit a 16-bit immediate", got=step.value, hint="clip to fewer bits"
+            f"{layer.name}.{step.op}",
+            "must fit a 16-bit immediate",
+            got=step.value,
+            hint="clip to fewer bits",
         )
     return [AluStep(op=step.op, imm=values)]
 
@@ -231,7 +270,9 @@ def _per_block(step: Step, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
     oc = blocks(layer.out_shape[1], config.block)
     if value.ndim == 0:
         return (int(value),) * oc
-    padded = np.pad(value, (0, oc * config.block - value.size), mode="edge").reshape(oc, config.block)
+    padded = np.pad(value, (0, oc * config.block - value.size), mode="edge").reshape(
+        oc, config.block
+    )
     if (padded != padded[:, :1]).any():
         raise UnsupportedModelError(
             f"{layer.name}.{step.op}",

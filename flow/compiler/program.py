@@ -1,9 +1,11 @@
-"""A compiled program and its file format: what a driver needs to run it, and what people need to read it.
+"""A compiled program and its file format: what drivers run, and what people read.
 
-A ``.vta`` file is little endian: a 32-byte header (magic ``VTAFLOW1``, version, section count, file bytes, CRC-32 of the
-section table), a table of sections (tag, offset, bytes, CRC-32), and the sections, 64-byte aligned: CONFIG (the machine, binary),
-INSNS (16 bytes an instruction), CONSTS (weights, micro-ops), TENSORS (inputs and outputs) and META (JSON: names, layers, origins).
-Nothing in it is executable on the host. Readers, here and in C++, reject any damage. docs/program.md describes each field.
+A ``.vta`` file is little endian: a 32-byte header (magic ``VTAFLOW1``, version, section count, file
+bytes, CRC-32 of the section table), a table of sections (tag, offset, bytes, CRC-32), and the
+sections, 64-byte aligned: CONFIG (the machine, binary), INSNS (16 bytes an instruction), CONSTS
+(weights, micro-ops), TENSORS (inputs and outputs) and META (JSON: names, layers, origins). Nothing
+in it is executable on the host. Readers, here and in C++, reject any damage. docs/program.md
+describes each field.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
-from flow.compiler.packing import join_byte_planes, pack_activation, space_to_depth, unpack_activation
+from flow.compiler.packing import (
+    join_byte_planes,
+    pack_activation,
+    space_to_depth,
+    unpack_activation,
+)
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, decode, encode
@@ -110,7 +117,7 @@ class PortTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRecord:
-    """What a layer became: its kind, its output tensor and the STORE that completes it (an instruction index)."""
+    """What a layer became: its output tensor and the STORE (insn index) that completes it."""
 
     name: str
     kind: str
@@ -166,10 +173,12 @@ class Program:
     def new_arena(self) -> NDArray[np.uint8]:
         """Return the arena with constants in place and zeros elsewhere, uint8[arena_bytes]."""
         arena = np.zeros(self.arena_bytes, np.uint8)
-        arena[self.constants_at : self.constants_at + len(self.constants)] = np.frombuffer(self.constants, np.uint8)
+        arena[self.constants_at : self.constants_at + len(self.constants)] = np.frombuffer(
+            self.constants, np.uint8
+        )
         return arena
 
-    # ---- file ----------------------------------------------------------------------------------------------------
+    # ---- file
     def to_bytes(self) -> bytes:
         """Write the program file."""
         sections = {
@@ -190,14 +199,18 @@ class Program:
             body += bytes(gap)
             table += _SECTION.pack(tag.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
             body += data
-        header = _HEADER.pack(MAGIC, VERSION, len(sections), offset + len(body), zlib.crc32(table), 0)
+        header = _HEADER.pack(
+            MAGIC, VERSION, len(sections), offset + len(body), zlib.crc32(table), 0
+        )
         return header + table + body
 
     def _config_bytes(self) -> bytes:
         c = self.config
         capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
         fields = [getattr(c, name) for name in _GEOMETRY]
-        return _CONFIG.pack(*fields, capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at, 0, 0)
+        return _CONFIG.pack(
+            *fields, capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at, 0, 0
+        )
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -217,7 +230,10 @@ class Program:
                 }
                 for r in self.layers
             ],
-            "origins": [[origin, len(list(group))] for origin, group in groupby(i.origin for i in self.insns)],
+            "origins": [
+                [origin, len(list(group))]
+                for origin, group in groupby(i.origin for i in self.insns)
+            ],
         }
 
     @classmethod
@@ -240,7 +256,10 @@ class Program:
                 _with_origin(decode(raw[i * INSN_BYTES : (i + 1) * INSN_BYTES], config), origin)
                 for i, origin in enumerate(origins)
             )
-            ports = [_TENSOR.unpack_from(sections["TENSORS"], i) for i in range(0, len(sections["TENSORS"]), _TENSOR.size)]
+            ports = [
+                _TENSOR.unpack_from(sections["TENSORS"], i)
+                for i in range(0, len(sections["TENSORS"]), _TENSOR.size)
+            ]
             names = [*meta["inputs"], *meta["outputs"]]
             tensors = [
                 PortTensor(
@@ -264,9 +283,13 @@ class Program:
                 layers=tuple(_record(entry) for entry in meta["layers"]),
             )
         except (KeyError, ValueError, TypeError, struct.error, FlowError) as error:
-            raise ArtifactError(where, "must be a whole program file", got=f"{error}", hint="compile it again") from None
+            raise ArtifactError(
+                where, "must be a whole program file", got=f"{error}", hint="compile it again"
+            ) from None
         if program._config_bytes() != sections["CONFIG"] or len(raw) != INSN_BYTES * len(insns):
-            raise ArtifactError(where, "must describe one machine and every instruction", hint="compile it again")
+            raise ArtifactError(
+                where, "must describe one machine and every instruction", hint="compile it again"
+            )
         return program
 
     def save(self, path: Path) -> None:
@@ -287,7 +310,9 @@ class Program:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ArtifactError(str(path), "must be a readable file", got=error.strerror, hint="check the path") from None
+            raise ArtifactError(
+                str(path), "must be a readable file", got=error.strerror, hint="check the path"
+            ) from None
         return cls.from_bytes(data, str(path))
 
 
@@ -310,7 +335,9 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         )
 
     last_store = {
-        layer_of_origin(insn.origin): i for i, insn in enumerate(lowered.insns) if insn.opcode == 1 and insn["x_size"]
+        layer_of_origin(insn.origin): i
+        for i, insn in enumerate(lowered.insns)
+        if insn.opcode == 1 and insn["x_size"]
     }
     return Program(
         symbol=subgraph.symbol,
@@ -339,9 +366,14 @@ def _with_origin(insn: Insn, origin: str) -> Insn:
 
 def _record(entry: dict[str, Any]) -> LayerRecord:
     output = PortTensor(
-        name=entry["output"], dtype=entry["dtype"], shape=tuple(entry["shape"]), address=entry["address"]
+        name=entry["output"],
+        dtype=entry["dtype"],
+        shape=tuple(entry["shape"]),
+        address=entry["address"],
     )
-    return LayerRecord(name=entry["name"], kind=entry["kind"], output=output, last_store=entry["last_store"])
+    return LayerRecord(
+        name=entry["name"], kind=entry["kind"], output=output, last_store=entry["last_store"]
+    )
 
 
 def _sections(data: bytes, where: str) -> dict[str, bytes]:
@@ -357,16 +389,24 @@ def _sections(data: bytes, where: str) -> dict[str, bytes]:
     end = _HEADER.size + count * _SECTION.size
     check(end <= len(data), "must hold its section table", f"{count} sections")
     table = data[_HEADER.size : end]
-    check(zlib.crc32(table) == table_crc, "must have an undamaged section table", "another checksum")
+    check(
+        zlib.crc32(table) == table_crc, "must have an undamaged section table", "another checksum"
+    )
     sections: dict[str, bytes] = {}
     for tag_bytes, offset, size, crc, _ in _iter_sections(table):
         tag = tag_bytes.rstrip(b"\0").decode("ascii", "replace")
         check(offset + size <= len(data), f"must hold its section {tag}", f"{offset + size} bytes")
         section = data[offset : offset + size]
-        check(zlib.crc32(section) == crc, f"must have an undamaged section {tag}", "another checksum")
+        check(
+            zlib.crc32(section) == crc, f"must have an undamaged section {tag}", "another checksum"
+        )
         sections[tag] = section
     missing = [tag for tag in _TAGS if tag not in sections]
-    check(not missing, "must have the sections " + ", ".join(_TAGS), f"none named {', '.join(missing)}")
+    check(
+        not missing,
+        "must have the sections " + ", ".join(_TAGS),
+        f"none named {', '.join(missing)}",
+    )
     return sections
 
 

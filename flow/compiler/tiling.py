@@ -1,12 +1,14 @@
 """Tiling: how a convolution is cut into pieces that fit the buffers, chosen by an analytical cost.
 
-A *tile* is a piece of the output: `oc` blocks of output channels × `oh` rows × `ow` columns, whose sums stay in acc until they are
-complete. Its reduction runs in *chunks*: `ic` blocks of input channels of the inp memory against `oc_w` × `ic` blocks of weights.
-Buffers are cut into equal slots, one a chunk; a chunk that still lies in a slot is not loaded again, and with two or more slots
-the next chunk is loaded while GEMM works on this one.
+A *tile* is a piece of the output: `oc` blocks of output channels × `oh` rows × `ow` columns, whose
+sums stay in acc until they are complete. Its reduction runs in *chunks*: `ic` blocks of input
+channels of the inp memory against `oc_w` × `ic` blocks of weights. Buffers are cut into equal
+slots, one a chunk; a chunk that still lies in a slot is not loaded again, and with two or more
+slots the next chunk is loaded while GEMM works on this one.
 
-The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot overlap: filling before the first
-GEMM step, and where a memory has a single slot, its traffic. Per-instruction cycles are those of docs/vta.md, section 5.
+The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
+overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
+Per-instruction cycles are those of docs/vta.md, section 5.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from vta_config.hardware import VTAConfig
 
-#: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD beyond its beats.
+#: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD
+#: beyond its beats.
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
@@ -69,13 +72,15 @@ class ConvShape:
         return self.kernel[0] * self.kernel[1]
 
     def extent_in(self, out_extent: int, axis: int) -> int:
-        """Input rows (`axis` 0) or columns (1) that `out_extent` output rows or columns need, padding included."""
-        return (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
+        return (
+            (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The elements that a layer may use of each memory (what is left beside resident constants), and its bus."""
+    """The elements that a layer may use of each memory beside resident ones, and the bus."""
 
     inp: int
     wgt: int
@@ -110,7 +115,8 @@ class Tiling:
     ic, oc_w : int
         Chunk: blocks of input channels; blocks of output channels of a weight chunk.
     oc_outer : bool
-        Walk all places of one group of output channels first (weights stay), or all groups of one place (inputs stay).
+        Walk all places of one group of output channels first (weights stay), or all groups of one
+        place (inputs stay).
     """
 
     oc: int
@@ -125,7 +131,7 @@ class Tiling:
         return self.ic * shape.extent_in(self.oh, 0) * shape.extent_in(self.ow, 1)
 
     def wgt_elems(self, shape: ConvShape) -> int:
-        """Wgt elements of a chunk, the constants that come with the first chunk of a tile included."""
+        """Wgt elements of a chunk, with the constants that come with a tile's first one."""
         return self.oc_w * (self.ic * shape.taps + shape.constants)
 
     @property
@@ -140,7 +146,9 @@ def extents(total: int) -> list[int]:
 
 
 def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
-    for oh, ow, oc in product(extents(shape.out_height), extents(shape.out_width), extents(shape.oc)):
+    for oh, ow, oc in product(
+        extents(shape.out_height), extents(shape.out_width), extents(shape.oc)
+    ):
         if oc * oh * ow > room.acc:
             continue
         area = shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
@@ -173,9 +181,12 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     wgt_slots = room.wgt // tiling.wgt_elems(shape)
     acc_slots = room.acc // tiling.acc_elems
 
-    # How often each chunk is loaded: it stays while everything used between two uses fits the slots.
+    # How often each chunk is loaded: it stays while everything used between two uses fits the
+    # slots.
     inp_stays = places * chunks <= inp_slots if tiling.oc_outer else chunks <= inp_slots
-    wgt_stays = chunks * parts <= wgt_slots if tiling.oc_outer else groups * chunks * parts <= wgt_slots
+    wgt_stays = (
+        chunks * parts <= wgt_slots if tiling.oc_outer else groups * chunks * parts <= wgt_slots
+    )
     inp_loads = (places if inp_stays else tiles) * chunks
     wgt_loads = (groups if wgt_stays else tiles) * chunks * parts
 
@@ -183,14 +194,18 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     rows = min(shape.extent_in(tiling.oh, 0), shape.height)
     row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
     # An INP load is two-dimensional: one instruction a block of channels.
-    inp_cycles = inp_loads * tiling.ic * (LOAD_OVERHEAD_CYCLES + rows * (row_beats + (row_beats <= 2)))
+    inp_cycles = (
+        inp_loads * tiling.ic * (LOAD_OVERHEAD_CYCLES + rows * (row_beats + (row_beats <= 2)))
+    )
     wgt_beats = tiling.wgt_elems(shape) * room.wgt_elem_bytes // room.bus_bytes
     wgt_cycles = wgt_loads * (LOAD_OVERHEAD_CYCLES + wgt_beats)
     load = inp_cycles + wgt_cycles
 
     vectors = shape.oc * shape.out_height * shape.out_width
     insns = tiles * (chunks * parts + shape.vector_passes)
-    compute = vectors * (shape.ic * shape.taps + shape.vector_passes) + insns * COMPUTE_OVERHEAD_CYCLES
+    compute = (
+        vectors * (shape.ic * shape.taps + shape.vector_passes) + insns * COMPUTE_OVERHEAD_CYCLES
+    )
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
@@ -202,9 +217,10 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += store if acc_slots < 2 else store / tiles
-    loaded_bytes = inp_loads * tiling.ic * rows * columns * room.inp_elem_bytes + wgt_loads * tiling.wgt_elems(
-        shape
-    ) * room.wgt_elem_bytes
+    loaded_bytes = (
+        inp_loads * tiling.ic * rows * columns * room.inp_elem_bytes
+        + wgt_loads * tiling.wgt_elems(shape) * room.wgt_elem_bytes
+    )
     return Cost(max(load, compute, store) + exposed, loaded_bytes)
 
 
@@ -222,7 +238,7 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
         smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
         raise CapacityError(
             where,
-            f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt and {room.acc} acc elements",
+            f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt, {room.acc} acc elements",
             got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
             hint="choose a machine with larger buffers",
         )

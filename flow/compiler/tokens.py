@@ -1,14 +1,16 @@
-"""Token insertion: order what must be ordered between LOAD, COMPUTE and STORE, with as few tokens as that takes.
+"""Token insertion: order what must be ordered between modules, with as few tokens as go.
 
-The lowering emits instructions in one sequential order that is correct by itself, each with the memory regions it reads
-and writes. Every module runs its own instructions in order, so only dependences *between* modules need tokens: a read after
-the other module's write, a write after its read. Tokens travel between neighbours (LOAD ↔ COMPUTE ↔ STORE) through FIFOs.
+The lowering emits instructions in one sequential order that is correct by itself, each with the
+memory regions it reads and writes. Every module runs its own instructions in order, so only
+dependences *between* modules need tokens: a read after the other module's write, a write after its
+read. Tokens travel between neighbours (LOAD ↔ COMPUTE ↔ STORE) through FIFOs.
 
-For every instruction we keep a vector clock: the last instruction of each module that is known to be done when it starts.
-A dependence that the clock implies costs nothing. Otherwise the producer pushes and the consumer pops one token. Both sides' indices
-only grow, so the k-th pop meets the k-th push; and since every token goes forward in a sequential order that exists, no set of
-tokens can deadlock. STORE → LOAD (a layer reading what the layer before stored) and LOAD → STORE go through COMPUTE: a
-COMPUTE instruction that already knows, or a no-op, passes the token on.
+For every instruction we keep a vector clock: the last instruction of each module that is known to
+be done when it starts. A dependence that the clock implies costs nothing. Otherwise the producer
+pushes and the consumer pops one token. Both sides' indices only grow, so the k-th pop meets the
+k-th push; and since every token goes forward in a sequential order that exists, no set of tokens
+can deadlock. STORE → LOAD (a layer reading what the layer before stored) and LOAD → STORE go
+through COMPUTE: a COMPUTE instruction that already knows, or a no-op, passes the token on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Space = Literal["inp", "wgt", "acc", "dram"]
-#: The module that writes a space and the module that reads it, as far as they differ (COMPUTE also reads what it writes).
+#: The module that writes a space and the module that reads it, as far as they differ (COMPUTE also
+#: reads what it writes).
 _WRITER_READER: Final[dict[Space, tuple[Module, Module]]] = {
     "inp": (Module.LOAD, Module.COMPUTE),
     "wgt": (Module.LOAD, Module.COMPUTE),
@@ -36,7 +39,7 @@ _WRITER_READER: Final[dict[Space, tuple[Module, Module]]] = {
 
 
 class Region(NamedTuple):
-    """A set of elements of one memory: `rows` runs of `columns` elements, `stride` apart, from `start`.
+    """Elements of one memory: `rows` runs of `columns`, `stride` apart, from `start`.
 
     DRAM counts inp elements from the arena's start; other spaces count their own elements.
     """
@@ -55,7 +58,7 @@ class Region(NamedTuple):
         return (rows + np.arange(self.columns)).ravel()
 
     def overlaps(self, other: Region) -> bool:
-        """Tell whether the two regions may share an element (exact for whole runs, conservative for strided ones)."""
+        """Tell whether two regions may share an element (conservative for strided ones)."""
         end = self.start + (self.rows - 1) * self.stride + self.columns
         other_end = other.start + (other.rows - 1) * other.stride + other.columns
         return self.space == other.space and self.start < other_end and other.start < end
@@ -63,12 +66,13 @@ class Region(NamedTuple):
 
 @dataclass(slots=True)
 class Emitted:
-    """An instruction of the sequential program and the regions that other modules could race for."""
+    """An instruction and the regions that other modules could race for."""
 
     insn: Insn
     reads: tuple[Region, ...] = ()
     writes: tuple[Region, ...] = ()
-    #: Micro-ops (dst, src, wgt) that uop allocation places; its instruction's uop_begin and uop_end are set then.
+    #: Micro-ops (dst, src, wgt) that uop allocation places; its instruction's uop_begin and uop_end
+    #: are set then.
     uops: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -83,11 +87,15 @@ class _Node:
     tokens: dict[str, int] = field(default_factory=dict)
 
     def finish(self) -> Insn:
-        return Insn(self.insn.opcode, {**self.insn.values, **self.tokens}, self.insn.origin) if self.tokens else self.insn
+        return (
+            Insn(self.insn.opcode, {**self.insn.values, **self.tokens}, self.insn.origin)
+            if self.tokens
+            else self.insn
+        )
 
 
 def no_op(module: Module, origin: str) -> Insn:
-    """Return the instruction that only moves tokens on `module` (the forms that the original drivers know)."""
+    """Return the instruction that only moves tokens on `module`, in its original form."""
     opcode = Opcode.STORE if module == Module.STORE else Opcode.LOAD
     memory = {Module.LOAD: Memory.INP, Module.COMPUTE: Memory.UOP, Module.STORE: Memory.OUT}[module]
     return Insn(opcode, {"memory_type": int(memory)}, origin)
@@ -112,7 +120,7 @@ class TokenInserter:
         self._last_push = dict.fromkeys([(a, b) for a in Module for b in Module], -1)
 
     def insert(self, program: Sequence[Emitted], *, finish_origin: str = "finish") -> list[Insn]:
-        """Return the program with tokens, the no-ops that pass tokens on, and one FINISH that ends it.
+        """Return the program with tokens, no-ops that pass them on, and FINISH.
 
         FINISH waits for the last STORE, so that nothing runs after it; pushes and pops balance.
         """
@@ -135,7 +143,10 @@ class TokenInserter:
     def _add(self, emitted: Emitted) -> None:
         module = emitted.insn.module
         needs = [-1, -1, -1]
-        selected = [(r, r.indices()) for r in emitted.reads], [(r, r.indices()) for r in emitted.writes]
+        selected = (
+            [(r, r.indices()) for r in emitted.reads],
+            [(r, r.indices()) for r in emitted.writes],
+        )
         for region, where in selected[0]:
             writer, reader = _WRITER_READER[region.space]
             if module == reader:
@@ -156,28 +167,36 @@ class TokenInserter:
                 table[region.space][where] = node.index
 
     def _clock_of(self, module: Module, other: Module) -> int:
-        """What `module`'s last instruction knows of `other`."""
+        """Return what the last instruction of `module` knows of `other`."""
         queue = self._queues[module]
         return queue[-1].clock[other] if queue else -1
 
     def _prepare_detour(self, producer: Module, consumer: Module, index: int) -> None:
-        """Give `consumer`'s next instruction a COMPUTE instruction to wait for that knows `producer`'s `index`."""
-        if index <= self._clock_of(consumer, producer) or self._relay(producer, consumer, index) is not None:
+        """Make sure that a COMPUTE instruction can tell `consumer` of `producer`'s `index`."""
+        if (
+            index <= self._clock_of(consumer, producer)
+            or self._relay(producer, consumer, index) is not None
+        ):
             return
         origin = self._queues[producer][index].insn.origin
         node = self._append(no_op(Module.COMPUTE, f"wait for {origin}"))
         self._require(node, producer, index)
 
     def _relay(self, producer: Module, consumer: Module, index: int) -> int | None:
-        """Return the first COMPUTE instruction that knows `index` and may still push to `consumer`."""
+        """Return the first COMPUTE instruction that knows `index` and can tell `consumer`."""
         queue = self._queues[Module.COMPUTE]
-        first = max(self._last_push[Module.COMPUTE, consumer], self._clock_of(consumer, Module.COMPUTE)) + 1
+        first = (
+            max(self._last_push[Module.COMPUTE, consumer], self._clock_of(consumer, Module.COMPUTE))
+            + 1
+        )
         if first >= len(queue) or queue[-1].clock[producer] < index:
             return None
         low, high = first, len(queue) - 1
         while low < high:  # clocks only grow along a queue
             middle = (low + high) // 2
-            low, high = (low, middle) if queue[middle].clock[producer] >= index else (middle + 1, high)
+            low, high = (
+                (low, middle) if queue[middle].clock[producer] >= index else (middle + 1, high)
+            )
         return low
 
     def _require(self, node: _Node, producer: Module, index: int) -> None:
@@ -190,7 +209,9 @@ class TokenInserter:
             self._require(node, Module.COMPUTE, relay)
             return
         source = self._queues[producer][index]
-        push, pop = ("push_next", "pop_prev") if producer < node.module else ("push_prev", "pop_next")
+        push, pop = (
+            ("push_next", "pop_prev") if producer < node.module else ("push_prev", "pop_next")
+        )
         assert push not in source.tokens and index > self._last_push[producer, node.module]
         source.tokens[push] = 1
         node.tokens[pop] = 1

@@ -1,4 +1,4 @@
-"""Micro-op allocation: each distinct sequence of micro-ops is stored once and loaded once while it fits the uop buffer."""
+"""Micro-op allocation: each distinct sequence is stored once, and loaded once if it fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UopSequence = tuple[tuple[int, int, int], ...]
 
 
 class UopAllocator:
-    """Give every instruction's micro-ops a place in the uop buffer, loading batches of new ones as late as possible."""
+    """Give micro-ops a place in the uop buffer, loading new ones in batches."""
 
     def __init__(self, config: VTAConfig, constants: Constants) -> None:
         """Start with an empty uop buffer."""
@@ -31,9 +31,10 @@ class UopAllocator:
         self._free = 0
 
     def assign(self, layer: Sequence[Emitted]) -> Iterator[Emitted]:
-        """Yield the instructions of one layer with uop_begin and uop_end set and LOAD UOP before they are needed.
+        """Yield a layer's instructions with micro-ops placed, LOAD UOP before their first use.
 
-        Micro-ops of a whole layer are loaded at once where they fit; otherwise as many instructions' as do.
+        Micro-ops of a whole layer are loaded at once where they fit; otherwise as many
+        instructions' as do.
 
         Raises
         ------
@@ -59,7 +60,7 @@ class UopAllocator:
             start = end
 
     def _window(self, layer: Sequence[Emitted], start: int) -> tuple[list[UopSequence], int]:
-        """Collect the new sequences of the instructions from `start` on that fit together; return where they end."""
+        """Collect new sequences from `start` on while they fit together; return where they end."""
         batch: dict[UopSequence, None] = {}
         free = self._config.uop_depth - self._free
         for index in range(start, len(layer)):
@@ -80,7 +81,9 @@ class UopAllocator:
 
     def _load(self, batch: list[UopSequence], origin: str) -> Iterator[Emitted]:
         words = [
-            encode_uop(self._config, dst_idx=dst, src_idx=src, wgt_idx=wgt) for uops in batch for dst, src, wgt in uops
+            encode_uop(self._config, dst_idx=dst, src_idx=src, wgt_idx=wgt)
+            for uops in batch
+            for dst, src, wgt in uops
         ]
         address = self._constants.add(np.array(words, np.uint32))
         base = self._free
