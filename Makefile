@@ -7,14 +7,20 @@ SOURCES := $(shell find flow relay_passes vta_config -type f ! -name '*.pyc' ! -
 	CMakeLists.txt pyproject.toml
 CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h)
 
-.PHONY: deploy install test lint format bench clean
+.PHONY: deploy install core test lint format bench clean
 
 deploy: $(VENV)/.installed
 	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(ARGS)
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.dev
+# The tests import the source tree, so the core is built into it.
+core: $(VENV)/.dev
+	$(BIN)/cmake -S . -B build/core -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+		-DPython_EXECUTABLE=$(abspath $(BIN)/python) -DVTA_WERROR=ON
+	$(BIN)/cmake --build build/core
+
+test: core
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev
