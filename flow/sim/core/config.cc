@@ -1,0 +1,85 @@
+#include "config.h"
+
+#include <string>
+
+#include "error.h"
+
+namespace vta {
+namespace {
+
+void CheckRange(const char* name, uint32_t value, uint32_t low, uint32_t high) {
+  if (value < low || value > high) {
+    Fail(ErrorKind::kConfig, std::string("config.") + name,
+         "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "]",
+         std::to_string(value), "was the program made for this version?");
+  }
+}
+
+}  // namespace
+
+Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
+  Config c;
+  c.log_inp_width = words[0];
+  c.log_wgt_width = words[1];
+  c.log_acc_width = words[2];
+  c.log_batch = words[3];
+  c.log_block = words[4];
+  c.log_uop_buff_bytes = words[5];
+  c.log_inp_buff_bytes = words[6];
+  c.log_wgt_buff_bytes = words[7];
+  c.log_acc_buff_bytes = words[8];
+  c.bus_bits = words[9];
+  c.mul = (words[10] & 1) != 0;
+  c.acc_8bit = (words[10] & 2) != 0;
+  c.clock_hz = words[11];
+  c.arena_bytes = words[12];
+  CheckRange("log_inp_width", c.log_inp_width, 3, 3);
+  CheckRange("log_wgt_width", c.log_wgt_width, 3, 3);
+  CheckRange("log_acc_width", c.log_acc_width, 5, 5);
+  CheckRange("log_batch", c.log_batch, 0, 4);
+  CheckRange("log_block", c.log_block, 2, 7);
+  CheckRange("log_uop_buff_bytes", c.log_uop_buff_bytes, 3, 18);
+  CheckRange("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_batch + c.log_block + 1,
+             c.log_batch + c.log_block + 16);
+  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, 2 * c.log_block + 1, 2 * c.log_block + 16);
+  CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_batch + c.log_block + 3,
+             c.log_batch + c.log_block + 18);
+  CheckRange("capabilities", words[10], 0, 3);
+  return c;
+}
+
+size_t Config::dram_bytes(Memory memory) const {
+  switch (memory) {
+    case Memory::kUop:
+      return kUopBytes;
+    case Memory::kWgt:
+      return wgt_bytes();
+    case Memory::kInp:
+      return inp_bytes();
+    case Memory::kAcc:
+      return acc_bytes();
+    case Memory::kOut:
+      return out_bytes();
+    case Memory::kAcc8bit:
+      break;
+  }
+  return inp_bytes();
+}
+
+size_t Config::depth(Memory memory) const {
+  switch (memory) {
+    case Memory::kUop:
+      return uop_depth();
+    case Memory::kWgt:
+      return wgt_depth();
+    case Memory::kInp:
+      return inp_depth();
+    case Memory::kAcc:
+    case Memory::kOut:
+    case Memory::kAcc8bit:
+      break;
+  }
+  return acc_depth();
+}
+
+}  // namespace vta

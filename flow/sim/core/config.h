@@ -1,0 +1,62 @@
+// The machine as the core sees it: the 16 words of a program's CONFIG section and what follows from
+// them.
+#ifndef FLOW_SIM_CORE_CONFIG_H_
+#define FLOW_SIM_CORE_CONFIG_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isa.gen.h"
+
+namespace vta {
+
+inline constexpr int kConfigWords = 16;
+inline constexpr size_t kInsnBytes = 16;
+inline constexpr size_t kUopBytes = 4;
+inline constexpr size_t kPageBytes = 4096;
+
+struct Config {
+  uint32_t log_inp_width = 3;
+  uint32_t log_wgt_width = 3;
+  uint32_t log_acc_width = 5;
+  uint32_t log_batch = 0;
+  uint32_t log_block = 4;
+  uint32_t log_uop_buff_bytes = 15;
+  uint32_t log_inp_buff_bytes = 15;
+  uint32_t log_wgt_buff_bytes = 18;
+  uint32_t log_acc_buff_bytes = 17;
+  uint32_t bus_bits = 64;
+  bool mul = false;
+  bool acc_8bit = false;
+  uint32_t clock_hz = 100000000;
+  uint32_t arena_bytes = 0;
+
+  // Reads the words of a CONFIG section. Throws ConfigError when a machine cannot be built from
+  // them.
+  static Config FromWords(const uint32_t (&words)[kConfigWords]);
+
+  size_t batch() const { return size_t{1} << log_batch; }
+  size_t block() const { return size_t{1} << log_block; }
+  // Lanes (numbers) of an inp, acc or out element.
+  size_t lanes() const { return batch() * block(); }
+  size_t inp_bytes() const { return lanes(); }
+  size_t wgt_bytes() const { return block() * block(); }
+  size_t acc_bytes() const { return lanes() * 4; }
+  size_t out_bytes() const { return lanes(); }
+  uint32_t log_uop_depth() const { return log_uop_buff_bytes - 2; }
+  uint32_t log_inp_depth() const { return log_inp_buff_bytes - log_batch - log_block; }
+  uint32_t log_wgt_depth() const { return log_wgt_buff_bytes - 2 * log_block; }
+  uint32_t log_acc_depth() const { return log_acc_buff_bytes - log_batch - log_block - 2; }
+  size_t uop_depth() const { return size_t{1} << log_uop_depth(); }
+  size_t inp_depth() const { return size_t{1} << log_inp_depth(); }
+  size_t wgt_depth() const { return size_t{1} << log_wgt_depth(); }
+  size_t acc_depth() const { return size_t{1} << log_acc_depth(); }
+  // Bytes of one DRAM element of `memory`: dram_base counts these.
+  size_t dram_bytes(Memory memory) const;
+  // Elements that the scratchpad of `memory` holds.
+  size_t depth(Memory memory) const;
+};
+
+}  // namespace vta
+
+#endif  // FLOW_SIM_CORE_CONFIG_H_

@@ -1,0 +1,79 @@
+#include "fsim.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "error.h"
+
+namespace vta {
+namespace {
+
+const Kernels& Choose(const char* name, const Config& config) {
+  const Kernels* kernels = ChooseKernels(name, config.block());
+  if (kernels == nullptr) {
+    Fail(ErrorKind::kConfig, "kernels", "must be ones that this processor and block can use", name,
+         "leave the name out");
+  }
+  return *kernels;
+}
+
+}  // namespace
+
+FSim::FSim(const Config& config, const uint8_t* insns, size_t size,
+           std::vector<std::pair<uint64_t, uint64_t>> segments, bool strict, OriginFn origin,
+           const char* kernels, std::vector<Range> defined)
+    : dram_(std::move(segments)),
+      kernels_(Choose(kernels, config)),
+      defined_(std::move(defined)),
+      stream_(config, kernels_, insns, size, dram_, strict, std::move(origin)),
+      machine_(config, kernels_) {}
+
+void FSim::Write(uint64_t address, const uint8_t* bytes, uint64_t size) {
+  uint8_t* to = dram_.At(address, size, "write");
+  const bool changed = size != 0 && std::memcmp(to, bytes, size) != 0;
+  if (changed && stream_.ReadsUops(address, address + size)) stream_.Unbind();
+  if (size != 0) std::memcpy(to, bytes, size);
+}
+
+const uint8_t* FSim::Read(uint64_t address, uint64_t size) const {
+  return dram_.At(address, size, "read");
+}
+
+void FSim::Verify() {
+  if (!stream_.bound()) stream_.Bind(dram_, defined_);
+}
+
+std::vector<std::vector<uint8_t>> FSim::Run(std::optional<uint64_t> seed,
+                                            const std::vector<Tap>& taps) {
+  Verify();
+  const std::vector<Insn>& insns = stream_.insns();
+  std::vector<size_t> by_insn(taps.size());
+  for (size_t t = 0; t < taps.size(); ++t) {
+    if (taps[t].insn >= insns.size()) {
+      Fail(ErrorKind::kCapacity, "tap.insn",
+           "must be below " + std::to_string(insns.size()) + " instructions",
+           std::to_string(taps[t].insn));
+    }
+    dram_.At(taps[t].address, taps[t].bytes, "tap.address");
+    by_insn[t] = t;
+  }
+  std::sort(by_insn.begin(), by_insn.end(),
+            [&](size_t a, size_t b) { return taps[a].insn < taps[b].insn; });
+  std::vector<std::vector<uint8_t>> snapshots(taps.size());
+  std::vector<uint32_t> random;
+  if (seed) random = RandomOrder(insns, *seed);
+  for (uint32_t index : seed ? random : stream_.schedule().order) {
+    machine_.Execute(insns[index], stream_.dram(index), stream_.nests()[index]);
+    if (taps.empty()) continue;
+    auto tap = std::lower_bound(by_insn.begin(), by_insn.end(), index,
+                                [&](size_t t, uint32_t i) { return taps[t].insn < i; });
+    for (; tap != by_insn.end() && taps[*tap].insn == index; ++tap) {
+      const uint8_t* from = dram_.Find(taps[*tap].address, taps[*tap].bytes);
+      snapshots[*tap].assign(from, from + taps[*tap].bytes);
+    }
+  }
+  return snapshots;
+}
+
+}  // namespace vta

@@ -1,0 +1,240 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+namespace vta {
+namespace {
+
+constexpr size_t kMaxTaps = size_t{1} << 15;
+constexpr size_t kMaxRows = size_t{1} << 16;
+
+// Offsets in elements.
+struct Row {
+  int32_t dst, src;
+};
+struct Tap {
+  int32_t src, wgt;
+};
+
+struct Loop {
+  uint32_t count;
+  int32_t dst, src, wgt;
+};
+
+struct Group {
+  std::vector<Row> rows;
+  std::vector<Tap> taps;
+  std::vector<Uop> bases{Uop{}};
+};
+
+// Groups micro-ops into rows that sum the same steps: all micro-ops of one dst, sorted, are the
+// row's steps, and rows whose steps differ only by a constant inp offset belong together. Sums are
+// associative modulo 2^32, so order is free.
+std::vector<Group> GroupUops(std::vector<Uop> uops) {
+  std::sort(uops.begin(), uops.end(), [](const Uop& a, const Uop& b) {
+    return std::tie(a.dst, a.wgt, a.src) < std::tie(b.dst, b.wgt, b.src);
+  });
+  std::vector<Group> groups;
+  std::map<std::vector<int32_t>, size_t> known;
+  for (size_t begin = 0, end; begin < uops.size(); begin = end) {
+    end = begin;
+    std::vector<int32_t> key;
+    while (end < uops.size() && uops[end].dst == uops[begin].dst) {
+      key.push_back(uops[end].src - uops[begin].src);
+      key.push_back(uops[end].wgt);
+      ++end;
+    }
+    const auto [found, added] = known.emplace(std::move(key), groups.size());
+    if (added) {
+      groups.emplace_back();
+      for (size_t i = begin; i < end; ++i) {
+        groups.back().taps.push_back({uops[i].src - uops[begin].src, uops[i].wgt});
+      }
+    }
+    groups[found->second].rows.push_back({uops[begin].dst, uops[begin].src});
+  }
+  return groups;
+}
+
+bool Distinct(const std::vector<Row>& rows) {
+  std::vector<int32_t> dst;
+  dst.reserve(rows.size());
+  for (const Row& r : rows) dst.push_back(r.dst);
+  std::sort(dst.begin(), dst.end());
+  return std::adjacent_find(dst.begin(), dst.end()) == dst.end();
+}
+
+// Merges one loop of the nest into the group: into its steps where dst stays, into its rows where
+// wgt stays and the rows remain distinct, else into its bases.
+void Merge(const Loop& loop, Group* group) {
+  if (loop.count == 1) return;
+  if (loop.dst == 0 && group->taps.size() * loop.count <= kMaxTaps) {
+    const std::vector<Tap> taps = std::move(group->taps);
+    group->taps.clear();
+    for (uint32_t n = 0; n < loop.count; ++n) {
+      const int32_t k = static_cast<int32_t>(n);
+      for (const Tap& t : taps) group->taps.push_back({t.src + k * loop.src, t.wgt + k * loop.wgt});
+    }
+    return;
+  }
+  if (loop.dst != 0 && loop.wgt == 0 && group->rows.size() * loop.count <= kMaxRows) {
+    std::vector<Row> rows;
+    rows.reserve(group->rows.size() * loop.count);
+    for (uint32_t n = 0; n < loop.count; ++n) {
+      const int32_t k = static_cast<int32_t>(n);
+      for (const Row& r : group->rows) rows.push_back({r.dst + k * loop.dst, r.src + k * loop.src});
+    }
+    if (Distinct(rows)) {
+      group->rows = std::move(rows);
+      return;
+    }
+  }
+  std::vector<Uop> bases;
+  for (uint32_t n = 0; n < loop.count; ++n) {
+    const int32_t k = static_cast<int32_t>(n);
+    for (const Uop& b : group->bases) {
+      bases.push_back({b.dst + k * loop.dst, b.src + k * loop.src, b.wgt + k * loop.wgt});
+    }
+  }
+  group->bases = std::move(bases);
+}
+
+// A set of small signed offsets.
+class OffsetSet {
+ public:
+  explicit OffsetSet(size_t depth) : depth_(static_cast<int32_t>(depth)), seen_(2 * depth, false) {}
+  void Add(int32_t offset) {
+    const size_t at = static_cast<size_t>(offset + depth_);
+    if (at < seen_.size()) seen_[at] = true;
+  }
+  std::vector<int32_t> List() const {
+    std::vector<int32_t> list;
+    for (size_t i = 0; i < seen_.size(); ++i) {
+      if (seen_[i]) list.push_back(static_cast<int32_t>(i) - depth_);
+    }
+    return list;
+  }
+
+ private:
+  int32_t depth_;
+  std::vector<bool> seen_;
+};
+
+}  // namespace
+
+void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPlan* plan) const {
+  const Loop in{insn.iter_in, static_cast<int32_t>(insn.dst_in), static_cast<int32_t>(insn.src_in),
+                static_cast<int32_t>(insn.wgt_in)};
+  const Loop out{insn.iter_out, static_cast<int32_t>(insn.dst_out),
+                 static_cast<int32_t>(insn.src_out), static_cast<int32_t>(insn.wgt_out)};
+  const int32_t lanes = static_cast<int32_t>(config_.lanes());
+  const int32_t block = static_cast<int32_t>(config_.block());
+  const int32_t lane_bytes = static_cast<int32_t>(kernels_.inp_lane_bytes);
+  const int32_t inp_bytes = lanes * lane_bytes;
+  const int32_t wgt_bytes = static_cast<int32_t>(kernels_.wgt_bytes(config_.block()));
+  OffsetSet dst(config_.acc_depth()), src(config_.inp_depth()), wgt(config_.wgt_depth());
+  for (Group& g : GroupUops(uops)) {
+    Merge(in, &g);
+    Merge(out, &g);
+    GemmGroup group;
+    group.row_begin = static_cast<uint32_t>(plan->rows.size());
+    group.tap_begin = static_cast<uint32_t>(plan->taps.size());
+    group.base_begin = static_cast<uint32_t>(plan->bases.size());
+    for (const Row& r : g.rows) {
+      for (int32_t b = 0; b < static_cast<int32_t>(config_.batch()); ++b) {
+        plan->rows.push_back(
+            {r.dst * lanes + b * block, r.src * inp_bytes + b * block * lane_bytes});
+      }
+    }
+    for (const Tap& t : g.taps) plan->taps.push_back({t.src * inp_bytes, t.wgt * wgt_bytes});
+    for (const Uop& b : g.bases) {
+      plan->bases.push_back({b.dst * lanes, b.src * inp_bytes, b.wgt * wgt_bytes});
+      for (const Row& r : g.rows) {
+        dst.Add(b.dst + r.dst);
+        for (const Tap& t : g.taps) src.Add(b.src + r.src + t.src);
+      }
+      for (const Tap& t : g.taps) wgt.Add(b.wgt + t.wgt);
+    }
+    group.row_count = static_cast<uint32_t>(plan->rows.size()) - group.row_begin;
+    group.tap_count = static_cast<uint32_t>(plan->taps.size()) - group.tap_begin;
+    group.base_count = static_cast<uint32_t>(plan->bases.size()) - group.base_begin;
+    plan->groups.push_back(group);
+  }
+  plan->dst = dst.List();
+  plan->src = src.List();
+  plan->wgt = wgt.List();
+}
+
+void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool use_src,
+                          NestPlan* plan) const {
+  OffsetSet dst(config_.acc_depth()), src(config_.acc_depth());
+  Uop last{-1, -1, 0};
+  uint64_t step = 0;
+  for (uint32_t o = 0; o < insn.iter_out; ++o) {
+    for (uint32_t i = 0; i < insn.iter_in; ++i) {
+      for (const Uop& u : uops) {
+        const int32_t d = u.dst + static_cast<int32_t>(o * insn.dst_out + i * insn.dst_in);
+        const int32_t s =
+            use_src ? u.src + static_cast<int32_t>(o * insn.src_out + i * insn.src_in) : 0;
+        if (step > 0 && plan->back_to_back == 0 && (d == last.dst || (use_src && s == last.dst))) {
+          plan->back_to_back = step;
+        }
+        if (step > 0 && d == last.dst + 1 && (!use_src || s == last.src + 1)) {
+          ++plan->runs.back().count;
+        } else {
+          plan->runs.push_back({d, s, 1});
+        }
+        dst.Add(d);
+        if (use_src) src.Add(s);
+        last = {d, s, 0};
+        ++step;
+      }
+    }
+  }
+  plan->dst = dst.List();
+  plan->src = src.List();
+}
+
+NestRef PlanCache::Get(const Insn& insn, const Uop* uops) {
+  const bool gemm = insn.op == Opcode::kGemm && !insn.reset;
+  const bool use_src = insn.op == Opcode::kAlu && !insn.use_imm;
+  const size_t count = insn.uop_end - insn.uop_begin;
+  NestRef ref;
+  ref.base = uops[0];
+  if (!gemm) ref.base.wgt = 0;
+  if (!gemm && !use_src) ref.base.src = 0;
+  std::vector<Uop> relative(uops, uops + count);
+  for (Uop& u : relative) {
+    u.dst -= ref.base.dst;
+    u.src = gemm || use_src ? u.src - ref.base.src : 0;
+    u.wgt = gemm ? u.wgt - ref.base.wgt : 0;
+  }
+  const uint32_t shape[] = {gemm      ? 0U
+                            : use_src ? 1U
+                                      : 2U,
+                            insn.iter_out,
+                            insn.iter_in,
+                            insn.dst_out,
+                            insn.dst_in,
+                            gemm || use_src ? insn.src_out : 0,
+                            gemm || use_src ? insn.src_in : 0,
+                            insn.wgt_out,
+                            insn.wgt_in};
+  std::string key(reinterpret_cast<const char*>(shape), sizeof(shape));
+  key.append(reinterpret_cast<const char*>(relative.data()), relative.size() * sizeof(Uop));
+  std::unique_ptr<NestPlan>& plan = plans_[key];
+  if (plan == nullptr) {
+    plan = std::make_unique<NestPlan>();
+    if (gemm) {
+      BuildGemm(insn, relative, plan.get());
+    } else {
+      BuildRuns(insn, relative, use_src, plan.get());
+    }
+  }
+  ref.plan = plan.get();
+  return ref;
+}
+
+}  // namespace vta

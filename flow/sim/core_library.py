@@ -1,0 +1,101 @@
+"""The shared library of the C++ core: found, loaded once, its errors turned into ours."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import tvm_ffi
+
+from vta_config import errors
+from vta_config.hardware import CAPABILITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vta_config.hardware import VTAConfig
+
+LIBRARY: Final = "libvta_sim.so"
+_KINDS: Final = (
+    errors.ConfigError,
+    errors.CapacityError,
+    errors.DecodeError,
+    errors.HazardError,
+    errors.DeadlockError,
+    errors.ArtifactError,
+)
+
+
+def _register(kind: type[errors.FlowError]) -> None:
+    """Let tvm_ffi raise `kind` with the sentence that the core wrote."""
+
+    def make(sentence: str) -> errors.FlowError:
+        return kind.from_sentence(sentence)
+
+    tvm_ffi.register_error(kind.__name__, kind)
+    # The constructor takes the parts of a sentence; from here it comes whole.
+    tvm_ffi.register_error(kind.__name__, cast("type", make))
+
+
+@lru_cache(maxsize=1)
+def load_library(directory: Path | None = None) -> ctypes.CDLL:
+    """Load the core and return its handle; afterwards its global functions ``vta.*`` exist.
+
+    Parameters
+    ----------
+    directory : Path, optional
+        Where the library lies; by default beside this file, where the build puts it.
+
+    Raises
+    ------
+    ArtifactError
+        When the library is not there or cannot be loaded.
+    """
+    path = (directory or Path(__file__).parent) / LIBRARY
+    if not path.is_file():
+        raise errors.ArtifactError(
+            str(path),
+            "must exist",
+            hint="install the package, or run cmake -S . -B build && cmake --build build",
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise errors.ArtifactError(
+            str(path), "must be a loadable library", got=error, hint="build it again"
+        ) from None
+    for kind in _KINDS:
+        _register(kind)
+    return library
+
+
+def core_function(name: str) -> Callable[..., Any]:
+    """Return the global function `name` of the core, loading it first."""
+    load_library()
+    function: Callable[..., Any] = tvm_ffi.get_global_func(name)
+    return function
+
+
+def config_words(config: VTAConfig, *, arena_bytes: int = 0) -> list[int]:
+    """Return `config` as the 16 words of a program's CONFIG section."""
+    capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in config.capabilities)
+    return [
+        config.log_inp_width,
+        config.log_wgt_width,
+        config.log_acc_width,
+        config.log_batch,
+        config.log_block,
+        config.log_uop_buff_bytes,
+        config.log_inp_buff_bytes,
+        config.log_wgt_buff_bytes,
+        config.log_acc_buff_bytes,
+        config.bus_bits,
+        capabilities,
+        int(config.clock_hz),
+        arena_bytes,
+        0,
+        0,
+        0,
+    ]

@@ -1,0 +1,68 @@
+"""The original compiler's streams give the original simulator's bytes and counters."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.sim import FSim
+from vta_config.hardware import VTAConfig
+
+# inp, wgt, acc, uop, out bytes; GEMM and ALU operations (known for C2 from the original simulator).
+COUNTERS = {"C2": (487424, 258048, 1792, 480, 200704, 451584, 50176)}
+WRITTEN = 2
+KERNELS = ("", "plain", "avx2", "avx512bw", "avx512vnni")
+
+
+def read_dump(path: Path) -> tuple[bytes, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+    """Return the stream, the segments before and the written segments after the run."""
+    data = path.read_bytes()
+    assert data[:8] == b"VTADUMP1"
+    _, insn_count, _, segment_count, _, _ = struct.unpack_from("<6I", data, 8)
+    at = 32 + 16 * insn_count
+    heads = [struct.unpack_from("<QQII", data, at + 24 * i) for i in range(segment_count)]
+    at += 24 * segment_count
+    before, after = [], []
+    for address, size, _, _ in heads:
+        before.append((address, data[at : at + size]))
+        at += size
+    for address, size, flags, _ in heads:
+        if flags & WRITTEN:
+            after.append((address, data[at : at + size]))
+            at += size
+    return data[32 : 32 + 16 * insn_count], before, after
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", ["C2", "C5", "C11"])
+def test_golden_stream(shared_data: Path, name: str, kernels: str) -> None:
+    insns, before, after = read_dump(
+        shared_data / "golden" / "vta_streams" / f"run_00000_{name}.vtadump"
+    )
+    segments = [(address, len(data)) for address, data in before]
+    try:
+        sim = FSim(VTAConfig.load("default"), insns, arena=segments, strict=False, kernels=kernels)
+    except Exception as error:
+        if "kernels" in str(error):
+            pytest.skip(f"this processor has no {kernels}")
+        raise
+    for seed in (None, 1, 2):
+        for address, data in before:
+            sim.write(address, data)
+        sim.run(seed=seed)
+        for address, data in after:
+            np.testing.assert_array_equal(
+                sim.read(address, len(data)), np.frombuffer(data, np.uint8), strict=True
+            )
+    if name in COUNTERS:
+        c = sim.counters()
+        keys = ("inp", "wgt", "acc", "uop", "out")
+        assert (
+            *(c[f"{key}_bytes"] for key in keys),
+            c["gemm_ops"],
+            c["alu_ops"],
+        ) == COUNTERS[name]
+        assert c["insns"] == len(insns) // 16
