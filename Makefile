@@ -49,6 +49,7 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
+# Only when the tools change: tests and lint read the source tree.
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '.[dev]'
 	touch $@
