@@ -155,10 +155,13 @@ class TokenInserter:
             writer, reader = _WRITER_READER[region.space]
             assert module == writer
             needs[reader] = max(needs[reader], int(self._last_read[region.space][where].max()))
-        # A detour may append a no-op, so it comes before the instruction itself.
-        for other in Module:
-            if abs(other - module) == 2:
-                self._prepare_detour(other, module, needs[other])
+        # LOAD and STORE hear of each other through COMPUTE, with the one token that they may pop.
+        far = Module(2 - module)
+        if far != module:
+            needs[Module.COMPUTE] = max(
+                needs[Module.COMPUTE], self._detour(far, module, needs[far])
+            )
+            needs[far] = -1
         node = self._append(emitted.insn)
         for other in Module:
             self._require(node, other, needs[other])
@@ -171,16 +174,17 @@ class TokenInserter:
         queue = self._queues[module]
         return queue[-1].clock[other] if queue else -1
 
-    def _prepare_detour(self, producer: Module, consumer: Module, index: int) -> None:
-        """Make sure that a COMPUTE instruction can tell `consumer` of `producer`'s `index`."""
-        if (
-            index <= self._clock_of(consumer, producer)
-            or self._relay(producer, consumer, index) is not None
-        ):
-            return
-        origin = self._queues[producer][index].insn.origin
-        node = self._append(no_op(Module.COMPUTE, f"wait for {origin}"))
-        self._require(node, producer, index)
+    def _detour(self, producer: Module, consumer: Module, index: int) -> int:
+        """Return the COMPUTE instruction that tells `consumer` of `producer`'s `index`, or -1."""
+        if index <= self._clock_of(consumer, producer):
+            return -1
+        relay = self._relay(producer, consumer, index)
+        if relay is None:
+            origin = self._queues[producer][index].insn.origin
+            node = self._append(no_op(Module.COMPUTE, f"wait for {origin}"))
+            self._require(node, producer, index)
+            relay = node.index
+        return relay
 
     def _relay(self, producer: Module, consumer: Module, index: int) -> int | None:
         """Return the first COMPUTE instruction that knows `index` and can tell `consumer`."""
@@ -202,11 +206,6 @@ class TokenInserter:
     def _require(self, node: _Node, producer: Module, index: int) -> None:
         """Make `node` start after instruction `index` of `producer` is done."""
         if producer == node.module or index <= node.clock[producer]:
-            return
-        if abs(producer - node.module) == 2:
-            relay = self._relay(producer, node.module, index)
-            assert relay is not None
-            self._require(node, Module.COMPUTE, relay)
             return
         source = self._queues[producer][index]
         push, pop = (
