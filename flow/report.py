@@ -199,6 +199,25 @@ def write_atomic(path: Path, data: bytes) -> Path:
     return path
 
 
+def check_writable(directory: Path) -> None:
+    """Check, before any long work, that `directory` can be made and written to; makes nothing.
+
+    Raises
+    ------
+    ArtifactError
+        When it cannot.
+    """
+    nearest = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        problem = "without permission to write" if nearest.is_dir() else "a file"
+        raise ArtifactError(
+            str(directory),
+            "must be a folder that can be written to",
+            got=f"{nearest}, {problem}",
+            hint="choose another --output",
+        )
+
+
 # ---- the table -----------------------------------------------------------------------------------
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.2%}"

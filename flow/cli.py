@@ -1,0 +1,380 @@
+"""The command line, ``vta-flow``: options in, progress bars and a table out.
+
+Exit codes: 0; 1 when engines differ; 2 for bad input, said in one line on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from flow import deploy as jobs
+from flow.datasets import Dataset, FileSource
+from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
+from flow.report import check_writable, layers_table, render, write_atomic, write_report
+from flow.stages import Progress, Stages
+from vta_config.errors import CalibrationError, FlowError
+from vta_config.hardware import preset_names
+
+EXIT_MISMATCH: Final = 1
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+#: Columns when the output is a file or a pipe.
+PLAIN_COLUMNS: Final = 110
+
+
+class Terminal:
+    """Progress bars on stderr, none when it is not a terminal."""
+
+    def __init__(self) -> None:
+        """Look where stderr goes."""
+        self._console = Console(stderr=True)
+        self._bars: Bars | None = None
+
+    def open(self, text: str) -> Progress:
+        """Start a bar."""
+        if not self._console.is_terminal:
+            return lambda done, total: None
+        bars = Bars(
+            TextColumn("{task.description:<32}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        task = bars.add_task(text, total=None)
+        bars.start()
+        self._bars = bars
+        return lambda done, total: bars.update(task, completed=done, total=total or None)
+
+    def close(self) -> None:
+        """End the bar, full."""
+        if self._bars is not None:
+            for task in self._bars.tasks:
+                done = task.completed or 1
+                self._bars.update(task.id, completed=done, total=task.total or done)
+            self._bars.stop()
+            self._bars = None
+
+
+def output_console() -> Console:
+    """Return where tables go: stdout, wide enough for a table when it is a file."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_COLUMNS)
+
+
+# ---- options ---------------------------------------------------------------------------------
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text}")
+    return value
+
+
+def _model_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model and machine")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FILE",
+        help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
+        "(default: %(default)s, which comes with the package; the others are downloaded once)",
+    )
+    group.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
+    )
+    group.add_argument(
+        "--config",
+        default="default",
+        metavar="PRESET|JSON",
+        help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
+    )
+    group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads here")
+    return parser
+
+
+def _image_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
+    )
+    group.add_argument("--limit", type=_positive, metavar="N", help="evaluate at most N images")
+    group.add_argument("--seed", type=int, default=0, help="of the draw that --limit makes")
+    return parser
+
+
+def _engine_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=jobs.ENGINES,
+        default="fsim",
+        help="what runs the programs: our fast simulator, the numpy oracle (slow), or a driver",
+    )
+    group.add_argument(
+        "--driver",
+        type=Path,
+        metavar="LIB",
+        help="shared library with the original VTA driver functions, for --engine driver",
+    )
+    return parser
+
+
+def _variant_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--variant",
+        choices=jobs.VARIANTS,
+        default=jobs.BEST_VARIANT,
+        help="how the network is quantized (default: %(default)s)",
+    )
+
+
+def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
+    """Describe every subcommand and option."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Take an ONNX CNN to the VTA accelerator, integers only."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
+    model, images, engine = _model_options(), _image_options(), _engine_options()
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, *parents: object):  # type: ignore[no-untyped-def]
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=about,
+            parents=list(parents),  # type: ignore[arg-type]
+        )
+        command.set_defaults(run=run)
+        return command
+
+    deploy = add(
+        "deploy",
+        _deploy,
+        "The whole flow: quantize in every variant, compile, run, compare, report.",
+        model,
+        images,
+        engine,
+    )
+    _add_deploy_options(deploy)
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "Measure variants against float32, without comparing engines.",
+        model,
+        images,
+        engine,
+    )
+    evaluate.add_argument(
+        "--variant",
+        action="append",
+        choices=jobs.VARIANTS,
+        help="variant to measure; may be repeated (default: all)",
+    )
+    evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
+    compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
+    _variant_option(compile_)
+    compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
+    run = add("run", _run, "Classify images.", model, engine)
+    _variant_option(run)
+    run.add_argument("image", nargs="+", type=Path, help="image file")
+    run.add_argument("--top", type=_positive, default=5, metavar="K", help="classes to show")
+    run.add_argument(
+        "--names", type=Path, metavar="FILE", help="text file with one class name a line"
+    )
+    disasm = add("disasm", _disasm, "Show a program file as text that assembles back.")
+    disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
+    disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    verify = add(
+        "verify",
+        _verify,
+        "Compare all engines bit for bit; show the first tensor that differs (exit code 1).",
+        model,
+        images,
+        engine,
+    )
+    _variant_option(verify)
+    return parser
+
+
+def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("out/deploy"),
+        help="where report.json goes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exact-images",
+        type=int,
+        default=jobs.EXACT_IMAGES,
+        metavar="N",
+        help="images on which engines are compared tensor by tensor (default: %(default)s)",
+    )
+    parser.add_argument("--layers", action="store_true", help="also show counters by layer")
+
+
+def _options(args: argparse.Namespace, variants: tuple[str, ...], exact: int = 0) -> jobs.Options:
+    """Turn parsed arguments into options; a subcommand may lack some."""
+    return jobs.Options(
+        model=args.model,
+        images=getattr(args, "images", None),
+        calibration=args.calibration,
+        config=args.config,
+        engine=args.engine,
+        driver=args.driver,
+        limit=getattr(args, "limit", None),
+        seed=getattr(args, "seed", 0),
+        variants=variants,
+        exact_images=max(exact, 0),
+        mirrors=MIRRORS if args.mirror is None else (args.mirror,),
+        cache=args.cache,
+    )
+
+
+# ---- subcommands -----------------------------------------------------------------------------
+def _deploy(args: argparse.Namespace) -> int:
+    check_writable(args.output)
+    options = _options(args, jobs.VARIANTS, args.exact_images)
+    report, _ = jobs.deploy(options, Stages(Terminal()))
+    console = output_console()
+    console.print(render(report))
+    if args.layers:
+        console.print(layers_table(report))
+    path = write_report(report, args.output)
+    console.print(f"report     {path}")
+    return EXIT_MISMATCH if report.exact is not None and report.exact.mismatches else 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    chosen = tuple(v for v in jobs.VARIANTS if args.variant is None or v in args.variant)
+    if args.output is not None:
+        check_writable(args.output)
+    report, _ = jobs.deploy(_options(args, chosen), Stages(Terminal()))
+    output_console().print(render(report))
+    if args.output is not None:
+        write_report(report, args.output)
+    return 0
+
+
+def _compile(args: argparse.Namespace) -> int:
+    check_writable(args.output)
+    compiled, session = _compiled(args, Stages(Terminal()))
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / f"{session.model.name}.vta"
+    compiled.save(path)
+    output_console().print(f"{path}: {path.stat().st_size:,} bytes, {len(compiled.layers)} layers")
+    return 0
+
+
+def _compiled(
+    args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
+) -> tuple[jobs.Compiled, jobs.Session]:
+    """Import, calibrate and compile one variant."""
+    session = jobs.open_session(_options(args, (args.variant,)), stages, needs_images=needs_images)
+    jobs.calibrate(session, stages)
+    with stages("compile", f"compiling {args.variant}"):
+        return session.backend.compile(args.variant), session
+
+
+def _run(args: argparse.Namespace) -> int:
+    names = _class_names(args.names)
+    compiled, session = _compiled(args, Stages(Terminal()))
+    data = Dataset(
+        name="images",
+        source=FileSource(tuple(args.image)),
+        preprocessing=preprocessing_of(session.model),
+    )
+    network = compiled.networks()[0]
+    table = Table(header_style="bold")
+    for heading in ("image", "class", "name", "logit"):
+        table.add_column(heading, justify="right" if heading in ("class", "logit") else "left")
+    for path, image in zip(args.image, data, strict=True):
+        logits = np.asarray(network(image), np.float32).reshape(-1)
+        order = np.argsort(-logits, kind="stable")[: args.top]
+        for place, index in enumerate(order):
+            name = names[index] if index < len(names) else ""
+            table.add_row(str(path) if place == 0 else "", str(index), name, f"{logits[index]:.4f}")
+        table.add_section()
+    output_console().print(table)
+    return 0
+
+
+def _class_names(path: Path | None) -> list[str]:
+    """Read one class name a line."""
+    if path is None:
+        return []
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(
+            str(path), "must be a text file with one class name a line", got=error,
+            hint="check --names",
+        ) from None  # fmt: skip
+
+
+def _disasm(args: argparse.Namespace) -> int:
+    from flow.compiler.asm import disassemble
+    from flow.compiler.program import Program
+
+    program = Program.load(args.program)
+    text = disassemble(program.insns, program.config)
+    if args.output is not None:
+        write_atomic(args.output, text.encode())
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    stages = Stages(Terminal())
+    compiled, session = _compiled(args, stages, needs_images=True)
+    assert session.evaluation is not None
+    images = session.evaluation.take(args.limit or jobs.EXACT_IMAGES, seed=args.seed)
+    exact = jobs.verify(compiled, images, stages)
+    console = output_console()
+    told = f"{exact.tensors:,} tensors of {exact.images:,} images"
+    if exact.mismatches:
+        console.print(f"{exact.mismatches:,} of {told} differ; first: {exact.first}")
+        return EXIT_MISMATCH
+    console.print(f"{told} compared, all equal")
+    return 0
+
+
+# ---- entry point -----------------------------------------------------------------------------
+def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
+    """Run a subcommand; return the exit code."""
+    args = build_parser(prog).parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except FlowError as error:
+        sys.stderr.write(f"{prog}: {error}\n")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

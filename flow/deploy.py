@@ -1,0 +1,308 @@
+"""The main job: a model in, a report out. What the subcommands do, without a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeAlias
+
+from flow.datasets import Dataset, image_folder
+from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
+from flow.importer import ImportedModel
+from flow.models import DEFAULT_MODEL, MIRRORS, bundled_data, load_model, preprocessing_of
+from flow.report import DataFacts, Exactness, Fallback, LayerCounters, Report
+from flow.stages import Progress, Stages
+from vta_config.errors import CalibrationError, ConfigError
+from vta_config.hardware import VTAConfig
+
+Engine: TypeAlias = Literal["fsim", "oracle", "driver"]
+ENGINES: Final = ("fsim", "oracle", "driver")
+#: Quantized variants in the order of the report; the last one is what one deploys.
+VARIANTS: Final = ("single_scale", "profiled", "profiled_fused")
+BEST_VARIANT: Final = VARIANTS[-1]
+#: Images on which all engines are compared tensor by tensor.
+EXACT_IMAGES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    model : str
+        Name or ``.onnx[.xz]`` file.
+    images, calibration : Path, optional
+        Folders of images; the model's own images where it brings some.
+    config : str
+        Preset or JSON file of the machine.
+    engine : {"fsim", "oracle", "driver"}
+        What runs the programs.
+    driver : Path, optional
+        Shared library with the original VTA driver functions, for engine ``driver``.
+    limit : int, optional
+        Evaluate at most so many images, drawn by `seed`.
+    seed : int
+        Of the draw.
+    variants : tuple of str
+        Quantized variants, of `VARIANTS`.
+    exact_images : int
+        Images for the comparison of engines; 0: none.
+    mirrors : tuple of str
+        Base URLs of downloads.
+    cache : Path, optional
+        Folder of downloads.
+
+    Raises
+    ------
+    ConfigError
+        When engine and driver do not go together.
+    """
+
+    model: str = DEFAULT_MODEL
+    images: Path | None = None
+    calibration: Path | None = None
+    config: str = "default"
+    engine: Engine = "fsim"
+    driver: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    variants: tuple[str, ...] = VARIANTS
+    exact_images: int = EXACT_IMAGES
+    mirrors: tuple[str, ...] = MIRRORS
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what does not need the model."""
+        if (self.engine == "driver") != (self.driver is not None):
+            raise ConfigError(
+                "--driver",
+                "must be given with --engine driver, and only then",
+                got=f"--engine {self.engine}, --driver {self.driver or 'missing'}",
+                hint="give both or none",
+            )
+        if self.driver is not None and not self.driver.is_file():
+            raise ConfigError(
+                "--driver",
+                "must be a shared library",
+                got=f"{self.driver}, which is missing",
+                hint="check the path",
+            )
+
+
+class Compiled(Protocol):
+    """One variant, ready to run."""
+
+    @property
+    def layers(self) -> tuple[LayerCounters, ...]:
+        """Return the counters of every layer for one image."""
+        ...
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Return what runs on the host."""
+        ...
+
+    def networks(self) -> Sequence[Network]:
+        """Return the engine, once for each thread that may run one."""
+        ...
+
+    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+        """Compare all engines bit for bit, tensor by tensor."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the program file."""
+        ...
+
+
+class Backend(Protocol):
+    """The passes and the compiler, for one model and one machine."""
+
+    def calibrate(self, images: Dataset, progress: Progress) -> None:
+        """Profile the float model."""
+        ...
+
+    def compile(self, variant: str) -> Compiled:
+        """Quantize and compile one of `VARIANTS`."""
+        ...
+
+
+class BackendFactory(Protocol):
+    """Makes a backend."""
+
+    def __call__(self, model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
+        """Start on `model` for the machine `config`."""
+        ...
+
+
+def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
+    """Return the real backend: flow.pipeline."""
+    from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
+
+    return PipelineBackend(model, config, engine=options.engine, driver=options.driver)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A model with its machine and images, before anything is quantized."""
+
+    model: ImportedModel
+    machine: VTAConfig
+    backend: Backend
+    evaluation: Dataset | None
+    calibration: Dataset
+
+
+def open_session(
+    options: Options,
+    stages: Stages,
+    *,
+    needs_images: bool = True,
+    factory: BackendFactory = open_backend,
+) -> Session:
+    """Load model, machine and images, and check them before any long work.
+
+    Parameters
+    ----------
+    options : Options
+        What the user asks for.
+    stages : Stages
+        Measures and shows.
+    needs_images : bool
+        Whether evaluation images are used.
+    factory : callable, optional
+        Makes the backend.
+
+    Raises
+    ------
+    FlowError
+        When something of it cannot be used.
+    """
+    machine = VTAConfig.load(options.config)
+    with stages("import", f"importing {options.model}") as progress:
+        model = load_model(
+            options.model, mirrors=options.mirrors, cache=options.cache, progress=progress
+        )
+        evaluation, calibration = open_data(options, model, needs_images=needs_images)
+        backend = factory(model, machine, options)
+    return Session(
+        model=model,
+        machine=machine,
+        backend=backend,
+        evaluation=evaluation,
+        calibration=calibration,
+    )
+
+
+def open_data(
+    options: Options, model: ImportedModel, *, needs_images: bool
+) -> tuple[Dataset | None, Dataset]:
+    """Open evaluation and calibration images.
+
+    Raises
+    ------
+    CalibrationError
+        When a folder is needed and not given, or cannot be used.
+    """
+    own = bundled_data(model)
+    evaluation, calibration = own if own is not None else (None, None)
+    preprocessing = preprocessing_of(model)
+    if options.images is not None and needs_images:
+        evaluation = image_folder(options.images, preprocessing, classes=model.classes)
+    if options.calibration is not None:
+        calibration = image_folder(options.calibration, preprocessing, labelled=False)
+    if evaluation is None and needs_images:
+        raise _missing("--images", model)
+    if calibration is None:
+        raise _missing("--calibration", model)
+    if evaluation is not None:
+        evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
+    return evaluation, calibration
+
+
+def _missing(option: str, model: ImportedModel) -> CalibrationError:
+    return CalibrationError(
+        option,
+        f"must be given: {model.name} brings no images of its own",
+        hint=f"give {option} DIR",
+    )
+
+
+def deploy(
+    options: Options, stages: Stages, *, factory: BackendFactory = open_backend
+) -> tuple[Report, Compiled]:
+    """Run the whole flow; return what was found, and the last variant compiled.
+
+    Raises
+    ------
+    FlowError
+        When the input cannot be deployed.
+    """
+    session = open_session(options, stages, factory=factory)
+    data = session.evaluation
+    assert data is not None
+    reference = _reference_logits(session.model, data, stages)
+    metrics = [measure("float32", reference, reference, data.targets)]
+    calibrate(session, stages)
+    compiled: Compiled | None = None
+    for variant in options.variants:
+        with stages("compile", f"compiling {variant}"):
+            compiled = session.backend.compile(variant)
+        with stages(options.engine, f"running {variant} on {options.engine}") as progress:
+            logits = run_all(
+                compiled.networks(), data, classes=session.model.classes, progress=progress
+            )
+        metrics.append(measure(variant, logits, reference, data.targets))
+    assert compiled is not None
+    exact = None
+    if options.exact_images:
+        exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages)
+    return report_of(session, options, stages, tuple(metrics), compiled, exact), compiled
+
+
+def calibrate(session: Session, stages: Stages) -> None:
+    """Profile the float model on the calibration images."""
+    with stages("calibrate", "calibrating") as progress:
+        session.backend.calibrate(session.calibration, progress)
+
+
+def verify(compiled: Compiled, images: Dataset, stages: Stages) -> Exactness:
+    """Compare the engines on `images`."""
+    with stages("verify", "comparing engines") as progress:
+        return compiled.verify(images, progress)
+
+
+def report_of(
+    session: Session,
+    options: Options,
+    stages: Stages,
+    metrics: tuple[Metrics, ...],
+    compiled: Compiled,
+    exact: Exactness | None,
+) -> Report:
+    """Put everything found into a report."""
+    return Report(
+        model_name=session.model.name,
+        model_sha256=session.model.sha256,
+        machine=session.machine,
+        engine=options.engine,
+        evaluation=_facts(session.evaluation),
+        calibration=_facts(session.calibration),
+        seed=options.seed,
+        variants=metrics,
+        exact=exact,
+        layers=compiled.layers,
+        seconds=dict(stages.seconds),
+        fallbacks=compiled.fallbacks,
+    )
+
+
+def _facts(data: Dataset | None) -> DataFacts | None:
+    return None if data is None else DataFacts(name=data.name, images=len(data))
+
+
+def _reference_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:
+    with stages("float32", "running float32 on ONNX Runtime") as progress:
+        return run_all(OnnxRuntime(model.proto), data, classes=model.classes, progress=progress)
