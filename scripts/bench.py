@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Measure speed and memory: fsim against ONNX Runtime in float32, compile, calibration, peak RSS.
+
+Without --model, the network is the ImageNet ResNet-18 with random weights: what is measured does
+not depend on their values, nor on the images, which are noise. Both engines run one thread, in
+turns, in this process; times an image are medians and include the host's work (quantizing,
+packing, logits).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from flow.datasets import Dataset, Preprocessing
+from flow.evaluate import OnnxRuntime
+from flow.models import load_model
+from vta_config import FlowError, VTAConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+CHANNELS = (64, 128, 256, 512)
+CLASSES = 1000
+INPUT_PIXELS = 224
+#: What the project promises, printed beside what is measured.
+FSIM_RATIO_LIMIT, COMPILE_LIMIT_S, CALIBRATE_LIMIT_S, RSS_LIMIT_MIB = 4.0, 20.0, 60.0, 2048.0
+
+
+# ---- the network and its images -----------------------------------------------------------------
+class _ResNet18:
+    """Collects the nodes and random weights of a ResNet-18 (arXiv 1512.03385)."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def weight(self, name: str, *shape: int) -> str:
+        """Add a weight with the variance that keeps activations in range (He)."""
+        fan_in = int(np.prod(shape[1:]))
+        values = self.rng.normal(0, (2 / fan_in) ** 0.5, shape).astype(np.float32)
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node; return its output."""
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def conv(self, name: str, x: str, ic: int, oc: int, kernel: int, stride: int) -> str:
+        """Add a convolution with a bias: BatchNorm folded."""
+        weight = self.weight(f"{name}.weight", oc, ic, kernel, kernel)
+        bias = self.rng.normal(0, 0.1, oc).astype(np.float32)
+        self.weights.append(numpy_helper.from_array(bias, f"{name}.bias"))
+        edge, strides = [kernel // 2] * 4, [stride] * 2
+        return self.node("Conv", name, x, weight, f"{name}.bias", pads=edge, strides=strides)
+
+    def block(self, name: str, x: str, ic: int, oc: int) -> str:
+        """Add a basic block."""
+        stride = 1 if ic == oc else 2
+        y = self.conv(f"{name}.conv1", x, ic, oc, 3, stride)
+        y = self.conv(f"{name}.conv2", self.node("Relu", f"{name}.relu1", y), oc, oc, 3, 1)
+        skip = x if ic == oc else self.conv(f"{name}.downsample.0", x, ic, oc, 1, stride)
+        return self.node("Relu", f"{name}.relu", self.node("Add", f"{name}.add", y, skip))
+
+    def model(self) -> Any:
+        """Return the onnx.ModelProto."""
+        shape = [1, 3, INPUT_PIXELS, INPUT_PIXELS]
+        x = self.node("Relu", "relu", self.conv("conv1", "input", 3, CHANNELS[0], 7, 2))
+        pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+        x = self.node("MaxPool", "maxpool", x, **pool)
+        channels = CHANNELS[0]
+        for stage, width in enumerate(CHANNELS, start=1):
+            for index in range(2):
+                x = self.block(f"layer{stage}.{index}", x, channels, width)
+                channels = width
+        x = self.node("Flatten", "flatten", self.node("GlobalAveragePool", "avgpool", x))
+        weight = self.weight("fc.weight", CLASSES, CHANNELS[-1])
+        x = self.node("Gemm", "logits", x, weight, transB=1)
+        graph = helper.make_graph(
+            self.nodes,
+            "resnet18",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, CLASSES])],
+            self.weights,
+        )
+        opset = helper.make_opsetid("", 13)
+        return helper.make_model(graph, opset_imports=[opset], ir_version=8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """Images of noise, all different, drawn when they are used."""
+
+    count: int
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def load(self, index: int) -> Image.Image:
+        shape = (self.height, self.width, 3)
+        pixels = np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+
+def _noise(count: int, shape: tuple[int, ...]) -> Dataset:
+    preprocessing = Preprocessing.for_input(shape, ratio=1.0)
+    source = _Noise(count, preprocessing.height, preprocessing.width)
+    return Dataset(name="noise", source=source, preprocessing=preprocessing)
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+def _seconds(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _rss_mib() -> float:
+    """Return the largest resident size of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _alternate(
+    networks: dict[str, Callable[[NDArray[np.float32]], Any]], images: Dataset
+) -> dict[str, float]:
+    """Run the networks in turns; return the median milliseconds an image of each."""
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for image in images:
+        for name, network in networks.items():
+            times[name].append(1e3 * _seconds(partial(network, image)))
+    # The first image warms caches up.
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def bench(model_name: str, config_name: str, images: int, calibration: int) -> list[str]:
+    """Measure one model; return the lines to print.
+
+    Raises
+    ------
+    FlowError
+        When the model or the machine cannot be used.
+    """
+    from flow.deploy import Options, open_backend
+
+    config = VTAConfig.load(config_name)
+    model = load_model(model_name)
+    backend = open_backend(model, config, Options(model=model_name, config=config_name))
+    data = _noise(calibration, model.input_shape)
+    calibrate_s = _seconds(lambda: backend.calibrate(data, lambda done, total: None))
+    compiled: list[Any] = []
+    compile_s = _seconds(lambda: compiled.append(backend.compile("profiled_fused")))
+    networks = {"fsim": compiled[0].networks()[0], "float32": OnnxRuntime(model.proto)}
+    ms = _alternate(networks, _noise(images + 1, model.input_shape))
+    ratio = ms["fsim"] / ms["float32"]
+    rows = [
+        ("float32, ONNX Runtime", f"{ms['float32']:.1f} ms an image", ""),
+        ("fsim", f"{ms['fsim']:.1f} ms an image", ""),
+        ("fsim / float32", f"{ratio:.2f}", f"<= {FSIM_RATIO_LIMIT:.0f}"),
+        ("compile", f"{compile_s:.1f} s", f"<= {COMPILE_LIMIT_S:.0f} s"),
+        (
+            f"calibrate, {calibration} images",
+            f"{calibrate_s:.1f} s",
+            f"<= {CALIBRATE_LIMIT_S:.0f} s",
+        ),
+        ("peak memory", f"{_rss_mib():.0f} MiB", f"<= {RSS_LIMIT_MIB:.0f} MiB"),
+    ]
+    head = f"{model.name} on {config.name}, one thread"
+    return [head, *(f"  {name:<28}{value:>20}   {limit}".rstrip() for name, value, limit in rows)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the options, measure and print; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="", help="name or FILE.onnx[.xz]; default: ResNet-18")
+    parser.add_argument("--config", default="default", help="preset or vta_config.json")
+    parser.add_argument("--images", type=int, default=20, help="images to time (default 20)")
+    parser.add_argument("--calibration", type=int, default=125, help="images (default 125)")
+    options = parser.parse_args(argv)
+    os.environ["TVM_NUM_THREADS"] = "1"  # read when its threads start
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            name = options.model
+            if not name:
+                name = str(Path(folder) / "resnet18-random.onnx")
+                onnx.save(_ResNet18().model(), name)
+            lines = bench(name, options.config, options.images, options.calibration)
+    except FlowError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
