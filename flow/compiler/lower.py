@@ -229,7 +229,7 @@ class Lowering:
             job = self.new_job()
             constants = shape.constants if ic.start == 0 else 0
             if ic.start == 0 and part.start == 0:
-                job.body.append(self.emit.reset(tile.acc, tile.vectors, tile.origin))
+                job.body.append(self.emit.reset(tile.acc, tile.vectors, f"{tile.origin} reset"))
             row = constants + ic.count * shape.taps
             oc = Range(tile.oc.start + part.start, part.count)
             wgt = (
@@ -240,9 +240,8 @@ class Lowering:
             acc = tile.acc + part.start * tile.area
             for constant in range(constants):
                 dims = (Dim(part.count, tile.area, 0, row), Dim(tile.area, 1, 0))
-                job.body.append(
-                    self.emit.gemm(dims, (acc, self._vector_at, wgt + constant), tile.origin)
-                )
+                start = (acc, self._vector_at, wgt + constant)
+                job.body.append(self.emit.gemm(dims, start, f"{tile.origin} bias"))
             if ic.count:
                 inp = self._place_input(job, prepared, tile, ic)
                 window_dims = _conv_dims(shape, tile, ic, part, row)
@@ -313,7 +312,7 @@ class Lowering:
             if residual.repeats > 1:
                 dims.append(Dim(residual.repeats, 0, 0))
             start = (tile.acc + part.start * tile.area, base, self.diagonal_at[residual.multiplier])
-            job.body.append(self.emit.gemm(dims, start, tile.origin))
+            job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
             jobs.append(job)
         return jobs
 

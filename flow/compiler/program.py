@@ -29,8 +29,8 @@ from flow.compiler.packing import (
     unpack_activation,
 )
 from vta_config.errors import ArtifactError, FlowError
-from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
-from vta_config.isa import Insn, decode, encode
+from vta_config.hardware import CAPABILITIES, INSN_BYTES, UOP_BYTES, VTAConfig
+from vta_config.isa import Insn, Memory, Opcode, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,8 +158,18 @@ class Program:
 
     @cached_property
     def insn_bytes(self) -> bytes:
-        """All instructions, encoded."""
-        return b"".join(encode(insn, self.config) for insn in self.insns)
+        """All instructions, encoded for an arena at address 0."""
+        return self.insns_at(0)
+
+    def insns_at(self, arena_address: int) -> bytes:
+        """Return all instructions, encoded for an arena at a physical byte address."""
+        sizes = dram_elem_bytes(self.config)
+        return b"".join(
+            encode(relocated(insn, arena_address // sizes[insn["memory_type"]]), self.config)
+            if insn.opcode in (Opcode.LOAD, Opcode.STORE)
+            else encode(insn, self.config)
+            for insn in self.insns
+        )
 
     @property
     def arena_alignment(self) -> int:
@@ -316,6 +326,26 @@ class Program:
         return cls.from_bytes(data, str(path))
 
 
+def dram_elem_bytes(config: VTAConfig) -> dict[int, int]:
+    """Return the bytes of one DRAM element of each memory type."""
+    return {
+        Memory.UOP: UOP_BYTES,
+        Memory.WGT: config.wgt_elem_bytes,
+        Memory.INP: config.inp_elem_bytes,
+        Memory.ACC: config.acc_elem_bytes,
+        Memory.OUT: config.out_elem_bytes,
+        Memory.ACC_8BIT: config.acc_elem_bytes // 4,
+    }
+
+
+def relocated(insn: Insn, elements: int) -> Insn:
+    """Return a LOAD or STORE moved by `elements` in DRAM; no-ops stay as they are."""
+    if not elements or not insn["x_size"]:
+        return insn
+    values = {**insn.values, "dram_base": insn["dram_base"] + elements}
+    return Insn(insn.opcode, values, insn.origin)
+
+
 def layer_of_origin(origin: str) -> str:
     """Return the layer that an instruction's origin names."""
     return origin.removeprefix("wait for ").split(" tile ")[0].removesuffix(" uops")
@@ -337,7 +367,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
     last_store = {
         layer_of_origin(insn.origin): i
         for i, insn in enumerate(lowered.insns)
-        if insn.opcode == 1 and insn["x_size"]
+        if insn.opcode == Opcode.STORE and insn["x_size"]
     }
     return Program(
         symbol=subgraph.symbol,

@@ -1,0 +1,66 @@
+"""relax.ext.vta: Relax's bring-your-own-codegen hook, from annotated functions to runtime modules."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from flow.compiler.lower import lower
+from flow.compiler.program import Program, make_program
+from flow.sim.core_library import core_function
+from relay_passes.partition import CODEGEN, subgraph_of
+from vta_config.hardware import VTAConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
+#: The option of relax.transform.RunCodegen that carries the machine, as JSON.
+CONFIG_OPTION: Final = "config"
+
+
+def compile_function(function: Any, config: VTAConfig) -> Program:
+    """Compile one annotated function for `config`.
+
+    Raises
+    ------
+    CapacityError
+        When a layer does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
+    """
+    subgraph = subgraph_of(function, config)
+    return make_program(subgraph, lower(subgraph, config), config)
+
+
+@tvm_ffi.register_global_func(CODEGEN_FUNCTION)  # type: ignore[untyped-decorator]
+def _codegen(functions: Sequence[Any], options: Any, constant_names: Any) -> list[Any]:
+    """Return one runtime module for each annotated function (the form TVM calls)."""
+    config = VTAConfig.from_json(json.loads(str(options[CONFIG_OPTION])))
+    create = core_function("vta.create_module")
+    programs = [compile_function(function, config) for function in functions]
+    return [create(program.symbol, program.to_bytes()) for program in programs]
+
+
+def build(partitioned: Any, config: VTAConfig) -> Any:
+    """Build a partitioned module: VTA programs inside an ordinary TVM executable.
+
+    Parameters
+    ----------
+    partitioned : tvm.IRModule
+        As `relay_passes.partition.partition` returned it.
+    config : VTAConfig
+        The machine.
+
+    Returns
+    -------
+    tvm.relax.VMExecutable
+        `relax.VirtualMachine` runs it; `export_library` keeps it.
+    """
+    options = {CODEGEN: {CONFIG_OPTION: json.dumps(config.to_json())}}
+    with_code = relax.transform.RunCodegen(options)(partitioned)
+    return tvm.compile(with_code, target="llvm")

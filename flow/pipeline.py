@@ -1,0 +1,162 @@
+"""The order of things: the only module that knows it.
+
+float module → fold → profile → choose scales and quantize → partition → programs → executable.
+Every stage is a method whose result can be looked at, kept or replaced before the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tvm import cpu, relax, runtime
+
+from flow.compiler.codegen import build, compile_function
+from flow.sim.program_sim import ProgramSim
+from relay_passes.expose_tensors import expose_tensors
+from relay_passes.host import HostModule
+from relay_passes.partition import annotated_functions, fallbacks, partition
+from relay_passes.profiling import profile
+from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from vta_config.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from flow.compiler.program import Program
+    from flow.importer import ImportedModel
+    from relay_passes.params import TensorProfile
+    from relay_passes.partition import Fallback
+    from vta_config.hardware import VTAConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledModel:
+    """A quantized model with its programs.
+
+    Parameters
+    ----------
+    quantized : tvm.IRModule
+        Integers in plain Relax: the reference that every engine must match.
+    partitioned : tvm.IRModule
+        The same with VTA's parts cut out.
+    config : VTAConfig
+    programs : tuple[Program, ...]
+        One for each part, in order.
+    fallbacks : tuple[Fallback, ...]
+        What stays on the host, and why.
+    """
+
+    quantized: Any
+    partitioned: Any
+    config: VTAConfig
+    programs: tuple[Program, ...]
+    fallbacks: tuple[Fallback, ...]
+
+    @cached_property
+    def executable(self) -> Any:
+        """The TVM executable: host code and VTA programs (relax.VMExecutable)."""
+        return build(self.partitioned, self.config)
+
+    def network(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """Return a callable float32[1, C, H, W] → float32[1, classes] on the virtual machine."""
+        machine = relax.VirtualMachine(self.executable, cpu())
+
+        def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            result: NDArray[np.float32] = machine["main"](
+                runtime.tensor(np.ascontiguousarray(image))
+            ).numpy()
+            return result
+
+        return run
+
+    @cached_property
+    def simulators(self) -> tuple[ProgramSim, ...]:
+        """Each program on the functional simulator, checked."""
+        return tuple(ProgramSim(program) for program in self.programs)
+
+    def counters_by_layer(self) -> dict[str, dict[str, int]]:
+        """Count bytes, operations and instructions of each layer for one image."""
+        return {k: v for sim in self.simulators for k, v in sim.counters_by_layer().items()}
+
+    @cached_property
+    def host(self) -> tuple[HostModule, tuple[str, ...]]:
+        """The quantized module on the host with every layer's tensor as a result, and their names."""
+        mod, names = expose_tensors(self.quantized, self.config)
+        return HostModule(mod), names
+
+    def save(self, path: Path) -> None:
+        """Write the first (usually only) program as a ``.vta`` file."""
+        self.programs[0].save(path)
+
+
+class Pipeline:
+    """One model for one machine, stage by stage.
+
+    Parameters
+    ----------
+    model : ImportedModel
+    config : VTAConfig
+    """
+
+    def __init__(self, model: ImportedModel, config: VTAConfig) -> None:
+        """Fold constants and BatchNorm."""
+        self.model = model
+        self.config = config
+        self.folded = prepare(model.mod)
+        self.profiles: dict[str, TensorProfile] = {}
+
+    def calibrate(
+        self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
+    ) -> dict[str, TensorProfile]:
+        """Profile every tensor of the float model on float32[1, C, H, W] images.
+
+        Raises
+        ------
+        CalibrationError
+            When there are no images, or one does not fit the model.
+        """
+        self.profiles = profile(self.folded, images, progress=progress)
+        return self.profiles
+
+    def quantize(self, variant: str | QuantOptions) -> Any:
+        """Return the integer Relax module of a variant, by name or by options.
+
+        Raises
+        ------
+        CalibrationError
+            When the variant is unknown, or needs profiles and `calibrate` did not run.
+        CapacityError
+            When accumulators may overflow.
+        """
+        if isinstance(variant, str):
+            if variant not in VARIANTS:
+                raise CalibrationError(
+                    "variant", f"must be among {', '.join(VARIANTS)}", got=variant, hint="choose one
+                    of these"
+                )
+            variant = VARIANTS[variant]
+        return quantize_model(self.folded, self.profiles, variant)
+
+    def compile(self, quantized: Any) -> CompiledModel:
+        """Partition an integer module and compile VTA's parts.
+
+        Raises
+        ------
+        CapacityError
+            When a layer does not fit the machine.
+        """
+        partitioned = partition(quantized, self.config)
+        programs = [compile_function(f, self.config) for f in annotated_functions(partitioned)]
+        return CompiledModel(
+            quantized=quantized,
+            partitioned=partitioned,
+            config=self.config,
+            programs=tuple(programs),
+            fallbacks=tuple(fallbacks(quantized, self.config)),
+        )

@@ -1,0 +1,87 @@
+"""A compiled program on the functional simulator: tensors in, every layer's tensor out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from flow.compiler.program import layer_of_origin
+from flow.sim.fsim import FSim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from flow.compiler.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramResult:
+    """What a run gives: the outputs in call order, and every layer's tensor by its name."""
+
+    outputs: list[NDArray[Any]]
+    layers: dict[str, NDArray[Any]]
+
+
+class ProgramSim:
+    """Check a program once and run it on tensors.
+
+    Parameters
+    ----------
+    program : Program
+
+    Raises
+    ------
+    DecodeError, CapacityError, HazardError, DeadlockError
+        When the program is not legal.
+    """
+
+    def __init__(self, program: Program) -> None:
+        """Place the program's arena behind the first page and verify the stream."""
+        self.program = program
+        self._base = program.arena_alignment
+        origins = [insn.origin for insn in program.insns]
+        self.sim = FSim(
+            program.config,
+            program.insns_at(self._base),
+            arena=(self._base, program.arena_bytes),
+            origins=origins,
+        )
+        self.sim.write(self._base + program.constants_at, program.constants)
+        self.sim.verify()
+
+    def run(self, inputs: Sequence[NDArray[Any]], *, seed: int | None = None) -> ProgramResult:
+        """Run on int8[N, C, H, W] inputs; with `seed`, in a random token-legal order."""
+        program, config = self.program, self.program.config
+        for port, x in zip(program.inputs, inputs, strict=True):
+            self.sim.write(self._base + port.address, port.pack(x.reshape(port.shape), config))
+        tensors = [record.output for record in program.layers]
+        taps = [
+            (record.last_store, self._base + t.address, t.bytes_in(config))
+            for record, t in zip(program.layers, tensors, strict=True)
+        ]
+        snapshots = self.sim.run(seed=seed, taps=taps)
+        layers = {
+            record.output.name: t.unpack(data, config)
+            for record, t, data in zip(program.layers, tensors, snapshots, strict=True)
+        }
+        outputs = [
+            port.unpack(self.sim.read(self._base + port.address, port.bytes_in(config)), config)
+            for port in program.outputs
+        ]
+        return ProgramResult(outputs=outputs, layers=layers)
+
+    def counters_by_layer(self) -> dict[str, dict[str, int]]:
+        """Count bytes, operations and instructions of each layer for one run."""
+        result: dict[str, dict[str, int]] = {}
+        begin = 0
+        for name, group in groupby(layer_of_origin(i.origin) for i in self.program.insns):
+            end = begin + len(list(group))
+            counts = self.sim.counters(begin, end)
+            total = result.setdefault(name, dict.fromkeys(counts, 0))
+            for key, value in counts.items():
+                total[key] += value
+            begin = end
+        return result
