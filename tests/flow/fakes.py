@@ -1,0 +1,72 @@
+"""A backend without compiler: float32 logits, rounded, stand for the quantized ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.datasets import Dataset
+from flow.deploy import Options
+from flow.evaluate import Network, OnnxRuntime
+from flow.importer import ImportedModel
+from flow.report import Exactness, Fallback, LayerCounters
+from flow.stages import Progress
+from vta_config.errors import UnsupportedModelError
+from vta_config.hardware import VTAConfig
+
+#: Step of the rounding, by variant.
+STEPS = {"single_scale": 4.0, "profiled": 0.5, "profiled_fused": 0.125}
+
+
+class FakeCompiled:
+    """Logits of ONNX Runtime rounded to a step."""
+
+    layers = (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
+    fallbacks = (Fallback(name="odd", operator="nn.conv2d", reason="groups must be 1, got 2"),)
+
+    def __init__(self, model: ImportedModel, step: float, mismatches: int) -> None:
+        self._network = OnnxRuntime(model.proto)
+        self._step = step
+        self._mismatches = mismatches
+
+    def networks(self) -> Sequence[Network]:
+        def rounded(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            logits = self._network(image)
+            return np.float32(self._step) * np.floor(logits / np.float32(self._step) + 0.5)
+
+        return [rounded, rounded]
+
+    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+        progress(len(images), len(images))
+        count = self._mismatches
+        first = "conv1 on fsim" if count else ""
+        return Exactness(images=len(images), tensors=len(images), mismatches=count, first=first)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"program")
+
+
+class FakeBackend:
+    """Calibration that counts, compilation that rounds."""
+
+    mismatches = 0
+    broken = ""
+
+    def __init__(self, model: ImportedModel, config: VTAConfig, options: Options) -> None:
+        self._model = model
+        self._images = 0
+
+    def calibrate(self, images: Dataset, progress: Progress) -> None:
+        for self._images, _ in enumerate(images, start=1):
+            progress(self._images, len(images))
+
+    def compile(self, variant: str) -> FakeCompiled:
+        assert self._images
+        if self.broken == variant:
+            raise UnsupportedModelError("conv1", "must be something else", hint="change it")
+        if self.broken == "interrupt":
+            raise KeyboardInterrupt
+        return FakeCompiled(self._model, STEPS[variant], self.mismatches)

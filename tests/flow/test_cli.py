@@ -1,0 +1,235 @@
+"""flow.cli: subcommands, exit codes, one line an error, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+
+from flow import cli
+from flow import deploy as jobs
+from flow.models import DIGITS_ONNX
+from tests.flow.fakes import FakeBackend
+from tests.flow.onnx_models import save, tiny_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
+    """Put the fake backend where the command line takes the real one from."""
+
+    class Backend(FakeBackend):
+        pass
+
+    for function in (jobs.deploy, jobs.open_session):
+        defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
+        monkeypatch.setattr(function, "__kwdefaults__", defaults)
+    return Backend
+
+
+def call(*args: object) -> int:
+    return cli.main([str(arg) for arg in args])
+
+
+# ---- good ----------------------------------------------------------------------------------------
+def test_deploy_writes_report_and_table(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a" / "b"
+    assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
+    shown = capsys.readouterr()
+    assert "profiled_fused" in shown.out and "all equal" in shown.out and "gemm ops" in shown.out
+    assert shown.err == ""  # no bars: not a terminal
+    report = json.loads((out / "report.json").read_text())
+    assert report["variants"][0]["name"] == "float32"
+    assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
+    assert [p.name for p in out.iterdir()] == ["report.json"]
+
+
+def test_same_seed_same_images(fake: type[FakeBackend], tmp_path: Path) -> None:
+    results = []
+    for seed in (1, 1, 2):
+        call("deploy", "--limit", 30, "--seed", seed, "--output", tmp_path)
+        variants = json.loads((tmp_path / "report.json").read_text())["variants"]
+        results.append([v["sqnr_db"] for v in variants])
+    assert results[0] == results[1] != results[2]
+
+
+def test_mismatches_exit_with_1(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.mismatches = 3
+    assert call("deploy", "--limit", 5, "--output", tmp_path) == 1
+    assert "3 DIFFER; first: conv1 on fsim" in capsys.readouterr().out
+    assert (tmp_path / "report.json").is_file()
+    assert call("verify", "--limit", 4) == 1
+    assert "3 of 4 tensors of 4 images differ; first: conv1 on fsim" in capsys.readouterr().out
+
+
+def test_verify_says_that_all_is_equal(
+    fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("verify") == 0
+    assert "20 tensors of 20 images compared, all equal" in capsys.readouterr().out
+
+
+def test_evaluate_chosen_variants(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("evaluate", "--limit", 9, "--variant", "profiled_fused", "--variant", "single_scale")
+    assert call(*args, "--output", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "single_scale" in shown and "profiled " not in shown and "exact" not in shown
+    names = [v["name"] for v in json.loads((tmp_path / "report.json").read_text())["variants"]]
+    assert names == ["float32", "single_scale", "profiled_fused"]
+
+
+def test_compile_writes_a_file(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compile", "--output", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
+    assert "7 bytes, 1 layers" in capsys.readouterr().out
+
+
+def test_run_classifies(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "zero.png"
+    from sklearn.datasets import load_digits
+
+    Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).save(image)
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
+    assert len(rows) == 2 and "digit 0" in rows[0]
+
+
+@pytest.mark.parametrize("command", ["deploy", "evaluate", "compile", "run", "disasm", "verify"])
+def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call(command, "--help")
+    assert stop.value.code == 0 and "usage: vta-flow" in capsys.readouterr().out
+
+
+# ---- bad input: exit code 2, one line, nothing written -------------------------------------------
+def refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, *args: object, command: str = "deploy"
+) -> str:
+    """Run a subcommand that must refuse; return its sentence."""
+    out = tmp_path / "never" / "made"
+    assert call(command, *args, "--output", out) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("vta-flow: ")
+    assert shown.err.count("\n") == 1 and "Traceback" not in shown.err
+    assert not (tmp_path / "never").exists()
+    return shown.err
+
+
+def test_missing_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = refused(capsys, tmp_path, "--model", tmp_path / "no.onnx")
+    assert "no.onnx: must be an ONNX file, got no such file; check the path" in text
+
+
+def test_truncated_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = DIGITS_ONNX.read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
+    text = refused(capsys, tmp_path, "--model", tmp_path / "cut.onnx")
+    assert "cut.onnx: must be a whole ONNX file, got a truncated or damaged one" in text
+
+
+def test_unsupported_operator(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    extra: tuple[onnx.NodeProto, ...] = (helper.make_node("Frobnicate", ["r"], ["e"], name="odd"),)
+    save(tiny_model(extra=extra), tmp_path / "m.onnx")
+    text = refused(capsys, tmp_path, "--model", tmp_path / "m.onnx")
+    assert "node odd: must be an operator that TVM's ONNX importer supports, got Frobni" in text
+
+
+def test_dynamic_shape(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "m.onnx")
+    text = refused(capsys, tmp_path, "--model", tmp_path / "m.onnx")
+    assert "must have static shape [N, C, H, W]" in text and "got ['N', 3, 'H', 'W']" in text
+
+
+def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("filename,label_index\nx.png,3\n")
+    text = refused(capsys, tmp_path, "--images", folder)
+    assert "labels.csv line 2: must name an image beside it, got x.png, which is missing" in text
+
+
+def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = refused(capsys, tmp_path, "--config", "vta9000")
+    assert "vta9000: is neither a preset nor a readable file; presets: " in text
+
+
+def test_offline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mirror = ("--mirror", "http://127.0.0.1:9/", "--cache", tmp_path / "cache")
+    text = refused(capsys, tmp_path, "--model", "resnet18-v1-7", *mirror)
+    assert "resnet18-v1-7: must be downloaded once (47 MB), got no answer from 127.0.0.1" in text
+
+
+def test_output_that_is_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for command in ("deploy", "evaluate", "compile"):
+        assert call(command, "--output", tmp_path / "file" / "x") == 2
+        text = capsys.readouterr().err
+        assert "must be a folder that can be written to, got " in text and "file, a file;" in text
+
+
+def test_damaged_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "p.vta").write_bytes(b"VTAFLOW1 and then nothing")
+    text = refused(capsys, tmp_path, tmp_path / "p.vta", command="disasm")
+    assert "p.vta" in text
+    refused(capsys, tmp_path, tmp_path / "missing.vta", command="disasm")
+
+
+def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
+    text = capsys.readouterr().err
+    assert "no.txt: must be a text file with one class name a line, got " in text
+
+
+def test_driver_without_library(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = refused(capsys, tmp_path, "--engine", "driver")
+    assert "--driver: must be given with --engine driver" in text
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "many"])
+def test_limit_must_be_positive(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call("deploy", "--limit", limit)
+    assert stop.value.code == 2
+    assert f"must be a positive integer, got {limit}" in capsys.readouterr().err
+
+
+def test_interrupt(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.broken = "interrupt"
+    assert call("deploy", "--limit", 2, "--output", tmp_path / "never") == 130
+    assert capsys.readouterr().err == "vta-flow: interrupted\n"
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "flow", "deploy"], [str(ROOT / "scripts" / "deploy_resnet18.py")]]
+)
+def test_as_a_module_and_as_a_script(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, *command, "--config", "vta9000", "--output", str(tmp_path / "x")],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert "vta9000: is neither a preset" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,118 @@
+"""flow.deploy and flow.stages: the order of things, with a backend that needs no compiler."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from flow.deploy import VARIANTS, Options, deploy, open_session
+from flow.models import DIGITS
+from flow.stages import Progress, Stages
+from tests.flow.fakes import FakeBackend
+from tests.flow.onnx_models import save, tiny_model
+from tests.flow.test_datasets import write_image
+from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
+
+
+class Recorder:
+    """A display that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.moves: list[tuple[int, int]] = []
+        self.open_bars = 0
+
+    def open(self, text: str) -> Progress:
+        self.texts.append(text)
+        self.open_bars += 1
+        return lambda done, total: self.moves.append((done, total))
+
+    def close(self) -> None:
+        self.open_bars -= 1
+
+
+def test_report_of_the_embedded_model() -> None:
+    display = Recorder()
+    stages = Stages(display)
+    report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
+    assert [m.name for m in report.variants] == ["float32", *VARIANTS]
+    assert {m.images for m in report.variants} == {50}
+    reference, coarse, _, fine = report.variants
+    assert reference.sqnr_db is None and reference.agreement == 1.0
+    assert fine.sqnr_db is not None and coarse.sqnr_db is not None
+    assert fine.sqnr_db > coarse.sqnr_db + 20
+    assert report.model_name == DIGITS and report.machine.name == "default"
+    assert report.exact is not None and report.exact.images == 5
+    assert report.evaluation is not None and report.evaluation.images == 50
+    assert report.calibration is not None and report.calibration.images == 125
+    assert list(report.seconds) == ["import", "float32", "calibrate", "compile", "fsim", "verify"]
+    assert report.layers == compiled.layers and report.fallbacks == compiled.fallbacks
+    assert display.open_bars == 0 and "running profiled on fsim" in display.texts
+    assert (125, 125) in display.moves and (50, 50) in display.moves
+
+
+def test_chosen_variants_without_comparison() -> None:
+    options = Options(limit=3, exact_images=0, variants=("profiled",))
+    report, _ = deploy(options, Stages(), factory=FakeBackend)
+    assert [m.name for m in report.variants] == ["float32", "profiled"] and report.exact is None
+
+
+def test_own_model_with_folders(tmp_path: Path) -> None:
+    model = save(tiny_model(), tmp_path / "mine.onnx")
+    for name in ("0/a.png", "4/b.png", "4/c.png"):
+        write_image(tmp_path / "eval" / name)
+    write_image(tmp_path / "calib" / "x.png")
+    options = Options(
+        model=str(model), images=tmp_path / "eval", calibration=tmp_path / "calib", exact_images=1
+    )
+    report, _ = deploy(options, Stages(), factory=FakeBackend)
+    assert report.model_name == "mine" and report.variants[0].images == 3
+    assert report.calibration is not None and report.calibration.images == 1
+
+
+def test_own_model_needs_folders(tmp_path: Path) -> None:
+    model = save(tiny_model(), tmp_path / "mine.onnx")
+    options = Options(model=str(model))
+    sentence = r"--images: must be given: mine brings no images of its own; give --images DIR"
+    with pytest.raises(CalibrationError, match=sentence):
+        open_session(options, Stages(), factory=FakeBackend)
+    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine brings no im"):
+        open_session(options, Stages(), needs_images=False, factory=FakeBackend)
+
+
+def test_engine_and_driver_go_together(tmp_path: Path) -> None:
+    sentence = r"--driver: must be given with --engine driver, and only then, got --engine driver, "
+    with pytest.raises(ConfigError, match=sentence):
+        Options(engine="driver")
+    with pytest.raises(ConfigError, match=r"only then, got --engine fsim, --driver x.so; give"):
+        Options(driver=Path("x.so"))
+    with pytest.raises(ConfigError, match=r"--driver: must be a shared library, got .*missing; ch"):
+        Options(engine="driver", driver=tmp_path / "x.so")
+
+
+def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"bad: must have the key"):
+        open_session(Options(config=str(tmp_path / "bad.json"), model="nothing"), Stages())
+
+
+def test_errors_of_the_compiler_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBackend, "broken", "profiled")
+    with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
+        deploy(Options(limit=2), Stages(), factory=FakeBackend)
+
+
+def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=1.5)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    display = Recorder()
+    stages = Stages(display)
+    for name in ("a", "b", "a"):
+        with stages(name) as progress:
+            progress(1, 2)
+    with pytest.raises(ZeroDivisionError), stages("b", "text"):
+        raise ZeroDivisionError
+    assert stages.seconds == {"a": 3.0, "b": 3.0}
+    assert display.texts == ["a", "b", "a", "text"] and display.open_bars == 0
