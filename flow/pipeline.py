@@ -86,7 +86,7 @@ class CompiledModel:
 
     @cached_property
     def host(self) -> tuple[HostModule, tuple[str, ...]]:
-        """The quantized module on the host with every layer's tensor as a result, and their names."""
+        """The quantized module on the host, every layer's tensor a result, and their names."""
         mod, names = expose_tensors(self.quantized, self.config)
         return HostModule(mod), names
 
@@ -137,8 +137,10 @@ class Pipeline:
         if isinstance(variant, str):
             if variant not in VARIANTS:
                 raise CalibrationError(
-                    "variant", f"must be among {', '.join(VARIANTS)}", got=variant, hint="choose one
-                    of these"
+                    "variant",
+                    f"must be among {', '.join(VARIANTS)}",
+                    got=variant,
+                    hint="choose one of these",
                 )
             variant = VARIANTS[variant]
         return quantize_model(self.folded, self.profiles, variant)

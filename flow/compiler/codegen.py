@@ -1,4 +1,4 @@
-"""relax.ext.vta: Relax's bring-your-own-codegen hook, from annotated functions to runtime modules."""
+"""relax.ext.vta: the hook by which Relax turns annotated functions into runtime modules."""
 
 from __future__ import annotations
 
