@@ -14,7 +14,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
-from vta_config.errors import UnsupportedModelError
+from vta_config.errors import FlowError, UnsupportedModelError
 
 #: Relax and TVM ship no types for Python: their objects are `Any` here.
 Expr = Any
@@ -32,10 +32,22 @@ class GraphPass:
 
     def __call__(self, mod: Module) -> Module:
         """Apply the pass to `mod` under the current pass context."""
-        run = tvm.transform.module_pass(
-            lambda m, _: self.transform(m), opt_level=0, name=type(self).__name__
-        )
-        return run(mod)
+        failures: list[FlowError] = []
+
+        def run(module: Module, _: Any) -> Module:
+            try:
+                return self.transform(module)
+            except FlowError as failure:
+                failures.append(failure)
+                raise
+
+        step = tvm.transform.module_pass(run, opt_level=0, name=type(self).__name__)
+        try:
+            return step(mod)
+        except Exception:  # TVM makes a RuntimeError of errors that it does not know
+            if failures:
+                raise failures[0] from None
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,156 @@
+"""The central types reject what cannot be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from relay_passes.params import (
+    Layer,
+    QuantParams,
+    Requant,
+    Step,
+    Subgraph,
+    TensorProfile,
+    TensorSpec,
+)
+from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
+
+
+def profile(**changes: Any) -> TensorProfile:
+    values: dict[str, Any] = {
+        "name": "conv1",
+        "lo": -1.0,
+        "hi": 2.0,
+        "histogram": np.zeros(4, np.int64),
+        "limit": 2.0,
+        "samples": 1,
+        "sample_hi": np.ones(1, np.float32),
+    }
+    return TensorProfile(**values | changes)
+
+
+def conv(**changes: Any) -> Layer:
+    values: dict[str, Any] = {
+        "name": "conv1",
+        "kind": "conv2d",
+        "inputs": ("x",),
+        "output": "y",
+        "in_shape": (1, 3, 8, 8),
+        "out_shape": (1, 4, 8, 8),
+        "kernel": (3, 3),
+        "weight": np.zeros((4, 3, 3, 3), np.int8),
+        "padding": (1, 1, 1, 1),
+    }
+    return Layer(**values | changes)
+
+
+def test_profile() -> None:
+    assert profile().max_abs == 2.0
+    with pytest.raises(CalibrationError, match=r"conv1: must be profiled on at least one image, g"):
+        profile(samples=0)
+    with pytest.raises(CalibrationError, match=r"conv1: must have finite values during calibratio"):
+        profile(hi=float("nan"))
+
+
+def test_quant_params() -> None:
+    params = QuantParams(scale=(0.5,))
+    assert (params.qmin, params.qmax, params.zero_point) == (-127, 127, 0)
+    assert QuantParams(scale=(0.5,), bits=4, signed=False).qmin == 0
+    assert QuantParams(scale=(0.5,)).scales(3).tolist() == [0.5] * 3
+    block = QuantParams(scale=(1.0, 2.0), granularity="block")
+    assert block.scales(3, 2).tolist() == [1, 1, 2]
+    with pytest.raises(CapacityError, match=r"QuantParams\.bits: must be in \[2, 8\], got 9"):
+        QuantParams(scale=(1.0,), bits=9)
+    with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be positive and finite"):
+        QuantParams(scale=(0.0,))
+    with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be one number a tensor, go"):
+        QuantParams(scale=(1.0, 2.0))
+
+
+def test_requant() -> None:
+    exact = Requant(multiplier=(1,), shift=(3,), ratio=(Fraction(1, 8),))
+    assert exact.relative_error == 0.0
+    near = Requant(multiplier=(1, 3), shift=(1, 3), ratio=(Fraction(1, 2), Fraction(1, 3)))
+    assert near.relative_error == pytest.approx(0.125)
+    assert Requant(multiplier=(1,), shift=(-2,), ratio=(Fraction(4),)).relative_error == 0.0
+    with pytest.raises(CapacityError, match="Requant: must have as many multipliers as shifts and"):
+        Requant(multiplier=(1,), shift=(), ratio=())
+    with pytest.raises(CapacityError, match=r"Requant\.shift: must be in \[-31, 31\], got \(32,\)"):
+        Requant(multiplier=(1,), shift=(32,), ratio=(Fraction(1),))
+    with pytest.raises(CapacityError, match=r"Requant\.multiplier: must be a positive int32, got"):
+        Requant(multiplier=(0,), shift=(1,), ratio=(Fraction(1),))
+
+
+def test_step() -> None:
+    Step(op="add", value=np.zeros(4, np.int32))
+    with pytest.raises(UnsupportedModelError, match=r"Step\.op: must be among add, add_tensor, "):
+        Step(op="xor", value=1)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModelError, match=r"Step\(add\)\.value: must be int32\[C\], got"):
+        Step(op="add", value=np.zeros(4, np.int64))
+    with pytest.raises(UnsupportedModelError, match=r"Step\(min\)\.value: must be one number, got"):
+        Step(op="min", value=np.zeros(4, np.int32))
+    with pytest.raises(UnsupportedModelError, match=r"Step\(shr\)\.value: must be in \[0, 31\], g"):
+        Step(op="shr", value=32)
+    with pytest.raises(UnsupportedModelError, match=r"Step\(add\)\.tensor: must name a tensor for"):
+        Step(op="add", value=1, tensor="x")
+    with pytest.raises(UnsupportedModelError, match=r"Step\(add_tensor\)\.tensor: must name a ten"):
+        Step(op="add_tensor", value=1)
+
+
+def test_layer() -> None:
+    layer = conv()
+    assert layer.computed_out_shape == (1, 4, 8, 8)
+    assert layer.macs == 4 * 64 * 27
+    residual = Step(op="add_tensor", value=2, tensor="skip")
+    assert conv(inputs=("x", "skip"), steps=(residual,)).inputs == ("x", "skip")
+    assert (
+        conv(
+            kind="max_pool2d",
+            weight=None,
+            kernel=(2, 2),
+            stride=(2, 2),
+            padding=(0, 0, 0, 0),
+            out_shape=(1, 3, 4, 4),
+        ).macs
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"kind": "lstm"},
+            r"conv1\.kind: must be among conv2d, dense, add, max_pool2d, sum_pool2d",
+        ),
+        ({"in_shape": (1, 3)}, r"conv1\.in_shape: must be four positive numbers, NCHW, got \(1, 3"),
+        ({"weight": None}, r"conv1\.weight: must be given for conv2d and dense only"),
+        ({"kernel": (1, 1)}, r"conv1\.weight: must be int8\[4, 3, 1, 1\], got int8\[4, 3, 3, 3\]"),
+        ({"stride": (2, 2)}, r"conv1\.out_shape: must be \(1, 4, 4, 4\), got \(1, 4, 8, 8\)"),
+        ({"inputs": ("x", "z")}, r"conv1\.inputs: must be \('x',\), got \('x', 'z'\)"),
+        ({"inputs": ()}, r"conv1\.inputs: must be at least one, got \(\)"),
+        (
+            {"steps": (Step(op="add", value=np.zeros(5, np.int32)),)},
+            r"conv1\.step add: must have 4 numbers, got 5",
+        ),
+    ],
+)
+def test_layer_rejects(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        conv(**changes)
+
+
+def test_subgraph() -> None:
+    data = TensorSpec(name="x", shape=(1, 3, 8, 8), dtype="int8")
+    result = TensorSpec(name="y", shape=(1, 4, 8, 8), dtype="int8")
+    Subgraph(symbol="vta_0", inputs=(data,), outputs=(result,), layers=(conv(),))
+    with pytest.raises(UnsupportedModelError, match="vta_0: conv1: must read tensors written befo"):
+        Subgraph(symbol="vta_0", inputs=(), outputs=(result,), layers=(conv(),))
+    with pytest.raises(UnsupportedModelError, match="vta_0: conv1: must write a tensor of its own"):
+        Subgraph(symbol="vta_0", inputs=(data,), outputs=(), layers=(conv(), conv()))
+    with pytest.raises(UnsupportedModelError, match="vta_0: y: must be written by a layer; check "):
+        Subgraph(symbol="vta_0", inputs=(data,), outputs=(result,), layers=())
