@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main, substitute
+from collections.abc import Sequence
+
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    Module,
+    read_graph,
+    replace_main,
+    substitute,
+)
 from relay_passes.partition import find_chains
 from vta_config.hardware import VTAConfig
 
@@ -24,12 +33,16 @@ def expose_tensors(mod: Module, config: VTAConfig) -> tuple[Module, tuple[str, .
     tuple[str, ...]
         Names of these outputs, as `Layer.output`.
     """
-    graph = read_graph(mod)
     chains = find_chains(mod, config)
+    exposed = expose_variables(mod, [chain.output for chain in chains])
+    return exposed, tuple(chain.output_name for chain in chains)
+
+
+def expose_variables(mod: Module, variables: Sequence[Expr]) -> Module:
+    """Return a module whose ``main`` also returns `variables` (of its own), after its results."""
+    graph = read_graph(mod)
     builder = GraphBuilder()
     env: dict[object, object] = {}
     for binding in graph.bindings:
         env[binding.var] = builder.emit(substitute(binding.value, env), binding.var.name)
-    results = [env.get(v, v) for v in (*graph.results, *(chain.output for chain in chains))]
-    names = tuple(chain.output_name for chain in chains)
-    return replace_main(mod, builder, graph, results), names
+    return replace_main(mod, builder, graph, [env.get(v, v) for v in (*graph.results, *variables)])
