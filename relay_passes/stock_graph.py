@@ -24,9 +24,19 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
+from relay_passes.graph import GraphBuilder, Module, dtype_of, read_graph, replace_main
 from vta_config.errors import UnsupportedModelError
 
 Array: TypeAlias = NDArray[Any]
+
+#: What follows a tensor's name in the names of what its integers are made of.
+_SUFFIX: Final = {
+    "conv2d": "acc",
+    "dense": "acc",
+    "left_shift": "shl",
+    "right_shift": "shr",
+    "multiply": "scaled",
+}
 
 #: Relax operators that rules know by a short name; everything else is ``"other"``.
 _SHORT: Final = {
@@ -120,34 +130,34 @@ def count_uses(root: Node) -> Counter[Node]:
 def unsupported(node: Node, must: str) -> UnsupportedModelError:
     """Return the error for a node that Relay's rules cannot quantize."""
     return UnsupportedModelError(
-        node.name or node.op, f"{must} for stock quantization", hint="Relay stops here as well"
+        node.name or node.op, f"{must}, for stock quantization", hint="Relay stops here as well"
     )
 
 
 # ------------------------------------------------------------------------------------------ reading
 
 
-def read_graph(function: Any) -> Node:
-    """Read a Relax function into a graph, with BatchNorm folded as Relay folds it.
+def read_nodes(mod: Module) -> Node:
+    """Read ``main`` into nodes, with BatchNorm folded as Relay folds it.
 
     Parameters
     ----------
-    function : relax.Function
+    mod : IRModule
         A float network whose weights are constants; BatchNorm may be folded already.
 
     Raises
     ------
     UnsupportedModelError
-        For control flow or calls of other functions.
+        For control flow, shapes that are not static, or calls of other functions.
     """
+    graph = read_graph(mod)
     known: dict[Any, Node] = {
-        var: Node(op="var", dtype=str(var.ty.dtype), origin=var, name=var.name)
-        for var in function.params
+        var: Node(op="var", dtype=dtype_of(var), origin=var, name=str(var.name))
+        for var in graph.params
     }
-    for block in function.body.blocks:
-        for binding in block.bindings:
-            known[binding.var] = _read_value(binding.value, known, binding.var)
-    return _fold_scales(_read_value(function.body.body, known, None))
+    for binding in graph.bindings:
+        known[binding.var] = _read_value(binding.value, known, binding.var)
+    return _fold_scales(_read_value(graph.result, known, None))
 
 
 def _read_value(value: Any, known: Mapping[Any, Node], var: Any) -> Node:
@@ -157,7 +167,7 @@ def _read_value(value: Any, known: Mapping[Any, Node], var: Any) -> Node:
         array = value.value.numpy()
         return Node(op="const", dtype=str(array.dtype), value=array, name=name)
     if isinstance(value, relax.Tuple):
-        args = tuple(_read_value(item, known, None) for item in value)
+        args = tuple(_read_value(item, known, None) for item in value.fields)
         return Node(op="tuple", args=args, name=name)
     if isinstance(value, relax.TupleGetItem):
         source = _read_value(value.tuple_value, known, None)
@@ -169,7 +179,7 @@ def _read_value(value: Any, known: Mapping[Any, Node], var: Any) -> Node:
     if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
         raise UnsupportedModelError(
             name or "main",
-            "must be a call of a Relax operator for stock quantization",
+            "must be a call of a Relax operator, for stock quantization",
             got=type(value).__name__,
             hint="inline functions and remove control flow first",
         )
@@ -180,7 +190,7 @@ def _tensor_args(args: Sequence[Any], known: Mapping[Any, Node]) -> Iterator[Nod
     """Yield the tensor operands of a call; shapes and numbers stay in its origin."""
     for arg in args:
         if isinstance(arg, relax.Tuple):
-            yield from _tensor_args(list(arg), known)
+            yield from _tensor_args(arg.fields, known)
         elif isinstance(arg, tvm.ir.GenericConst) or arg in known:
             yield _read_value(arg, known, None)
 
@@ -376,36 +386,57 @@ def rewrite(
 # ------------------------------------------------------------------------------------------ writing
 
 
-def write_function(root: Node, function: Any) -> Any:
-    """Write a graph as the body of a Relax function with the original's parameters.
+def write_nodes(root: Node, mod: Module) -> Module:
+    """Return `mod` with ``main`` computing `root`.
 
-    Returns
-    -------
-    IRModule
-        A module whose ``main`` computes `root`.
+    Variables keep the names they were read with; the steps to an int8 result ``name`` are called
+    ``name.acc``, ``name.shr`` and the like.
     """
-    builder = relax.BlockBuilder()
+    graph = read_graph(mod)
+    builder = GraphBuilder()
     done: dict[Node, Any] = {}
-    attrs = {key: value for key, value in (function.attrs or {}).items() if key != "global_symbol"}
-    with builder.function("main", list(function.params), attrs=attrs):
-        with builder.dataflow():
-            for node in post_order(root):
-                expr = _expression(node, [done[arg] for arg in node.args])
-                if node.op not in ("var", "const"):
-                    expr = builder.emit(expr, name_hint=node.name)
-                done[node] = expr
-            result = builder.emit_output(done[root])
-        builder.emit_func_output(result)
-    return builder.get()
+    params = {str(var.name) for var in graph.params}
+    taken = Counter(params)
+    for node in post_order(root):
+        if node.op in ("var", "const"):
+            done[node] = node.origin if node.op == "var" else relax.const(node.value, node.dtype)
+            continue
+        name = _name(node)
+        if node.op == "cast" and name in params:
+            name = f"{name}.{node.dtype}"
+        taken[name] += 1
+        emit = _Emit(builder, name if taken[name] == 1 else f"{name}.{taken[name]}")
+        expr = _WRITERS.get(node.op, _again)(emit, node, [done[arg] for arg in node.args])
+        done[node] = expr if node.op == "tuple" else emit(expr)
+    results = list(done[root].fields) if root.op == "tuple" else [done[root]]
+    return replace_main(mod, builder, graph, results)
 
 
-def _expression(node: Node, args: list[Any]) -> Any:
-    """Return the Relax expression of a node on written operands."""
-    write = _WRITERS.get(node.op)
-    return write(node, args) if write else _again(node, args)
+@dataclass(frozen=True, slots=True)
+class _Emit:
+    """Binds the result of one node, and with a suffix the steps to it."""
+
+    builder: GraphBuilder
+    name: str
+
+    def __call__(self, expr: Any, suffix: str = "") -> Any:
+        """Bind an expression to the node's name and return the variable."""
+        return self.builder.emit(expr, self.name + suffix)
 
 
-def _again(node: Node, args: list[Any]) -> Any:
+def _name(node: Node) -> str:
+    """Return the name of what a node makes."""
+    base = node.name or node.op
+    if node.origin is not None:
+        if node.dtype not in ("int16", "int32"):
+            return base
+        return f"{base}.{_SUFFIX.get(node.op, node.op)}"
+    if node.op == "cast":
+        return base if node.dtype == "int8" else f"{base}.{node.dtype}"
+    return f"{base}.{_SUFFIX.get(node.op, node.op)}"
+
+
+def _again(emit: _Emit, node: Node, args: list[Any]) -> Any:
     """Write a node like the call it was read from, on other operands."""
     if isinstance(node.origin, relax.TupleGetItem):
         return relax.TupleGetItem(args[0], node.origin.index)
@@ -413,7 +444,7 @@ def _again(node: Node, args: list[Any]) -> Any:
 
     def fill(old: Any) -> Any:
         if isinstance(old, relax.Tuple):
-            return relax.Tuple([fill(item) for item in old])
+            return relax.Tuple([fill(item) for item in old.fields])
         is_value = isinstance(old, tvm.ir.GenericConst | tvm.ir.Var)
         return next(operands) if is_value else old
 
@@ -421,7 +452,7 @@ def _again(node: Node, args: list[Any]) -> Any:
     return relax.Call(call.op, [fill(arg) for arg in call.args], call.attrs, call.ty_args)
 
 
-def _write_conv2d(node: Node, args: list[Any]) -> Any:
+def _write_conv2d(emit: _Emit, node: Node, args: list[Any]) -> Any:
     """Write a convolution with the accumulator type its operands ask for.
 
     One that stays in float is written over channels-last tensors, because its sums then run over
@@ -440,55 +471,54 @@ def _write_conv2d(node: Node, args: list[Any]) -> Any:
     if not node.dtype.startswith("float") or options["groups"] != 1 or kernel is None:
         return relax.op.nn.conv2d(data, weight, **options)
     last = relax.op.nn.conv2d(
-        relax.op.permute_dims(data, [0, 2, 3, 1]),
+        emit(relax.op.permute_dims(data, [0, 2, 3, 1]), ".nhwc_input"),
         relax.const(kernel.transpose(2, 3, 1, 0)),
         data_layout="NHWC",
         kernel_layout="HWIO",
         **options,
     )
-    return relax.op.permute_dims(last, [0, 3, 1, 2])
+    return relax.op.permute_dims(emit(last, ".nhwc"), [0, 3, 1, 2])
 
 
-def _write_clip(node: Node, args: list[Any]) -> Any:
+def _write_clip(emit: _Emit, node: Node, args: list[Any]) -> Any:
     """Write a clip with limits of the operand's kind."""
     kind = float if node.dtype.startswith("float") else int
     low, high = (kind(bound) for bound in node.attrs["bounds"])
     return relax.op.clip(args[0], low, high)
 
 
-def _write_round(node: Node, args: list[Any]) -> Any:
+def _write_round(emit: _Emit, node: Node, args: list[Any]) -> Any:
     """Write rounding half away from zero."""
-    half = relax.op.multiply(relax.op.sign(args[0]), relax.const(_BELOW_HALF))
-    return relax.op.trunc(relax.op.add(args[0], half))
+    sign = emit(relax.op.sign(args[0]), ".sign")
+    half = emit(relax.op.multiply(sign, relax.const(_BELOW_HALF)), ".half")
+    return relax.op.trunc(emit(relax.op.add(args[0], half), ".sum"))
 
 
-def _write_global_average(node: Node, args: list[Any]) -> Any:
+def _write_global_average(emit: _Emit, node: Node, args: list[Any]) -> Any:
     """Write a global average: an integer one is a sum and a division that truncates."""
     if node.dtype.startswith("float"):
-        return _again(node, args)
+        return _again(emit, node, args)
     total = relax.op.sum(args[0], axis=[2, 3], keepdims=True)
     if node.attrs["area"] == 1:
         return total
-    return relax.op.divide(total, relax.const(node.attrs["area"], node.dtype))
+    return relax.op.divide(emit(total, ".acc"), relax.const(node.attrs["area"], node.dtype))
 
 
-_WRITERS: Final[dict[str, Callable[[Node, list[Any]], Any]]] = {
-    "var": lambda node, args: node.origin,
-    "const": lambda node, args: relax.const(node.value, node.dtype),
-    "tuple": lambda node, args: relax.Tuple(args),
+_WRITERS: Final[dict[str, Callable[[_Emit, Node, list[Any]], Any]]] = {
+    "tuple": lambda _, node, args: relax.Tuple(args),
     "conv2d": _write_conv2d,
-    "dense": lambda node, args: relax.op.matmul(*args, out_dtype=node.dtype),
-    "add": lambda node, args: relax.op.add(*args),
-    "multiply": lambda node, args: relax.op.multiply(*args),
-    "left_shift": lambda node, args: relax.op.left_shift(*args),
-    "right_shift": lambda node, args: relax.op.right_shift(*args),
-    "cast": lambda node, args: relax.op.astype(args[0], node.dtype),
+    "dense": lambda _, node, args: relax.op.matmul(*args, out_dtype=node.dtype),
+    "add": lambda _, node, args: relax.op.add(*args),
+    "multiply": lambda _, node, args: relax.op.multiply(*args),
+    "left_shift": lambda _, node, args: relax.op.left_shift(*args),
+    "right_shift": lambda _, node, args: relax.op.right_shift(*args),
+    "cast": lambda _, node, args: relax.op.astype(args[0], node.dtype),
     "clip": _write_clip,
     "round": _write_round,
-    "not_negative": lambda node, args: relax.op.greater_equal(
+    "not_negative": lambda _, node, args: relax.op.greater_equal(
         args[0], relax.const(0, node.args[0].dtype)
     ),
-    "where": lambda node, args: relax.op.where(*args),
-    "concatenate": lambda node, args: relax.op.concat(args, axis=node.attrs["axis"]),
+    "where": lambda _, node, args: relax.op.where(*args),
+    "concatenate": lambda _, node, args: relax.op.concat(args, axis=node.attrs["axis"]),
     "global_avg_pool2d": _write_global_average,
 }

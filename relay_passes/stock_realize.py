@@ -23,6 +23,8 @@ from vta_config.errors import ConfigError
 Kind: TypeAlias = Literal["input", "weight", "activation"]
 IntType: TypeAlias = Literal["int8", "int16", "int32"]
 
+#: What makes no value larger, and none smaller but to zero.
+_KEEPS_RANGE: Final = frozenset("cast max_pool2d relu reshape transpose strided_slice".split())
 #: Bits of a fixed-point multiplier: a float factor is multiplier · 2^(shift − 31).
 _MULTIPLIER_BITS: Final = 31
 
@@ -140,7 +142,14 @@ class _Arithmetic:
         return self.binary(op, data, constant(number, data.dtype))
 
     def clip(self, data: Node, low: float, high: float) -> Node:
-        """Return data clipped to limits."""
+        """Return data clipped to limits, as it is where a clip before has done that."""
+        source = data
+        while source.op in _KEEPS_RANGE:
+            source = source.args[0]
+        if source.op == "clip" and not data.dtype.startswith("float"):
+            least, most = source.attrs["bounds"]
+            if low <= least <= 0 <= most <= high and most <= np.iinfo(data.dtype).max:
+                return data
         return self.make("clip", (data,), data.dtype, bounds=(low, high))
 
     def cast(self, data: Node, dtype: str) -> Node:
@@ -251,8 +260,9 @@ class Realize:
             if largest == 0:  # Relay's `max` divides by zero here; zeros are zeros on any scale
                 largest = 1.0
             elif self.options.weight_scale == "power2":
-                largest = 2.0 ** math.ceil(math.log(largest, 2))
-        return np.float32(largest / (1 << (self.options.bits(kind) - 1)))
+                largest = math.ldexp(1.0, math.ceil(math.log(largest, 2)))
+        scale: np.float32 = np.float32(largest / (1 << (self.options.bits(kind) - 1)))
+        return scale
 
     def _quantize(self, node: Node, args: list[Any]) -> _Integer:
         """Change the scale of integers, or round floats (half away from zero); then clip."""
@@ -272,7 +282,9 @@ class Realize:
                 value = make.fixed_point(value, factor, self.options.rounding)
             else:
                 if value.dtype != self.options.dtype_activation:
-                    raise unsupported(node, f"must be {self.options.dtype_activation} to shift")
+                    raise unsupported(
+                        node, f"must be {self.options.dtype_activation} to be shifted"
+                    )
                 if shift > 0 and self.options.round_for_shift:
                     value = make.scalar("add", value, int(2 ** (shift - 1)))
                 direction = "right_shift" if shift > 0 else "left_shift"
@@ -366,7 +378,7 @@ class Realize:
         factor = np.float32(old / new)
         shift = _log2(factor)
         if shift <= 0:
-            raise unsupported(node, "must have operands on coarser scales than global_scale's")
+            raise unsupported(node, f"must have operands on scales of at least {new:g}")
         if shift.is_integer():
             return self.arithmetic.scalar("left_shift", data, int(shift))
         if float(factor).is_integer():

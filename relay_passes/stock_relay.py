@@ -25,14 +25,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay_passes.stock_graph import Node, Rule, read_graph, rewrite, unsupported, write_function
+from relay_passes.graph import GraphPass, Module
+from relay_passes.stock_graph import Node, Rule, read_nodes, rewrite, unsupported, write_nodes
 from relay_passes.stock_realize import Kind, Realize, StockOptions
 
 __all__ = ["StockOptions", "StockRelay"]
 
 
 @dataclass(frozen=True, slots=True)
-class StockRelay:
+class StockRelay(GraphPass):
     """Quantize a float Relax module as TVM 0.9's Relay did.
 
     Parameters
@@ -47,7 +48,7 @@ class StockRelay:
 
     options: StockOptions = field(default_factory=StockOptions)
 
-    def __call__(self, mod: Any) -> Any:
+    def transform(self, mod: Module) -> Module:
         """Return the quantized module.
 
         Parameters
@@ -60,13 +61,15 @@ class StockRelay:
         UnsupportedModelError
             When Relay could not quantize the network either, or it has control flow.
         """
-        function = mod["main"]
-        graph = read_graph(function)
-        graph = rewrite(graph, _Partition(self.options).rules())
-        annotate = _Annotate(self.options)
-        graph = rewrite(graph, annotate.rules(), on_shared=annotate.share)
-        graph = rewrite(graph, Realize(self.options).rules())
-        return write_function(graph, function)
+        return write_nodes(quantize_nodes(read_nodes(mod), self.options), mod)
+
+
+def quantize_nodes(graph: Node, options: StockOptions) -> Node:
+    """Run Relay's four rewrites over a float graph."""
+    graph = rewrite(graph, _Partition(options).rules())
+    annotate = _Annotate(options)
+    graph = rewrite(graph, annotate.rules(), on_shared=annotate.share)
+    return rewrite(graph, Realize(options).rules())
 
 
 # ---------------------------------------------------------------------------------------- partition
