@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -89,7 +89,8 @@ class RandomProgram:
 class _Builder:
     """Draws one random legal program; every round is LOAD*, COMPUTE*, STORE* joined by tokens."""
 
-    def __init__(self, config: VTAConfig, seed: int) -> None:
+    def __init__(self, config: VTAConfig, seed: int, *, portable: bool) -> None:
+        self.portable = portable
         self.rng = np.random.default_rng(seed)
         self.config = config
         self.insns: list[Insn] = []
@@ -157,6 +158,25 @@ class _Builder:
             uops.append({f"{n}_idx": int(rng.integers(lo, hi)) for n, (lo, hi) in bases.items()})
         return values
 
+    def alu_nest(self, acc: tuple[int, int]) -> tuple[dict[str, int], list[dict[str, int]]]:
+        """Return a nest and its uops; portable: no step touches what the one before it wrote."""
+        for _ in range(50):
+            uops: list[dict[str, int]] = []
+            values = self.nest({"dst": acc, "src": acc}, uops)
+            steps = [
+                [
+                    u[f"{n}_idx"] + o * values[f"{n}_factor_out"] + i * values[f"{n}_factor_in"]
+                    for n in ("dst", "src")
+                ]
+                for o in range(values["iter_out"])
+                for i in range(values["iter_in"])
+                for u in uops
+            ]
+            clash = any(a[0] in b for a, b in pairwise(steps))
+            if not (self.portable and clash):
+                return values, uops
+        return {"uop_end": 1, "iter_out": 1, "iter_in": 1}, uops[:1]
+
     def load_uops(self, uops: list[dict[str, int]], **flags: int) -> None:
         words = np.array([encode_uop(self.config, **fields) for fields in uops], "<u4")
         base = self.place(0, 4, words.view(np.uint8))
@@ -189,8 +209,7 @@ class _Builder:
         if "mul" in c.capabilities:
             ops.append(AluOp.MUL)
         for _ in range(int(rng.integers(0, 4))):
-            uops = []
-            values = self.nest({"dst": acc, "src": acc}, uops)
+            values, uops = self.alu_nest(acc)
             self.load_uops(uops)
             op = ops[int(rng.integers(len(ops)))]
             use_imm = 1 if op == AluOp.SHR else int(rng.integers(0, 2))
@@ -244,11 +263,15 @@ class _Builder:
         )
 
 
-def random_program(config: VTAConfig, seed: int) -> RandomProgram:
-    """Return a legal program drawn with `seed`: tokens balance, reads are of written elements."""
-    return _Builder(config, seed).build()
+def random_program(config: VTAConfig, seed: int, *, portable: bool = True) -> RandomProgram:
+    """Return a legal program drawn with `seed`: tokens balance, reads are of written elements.
+
+    With `portable`, no ALU step touches the element that the step just before it wrote.
+    """
+    return _Builder(config, seed, portable=portable).build()
 
 
-def programs(machines: st.SearchStrategy[VTAConfig] | None = None) -> st.SearchStrategy[Any]:
-    """Legal random programs (`RandomProgram`) for presets and random machines."""
-    return st.builds(random_program, machines or configs(), st.integers(0, 2**32 - 1))
+def programs(*, portable: bool = True) -> st.SearchStrategy[RandomProgram]:
+    """Legal random programs for presets and random machines."""
+    seeds = st.integers(0, 2**32 - 1)
+    return st.builds(random_program, configs(), seeds, portable=st.just(portable))

@@ -152,7 +152,7 @@ def state_of(program: RandomProgram, **options: Any) -> tuple[MachineState, np.n
     return MachineState(config=program.config, dram=dram, **options), memory
 
 
-@given(programs())
+@given(programs(portable=False))
 def test_random_programs_agree_with_the_scalar_reference(program: RandomProgram) -> None:
     state, memory = state_of(program)
     run(state, program.insns)
@@ -163,7 +163,7 @@ def test_random_programs_agree_with_the_scalar_reference(program: RandomProgram)
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_programs_with_mul_agree(seed: int) -> None:
-    program = random_program(EXTRA, seed)
+    program = random_program(EXTRA, seed, portable=False)
     state, memory = state_of(program)
     run(state, program.insns)
     assert Scalar(program).run(program.insns) == memory.tobytes()

@@ -204,7 +204,8 @@ NestRef PlanCache::Get(const Insn& insn, const Uop* uops) {
   NestRef ref;
   ref.base = uops[0];
   if (!gemm) ref.base.wgt = 0;
-  if (!gemm && !use_src) ref.base.src = 0;
+  // Both operands of an ALU are acc elements: one base, so that offsets of src and dst compare.
+  if (!gemm) ref.base.src = use_src ? ref.base.dst : 0;
   std::vector<Uop> relative(uops, uops + count);
   for (Uop& u : relative) {
     u.dst -= ref.base.dst;
