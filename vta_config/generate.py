@@ -105,9 +105,9 @@ def page() -> str:
         "",
         f"<!-- {_NOTE} -->",
         "",
-        "128-bit little-endian instructions and 32-bit micro-ops, fields LSB first. Bit positions are",
-        "those of the `default` machine; the width column says what they depend on. Bits that no field",
-        "covers are 0. What the instructions do is stated once, in `vta_config/semantics.py`.",
+        "128-bit little-endian instructions and 32-bit micro-ops, fields LSB first. Bit positions",
+        "are those of the `default` machine; the width column says what they depend on. Bits that",
+        "no field covers are 0. `vta_config/semantics.py` states once what instructions do.",
         "",
     ]
     for row in isa.FORMATS.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import tvm_ffi
 
@@ -31,12 +31,14 @@ _KINDS: Final = (
 def _register(kind: type[errors.FlowError]) -> None:
     """Let tvm_ffi raise `kind` with the sentence that the core wrote."""
 
-    def make(sentence: str) -> errors.FlowError:
-        return kind.from_sentence(sentence)
+    class Sentence:
+        """A type, as tvm_ffi wants one, whose call wraps a whole sentence; `kind` takes parts."""
+
+        def __new__(cls, sentence: str) -> Any:
+            return kind.from_sentence(sentence)
 
     tvm_ffi.register_error(kind.__name__, kind)
-    # The constructor takes the parts of a sentence; from here it comes whole.
-    tvm_ffi.register_error(kind.__name__, cast("type", make))
+    tvm_ffi.register_error(kind.__name__, Sentence)
 
 
 @lru_cache(maxsize=1)

@@ -3,19 +3,24 @@
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
 #include <cstring>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine.h"
 #include "error.h"
 #include "fsim.h"
+#include "program.h"
 
 namespace vta {
 namespace {
@@ -162,9 +167,308 @@ ffi::Module CreateFSim(const ffi::Array<int64_t>& config, const ffi::Bytes& insn
   });
 }
 
+// Memory of a tensor that tvm_ffi owns.
+struct HostAlloc {
+  void AllocData(DLTensor* tensor) {
+    size_t bytes = static_cast<size_t>(tensor->dtype.bits) / 8;
+    for (int i = 0; i < tensor->ndim; ++i) bytes *= static_cast<size_t>(tensor->shape[i]);
+    tensor->data = new uint8_t[bytes + 1]();
+  }
+  void FreeData(DLTensor* tensor) { delete[] static_cast<uint8_t*>(tensor->data); }
+};
+
+ffi::Tensor NewTensor(const std::vector<int64_t>& shape, uint8_t code, uint8_t bits) {
+  return ffi::Tensor::FromNDAlloc(HostAlloc(), ffi::Shape(shape), DLDataType{code, bits, 1},
+                                  DLDevice{kDLCPU, 0});
+}
+
+// Runs a program through a global function vta.engine.NAME(program_bytes, arena).
+class FunctionEngine : public Engine {
+ public:
+  FunctionEngine(const Program& program, ffi::Function function)
+      : file_(program.file),
+        function_(std::move(function)),
+        arena_(NewTensor({program.config.arena_bytes}, kDLUInt, 8)) {
+    Write(program.consts_at, program.consts.data, program.consts.size);
+  }
+  void Write(uint64_t address, const uint8_t* bytes, size_t size) override {
+    if (size != 0) std::memcpy(static_cast<uint8_t*>(arena_.data_ptr()) + address, bytes, size);
+  }
+  void Read(uint64_t address, uint8_t* bytes, size_t size) override {
+    if (size != 0) std::memcpy(bytes, static_cast<uint8_t*>(arena_.data_ptr()) + address, size);
+  }
+  void Run() override { function_(file_, arena_); }
+
+ private:
+  ffi::Bytes file_;
+  ffi::Function function_;
+  ffi::Tensor arena_;
+};
+
+// A layer of the META section.
+struct LayerInfo {
+  std::string name;
+  TensorInfo output;
+  std::vector<int64_t> shape;
+  uint32_t last_store = 0;
+};
+
+// A compiled subgraph as a TVM runtime module: the function `symbol` takes inputs, then outputs.
+class VtaModule : public ffi::ModuleObj {
+ private:
+  template <typename Body>
+  auto Locked(Body body) {
+    return Guard([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      return body();
+    });
+  }
+
+ public:
+  VtaModule(ffi::String symbol, const ffi::Bytes& file) : symbol_(std::move(symbol)) {
+    ParseProgram(std::string(file.data(), file.size()), &program_);
+    SetEngine("fsim", "");
+  }
+
+  const char* kind() const final { return "vta"; }
+  int GetPropertyMask() const final {
+    return ffi::Module::kBinarySerializable | ffi::Module::kRunnable;
+  }
+
+  ffi::Bytes SaveToBytes() const final {
+    // The length of the symbol in decimal digits, a line feed, the symbol, the program file.
+    const std::string symbol = symbol_;
+    return ffi::Bytes(std::to_string(symbol.size()) + "\n" + symbol + program_.file);
+  }
+
+  static ffi::Module LoadFromBytes(const ffi::Bytes& saved) {
+    const std::string bytes(saved.data(), saved.size());
+    const size_t line = bytes.find('\n');
+    if (line == 0 || line > 8 || bytes.find_first_not_of("0123456789") != line ||
+        std::stoul(bytes) > bytes.size() - line - 1) {
+      throw ffi::Error("ArtifactError",
+                       "module vta: must start with the length of its symbol; export it again", "");
+    }
+    const size_t size = std::stoul(bytes);
+    return Create(bytes.substr(line + 1, size), ffi::Bytes(bytes.substr(line + 1 + size)));
+  }
+
+  static ffi::Module Create(const ffi::String& symbol, const ffi::Bytes& file) {
+    return Guard([&] { return ffi::Module(ffi::make_object<VtaModule>(symbol, file)); });
+  }
+
+  ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
+    const auto self = ffi::GetRef<ffi::Module>(this);
+    if (name == symbol_) {
+      return ffi::Function::FromPacked(
+          [this, self](ffi::PackedArgs args, ffi::Any*) { Locked([&] { Call(args); }); });
+    }
+    if (name == "taps") {
+      return ffi::Function::FromPacked([this, self](ffi::PackedArgs args, ffi::Any* result) {
+        *result = Locked([&] { return Taps(args); });
+      });
+    }
+    if (name == "set_engine") {
+      return ffi::Function::FromTyped([this, self](ffi::String engine, ffi::String argument) {
+        Locked([&] { SetEngine(engine, argument); });
+      });
+    }
+    if (name == "engine") {
+      return ffi::Function::FromTyped([this, self]() { return engine_name_; });
+    }
+    if (name == "layers") {
+      return ffi::Function::FromTyped([this, self]() {
+        return Locked([&] {
+          ffi::Array<ffi::String> names;
+          for (const LayerInfo& layer : Layers()) names.push_back(layer.name);
+          return names;
+        });
+      });
+    }
+    if (name == "counters") {
+      return ffi::Function::FromTyped([this, self](int64_t begin, int64_t end) {
+        return Locked([&] { return ToMap(Count(begin, end)); });
+      });
+    }
+    if (name == "program") {
+      return ffi::Function::FromTyped([this, self]() { return ffi::Bytes(program_.file); });
+    }
+    return std::nullopt;
+  }
+
+ private:
+  void SetEngine(const std::string& name, const std::string& argument) {
+    if (name == "fsim") {
+      engine_ = std::make_unique<FSimEngine>(program_, MakeOrigin(), argument);
+    } else if (name == "driver") {
+      engine_ = std::make_unique<DriverEngine>(program_, argument);
+    } else {
+      const auto function = ffi::Function::GetGlobal("vta.engine." + name);
+      if (!function.has_value()) {
+        Fail(ErrorKind::kConfig, "engine",
+             "must be fsim, driver or a registered global function vta.engine.NAME", name);
+      }
+      engine_ = std::make_unique<FunctionEngine>(program_, *function);
+    }
+    engine_name_ = name;
+  }
+
+  ffi::json::Object Meta() const {
+    const ffi::String text(reinterpret_cast<const char*>(program_.meta.data), program_.meta.size);
+    ffi::String problem;
+    const ffi::json::Value value = ffi::json::Parse(text, &problem);
+    const auto object = value.as<ffi::json::Object>();
+    if (!object.has_value()) {
+      Fail(ErrorKind::kArtifact, "program META", "must be a JSON object", std::string(problem),
+           "compile it again");
+    }
+    return *object;
+  }
+
+  // Names instructions from META "origins", [[origin, count], ...], read when first needed.
+  OriginFn MakeOrigin() const {
+    return [this](size_t index) -> std::string {
+      try {
+        for (const ffi::Any& run : Meta().at(ffi::String("origins")).cast<ffi::json::Array>()) {
+          const auto pair = run.cast<ffi::json::Array>();
+          const size_t count = static_cast<size_t>(pair[1].cast<int64_t>());
+          if (index < count) return std::string(pair[0].cast<ffi::String>());
+          index -= count;
+        }
+      } catch (const std::exception&) {
+        // A program without origins still gets its error.
+      }
+      return "";
+    };
+  }
+
+  std::vector<LayerInfo> Layers() const {
+    std::vector<LayerInfo> layers;
+    for (const ffi::Any& item : Meta().at(ffi::String("layers")).cast<ffi::json::Array>()) {
+      const auto entry = item.cast<ffi::json::Object>();
+      const auto get = [&](const char* key) { return entry.at(ffi::String(key)); };
+      LayerInfo layer;
+      layer.name = get("name").cast<ffi::String>();
+      layer.output.address = static_cast<uint64_t>(get("address").cast<int64_t>());
+      layer.output.is_int32 = get("dtype").cast<ffi::String>() == "int32";
+      layer.last_store = static_cast<uint32_t>(get("last_store").cast<int64_t>());
+      for (const ffi::Any& dim : get("shape").cast<ffi::json::Array>()) {
+        layer.shape.push_back(dim.cast<int64_t>());
+      }
+      uint32_t dims[4] = {1, 1, 1, 1};
+      for (size_t i = 0; i < layer.shape.size() && i < 4; ++i) {
+        dims[i] = static_cast<uint32_t>(layer.shape[i]);
+      }
+      layer.output.n = dims[0];
+      layer.output.c = dims[1];
+      layer.output.h = dims[2];
+      layer.output.w = dims[3];
+      CheckTensor(layer.output, program_.config, "program layer " + layer.name);
+      layers.push_back(std::move(layer));
+    }
+    return layers;
+  }
+
+  Counters Count(int64_t begin, int64_t end) const {
+    const auto* fsim = dynamic_cast<const FSimEngine*>(engine_.get());
+    if (fsim == nullptr) {
+      Fail(ErrorKind::kConfig, "engine", "must be fsim to count", std::string(engine_name_));
+    }
+    const size_t last = end < 0 ? program_.insns.size / kInsnBytes : static_cast<size_t>(end);
+    return fsim->sim().stream().Count(static_cast<size_t>(begin), last);
+  }
+
+  // Checks argument `index` against its tensor and returns its data.
+  void* Argument(const ffi::PackedArgs& args, int index, const TensorInfo& t) const {
+    const auto view = args[index].cast<ffi::TensorView>();
+    const DLDataType want{kDLInt, static_cast<uint8_t>(t.is_int32 ? 32 : 8), 1};
+    const DLDataType got = view.dtype();
+    const bool fits = got.code == want.code && got.bits == want.bits && got.lanes == 1 &&
+                      view.device().device_type == kDLCPU && view.IsContiguous() &&
+                      static_cast<uint64_t>(view.numel()) == t.elems();
+    if (!fits) {
+      std::string shape;
+      for (int i = 0; i < view.ndim(); ++i) {
+        shape += (i == 0 ? "" : ", ") + std::to_string(view.size(i));
+      }
+      Fail(ErrorKind::kArtifact, std::string(symbol_) + " argument " + std::to_string(index),
+           "must be a contiguous int" + std::to_string(want.bits) + "[" + std::to_string(t.n) +
+               ", " + std::to_string(t.c) + ", " + std::to_string(t.h) + ", " +
+               std::to_string(t.w) + "] in host memory",
+           (got.code == kDLInt ? "int" : "type ") + std::to_string(got.bits) + "[" + shape + "]");
+    }
+    return view.data_ptr();
+  }
+
+  void CheckCount(const ffi::PackedArgs& args, size_t want) const {
+    if (static_cast<size_t>(args.size()) != want) {
+      Fail(ErrorKind::kArtifact, std::string(symbol_),
+           "must be called with " + std::to_string(want) + " tensors", std::to_string(args.size()));
+    }
+  }
+
+  void WriteInputs(const ffi::PackedArgs& args) {
+    for (size_t i = 0; i < program_.inputs.size(); ++i) {
+      const TensorInfo& t = program_.inputs[i];
+      staging_.resize(t.packed_bytes(program_.config));
+      const void* data = Argument(args, static_cast<int>(i), t);
+      PackTensor(t, program_.config, static_cast<const int8_t*>(data), staging_.data());
+      engine_->Write(t.address, staging_.data(), staging_.size());
+    }
+  }
+
+  void Call(const ffi::PackedArgs& args) {
+    CheckCount(args, program_.inputs.size() + program_.outputs.size());
+    std::vector<void*> outputs;
+    for (size_t i = 0; i < program_.outputs.size(); ++i) {
+      const int index = static_cast<int>(program_.inputs.size() + i);
+      outputs.push_back(Argument(args, index, program_.outputs[i]));
+    }
+    WriteInputs(args);
+    engine_->Run();
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const TensorInfo& t = program_.outputs[i];
+      staging_.resize(t.packed_bytes(program_.config));
+      engine_->Read(t.address, staging_.data(), staging_.size());
+      UnpackTensor(t, program_.config, staging_.data(), outputs[i]);
+    }
+  }
+
+  // Runs on the inputs and returns every layer's output tensor, in the order of `layers`.
+  ffi::Array<ffi::Tensor> Taps(const ffi::PackedArgs& args) {
+    CheckCount(args, program_.inputs.size());
+    const std::vector<LayerInfo> layers = Layers();
+    std::vector<Tap> taps;
+    for (const LayerInfo& layer : layers) {
+      taps.push_back(
+          {layer.last_store, layer.output.address, layer.output.packed_bytes(program_.config)});
+    }
+    WriteInputs(args);
+    const std::vector<std::vector<uint8_t>> snapshots = engine_->RunTapped(taps);
+    ffi::Array<ffi::Tensor> tensors;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const uint8_t bits = layers[i].output.is_int32 ? 32 : 8;
+      ffi::Tensor tensor = NewTensor(layers[i].shape, kDLInt, bits);
+      UnpackTensor(layers[i].output, program_.config, snapshots[i].data(), tensor.data_ptr());
+      tensors.push_back(tensor);
+    }
+    return tensors;
+  }
+
+  std::mutex mutex_;
+  ffi::String symbol_;
+  Program program_;
+  ffi::String engine_name_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<uint8_t> staging_;
+};
+
 TVM_FFI_STATIC_INIT_BLOCK() {
   namespace refl = tvm::ffi::reflection;
-  refl::GlobalDef().def("vta.fsim.create", CreateFSim);
+  refl::GlobalDef()
+      .def("vta.fsim.create", CreateFSim)
+      .def("vta.create_module", VtaModule::Create)
+      .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }
 
 }  // namespace

@@ -277,6 +277,8 @@ uint8_t* CheckMem(const Insn& insn, size_t index, const Config& config, const Dr
   if (insn.dram_elems() == 0) return nullptr;
   const uint64_t bytes = config.dram_bytes(insn.memory);
   const uint64_t span = (insn.y_size - uint64_t{1}) * insn.x_stride + insn.x_size;
+  uint8_t* found = dram.Find(insn.dram_base * bytes, span * bytes);
+  if (found != nullptr) return found;
   return dram.At(insn.dram_base * bytes, span * bytes, Name(insn, "dram_base"),
                  Locate(index, origin));
 }

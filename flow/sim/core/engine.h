@@ -1,0 +1,54 @@
+// What runs a program: an arena to write and read, and a way to run.
+#ifndef FLOW_SIM_CORE_ENGINE_H_
+#define FLOW_SIM_CORE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "driver.h"
+#include "fsim.h"
+#include "program.h"
+
+namespace vta {
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual void Write(uint64_t address, const uint8_t* bytes, size_t size) = 0;
+  virtual void Read(uint64_t address, uint8_t* bytes, size_t size) = 0;
+  virtual void Run() = 0;
+  // Runs and returns one snapshot a tap. Throws ConfigError where the engine cannot.
+  virtual std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps);
+};
+
+// The functional simulator; checks the program when it is made.
+class FSimEngine : public Engine {
+ public:
+  FSimEngine(const Program& program, OriginFn origin, const std::string& kernels);
+  void Write(uint64_t address, const uint8_t* bytes, size_t size) override;
+  void Read(uint64_t address, uint8_t* bytes, size_t size) override;
+  void Run() override;
+  std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps) override;
+  const FSim& sim() const { return sim_; }
+
+ private:
+  FSim sim_;
+};
+
+// A library with the original driver functions.
+class DriverEngine : public Engine {
+ public:
+  DriverEngine(const Program& program, const std::string& library) : driver_(library, program) {}
+  void Write(uint64_t address, const uint8_t* bytes, size_t size) override;
+  void Read(uint64_t address, uint8_t* bytes, size_t size) override;
+  void Run() override;
+
+ private:
+  Driver driver_;
+};
+
+}  // namespace vta
+
+#endif  // FLOW_SIM_CORE_ENGINE_H_

@@ -1,0 +1,205 @@
+#include "program.h"
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "error.h"
+
+namespace vta {
+namespace {
+
+constexpr size_t kHeaderBytes = 32;
+constexpr size_t kSectionBytes = 32;
+constexpr size_t kTensorBytes = 64;
+constexpr uint64_t kSectionAlign = 64;
+constexpr uint32_t kMaxSections = 64;
+constexpr char kMagic[] = "VTAFLOW1";
+
+uint32_t U32(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+uint64_t U64(const uint8_t* p) { return U32(p) | uint64_t{U32(p + 4)} << 32; }
+
+[[noreturn]] void Damaged(const std::string& must, const std::string& got = "") {
+  Fail(ErrorKind::kArtifact, "program", must, got, "compile it again");
+}
+
+void Require(bool holds, const std::string& must, uint64_t got) {
+  if (!holds) Damaged(must, std::to_string(got));
+}
+
+std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
+  Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
+  if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
+  Require(U32(data + 8) == kProgramVersion, "must be version 1", U32(data + 8));
+  const uint32_t count = U32(data + 12);
+  Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
+  Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,
+          "must hold its section table", count);
+  Require(U32(data + 28) == 0, "must have 0 in reserved fields", U32(data + 28));
+  if (Crc32(data + kHeaderBytes, count * kSectionBytes) != U32(data + 24)) {
+    Damaged("must have an undamaged section table", "another checksum");
+  }
+  std::map<std::string, Bytes> sections;
+  uint64_t end = kHeaderBytes + count * kSectionBytes;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint8_t* row = data + kHeaderBytes + i * kSectionBytes;
+    const char* tag_bytes = reinterpret_cast<const char*>(row);
+    const std::string tag(tag_bytes, strnlen(tag_bytes, 8));
+    const uint64_t offset = U64(row + 8), bytes = U64(row + 16);
+    Require(
+        offset % kSectionAlign == 0 && offset >= end && offset <= size && bytes <= size - offset,
+        "must hold its section " + tag, offset);
+    for (; end < offset; ++end) Require(data[end] == 0, "must have 0 between sections", data[end]);
+    end = offset + bytes;
+    if (Crc32(data + offset, bytes) != U32(row + 24)) {
+      Damaged("must have an undamaged section " + tag, "another checksum");
+    }
+    if (!sections.emplace(tag, Bytes{data + offset, bytes}).second) {
+      Damaged("must have one section " + tag, "two");
+    }
+  }
+  for (; end < size; ++end) Require(data[end] == 0, "must end with its last section", data[end]);
+  for (const char* tag : {"CONFIG", "INSNS", "CONSTS", "TENSORS", "META"}) {
+    if (sections.count(tag) == 0) Damaged(std::string("must have a section ") + tag, "none");
+  }
+  return sections;
+}
+
+TensorInfo ReadTensor(const uint8_t* row) {
+  Require(U32(row) <= 1, "must have tensor roles in [0, 1]", U32(row));
+  Require(U32(row + 4) <= 1, "must have tensor kinds in [0, 1]", U32(row + 4));
+  TensorInfo t;
+  t.is_output = U32(row) == 1;
+  t.is_int32 = U32(row + 4) == 1;
+  t.address = U64(row + 8);
+  t.n = U32(row + 16);
+  t.c = U32(row + 20);
+  t.h = U32(row + 24);
+  t.w = U32(row + 28);
+  t.space_to_depth = U32(row + 32);
+  return t;
+}
+
+uint64_t CeilDiv(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+// Calls f(nchw index, packed index) for every element of the tensor.
+template <typename F>
+void ForEachElement(const TensorInfo& t, const Config& config, F f) {
+  const uint64_t s = t.space_to_depth, batch = config.batch(), block = config.block();
+  const uint64_t rows = CeilDiv(t.h, s), columns = CeilDiv(t.w, s);
+  const uint64_t channel_blocks = CeilDiv(t.c * s * s, block);
+  uint64_t at = 0;
+  for (uint64_t n = 0; n < t.n; ++n) {
+    for (uint64_t c = 0; c < t.c; ++c) {
+      for (uint64_t y = 0; y < t.h; ++y) {
+        for (uint64_t x = 0; x < t.w; ++x, ++at) {
+          const uint64_t channel = (y % s * s + x % s) * t.c + c;
+          const uint64_t element =
+              ((n / batch * channel_blocks + channel / block) * rows + y / s) * columns + x / s;
+          f(at, (element * batch + n % batch) * block + channel % block);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+uint32_t Crc32(const uint8_t* bytes, size_t size) {
+  static const std::array<uint32_t, 256> table = [] {
+    std::array<uint32_t, 256> t{};
+    for (uint32_t i = 0; i < 256; ++i) {
+      uint32_t value = i;
+      for (int bit = 0; bit < 8; ++bit) value = value & 1 ? value >> 1 ^ 0xedb88320U : value >> 1;
+      t[i] = value;
+    }
+    return t;
+  }();
+  uint32_t crc = ~uint32_t{0};
+  for (size_t i = 0; i < size; ++i) crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 0xff];
+  return ~crc;
+}
+
+uint64_t TensorInfo::plane_bytes(const Config& config) const {
+  const uint64_t s = space_to_depth;
+  return CeilDiv(n, config.batch()) * CeilDiv(c * s * s, config.block()) * CeilDiv(h, s) *
+         CeilDiv(w, s) * config.lanes();
+}
+
+void CheckTensor(const TensorInfo& t, const Config& config, const std::string& where) {
+  const double factor = double{1} * t.space_to_depth * t.space_to_depth;
+  const bool sane = t.n != 0 && t.c != 0 && t.h != 0 && t.w != 0 && t.space_to_depth != 0 &&
+                    double{1} * t.n * t.c * t.h * t.w * factor < 1e12;
+  if (!sane) {
+    Fail(ErrorKind::kArtifact, where, "must have dimensions of at least 1 that fit the arena",
+         std::to_string(t.n) + "x" + std::to_string(t.c) + "x" + std::to_string(t.h) + "x" +
+             std::to_string(t.w),
+         "compile it again");
+  }
+  const uint64_t bytes = t.packed_bytes(config);
+  if (bytes > config.arena_bytes || t.address > config.arena_bytes - bytes) {
+    Fail(ErrorKind::kArtifact, where,
+         "must lie in the arena of " + std::to_string(config.arena_bytes) + " bytes",
+         std::to_string(bytes) + " bytes at " + std::to_string(t.address), "compile it again");
+  }
+}
+
+void ParseProgram(std::string file, Program* program) {
+  program->file = std::move(file);
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(program->file.data());
+  std::map<std::string, Bytes> sections = ReadSections(data, program->file.size());
+  const Bytes config = sections["CONFIG"];
+  Require(config.size == kConfigWords * 4, "must have a CONFIG of 64 bytes", config.size);
+  uint32_t words[kConfigWords];
+  for (int i = 0; i < kConfigWords; ++i) words[i] = U32(config.data + i * 4);
+  program->config = Config::FromWords(words);
+  program->consts_at = words[13];
+  program->insns = sections["INSNS"];
+  program->consts = sections["CONSTS"];
+  program->meta = sections["META"];
+  Require(program->insns.size % kInsnBytes == 0, "must have whole instructions",
+          program->insns.size);
+  Require(program->consts_at + program->consts.size <= program->config.arena_bytes,
+          "must have constants that lie in the arena", program->consts.size);
+  const Bytes tensors = sections["TENSORS"];
+  Require(tensors.size % kTensorBytes == 0, "must have whole tensor records", tensors.size);
+  for (size_t at = 0; at < tensors.size; at += kTensorBytes) {
+    const TensorInfo t = ReadTensor(tensors.data + at);
+    std::vector<TensorInfo>& list = t.is_output ? program->outputs : program->inputs;
+    CheckTensor(t, program->config,
+                std::string("program ") + (t.is_output ? "output " : "input ") +
+                    std::to_string(list.size()));
+    if (!t.is_output && t.is_int32) Damaged("must have int8 inputs", "int32");
+    list.push_back(t);
+  }
+}
+
+void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
+                uint8_t* packed) {
+  std::memset(packed, 0, tensor.plane_bytes(config));
+  ForEachElement(tensor, config, [=](uint64_t from, uint64_t to) {
+    packed[to] = static_cast<uint8_t>(nchw[from]);
+  });
+}
+
+void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,
+                  void* nchw) {
+  if (!tensor.is_int32) {
+    uint8_t* out = static_cast<uint8_t*>(nchw);
+    ForEachElement(tensor, config, [=](uint64_t to, uint64_t from) { out[to] = packed[from]; });
+    return;
+  }
+  const uint64_t plane = tensor.plane_bytes(config);
+  int32_t* out = static_cast<int32_t*>(nchw);
+  ForEachElement(tensor, config, [=](uint64_t to, uint64_t from) {
+    uint32_t value = 0;
+    for (uint64_t p = 0; p < 4; ++p) value |= uint32_t{packed[p * plane + from]} << 8 * p;
+    out[to] = static_cast<int32_t>(value);
+  });
+}
+
+}  // namespace vta

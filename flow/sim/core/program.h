@@ -1,0 +1,70 @@
+// A program file: what flow/compiler/program.py writes and docs/program.md describes.
+#ifndef FLOW_SIM_CORE_PROGRAM_H_
+#define FLOW_SIM_CORE_PROGRAM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config.h"
+
+namespace vta {
+
+inline constexpr uint32_t kProgramVersion = 1;
+
+// The zlib CRC-32.
+uint32_t Crc32(const uint8_t* bytes, size_t size);
+
+// An input, output or layer tensor in the arena.
+struct TensorInfo {
+  bool is_output = false;
+  bool is_int32 = false;  // four byte planes; else int8
+  uint64_t address = 0;   // bytes from the arena's start
+  uint32_t n = 1, c = 1, h = 1, w = 1;
+  uint32_t space_to_depth = 1;
+
+  uint64_t elems() const { return uint64_t{n} * c * h * w; }
+  // Bytes of one packed byte plane, and of all.
+  uint64_t plane_bytes(const Config& config) const;
+  uint64_t packed_bytes(const Config& config) const {
+    return plane_bytes(config) * (is_int32 ? 4 : 1);
+  }
+};
+
+struct Bytes {
+  const uint8_t* data = nullptr;
+  size_t size = 0;
+};
+
+// The parsed file; the sections point into `file`.
+struct Program {
+  std::string file;
+  Config config;
+  uint64_t consts_at = 0;
+  Bytes insns, consts, meta;
+  std::vector<TensorInfo> inputs, outputs;
+
+  Program() = default;
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+};
+
+// Parses `file` into `program`. Throws ArtifactError on any damage, ConfigError on an impossible
+// machine.
+void ParseProgram(std::string file, Program* program);
+
+// Checks that a tensor is not empty, not absurd and lies in the arena. Throws ArtifactError naming
+// `where`.
+void CheckTensor(const TensorInfo& tensor, const Config& config, const std::string& where);
+
+// Packs int8[N, C, H, W] into NCHWnc bytes (missing lanes zero), after space-to-depth.
+void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
+                uint8_t* packed);
+// Unpacks into int8[N, C, H, W] or, from byte planes, int32[N, C, H, W].
+void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,
+                  void* nchw);
+
+}  // namespace vta
+
+#endif  // FLOW_SIM_CORE_PROGRAM_H_

@@ -1,0 +1,333 @@
+"""The TVM runtime module: calls, engines, saving, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm_ffi
+from builder import conv
+from program_file import conv_case, conv_sections, join_sections, tensor
+
+from flow.sim.core_library import core_function
+from vta_config.errors import (
+    ArtifactError,
+    CapacityError,
+    ConfigError,
+    DeadlockError,
+    FlowError,
+    HazardError,
+)
+
+
+def make(file: bytes, symbol: str = "conv") -> Any:
+    return core_function("vta.create_module")(symbol, file)
+
+
+def call(module: Any, x: np.ndarray, shape: tuple[int, ...] = (1, 16, 4, 5)) -> np.ndarray:
+    y = np.zeros(shape, np.int8)
+    module["conv"](x, y)
+    return y
+
+
+def test_runs() -> None:
+    file, x, y = conv_case()
+    module = make(file)
+    assert module.kind == "vta"
+    np.testing.assert_array_equal(call(module, x), y)
+    np.testing.assert_array_equal(call(module, x), y)
+    assert module["engine"]() == "fsim"
+    assert bytes(module["program"]()) == file
+    assert module["counters"](0, -1)["gemm_ops"] == 20
+
+
+def test_taps() -> None:
+    file, x, y = conv_case()
+    module = make(file)
+    assert list(module["layers"]()) == ["conv"]
+    (tap,) = module["taps"](x)
+    np.testing.assert_array_equal(np.from_dlpack(tap), y)
+
+
+def test_saves_and_loads() -> None:
+    file, x, y = conv_case()
+    saved = core_function("vta.create_module")("conv", file)
+    load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vta")
+    data = b"4\nconv" + file
+    np.testing.assert_array_equal(call(load(data), x), y)
+    del saved
+    for damaged in (b"", b"conv", b"999999\nconv", b"\n" + file):
+        with pytest.raises(ArtifactError, match="must start with the length of its symbol"):
+            load(damaged)
+
+
+def test_two_threads() -> None:
+    cases = [conv_case(seed) for seed in (1, 2)]
+    modules = [make(file) for file, _, _ in cases]
+    wrong: list[int] = []
+
+    def work(k: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(call(modules[k], cases[k][1]), cases[k][2]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_driver_engine(fake_driver: Path) -> None:
+    file, x, y = conv_case()
+    module = make(file)
+    module["set_engine"]("driver", str(fake_driver))
+    np.testing.assert_array_equal(call(module, x), y)
+    assert module["engine"]() == "driver"
+    with pytest.raises(ConfigError, match="engine: must be fsim to see the tensors"):
+        module["taps"](x)
+    with pytest.raises(ConfigError, match="engine: must be fsim to count, got driver"):
+        module["counters"](0, -1)
+
+
+def test_driver_engine_errors(
+    fake_driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, x, _ = conv_case()
+    module = make(file)
+    missing = tmp_path / "none.so"
+    with pytest.raises(ArtifactError, match="must be a loadable shared library, got"):
+        module["set_engine"]("driver", str(missing))
+    library = tmp_path / "libempty.so"
+    subprocess.run(["c++", "-shared", "-fPIC", "-x", "c++", "/dev/null", "-o", library], check=True)
+    with pytest.raises(ArtifactError, match="must have the driver function VTADeviceAlloc"):
+        module["set_engine"]("driver", str(library))
+    assert module["engine"]() == "fsim"
+    monkeypatch.setenv("FAKE_DRIVER_NO_MEMORY", "1")
+    with pytest.raises(CapacityError, match="must have memory for the arena of 32768 bytes"):
+        module["set_engine"]("driver", str(fake_driver))
+    monkeypatch.delenv("FAKE_DRIVER_NO_MEMORY")
+    module["set_engine"]("driver", str(fake_driver))
+    monkeypatch.setenv("FAKE_DRIVER_TIMEOUT", "1")
+    with pytest.raises(DeadlockError, match="must finish the program, got status 1"):
+        call(module, x)
+
+
+def test_function_engine() -> None:
+    file, x, _ = conv_case()
+    seen: list[bytes] = []
+
+    def engine(program: bytes, arena: Any) -> None:
+        seen.append(bytes(program))
+        memory = np.from_dlpack(arena)
+        memory[3 * 4096 : 3 * 4096 + 320] = 7
+
+    tvm_ffi.register_global_func("vta.engine.test", engine, override=True)
+    module = make(file)
+    module["set_engine"]("test", "")
+    assert (call(module, x) == 7).all()
+    assert seen == [file]
+    with pytest.raises(ConfigError, match=r"engine: must be fsim, driver or .*, got nothing"):
+        module["set_engine"]("nothing", "")
+
+
+def test_arguments() -> None:
+    file, x, y = conv_case()
+    module = make(file)
+    with pytest.raises(ArtifactError, match="conv: must be called with 2 tensors, got 1"):
+        module["conv"](x)
+    with pytest.raises(
+        ArtifactError,
+        match=re.escape("conv argument 0: must be a contiguous int8[1, 16, 4, 5] in host memory"),
+    ):
+        module["conv"](x[:, :8].copy(), y)
+    with pytest.raises(ArtifactError, match=r"conv argument 1: .*, got int32\[1, 16, 4, 5\]"):
+        module["conv"](x, y.astype(np.int32))
+
+
+def test_int32_output_and_space_to_depth() -> None:
+    # Planes 0..3 of the output are the first four quarters of what the convolution stores.
+    rng = np.random.default_rng(3)
+    w = rng.integers(-128, 128, (16, 16), dtype=np.int8)
+    sections = conv_sections(w)
+    sections["TENSORS"] = tensor(0, 0, 2 * 4096, (1, 3, 7, 9), 2) + tensor(
+        1, 1, 3 * 4096, (1, 12, 1, 5)
+    )
+    module = make(join_sections(sections))
+    x = rng.integers(-128, 128, (1, 3, 7, 9), dtype=np.int8)
+    y = np.zeros((1, 12), np.int32)
+    with pytest.raises(ArtifactError):
+        module["conv"](x, y)
+    y = np.zeros((1, 12, 1, 5), np.int32)
+    module["conv"](x, y)
+    deep = np.zeros((16, 4, 5), np.int8)
+    for dy in range(2):
+        for dx in range(2):
+            part = x[0, :, dy::2, dx::2]
+            k = (dy * 2 + dx) * 3
+            deep[k : k + 3, : part.shape[1], : part.shape[2]] = part
+    sums = np.einsum("oi,ihw->hwo", w.astype(np.int32), deep.astype(np.int32))
+    stored = np.clip(sums >> 4, -127, 127).astype(np.int8).reshape(4, 5, 16)
+    planes = stored.view(np.uint8).astype(np.uint32)
+    joined = sum(planes[p] << (8 * p) for p in range(4)).astype(np.uint32).view(np.int32)
+    np.testing.assert_array_equal(y[0, :, 0], joined.T[:12])
+
+
+def test_error_names_the_origin() -> None:
+    b = conv(tiles=2)
+    b.insns[5].values["uop_end"] = 7
+    rng = np.random.default_rng(0)
+    sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8), b)
+    with pytest.raises(HazardError, match=r"uop\[2\]: must be written .*; insn 5, step 5$"):
+        make(join_sections(sections))
+    sections["META"] = b"[]"
+    with pytest.raises(HazardError, match=r"; insn 5$"):
+        make(join_sections(sections))
+
+
+def test_input_must_be_written_before_it_is_read() -> None:
+    rng = np.random.default_rng(0)
+    sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8))
+    sections["TENSORS"] = tensor(0, 0, 2 * 4096, (1, 16, 1, 1)) + tensor(
+        1, 0, 3 * 4096, (1, 16, 4, 5)
+    )
+    with pytest.raises(HazardError, match="LOAD dram byte 8208: must be written before it is read"):
+        make(join_sections(sections))
+
+
+def damage(file: bytes, at: int, value: bytes) -> bytes:
+    return file[:at] + value + file[at + len(value) :]
+
+
+def test_damaged_files() -> None:
+    file, _, _ = conv_case()
+    rng = np.random.default_rng(0)
+    for size in (0, 7, 31, 32, 100, len(file) - 1):
+        with pytest.raises(ArtifactError, match="program: must "):
+            make(file[:size])
+    # Any flipped bit is noticed.
+    for at in rng.choice(len(file), 400, replace=False):
+        flipped = damage(file, int(at), bytes([file[at] ^ 1 << int(rng.integers(8))]))
+        with pytest.raises(FlowError):
+            make(flipped)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "sentence"),
+    [
+        (0, b"X", "must start with VTAFLOW1, got another file"),
+        (8, b"\x02", "must be version 1, got 2"),
+        (12, b"\x63", "must hold its section table, got 99"),
+        (16, b"\x01", "bytes, got"),
+        (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),
+        (28, b"\x01", "must have 0 in reserved fields, got 1"),
+        (-1, b"!", "must have an undamaged section META"),
+    ],
+)
+def test_damage_sentences(at: int, value: bytes, sentence: str) -> None:
+    file, _, _ = conv_case()
+    at %= len(file)
+    with pytest.raises(ArtifactError, match=f"program: .*{sentence}.*; compile it again"):
+        make(damage(file, at, value))
+
+
+def test_impossible_sections() -> None:
+    rng = np.random.default_rng(0)
+    good = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8))
+
+    def refuse(sentence: str, kind: type[FlowError] = ArtifactError, **sections: bytes) -> None:
+        with pytest.raises(kind, match=sentence):
+            make(join_sections({**good, **sections}))
+
+    shape = (1, 16, 4, 5)
+    refuse("must have a CONFIG of 64 bytes, got 3", CONFIG=b"abc")
+    refuse("must have whole instructions", INSNS=b"abc")
+    refuse("must have constants that lie in the arena", CONSTS=bytes(1 << 16))
+    refuse("must have whole tensor records", TENSORS=b"abc")
+    refuse(r"must have tensor roles in \[0, 1\], got 2", TENSORS=tensor(2, 0, 0, shape))
+    refuse(r"must have tensor kinds in \[0, 1\], got 2", TENSORS=tensor(0, 2, 0, shape))
+    refuse("must have int8 inputs, got int32", TENSORS=tensor(0, 1, 0, shape))
+    refuse("input 0: must lie in the arena of 32768 bytes", TENSORS=tensor(0, 0, 32768, shape))
+    refuse("output 0: must have dimensions", TENSORS=tensor(1, 0, 0, (1, 0, 4, 5)))
+    huge = (2**32 - 1,) * 4
+    refuse("input 0: must have dimensions", TENSORS=tensor(0, 0, 0, huge))
+    config = bytearray(good["CONFIG"])
+    config[16] = 9
+    refuse(r"config.log_block: must be in \[2, 7\], got 9", ConfigError, CONFIG=bytes(config))
+    without = {tag: data for tag, data in good.items() if tag != "META"}
+    with pytest.raises(ArtifactError, match="must have a section META, got none"):
+        make(join_sections(without))
+    file = bytearray(join_sections(good))
+    gap = 32 + 32 * 5 + 64 + len(good["INSNS"])  # after INSNS; CONFIG needs no gap
+    assert gap % 64
+    file[gap] = 1
+    with pytest.raises(ArtifactError, match="must have 0 between sections, got 1"):
+        make(bytes(file))
+
+
+def test_layer_outside_the_arena() -> None:
+    rng = np.random.default_rng(0)
+    sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8))
+    meta = json.loads(sections["META"])
+    meta["layers"][0]["address"] = 1 << 20
+    sections["META"] = json.dumps(meta).encode()
+    module = make(join_sections(sections))
+    with pytest.raises(ArtifactError, match="program layer conv: must lie in the arena"):
+        module["layers"]()
+    sections["META"] = b"{"
+    module = make(join_sections(sections))
+    with pytest.raises(ArtifactError, match="program META: must be a JSON object"):
+        module["layers"]()
+
+
+def test_library_in_a_new_process(tmp_path: Path) -> None:
+    """A module exported inside a TVM library works after loading in another process."""
+    file, x, y = conv_case()
+    np.savez(tmp_path / "case.npz", program=np.frombuffer(file, np.uint8), x=x, y=y)
+    export = f"""
+import numpy as np, tvm
+from tvm import relax
+from tvm.script import ir as I, relax as R
+from flow.sim.core_library import core_function
+case = np.load({str(tmp_path / "case.npz")!r})
+@I.ir_module
+class M:
+    @R.function
+    def main(x: R.Tensor((1, 16, 4, 5), "int8")):
+        with R.dataflow():
+            y = R.call_dps_packed("conv", x, out_ty=R.Tensor((1, 16, 4, 5), "int8"))
+            R.output(y)
+        return y
+module = core_function("vta.create_module")("conv", case["program"].tobytes())
+mod = M.with_attr("external_mods", [module])
+tvm.compile(mod, target="llvm").export_library({str(tmp_path / "lib.so")!r})
+"""
+    run = f"""
+import numpy as np, tvm
+from tvm import relax
+from flow.sim import load_library
+load_library()
+case = np.load({str(tmp_path / "case.npz")!r})
+vm = relax.VirtualMachine(tvm.runtime.load_module({str(tmp_path / "lib.so")!r}), tvm.cpu())
+y = vm["main"](tvm.runtime.tensor(case["x"])).numpy()
+np.testing.assert_array_equal(y, case["y"])
+"""
+    for script in (export, run):
+        (tmp_path / "script.py").write_text(script)
+        done = subprocess.run(
+            [sys.executable, tmp_path / "script.py"],
+            cwd=Path(__file__).parents[3],
+            env={"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
