@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import given
 from flow.sim.fsim import FSim
 from tests.strategies import RandomProgram, programs, random_program
 from vta_config import VTAConfig
-from vta_config.isa import encode
+from vta_config.errors import ConfigError
+from vta_config.isa import Insn, Opcode, encode
 from vta_config.semantics import Dram, MachineState, run
 
 ORDERS = (None, 0, 1, 2)
 
 
-def check(program: RandomProgram, *, strict: bool = True) -> None:
+def check(program: RandomProgram, **options: Any) -> None:
     """Run `program` on the oracle and on fsim in several orders; compare memory and counters."""
     memory = program.memory.copy()
     dram = Dram([(program.address, memory)])
@@ -25,7 +27,7 @@ def check(program: RandomProgram, *, strict: bool = True) -> None:
     stream = b"".join(encode(insn, program.config) for insn in program.insns)
     origins = [insn.origin for insn in program.insns]
     arena = (program.address, memory.size)
-    sim = FSim(program.config, stream, arena=arena, origins=origins, strict=strict)
+    sim = FSim(program.config, stream, arena=arena, origins=origins, **options)
     assert sim.counters() == asdict(state.counters)
     for seed in ORDERS:
         sim.write(program.address, program.memory)
@@ -52,3 +54,13 @@ def test_mul_agrees(default_config: VTAConfig, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_presets_agree(preset: VTAConfig, seed: int) -> None:
     check(random_program(preset, seed))
+
+
+@pytest.mark.parametrize("kernels", ["plain", "avx2", "avx512bw", "avx512vnni"])
+def test_every_kernel_agrees(preset: VTAConfig, kernels: str) -> None:
+    try:
+        FSim(preset, encode(Insn(Opcode.FINISH, {}), preset), arena=(4096, 4096), kernels=kernels)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    for seed in range(100, 110):
+        check(random_program(preset, seed), kernels=kernels)
