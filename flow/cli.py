@@ -30,7 +30,7 @@ EXIT_MISMATCH: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 #: Columns when the output is a file or a pipe.
-PLAIN_COLUMNS: Final = 110
+PLAIN_COLUMNS: Final = 132
 
 
 class Terminal:

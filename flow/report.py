@@ -21,6 +21,8 @@ from vta_config.hardware import VTAConfig
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 1
 REPORT_FILE: Final = "report.json"
+#: Name and kind of the row for instructions that work for no layer: constants and FINISH.
+SETUP: Final = "setup"
 #: Counters of a layer, in the order of the report; bytes by memory, then operations.
 COUNTERS: Final = (
     "insns",
@@ -227,10 +229,6 @@ def _points(share: float | None, reference: float | None) -> str:
     return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
 
 
-def _mega(value: float) -> str:
-    return f"{value / 1e6:,.2f} M"
-
-
 def variants_table(variants: tuple[Metrics, ...]) -> Table:
     """Lay the variants out side by side."""
     table = Table(title_justify="left", header_style="bold")
@@ -255,8 +253,8 @@ def variants_table(variants: tuple[Metrics, ...]) -> Table:
 def layers_table(report: Report) -> Table:
     """Lay the counters of every layer out, their sum last."""
     table = Table(header_style="bold")
-    table.add_column("layer")
-    table.add_column("kind")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
     for key in COUNTERS:
         table.add_column(key.replace("_", " "), justify="right")
     for layer in report.layers:
@@ -277,10 +275,11 @@ def render(report: Report) -> RenderableType:
     ]
     if report.layers:
         total = report.totals()
+        count = sum(layer.kind != SETUP for layer in report.layers)
         moved = sum(total[f"{memory}_bytes"] for memory in ("inp", "wgt", "acc", "uop", "out"))
         lines.append(
-            f"program    {len(report.layers)} layers, {total['insns']:,} instructions; one image: "
-            f"{_mega(total['gemm_ops'])} GEMM and {_mega(total['alu_ops'])} ALU operations, "
+            f"program    {count} layers, {total['insns']:,} instructions; one image: "
+            f"{total['gemm_ops']:,} GEMM and {total['alu_ops']:,} ALU operations, "
             f"{moved / 1e6:.2f} MB moved"
         )
     lines.append("on host    " + _fallback_line(report.fallbacks))

@@ -109,7 +109,7 @@ def test_table(report: Report) -> None:
     )
     assert "conv9 (nn.conv2d: groups must be 1, got 2)" in text
     assert "640 tensors of 20 images compared, all equal" in text
-    assert "1×16×16" in text and "1.00 M GEMM" in text and "together 2.1" in text
+    assert "1×16×16" in text and "1,000,008 GEMM" in text and "together 2.1" in text
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
 
 

@@ -1,0 +1,118 @@
+"""The pipeline as `flow.deploy` uses it: quantize, compile, choose the engine, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.datasets import Dataset
+from flow.deploy import Engine
+from flow.evaluate import Network
+from flow.importer import ImportedModel
+from flow.pipeline import CompiledModel, Pipeline
+from flow.report import COUNTERS, SETUP, Exactness, Fallback, LayerCounters
+from flow.stages import Progress
+from flow.verify import Verifier
+from vta_config.hardware import VTAConfig
+
+
+class PipelineBackend:
+    """One model on one machine, run by one engine.
+
+    Parameters
+    ----------
+    model : ImportedModel
+        The model.
+    config : VTAConfig
+        The machine.
+    engine : {"fsim", "oracle", "driver"}
+        What runs the programs.
+    driver : Path, optional
+        Shared library, for ``driver``.
+    """
+
+    def __init__(
+        self,
+        model: ImportedModel,
+        config: VTAConfig,
+        *,
+        engine: Engine = "fsim",
+        driver: Path | None = None,
+    ) -> None:
+        """Prepare the float model."""
+        self.pipeline = Pipeline(model, config)
+        self._engine = engine
+        self._driver = driver
+
+    def calibrate(self, images: Dataset, progress: Progress) -> None:
+        """Profile the float model on `images`."""
+        self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+
+    def compile(self, variant: str) -> PipelineCompiled:
+        """Quantize and compile a variant, and build its executable."""
+        compiled = self.pipeline.compile(self.pipeline.quantize(variant))
+        for module in vta_modules(compiled.executable.mod):
+            module["set_engine"](self._engine, "" if self._driver is None else str(self._driver))
+        return PipelineCompiled(model=compiled)
+
+
+def vta_modules(module: Any) -> Iterator[Any]:
+    """Yield the VTA modules inside a TVM module."""
+    if module.kind == "vta":
+        yield module
+    for part in module.imports:
+        yield from vta_modules(part)
+
+
+@dataclass(slots=True, kw_only=True)
+class PipelineCompiled:
+    """A compiled variant.
+
+    Parameters
+    ----------
+    model : CompiledModel
+        What the pipeline made.
+    """
+
+    model: CompiledModel
+    _network: Network = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the virtual machine."""
+        self._network = self.model.network()
+
+    @property
+    def layers(self) -> tuple[LayerCounters, ...]:
+        """Return the counters of every layer for one image; what is no layer's comes first."""
+        kinds = {record.name: record.kind for p in self.model.programs for record in p.layers}
+        setup = dict.fromkeys(COUNTERS, 0)
+        rows = []
+        for name, counters in self.model.counters_by_layer().items():
+            if name in kinds:
+                rows.append(LayerCounters(name=name, kind=kinds[name], counters=counters))
+            else:
+                setup = {key: setup[key] + counters[key] for key in COUNTERS}
+        return (LayerCounters(name=SETUP, kind=SETUP, counters=setup), *rows)
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Return what runs on the host, and why."""
+        return tuple(
+            Fallback(name=f.name, operator=f.operator, reason=f.reason)
+            for f in self.model.fallbacks
+        )
+
+    def networks(self) -> Sequence[Network]:
+        """Return the executable; one is enough, images are prepared in another thread."""
+        return [self._network]
+
+    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+        """Compare all engines bit for bit."""
+        return Verifier(self.model, self._network).run(images, progress)
+
+    def save(self, path: Path) -> None:
+        """Write the program file."""
+        self.model.save(path)

@@ -1,0 +1,145 @@
+"""Compare engines bit for bit: the host's integers are the reference, tensor by tensor.
+
+The quantized Relax module runs on the host with every layer's tensor as a result. The same image
+then goes through fsim in program order, fsim with its modules in a random token-legal order (which
+exposes a missing token) and the numpy oracle, whose tensors are captured as they are stored; and
+through the TVM executable, whose float32 logits must be the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.datasets import Dataset
+from flow.evaluate import Network, prefetch
+from flow.pipeline import CompiledModel
+from flow.report import Exactness
+from flow.sim.oracle import run_program
+from flow.stages import Progress
+from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
+from relay_passes.host import HostModule
+from relay_passes.partition import find_chains
+
+#: GEMM operations that the oracle runs in about a second; larger programs get one image of it.
+ORACLE_GEMM_OPS: Final = 1_000_000
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts comparisons and remembers the first that failed."""
+
+    tensors: int = 0
+    mismatches: int = 0
+    first: str = ""
+
+    def compare(self, where: str, got: NDArray[Any], want: NDArray[Any]) -> None:
+        """Compare two tensors of equal size, whatever their shapes."""
+        self.tensors += 1
+        got, want = np.ravel(got), np.ravel(want)
+        if got.shape == want.shape and got.dtype == want.dtype and np.array_equal(got, want):
+            return
+        self.mismatches += 1
+        if not self.first:
+            self.first = f"{where}: {difference(got, want)}"
+
+
+def difference(got: NDArray[Any], want: NDArray[Any]) -> str:
+    """Describe in a few words how two flat tensors differ."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return f"{got.dtype}[{got.size}] instead of {want.dtype}[{want.size}]"
+    places = np.flatnonzero(got != want)
+    if not places.size:  # only NaNs compare so
+        return "not a number"
+    at = int(places[0])
+    return (
+        f"{places.size} of {got.size} values differ, the first at {at}: {got[at]} "
+        f"instead of {want[at]}"
+    )
+
+
+@dataclass(slots=True)
+class Verifier:
+    """Everything that a comparison needs, built once.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+        The model.
+    network : callable
+        The TVM executable on the engine that the user chose.
+    """
+
+    compiled: CompiledModel
+    network: Network
+    _names: tuple[str, ...] = field(init=False)
+    _host: HostModule = field(init=False)
+    _slow: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compile the host module with all tensors that programs read or layers write."""
+        mod, self._names = expose(self.compiled)
+        self._host = HostModule(mod)
+        counters = self.compiled.counters_by_layer().values()
+        self._slow = sum(c["gemm_ops"] for c in counters) > ORACLE_GEMM_OPS
+
+    def run(self, images: Dataset, progress: Progress) -> Exactness:
+        """Compare on every image; return what was counted."""
+        tally = Tally()
+        for index, image in enumerate(prefetch(images)):
+            results = self._host(image)
+            reference = dict(zip(self._names, results[1:], strict=True))
+            for engine, tensors in self._engines(reference, index):
+                for name, got in tensors.items():
+                    tally.compare(f"{name} on {engine}, image {index}", got, reference[name])
+            logits = np.asarray(self.network(image))
+            tally.compare(f"logits of the executable, image {index}", logits, results[0])
+            progress(index + 1, len(images))
+        return Exactness(
+            images=len(images),
+            tensors=tally.tensors,
+            mismatches=tally.mismatches,
+            first=tally.first,
+        )
+
+    def _engines(self, reference: Tensors, index: int) -> Iterator[tuple[str, Tensors]]:
+        """Yield what each engine stored, tensor by tensor."""
+        for sim in self.compiled.simulators:
+            inputs = _inputs(sim.program.inputs, reference)
+            for engine, seed in (("fsim", None), ("fsim in random order", index)):
+                result = sim.run(inputs, seed=seed)
+                outputs = {
+                    p.name: x for p, x in zip(sim.program.outputs, result.outputs, strict=True)
+                }
+                yield engine, result.layers | outputs
+            if index == 0 or not self._slow:
+                oracle = run_program(sim.program, inputs)
+                yield (
+                    "oracle",
+                    {r.output.name: oracle.layers[r.name] for r in sim.program.layers},
+                )
+
+
+def _inputs(ports: Sequence[Any], reference: Tensors) -> list[NDArray[np.int8]]:
+    """Return what a program reads, in its shapes."""
+    return [np.asarray(reference[port.name], np.int8).reshape(port.shape) for port in ports]
+
+
+def expose(compiled: CompiledModel) -> tuple[Module, tuple[str, ...]]:
+    """Return the quantized module with all that programs read or layers write, and the names."""
+    mod = compiled.quantized
+    graph = read_graph(mod)
+    read = {port.name for program in compiled.programs for port in program.inputs}
+    tensors = {binding.var.name: binding.var for binding in graph.bindings}
+    tensors |= {param.name: param for param in graph.params}
+    found = {name: var for name, var in tensors.items() if name in read}
+    found |= {chain.output_name: chain.output for chain in find_chains(mod, compiled.config)}
+    builder = GraphBuilder()
+    builder.bindings = list(graph.bindings)
+    results = [*graph.results, *found.values()]
+    return replace_main(mod, builder, graph, results), tuple(found)
