@@ -1,14 +1,10 @@
-"""A small graph for `stock_relay`: read from Relax, BatchNorm folded, rewritten, written again.
+"""A small graph for `stock_relay`: read from Relax, rewritten, written again.
 
 TVM's `relay.quantize` rewrites expressions whose *identity* matters (how often a node is used, and
 by whom), so its rules are restated over `Node`, a plain expression with identity, and not over
-Relax bindings. Reading restates the passes that the original runs first:
-
-- SimplifyInference: ``batch_norm(x) = x · s + t`` with ``s = (1 / sqrt(var + eps)) · gamma`` and
-  ``t = (−mean) · s + beta``, each step rounded to float32 (the order decides the last bit of a
-  weight, and with it integers);
-- FoldScaleAxis, backward: ``s`` moves through single-use ``add(·, constant)`` and, where all of it
-  is positive, ``relu`` into the weights: ``w · s``, again one float32 rounding.
+Relax bindings. Reading turns an inference BatchNorm into ``x · s + t`` as SimplifyInference does:
+``s = (1 / sqrt(var + eps)) · gamma`` and ``t = (−mean) · s + beta``, each step rounded to float32
+(the order decides the last bit of a weight, and with it integers).
 """
 
 from __future__ import annotations
@@ -138,12 +134,12 @@ def unsupported(node: Node, must: str) -> UnsupportedModelError:
 
 
 def read_nodes(mod: Module) -> Node:
-    """Read ``main`` into nodes, with BatchNorm folded as Relay folds it.
+    """Read ``main`` into nodes, BatchNorm as a product and a sum.
 
     Parameters
     ----------
     mod : IRModule
-        A float network whose weights are constants; BatchNorm may be folded already.
+        A float network.
 
     Raises
     ------
@@ -157,7 +153,7 @@ def read_nodes(mod: Module) -> Node:
     }
     for binding in graph.bindings:
         known[binding.var] = _read_value(binding.value, known, binding.var)
-    return _fold_scales(_read_value(graph.result, known, None))
+    return _read_value(graph.result, known, None)
 
 
 def _read_value(value: Any, known: Mapping[Any, Node], var: Any) -> Node:
@@ -268,70 +264,6 @@ def _simplify_batch_norm(norm: Node, name: str) -> Node:
     shape[int(attrs.axis) % rank] = -1
     scaled = Node(op="multiply", args=(data, constant(scale.reshape(shape), "float32")), name=name)
     return Node(op="add", args=(scaled, constant(shift.reshape(shape), "float32")), name=name)
-
-
-def _fold_scales(root: Node) -> Node:
-    """Move constant per-channel factors into the convolutions before them (FoldScaleAxis)."""
-    uses = count_uses(root)
-    new: dict[Node, Node] = {}
-    for node in post_order(root):
-        args = [new[arg] for arg in node.args]
-        new[node] = (
-            node
-            if all(a is b for a, b in zip(args, node.args, strict=True))
-            else (node.with_args(args))
-        )
-        if node.op != "multiply":
-            continue
-        for data, factor in (node.args, node.args[::-1]):
-            scale = factor.value
-            if scale is None or scale.ndim != 4 or scale.size != scale.shape[1]:
-                continue
-            positive = bool((scale > 0).all())
-            if _carries_scale(data, uses, positive=positive):
-                new[node] = _scaled(new[data], scale)
-                break
-    return new[root]
-
-
-def _carries_scale(node: Node, uses: Counter[Node], *, positive: bool) -> bool:
-    """Tell whether a factor on a node's channels can move into the weights before it."""
-    if uses[node] != 1:
-        return False
-    if node.op == "conv2d":
-        weight, groups = node.args[1].value, int(node.origin.attrs.groups)
-        return weight is not None and (groups == 1 or (groups == len(weight) == _channels(node)))
-    if node.op == "relu":
-        return positive and _carries_scale(node.args[0], uses, positive=positive)
-    if node.op == "add":
-        return all(
-            _is_channel_constant(arg) or _carries_scale(arg, uses, positive=positive)
-            for arg in node.args
-        ) and any(arg.value is None for arg in node.args)
-    return False
-
-
-def _channels(conv: Node) -> int:
-    """Return the input channels of a convolution."""
-    return int(conv.origin.args[0].ty.shape.values[1])
-
-
-def _is_channel_constant(node: Node) -> bool:
-    """Tell whether a node is a constant of one number a channel."""
-    return node.value is not None and node.value.ndim == 4 and node.value.size == len(node.value[0])
-
-
-def _scaled(node: Node, scale: Array) -> Node:
-    """Return a node that computes `scale` times as much, by changed weights."""
-    if node.value is not None:
-        return constant(node.value * scale, node.dtype)
-    if node.op == "conv2d":
-        weight = node.args[1].value
-        assert weight is not None
-        return node.with_args(
-            (node.args[0], constant(weight * scale.reshape(-1, 1, 1, 1), "float32"))
-        )
-    return node.with_args([_scaled(arg, scale) for arg in node.args])
 
 
 # ---------------------------------------------------------------------------------------- rewriting

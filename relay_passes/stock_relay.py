@@ -1,7 +1,7 @@
 """TVM 0.9's `relay.quantize`, integer for integer, as a pass over Relax: the baseline.
 
 Relay's quantization runs four rewrites over a float network whose BatchNorms are folded
-(`stock_graph`):
+(`stock_graph`, `stock_fold`):
 
 1. *partition*: where a convolution's section ends, ``cast_hint(int8)`` and ``stop_fusion`` mark
    that the value will be stored in 8 bits;
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay_passes.graph import GraphPass, Module
+from relay_passes.stock_fold import fold_scales
 from relay_passes.stock_graph import Node, Rule, read_nodes, rewrite, unsupported, write_nodes
 from relay_passes.stock_realize import Kind, Realize, StockOptions
 
@@ -61,7 +62,7 @@ class StockRelay(GraphPass):
         UnsupportedModelError
             When Relay could not quantize the network either, or it has control flow.
         """
-        return write_nodes(quantize_nodes(read_nodes(mod), self.options), mod)
+        return write_nodes(quantize_nodes(fold_scales(read_nodes(mod)), self.options), mod)
 
 
 def quantize_nodes(graph: Node, options: StockOptions) -> Node:

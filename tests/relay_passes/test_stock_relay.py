@@ -16,6 +16,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
+from relay_passes.stock_fold import fold_scales
 from relay_passes.stock_graph import Node, post_order, read_nodes
 from relay_passes.stock_relay import StockOptions, StockRelay, quantize_nodes
 from vta_config.errors import ConfigError, UnsupportedModelError
@@ -54,7 +55,7 @@ def weights(*shape: int, seed: int = 0, scale: float = 0.3) -> Any:
 
 
 def quantized(mod: Any, options: StockOptions) -> Node:
-    return quantize_nodes(read_nodes(mod), options)
+    return quantize_nodes(fold_scales(read_nodes(mod)), options)
 
 
 def ops(root: Node) -> list[str]:
@@ -407,12 +408,52 @@ def test_batch_norm_folds_in_relays_float32_steps() -> None:
         return emit(op.nn.relu(emit(relax.TupleGetItem(tuple_, 0))))
 
     mod = model((1, 3, 4, 4), body)
-    graph = read_nodes(mod)
+    graph = fold_scales(read_nodes(mod))
     assert ops(graph) == ["conv2d", "add", "relu"]
     scale = np.float32(1) / np.sqrt(variance + np.float32(1e-5)) * gamma
     constants = [n.value for n in post_order(graph) if n.value is not None]
     np.testing.assert_array_equal(constants[0], weight * scale.reshape(4, 1, 1, 1))
     np.testing.assert_array_equal(constants[1].ravel(), -mean * scale + beta)
+
+
+def preactivation(factor: np.ndarray, *, relu: bool, shared: bool = False) -> Any:
+    """x · factor + bias -> (relu) -> two convolutions; shared: the product is a result as well."""
+
+    def body(emit: Any, x: Any) -> Any:
+        pooled = emit(op.nn.max_pool2d(x, (2, 2), (2, 2)))
+        product = emit(op.multiply(pooled, relax.const(factor.reshape(1, 3, 1, 1))))
+        data = emit(op.add(product, relax.const(random(1, 3, 1, 1, seed=1))))
+        data = emit(op.nn.relu(data)) if relu else data
+        depthwise = emit(op.nn.conv2d(data, weights(3, 1, 1, 1, seed=2), groups=3))
+        full = emit(op.nn.conv2d(data, weights(3, 3, 1, 1, seed=3)))
+        total = emit(op.add(depthwise, full))
+        return emit(op.add(total, product)) if shared else total
+
+    return model((1, 3, 4, 4), body)
+
+
+@pytest.mark.parametrize(
+    ("factor", "relu", "shared", "folds"),
+    [
+        ((2, 3, 5), True, False, True),
+        ((2, -3, 5), False, False, True),
+        ((2, -3, 5), True, False, False),
+        ((2, 3, 5), True, True, False),
+    ],
+)
+def test_factor_moves_on_into_all_convolutions_that_read_it(
+    factor: tuple[int, ...], relu: bool, shared: bool, folds: bool
+) -> None:
+    mod = preactivation(np.array(factor, np.float32), relu=relu, shared=shared)
+    graph = fold_scales(read_nodes(mod))
+    assert ("multiply" in ops(graph)) is not folds
+    if folds:
+        bias = next(n.args[1].value for n in post_order(graph) if n.op == "add")
+        expected = random(1, 3, 1, 1, seed=1) / np.array(factor, np.float32).reshape(1, 3, 1, 1)
+        np.testing.assert_array_equal(bias, expected)
+    x = random(1, 3, 4, 4)
+    result = run(StockRelay(StockOptions(skip_conv_layers=(0, 1)))(mod), x)
+    np.testing.assert_allclose(result, run(mod, x), rtol=1e-5, atol=1e-5)
 
 
 def scaled_model(factor: np.ndarray, *, relu: bool) -> Any:
@@ -433,7 +474,7 @@ def test_factor_moves_into_the_weights_through_relu_only_when_positive(
     factor: tuple[int, int], relu: bool, folds: bool
 ) -> None:
     mod = scaled_model(np.array(factor, np.float32), relu=relu)
-    graph = read_nodes(mod)
+    graph = fold_scales(read_nodes(mod))
     assert ("multiply" in ops(graph)) is not folds
     x = random(1, 3, 4, 4)
     float_again = StockRelay(StockOptions(skip_conv_layers=(0,)))(mod)
