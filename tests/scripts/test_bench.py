@@ -1,0 +1,55 @@
+"""The benchmark prints what it promises, and one sentence where it cannot run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_random_network_is_a_resnet18(bench: ModuleType) -> None:
+    proto = bench._ResNet18().model()
+    onnx.checker.check_model(proto)
+    kinds = [node.op_type for node in proto.graph.node]
+    assert (kinds.count("Conv"), kinds.count("Add"), kinds.count("Gemm")) == (20, 8, 1)
+    weights = sum(int(np.prod(w.dims)) for w in proto.graph.initializer)
+    assert 11_600_000 < weights < 11_800_000
+
+
+def test_figures_of_the_embedded_model(
+    bench: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", "digits-resnet18", "--images", "2", "--calibration", "4"]
+    assert bench.main(options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "digits-resnet18 on default, one thread"
+    starts = ["float32, ONNX Runtime", "fsim ", "fsim / float32", "compile", "calibrate, 4 images"]
+    assert [line.strip().startswith(s) for line, s in zip(lines[1:], starts, strict=False)] == [
+        True
+    ] * 5
+    assert lines[6].strip().startswith("peak memory")
+
+
+def test_unknown_model_is_one_sentence(
+    bench: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(["--model", "nope"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("nope: must be an ONNX file or a known name, got neither; known")
