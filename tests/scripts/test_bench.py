@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import onnx
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
+from scripts import bench
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_random_network_is_a_resnet18(bench: ModuleType) -> None:
+def test_random_network_is_a_resnet18() -> None:
     proto = bench._ResNet18().model()
     onnx.checker.check_model(proto)
     kinds = [node.op_type for node in proto.graph.node]
@@ -32,9 +18,7 @@ def test_random_network_is_a_resnet18(bench: ModuleType) -> None:
     assert 11_600_000 < weights < 11_800_000
 
 
-def test_figures_of_the_embedded_model(
-    bench: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_figures_of_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "digits-resnet18", "--images", "2", "--calibration", "4"]
     assert bench.main(options) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -46,9 +30,7 @@ def test_figures_of_the_embedded_model(
     assert lines[6].strip().startswith("peak memory")
 
 
-def test_unknown_model_is_one_sentence(
-    bench: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--model", "nope"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
