@@ -219,7 +219,7 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep |
                 got=values,
                 hint="use one scale a tensor",
             )
-        return [AluStep(op="double", imm=(0,))] * values[0]
+        return [AluStep(op="double", imm=(0,) * len(values))] * values[0]
     if step.op == "shr":
         passes = []
         while any(values):

@@ -1,0 +1,152 @@
+"""Small layers and networks with random integers, to be lowered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def weights(rng: np.random.Generator, *shape: int) -> NDArray[np.int8]:
+    """Return int8 in [-127, 127]."""
+    return rng.integers(-127, 128, shape).astype(np.int8)
+
+
+def requantize(
+    rng: np.random.Generator, channels: int, shift: int, *, relu: bool = True
+) -> tuple[Step, ...]:
+    """Return bias, rounding, shift and clip."""
+    bias = rng.integers(-300_000, 300_000, channels).astype(np.int32)
+    return (
+        Step(op="add", value=bias),
+        Step(op="add", value=1 << (shift - 1)),
+        Step(op="shr", value=shift),
+        Step(op="max", value=0 if relu else -127),
+        Step(op="min", value=127),
+    )
+
+
+def conv(
+    rng: np.random.Generator,
+    name: str,
+    source: Layer | TensorSpec,
+    channels: int,
+    kernel: tuple[int, int],
+    **options: Any,
+) -> Layer:
+    """Return a convolution of the output of `source` with random weights."""
+    in_shape = source.out_shape if isinstance(source, Layer) else source.shape
+    tensor = source.output if isinstance(source, Layer) else source.name
+    stride, padding, dilation = (
+        options.get("stride", (1, 1)),
+        options.get("padding", (0, 0, 0, 0)),
+        options.get("dilation", (1, 1)),
+    )
+    out = [
+        (in_shape[2 + a] + padding[a] + padding[2 + a] - dilation[a] * (kernel[a] - 1) - 1)
+        // stride[a]
+        + 1
+        for a in (0, 1)
+    ]
+    steps = options.pop("steps", None) or requantize(rng, channels, 10)
+    operands = tuple(s.tensor for s in steps if s.op == "add_tensor")
+    return Layer(
+        name=name,
+        kind="conv2d",
+        inputs=(tensor, *operands),
+        output=name,
+        in_shape=in_shape,
+        out_shape=(in_shape[0], channels, *out),
+        weight=weights(rng, channels, in_shape[1], *kernel),
+        kernel=kernel,
+        steps=steps,
+        **options,
+    )
+
+
+def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
+    """Return a network with every kind of layer: stem, pools, residuals, addition, dense."""
+    x = TensorSpec(name="x", shape=(1, 3, size, size), dtype="int8")
+    stem = conv(rng, "stem", x, 20, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
+    half = size // 4
+    pool = Layer(
+        name="pool",
+        kind="max_pool2d",
+        inputs=("stem",),
+        output="pool",
+        in_shape=stem.out_shape,
+        out_shape=(1, 20, half, half),
+        weight=None,
+        kernel=(3, 3),
+        stride=(2, 2),
+        padding=(1, 1, 1, 1),
+    )
+    first = conv(rng, "first", pool, 40, (3, 3), padding=(1, 1, 1, 1))
+    skip = conv(rng, "skip", pool, 40, (1, 1), steps=requantize(rng, 40, 9, relu=False))
+    bias, *rest = requantize(rng, 40, 11)
+    joined = (bias, Step(op="add_tensor", value=8, tensor="skip"), *rest)
+    second = conv(rng, "second", first, 40, (3, 3), padding=(1, 1, 1, 1), steps=joined)
+    doubled = (*requantize(rng, 33, 18), Step(op="shl", value=1), Step(op="min", value=127))
+    dilated = conv(
+        rng,
+        "dilated",
+        second,
+        33,
+        (3, 3),
+        stride=(2, 2),
+        padding=(2, 2, 2, 2),
+        dilation=(2, 2),
+        steps=doubled,
+    )
+    strided = conv(rng, "strided", second, 33, (1, 1), stride=(2, 2))
+    added = Layer(
+        name="added",
+        kind="add",
+        inputs=("dilated", "strided"),
+        output="added",
+        in_shape=strided.out_shape,
+        out_shape=strided.out_shape,
+        weight=None,
+        steps=(
+            Step(op="add_tensor", value=3, tensor="dilated"),
+            Step(op="add_tensor", value=0, tensor="strided"),
+            Step(op="add", value=4),
+            Step(op="shr", value=3),
+            Step(op="min", value=127),
+        ),
+    )
+    average = Layer(
+        name="average",
+        kind="sum_pool2d",
+        inputs=("added",),
+        output="average",
+        in_shape=added.out_shape,
+        out_shape=(1, 33, 1, 1),
+        weight=None,
+        steps=(Step(op="add", value=2), Step(op="shr", value=2), Step(op="min", value=127)),
+    )
+    dense = Layer(
+        name="dense",
+        kind="dense",
+        inputs=("average",),
+        output="dense",
+        in_shape=(1, 33, 1, 1),
+        out_shape=(1, 100, 1, 1),
+        weight=weights(rng, 100, 33, 1, 1),
+        steps=(Step(op="add", value=rng.integers(-(1 << 22), 1 << 22, 100).astype(np.int32)),),
+        out_dtype="int32",
+    )
+    layers = (stem, pool, first, skip, second, dilated, strided, added, average, dense)
+    return subgraph(layers, x)
+
+
+def subgraph(layers: tuple[Layer, ...], *inputs: TensorSpec) -> Subgraph:
+    """Return the layers as a subgraph whose output is the last one's."""
+    last = layers[-1]
+    output = TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype)
+    return Subgraph(symbol="vta_0", inputs=inputs, outputs=(output,), layers=layers)

@@ -1,0 +1,205 @@
+"""Lowered programs compute what the layers mean, on every machine and in any legal order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.compiler.lower import lower
+from flow.compiler.program import Program, layer_of_origin, make_program
+from flow.sim.oracle import run_program
+from flow.sim.program_sim import ProgramSim
+from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
+from tests.flow.compiler.reference import run_subgraph
+from vta_config.errors import CapacityError, UnsupportedModelError
+from vta_config.hardware import VTAConfig, preset_names
+from vta_config.isa import AluOp, Memory, Module, Opcode
+
+
+def compiled(graph: Subgraph, preset: str = "default") -> Program:
+    config = VTAConfig.load(preset)
+    return make_program(graph, lower(graph, config), config)
+
+
+def check(graph: Subgraph, preset: str = "default", *, seed: int = 0) -> Program:
+    """Compare every layer's tensor with numpy, in stream order and in random legal orders."""
+    rng = np.random.default_rng(seed)
+    inputs = {spec.name: weights(rng, *spec.shape) for spec in graph.inputs}
+    expected = run_subgraph(graph, inputs)
+    program = compiled(graph, preset)
+    sim = ProgramSim(program)
+    for order in (None, seed + 1, seed + 2):
+        result = sim.run(list(inputs.values()), seed=order)
+        for name, tensor in result.layers.items():
+            np.testing.assert_array_equal(tensor, expected[name], err_msg=f"{name}, order {order}")
+    return program
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_kind_of_layer_on_every_machine(preset: str) -> None:
+    check(residual_network(np.random.default_rng(1)), preset)
+
+
+def test_the_oracle_agrees() -> None:
+    graph = residual_network(np.random.default_rng(2), size=16)
+    x = weights(np.random.default_rng(3), 1, 3, 16, 16)
+    expected = run_subgraph(graph, {"x": x})
+    for name, tensor in run_program(compiled(graph), [x]).layers.items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_convolution(data: st.DataObject) -> None:
+    draw = data.draw
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple(draw(st.integers(0, reach[axis])) for axis in (0, 1, 0, 1))
+    size = [draw(st.integers(reach[axis] + 1, 24)) for axis in (0, 1)]
+    channels = draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    x = TensorSpec(name="x", shape=(1, channels[0], *size), dtype="int8")
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    layer = conv(
+        rng,
+        "conv",
+        x,
+        channels[1],
+        kernel,
+        stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        padding=padding,
+        dilation=dilation,
+        steps=requantize(rng, channels[1], draw(st.integers(1, 20)), relu=draw(st.booleans())),
+    )
+    check(subgraph((layer,), x), draw(st.sampled_from(preset_names())))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    size=st.integers(4, 30),
+    channels=st.integers(1, 40),
+    preset=st.sampled_from(preset_names()),
+)
+def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset: str) -> None:
+    padding = (kernel - 1) // 2
+    out = (size + 2 * padding - kernel) // stride + 1
+    x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
+    layer = Layer(
+        name="pool",
+        kind="max_pool2d",
+        inputs=("x",),
+        output="pool",
+        in_shape=x.shape,
+        out_shape=(1, channels, out, out),
+        weight=None,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(padding,) * 4,
+    )
+    check(subgraph((layer,), x), preset)
+
+
+@pytest.mark.parametrize("shift", [0, 3, 6, 7, 10])
+def test_residual_shifts(shift: int) -> None:
+    rng = np.random.default_rng(shift)
+    x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
+    bias, *rest = requantize(rng, 16, 12)
+    steps = (bias, Step(op="add_tensor", value=shift, tensor="x"), *rest)
+    check(subgraph((conv(rng, "conv", x, 16, (1, 1), steps=steps),), x))
+
+
+def test_a_residual_after_a_shift() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
+    clip = (Step(op="max", value=-127), Step(op="min", value=127))
+    late = (Step(op="add_tensor", value=2, tensor="x"), Step(op="shr", value=2), *clip)
+    layer = conv(rng, "conv", x, 16, (3, 3), steps=(*requantize(rng, 16, 9), *late))
+    with pytest.raises(UnsupportedModelError, match="out_shape"):
+        conv(rng, "bad", x, 16, (3, 3), steps=layer.steps).__class__(
+            **{f: getattr(layer, f) for f in ("name", "kind", "inputs", "output", "in_shape")},
+            out_shape=(1, 16, 9, 9),
+            weight=layer.weight,
+            kernel=(3, 3),
+        )
+    padded = conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), steps=layer.steps)
+    check(subgraph((padded,), x))
+
+
+def test_shifts_per_block_and_beyond_fifteen() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
+    for shifts in (np.repeat([9, 11, 4], 16), np.full(48, 18)):
+        steps = (
+            Step(op="shr", value=shifts.astype(np.int32)),
+            Step(op="max", value=-127),
+            Step(op="min", value=127),
+        )
+        check(subgraph((conv(rng, "conv", x, 48, (3, 3), steps=steps),), x))
+
+
+def test_big_biases_take_several_steps() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
+    bias = rng.integers(-(1 << 20), 1 << 20, 20).astype(np.int32)
+    steps = (Step(op="add", value=bias), *requantize(rng, 20, 14)[1:])
+    check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
+
+
+def test_programs_stay_in_the_portable_subset() -> None:
+    program = check(residual_network(np.random.default_rng(4)))
+    outstanding = dict.fromkeys(("next", "prev"), 0)
+    for insn in program.insns:
+        if insn.opcode == Opcode.ALU:
+            assert insn["alu_opcode"] in (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
+            if insn["alu_opcode"] == AluOp.SHR:
+                assert insn["use_imm"] and 0 <= insn["imm"] <= 15
+        if insn.opcode in (Opcode.LOAD, Opcode.STORE):
+            assert insn["memory_type"] != Memory.ACC_8BIT
+        if insn.module == Module.LOAD:
+            assert not insn["pop_prev"] and not insn["push_prev"]
+        if insn.opcode == Opcode.STORE:
+            assert not insn["pop_next"] and not insn["push_next"]
+            assert insn["memory_type"] == Memory.OUT
+            assert not any(insn[f"{a}_pad_{i}"] for a in "xy" for i in (0, 1))
+        for side in outstanding:
+            outstanding[side] += insn[f"push_{side}"]
+    assert all(outstanding.values())
+    finish = program.insns[-1]
+    assert finish.opcode == Opcode.FINISH and finish["pop_next"]
+    assert sum(insn.opcode == Opcode.FINISH for insn in program.insns) == 1
+
+
+def test_gemm_steps_are_exact() -> None:
+    rng = np.random.default_rng(5)
+    x = TensorSpec(name="x", shape=(1, 64, 14, 14), dtype="int8")
+    program = compiled(subgraph((conv(rng, "conv", x, 128, (3, 3), padding=(1, 1, 1, 1)),), x))
+    steps = {"": 0, "bias": 0, "reset": 0}
+    for insn in program.insns:
+        if insn.opcode == Opcode.GEMM:
+            assert layer_of_origin(insn.origin) == "conv"
+            kind = insn.origin.rsplit(") ", 1)[1] if ") " in insn.origin else ""
+            count = insn["uop_end"] - insn["uop_begin"]
+            steps[kind] += count * insn["iter_out"] * insn["iter_in"]
+    vectors = 8 * 14 * 14
+    assert steps == {"": vectors * 4 * 9, "bias": vectors * 2, "reset": vectors}
+
+
+def test_what_does_not_fit_is_named() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 40, 40), dtype="int8")
+    huge = conv(rng, "huge", x, 16, (20, 20))
+    with pytest.raises(CapacityError, match="huge: its smallest tile must fit 255 inp"):
+        compiled(subgraph((huge,), x), "small")
+    y = TensorSpec(name="x", shape=(1, 1, 8, 8), dtype="int8")
+    wide = conv(rng, "wide", y, 1, (1, 1), padding=(16, 0, 16, 0))
+    with pytest.raises(CapacityError, match="must need at most 15 zeros at an edge, got 16"):
+        compiled(subgraph((wide,), y))
+    steps = (Step(op="add_tensor", value=12, tensor="x"),)
+    far = conv(rng, "far", y, 1, (1, 1), steps=steps)
+    with pytest.raises(CapacityError, match="far: x: must be shifted by at most 10, got 12"):
+        compiled(subgraph((far,), y))

@@ -1,0 +1,73 @@
+"""Tilings fit, cover everything, and are the cheapest by their own cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
+from vta_config.errors import CapacityError
+from vta_config.hardware import VTAConfig, preset_names
+
+
+def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3) -> ConvShape:
+    return ConvShape(
+        oc=channels // config.block,
+        ic=channels // config.block,
+        height=size,
+        width=size,
+        out_height=size,
+        out_width=size,
+        kernel=(kernel, kernel),
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=(kernel // 2, kernel // 2),
+        constants=1,
+        vector_passes=5,
+    )
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize(("channels", "size"), [(64, 56), (128, 28), (256, 14), (512, 7)])
+def test_resnet_layers_fit(preset: str, channels: int, size: int) -> None:
+    config = VTAConfig.load(preset)
+    room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+    shape = resnet_layer(channels, size, config)
+    tiling = choose_tiling(shape, room)
+    assert tiling.inp_elems(shape) <= room.inp
+    assert tiling.wgt_elems(shape) <= room.wgt
+    assert tiling.acc_elems <= room.acc
+    assert tiling.oc_w <= tiling.oc <= shape.oc and tiling.ic <= shape.ic
+
+
+def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> None:
+    config = VTAConfig.load("default")
+    room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+    for channels, size, utilization in (
+        (64, 56, 0.84),
+        (128, 28, 0.84),
+        (256, 14, 0.9),
+        (512, 7, 0.92),
+    ):
+        shape = resnet_layer(channels, size, config)
+        steps = shape.oc * shape.ic * shape.taps * size * size
+        assert steps == 451_584
+        estimate = cost(shape, choose_tiling(shape, room), room)
+        assert steps / estimate.cycles >= utilization
+
+
+@settings(max_examples=30, deadline=None)
+@given(total=st.integers(1, 300))
+def test_extents_cut_evenly(total: int) -> None:
+    values = extents(total)
+    assert values[0] == total and values[-1] == 1
+    for value in values:
+        assert -(-total // -(-total // value)) == value
+
+
+def test_nothing_fits() -> None:
+    config = VTAConfig.load("small")
+    room = Capacity.of(config, resident_inp=0, resident_wgt=0)
+    with pytest.raises(CapacityError, match="conv: its smallest tile must fit 256 inp, 64 wgt"):
+        choose_tiling(resnet_layer(64, 56, config, kernel=31), room, "conv")
