@@ -46,6 +46,11 @@ void FSim::Verify() {
 
 std::vector<std::vector<uint8_t>> FSim::Run(std::optional<uint64_t> seed,
                                             const std::vector<Tap>& taps) {
+  return RunOrder(seed ? RandomOrder(stream_.insns(), *seed) : stream_.schedule().order, taps);
+}
+
+std::vector<std::vector<uint8_t>> FSim::RunOrder(const std::vector<uint32_t>& order,
+                                                 const std::vector<Tap>& taps) {
   Verify();
   const std::vector<Insn>& insns = stream_.insns();
   std::vector<size_t> by_insn(taps.size());
@@ -61,9 +66,7 @@ std::vector<std::vector<uint8_t>> FSim::Run(std::optional<uint64_t> seed,
   std::sort(by_insn.begin(), by_insn.end(),
             [&](size_t a, size_t b) { return taps[a].insn < taps[b].insn; });
   std::vector<std::vector<uint8_t>> snapshots(taps.size());
-  std::vector<uint32_t> random;
-  if (seed) random = RandomOrder(insns, *seed);
-  for (uint32_t index : seed ? random : stream_.schedule().order) {
+  for (uint32_t index : order) {
     machine_.Execute(insns[index], stream_.dram(index), stream_.nests()[index]);
     if (taps.empty()) continue;
     auto tap = std::lower_bound(by_insn.begin(), by_insn.end(), index,

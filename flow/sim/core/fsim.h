@@ -37,6 +37,9 @@ class FSim {
   void Verify();
   // Runs in stream order, or with `seed` in a random token-legal order. Returns one snapshot a tap.
   std::vector<std::vector<uint8_t>> Run(std::optional<uint64_t> seed, const std::vector<Tap>& taps);
+  // Runs in `order`, which must be token-legal.
+  std::vector<std::vector<uint8_t>> RunOrder(const std::vector<uint32_t>& order,
+                                             const std::vector<Tap>& taps);
 
   const Stream& stream() const { return stream_; }
   const Dram& dram() const { return dram_; }

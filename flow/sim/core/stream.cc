@@ -47,8 +47,8 @@ Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* byte
            "", Locate(i, origin_));
     }
   }
+  if (strict) CheckFinish(insns_, origin_);
   schedule_ = MakeSchedule(insns_, strict, origin_);
-  if (strict) CheckFinish(insns_, schedule_, origin_);
 }
 
 bool Stream::ReadsUops(uint64_t begin, uint64_t end) const {
@@ -96,7 +96,10 @@ void Stream::Bind(const Dram& dram, const std::vector<Range>& defined) {
       for (size_t x = 0; x < insn.x_size; ++x) uop[at + x] = LoadLe32(from + x * kUopBytes);
     }
   }
-  if (strict_) CheckHazards(insns_, schedule_, nests_, config_, dram, defined, origin_);
+  if (strict_) {
+    CheckHazards(insns_, schedule_, nests_, config_, dram, defined, origin_);
+    CheckFinishWaits(insns_, schedule_, origin_);
+  }
   plans_ = std::move(plans);
   bound_ = true;
 }

@@ -322,26 +322,25 @@ void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config&
              index, origin);
 }
 
-void CheckFinish(const std::vector<Insn>& insns, const Schedule& schedule, const OriginFn& origin) {
-  if (insns.empty() || insns.back().op != Opcode::kFinish) {
-    for (size_t i = 0; i < insns.size(); ++i) {
-      if (insns[i].op == Opcode::kFinish) {
-        Fail(ErrorKind::kHazard, kOpcodeNames[static_cast<int>(insns[i + 1].op)],
-             "must not follow FINISH", "", Locate(i + 1, origin));
-      }
-    }
-    Fail(ErrorKind::kHazard, "program", "must end with FINISH",
-         insns.empty() ? "no instruction" : Describe(insns.size() - 1, insns.back(), origin),
-         "append one that pops a token of the last STORE");
-  }
-  const uint32_t finish = static_cast<uint32_t>(insns.size() - 1);
-  for (size_t i = 0; i < finish; ++i) {
+void CheckFinish(const std::vector<Insn>& insns, const OriginFn& origin) {
+  for (size_t i = 0; i + 1 < insns.size(); ++i) {
     if (insns[i].op == Opcode::kFinish) {
       Fail(ErrorKind::kHazard, kOpcodeNames[static_cast<int>(insns[i + 1].op)],
            "must not follow FINISH", "", Locate(i + 1, origin));
     }
-    const uint32_t other = static_cast<uint32_t>(i);
-    if (insns[i].module != Module::kCompute && !schedule.Before(insns, other, finish)) {
+  }
+  if (insns.empty() || insns.back().op != Opcode::kFinish) {
+    Fail(ErrorKind::kHazard, "program", "must end with FINISH",
+         insns.empty() ? "no instruction" : Describe(insns.size() - 1, insns.back(), origin),
+         "append one that pops a token of the last STORE");
+  }
+}
+
+void CheckFinishWaits(const std::vector<Insn>& insns, const Schedule& schedule,
+                      const OriginFn& origin) {
+  const uint32_t finish = static_cast<uint32_t>(insns.size() - 1);
+  for (uint32_t i = 0; i < finish; ++i) {
+    if (insns[i].module != Module::kCompute && !schedule.Before(insns, i, finish)) {
       Fail(ErrorKind::kHazard, "FINISH", "must wait until every instruction is done",
            "no token that orders " + Describe(i, insns[i], origin) + " before it",
            Locate(finish, origin));

@@ -26,9 +26,12 @@ void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict
 void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config& config,
                   const OriginFn& origin);
 
-// Checks that there is one FINISH, at the end, and that it waits for everything. Throws
-// HazardError.
-void CheckFinish(const std::vector<Insn>& insns, const Schedule& schedule, const OriginFn& origin);
+// Checks that there is one FINISH, at the end. Throws HazardError.
+void CheckFinish(const std::vector<Insn>& insns, const OriginFn& origin);
+
+// Checks that FINISH, the last instruction, waits for all others. Throws HazardError.
+void CheckFinishWaits(const std::vector<Insn>& insns, const Schedule& schedule,
+                      const OriginFn& origin);
 
 // Checks that every scratchpad element and (where `defined` is not empty) DRAM byte read was
 // written before, that stored elements were last written by GEMM or ALU, that no two modules race

@@ -91,6 +91,7 @@ void VTADeviceFree(void*) {}
 void* VTAMemAlloc(size_t size, int) {
   if (std::getenv("FAKE_DRIVER_NO_MEMORY") != nullptr) return nullptr;
   auto* block = new std::vector<uint8_t>(size, 0xa5);
+  if (std::getenv("FAKE_DRIVER_MISALIGNED") != nullptr) next_address += 8;
   memory[next_address] = block;
   address_of[block->data()] = next_address;
   next_address += (static_cast<uint32_t>(size) + 8191) / 4096 * 4096;

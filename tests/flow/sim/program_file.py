@@ -1,4 +1,4 @@
-"""Writes program files byte by byte, independently of the compiler, so that both readers can be tested."""
+"""Writes program files byte by byte, independently of the compiler, to test both readers."""
 
 from __future__ import annotations
 

@@ -115,6 +115,10 @@ def test_driver_engine_errors(
     with pytest.raises(CapacityError, match="must have memory for the arena of 32768 bytes"):
         module["set_engine"]("driver", str(fake_driver))
     monkeypatch.delenv("FAKE_DRIVER_NO_MEMORY")
+    monkeypatch.setenv("FAKE_DRIVER_MISALIGNED", "1")
+    with pytest.raises(CapacityError, match="must give memory that starts a page of 4096 bytes"):
+        module["set_engine"]("driver", str(fake_driver))
+    monkeypatch.delenv("FAKE_DRIVER_MISALIGNED")
     module["set_engine"]("driver", str(fake_driver))
     monkeypatch.setenv("FAKE_DRIVER_TIMEOUT", "1")
     with pytest.raises(DeadlockError, match="must finish the program, got status 1"):

@@ -1,0 +1,34 @@
+// The cycle-level simulator: the functional simulator in the order, and with the cycles, of the
+// timing model.
+#ifndef FLOW_SIM_CORE_TSIM_H_
+#define FLOW_SIM_CORE_TSIM_H_
+
+#include <vector>
+
+#include "fsim.h"
+#include "timing.h"
+
+namespace vta {
+
+class TSim {
+ public:
+  // Times the stream of `sim`, which must outlive this. Throws as Simulate.
+  TSim(FSim* sim, const TimingParams& params)
+      : sim_(sim),
+        timeline_(Simulate(sim->stream().insns(), sim->stream().config(), params,
+                           sim->stream().origin())) {}
+
+  const Timeline& timeline() const { return timeline_; }
+  // Executes every instruction when it starts. Returns one snapshot a tap.
+  std::vector<std::vector<uint8_t>> Run(const std::vector<Tap>& taps) {
+    return sim_->RunOrder(timeline_.order, taps);
+  }
+
+ private:
+  FSim* sim_;
+  Timeline timeline_;
+};
+
+}  // namespace vta
+
+#endif  // FLOW_SIM_CORE_TSIM_H_
