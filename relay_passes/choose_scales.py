@@ -245,4 +245,4 @@ def _peaks(
     if granularity == "block":
         starts = np.arange(0, len(peaks), block)
         return np.asarray(np.maximum.reduceat(peaks, starts), np.float64)
-    return peaks
+    return np.asarray(peaks)

@@ -84,7 +84,8 @@ def _inline_constants(value: Expr, known: dict[Expr, Expr]) -> Expr:
 class FoldBatchNorm(GraphPass):
     """Fold conv -> BN, conv -> add -> BN and the same after dense; the bias is [1, C, 1, 1].
 
-    A BatchNorm after anything else becomes multiply and add with [1, C, 1, 1] constants.
+    A BatchNorm after anything else becomes multiply and add with [1, C, 1, 1] constants; one in
+    training mode, which computes its own mean, stays.
     """
 
     def transform(self, mod: Module) -> Module:
@@ -95,7 +96,7 @@ class FoldBatchNorm(GraphPass):
         def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
             if isinstance(value, relax.TupleGetItem) and value.tuple_value in folded:
                 return folded[value.tuple_value] if value.index == 0 else None
-            if op_name(value) != "nn.batch_norm":
+            if op_name(value) != "nn.batch_norm" or bool(value.attrs.training):
                 return value
             scale, offset = _batch_norm_constants(value)
             known = {b.var: b.value for b in builder.bindings}
@@ -129,7 +130,7 @@ def _fold_into(
 ) -> Expr | None:
     """Emit the folded convolution and bias; None when `data` does not come from one alone."""
     bias: Any = 0.0
-    producer = known.get(data)
+    producer: Any = known.get(data)
     source = data
     if op_name(producer) == "add" and (found := split_bias(producer)) is not None:
         source, bias = found

@@ -9,7 +9,7 @@ between them goes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from relay_passes.choose_scales import WEIGHT_AXIS
 from relay_passes.fold_batch_norm import split_bias
@@ -46,10 +46,10 @@ class FuseConvRelu(GraphPass):
 
         def unquantized(var: Expr) -> Expr | None:
             """Return x when `var` is dequantize(quantize(x)) and each is read once."""
-            inner = definitions.get(var)
+            inner: Any = definitions.get(var)
             if op_name(inner) != "dequantize" or len(uses[var]) != 1:
                 return None
-            quantized = definitions.get(inner.args[0])
+            quantized: Any = definitions.get(inner.args[0])
             if op_name(quantized) != "quantize" or len(uses[inner.args[0]]) != 1:
                 return None
             source = quantized.args[0]

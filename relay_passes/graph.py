@@ -115,7 +115,7 @@ def graph_of(function: Expr, name: str = "main") -> Graph:
                 raise UnsupportedModelError(
                     name,
                     "must be straight-line code",
-                    got=type(binding).__name__,
+                    got=type(getattr(binding, "value", binding)).__name__,
                     hint="control flow has no place in a CNN for VTA",
                 )
             value = substitute(binding.value, aliases)
@@ -164,7 +164,7 @@ def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
         return mapping.get(expr, expr)
     if isinstance(expr, relax.Call):
         args = [substitute(a, mapping) for a in expr.args]
-        if all(a is b or a.same_as(b) for a, b in zip(args, expr.args)):
+        if all(a is b or a.same_as(b) for a, b in zip(args, expr.args, strict=True)):
             return expr
         return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     if isinstance(expr, relax.Tuple):

@@ -58,8 +58,8 @@ def dequantize(
     """Dequantize: x = scale * q; arguments as in `quantize`."""
     q = np.asarray(q, np.float64)
     if params.granularity == "tensor":
-        return q * params.scale[0]
-    return q * along(params.scales(q.shape[axis], block), q.ndim, axis)
+        return np.asarray(q * params.scale[0])
+    return np.asarray(q * along(params.scales(q.shape[axis], block), q.ndim, axis))
 
 
 def along(values: NDArray[Any], ndim: int, axis: int) -> NDArray[Any]:

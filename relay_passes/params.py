@@ -215,8 +215,10 @@ class Requant:
     @property
     def relative_error(self) -> float:
         """Largest |used / meant - 1| of the ratios; 0.0 when every ratio is exact."""
-        used = (Fraction(b) / Fraction(2) ** c for b, c in zip(self.multiplier, self.shift))
-        return float(max(abs(u / r - 1) for u, r in zip(used, self.ratio)))
+        used = (
+            Fraction(b) / Fraction(2) ** c for b, c in zip(self.multiplier, self.shift, strict=True)
+        )
+        return float(max(abs(u / r - 1) for u, r in zip(used, self.ratio, strict=True)))
 
 
 # ---- what partition hands to a compiler ------------------------------------------------------
@@ -383,7 +385,13 @@ class Layer:
         rows, columns = (
             (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
             for size, before, after, kernel, stride, dilation in zip(
-                (h, w), self.padding[:2], self.padding[2:], self.kernel, self.stride, self.dilation
+                (h, w),
+                self.padding[:2],
+                self.padding[2:],
+                self.kernel,
+                self.stride,
+                self.dilation,
+                strict=True,
             )
         )
         return (n, self.weight.shape[0] if self.weight is not None else c, rows, columns)

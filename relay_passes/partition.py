@@ -68,6 +68,9 @@ class Fallback:
     reason: str
 
 
+# ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
+
+
 # ---- what VTA can run ------------------------------------------------------------------------
 def one_group(chain: Chain, config: VTAConfig) -> bool:
     """A convolution must have one group."""

@@ -26,6 +26,8 @@ from vta_config.errors import CalibrationError
 PROFILE_FUNCTION: Final = "relay_passes.host.profile"
 #: Bins of a histogram, over both signs.
 BINS: Final = 2048
+#: Narrower histograms would overflow float32 when values are divided by their bins' width.
+_SMALLEST_LIMIT: Final = 2.0**-64
 _HEAD: Final = 3  # lo, hi, limit
 
 
@@ -37,7 +39,7 @@ def record(x: NDArray[Any]) -> NDArray[np.float64]:
     result[:_HEAD] = lo, hi, 1.0
     if not (np.isfinite(lo) and np.isfinite(hi)):
         return result
-    limit = power_of_two_at_least(max(-lo, hi))
+    limit = max(power_of_two_at_least(max(-lo, hi)), _SMALLEST_LIMIT)
     position = (values * np.float32(BINS / 2 / limit) + np.float32(BINS / 2)).astype(np.int32)
     np.minimum(position, BINS - 1, out=position)
     result[2] = limit

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax
+
+from relay_passes.graph import GraphBuilder
 
 
 class CNN:
@@ -29,12 +32,14 @@ class CNN:
         y = self.emit(relax.op.nn.conv2d(x, weight, groups=groups, **kw))
         return self.emit(relax.op.add(y, self.const(1, out, 1, 1))) if bias else y
 
-    def batch_norm(self, x: Any) -> Any:
+    def batch_norm(self, x: Any, *, training: bool = False) -> Any:
         channels = int(x.ty.shape.values[1])
         mean, beta = self.const(channels), self.const(channels)
         variance = relax.const(self.rng.uniform(0.5, 2, channels).astype(np.float32))
         gamma = relax.const(self.rng.uniform(0.5, 2, channels).astype(np.float32))
-        call = relax.op.nn.batch_norm(x, gamma, beta, mean, variance, axis=1, epsilon=1e-5)
+        call = relax.op.nn.batch_norm(
+            x, gamma, beta, mean, variance, axis=1, epsilon=1e-5, training=training
+        )
         return self.emit(relax.TupleGetItem(self.emit(call), 0))
 
     def relu(self, x: Any) -> Any:
@@ -59,17 +64,13 @@ class CNN:
         return var
 
     def module(self, *results: Any) -> Any:
-        from relay_passes.graph import GraphBuilder
-
         graph = GraphBuilder()
         graph.bindings = [relax.VarBinding(var, expr) for var, expr in self.pending]
         function = graph.function([self.data], results, {"global_symbol": "main"})
-        import tvm
-
         return tvm.IRModule({relax.GlobalVar("main"): function})
 
 
-def residual_net(*, relu_skip: bool = True, seed: int = 0) -> Any:
+def residual_net(*, seed: int = 0) -> Any:
     """Stem with BatchNorm, max-pool, a residual block with projection, head."""
     net = CNN(seed=seed)
     x = net.relu(net.batch_norm(net.conv(net.data, 8, bias=False)))

@@ -1,0 +1,65 @@
+"""Run a Subgraph's layers in plain numpy int64, straight from the meaning of Layer and Step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.params import Layer, Subgraph
+
+
+def run_subgraph(subgraph: Subgraph, inputs: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return every tensor by name."""
+    tensors = {spec.name: value for spec, value in zip(subgraph.inputs, inputs, strict=True)}
+    for layer in subgraph.layers:
+        operands = {name: tensors[name] for name in layer.inputs}
+        tensors[layer.output] = run_layer(layer, operands)
+    return tensors
+
+
+def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the layer's output, int8 or int32[out_shape]."""
+    acc = _start(layer, tensors)
+    for step in layer.steps:
+        value: Any = step.value
+        if isinstance(value, np.ndarray):
+            value = value.astype(np.int64).reshape(1, -1, 1, 1)
+        if step.op == "add_tensor":
+            acc = acc + (tensors[step.tensor].reshape(acc.shape).astype(np.int64) << value)
+        else:
+            acc = {
+                "add": lambda a, v: a + v,
+                "shr": lambda a, v: a >> v,
+                "shl": lambda a, v: a << v,
+                "min": np.minimum,
+                "max": np.maximum,
+                "mul": lambda a, v: a * v,
+            }[step.op](acc, value)
+        assert np.abs(acc).max() < 2**31, (layer.name, step.op)
+    return acc.astype(layer.out_dtype)
+
+
+def _start(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    if layer.kind == "add":
+        return np.zeros(layer.out_shape, np.int64)
+    x = tensors[layer.inputs[0]].reshape(layer.in_shape).astype(np.int64)
+    if layer.kind == "sum_pool2d":
+        return np.asarray(x.sum(axis=(2, 3), keepdims=True))
+    top, left, bottom, right = layer.padding
+    fill = -128 if layer.kind == "max_pool2d" else 0
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    _, _, rows, columns = layer.out_shape
+    total: Any = None
+    for dy in range(layer.kernel[0]):
+        for dx in range(layer.kernel[1]):
+            y0, x0 = dy * layer.dilation[0], dx * layer.dilation[1]
+            part = x[:, :, y0 :: layer.stride[0], x0 :: layer.stride[1]][:, :, :rows, :columns]
+            if layer.weight is None:
+                total = part if total is None else np.maximum(total, part)
+                continue
+            weight = layer.weight[:, :, dy, dx].astype(np.int64)
+            product = np.einsum("oc,nchw->nohw", weight, part)
+            total = product if total is None else total + product
+    return np.asarray(total)

@@ -1,0 +1,223 @@
+"""From float to integers: pairs, fusion, requantization; against numpy and for accuracy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from relay_passes import numerics
+from relay_passes.choose_scales import ProfiledScales, Scales, SingleScale
+from relay_passes.fuse_conv_relu import FuseConvRelu
+from relay_passes.graph import constant, dtype_of, op_name, read_graph
+from relay_passes.host import HostModule, conv2d
+from relay_passes.params import QuantParams
+from relay_passes.profiling import profile
+from relay_passes.quantize import Quantize
+from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.requantize import Requantize
+from tests.relay_passes.models import CNN, images, residual_net
+from vta_config.errors import CapacityError
+
+
+def operators(mod: Any) -> Counter[str]:
+    return Counter(op_name(b.value) for b in read_graph(mod).bindings)
+
+
+def quantized(mod: Any, options: QuantOptions | None = None) -> tuple[Any, Any]:
+    mod = prepare(mod)
+    return mod, quantize_model(mod, profile(mod, images(3)), options)
+
+
+def sqnr(mod: Any, integers: Any) -> float:
+    x = images(1)[0]
+    return numerics.sqnr_db(HostModule(mod)(x)[0], HostModule(integers, fast=True)(x)[0])
+
+
+def test_pairs_stand_where_integers_are_read() -> None:
+    mod = prepare(residual_net())
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    pairs = Quantize(scales=scales)(mod)
+    names = {
+        b.var.name.removesuffix(".q")
+        for b in read_graph(pairs).bindings
+        if op_name(b.value) == "quantize"
+    }
+    assert {"data", "conv0", "conv0.relu", "conv2", "conv3", "conv2.add", "avgpool0"} <= names
+    assert not any(name.endswith(".acc") for name in names)
+    assert "dense0" not in names and "maxpool0" not in names
+    fused = FuseConvRelu()(pairs)
+    assert operators(pairs)["quantize"] - operators(fused)["quantize"] == 7
+    kept = FuseConvRelu(residual=False)(pairs)
+    assert operators(kept)["quantize"] - operators(fused)["quantize"] == 2
+
+
+def test_one_convolution_equals_the_equations() -> None:
+    net = CNN()
+    mod, integers = quantized(net.module(net.relu(net.conv(net.data, 5))))
+    bindings = {b.var.name: b.value for b in read_graph(integers).bindings}
+    x = images(1)[0]
+    float_scale = constant(bindings["data.q.scaled"].args[1])
+    scales = ProfiledScales()(mod, profile(mod, images(3)))
+    s_x = scales.tensors["data"].scale[0]
+    assert 1 / float_scale == s_x
+    # the network's result is no integer tensor: conv+ReLU ends as an accumulator
+    weight = constant(read_graph(mod).bindings[0].value.args[1])
+    q_w = numerics.quantize(weight, scales.weights["conv0.acc"])
+    q_x = numerics.quantize(x, scales.tensors["data"])
+    np.testing.assert_array_equal(q_w, constant(bindings["conv0.acc"].args[1]))
+    s_acc = s_x * scales.weights["conv0.acc"].scale[0]
+    bias = constant(read_graph(mod).bindings[1].value.args[1]).reshape(-1)
+    acc = conv2d(q_x, q_w, padding=(1, 1, 1, 1), float_type=np.float64)
+    acc += numerics.quantize_bias("conv0", bias, s_acc).reshape(1, -1, 1, 1)
+    np.testing.assert_array_equal(
+        HostModule(integers)(x)[0], (np.maximum(acc, 0) * s_acc).astype(np.float32)
+    )
+
+
+def test_requantize_equals_the_equation() -> None:
+    net = CNN()
+    y = net.conv(net.relu(net.conv(net.data, 5)), 4, 1)
+    _, integers = quantized(net.module(y))
+    graph = read_graph(integers)
+    names = [b.var.name for b in graph.bindings]
+    position = names.index("conv0.relu")
+    assert [op_name(b.value) for b in graph.bindings[position - 4 : position + 1]] == [
+        "nn.conv2d",
+        "add",
+        "right_shift",
+        "clip",
+        "astype",
+    ]
+    shift = int(constant(graph.bindings[position - 2].value.args[1]))
+    bias = constant(graph.bindings[position - 3].value.args[1])
+    assert bias.shape == (1, 5, 1, 1) and bias.dtype == np.int32
+    low, high = (int(a.value) for a in graph.bindings[position - 1].value.args[1:])
+    assert (low, high) == (0, 127) and 0 < shift < 16
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_are_integers_inside_and_close_to_float(variant: str) -> None:
+    mod, integers = quantized(residual_net(), VARIANTS[variant])
+    inside = [b for b in read_graph(integers).bindings if op_name(b.value) == "nn.conv2d"]
+    assert len(inside) == 6 and all(dtype_of(b.var) == "int32" for b in inside)
+    assert "quantize" not in operators(integers) and "dequantize" not in operators(integers)
+    assert sqnr(mod, integers) > (1 if variant == "single_scale" else 25)
+
+
+def test_fusion_quantizes_once() -> None:
+    counts = [
+        operators(quantized(residual_net(), VARIANTS[v])[1])["right_shift"]
+        for v in ("profiled", "profiled_fused")
+    ]
+    assert counts[0] >= counts[1]
+
+
+def test_fast_and_plain_runs_are_equal() -> None:
+    _, integers = quantized(residual_net(), VARIANTS["profiled"])
+    plain, fast = HostModule(integers), HostModule(integers, fast=True)
+    for x in images(4, seed=9):
+        np.testing.assert_array_equal(plain(x)[0], fast(x)[0])
+
+
+@pytest.mark.parametrize("granularity", ["block", "channel"])
+def test_finer_weight_scales(granularity: Any) -> None:
+    options = QuantOptions(chooser=ProfiledScales(weight_granularity=granularity))
+    mod, integers = quantized(residual_net(), options)
+    assert sqnr(mod, integers) > 25
+    shifts = [
+        constant(b.value.args[1]).size
+        for b in read_graph(integers).bindings
+        if op_name(b.value) == "right_shift"
+    ]
+    assert granularity == "block" or max(shifts) > 1
+
+
+def test_relu6() -> None:
+    net = CNN()
+    x = net.emit(relax.op.clip(net.conv(net.data, 6), 0.0, 1.0))
+    mod, integers = quantized(net.module(net.conv(x, 3)))
+    assert operators(integers)["clip"] == 2
+    assert sqnr(mod, integers) > 25
+    plain = CNN()
+    mod, integers = quantized(
+        plain.module(plain.emit(relax.op.clip(plain.conv(plain.data, 6), 0.0, 1.0)))
+    )
+    assert operators(integers)["minimum"] == 1 and sqnr(mod, integers) > 25
+
+
+def test_unsupported_operators_get_floats() -> None:
+    net = CNN()
+    x = net.emit(relax.op.sigmoid(net.conv(net.data, 6)))
+    x = net.emit(relax.op.nn.softmax(net.head(net.conv(x, 4)), axis=-1))
+    mod, integers = quantized(net.module(x))
+    assert operators(integers)["sigmoid"] == operators(integers)["nn.softmax"] == 1
+    assert sqnr(mod, integers) > 20
+
+
+def test_computed_weights_odd_means_and_layouts_stay_float() -> None:
+    net = CNN()
+    weight = net.emit(relax.op.multiply(net.const(4, 3, 3, 3), net.const(1)))
+    x = net.emit(relax.op.nn.conv2d(net.data, weight))
+    x = net.emit(relax.op.mean(net.relu(x), axis=[1], keepdims=True))
+    x = net.emit(relax.op.clip(x, -1.0, 1.0))
+    mod, integers = quantized(net.module(x))
+    assert operators(integers)["mean"] == 1
+    assert sqnr(mod, integers) > 20
+
+
+def test_two_accumulators_add() -> None:
+    net = CNN()
+    y = net.relu(net.add(net.conv(net.data, 4), net.conv(net.data, 4, 1)))
+    mod = prepare(net.module(net.conv(y, 2)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    bare = Scales(
+        tensors={n: p for n, p in scales.tensors.items() if n not in ("conv0", "conv1")},
+        weights=scales.weights,
+    )
+    integers = Requantize()(Quantize(scales=bare)(mod))
+    assert sqnr(mod, integers) > 25
+
+
+def test_relu_before_a_sum_and_a_bias() -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 3))
+    x = net.emit(relax.op.add(x, net.const(1, 3, 1, 1)))
+    x = net.relu(net.add(net.data, x))
+    mod, integers = quantized(net.module(net.head(x)))
+    assert sqnr(mod, integers) > 20
+
+
+def test_coarser_accumulator_is_shifted_left() -> None:
+    net = CNN()
+    y = net.relu(net.add(net.conv(net.data, 3), net.data))
+    mod = prepare(net.module(net.conv(y, 2)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    coarse = QuantParams(scale=(4.0,))
+    weights = {**scales.weights, "conv0.acc": coarse}
+    integers = Requantize()(
+        FuseConvRelu()(Quantize(scales=Scales(tensors=scales.tensors, weights=weights))(mod))
+    )
+    assert operators(integers)["left_shift"] == 1
+    assert sqnr(mod, integers) > 10
+
+
+def test_scale_ratio_that_is_no_power_of_two_goes_through_float() -> None:
+    net = CNN()
+    mod = prepare(net.module(net.conv(net.relu(net.conv(net.data, 3)), 2)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    tensors = {**scales.tensors, "conv0": QuantParams(scale=(0.3,))}
+    integers = Requantize()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
+    assert operators(integers)["floor"] >= 2
+
+
+def test_accumulator_bound_is_checked() -> None:
+    net = CNN((1, 3, 4, 4))
+    mod = prepare(net.module(net.conv(net.conv(net.data, 2), 2)))
+    scales = SingleScale()(mod, {})
+    tensors = {**scales.tensors, "data": QuantParams(scale=(2.0**-40,))}
+    with pytest.raises(CapacityError, match=r"conv0\.bias: must fit int32 at the accumulator's sc"):
+        Requantize()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
