@@ -14,19 +14,14 @@ import numpy as np
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
-from flow.report import Exactness
-from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.expose_tensors import expose_variables
-from relay_passes.graph import read_graph
-from relay_passes.host import HostModule
-from relay_passes.partition import annotated_functions, fallbacks, find_chains, partition
+from relay_passes.partition import annotated_functions, fallbacks, partition
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
 from vta_config.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -86,60 +81,6 @@ class CompiledModel:
     def counters_by_layer(self) -> dict[str, dict[str, int]]:
         """Count bytes, operations and instructions of each layer for one image."""
         return {k: v for sim in self.simulators for k, v in sim.counters_by_layer().items()}
-
-    def verify(
-        self,
-        images: Sequence[NDArray[np.float32]],
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        oracle_images: int = 1,
-    ) -> Exactness:
-        """Compare every layer's tensor on the host, fsim and the numpy oracle, bit for bit.
-
-        The host runs the quantized Relax module, built by plain LLVM; each program gets the
-        integers that the host has at its border. fsim runs in stream order and, for one image in
-        two, in a random token-legal order. Logits of the executable are compared as well.
-
-        Parameters
-        ----------
-        images : sequence of float32[1, C, H, W]
-        progress : callable, optional
-            Called with images done and in all.
-        oracle_images : int
-            On how many of them the oracle runs, too (slow).
-        """
-        chains = find_chains(self.quantized, self.config)
-        graph = read_graph(self.quantized)
-        variables = {b.var.name: b.var for b in graph.bindings}
-        variables |= {chain.output_name: chain.output for chain in chains}
-        wanted = {chain.output_name for chain in chains}
-        wanted |= {port.name for program in self.programs for port in program.inputs}
-        names = sorted(wanted)
-        host = HostModule(expose_variables(self.quantized, [variables[name] for name in names]))
-        network = self.network()
-        count = mismatches = 0
-        first = ""
-        for index, image in enumerate(images):
-            logits, *tensors = host(image)
-            expected = dict(zip(names, tensors, strict=True))
-            expected["logits"] = logits
-            found: list[tuple[str, str, NDArray[Any]]] = [("vm", "logits", network(image))]
-            for sim in self.simulators:
-                inputs = [expected[port.name] for port in sim.program.inputs]
-                result = sim.run(inputs, seed=index if index % 2 else None)
-                found += [("fsim", name, x) for name, x in result.layers.items()]
-                if index < oracle_images:
-                    oracle = run_program(sim.program, inputs)
-                    outputs = {r.name: r.output.name for r in sim.program.layers}
-                    found += [("oracle", outputs[k], x) for k, x in oracle.layers.items()]
-            for engine, name, x in found:
-                count += 1
-                if not np.array_equal(x.reshape(expected[name].shape), expected[name]):
-                    mismatches += 1
-                    first = first or f"image {index}: {name} on {engine}"
-            if progress is not None:
-                progress(index + 1, len(images))
-        return Exactness(images=len(images), tensors=count, mismatches=mismatches, first=first)
 
     def save(self, path: Path) -> None:
         """Write the first (usually only) program as a ``.vta`` file."""

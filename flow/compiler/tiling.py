@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flow.compiler.packing import blocks
 from vta_config.errors import CapacityError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
+#: Relative difference in cycles below which the tiling that loads less is preferred.
+CYCLES_TOLERANCE: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,16 +161,11 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
                 yield Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=oc_outer)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a tiling costs: cycles, then bytes loaded to break ties."""
+class Cost(NamedTuple):
+    """What a tiling costs: cycles, and bytes loaded."""
 
     cycles: float
     loaded_bytes: float
-
-    def key(self) -> tuple[float, float]:
-        """Order by cycles, then by bytes."""
-        return (self.cycles, self.loaded_bytes)
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
@@ -226,15 +223,18 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
 
 @lru_cache(maxsize=1024)
 def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Tiling:
-    """Return the cheapest tiling that fits.
+    """Return the tiling that loads the fewest bytes among the fastest that fit.
+
+    Memory traffic costs energy, and cycles that the model does not see; so tilings within
+    `CYCLES_TOLERANCE` of the fastest count as equally fast.
 
     Raises
     ------
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    best = min(_candidates(shape, room), key=lambda t: cost(shape, t, room).key(), default=None)
-    if best is None:
+    costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
+    if not costs:
         smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
         raise CapacityError(
             where,
@@ -242,4 +242,6 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
             got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
             hint="choose a machine with larger buffers",
         )
-    return best
+    limit = min(c.cycles for c, _ in costs) * (1 + CYCLES_TOLERANCE)
+    fast = ((c.loaded_bytes, c.cycles, i) for i, (c, _) in enumerate(costs) if c.cycles <= limit)
+    return costs[min(fast)[2]][1]
