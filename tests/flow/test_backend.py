@@ -1,0 +1,169 @@
+"""flow.backend on the embedded model: exact, and loud when it is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow import cli
+from flow.backend import PipelineBackend, PipelineCompiled
+from flow.compiler.asm import assemble
+from flow.compiler.program import Program
+from flow.datasets import Dataset
+from flow.deploy import VARIANTS, Options, deploy
+from flow.evaluate import prefetch
+from flow.importer import import_model
+from flow.models import DIGITS, bundled_data, load_model
+from flow.report import SETUP
+from flow.stages import Progress, Stages
+from relay_passes.host import HostModule
+from tests.flow.onnx_models import save, tiny_model
+from tests.flow.test_datasets import write_image
+from vta_config import VTAConfig
+from vta_config.isa import Insn, Memory, Opcode, encode
+
+
+def ignore(done: int, total: int) -> None:
+    """Take progress and do nothing."""
+
+
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    parts = bundled_data(load_model(DIGITS))
+    assert parts is not None
+    return parts[0]
+
+
+def backend_for(config: VTAConfig) -> PipelineBackend:
+    model = load_model(DIGITS)
+    parts = bundled_data(model)
+    assert parts is not None
+    backend = PipelineBackend(model, config)
+    backend.calibrate(parts[1].take(30), ignore)
+    return backend
+
+
+@pytest.fixture(scope="module")
+def compiled(default_config: VTAConfig) -> PipelineCompiled:
+    return backend_for(default_config).compile("profiled_fused")
+
+
+# ---- comparing -----------------------------------------------------------------------------------
+def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images: Dataset) -> None:
+    some = images.take(20)
+    moves: list[tuple[int, int]] = []
+    progress: Progress = lambda done, total: moves.append((done, total))  # noqa: E731
+    exact = compiled.verify(some, progress)
+    assert exact.mismatches == 0, exact.first
+    # 23 layers on fsim, fsim in random order and the oracle, and the executable's logits
+    assert exact.images == 20 and exact.tensors == 20 * (3 * 23 + 1)
+    assert moves[-1] == (20, 20)
+
+
+def test_logits_of_200_images(compiled: PipelineCompiled, images: Dataset) -> None:
+    host = HostModule(compiled.model.quantized)
+    network = compiled.networks()[0]
+    for image in prefetch(images.take(200)):
+        np.testing.assert_array_equal(np.asarray(network(image)), host(image)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_preset_is_exact(preset: VTAConfig, variant: str, images: Dataset) -> None:
+    exact = backend_for(preset).compile(variant).verify(images.take(3), ignore)
+    assert exact.mismatches == 0, exact.first
+    assert exact.tensors >= 3 * (3 * 23 + 1)
+
+
+def test_a_wrong_weight_is_found(compiled: PipelineCompiled, images: Dataset) -> None:
+    program = compiled.model.programs[0]
+    load = next(i for i in program.insns if i.values.get("x_size", 0) > 4 and is_weight_load(i))
+    at = load["dram_base"] * program.config.wgt_elem_bytes - program.constants_at
+    damaged = bytearray(program.constants)
+    damaged[at : at + 1024] = bytes(b ^ 0x20 for b in damaged[at : at + 1024])
+    model = replace(compiled.model, programs=(replace(program, constants=bytes(damaged)),))
+    exact = PipelineCompiled(model=model).verify(images.take(2), ignore)
+    assert exact.mismatches > 0
+    assert exact.first.startswith("conv1") and "on fsim, image 0: " in exact.first
+
+
+def is_weight_load(insn: Insn) -> bool:
+    return insn.opcode == Opcode.LOAD and insn["memory_type"] == Memory.WGT
+
+
+def test_oracle_is_an_engine(
+    compiled: PipelineCompiled, images: Dataset, default_config: VTAConfig
+) -> None:
+    model = load_model(DIGITS)
+    backend = PipelineBackend(model, default_config, engine="oracle")
+    backend.pipeline.profiles = backend_for(default_config).pipeline.profiles
+    slow, fast = backend.compile("profiled_fused").networks()[0], compiled.networks()[0]
+    for image in images.take(3):
+        np.testing.assert_array_equal(np.asarray(slow(image)), np.asarray(fast(image)))
+
+
+# ---- the main job --------------------------------------------------------------------------------
+def test_deploy_the_embedded_model() -> None:
+    report, last = deploy(Options(limit=200, exact_images=2), Stages())
+    by_name = {m.name: m for m in report.variants}
+    assert list(by_name) == ["float32", *VARIANTS]
+    assert report.exact is not None and report.exact.mismatches == 0
+    fused, profiled, reference = (
+        by_name["profiled_fused"], by_name["profiled"], by_name["float32"],
+    )  # fmt: skip
+    assert reference.top1 is not None and reference.top1 >= 0.97
+    assert fused.top1 is not None and fused.top1 >= reference.top1 - 0.01
+    assert fused.agreement >= 0.98
+    assert fused.sqnr_db is not None and profiled.sqnr_db is not None
+    assert fused.sqnr_db > profiled.sqnr_db and fused.sqnr_db > 25
+    assert report.fallbacks == ()
+    assert [layer.name for layer in report.layers][:3] == [SETUP, "conv1", "maxpool0"]
+    assert sum(layer.kind == "conv2d" for layer in report.layers) == 20
+    assert report.totals()["wgt_bytes"] > 700_000
+    assert json.dumps(report.to_json(), allow_nan=False)
+    assert last.networks()
+
+
+def test_own_model_from_file_to_disassembly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tiny_model(), tmp_path / "mine.onnx")
+    for index in range(4):
+        write_image(tmp_path / "images" / f"{index}.png", 60 * index)
+    model = ["--model", str(tmp_path / "mine.onnx"), "--calibration", str(tmp_path / "images")]
+    assert cli.main(["compile", *model, "--config", "small", "--output", str(tmp_path)]) == 0
+    program = Program.load(tmp_path / "mine.vta")
+    assert program.config.name == VTAConfig.load("small").name
+    capsys.readouterr()
+    assert cli.main(["disasm", str(tmp_path / "mine.vta")]) == 0
+    text = capsys.readouterr().out
+    again = assemble(text, program.config)
+    encoded = [encode(insn, program.config) for insn in again]
+    assert encoded == [encode(insn, program.config) for insn in program.insns]
+    assert cli.main(["verify", *model, "--images", str(tmp_path / "images")]) == 0
+    assert "tensors of 4 images compared, all equal" in capsys.readouterr().out
+    assert cli.main(["run", *model, str(tmp_path / "images" / "0.png"), "--top", "5"]) == 0
+    assert "0.png" in capsys.readouterr().out
+
+
+def test_damaged_program_file_is_refused(
+    compiled: PipelineCompiled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled.save(tmp_path / "p.vta")
+    data = bytearray((tmp_path / "p.vta").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "p.vta").write_bytes(data)
+    assert cli.main(["disasm", str(tmp_path / "p.vta")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and "p.vta" in shown.err and shown.err.count("\n") == 1
+
+
+def test_imagenet_model_has_its_names(shared_data: Path) -> None:
+    model = import_model(shared_data / "data" / "models" / "pqf_resnet18.onnx.xz")
+    sha256 = "651fb16150370d9c01cb4ce043008c0868b38f3c1bfb88937d64acdb578a58d1"
+    assert model.sha256 == sha256 and model.input_shape == (1, 3, 224, 224)
+    assert len(model.conv_names) == 20 and model.conv_names[7] == "layer2.0.downsample.0"
