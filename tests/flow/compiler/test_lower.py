@@ -77,6 +77,12 @@ def test_any_convolution(data: st.DataObject) -> None:
     check(subgraph((layer,), x), draw(st.sampled_from(preset_names())))
 
 
+def test_a_padded_window_as_wide_as_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 1, 1, 2), dtype="int8")
+    check(subgraph((conv(rng, "conv", x, 13, (1, 2), stride=(1, 2), padding=(0, 1, 0, 0)),), x))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     kernel=st.integers(1, 4),
