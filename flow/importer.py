@@ -22,7 +22,6 @@ from typing import Any, Final
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
-from relay_passes.graph import GraphBuilder, constant, op_name, read_graph, rewrite
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -262,23 +261,17 @@ def _quiet() -> Iterator[None]:
 
 def _to_relax(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
     """Run TVM's importer; return the IRModule."""
-    import tvm
+    import tvm  # takes seconds: what is wrong with the file has been said before
     from tvm.relax.frontend.onnx import from_onnx
 
     try:
         with _quiet():
             return from_onnx(proto, shape_dict={input_name: list(shape)})
     except tvm.error.OpNotImplemented as error:
-        words = set(re.findall(r"\w+", str(error).split(":")[-1]))
-        for index, node in enumerate(proto.graph.node):
-            if node.op_type in words:
-                raise _unsupported(name, node, index) from None
-        raise UnsupportedModelError(
-            name,
-            "must have operators that TVM's ONNX importer supports",
-            got=error,
-            hint="rewrite them",
-        ) from None
+        words = set(re.findall(r"\w+", str(error).rsplit(":", maxsplit=1)[-1]))
+        nodes = enumerate(proto.graph.node)
+        index, node = next((i, n) for i, n in nodes if n.op_type in words)
+        raise _unsupported(name, node, index) from None
     except Exception as error:  # the importer has no error type of its own
         why = next(
             (line for line in reversed(str(error).splitlines()) if line.strip()),
@@ -329,6 +322,8 @@ def _layer_names(graph: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str, ...]) -> Any:
     """Call the result of every named layer in ``main`` after its layer; the passes keep names."""
+    from relay_passes.graph import constant, op_name, read_graph, rewrite
+
     graph = read_graph(mod)
     definitions = graph.definitions()
 
@@ -348,7 +343,7 @@ def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str
         if len(found[kind]) == len(names):  # else some were rewritten: their places tell nothing
             new.update(zip(found[kind], names, strict=True))
 
-    def visit(builder: GraphBuilder, var: Any, value: Any) -> Any:
+    def visit(builder: Any, var: Any, value: Any) -> Any:
         return builder.emit(value, new[var]) if var in new else value
 
     return rewrite(mod, visit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from onnx import helper
 from PIL import Image
+from rich.console import Console
 
 from flow import cli
 from flow import deploy as jobs
@@ -119,6 +121,30 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stop:
         call(command, "--help")
     assert stop.value.code == 0 and "usage: vta-flow" in capsys.readouterr().out
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(cli, "Console", lambda stderr=False: console)
+    terminal = cli.Terminal()
+    progress = terminal.open("calibrating")
+    progress(1, 3)
+    progress(3, 3)
+    terminal.close()
+    terminal.open("compiling")  # no count: ends full as well
+    terminal.close()
+    terminal.close()
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "calibrating" in text and "3/3" in text and "compiling" in text
+
+
+def test_reader_that_goes_away() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m flow --help | head -c 1"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
 # ---- bad input: exit code 2, one line, nothing written -------------------------------------------
