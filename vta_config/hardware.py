@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vta_config.errors import ConfigError
+from vta_config.timing import PROFILES
 
 PRESET_DIR: Final = Path(__file__).parent / "presets"
 INSN_BYTES: Final = 16
@@ -21,7 +22,7 @@ PAGE_BYTES: Final = 4096
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
 CAPABILITIES: Final = ("mul", "acc_8bit")
 #: Timing models of the cycle-level simulator.
-TIMINGS: Final = ("chisel",)
+TIMINGS: Final = tuple(PROFILES)
 #: What the original TARGET says of a board's clock and bus; 100 MHz and 64 bits otherwise.
 _BOARDS: Final[dict[str, dict[str, Any]]] = {
     board: {"clock_hz": 333e6, "bus_bits": 128} for board in ("ultra96", "zcu104")

@@ -136,8 +136,34 @@ class FSim:
         """
         self._module["verify"]()
 
+    def time(self, params: Sequence[int], table: NDArray[np.int64]) -> int:
+        """Time the stream; `flow.sim.tsim.time_stream` is the face of this.
+
+        Parameters
+        ----------
+        params : sequence of int
+            A timing profile's numbers.
+        table : int64[insns, columns]
+            Filled with what happens to each instruction when.
+
+        Returns
+        -------
+        int
+            Cycles from the launch until everything is done.
+
+        Raises
+        ------
+        DeadlockError, HazardError
+            When the hardware would hang or lose a token.
+        """
+        return int(self._module["time"]([int(p) for p in params], table))
+
     def run(
-        self, *, seed: int | None = None, taps: Sequence[tuple[int, int, int]] = ()
+        self,
+        *,
+        seed: int | None = None,
+        taps: Sequence[tuple[int, int, int]] = (),
+        timed: bool = False,
     ) -> list[NDArray[np.uint8]]:
         """Run the program on the memory as it is.
 
@@ -148,6 +174,8 @@ class FSim:
         taps : sequence of (int, int, int)
             Snapshots to take, as (instruction index, byte address, bytes): the memory right after
             that instruction.
+        timed : bool
+            Run in the order that `time` found, which must have been called.
 
         Returns
         -------
@@ -161,5 +189,6 @@ class FSim:
         FlowError
             As `verify`.
         """
-        snapshots = self._run(seed, [int(v) for tap in taps for v in tap])
+        flat = [int(v) for tap in taps for v in tap]
+        snapshots = self._module["run_timed"](flat) if timed else self._run(seed, flat)
         return [np.frombuffer(bytes(data), np.uint8) for data in snapshots]

@@ -52,8 +52,13 @@ class ProgramSim:
         self.sim.write(self._base + program.constants_at, program.constants)
         self.sim.verify()
 
-    def run(self, inputs: Sequence[NDArray[Any]], *, seed: int | None = None) -> ProgramResult:
-        """Run on int8[N, C, H, W] inputs; with `seed`, in a random token-legal order."""
+    def run(
+        self, inputs: Sequence[NDArray[Any]], *, seed: int | None = None, timed: bool = False
+    ) -> ProgramResult:
+        """Run on int8[N, C, H, W] inputs; with `seed`, in a random token-legal order.
+
+        With `timed`, in the order of the timing that `flow.sim.tsim` has made.
+        """
         program, config = self.program, self.program.config
         for port, x in zip(program.inputs, inputs, strict=True):
             self.sim.write(self._base + port.address, port.pack(x.reshape(port.shape), config))
@@ -62,7 +67,7 @@ class ProgramSim:
             (record.last_store, self._base + t.address, t.bytes_in(config))
             for record, t in zip(program.layers, tensors, strict=True)
         ]
-        snapshots = self.sim.run(seed=seed, taps=taps)
+        snapshots = self.sim.run(seed=seed, taps=taps, timed=timed)
         layers = {
             record.output.name: t.unpack(data, config)
             for record, t, data in zip(program.layers, tensors, snapshots, strict=True)

@@ -21,6 +21,7 @@
 #include "error.h"
 #include "fsim.h"
 #include "program.h"
+#include "tsim.h"
 
 namespace vta {
 namespace {
@@ -114,27 +115,82 @@ class FSimModule : public ffi::ModuleObj {
             });
           });
     }
+    if (name == "time") {
+      return ffi::Function::FromTyped(
+          [this, self](ffi::Array<int64_t> params, ffi::TensorView table) {
+            return Guard([&] {
+              const std::lock_guard<std::mutex> lock(mutex_);
+              return Time(params, table);
+            });
+          });
+    }
+    if (name == "run_timed") {
+      return ffi::Function::FromTyped([this, self](ffi::Array<int64_t> taps) {
+        return Guard([&] {
+          const std::lock_guard<std::mutex> lock(mutex_);
+          if (!tsim_) Fail(ErrorKind::kConfig, "run_timed", "must follow time");
+          return ToArray(tsim_->Run(ToTaps(taps)));
+        });
+      });
+    }
     return std::nullopt;
   }
 
  private:
-  ffi::Array<ffi::Bytes> Run(const ffi::Optional<int64_t>& seed, const ffi::Array<int64_t>& flat) {
+  // Times the stream; fills int64[insns][kTimingColumns] and returns the cycles of the whole.
+  int64_t Time(const ffi::Array<int64_t>& values, const ffi::TensorView& table) {
+    static_assert(sizeof(InsnTiming) == kTimingColumns * sizeof(int64_t));
+    tsim_.emplace(sim_.get(), ToParams(values));
+    const Timeline& line = tsim_->timeline();
+    const size_t bytes = line.insns.size() * sizeof(InsnTiming);
+    if (TensorBytes(table) != bytes) {
+      Fail(ErrorKind::kConfig, "time.table", "must take " + std::to_string(bytes) + " bytes",
+           std::to_string(TensorBytes(table)));
+    }
+    if (bytes != 0) std::memcpy(table.data_ptr(), line.insns.data(), bytes);
+    return line.cycles;
+  }
+
+  static TimingParams ToParams(const ffi::Array<int64_t>& values) {
+    static_assert(sizeof(TimingParams) == kTimingParams * sizeof(uint32_t));
+    uint32_t raw[kTimingParams] = {};
+    if (values.size() != kTimingParams) {
+      Fail(ErrorKind::kConfig, "time.params",
+           "must be " + std::to_string(kTimingParams) + " numbers",
+           std::to_string(values.size()));
+    }
+    for (size_t i = 0; i < values.size(); ++i) raw[i] = static_cast<uint32_t>(values[i]);
+    TimingParams params;
+    std::memcpy(&params, raw, sizeof(params));
+    return params;
+  }
+
+  static std::vector<Tap> ToTaps(const ffi::Array<int64_t>& flat) {
     std::vector<Tap> taps;
     for (size_t t = 0; t + 2 < flat.size(); t += 3) {
       taps.push_back({static_cast<uint32_t>(flat[t]), static_cast<uint64_t>(flat[t + 1]),
                       static_cast<uint64_t>(flat[t + 2])});
     }
+    return taps;
+  }
+
+  static ffi::Array<ffi::Bytes> ToArray(const std::vector<std::vector<uint8_t>>& snapshots) {
+    ffi::Array<ffi::Bytes> array;
+    for (const std::vector<uint8_t>& s : snapshots) {
+      array.push_back(ffi::Bytes(reinterpret_cast<const char*>(s.data()), s.size()));
+    }
+    return array;
+  }
+
+  ffi::Array<ffi::Bytes> Run(const ffi::Optional<int64_t>& seed, const ffi::Array<int64_t>& flat) {
     std::optional<uint64_t> random;
     if (seed.has_value()) random = static_cast<uint64_t>(*seed);
-    ffi::Array<ffi::Bytes> snapshots;
-    for (const std::vector<uint8_t>& s : sim_->Run(random, taps)) {
-      snapshots.push_back(ffi::Bytes(reinterpret_cast<const char*>(s.data()), s.size()));
-    }
-    return snapshots;
+    return ToArray(sim_->Run(random, ToTaps(flat)));
   }
 
   std::mutex mutex_;
   std::unique_ptr<FSim> sim_;
+  std::optional<TSim> tsim_;
 };
 
 Config ToConfig(const ffi::Array<int64_t>& words) {

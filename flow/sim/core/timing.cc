@@ -160,6 +160,7 @@ class Simulation {
       InsnTiming& t = line_.insns[fetched_];
       t.dispatch = cycle;
       t.request = request_;
+      t.wait_queue = cycle - drain_;
       ++s.dispatched;
       ++fetched_;
       --to_dispatch_;

@@ -12,7 +12,7 @@
 
 namespace vta {
 
-// What flow/sim/timing_profile.py calls a timing profile, as numbers; the same order as its fields.
+// What vta_config/timing.py calls a timing profile, as numbers; the same order as its fields.
 struct TimingParams {
   // Cycles a step, and from the start of the instruction until it is done apart from these.
   uint32_t gemm_step = 1, gemm_fixed = 6;
@@ -45,9 +45,10 @@ struct InsnTiming {
   int64_t cause_insn = -1;  // the instruction that posted the token or ran before
   int64_t beats = 0;        // of the bus, moved
   int64_t bursts = 0;
-  int64_t request = 0;  // FETCH asks for its chunk
+  int64_t request = 0;     // FETCH asks for its chunk
+  int64_t wait_queue = 0;  // cycles FETCH waited for room in the queue
 };
-inline constexpr int kTimingColumns = 11;
+inline constexpr int kTimingColumns = 12;
 
 struct Timeline {
   std::vector<InsnTiming> insns;

@@ -1,0 +1,380 @@
+"""What the timing of a program says: layers, modules, the critical path."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flow.compiler.program import dram_elem_bytes, layer_of_origin
+from vta_config.hardware import UOP_BYTES
+from vta_config.isa import Memory, Opcode, decode_uop
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flow.compiler.program import Program
+    from vta_config.isa import Insn
+
+#: What can bound a stretch of time; ``sync`` is no-ops, FINISH and the cycle between instructions.
+RESOURCES: Final = ("gemm", "alu", "load", "store", "fetch", "sync")
+MODULES: Final = ("LOAD", "COMPUTE", "STORE")
+_TOKEN, _FETCH = 2, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTiming:
+    """One layer's share of the time.
+
+    Parameters
+    ----------
+    name : str
+    cycles : int
+        From the end of the layer before (its last GEMM or ALU) to the end of this one.
+    gemm_steps : int
+        Steps of its convolution or dense product, without clearing, bias and residual steps.
+    utilization : float
+        gemm_steps / cycles.
+    bound : str
+        The resource that takes most of its part of the critical path.
+    path : dict of str to int
+        Cycles of its part of the critical path by resource.
+    inp_bytes, wgt_bytes, acc_bytes, uop_bytes, out_bytes : int
+        Moved from or to DRAM.
+    insns : int
+    """
+
+    name: str
+    cycles: int
+    gemm_steps: int
+    utilization: float
+    bound: str
+    path: dict[str, int]
+    inp_bytes: int
+    wgt_bytes: int
+    acc_bytes: int
+    uop_bytes: int
+    out_bytes: int
+    insns: int
+
+    @property
+    def bytes_moved(self) -> int:
+        """All bytes moved from or to DRAM."""
+        return self.inp_bytes + self.wgt_bytes + self.acc_bytes + self.uop_bytes + self.out_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTiming:
+    """What one module does with its time; the parts sum to the cycles of the program.
+
+    Parameters
+    ----------
+    busy : int
+        Cycles computing, or moving a beat.
+    memory : int
+        Cycles in a LOAD or STORE without a beat: latency, other clients' beats, padding.
+    wait_fetch, wait_prev, wait_next : int
+        Cycles until the instruction had been fetched, then until the token of the module towards
+        LOAD, then until the token of the module towards STORE.
+    switch : int
+        The cycle between instructions, no-ops and FINISH.
+    idle : int
+        After its last instruction.
+    """
+
+    name: str
+    busy: int
+    memory: int
+    wait_fetch: int
+    wait_prev: int
+    wait_next: int
+    switch: int
+    idle: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingResult:
+    """The timing of a program.
+
+    Parameters
+    ----------
+    profile : str
+    cycles : int
+        From the launch until FINISH is done.
+    milliseconds : float
+        At the machine's clock.
+    layers : tuple of LayerTiming
+        In execution order; their cycles sum to `cycles`.
+    modules : tuple of ModuleTiming
+    path : dict of str to int
+        Cycles of the critical path by resource.
+    """
+
+    profile: str
+    cycles: int
+    milliseconds: float
+    layers: tuple[LayerTiming, ...]
+    modules: tuple[ModuleTiming, ...]
+    path: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """Return the layers and modules as text."""
+        width = max(len(layer.name) for layer in self.layers)
+        head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6}  {'bound':5}"
+        head += "".join(f" {r:>8}" for r in RESOURCES) + f" {'KiB':>7} {'insns':>6}"
+        lines = [head]
+        for x in self.layers:
+            line = f"{x.name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
+            line += f"  {x.bound:5}" + "".join(f" {x.path[r]:8,}" for r in RESOURCES)
+            lines.append(line + f" {x.bytes_moved / 1024:7,.0f} {x.insns:6,}")
+        steps = sum(x.gemm_steps for x in self.layers)
+        moved = sum(x.bytes_moved for x in self.layers)
+        line = f"{'all':{width}} {self.cycles:9,} {steps:9,} {steps / max(self.cycles, 1):6.1%}"
+        line += "       " + "".join(f" {self.path[r]:8,}" for r in RESOURCES)
+        lines.append(line + f" {moved / 1024:7,.0f} {sum(x.insns for x in self.layers):6,}")
+        lines.append(f"{self.milliseconds:.2f} ms, profile {self.profile}")
+        for m in self.modules:
+            lines.append(
+                f"{m.name:8} busy {m.busy:,}, memory {m.memory:,}, waits: fetch {m.wait_fetch:,}, "
+                f"prev {m.wait_prev:,}, next {m.wait_next:,}, switch {m.switch:,}, "
+                f"idle {m.idle:,}"
+            )
+        return "\n".join(lines)
+
+
+def resource_of(insn: Insn) -> str:
+    """Return which of `RESOURCES` an instruction uses."""
+    if insn.opcode == Opcode.GEMM:
+        return "gemm"
+    if insn.opcode == Opcode.ALU:
+        return "alu"
+    if insn.opcode == Opcode.FINISH or insn["x_size"] == 0:
+        return "sync"
+    return "load" if insn.opcode == Opcode.LOAD else "store"
+
+
+def module_of(insn: Insn) -> int:
+    """Return the index in `MODULES` of the module that runs an instruction."""
+    if insn.opcode == Opcode.STORE:
+        return 2
+    inp_or_wgt = insn.opcode == Opcode.LOAD and insn["memory_type"] in (Memory.INP, Memory.WGT)
+    return 0 if inp_or_wgt else 1
+
+
+def convolution_steps(program: Program) -> NDArray[np.int64]:
+    """Count the GEMM steps of each instruction that multiply a layer's inputs with its weights.
+
+    Clearing does not count, nor do steps on operands that belong to no layer: the constant vector
+    that brings the bias, the diagonal weights that add a residual or move a maximum.
+
+    Returns
+    -------
+    int64[insns]
+    """
+    config = program.config
+    known = {record.name for record in program.layers}
+    memory = np.frombuffer(program.constants, np.uint8)
+    uop = np.zeros(config.uop_depth, np.uint32)
+    shared = {
+        Memory.INP: np.zeros(config.inp_depth, bool),
+        Memory.WGT: np.zeros(config.wgt_depth, bool),
+    }
+    steps = np.zeros(len(program.insns), np.int64)
+    for i, insn in enumerate(program.insns):
+        if insn.opcode == Opcode.LOAD and insn["x_size"]:
+            kind = Memory(insn["memory_type"])
+            if kind == Memory.UOP:
+                at = insn["dram_base"] * UOP_BYTES - program.constants_at
+                data = memory[at : at + insn["x_size"] * UOP_BYTES].view("<u4")
+                uop[insn["sram_base"] : insn["sram_base"] + len(data)] = data
+            elif kind in shared:
+                columns = insn["x_pad_0"] + insn["x_size"] + insn["x_pad_1"]
+                rows = insn["y_pad_0"] + insn["y_size"] + insn["y_pad_1"]
+                ours = layer_of_origin(insn.origin) not in known
+                shared[kind][insn["sram_base"] : insn["sram_base"] + rows * columns] = ours
+        elif insn.opcode == Opcode.GEMM and not insn["reset"]:
+            first = decode_uop(int(uop[insn["uop_begin"]]), config)
+            if shared[Memory.INP][first["src_idx"]] or shared[Memory.WGT][first["wgt_idx"]]:
+                continue
+            uops = insn["uop_end"] - insn["uop_begin"]
+            steps[i] = uops * insn["iter_out"] * insn["iter_in"]
+    return steps
+
+
+def critical_path(
+    insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int = 512
+) -> list[tuple[int, int, int, str]]:
+    """Return the chain of causes that ends with the last instruction.
+
+    Each link is (first cycle, end cycle, instruction, resource), latest first; links touch, the
+    first one begins with the launch. An instruction's link reaches from the end of what it waited
+    for to its own end.
+    """
+    start, done = table["start"].tolist(), table["done"].tolist()
+    cause, cause_insn = table["cause"].tolist(), table["cause_insn"].tolist()
+    request, blocked = table["request"].tolist(), table["wait_queue"].tolist()
+    queues: list[list[int]] = [[], [], []]
+    position = []
+    for i, insn in enumerate(insns):
+        queue = queues[module_of(insn)]
+        position.append(len(queue))
+        queue.append(i)
+    links = []
+    i = max(range(len(insns)), key=done.__getitem__) if insns else -1
+    end = done[i] if insns else 0
+    while i >= 0:
+        begin = start[i]
+        links.append((begin, end, i, resource_of(insns[i])))
+        end = begin
+        if cause[i] != _FETCH:
+            i = cause_insn[i]
+            continue
+        # Back through the chunks, to the launch or to an instruction that kept a queue full.
+        k = i
+        i = -1
+        while k >= 0:
+            if blocked[k]:
+                i = queues[module_of(insns[k])][position[k] - queue_insns]
+                links.append((done[i], end, k, "fetch"))
+                end = done[i]
+                break
+            if k == 0 or request[k - 1] != request[k]:
+                links.append((request[k] if k else 0, end, k, "fetch"))
+                end = request[k]
+            k -= 1
+    return [(b, e, k, r) for b, e, k, r in links if e > b]
+
+
+def summarize(
+    program: Program, cycles: int, table: dict[str, NDArray[np.int64]], profile: str
+) -> TimingResult:
+    """Say what the timing `table` of a program means for its layers and modules."""
+    insns = program.insns
+    names, layer = _layers(program)
+    module = np.array([module_of(insn) for insn in insns])
+    links = critical_path(insns, table)
+    ends = _layer_ends(layer, len(names), insns, table["done"], cycles)
+    paths = _split(links, ends)
+    moved = _bytes(program, layer, len(names))
+    steps = np.zeros(len(names), np.int64)
+    np.add.at(steps, layer, convolution_steps(program))
+    counts = np.bincount(layer, minlength=len(names))
+    layers = []
+    for k, name in enumerate(names):
+        own = int(ends[k] - (ends[k - 1] if k else 0))
+        layers.append(
+            LayerTiming(
+                name=name,
+                cycles=own,
+                gemm_steps=int(steps[k]),
+                utilization=float(steps[k] / own) if own else 0.0,
+                bound=max(RESOURCES[:5], key=lambda r, path=paths[k]: path[r]),  # type: ignore[misc]
+                path=paths[k],
+                insns=int(counts[k]),
+                **{f"{m}_bytes": int(moved[k, i]) for i, m in enumerate(_MEMORIES)},
+            )
+        )
+    return TimingResult(
+        profile=profile,
+        cycles=cycles,
+        milliseconds=1e3 * cycles / program.config.clock_hz,
+        layers=tuple(layers),
+        modules=tuple(_module(m, insns, module, table, cycles) for m in range(3)),
+        path={r: sum(path[r] for path in paths) for r in RESOURCES},
+    )
+
+
+_MEMORIES: Final = ("inp", "wgt", "acc", "uop", "out")
+
+
+def _layers(program: Program) -> tuple[list[str], NDArray[np.int64]]:
+    """Name the layers and say which one each instruction belongs to.
+
+    What is named after no layer (shared constants, FINISH) belongs to the layer after it, or the
+    last one.
+    """
+    known = [record.name for record in program.layers]
+    index = {name: k for k, name in enumerate(known)}
+    found = [index.get(layer_of_origin(insn.origin), -1) for insn in program.insns]
+    if not known:
+        return ["program"], np.zeros(len(found), np.int64)
+    after = len(known) - 1
+    for i in range(len(found) - 1, -1, -1):
+        if found[i] < 0:
+            found[i] = after
+        after = found[i]
+    return known, np.array(found, np.int64)
+
+
+def _layer_ends(
+    layer: NDArray[np.int64],
+    count: int,
+    insns: tuple[Insn, ...],
+    done: NDArray[np.int64],
+    cycles: int,
+) -> NDArray[np.int64]:
+    """Return the cycle in which the last GEMM or ALU of each layer, or one before it, is done."""
+    ends = np.zeros(count, np.int64)
+    compute = np.array([insn.opcode in (Opcode.GEMM, Opcode.ALU) for insn in insns])
+    np.maximum.at(ends, layer[compute], done[compute])
+    ends = np.maximum.accumulate(ends)
+    ends[-1] = cycles
+    return ends
+
+
+def _split(links: list[tuple[int, int, int, str]], ends: NDArray[np.int64]) -> list[dict[str, int]]:
+    """Cut the critical path at the ends of the layers."""
+    paths = [dict.fromkeys(RESOURCES, 0) for _ in ends]
+    k = len(ends) - 1
+    for begin, end, _, resource in links:
+        while end > begin:
+            while k > 0 and end <= ends[k - 1]:
+                k -= 1
+            cut = max(begin, int(ends[k - 1]) if k else 0)
+            paths[k][resource] += end - cut
+            end = cut
+    return paths
+
+
+def _bytes(program: Program, layer: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    sizes = dram_elem_bytes(program.config)
+    column = {Memory.INP: 0, Memory.WGT: 1, Memory.ACC: 2, Memory.ACC_8BIT: 2, Memory.UOP: 3}
+    moved = np.zeros((count, len(_MEMORIES)), np.int64)
+    for k, insn in zip(layer.tolist(), program.insns, strict=True):
+        if insn.opcode in (Opcode.LOAD, Opcode.STORE) and insn["x_size"]:
+            memory = Memory(insn["memory_type"])
+            size = sizes[memory] * insn["x_size"] * insn["y_size"]
+            moved[k, column.get(memory, 4)] += size
+    return moved
+
+
+def _module(
+    m: int,
+    insns: tuple[Insn, ...],
+    module: NDArray[np.int64],
+    table: dict[str, NDArray[np.int64]],
+    cycles: int,
+) -> ModuleTiming:
+    mine = np.flatnonzero(module == m)
+    resource = np.array([resource_of(insns[i]) for i in mine])
+    spent = (table["done"] - table["start"])[mine]
+    beats = table["beats"][mine]
+    moving = (resource == "load") | (resource == "store")
+    computing = (resource == "gemm") | (resource == "alu")
+    busy = int(beats[moving].sum() + spent[computing].sum())
+    memory = int((spent - beats)[moving].sum())
+    waits = {w: int(table[w][mine].sum()) for w in ("wait_fetch", "wait_prev", "wait_next")}
+    last = int(table["done"][mine].max()) if len(mine) else 0
+    return ModuleTiming(
+        name=MODULES[m],
+        busy=busy,
+        memory=memory,
+        switch=last - busy - memory - sum(waits.values()),
+        idle=cycles - last,
+        **waits,
+    )

@@ -1,0 +1,138 @@
+"""The cycle-level simulator: how long a program takes, layer by layer, and what bounds it.
+
+Programs are data independent, so the core times a stream once (flow/sim/core/timing.cc) and then
+executes it with the functional simulator's functions in the order that the timing gives.
+docs/timing.md describes the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flow.compiler.program import Program
+from flow.sim.program_sim import ProgramResult, ProgramSim
+from flow.sim.timing_report import TimingResult, summarize
+from vta_config.errors import ConfigError
+from vta_config.timing import PROFILES, TimingProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from flow.sim.fsim import FSim
+
+#: Columns of the table that the core fills, one row an instruction (InsnTiming in timing.h).
+COLUMNS: Final = (
+    "dispatch",
+    "start",
+    "done",
+    "wait_fetch",
+    "wait_prev",
+    "wait_next",
+    "cause",
+    "cause_insn",
+    "beats",
+    "bursts",
+    "request",
+    "wait_queue",
+)
+
+
+def profile_of(profile: str | TimingProfile) -> TimingProfile:
+    """Return a timing profile by its name.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of that name.
+    """
+    if isinstance(profile, TimingProfile):
+        return profile
+    if profile not in PROFILES:
+        raise ConfigError(
+            "profile",
+            f"must be among {', '.join(PROFILES)}",
+            got=repr(profile),
+            hint="chisel is the stock hardware",
+        )
+    return PROFILES[profile]
+
+
+def time_stream(
+    sim: FSim, profile: str | TimingProfile = "chisel"
+) -> tuple[int, dict[str, NDArray[np.int64]]]:
+    """Time the stream of `sim`.
+
+    Returns
+    -------
+    cycles : int
+        From the launch until FINISH is done.
+    table : dict of str to int64[insns]
+        The columns `COLUMNS`; cycles count from the launch.
+
+    Raises
+    ------
+    DeadlockError
+        When no module can go on; the sentence names who waits for whom since which cycle.
+    HazardError
+        When more tokens are outstanding than the hardware counts.
+    """
+    table = np.zeros((sim.insn_count, len(COLUMNS)), np.int64)
+    cycles = int(sim.time(profile_of(profile).words, table))
+    return cycles, {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
+
+
+class TSim:
+    """Time a program, and run it.
+
+    Parameters
+    ----------
+    program : Program
+    profile : str or TimingProfile, optional
+        By default the one of the program's machine.
+
+    Raises
+    ------
+    DecodeError, CapacityError, HazardError, DeadlockError
+        When the program is not legal, as `flow.sim.program_sim.ProgramSim`.
+    ConfigError
+        When there is no such profile.
+    """
+
+    def __init__(self, program: Program, *, profile: str | TimingProfile | None = None) -> None:
+        """Verify the program and time it."""
+        self.program = program
+        self.profile = program.config.timing if profile is None else profile
+        self._functional = ProgramSim(program)
+        self.cycles, self.table = time_stream(self._functional.sim, self.profile)
+
+    @property
+    def result(self) -> TimingResult:
+        """What the timing says: the whole, layers, modules."""
+        name = self.profile if isinstance(self.profile, str) else "custom"
+        return summarize(self.program, self.cycles, self.table, name)
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> ProgramResult:
+        """Run on int8[N, C, H, W] inputs, every instruction when it starts."""
+        return self._functional.run(inputs, timed=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the cycles of a program file, layer by layer."""
+    parser = argparse.ArgumentParser(prog="python -m flow.sim.tsim", description=main.__doc__)
+    parser.add_argument("program", type=Path, help="a .vta file")
+    parser.add_argument("--profile", choices=tuple(PROFILES), help="default: the machine's")
+    options = parser.parse_args(arguments)
+    result = TSim(Program.load(options.program), profile=options.profile).result
+    sys.stdout.write(result.table() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Timing profiles: the cycle counts of one generation of the hardware, each with its source.
+
+"machine.md" stands for docs/machine.md, section "Timing"; the names in parentheses are the units of
+apache/tvm-vta (revision d4a15f6, hardware/chisel) that the number was read from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingProfile:
+    """Cycle counts of one generation of the hardware.
+
+    The order of the fields is the order of ``TimingParams`` in the C++ core. An instruction of N
+    steps takes ``step * N + fixed`` cycles from its start until it is done; the next one of its
+    module starts a cycle later at the earliest.
+
+    Parameters
+    ----------
+    gemm_step, gemm_fixed : int
+        GEMM that accumulates (TensorGemm).
+    gemm_reset_step, gemm_reset_fixed : int
+        GEMM with reset.
+    alu_imm_step, alu_reg_step, alu_fixed : int
+        ALU with an immediate, with two registers (TensorAlu).
+    memory_latency : int
+        Cycles that the first request of a busy spell of the memory waits (VTAMemDPIToAXI).
+    burst_beats : int
+        Beats that a burst has at most; none crosses a multiple of this many bus words (AXI lenBits
+        4; GenVMECmd, TensorStore, Fetch).
+    tags : int
+        Reads in flight (VMEParams.RequestQueueDepth).
+    queue_insns : int
+        Instructions that the queue of a module holds (CoreParams.instQueueEntries).
+    simple_memory : int
+        1: one read in flight over all clients, padding in series with the data (VMESimple,
+        TensorLoadSimple).
+    simple_burst : int
+        Cycles of such a read besides its beats.
+    """
+
+    gemm_step: int = 1
+    gemm_fixed: int = 6
+    gemm_reset_step: int = 1
+    gemm_reset_fixed: int = 6
+    alu_imm_step: int = 1
+    alu_reg_step: int = 2
+    alu_fixed: int = 6
+    memory_latency: int = 16
+    burst_beats: int = 16
+    tags: int = 16
+    queue_insns: int = 512
+    simple_memory: int = 0
+    simple_burst: int = 4
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The numbers in the order of the C++ core."""
+        return tuple(int(value) for value in astuple(self))
+
+
+PROFILES: Final[dict[str, TimingProfile]] = {
+    # machine.md: the pipelined Chisel hardware, N + 6 and 2N + 6.
+    "chisel": TimingProfile(),
+    # machine.md: "the older generation", GEMM 4N + 3 (TensorGemmOrig: four states a step, the last
+    # result three cycles later; a reset has nothing in flight: 4N), ALU 5N with an immediate and 6N
+    # without (TensorAluOrig), LOAD sum(beats + 4).
+    "chisel-simple": TimingProfile(
+        gemm_step=4,
+        gemm_fixed=3,
+        gemm_reset_step=4,
+        gemm_reset_fixed=0,
+        alu_imm_step=5,
+        alu_reg_step=6,
+        alu_fixed=0,
+        simple_memory=1,
+    ),
+    # machine.md: "HLS boards: GEMM one per cycle, ALU one per two cycles even with an immediate".
+    # Nothing is published of its memory side, which is taken from "chisel".
+    "hls": TimingProfile(alu_imm_step=2),
+}
