@@ -99,9 +99,8 @@ class Emitter:
         tensor = self._tensors[name]
         _, _, height, width = tensor.shape
         area = y.extent * x.extent
-        if (
-            area == y.count * width
-        ):  # whole rows and no zeros: one run a block, all blocks in one LOAD
+        if x == (0, width, 0, 0) and y.extent == y.count:
+            # Whole rows and no zeros: one run a block, all blocks in one LOAD.
             at = self._element(tensor, n, channels.start, y.start * width)
             return [
                 self._load(
