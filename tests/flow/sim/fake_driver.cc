@@ -91,9 +91,10 @@ void VTADeviceFree(void*) {}
 void* VTAMemAlloc(size_t size, int) {
   if (std::getenv("FAKE_DRIVER_NO_MEMORY") != nullptr) return nullptr;
   auto* block = new std::vector<uint8_t>(size, 0xa5);
-  if (std::getenv("FAKE_DRIVER_MISALIGNED") != nullptr) next_address += 8;
-  memory[next_address] = block;
-  address_of[block->data()] = next_address;
+  const uint32_t address =
+      next_address + (std::getenv("FAKE_DRIVER_MISALIGNED") != nullptr ? 8 : 0);
+  memory[address] = block;
+  address_of[block->data()] = address;
   next_address += (static_cast<uint32_t>(size) + 8191) / 4096 * 4096;
   return block->data();
 }

@@ -1,4 +1,4 @@
-"""What the simulator refuses: every sentence, and that only `strict` asks for the portable subset."""
+"""What the simulator refuses: every sentence, and what only `strict` refuses."""
 
 from __future__ import annotations
 
@@ -229,15 +229,15 @@ def test_adjacent_segments_join() -> None:
 
 def test_reads_writes_and_taps() -> None:
     sim = verify(conv())
-    with pytest.raises(CapacityError, match="^write: must stay inside the DRAM segments"):
+    with pytest.raises(CapacityError, match=r"^write: must stay inside the DRAM segments"):
         sim.write(ARENA - 1, b"ab")
-    with pytest.raises(CapacityError, match="^read: must stay inside the DRAM segments"):
+    with pytest.raises(CapacityError, match=r"^read: must stay inside the DRAM segments"):
         sim.read(ARENA, 1)
-    with pytest.raises(CapacityError, match="^tap.insn: must be below 18 instructions, got 18$"):
+    with pytest.raises(CapacityError, match=r"^tap.insn: must be below 18 instructions, got 18$"):
         sim.run(taps=[(18, 0, 1)])
-    with pytest.raises(CapacityError, match="^tap.address: must stay inside the DRAM segments"):
+    with pytest.raises(CapacityError, match=r"^tap.address: must stay inside the DRAM segments"):
         sim.run(taps=[(0, ARENA, 1)])
-    with pytest.raises(ConfigError, match="^kernels: must be ones that this processor and block"):
+    with pytest.raises(ConfigError, match=r"^kernels: must be ones that this processor and block"):
         verify(conv(), kernels="abacus")
 
 
@@ -261,9 +261,7 @@ def test_finish() -> None:
     refuse(HazardError, r"^program: must end with FINISH, got insn 16 LOAD UOP \(step 16\); ap", b)
     b.insns.pop()
     b.insns.append(replace(finish, values={}))
-    refuse(
-        HazardError, "^tokens STORE to COMPUTE: must all be popped .*, got 2 left; the last pu", b
-    )
+    refuse(HazardError, "^tokens STORE to COMPUTE: must all be popped .*, got 2 left; the las", b)
     b = conv(tiles=1)
     b.insns.insert(len(b.insns) - 1, Insn(Opcode.LOAD, {"memory_type": Memory.INP}, "late"))
     refuse(
@@ -278,7 +276,7 @@ def test_finish() -> None:
     b.insns.append(Insn(Opcode.FINISH, {}, "again"))
     refuse(HazardError, "^LOAD: must not follow FINISH; insn 10, after$", b)
     verify(b, strict=False)
-    with pytest.raises(HazardError, match="^program: must end with FINISH, got no instruction"):
+    with pytest.raises(HazardError, match=r"^program: must end with FINISH, got no instruction"):
         FSim(b.config, b"", arena=(0, ARENA))
 
 
@@ -402,9 +400,9 @@ def test_dram_that_was_never_written() -> None:
     b = conv()
     spans = [(UOP, 8), (WGT, 256), (INP, 128)]
     verify(b, defined=spans)
-    with pytest.raises(HazardError, match="^LOAD dram byte 8304: must be written before it is re"):
+    with pytest.raises(HazardError, match=r"^LOAD dram byte 8304: must be written before it is re"):
         verify(b, defined=[*spans[:2], (INP, 112)])
-    with pytest.raises(HazardError, match="^LOAD dram byte 0: must be written before it is read"):
+    with pytest.raises(HazardError, match=r"^LOAD dram byte 0: must be written before it is read"):
         verify(b, defined=spans[1:])
 
 
@@ -426,9 +424,7 @@ def test_stored_elements_come_from_gemm_or_alu() -> None:
 
 def test_alu_back_to_back() -> None:
     b = changed(5, dst_factor_in=0)
-    sentence = (
-        "ALU step 1: must not touch the element that the step before it wrote; insn 5, step 5"
-    )
+    sentence = "ALU step 1: must not touch the element that the step before it wrote; insn 5"
     refuse(HazardError, re.escape(sentence), b)
     verify(b, strict=False)
     b = Builder()
@@ -458,7 +454,7 @@ def test_missing_token_is_a_race() -> None:
     b.insns[4].values["push_prev"] = 0
     refuse(
         HazardError,
-        rf"^inp\[0\]: insn 4 GEMM .* must read it before insn {load} LOAD INP .* overwrites it, got",
+        rf"^inp\[0\]: insn 4 GEMM .* must read it before insn {load} LOAD INP .* overwrites it",
         b,
     )
     # COMPUTE overwrites acc that STORE may still read.
@@ -548,9 +544,7 @@ def test_machines_that_do_not_fit() -> None:
         core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [])
 
     create()
-    with pytest.raises(
-        ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got 2"
-    ):
+    with pytest.raises(ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got"):
         create(log_wgt=2)
     with pytest.raises(ConfigError, match=r"^config.capabilities: must be in \[0, 3\], got 4"):
         create(capabilities=4)
