@@ -84,3 +84,11 @@ def test_preset_table() -> None:
         ]
         clock, bus = f"{config.clock_hz / 1e6:.0f} MHz", f"{config.bus_bits} bit"
         assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    names = re.findall(
+        r"`((?:vta_config|relay_passes|flow|scripts|tests)/[\w/.]*)`", page.read_text()
+    )
+    assert all((ROOT / name).exists() for name in names), names
