@@ -184,3 +184,12 @@ def test_imagenet_model_has_its_names(shared_data: Path) -> None:
     sha256 = "651fb16150370d9c01cb4ce043008c0868b38f3c1bfb88937d64acdb578a58d1"
     assert model.sha256 == sha256 and model.input_shape == (1, 3, 224, 224)
     assert len(model.conv_names) == 20 and model.conv_names[7] == "layer2.0.downsample.0"
+
+
+def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lib.so").write_text("x")
+    args = ["--engine", "driver", "--driver", str(tmp_path / "lib.so"), "--limit", "5"]
+    assert cli.main(["evaluate", "--variant", "profiled_fused", *args]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert "lib.so: must be a loadable shared library, got " in shown.err
