@@ -279,22 +279,26 @@ class ChainFinder:
     def _residual(
         self, var: Expr, shape: tuple[int, ...]
     ) -> tuple[list[tuple[StepOp, Any, Expr | None]], list[Expr]] | None:
-        """Read left_shift(astype(int8 tensor), k) or astype(int8 tensor)."""
+        """Read an int8 tensor astype int32, perhaps shifted left or multiplied by a constant."""
         binding = self.by_var.get(var)
         taken: list[Expr] = []
-        shift = 0
-        if binding is not None and op_name(binding.value) == "left_shift" and self._once(var):
+        step: tuple[StepOp, int | NDArray[np.int32]] = ("add_tensor", 0)
+        change = "" if binding is None else op_name(binding.value)
+        if binding is not None and change in ("left_shift", "multiply") and self._once(var):
             number = _operand(binding.value.args[1], shape)
-            if not isinstance(number, int):
+            if change == "multiply" and number is not None and np.min(number) >= 1:
+                step = ("add_scaled", number)
+            elif change == "left_shift" and isinstance(number, int):
+                step = ("add_tensor", number)
+            else:
                 return None
-            shift = number
             taken.append(binding)
             binding = self.by_var.get(binding.value.args[0])
         if binding is None or not _widens(binding.value) or not self._once(binding.var):
             return None
         if static_shape(binding.var) != shape or binding.var in self.claimed:
             return None
-        return [("add_tensor", shift, binding.value.args[0])], [*taken, binding]
+        return [(*step, binding.value.args[0])], [*taken, binding]
 
 
 #: Operators on an accumulator and a constant (or, for add, a residual), and the step they are.

@@ -18,12 +18,16 @@ from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelE
 
 Granularity: TypeAlias = Literal["tensor", "block", "channel"]
 Rounding: TypeAlias = Literal["half_up", "floor"]
-StepOp: TypeAlias = Literal["add", "add_tensor", "shr", "shl", "min", "max", "mul"]
+StepOp: TypeAlias = Literal[
+    "add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"
+]
 LayerKind: TypeAlias = Literal["conv2d", "dense", "add", "max_pool2d", "sum_pool2d"]
 TensorType: TypeAlias = Literal["int8", "int32"]
 
 #: Step operations whose value may be a vector, one number an output channel.
-PER_CHANNEL_OPS: Final = frozenset({"add", "shr", "shl", "mul"})
+PER_CHANNEL_OPS: Final = frozenset({"add", "add_scaled", "shr", "shl", "mul"})
+#: Step operations that add an int8 tensor to the accumulator.
+RESIDUAL_OPS: Final = frozenset({"add_tensor", "add_scaled"})
 INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
 
@@ -237,13 +241,14 @@ class Step:
 
     Parameters
     ----------
-    op : {"add", "add_tensor", "shr", "shl", "min", "max", "mul"}
+    op : {"add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"}
         What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
     value : int or int32[C]
-        Operand, one number or one an output channel (add, shr, shl, mul); ``add_tensor``:
-        the left shift k of the tensor.
+        Operand, one number or one an output channel (add, add_scaled, shr, shl, mul);
+        ``add_tensor``: the left shift k of the tensor; ``add_scaled``: its multiplier, >= 1.
     tensor : str
-        ``add_tensor``: the int8 tensor, of the output's shape: acc += tensor << value.
+        The int8 tensor, of the output's shape; ``add_tensor``: acc += tensor << value,
+        ``add_scaled``: acc += tensor * value.
 
     Raises
     ------
@@ -280,6 +285,7 @@ class Step:
                     hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} take one number a channel",
                 )
         low, high = (0, 31) if self.op in ("shr", "shl", "add_tensor") else (INT32_MIN, INT32_MAX)
+        low = 1 if self.op == "add_scaled" else low
         if not (np.all(np.asarray(self.value) >= low) and np.all(np.asarray(self.value) <= high)):
             raise UnsupportedModelError(
                 f"Step({self.op}).value",
@@ -287,10 +293,10 @@ class Step:
                 got=self.value,
                 hint="check the scales",
             )
-        if (self.op == "add_tensor") != bool(self.tensor):
+        if (self.op in RESIDUAL_OPS) != bool(self.tensor):
             raise UnsupportedModelError(
                 f"Step({self.op}).tensor",
-                "must name a tensor for add_tensor only",
+                "must name a tensor for add_tensor and add_scaled only",
                 got=repr(self.tensor),
                 hint="give the residual's name",
             )
@@ -359,7 +365,7 @@ class Layer:
                 self._fail("weight", f"must be int8{list(expected)}", got)
         if self.out_shape != self.computed_out_shape:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
-        operands = tuple(step.tensor for step in self.steps if step.op == "add_tensor")
+        operands = tuple(step.tensor for step in self.steps if step.op in RESIDUAL_OPS)
         expected_inputs = operands if self.kind == "add" else (*self.inputs[:1], *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)

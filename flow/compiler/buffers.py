@@ -19,57 +19,85 @@ class Placed(NamedTuple):
     late: bool
 
 
+class Pool(NamedTuple):
+    """A kind of chunk: its elements, and how many others are used before one comes back."""
+
+    elems: int
+    reuse: int = 1
+
+    def slots(self, most: int) -> int:
+        """Return the slots of use to it, of `most` that fit.
+
+        Where all that come back can stay, one more lets the next one load meanwhile. Otherwise two
+        do: with more, the same micro-ops would be needed at more places.
+        """
+        return min(most, max(2, self.reuse + 1) if self.reuse <= most else 2)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place for one chunk: what lies there, and the last job that uses it."""
+
+    base: int
+    elems: int
+    used: int
+    key: Hashable = None
+
+
 @dataclass(slots=True)
 class SlotBuffer:
-    """Cut a scratchpad into equal slots, one a chunk, and remember what lies in them.
+    """Cut a scratchpad into slots, one a chunk, and remember what lies in them.
 
     Loads of a job are issued before the job ahead of it computes, so a slot that this one still
     uses may be refilled only afterwards (`Placed.late`); with two slots or more that does not
-    happen.
+    happen. The least recently used slot is refilled first.
     """
 
     capacity: int
-    _slot_elems: int = 1
-    _keys: list[Hashable] = field(default_factory=list)
-    _used: list[int] = field(default_factory=list)
-    _next: int = 0
+    _pools: dict[str, list[_Slot]] = field(default_factory=dict)
 
-    def begin_layer(self, chunk_elems: int) -> None:
-        """Cut the buffer into slots of `chunk_elems`; what the last layer uses stays busy."""
-        old = [
-            (i * self._slot_elems, (i + 1) * self._slot_elems, job)
-            for i, job in enumerate(self._used)
-        ]
-        latest = max(old, key=lambda slot: slot[2], default=(0, 0, _NEVER))
-        count = self.capacity // chunk_elems
-        assert count >= 1, "tiling chose a chunk that does not fit"
-        self._slot_elems = chunk_elems
-        self._keys = [None] * count
-        self._used = [
-            max(
-                (
-                    job
-                    for low, high, job in old
-                    if low < (i + 1) * chunk_elems and i * chunk_elems < high
-                ),
-                default=_NEVER,
-            )
-            for i in range(count)
-        ]
-        self._next = -(-latest[1] // chunk_elems) % count if latest[1] <= count * chunk_elems else 0
+    def begin_layer(self, **pools: Pool) -> None:
+        """Cut the buffer anew; the last pool takes what the others, of two slots each, leave.
 
-    def place(self, key: Hashable, job: int) -> Placed:
+        Slots lie at that end of the buffer which the last layer used less recently, and keep its
+        last use in mind.
+        """
+        old = [slot for slots in self._pools.values() for slot in slots]
+        counts: dict[str, int] = {}
+        free = self.capacity
+        for index, (name, pool) in enumerate(pools.items()):
+            most = free // pool.elems
+            counts[name] = pool.slots(most if index == len(pools) - 1 else min(2, most))
+            assert counts[name] >= 1, "tiling chose a chunk that does not fit"
+            free -= counts[name] * pool.elems
+
+        def cut(base: int) -> dict[str, list[_Slot]]:
+            result: dict[str, list[_Slot]] = {}
+            for name, pool in pools.items():
+                bases = range(base, base + counts[name] * pool.elems, pool.elems)
+                result[name] = [_Slot(b, pool.elems, _last_use(old, b, pool.elems)) for b in bases]
+                base = bases.stop
+            return result
+
+        def recency(cuts: dict[str, list[_Slot]]) -> int:
+            return max(slot.used for slots in cuts.values() for slot in slots)
+
+        self._pools = min((cut(0), cut(free)), key=recency)
+
+    def place(self, key: Hashable, job: int, pool: str = "chunk") -> Placed:
         """Return where chunk `key` lies for `job`; make room for it if it lies nowhere."""
-        if key in self._keys:
-            slot = self._keys.index(key)
-            self._used[slot] = job
-            return Placed(slot * self._slot_elems, False, False)
-        count = len(self._keys)
-        order = [(self._next + i) % count for i in range(count)]
-        slot = next((s for s in order if self._used[s] < job - 1), -1)
-        late = slot < 0
-        if late:
-            slot = next(s for s in order if self._used[s] < job)
-        self._keys[slot], self._used[slot] = key, job
-        self._next = (slot + 1) % count
-        return Placed(slot * self._slot_elems, True, late)
+        slots = self._pools[pool]
+        for slot in slots:
+            if slot.key == key:
+                slot.used = job
+                return Placed(slot.base, False, False)
+        slot = min(slots, key=lambda s: s.used)
+        assert slot.used < job, "a job needs more chunks at once than there are slots"
+        late = slot.used == job - 1
+        slot.key, slot.used = key, job
+        return Placed(slot.base, True, late)
+
+
+def _last_use(old: list[_Slot], base: int, elems: int) -> int:
+    overlapping = (s.used for s in old if s.base < base + elems and base < s.base + s.elems)
+    return max(overlapping, default=_NEVER)

@@ -8,10 +8,10 @@ LOAD runs ahead of COMPUTE as far as tokens let it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import groupby, product
 from typing import TYPE_CHECKING
 
-from flow.compiler.buffers import SlotBuffer
+from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
@@ -142,16 +142,14 @@ class Lowering:
         self._job += 1
         return Job()
 
-    def begin_layer(self, prepared: Prepared, *, inp: int, wgt: int, acc: int) -> int:
-        """Cut the scratchpads into slots of so many elements; return where the weights lie."""
-        self.inp.begin_layer(inp)
-        self._wgt.begin_layer(max(1, wgt))
-        self._acc.begin_layer(acc)
-        return (
-            0
-            if prepared.weights is None
-            else self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
-        )
+    def begin_layer(self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int) -> int:
+        """Cut the scratchpads into slots; return the first wgt element of the layer's weights."""
+        self.inp.begin_layer(**inp)
+        self._wgt.begin_layer(chunk=wgt)
+        self._acc.begin_layer(chunk=Pool(acc))
+        if prepared.weights is None:
+            return 0
+        return self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
 
     def tile(self, layer: Layer, n: int, oc: Range, oy: Range, ox: Range) -> Tile:
         """Give a piece of the output a place in acc."""
@@ -159,9 +157,11 @@ class Lowering:
         acc = self._acc.place((layer.name, n, *where), self._job + 1).base
         return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=f"{layer.name} tile {where}")
 
-    def place_input(self, job: Job, key: Hashable) -> tuple[int, list[Emitted] | None]:
+    def place_input(
+        self, job: Job, key: Hashable, pool: str = "chunk"
+    ) -> tuple[int, list[Emitted] | None]:
         """Return where chunk `key` lies in inp, and the list for its loads if it needs any."""
-        placed = self.inp.place(key, self._job)
+        placed = self.inp.place(key, self._job, pool)
         return placed.base, (job.late_loads if placed.late else job.loads) if placed.fresh else None
 
     def batches(self, layer: Layer) -> range:
@@ -182,17 +182,16 @@ class Lowering:
             )
         return job
 
-    # ---- convolution, dense, addition
-    # ----------------------------------------------------------------------------
+    # ---- convolution, dense, addition ----
     def _conv(self, prepared: Prepared) -> Iterator[Job]:
         """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
         shape, layer = prepared.shape, prepared.layer
         tiling = self._tiling(prepared)
-        chunk = (
-            max(tiling.inp_elems(shape), tiling.oh * tiling.ow) if shape.ic else tiling.acc_elems
-        )
         weights_at = self.begin_layer(
-            prepared, inp=chunk, wgt=tiling.wgt_elems(shape), acc=tiling.acc_elems
+            prepared,
+            inp=_inp_pools(shape, tiling),
+            wgt=Pool(max(1, tiling.wgt_elems(shape)), tiling.wgt_reuse(shape)),
+            acc=tiling.acc_elems,
         )
         places = list(
             product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow))
@@ -205,8 +204,8 @@ class Lowering:
         for n, (group, (oy, ox)) in product(self.batches(layer), order):
             tile = self.tile(layer, n, group, oy, ox)
             jobs = [*self.reduction(prepared, tiling, tile, weights_at)]
-            jobs += self.residual_jobs(prepared.residuals, tile, chunk)
-            yield from self.finish_tile(prepared, tile, jobs, chunk)
+            jobs += self.residual_jobs(prepared.residuals, tile)
+            yield from self.finish_tile(prepared, tile, jobs)
 
     def _tiling(self, prepared: Prepared) -> Tiling:
         shape = prepared.shape
@@ -216,7 +215,8 @@ class Lowering:
         half = max(1, min(self.room.inp, self.room.acc) // 2)
         ow = min(shape.out_width, half)
         oh = min(shape.out_height, max(1, half // ow))
-        oc = max(1, min(shape.oc, half // (oh * ow), self.room.wgt // max(1, shape.constants)))
+        acc = self.room.acc // 2
+        oc = max(1, min(shape.oc, acc // (oh * ow), self.room.wgt // max(1, shape.constants)))
         return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
 
     def reduction(
@@ -295,32 +295,32 @@ class Lowering:
 
     # ---- residuals, epilogue, stores
     # -----------------------------------------------------------------------------
-    def residual_jobs(self, residuals: Sequence[Residual], tile: Tile, chunk: int) -> list[Job]:
-        """Add int8 tensors to a tile: chunks of `chunk` elements times a diagonal weight."""
+    def residual_jobs(self, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
+        """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
         jobs: list[Job] = []
-        step = max(1, min(tile.oc.count, chunk // tile.area))
-        for (index, residual), part in product(enumerate(residuals), split(tile.oc.count, step)):
+        for (index, residual), part in product(enumerate(residuals), split(tile.oc.count, 1)):
             job = self.new_job()
             oc = Range(tile.oc.start + part.start, part.count)
-            base, loads = self.place_input(
-                job, (tile.origin, tile.n, index, part, len(jobs), "residual")
-            )
+            key = (tile.origin, tile.n, index, part, len(jobs))
+            base, loads = self.place_input(job, key, "residual")
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
             loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
-            dims = [Dim(part.count * tile.area, 1, 1)]
-            if residual.repeats > 1:
-                dims.append(Dim(residual.repeats, 0, 0))
-            start = (tile.acc + part.start * tile.area, base, self.diagonal_at[residual.multiplier])
-            job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
+            for (weight, repeats), run in _runs(residual.parts[oc.start : oc.start + oc.count]):
+                dims = [Dim(run.count * tile.area, 1, 1)]
+                if repeats > 1:
+                    dims.append(Dim(repeats, 0, 0))
+                acc = tile.acc + (part.start + run.start) * tile.area
+                start = (acc, base + run.start * tile.area, self.diagonal_at[weight])
+                job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
             jobs.append(job)
         return jobs
 
-    def finish_tile(self, prepared: Prepared, tile: Tile, jobs: list[Job], chunk: int) -> list[Job]:
+    def finish_tile(self, prepared: Prepared, tile: Tile, jobs: list[Job]) -> list[Job]:
         """Append the epilogue and the stores to a tile's jobs; return the jobs."""
         for step in prepared.epilogue:
             if isinstance(step, Residual):
-                jobs += self.residual_jobs([step], tile, chunk)
+                jobs += self.residual_jobs([step], tile)
             else:
                 jobs[-1].body += self._alu_pass(step, tile)
         output = prepared.layer.output
@@ -346,6 +346,22 @@ class Lowering:
                 elif imm or step.op not in ("shr", "add"):
                     yield self.emit.alu(step.op, dims, (acc, acc), tile.origin, imm=imm)
                 start = end
+
+
+def _runs(values: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Range]]:
+    """Yield each run of equal values, and where it lies."""
+    start = 0
+    for value, group in groupby(values):
+        count = len(list(group))
+        yield value, Range(start, count)
+        start += count
+
+
+def _inp_pools(shape: ConvShape, tiling: Tiling) -> dict[str, Pool]:
+    pools = {"residual": Pool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
+    if shape.ic:
+        pools["chunk"] = Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))
+    return pools
 
 
 def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
+from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, Window, split, view, window
 from flow.compiler.packing import blocks
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, extents
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
 def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
     layer, shape, room = prepared.layer, prepared.shape, lowering.room
-    half = max(1, room.inp // 2)
+    half = max(1, room.inp // 2 - 1)
     columns = min(shape.width, half)
     rows = min(shape.height, max(1, half // columns))
     oc_each = max(
         1,
         min(shape.oc, half // (rows * columns), room.acc // 2, room.wgt // max(1, shape.constants)),
     )
-    chunk = oc_each * rows * columns
     weights_at = lowering.begin_layer(
-        prepared, inp=chunk, wgt=oc_each * shape.constants, acc=oc_each
+        prepared,
+        inp={"residual": Pool(1), "chunk": Pool(oc_each * rows * columns)},
+        wgt=Pool(max(1, oc_each * shape.constants)),
+        acc=oc_each,
     )
     tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
     for n, oc in product(lowering.batches(layer), split(shape.oc, oc_each)):
@@ -47,8 +50,8 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 lowering.emit.gemm(dims, (tile.acc, base, lowering.diagonal_at[1]), tile.origin)
             )
             jobs.append(job)
-        jobs += lowering.residual_jobs(prepared.residuals, tile, chunk)
-        yield from lowering.finish_tile(prepared, tile, jobs, chunk)
+        jobs += lowering.residual_jobs(prepared.residuals, tile)
+        yield from lowering.finish_tile(prepared, tile, jobs)
 
 
 def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
@@ -77,7 +80,9 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         )
     oc_each, oh, ow = _pool_tile(shape, lowering.room, layer.name)
     most = oc_each * _window_elems(shape, oh, ow)
-    lowering.begin_layer(prepared, inp=most, wgt=1, acc=most + oc_each * oh * ow)
+    lowering.begin_layer(
+        prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
+    )
     identity = lowering.diagonal_at[1]
     taps = sorted(
         product(range(shape.kernel[0]), range(shape.kernel[1])),
@@ -118,7 +123,7 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 )
             else:
                 job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), tile.origin))
-        yield from lowering.finish_tile(prepared, tile, [job], most)
+        yield from lowering.finish_tile(prepared, tile, [job])
 
 
 def _inside(shape: ConvShape, out: Range, axis: int, where: str) -> Window:

@@ -19,6 +19,7 @@ from flow.compiler.packing import (
     space_to_depth_weight,
 )
 from flow.compiler.tiling import ConvShape
+from relay_passes.params import RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -32,32 +33,48 @@ if TYPE_CHECKING:
 #: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts
 #: are.
 MAX_SHIFT: Final = 15
-#: The largest power of two that an int8 diagonal weight holds.
-MAX_DIAGONAL_LOG2: Final = 6
+#: The largest diagonal weight.
+MAX_DIAGONAL: Final = 127
 _MAX_REPEATS: Final = 16
+_ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """acc += tensor << shift, by a diagonal weight `multiplier`, `repeats` times."""
+    """acc += tensor * m, by a diagonal weight, repeated; one pair for each block of channels.
+
+    Parameters
+    ----------
+    tensor : str
+        The int8 tensor.
+    parts : tuple[tuple[int, int], ...]
+        (diagonal weight, repeats) of each block of output channels; their product is m.
+    """
 
     tensor: str
-    multiplier: int
-    repeats: int
+    parts: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, step: Step, where: str) -> Residual:
-        """Split 2^shift into a multiplier that int8 holds and a number of repeats."""
-        shift = int(np.asarray(step.value))
-        log2 = min(shift, MAX_DIAGONAL_LOG2)
-        if 1 << shift - log2 > _MAX_REPEATS:
-            raise CapacityError(
-                f"{where}: {step.tensor}",
-                f"must be shifted by at most {MAX_DIAGONAL_LOG2 + _MAX_REPEATS.bit_length() - 1}",
-                got=shift,
-                hint="choose a smaller output scale for the residual's producer",
-            )
-        return cls(tensor=step.tensor, multiplier=1 << log2, repeats=1 << shift - log2)
+    def of(cls, step: Step, layer: Layer, config: VTAConfig) -> Residual:
+        """Split each block's multiplier into a weight that int8 holds and a number of repeats."""
+        factors = _per_block(step, layer, config)
+        if step.op == "add_tensor":
+            factors = tuple(1 << shift for shift in factors)
+        where = f"{layer.name}: {step.tensor}"
+        return cls(tensor=step.tensor, parts=tuple(_split(m, where) for m in factors))
+
+
+def _split(multiplier: int, where: str) -> tuple[int, int]:
+    """Return (diagonal weight, repeats) whose product is `multiplier`, with fewest repeats."""
+    for repeats in range(1, _MAX_REPEATS + 1):
+        if multiplier % repeats == 0 and multiplier // repeats <= MAX_DIAGONAL:
+            return multiplier // repeats, repeats
+    raise CapacityError(
+        where,
+        f"must be multiplied by a product of at most {MAX_DIAGONAL} and {_MAX_REPEATS}",
+        got=multiplier,
+        hint="choose a smaller output scale for the residual's producer",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +116,7 @@ class Prepared:
         """The diagonal weights that the layer needs."""
         all_residuals = [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
         own = {1} if self.layer.kind in ("max_pool2d", "sum_pool2d") else set()
-        return own | {r.multiplier for r in all_residuals}
+        return own | {weight for r in all_residuals for weight, _ in r.parts}
 
 
 def choose_space_to_depth(layer: Layer, config: VTAConfig) -> int:
@@ -146,7 +163,7 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         When a step needs what the machine does not have.
     """
     steps = list(layer.steps)
-    lead = next((i for i, s in enumerate(steps) if s.op not in ("add", "add_tensor")), len(steps))
+    lead = next((i for i, s in enumerate(steps) if s.op not in _ADDITIONS), len(steps))
     channels = layer.out_shape[1]
     oc = blocks(channels, config.block)
     total = np.zeros(oc * config.block, np.int64)
@@ -179,7 +196,7 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
     parts = [] if digits is None else [digits]
     if packed is not None:
         parts.append(packed.reshape(oc, -1, config.block, config.block))
-    residuals = tuple(Residual.of(s, layer.name) for s in steps[:lead] if s.op == "add_tensor")
+    residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
     epilogue = tuple(e for s in steps[lead:] for e in _epilogue(s, layer, config))
     constants = 0 if digits is None else digits.shape[1]
     shape = ConvShape(
@@ -195,6 +212,7 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         padding=(padding[0], padding[1]),
         constants=constants,
         vector_passes=1 + constants + len(epilogue) + len(residuals),
+        residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
     )
     return Prepared(
         layer=layer,
@@ -208,8 +226,8 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
 
 def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep | Residual]:
     """Turn one step into ALU passes."""
-    if step.op == "add_tensor":
-        return [Residual.of(step, layer.name)]
+    if step.op in RESIDUAL_OPS:
+        return [Residual.of(step, layer, config)]
     values = _per_block(step, layer, config)
     if step.op == "shl":
         if len(set(values)) > 1:

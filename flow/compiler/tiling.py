@@ -53,6 +53,8 @@ class ConvShape:
         Weight elements a block of output channels that hold bias digits.
     vector_passes : int
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
+    residuals : int
+        Tensors that are added.
     """
 
     oc: int
@@ -67,6 +69,7 @@ class ConvShape:
     padding: tuple[int, int]
     constants: int
     vector_passes: int
+    residuals: int = 0
 
     @property
     def taps(self) -> int:
@@ -136,6 +139,24 @@ class Tiling:
         """Wgt elements of a chunk, with the constants that come with a tile's first one."""
         return self.oc_w * (self.ic * shape.taps + shape.constants)
 
+    def inp_room(self, shape: ConvShape, room: Capacity) -> int:
+        """Inp elements left for chunks beside two of a residual, a block of the tile each."""
+        return room.inp - (2 * self.oh * self.ow if shape.residuals else 0)
+
+    def chunks(self, shape: ConvShape) -> int:
+        """Pieces of the reduction; one where there is none."""
+        return blocks(shape.ic, self.ic) if shape.ic else 1
+
+    def inp_reuse(self, shape: ConvShape) -> int:
+        """Chunks of inp that one tile after the other goes through again."""
+        places = blocks(shape.out_height, self.oh) * blocks(shape.out_width, self.ow)
+        return self.chunks(shape) * (places if self.oc_outer else 1)
+
+    def wgt_reuse(self, shape: ConvShape) -> int:
+        """Chunks of wgt that one tile after the other goes through again."""
+        groups = 1 if self.oc_outer else blocks(shape.oc, self.oc)
+        return groups * self.chunks(shape) * blocks(self.oc, self.oc_w)
+
     @property
     def acc_elems(self) -> int:
         """Acc elements of a tile."""
@@ -155,7 +176,8 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
             continue
         area = shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
         for ic, oc_w in product(extents(shape.ic), extents(oc)):
-            if ic * area > room.inp or oc_w * (ic * shape.taps + shape.constants) > room.wgt:
+            inp_room = room.inp - (2 * oh * ow if shape.residuals else 0)
+            if ic * area > inp_room or oc_w * (ic * shape.taps + shape.constants) > room.wgt:
                 continue
             for oc_outer in (False, True):
                 yield Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=oc_outer)
@@ -171,19 +193,17 @@ class Cost(NamedTuple):
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     """Estimate the cycles of a layer and the bytes that it loads."""
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
-    groups, chunks = blocks(shape.oc, tiling.oc), blocks(shape.ic, tiling.ic)
+    groups, chunks = blocks(shape.oc, tiling.oc), tiling.chunks(shape)
     parts = blocks(tiling.oc, tiling.oc_w)
     tiles = places * groups
-    inp_slots = room.inp // tiling.inp_elems(shape)
+    inp_slots = tiling.inp_room(shape, room) // tiling.inp_elems(shape)
     wgt_slots = room.wgt // tiling.wgt_elems(shape)
     acc_slots = room.acc // tiling.acc_elems
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
     # slots.
-    inp_stays = places * chunks <= inp_slots if tiling.oc_outer else chunks <= inp_slots
-    wgt_stays = (
-        chunks * parts <= wgt_slots if tiling.oc_outer else groups * chunks * parts <= wgt_slots
-    )
+    inp_stays = tiling.inp_reuse(shape) <= inp_slots
+    wgt_stays = tiling.wgt_reuse(shape) <= wgt_slots
     inp_loads = (places if inp_stays else tiles) * chunks
     wgt_loads = (groups if wgt_stays else tiles) * chunks * parts
 
@@ -196,10 +216,13 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     )
     wgt_beats = tiling.wgt_elems(shape) * room.wgt_elem_bytes // room.bus_bytes
     wgt_cycles = wgt_loads * (LOAD_OVERHEAD_CYCLES + wgt_beats)
-    load = inp_cycles + wgt_cycles
-
     vectors = shape.oc * shape.out_height * shape.out_width
-    insns = tiles * (chunks * parts + shape.vector_passes)
+    residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
+    residual_loads = shape.residuals * tiles * tiling.oc
+    load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
+    load += residual_loads * LOAD_OVERHEAD_CYCLES
+
+    insns = tiles * (chunks * parts + shape.vector_passes) + residual_loads
     compute = (
         vectors * (shape.ic * shape.taps + shape.vector_passes) + insns * COMPUTE_OVERHEAD_CYCLES
     )

@@ -27,6 +27,8 @@ def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
         value = value.reshape(1, -1, 1, 1) if value.ndim else value
         if step.op == "add_tensor":
             acc = acc + (tensors[step.tensor].astype(np.int64) << value)
+        elif step.op == "add_scaled":
+            acc = acc + tensors[step.tensor].astype(np.int64) * value
         elif step.op == "add":
             acc = acc + value
         elif step.op == "shr":

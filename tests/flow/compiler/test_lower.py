@@ -207,5 +207,8 @@ def test_what_does_not_fit_is_named() -> None:
         compiled(subgraph((wide,), y))
     steps = (Step(op="add_tensor", value=12, tensor="x"),)
     far = conv(rng, "far", y, 1, (1, 1), steps=steps)
-    with pytest.raises(CapacityError, match="far: x: must be shifted by at most 10, got 12"):
+    with pytest.raises(
+        CapacityError,
+        match="far: x: must be multiplied by a product of at most 127 and 16, got 4096",
+    ):
         compiled(subgraph((far,), y))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flow.compiler.buffers import SlotBuffer
+from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.tokens import Emitted
 from flow.compiler.uops import UopAllocator
@@ -43,14 +43,24 @@ def test_equal_constants_are_stored_once() -> None:
 
 def test_slots_keep_what_they_hold_and_spare_what_is_in_use() -> None:
     buffer = SlotBuffer(100)
-    buffer.begin_layer(50)
+    buffer.begin_layer(chunk=Pool(50))
     assert buffer.place("a", 1) == (0, True, False)
     assert buffer.place("b", 2) == (50, True, False)
     assert buffer.place("a", 3) == (0, False, False)
     assert buffer.place("c", 4) == (50, True, False)
-    assert buffer.place("d", 4).late, "the job before still uses the only other slot"
-    buffer.begin_layer(60)
-    assert buffer.place("e", 5) == (0, True, True)
+    assert buffer.place("d", 4) == (0, True, True), "the job before still uses the other slot"
+    buffer.begin_layer(residual=Pool(10), chunk=Pool(60))
+    assert buffer.place("e", 5).late, "the last layer's job may still use the only slot"
+    assert not buffer.place("f", 9, "residual").late
+
+
+def test_a_new_layer_starts_where_the_last_one_is_done() -> None:
+    buffer = SlotBuffer(100)
+    buffer.begin_layer(chunk=Pool(20))
+    first = [buffer.place(job, job).base for job in (1, 2)]
+    buffer.begin_layer(chunk=Pool(30))
+    second = [buffer.place(job, job).base for job in (3, 4)]
+    assert max(first) + 20 <= min(second) and not buffer.place("x", 5).late
 
 
 def uop_program(config: VTAConfig, lengths: list[int]) -> list[Insn]:
