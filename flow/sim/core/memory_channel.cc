@@ -5,22 +5,23 @@
 namespace vta {
 
 BurstList::BurstList(uint64_t address, uint64_t row_bytes, uint64_t stride_bytes, uint64_t rows,
-                     uint64_t bus_bytes, uint64_t burst_beats, bool wide)
+                     uint32_t log_bus_bytes, uint32_t log_burst_beats, bool wide)
     : address_(address),
       row_bytes_(row_bytes),
       stride_bytes_(stride_bytes),
       rows_(row_bytes == 0 ? 0 : rows),
-      bus_(bus_bytes),
-      burst_(burst_beats),
+      log_bus_(log_bus_bytes),
+      burst_(uint64_t{1} << log_burst_beats),
       wide_(wide) {
   if (rows_ != 0) StartRow();
 }
 
 void BurstList::StartRow() {
-  const uint64_t offset = wide_ ? address_ % bus_ : 0;
-  beats_left_ = (offset + row_bytes_ + bus_ - 1) / bus_;
-  const uint64_t edge = burst_ * bus_;
-  beats_to_edge_ = (edge - (address_ - offset) % edge) / bus_;
+  const uint64_t word = (uint64_t{1} << log_bus_) - 1;
+  const uint64_t offset = wide_ ? address_ & word : 0;
+  beats_left_ = (offset + row_bytes_ + word) >> log_bus_;
+  const uint64_t edge = burst_ << log_bus_;
+  beats_to_edge_ = (edge - ((address_ - offset) & (edge - 1))) >> log_bus_;
 }
 
 std::pair<uint32_t, bool> BurstList::Take() {

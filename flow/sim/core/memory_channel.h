@@ -19,7 +19,7 @@ class BurstList {
   BurstList() = default;
   // Rows of `row_bytes` every `stride_bytes` from `address`. A wide client reads whole bus words.
   BurstList(uint64_t address, uint64_t row_bytes, uint64_t stride_bytes, uint64_t rows,
-            uint64_t bus_bytes, uint64_t burst_beats, bool wide);
+            uint32_t log_bus_bytes, uint32_t log_burst_beats, bool wide);
   bool empty() const { return rows_ == 0; }
   // Takes the next burst; returns its beats and whether it ends a row.
   std::pair<uint32_t, bool> Take();
@@ -28,7 +28,8 @@ class BurstList {
   void StartRow();
 
   uint64_t address_ = 0, row_bytes_ = 0, stride_bytes_ = 0, rows_ = 0;
-  uint64_t bus_ = 1, burst_ = 16;
+  uint32_t log_bus_ = 3;
+  uint64_t burst_ = 16;
   bool wide_ = false;
   uint64_t beats_left_ = 0;     // of this row
   uint64_t beats_to_edge_ = 0;  // until a burst must end

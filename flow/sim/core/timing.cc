@@ -85,7 +85,9 @@ class Simulation {
   Simulation(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
              const OriginFn& origin)
       : insns_(insns), config_(config), p_(params), origin_(origin), memory_(params) {
-    bus_ = config.bus_bits / 8;
+    while ((uint64_t{8} << log_bus_) < config.bus_bits) ++log_bus_;
+    while ((uint64_t{1} << log_burst_) < params.burst_beats) ++log_burst_;
+    bus_ = uint64_t{1} << log_bus_;
     line_.insns.resize(insns.size());
     for (size_t i = 0; i < insns.size(); ++i) {
       queue_[static_cast<size_t>(insns[i].module)].push_back(static_cast<uint32_t>(i));
@@ -97,14 +99,13 @@ class Simulation {
 
   Timeline Run() {
     RequestChunk(1);
-    while (done_ < insns_.size()) {
-      while (Progress()) {
-      }
+    for (bool changed = true;;) {
+      while (changed) changed = Progress();
       if (done_ == insns_.size()) break;
       int64_t cycle = 0;
       const int client = memory_.Next(&cycle);
       if (client < 0) Deadlock();
-      Grant(client, cycle);
+      changed = Grant(client, cycle);
     }
     CheckTokens();
     for (const InsnTiming& t : line_.insns) line_.cycles = std::max(line_.cycles, t.done);
@@ -136,7 +137,7 @@ class Simulation {
     ReadStream& s = memory_.stream(kFetchClient);
     s.active = true;
     s.valid = p_.simple_memory ? cycle : cycle + 1;
-    s.bursts = BurstList(0, chunk_insns_ * kInsnBytes, 0, 1, bus_, p_.burst_beats, true);
+    s.bursts = BurstList(0, chunk_insns_ * kInsnBytes, 0, 1, log_bus_, log_burst_, true);
   }
 
   void ChunkArrived(int64_t last_beat) {
@@ -266,7 +267,7 @@ class Simulation {
     // Narrow: the scratchpad is read once for every row of an element, a cycle between the beats.
     const uint64_t words = std::max<uint64_t>(config_.block() / bus_, 1);
     BurstList bursts(insn.dram_base * bytes, insn.x_size * bytes, insn.x_stride * bytes,
-                     insn.y_size, bus_, p_.burst_beats, wide);
+                     insn.y_size, log_bus_, log_burst_, wide);
     int64_t cycles = 0;
     while (!bursts.empty()) {
       const uint64_t beats = bursts.Take().first;
@@ -292,7 +293,7 @@ class Simulation {
     ReadStream& stream = memory_.stream(ClientOf(insn));
     stream.active = true;
     stream.bursts = BurstList(insn.dram_base * bytes, insn.x_size * bytes, insn.x_stride * bytes,
-                              insn.y_size, bus_, p_.burst_beats, Wide(insn));
+                              insn.y_size, log_bus_, log_burst_, Wide(insn));
     stream.valid = s.start + kRequest + insn.y_pad_0;
     if (p_.simple_memory) {
       stream.valid = s.start + 1 + PadBeats(insn, insn.y_pad_0 * insn.columns() + insn.x_pad_0);
@@ -305,7 +306,8 @@ class Simulation {
     return static_cast<int64_t>(elems * CeilDiv(config_.dram_bytes(insn.memory), bus_));
   }
 
-  void Grant(int client, int64_t cycle) {
+  // Grants one burst; true when it was the last one of what it belongs to.
+  bool Grant(int client, int64_t cycle) {
     ReadStream& stream = memory_.stream(client);
     const auto [beats, row_ends] = stream.bursts.Take();
     const BurstTime burst = memory_.Grant(client, cycle, beats);
@@ -313,7 +315,7 @@ class Simulation {
     stream.active = !stream.bursts.empty();
     if (client == kFetchClient) {
       if (!stream.active) ChunkArrived(last);
-      return;
+      return !stream.active;
     }
     const int m = client == kInpClient || client == kWgtClient ? 0 : 1;
     const Insn& insn = insns_[Head(m)];
@@ -325,6 +327,7 @@ class Simulation {
     } else {
       PipelinedLoad(m, insn, burst, beats, !stream.active);
     }
+    return !stream.active;
   }
 
   void PipelinedLoad(int m, const Insn& insn, const BurstTime& burst, uint32_t beats, bool ends) {
@@ -401,6 +404,7 @@ class Simulation {
   const TimingParams p_;
   const OriginFn& origin_;
   MemoryChannel memory_;
+  uint32_t log_bus_ = 0, log_burst_ = 0;
   uint64_t bus_ = 8;
   bool wide_fetch_ = false;
   size_t chunk_ = 8;

@@ -1,0 +1,145 @@
+"""The event-driven cycle model against a walk through every cycle (cycle_reference.py)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from flow.sim.fsim import FSim
+from flow.sim.tsim import time_stream
+from tests.flow.sim.builder import Builder, conv
+from tests.flow.sim.cycle_reference import simulate
+from vta_config import VTAConfig
+from vta_config.isa import AluOp, Memory, Opcode
+
+OUT = 1 << 19
+
+
+def random_program(seed: int, bus_bits: int) -> Builder:
+    """Build instructions of all kinds with tokens that cannot deadlock."""
+    r = random.Random(seed)
+    b = Builder(replace(VTAConfig.load("default"), bus_bits=bus_bits))
+    tokens = {(0, 1): 0, (1, 0): 0, (1, 2): 0, (2, 1): 0}
+
+    def flags(m: int) -> str:
+        result = []
+        for other, pop, push in ((m - 1, "<p", ">p"), (m + 1, "<n", ">n")):
+            if tokens.get((other, m)) and r.random() < 0.6:
+                tokens[other, m] -= 1
+                result.append(pop)
+            if (m, other) in tokens and r.random() < 0.4:
+                tokens[m, other] += 1
+                result.append(push)
+        return " ".join(result)
+
+    for _ in range(r.randint(3, 60)):
+        m = r.choice((0, 0, 1, 1, 1, 2))
+        f = flags(m)
+        pads = {}
+        if r.random() < 0.4:
+            pads = {
+                "y_pad_0": r.choice((0, 0, 0, 1, 2, 3)),
+                "y_pad_1": r.choice((0, 0, 0, 1, 5)),
+                "x_pad_0": r.choice((0, 0, 0, 1, 2)),
+                "x_pad_1": r.choice((0, 0, 1, 3)),
+            }
+        kind = r.random()
+        if kind < 0.08:
+            opcode = Opcode.STORE if m == 2 else Opcode.LOAD
+            b.mem(opcode, (Memory.INP, Memory.UOP, Memory.OUT)[m], 0, 0, 0, f)
+        elif m == 0:
+            memory = r.choice((Memory.INP, Memory.WGT))
+            size = 16 if memory == Memory.INP else 256
+            x = r.choice((1, 2, 3, 7, 16, 33) if memory == Memory.INP else (1, 2, 5))
+            b.load(
+                memory,
+                size * r.randint(0, 40),
+                0,
+                x,
+                f,
+                y=r.choice((1, 1, 2, 3, 9)),
+                x_stride=r.randint(x, x + 20),
+                **pads,
+            )
+        elif m == 2:
+            b.store(
+                OUT + 16 * r.randint(0, 40),
+                0,
+                r.choice((1, 2, 5, 8, 9, 30)),
+                f,
+                y=r.choice((1, 1, 2, 4)),
+                x_stride=r.randint(30, 60),
+            )
+        elif kind < 0.3:
+            b.load(Memory.UOP, 4 * r.randint(0, 90), 0, r.choice((1, 2, 3, 31, 32, 33, 100)), f)
+        elif kind < 0.5:
+            b.load(
+                Memory.ACC,
+                64 * r.randint(0, 40),
+                0,
+                r.choice((1, 2, 3, 8)),
+                f,
+                y=r.choice((1, 2, 4)),
+                x_stride=r.randint(8, 20),
+                **pads,
+            )
+        elif kind < 0.75:
+            b.gemm(
+                0,
+                r.randint(1, 3),
+                f,
+                iter_in=r.randint(1, 20),
+                iter_out=r.randint(1, 3),
+                reset=r.randint(0, 1),
+            )
+        else:
+            b.alu(
+                AluOp.ADD,
+                0,
+                r.randint(1, 3),
+                f,
+                iter_in=r.randint(1, 20),
+                use_imm=r.randint(0, 1),
+                imm=1,
+            )
+    b.finish("")
+    return b
+
+
+def check(b: Builder) -> None:
+    sim = FSim(b.config, b.stream, arena=(0, 1 << 20), strict=False)
+    _, table = time_stream(sim)
+    got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
+    assert got == simulate(b.insns, b.config)
+
+
+@pytest.mark.parametrize("bus_bits", [32, 64, 128, 256])
+@pytest.mark.parametrize("part", range(4))
+def test_random_programs(bus_bits: int, part: int) -> None:
+    for seed in range(25 * part, 25 * part + 25):
+        check(random_program(seed, bus_bits))
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 7])
+def test_a_small_convolution(tiles: int) -> None:
+    check(conv(tiles=tiles, pixels=6))
+
+
+def test_a_full_queue() -> None:
+    b = Builder()
+    b.gemm(0, 1, iter_in=4000)
+    for k in range(540):
+        b.load(Memory.UOP if k % 3 else Memory.INP, 0, 0, 0)
+    b.finish("")
+    check(b)
+
+
+def test_many_short_bursts_of_two_clients() -> None:
+    b = Builder()
+    b.load(Memory.INP, 112, 0, 3, y=60, x_stride=9)
+    b.load(Memory.ACC, 64, 0, 1, y=60, x_stride=5)
+    b.load(Memory.UOP, 4, 0, 300)
+    b.finish("")
+    check(b)
