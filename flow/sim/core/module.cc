@@ -156,8 +156,7 @@ class FSimModule : public ffi::ModuleObj {
     uint32_t raw[kTimingParams] = {};
     if (values.size() != kTimingParams) {
       Fail(ErrorKind::kConfig, "time.params",
-           "must be " + std::to_string(kTimingParams) + " numbers",
-           std::to_string(values.size()));
+           "must be " + std::to_string(kTimingParams) + " numbers", std::to_string(values.size()));
     }
     for (size_t i = 0; i < values.size(); ++i) raw[i] = static_cast<uint32_t>(values[i]);
     TimingParams params;
