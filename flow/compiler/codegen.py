@@ -37,7 +37,7 @@ def compile_function(function: Any, config: VTAConfig) -> Program:
     return make_program(subgraph, lower(subgraph, config), config)
 
 
-@tvm_ffi.register_global_func(CODEGEN_FUNCTION)  # type: ignore[untyped-decorator]
+@tvm_ffi.register_global_func(CODEGEN_FUNCTION)
 def _codegen(functions: Sequence[Any], options: Any, constant_names: Any) -> list[Any]:
     """Return one runtime module for each annotated function (the form TVM calls)."""
     config = VTAConfig.from_json(json.loads(str(options[CONFIG_OPTION])))
