@@ -40,6 +40,8 @@ class LayerTiming:
         The resource that takes most of its part of the critical path.
     path : dict of str to int
         Cycles of its part of the critical path by resource.
+    floor : int
+        No schedule of these loads is faster: the steps, or the beats read where there are more.
     inp_bytes, wgt_bytes, acc_bytes, uop_bytes, out_bytes : int
         Moved from or to DRAM.
     insns : int
@@ -51,6 +53,7 @@ class LayerTiming:
     utilization: float
     bound: str
     path: dict[str, int]
+    floor: int
     inp_bytes: int
     wgt_bytes: int
     acc_bytes: int
@@ -120,7 +123,7 @@ class TimingResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return asdict(self)
+        return {"engine": "tsim"} | asdict(self)
 
     def table(self) -> str:
         """Return the layers and modules as text."""
@@ -264,6 +267,8 @@ def summarize(
     steps = np.zeros(len(names), np.int64)
     np.add.at(steps, layer, convolution_steps(program))
     counts = np.bincount(layer, minlength=len(names))
+    read = np.zeros(len(names), np.int64)
+    np.add.at(read, layer, np.where([i.opcode == Opcode.LOAD for i in insns], table["beats"], 0))
     layers = []
     for k, name in enumerate(names):
         own = int(ends[k] - (ends[k - 1] if k else 0))
@@ -275,6 +280,7 @@ def summarize(
                 utilization=float(steps[k] / own) if own else 0.0,
                 bound=max(RESOURCES[:5], key=lambda r, path=paths[k]: path[r]),  # type: ignore[misc]
                 path=paths[k],
+                floor=int(max(steps[k], read[k])),
                 insns=int(counts[k]),
                 **{f"{m}_bytes": int(moved[k, i]) for i, m in enumerate(_MEMORIES)},
             )

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from flow.compiler.program import Program
+from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
+from flow.sim.trace import write_trace
 from vta_config.errors import ConfigError
 from vta_config.timing import PROFILES, TimingProfile
 
@@ -112,7 +115,7 @@ class TSim:
         self._functional = ProgramSim(program)
         self.cycles, self.table = time_stream(self._functional.sim, self.profile)
 
-    @property
+    @cached_property
     def result(self) -> TimingResult:
         """What the timing says: the whole, layers, modules."""
         name = self.profile if isinstance(self.profile, str) else "custom"
@@ -128,9 +131,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flow.sim.tsim", description=main.__doc__)
     parser.add_argument("program", type=Path, help="a .vta file")
     parser.add_argument("--profile", choices=tuple(PROFILES), help="default: the machine's")
+    parser.add_argument("--trace", type=Path, metavar="JSON", help="write a trace for Perfetto")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write roofline and layers there")
     options = parser.parse_args(arguments)
-    result = TSim(Program.load(options.program), profile=options.profile).result
+    program = Program.load(options.program)
+    sim = TSim(program, profile=options.profile)
+    result = sim.result
     sys.stdout.write(result.table() + "\n")
+    if options.trace:
+        write_trace(sim, options.trace)
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        plot_roofline(result, program.config, options.plots / "roofline")
+        plot_layers(result, options.plots / "layers")
     return 0
 
 

@@ -1,0 +1,100 @@
+"""A timed program as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing show.
+
+The Trace Event Format: one complete event ("ph": "X") an instruction, on the track of its module,
+with its origin; one a chunk of instructions that FETCH reads; one a layer; and one a wait, with
+what is waited for. Times are microseconds at the machine's clock; the cycles are in the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from flow.sim.timing_report import MODULES, module_of
+from vta_config.isa import Memory, Opcode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flow.sim.tsim import TSim
+    from vta_config.isa import Insn
+
+_LAYERS: Final = len(MODULES) + 1
+_TRACKS: Final = ("FETCH", *MODULES, "layers")
+#: Who posts the tokens that a module's `prev` and `next` stand for.
+_NEIGHBOURS: Final = (("", "COMPUTE"), ("LOAD", "STORE"), ("COMPUTE", ""))
+
+
+def title(insn: Insn) -> str:
+    """Return what a trace calls an instruction: "LOAD WGT", "GEMM reset", "ALU"."""
+    name = insn.opcode.name
+    if insn.opcode in (Opcode.LOAD, Opcode.STORE):
+        return f"{name} {Memory(insn['memory_type']).name}" if insn["x_size"] else f"{name} no-op"
+    return f"{name} reset" if insn.opcode == Opcode.GEMM and insn["reset"] else name
+
+
+def trace_events(sim: TSim) -> list[dict[str, Any]]:
+    """Return the events of a timed program."""
+    micro = 1e6 / sim.program.config.clock_hz
+    columns = {name: values.tolist() for name, values in sim.table.items()}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 0, "tid": t, "name": "thread_name", "args": {"name": name}}
+        for t, name in enumerate(_TRACKS)
+    ]
+
+    def event(track: int, name: str, kind: str, begin: int, end: int, **arguments: Any) -> None:
+        events.append(
+            {
+                "ph": "X",
+                "pid": 0,
+                "tid": track,
+                "name": name,
+                "cat": kind,
+                "ts": begin * micro,
+                "dur": (end - begin) * micro,
+                "args": {"cycle": begin, "cycles": end - begin, **arguments},
+            }
+        )
+
+    insns = sim.program.insns
+    for i, insn in enumerate(insns):
+        start, done = columns["start"][i], columns["done"][i]
+        module = module_of(insn)
+        waits = (
+            ("FETCH", columns["wait_fetch"][i]),
+            (_NEIGHBOURS[module][0], columns["wait_prev"][i]),
+            (_NEIGHBOURS[module][1], columns["wait_next"][i]),
+        )
+        at = start - sum(cycles for _, cycles in waits)
+        for who, cycles in waits:
+            if cycles:
+                event(module + 1, f"wait for {who}", "wait", at, at + cycles, insn=i)
+            at += cycles
+        event(
+            module + 1,
+            title(insn),
+            "insn",
+            start,
+            done + 1,
+            insn=i,
+            origin=insn.origin,
+            beats=columns["beats"][i],
+        )
+    last = -1
+    for i in range(len(insns)):
+        if columns["request"][i] != last:
+            last = columns["request"][i]
+            chunk = [k for k in range(i, min(i + 16, len(insns))) if columns["request"][k] == last]
+            end = columns["dispatch"][chunk[-1]] + 1
+            event(0, f"insns {i} to {chunk[-1]}", "fetch", last, end)
+    at = 0
+    for layer in sim.result.layers:
+        event(_LAYERS, layer.name, "layer", at, at + layer.cycles, bound=layer.bound)
+        at += layer.cycles
+    return events
+
+
+def write_trace(sim: TSim, path: Path) -> None:
+    """Write the trace of a timed program as JSON."""
+    document = {"displayTimeUnit": "ns", "traceEvents": trace_events(sim)}
+    path.write_text(json.dumps(document), encoding="utf-8")
