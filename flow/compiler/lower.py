@@ -7,15 +7,17 @@ LOAD runs ahead of COMPUTE as far as tokens let it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import Pool, SlotBuffer
+from flow.compiler.conv_pool import can_pool_first, conv_pool, fused_pools
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
+from flow.compiler.pooling import max_pool, sum_pool
 from flow.compiler.prepare import AluStep, Prepared, Residual, choose_space_to_depth, prepare
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling
 from flow.compiler.tokens import Emitted, TokenInserter
@@ -53,6 +55,8 @@ class Lowered:
     constants_at, arena_bytes : int
         Bytes from the arena's start; activations come before the constants.
     tensors : dict[str, DramTensor]
+    work : tuple[Prepared, ...]
+        What was lowered, in order; its tensors are those in DRAM.
     input_factors : dict[str, int]
         Space-to-depth factor of the inputs that have one.
     """
@@ -62,6 +66,7 @@ class Lowered:
     constants_at: int
     arena_bytes: int
     tensors: dict[str, DramTensor]
+    work: tuple[Prepared, ...]
     input_factors: dict[str, int]
 
 
@@ -72,23 +77,20 @@ class Lowering:
         """Bring the layers into normal form and place activations in DRAM."""
         self.config = config
         self._input_factors = _input_factors(subgraph, config)
-        self._prepared = [
-            prepare(layer, config, space_to_depth=self._input_factors.get(layer.inputs[0], 1))
-            for layer in subgraph.layers
-        ]
+        self._work = tuple(_work(subgraph, config, self._input_factors))
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         for name, factor in self._input_factors.items():
             n, c, h, w = shapes[name]
             shapes[name] = (n, c * factor * factor, -(-h // factor), -(-w // factor))
-        shapes |= {layer.output: layer.out_shape for layer in subgraph.layers}
-        self._tensors, self._constants_at = plan_activations(subgraph, config, shapes)
+        shapes |= {p.last.output: p.last.out_shape for p in self._work}
+        self._tensors, self._constants_at = plan_activations(subgraph, self._work, config, shapes)
         self._constants = Constants(alignment_bytes(config), self._constants_at)
         self.emit = Emitter(config, self._tensors)
 
-        multipliers = sorted(set().union(*(p.multipliers for p in self._prepared)))
-        self._needs_vector = any(p.shape.constants for p in self._prepared)
+        multipliers = sorted(set().union(*(p.multipliers for p in self._work)))
+        self._needs_vector = any(p.shape.constants for p in self._work)
         #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
-        self._vector_at = config.inp_depth - 1
+        self.vector_at = config.inp_depth - 1
         self.diagonal_at = {
             m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)
         }
@@ -122,18 +124,24 @@ class Lowering:
             constants_at=self._constants_at,
             arena_bytes=self._constants_at + self._constants.size_bytes,
             tensors=self._tensors,
+            work=self._work,
             input_factors=self._input_factors,
         )
 
     def _all_jobs(self) -> Iterator[tuple[str, Job]]:
-        from flow.compiler.pooling import max_pool, sum_pool
-
-        pooling = {"max_pool2d": max_pool, "sum_pool2d": sum_pool}
         yield "constants", self._resident_job()
-        for prepared in self._prepared:
-            kind = prepared.layer.kind
-            for job in pooling[kind](self, prepared) if kind in pooling else self._conv(prepared):
+        for prepared in self._work:
+            for job in self._jobs_of(prepared):
                 yield prepared.layer.name, job
+
+    def _jobs_of(self, prepared: Prepared) -> Iterator[Job]:
+        if prepared.pool is not None:
+            return conv_pool(self, prepared)
+        if prepared.layer.kind == "max_pool2d":
+            return max_pool(self, prepared)
+        if prepared.layer.kind == "sum_pool2d":
+            return sum_pool(self, prepared)
+        return self._conv(prepared)
 
     # ---- what every kind of layer shares
     # ------------------------------------------------------------------------
@@ -173,7 +181,7 @@ class Lowering:
         if self._needs_vector:
             at = self._constants.add(constant_vector(config)) // config.inp_elem_bytes
             job.loads.append(
-                self.emit.load_constant(Memory.INP, self._vector_at, at, "constant vector")
+                self.emit.load_constant(Memory.INP, self.vector_at, at, "constant vector")
             )
         for multiplier, sram in self.diagonal_at.items():
             at = self._constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
@@ -233,14 +241,14 @@ class Lowering:
             row = constants + ic.count * shape.taps
             oc = Range(tile.oc.start + part.start, part.count)
             wgt = (
-                self._place_weights(job, prepared, weights_at, oc, ic, row, tile.origin)
+                self.place_weights(job, prepared, weights_at, oc, ic, row, tile.origin)
                 if row
                 else 0
             )
             acc = tile.acc + part.start * tile.area
             for constant in range(constants):
                 dims = (Dim(part.count, tile.area, 0, row), Dim(tile.area, 1, 0))
-                start = (acc, self._vector_at, wgt + constant)
+                start = (acc, self.vector_at, wgt + constant)
                 job.body.append(self.emit.gemm(dims, start, f"{tile.origin} bias"))
             if ic.count:
                 inp = self._place_input(job, prepared, tile, ic)
@@ -250,7 +258,7 @@ class Lowering:
                 )
             yield job
 
-    def _place_weights(
+    def place_weights(
         self,
         job: Job,
         prepared: Prepared,
@@ -260,6 +268,7 @@ class Lowering:
         row: int,
         origin: str,
     ) -> int:
+        """Return where a chunk of weights lies in wgt; load it if it must be."""
         placed = self._wgt.place((prepared.layer.name, oc, ic), self._job)
         if placed.fresh:
             shape = prepared.shape
@@ -323,7 +332,7 @@ class Lowering:
                 jobs += self.residual_jobs([step], tile)
             else:
                 jobs[-1].body += self._alu_pass(step, tile)
-        output = prepared.layer.output
+        output = prepared.last.output
         for plane in range(self._tensors[output].planes):
             if plane:
                 dims = (Dim(tile.vectors, 1, 1),)
@@ -405,6 +414,22 @@ def _in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]
             current = name
         group.append(emitted)
     yield group
+
+
+def _work(
+    subgraph: Subgraph, config: VTAConfig, input_factors: dict[str, int]
+) -> Iterator[Prepared]:
+    """Yield the layers in normal form, max-pools joined with the convolution before them."""
+    pools = fused_pools(subgraph)
+    joined = set()
+    for layer in subgraph.layers:
+        if layer.name in joined:
+            continue
+        prepared = prepare(layer, config, space_to_depth=input_factors.get(layer.inputs[0], 1))
+        if layer.name in pools and can_pool_first(prepared):
+            prepared = replace(prepared, pool=pools[layer.name])
+            joined.add(pools[layer.name].name)
+        yield prepared
 
 
 def _input_factors(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:

@@ -17,8 +17,11 @@ from vta_config.errors import CapacityError
 from vta_config.hardware import PAGE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from flow.compiler.prepare import Prepared
     from relay_passes.params import Subgraph
     from vta_config.hardware import VTAConfig
 
@@ -91,6 +94,7 @@ def arena_alignment_bytes(config: VTAConfig) -> int:
 
 def plan_activations(
     subgraph: Subgraph,
+    work: Sequence[Prepared],
     config: VTAConfig,
     dram_shapes: dict[str, tuple[int, ...]],
 ) -> tuple[dict[str, DramTensor], int]:
@@ -106,13 +110,14 @@ def plan_activations(
     first = {spec.name: -1 for spec in subgraph.inputs}
     last = {spec.name: -1 for spec in subgraph.inputs}
     planes = {spec.name: 1 for spec in subgraph.inputs}
-    for index, layer in enumerate(subgraph.layers):
-        first[layer.output] = last[layer.output] = index
-        planes[layer.output] = 4 if layer.out_dtype == "int32" else 1
-        for name in layer.inputs:
+    for index, prepared in enumerate(work):
+        output = prepared.last.output
+        first[output] = last[output] = index
+        planes[output] = 4 if prepared.last.out_dtype == "int32" else 1
+        for name in prepared.layer.inputs:
             last[name] = index
     for spec in subgraph.outputs:
-        last[spec.name] = len(subgraph.layers)
+        last[spec.name] = len(work)
 
     align = alignment_bytes(config)
     placed: list[tuple[int, int, str]] = []

@@ -102,6 +102,8 @@ class Prepared:
         Added before the epilogue.
     epilogue : tuple[AluStep | Residual, ...]
         Run in order.
+    pool : Layer or None
+        A max-pool that is computed with the layer; its output is stored instead.
     """
 
     layer: Layer
@@ -110,6 +112,17 @@ class Prepared:
     weights: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
     epilogue: tuple[AluStep | Residual, ...]
+    pool: Layer | None = None
+
+    @property
+    def last(self) -> Layer:
+        """The layer whose output is stored."""
+        return self.pool or self.layer
+
+    @property
+    def kind(self) -> str:
+        """What it computes, for reports."""
+        return f"{self.layer.kind}+{self.pool.kind}" if self.pool else self.layer.kind
 
     @property
     def multipliers(self) -> set[int]:

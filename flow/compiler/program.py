@@ -380,12 +380,12 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         outputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.outputs),
         layers=tuple(
             LayerRecord(
-                name=layer.name,
-                kind=layer.kind,
-                output=port(layer.output, layer.out_shape, layer.out_dtype),
-                last_store=last_store[layer.name],
+                name=prepared.layer.name,
+                kind=prepared.kind,
+                output=port(prepared.last.output, prepared.last.out_shape, prepared.last.out_dtype),
+                last_store=last_store[prepared.layer.name],
             )
-            for layer in subgraph.layers
+            for prepared in lowered.work
         ),
     )
 

@@ -16,15 +16,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from flow.compiler.packing import blocks
 from vta_config.errors import CapacityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from vta_config.hardware import VTAConfig
+
+T = TypeVar("T")
 
 #: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD
 #: beyond its beats.
@@ -258,13 +260,23 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     """
     costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
     if not costs:
-        smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
-        raise CapacityError(
-            where,
-            f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt, {room.acc} acc elements",
-            got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
-            hint="choose a machine with larger buffers",
-        )
+        raise too_small(shape, room, where)
+    return fastest(costs)
+
+
+def fastest(costs: Sequence[tuple[Cost, T]]) -> T:
+    """Return the choice that loads least among those as fast as the fastest."""
     limit = min(c.cycles for c, _ in costs) * (1 + CYCLES_TOLERANCE)
     fast = ((c.loaded_bytes, c.cycles, i) for i, (c, _) in enumerate(costs) if c.cycles <= limit)
     return costs[min(fast)[2]][1]
+
+
+def too_small(shape: ConvShape, room: Capacity, where: str) -> CapacityError:
+    """Return the error that says that not even the smallest tile fits."""
+    smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
+    return CapacityError(
+        where,
+        f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt, {room.acc} acc elements",
+        got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
+        hint="choose a machine with larger buffers",
+    )

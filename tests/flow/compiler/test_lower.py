@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
@@ -47,8 +47,10 @@ def test_the_oracle_agrees() -> None:
     graph = residual_network(np.random.default_rng(2), size=16)
     x = weights(np.random.default_rng(3), 1, 3, 16, 16)
     expected = run_subgraph(graph, {"x": x})
-    for name, tensor in run_program(compiled(graph), [x]).layers.items():
-        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+    program = compiled(graph)
+    layers = run_program(program, [x]).layers
+    for record in program.layers:
+        np.testing.assert_array_equal(layers[record.name], expected[record.output.name])
 
 
 @settings(max_examples=40, deadline=None)
@@ -108,6 +110,50 @@ def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset
         padding=(padding,) * 4,
     )
     check(subgraph((layer,), x), preset)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    window=st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 3, 1), (2, 2, 1), (4, 3, 1)]),
+    size=st.tuples(st.integers(6, 40), st.integers(6, 40)),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    kernel=st.sampled_from([1, 3]),
+    preset=st.sampled_from(preset_names()),
+    relu=st.booleans(),
+)
+def test_a_pool_joins_its_convolution(
+    window: tuple[int, int, int],
+    size: tuple[int, int],
+    channels: tuple[int, int],
+    kernel: int,
+    preset: str,
+    relu: bool,
+) -> None:
+    pool, stride, padding = window
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, channels[0], *size), dtype="int8")
+    edge = kernel // 2
+    steps = requantize(rng, channels[1], 9, relu=relu)
+    wide = conv(rng, "wide", x, channels[1], (kernel, kernel), padding=(edge,) * 4, steps=steps)
+    out = tuple((s + 2 * padding - pool) // stride + 1 for s in size)
+    assume(all((o - 1) * stride < s for o, s in zip(out, size, strict=True)))
+    narrow = Layer(
+        name="narrow",
+        kind="max_pool2d",
+        inputs=("wide",),
+        output="narrow",
+        in_shape=wide.out_shape,
+        out_shape=(1, channels[1], *out),
+        weight=None,
+        kernel=(pool, pool),
+        stride=(stride, stride),
+        padding=(padding,) * 4,
+    )
+    program = check(subgraph((wide, narrow), x), preset)
+    one_tap = sum((t - padding) % stride == 0 for t in range(pool)) == 1
+    assert [r.kind for r in program.layers] == (
+        ["conv2d+max_pool2d"] if one_tap else ["conv2d", "max_pool2d"]
+    )
 
 
 @pytest.mark.parametrize("shift", [0, 3, 6, 7, 10])

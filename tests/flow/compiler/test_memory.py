@@ -6,6 +6,7 @@ import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
+from flow.compiler.prepare import prepare
 from flow.compiler.tokens import Emitted
 from flow.compiler.uops import UopAllocator
 from tests.flow.compiler.networks import residual_network
@@ -16,7 +17,8 @@ from vta_config.isa import Insn, Memory, Opcode
 def test_tensors_that_live_together_lie_apart(preset: VTAConfig) -> None:
     graph = residual_network(np.random.default_rng(0))
     shapes = {"x": (1, 12, 16, 16)} | {layer.output: layer.out_shape for layer in graph.layers}
-    tensors, total = plan_activations(graph, preset, shapes)
+    work = [prepare(layer, preset) for layer in graph.layers]
+    tensors, total = plan_activations(graph, work, preset, shapes)
     last_read = {layer.output: i for i, layer in enumerate(graph.layers)}
     last_read |= {name: i for i, layer in enumerate(graph.layers) for name in layer.inputs}
     last_read["dense"] = len(graph.layers)

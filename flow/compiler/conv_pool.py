@@ -1,0 +1,265 @@
+"""A convolution and the max-pool that follows it, lowered as one: the wide tensor stays in acc.
+
+Shifts and clips only grow with their operand, so the maximum may be taken first: of the sums, in
+place, and the epilogue then runs on the few that remain. For that the sums of a tile lie as s × s
+*planes*, s the pool's stride: plane (py, px) holds the convolution's outputs at rows ≡ py and
+columns ≡ px (mod s). A view of the pool is then a shift of one plane against another:
+
+1. every plane (py, 0) takes the maximum with the planes (py, px) that its row of the window needs;
+2. plane (0, 0), which is the pool's tile, takes the maximum with the planes (py, 0).
+
+This needs a window whose other taps never fall on phase 0, as 3 × 3 / 2 or 2 × 2 / 2 have it.
+Neighbouring tiles compute the convolution's outputs between them twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+from flow.compiler.buffers import Pool
+from flow.compiler.geometry import Dim, Range, split, view, window
+from flow.compiler.packing import blocks
+from flow.compiler.prepare import AluStep
+from flow.compiler.tiling import Cost, Tiling, cost, extents, fastest, too_small
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.emit import Tile
+    from flow.compiler.lower import Job, Lowering
+    from flow.compiler.prepare import Prepared
+    from flow.compiler.tiling import Capacity, ConvShape
+    from relay_passes.params import Layer, Subgraph
+
+_MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
+
+
+def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
+    """Return the max-pools that can join the convolution before them, by that layer's name."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in subgraph.layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    kept = {spec.name for spec in subgraph.outputs}
+    result = {}
+    for layer in subgraph.layers:
+        pool = readers.get(layer.output, [None])[0]
+        alone = len(readers.get(layer.output, [])) == 1 and layer.output not in kept
+        if layer.kind == "conv2d" and alone and pool is not None and _fits(pool):
+            result[layer.name] = pool
+    return result
+
+
+def _fits(pool: Layer) -> bool:
+    """Tell whether a pool's window meets phase 0 with one tap only, inside the picture."""
+    if pool.kind != "max_pool2d" or pool.steps or pool.dilation != (1, 1):
+        return False
+    axes = zip(pool.kernel, pool.stride, pool.padding[:2], strict=True)
+    taps = all(sum((t - pad) % s == 0 for t in range(k)) == 1 and pad < k for k, s, pad in axes)
+    sizes = zip(pool.in_shape[2:], pool.out_shape[2:], pool.stride, strict=True)
+    return taps and all((out - 1) * s < size for size, out, s in sizes)
+
+
+def can_pool_first(prepared: Prepared) -> bool:
+    """Tell whether the maximum commutes with everything that follows the reduction."""
+    steps = (isinstance(s, AluStep) and s.op in _MONOTONE for s in prepared.epilogue)
+    return not prepared.residuals and all(steps)
+
+
+class _Axis(NamedTuple):
+    """The rows (or columns) of the convolution that a tile of the pool reads, and its window."""
+
+    rows: Range
+    stride: int
+    kernel: int
+    padding: int
+    size: int
+
+    def phase(self, phase: int) -> Range:
+        """Return a plane's rows: row r of it is row r · stride + phase of the convolution."""
+        first = -(-(self.rows.start - phase) // self.stride)
+        last = (self.rows.start + self.rows.count - 1 - phase) // self.stride
+        return Range(first, max(0, last - first + 1))
+
+    def others(self) -> list[tuple[int, int]]:
+        """Return (phase, shift) of the window's taps that do not lie on phase 0."""
+        taps = (t - self.padding for t in range(self.kernel))
+        return [(t % self.stride, t // self.stride) for t in taps if t % self.stride]
+
+
+def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
+    """Lower a convolution and its pool."""
+    pool, shape, emit = prepared.pool, prepared.shape, lowering.emit
+    assert pool is not None
+    tiling, (height, width) = _choose(shape, pool, lowering.room, prepared.layer.name)
+    weights_at = lowering.begin_layer(
+        prepared,
+        inp={"chunk": Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))},
+        wgt=Pool(tiling.wgt_elems(shape), tiling.wgt_reuse(shape)),
+        acc=tiling.acc_elems,
+    )
+    splits = (split(pool.out_shape[2], height), split(pool.out_shape[3], width))
+    groups = split(shape.oc, tiling.oc)
+    for n, oy, ox, oc in product(lowering.batches(pool), *splits, groups):
+        tile = lowering.tile(prepared.layer, n, oc, oy, ox)
+        axes = _axes(pool, (oy, ox))
+        planes = _planes(tile, axes)
+        y, x = (
+            window(
+                axis.rows,
+                stride=shape.stride[a],
+                padding=shape.padding[a],
+                extent=shape.extent_in(axis.rows.count, a),
+                size=(shape.height, shape.width)[a],
+                where=tile.origin,
+            )
+            for a, axis in enumerate(axes)
+        )
+        jobs: list[Job] = []
+        chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
+        for ic, part in chunks:
+            job = lowering.new_job()
+            constants = shape.constants if ic.start == 0 else 0
+            if ic.start == 0 and part.start == 0:
+                vectors = oc.count * axes[0].rows.count * axes[1].rows.count
+                job.body.append(emit.reset(tile.acc, vectors, f"{tile.origin} reset"))
+            row = constants + ic.count * shape.taps
+            group = Range(oc.start + part.start, part.count)
+            wgt = lowering.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
+            base, loads = lowering.place_input(job, (prepared.layer.name, n, ic, oy, ox))
+            if loads is not None:
+                name = prepared.layer.inputs[0]
+                loads += emit.load_window(name, base, n, ic, y, x, tile.origin)
+            for (py, px), plane in planes.items():
+                area = plane.rows.count * plane.columns.count
+                acc = plane.at + part.start * area
+                for constant in range(constants):
+                    dims = (Dim(part.count, area, 0, row), Dim(area, 1, 0))
+                    start = (acc, lowering.vector_at, wgt + constant)
+                    job.body.append(emit.gemm(dims, start, f"{tile.origin} bias"))
+                rows = plane.rows.start * pool.stride[0] + py - axes[0].rows.start
+                columns = plane.columns.start * pool.stride[1] + px - axes[1].rows.start
+                source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
+                nest = (
+                    Dim(
+                        plane.rows.count,
+                        plane.columns.count,
+                        pool.stride[0] * shape.stride[0] * x.extent,
+                    ),
+                    Dim(plane.columns.count, 1, pool.stride[1] * shape.stride[1]),
+                    Dim(part.count, area, 0, row),
+                    Dim(ic.count, 0, y.extent * x.extent, shape.taps),
+                    Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
+                    Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+                )
+                job.body.append(emit.gemm(nest, (acc, source, wgt + constants), tile.origin))
+            jobs.append(job)
+        _maximum(lowering, jobs[-1], tile, axes, planes)
+        yield from lowering.finish_tile(prepared, tile, jobs)
+
+
+class _Plane(NamedTuple):
+    """Where a plane lies in acc, as [oc][rows][columns]."""
+
+    at: int
+    rows: Range
+    columns: Range
+
+
+def _axes(pool: Layer, out: tuple[Range, Range]) -> tuple[_Axis, _Axis]:
+    result = []
+    for axis, places in enumerate(out):
+        stride, kernel, padding = pool.stride[axis], pool.kernel[axis], pool.padding[axis]
+        size = pool.in_shape[2 + axis]
+        low = max(0, places.start * stride - padding)
+        high = min(size, (places.start + places.count - 1) * stride - padding + kernel)
+        result.append(_Axis(Range(low, high - low), stride, kernel, padding, size))
+    return result[0], result[1]
+
+
+def _planes(tile: Tile, axes: tuple[_Axis, _Axis]) -> dict[tuple[int, int], _Plane]:
+    """Lay the planes out one after the other, (0, 0) first: it is the tile that is stored."""
+    planes, at = {}, tile.acc
+    for py, px in product(range(axes[0].stride), range(axes[1].stride)):
+        rows, columns = axes[0].phase(py), axes[1].phase(px)
+        if rows.count and columns.count:
+            planes[py, px] = _Plane(at, rows, columns)
+            at += tile.oc.count * rows.count * columns.count
+    return planes
+
+
+def _maximum(
+    lowering: Lowering,
+    job: Job,
+    tile: Tile,
+    axes: tuple[_Axis, _Axis],
+    planes: dict[tuple[int, int], _Plane],
+) -> None:
+    """Take the window's maximum into plane (0, 0): along rows first, then along columns."""
+    for axis in (1, 0):
+        phases = range(axes[0].stride) if axis == 1 else (0,)
+        for keep, (phase, shift) in product(phases, axes[axis].others()):
+            into = planes.get((keep, 0))
+            source = planes.get((keep, phase) if axis == 1 else (phase, 0))
+            if into is None or source is None:
+                continue
+            places = (tile.oy, tile.ox)[axis]
+            valid = view(
+                places,
+                offset=shift * axes[axis].stride + phase,
+                stride=axes[axis].stride,
+                size=axes[axis].size,
+            )
+            dims, start = _shifted(tile, into, source, axis, valid, shift)
+            if valid.count:
+                job.body.append(lowering.emit.alu("max", dims, start, f"{tile.origin} pool"))
+
+
+def _shifted(
+    tile: Tile, into: _Plane, source: _Plane, axis: int, valid: Range, shift: int
+) -> tuple[Sequence[Dim], tuple[int, int]]:
+    """Return the nest that meets `into` with `source` shifted along `axis`."""
+    width, source_width = into.columns.count, source.columns.count
+    along = valid.start - (into.rows, into.columns)[axis].start
+    from_ = valid.start + shift - (source.rows, source.columns)[axis].start
+    strides = (width, source_width) if axis == 0 else (1, 1)
+    across = Dim(into.rows.count, width, source_width) if axis == 1 else Dim(width, 1, 1)
+    dims = (
+        across,
+        Dim(valid.count, *strides),
+        Dim(
+            tile.oc.count,
+            into.rows.count * width,
+            source.rows.count * source_width,
+        ),
+    )
+    return dims, (into.at + along * strides[0], source.at + from_ * strides[1])
+
+
+def _choose(
+    shape: ConvShape, pool: Layer, room: Capacity, where: str
+) -> tuple[Tiling, tuple[int, int]]:
+    """Choose the tiling of the convolution and the pool's (rows, columns) that it makes."""
+    found: list[tuple[Cost, tuple[Tiling, tuple[int, int]]]] = []
+    for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
+        rows = min((height - 1) * pool.stride[0] + pool.kernel[0], pool.in_shape[2])
+        columns = min((width - 1) * pool.stride[1] + pool.kernel[1], pool.in_shape[3])
+        tiles = (blocks(pool.out_shape[2], height), blocks(pool.out_shape[3], width))
+        # As a convolution that makes every tile's rows and columns anew.
+        wide = replace(
+            shape, out_height=tiles[0] * rows, out_width=tiles[1] * columns, vector_passes=5
+        )
+        for oc, ic in product(extents(shape.oc), extents(shape.ic)):
+            for oc_w in extents(oc):
+                tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=False)
+                if (
+                    tiling.acc_elems <= room.acc
+                    and tiling.inp_elems(shape) <= room.inp
+                    and tiling.wgt_elems(shape) <= room.wgt
+                ):
+                    found.append((cost(wide, tiling, room), (tiling, (height, width))))
+    if not found:
+        raise too_small(shape, room, where)
+    return fastest(found)
