@@ -118,6 +118,13 @@ def exact_log2(ratio: float) -> int | None:
     return k if abs(ldexp(ratio, -k) - 1.0) <= POWER_OF_TWO_TOLERANCE else None
 
 
+def exact_integers(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return integers >= 1 that ratios are up to `POWER_OF_TWO_TOLERANCE`, else None."""
+    whole = round_half_up(ratio)
+    near = np.abs(ratio - whole) <= POWER_OF_TWO_TOLERANCE * ratio
+    return whole.astype(np.int64) if near.all() and (whole >= 1).all() else None
+
+
 def quantize_bias(name: str, bias: Any, scale: Any) -> NDArray[np.int64]:
     """Quantize a bias to the accumulator's scale: floor(bias / scale + 1/2), int64[C] in int32.
 

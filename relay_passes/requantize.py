@@ -322,7 +322,11 @@ class _Interpreter:
     def _add_tensor(
         self, acc: _Accumulator, other: _Int8 | _Accumulator, name: str
     ) -> _Accumulator | None:
-        """Emit acc + other at the finer of both scales, exactly."""
+        """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
+        if isinstance(other, _Int8) and not (acc.relu or np.isfinite(acc.ceiling)):
+            factor = numerics.exact_integers(other.scale / acc.scale)
+            if factor is not None and not _is_one_shift(factor):
+                return self._add_scaled(acc, other, factor, name)
         addend = self.widen(other) if isinstance(other, _Int8) else other
         finest = min(float(acc.scale.min()), float(addend.scale.min()))
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
@@ -339,6 +343,22 @@ class _Interpreter:
             scale=acc.scale,
             bound=bound,
             bias=acc.bias + addend.bias,
+            name=name,
+        )
+
+    def _add_scaled(
+        self, acc: _Accumulator, other: _Int8, factor: NDArray[np.int64], name: str
+    ) -> _Accumulator:
+        """Emit acc + factor * other, int64[C] >= 1."""
+        emit, addend = self.builder.emit, self.widen(other)
+        bound = acc.bound + addend.bound * factor
+        numerics.check_accumulator(name, bound)
+        number = relax.const(_per_channel(factor, acc.var.ty.ndim, np.int32))
+        product = emit(relax.op.multiply(addend.var, number), f"{other.name}.scaled")
+        return replace(
+            acc,
+            var=emit(relax.op.add(acc.var, product), f"{name}.sum"),
+            bound=bound,
             name=name,
         )
 
@@ -392,6 +412,11 @@ class _Interpreter:
         "squeeze": _move,
         "expand_dims": _move,
     }
+
+
+def _is_one_shift(factor: NDArray[np.int64]) -> bool:
+    """Whether all factors are one power of two, which a shift says better."""
+    return bool((factor == factor[0]).all()) and numerics.exact_log2(float(factor[0])) is not None
 
 
 def _owes_relu(acc: _Accumulator) -> bool:

@@ -28,6 +28,8 @@ def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
             value = value.astype(np.int64).reshape(1, -1, 1, 1)
         if step.op == "add_tensor":
             acc = acc + (tensors[step.tensor].reshape(acc.shape).astype(np.int64) << value)
+        elif step.op == "add_scaled":
+            acc = acc + tensors[step.tensor].reshape(acc.shape).astype(np.int64) * value
         else:
             acc = {
                 "add": lambda a, v: a + v,
