@@ -57,9 +57,9 @@ class TimingProfile:
     simple_burst: int = 4
 
     @property
-    def words(self) -> tuple[int, ...]:
-        """The numbers in the order of the C++ core."""
-        return tuple(int(value) for value in astuple(self))
+    def text(self) -> str:
+        """The numbers as the C++ core reads them: in the order of the fields, with commas."""
+        return ",".join(str(int(value)) for value in astuple(self))
 
 
 PROFILES: Final[dict[str, TimingProfile]] = {

@@ -136,13 +136,13 @@ class FSim:
         """
         self._module["verify"]()
 
-    def time(self, params: Sequence[int], table: NDArray[np.int64]) -> int:
+    def time(self, timing: str, table: NDArray[np.int64]) -> int:
         """Time the stream; `flow.sim.tsim.time_stream` is the face of this.
 
         Parameters
         ----------
-        params : sequence of int
-            A timing profile's numbers.
+        timing : str
+            A timing profile's numbers, `vta_config.timing.TimingProfile.text`.
         table : int64[insns, columns]
             Filled with what happens to each instruction when.
 
@@ -155,8 +155,10 @@ class FSim:
         ------
         DeadlockError, HazardError
             When the hardware would hang or lose a token.
+        ConfigError
+            When `timing` is not a profile or `table` has another size.
         """
-        return int(self._module["time"]([int(p) for p in params], table))
+        return int(self._module["time"](timing, table))
 
     def run(
         self,

@@ -31,15 +31,9 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
-    from matplotlib import rc_context
-
-    paths = []
-    with rc_context({"svg.hashsalt": "vta-flow"}):  # the same picture gives the same file
-        for suffix in formats:
-            path = stem.with_name(f"{stem.name}.{suffix}")
-            metadata = {"Date": None} if suffix == "svg" else None
-            figure.savefig(path, dpi=150, metadata=metadata)
-            paths.append(path)
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
+    for path in paths:
+        figure.savefig(path, dpi=150)
     return paths
 
 
@@ -82,8 +76,11 @@ def plot_roofline(
         some = [(x, y) for x, y, layer in points if layer.bound == resource]
         if some:
             axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], label=resource, s=25)
-    for x, y, layer in points:
-        axes.annotate(layer.name, (x, y), fontsize=6, xytext=(3, -7), textcoords="offset points")
+    # Points lie close together: numbers beside them, names beside the picture.
+    for k, (x, y, _) in enumerate(points):
+        axes.annotate(k, (x, y), fontsize=6, xytext=(3, -7), textcoords="offset points")
+    names = "\n".join(f"{k:2} {layer.name}" for k, (_, _, layer) in enumerate(points))
+    axes.text(1.02, 1.0, names, transform=axes.transAxes, va="top", fontsize=7, family="monospace")
     axes.set_xlabel("multiply-accumulates per byte of DRAM traffic")
     axes.set_ylabel("multiply-accumulates per cycle")
     axes.set_title(f"{config.name}, {result.profile}: {result.cycles:,} cycles")
@@ -113,5 +110,6 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.set_xlabel("thousand cycles; GEMM utilization")
     axes.set_title(f"{result.profile}: {result.cycles:,} cycles, {result.milliseconds:.2f} ms")
     axes.legend(fontsize=8)
-    axes.margins(x=0.12)
+    axes.margins(y=0.01)
+    axes.set_xlim(0, 1.12 * max(*left, 1.0))
     return _save(figure, stem, formats)

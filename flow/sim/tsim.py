@@ -87,7 +87,7 @@ def time_stream(
         When more tokens are outstanding than the hardware counts.
     """
     table = np.zeros((sim.insn_count, len(COLUMNS)), np.int64)
-    cycles = int(sim.time(profile_of(profile).words, table))
+    cycles = int(sim.time(profile_of(profile).text, table))
     return cycles, {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
 
 

@@ -33,7 +33,7 @@ class FSimEngine : public Engine {
   std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps) override;
   const FSim& sim() const { return sim_; }
 
- private:
+ protected:
   FSim sim_;
 };
 

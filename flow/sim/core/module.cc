@@ -117,10 +117,10 @@ class FSimModule : public ffi::ModuleObj {
     }
     if (name == "time") {
       return ffi::Function::FromTyped(
-          [this, self](ffi::Array<int64_t> params, ffi::TensorView table) {
+          [this, self](ffi::String timing, ffi::TensorView table) {
             return Guard([&] {
               const std::lock_guard<std::mutex> lock(mutex_);
-              return Time(params, table);
+              return Time(timing, table);
             });
           });
     }
@@ -138,9 +138,9 @@ class FSimModule : public ffi::ModuleObj {
 
  private:
   // Times the stream; fills int64[insns][kTimingColumns] and returns the cycles of the whole.
-  int64_t Time(const ffi::Array<int64_t>& values, const ffi::TensorView& table) {
+  int64_t Time(const ffi::String& timing, const ffi::TensorView& table) {
     static_assert(sizeof(InsnTiming) == kTimingColumns * sizeof(int64_t));
-    tsim_.emplace(sim_.get(), ToParams(values));
+    tsim_.emplace(sim_.get(), ParseTiming(timing));
     const Timeline& line = tsim_->timeline();
     const size_t bytes = line.insns.size() * sizeof(InsnTiming);
     if (TensorBytes(table) != bytes) {
@@ -149,19 +149,6 @@ class FSimModule : public ffi::ModuleObj {
     }
     if (bytes != 0) std::memcpy(table.data_ptr(), line.insns.data(), bytes);
     return line.cycles;
-  }
-
-  static TimingParams ToParams(const ffi::Array<int64_t>& values) {
-    static_assert(sizeof(TimingParams) == kTimingParams * sizeof(uint32_t));
-    uint32_t raw[kTimingParams] = {};
-    if (values.size() != kTimingParams) {
-      Fail(ErrorKind::kConfig, "time.params",
-           "must be " + std::to_string(kTimingParams) + " numbers", std::to_string(values.size()));
-    }
-    for (size_t i = 0; i < values.size(); ++i) raw[i] = static_cast<uint32_t>(values[i]);
-    TimingParams params;
-    std::memcpy(&params, raw, sizeof(params));
-    return params;
   }
 
   static std::vector<Tap> ToTaps(const ffi::Array<int64_t>& flat) {
@@ -348,6 +335,18 @@ class VtaModule : public ffi::ModuleObj {
     if (name == "program") {
       return ffi::Function::FromTyped([this, self]() { return ffi::Bytes(program_.file); });
     }
+    if (name == "cycles") {
+      return ffi::Function::FromTyped([this, self]() {
+        return Locked([&] {
+          const auto* tsim = dynamic_cast<const TSimEngine*>(engine_.get());
+          if (tsim == nullptr) {
+            Fail(ErrorKind::kConfig, "engine", "must be tsim to have cycles",
+                 std::string(engine_name_), "set_engine(\"tsim\", \"\")");
+          }
+          return tsim->cycles();
+        });
+      });
+    }
     return std::nullopt;
   }
 
@@ -355,13 +354,15 @@ class VtaModule : public ffi::ModuleObj {
   void SetEngine(const std::string& name, const std::string& argument) {
     if (name == "fsim") {
       engine_ = std::make_unique<FSimEngine>(program_, MakeOrigin(), argument);
+    } else if (name == "tsim") {
+      engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument);
     } else if (name == "driver") {
       engine_ = std::make_unique<DriverEngine>(program_, argument);
     } else {
       const auto function = ffi::Function::GetGlobal("vta.engine." + name);
       if (!function.has_value()) {
         Fail(ErrorKind::kConfig, "engine",
-             "must be fsim, driver or a registered global function vta.engine.NAME", name);
+             "must be fsim, tsim, driver or a registered global function vta.engine.NAME", name);
       }
       engine_ = std::make_unique<FunctionEngine>(program_, *function);
     }

@@ -3,8 +3,11 @@
 #ifndef FLOW_SIM_CORE_TSIM_H_
 #define FLOW_SIM_CORE_TSIM_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "engine.h"
 #include "fsim.h"
 #include "timing.h"
 
@@ -27,6 +30,25 @@ class TSim {
  private:
   FSim* sim_;
   Timeline timeline_;
+};
+
+// Reads a timing profile from its numbers, separated by commas; the default one from nothing.
+// Throws ConfigError.
+TimingParams ParseTiming(const std::string& numbers);
+
+// The cycle-level simulator as the engine of a compiled module.
+class TSimEngine : public FSimEngine {
+ public:
+  TSimEngine(const Program& program, OriginFn origin, const std::string& timing)
+      : FSimEngine(program, std::move(origin), ""), tsim_(&sim_, ParseTiming(timing)) {}
+  void Run() override { tsim_.Run({}); }
+  std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps) override {
+    return tsim_.Run(taps);
+  }
+  int64_t cycles() const { return tsim_.timeline().cycles; }
+
+ private:
+  TSim tsim_;
 };
 
 }  // namespace vta

@@ -139,7 +139,7 @@ def test_function_engine() -> None:
     module["set_engine"]("test", "")
     assert (call(module, x) == 7).all()
     assert seen == [file]
-    with pytest.raises(ConfigError, match=r"engine: must be fsim, driver or .*, got nothing"):
+    with pytest.raises(ConfigError, match=r"engine: must be fsim, tsim, driver or .*, got nothing"):
         module["set_engine"]("nothing", "")
 
 
