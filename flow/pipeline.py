@@ -59,7 +59,7 @@ class CompiledModel:
     @cached_property
     def executable(self) -> Any:
         """The TVM executable: host code and VTA programs (relax.VMExecutable)."""
-        return build(self.partitioned, self.config)
+        return build(self.partitioned, self.config, self.programs)
 
     def network(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a callable float32[1, C, H, W] → float32[1, classes] on the virtual machine."""

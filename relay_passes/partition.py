@@ -34,7 +34,7 @@ from relay_passes.graph import (
     static_shape,
     substitute,
 )
-from relay_passes.params import Layer, LayerKind, Subgraph, TensorSpec, TensorType
+from relay_passes.params import RESIDUAL_OPS, Layer, LayerKind, Subgraph, TensorSpec, TensorType
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
@@ -102,6 +102,25 @@ def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
     return all(int(d) == 1 for d in attrs.dilation) and not bool(attrs.ceil_mode)
 
 
+def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
+    """A pooling window must start inside the picture, and nothing may be added to its maximum."""
+    stride = chain.anchor.value.attrs.strides
+    sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
+    inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, stride, strict=True))
+    return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.steps)
+
+
+def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
+    """A shift or factor must be the same for all channels of a block."""
+    for op, value, _ in chain.steps:
+        numbers = np.ravel(value)
+        if op in ("shr", "shl", "mul") and numbers.size > 1:
+            starts = np.repeat(numbers[:: config.block], config.block)[: numbers.size]
+            if (numbers != starts).any():
+                return False
+    return True
+
+
 def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
     """A sum must be over all rows and columns, its dimensions kept."""
     attrs = chain.anchor.value.attrs
@@ -122,13 +141,24 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
 
 
 Check = Callable[[Chain, VTAConfig], bool]
-_ALWAYS: Final[tuple[Check, ...]] = (four_dimensions, shifts_in_range, multiplies_if_possible)
+_ALWAYS: Final[tuple[Check, ...]] = (
+    four_dimensions,
+    shifts_in_range,
+    one_number_a_block,
+    multiplies_if_possible,
+)
 #: The pattern table: each kind of layer, and what must hold for VTA to take it.
 CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
     "conv2d": (nchw_layout, one_group, padding_fits, *_ALWAYS),
     "dense": _ALWAYS,
     "add": _ALWAYS,
-    "max_pool2d": (nchw_layout, dense_dilation, padding_fits, *_ALWAYS),
+    "max_pool2d": (
+        nchw_layout,
+        dense_dilation,
+        padding_fits,
+        windows_start_inside,
+        *_ALWAYS,
+    ),
     "sum_pool2d": (sums_rows_and_columns, *_ALWAYS),
 }
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
-#: The option of relax.transform.RunCodegen that carries the machine, as JSON.
+#: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
 CONFIG_OPTION: Final = "config"
+PROGRAMS_OPTION: Final = "programs"
 
 
 def compile_function(function: Any, config: VTAConfig) -> Program:
@@ -40,13 +41,21 @@ def compile_function(function: Any, config: VTAConfig) -> Program:
 @tvm_ffi.register_global_func(CODEGEN_FUNCTION)
 def _codegen(functions: Sequence[Any], options: Any, constant_names: Any) -> list[Any]:
     """Return one runtime module for each annotated function (the form TVM calls)."""
-    config = VTAConfig.from_json(json.loads(str(options[CONFIG_OPTION])))
     create = core_function("vta.create_module")
-    programs = [compile_function(function, config) for function in functions]
-    return [create(program.symbol, program.to_bytes()) for program in programs]
+    ready = options.get(PROGRAMS_OPTION, {})
+    modules = []
+    for function in functions:
+        symbol = str(function.attrs["global_symbol"])
+        if symbol not in ready:
+            config = VTAConfig.from_json(json.loads(str(options[CONFIG_OPTION])))
+            data = compile_function(function, config).to_bytes()
+        else:
+            data = bytes(ready[symbol])
+        modules.append(create(symbol, data))
+    return modules
 
 
-def build(partitioned: Any, config: VTAConfig) -> Any:
+def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ()) -> Any:
     """Build a partitioned module: VTA programs inside an ordinary TVM executable.
 
     Parameters
@@ -55,12 +64,17 @@ def build(partitioned: Any, config: VTAConfig) -> Any:
         As `relay_passes.partition.partition` returned it.
     config : VTAConfig
         The machine.
+    programs : sequence of Program
+        What `compile_function` made of the module's functions before; others are compiled here.
 
     Returns
     -------
     tvm.relax.VMExecutable
         `relax.VirtualMachine` runs it; `export_library` keeps it.
     """
-    options = {CODEGEN: {CONFIG_OPTION: json.dumps(config.to_json())}}
-    with_code = relax.transform.RunCodegen(options)(partitioned)
+    options = {
+        CONFIG_OPTION: json.dumps(config.to_json()),
+        PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
+    }
+    with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
     return tvm.compile(with_code, target="llvm")

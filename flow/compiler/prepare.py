@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_SHIFT: Final = 15
 #: The largest diagonal weight.
 MAX_DIAGONAL: Final = 127
-_MAX_REPEATS: Final = 16
+_MAX_REPEATS: Final = 64
 _ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
 
 
