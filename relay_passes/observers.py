@@ -159,15 +159,14 @@ class KLDivergence:
         return float(tried[int(np.argmin([_divergence(profile, m, qmax) for m in tried]))])
 
 
-def candidates(
-    profile: TensorProfile, qmax: int, *, power_of_two: bool
-) -> NDArray[np.float64]:
+def candidates(profile: TensorProfile, qmax: int, *, power_of_two: bool) -> NDArray[np.float64]:
     """Return the magnitudes worth trying, largest first."""
     if profile.max_abs == 0.0:
         return np.zeros(1)
     if not power_of_two:
-        return profile.max_abs * FRACTIONS
-    return scale_for(profile.max_abs, qmax) * qmax * 0.5 ** np.arange(_OCTAVES)
+        return np.asarray(profile.max_abs * FRACTIONS, np.float64)
+    top = scale_for(profile.max_abs, qmax) * qmax
+    return np.asarray(top * 0.5 ** np.arange(_OCTAVES), np.float64)
 
 
 def magnitudes(profile: TensorProfile) -> tuple[NDArray[np.float64], float]:

@@ -18,9 +18,7 @@ from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelE
 
 Granularity: TypeAlias = Literal["tensor", "block", "channel"]
 Rounding: TypeAlias = Literal["half_up", "floor"]
-StepOp: TypeAlias = Literal[
-    "add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"
-]
+StepOp: TypeAlias = Literal["add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"]
 LayerKind: TypeAlias = Literal["conv2d", "dense", "add", "max_pool2d", "sum_pool2d"]
 TensorType: TypeAlias = Literal["int8", "int32"]
 

@@ -1,0 +1,115 @@
+"""Round weights so that a layer's output error is small, not each weight's.
+
+The error of a row of weights is (w - s q) C (w - s q)ᵀ with C the covariance of the layer's inputs.
+With C = U D Uᵀ, U unit upper triangular, columns are rounded one after the other and each takes
+over the errors made before, q_k = round((w_k + (w - s q)_{<k} U_{<k,k}) / s): the linear feedback
+of GPTQ (Frantar et al., arXiv 2210.17323) in the form of LDLQ (Chee et al., arXiv 2307.13304).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.moments import Moments
+from relay_passes.numerics import quantize
+from relay_passes.params import QuantParams
+
+#: Columns rounded between two matrix products.
+_COLUMNS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondOrderRounder:
+    """Round each weight with the errors of those before in mind.
+
+    Parameters
+    ----------
+    moments : dict[str, Moments]
+        Of each layer's input, as `collect_moments` returned them.
+    noise : dict[str, float]
+        Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
+    damping : float
+        Share of the mean of the diagonal that is added to it, since calibration data are few.
+    block : int
+        Output channels a block, for granularity ``block``.
+    """
+
+    moments: Mapping[str, Moments]
+    noise: Mapping[str, float] = field(default_factory=dict)
+    damping: float = 0.01
+    block: int = 16
+
+    def __call__(
+        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+    ) -> NDArray[np.int8]:
+        """Return int8 of the weight's shape; layers without moments are rounded to nearest."""
+        if name not in self.moments:
+            return quantize(weight, params, axis=axis, block=self.block)
+        rows = np.moveaxis(weight, axis, 0)
+        covariance = self.moments[name].covariance
+        extra = self.damping * float(np.diag(covariance).mean()) + self.noise.get(name, 0.0)
+        q = round_rows(
+            rows.reshape(len(rows), -1),
+            params.scales(len(rows), self.block).astype(np.float32),
+            covariance,
+            extra=extra,
+            qmax=params.qmax,
+        )
+        return np.ascontiguousarray(np.moveaxis(q.reshape(rows.shape), 0, axis))
+
+
+def round_rows(
+    weight: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    covariance: NDArray[np.float32],
+    *,
+    extra: float,
+    qmax: int,
+) -> NDArray[np.int8]:
+    """Round the rows of a matrix; see the module's text.
+
+    Parameters
+    ----------
+    weight : float32[O, K]
+    scale : float32[O]
+        Of each row.
+    covariance : float32[K, K]
+        Of the inputs.
+    extra : float
+        Added to its diagonal; the result must be positive definite.
+    qmax : int
+        Largest integer.
+
+    Returns
+    -------
+    int8[O, K]
+    """
+    size = weight.shape[1]
+    order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
+    feedback = _unit_upper(covariance[np.ix_(order, order)], extra)
+    target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
+    q = np.empty_like(target)
+    error = np.zeros_like(target)
+    for start in range(0, size, _COLUMNS):
+        stop = min(start + _COLUMNS, size)
+        wanted = target[:, start:stop] + error[:, :start] @ feedback[:start, start:stop]
+        for k in range(start, stop):
+            column = wanted[:, k - start] + error[:, start:k] @ feedback[start:k, k]
+            q[:, k] = np.clip(np.floor(column + np.float32(0.5)), -qmax, qmax)
+            error[:, k] = target[:, k] - q[:, k]
+    result = np.empty(q.shape, np.int8)
+    result[:, order] = q.astype(np.int8)
+    return result
+
+
+def _unit_upper(matrix: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
+    """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ."""
+    flipped = np.ascontiguousarray(matrix[::-1, ::-1])
+    flipped[np.diag_indices_from(flipped)] += max(extra, 1e-12)
+    lower = np.linalg.cholesky(flipped)
+    upper = lower[::-1, ::-1]
+    return np.asarray(upper / np.diag(upper), np.float32)

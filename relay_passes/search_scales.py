@@ -1,0 +1,248 @@
+"""Choose scales of which only the ratios that hardware shifts by are powers of two.
+
+An accumulator becomes int8 by a right shift n: s_x * s_w * 2^n = s_y. Activations may therefore
+have any scale, the best one for what they hold, if the weight's scale follows:
+
+    s_w[b] = s_y / (s_x * 2^n[b]),
+
+one shift for each block b of output channels, which costs nothing on VTA. A residual is added as
+acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import floor, log2
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.choose_scales import (
+    MOVES,
+    WEIGHT_AXIS,
+    Scales,
+    averaged,
+    is_global_average,
+)
+from relay_passes.fold_batch_norm import split_bias
+from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
+from relay_passes.observers import MeanSquare, Observer, square_error
+from relay_passes.params import QuantParams, TensorProfile
+from vta_config.errors import CalibrationError
+
+#: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
+MAX_MULTIPLIER: Final = 127
+#: The power is at most 2^4: a diagonal weight is used up to 16 times.
+_MAX_OCTAVES: Final = 4
+_ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Where an accumulator ends when convolution, residual and ReLU are fused.
+
+    Parameters
+    ----------
+    output : str
+        Tensor that the accumulator becomes; "" when it stays an accumulator (logits).
+    skip : str
+        Tensor added before; "" for none.
+    """
+
+    output: str
+    skip: str = ""
+
+
+def fused_sinks(mod: Module) -> dict[str, Sink]:
+    """Map each convolution or dense tensor to where `FuseConvRelu` lets its accumulator end."""
+    graph = read_graph(mod)
+    uses, definitions = graph.uses(), graph.definitions()
+    sinks: dict[str, Sink] = {}
+    joined: set[str] = set()  # sums that already have their accumulator
+    for binding in graph.bindings:
+        if not _is_layer(binding.value):
+            continue
+        var, skip = binding.var, ""
+        while (reader := _only_reader(graph, uses, var)) is not None:
+            value = reader.value
+            if op_name(value) == "add" and split_bias(value) is None:
+                other = value.args[1] if value.args[0].same_as(var) else value.args[0]
+                if skip or reader.var.name in joined or other.same_as(var):
+                    break
+                joined.add(reader.var.name)
+                skip = _source(other, definitions)
+            elif op_name(value) not in _ACTIVATIONS and split_bias(value) is None:
+                break
+            var = reader.var
+            if op_name(value) in _ACTIVATIONS:
+                break
+        ends = any(reader is None for reader in uses.get(var, []))
+        sinks[binding.var.name] = Sink(output="" if ends else var.name, skip=skip)
+    return sinks
+
+
+def _is_layer(value: Expr) -> bool:
+    return op_name(value) in WEIGHT_AXIS and constant(value.args[1]) is not None
+
+
+def _only_reader(graph: Graph, uses: dict[Expr, list[Expr]], var: Expr) -> Expr | None:
+    readers = uses.get(var, [])
+    return readers[0] if len(readers) == 1 else None
+
+
+def _source(var: Expr, definitions: dict[Expr, Expr]) -> str:
+    """Return the name of a tensor, or of the one whose values it moves."""
+    while op_name(definitions.get(var)) in MOVES:
+        var = definitions[var].args[0]
+    return str(var.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockScales:
+    """Choose any scale for activations and a shift for each block of output channels.
+
+    Fused graphs only. An accumulator that stays one (logits) has a scale for each channel.
+
+    Parameters
+    ----------
+    observer : Observer
+        Turns an activation's profile into a magnitude.
+    bits, weight_bits : int
+        Widths of activations and weights.
+    block : int
+        Output channels that share a shift.
+    """
+
+    observer: Observer = field(default_factory=MeanSquare)
+    bits: int = 8
+    weight_bits: int = 8
+    block: int = 16
+
+    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+        """Return the scales of the float module `mod`.
+
+        Raises
+        ------
+        CalibrationError
+            When a tensor was not profiled.
+        """
+        graph, sinks = read_graph(mod), fused_sinks(mod)
+        qmax = (1 << (self.bits - 1)) - 1
+        limit = (1 << (self.weight_bits - 1)) - 1
+        tensors: dict[str, QuantParams] = {}
+        weights: dict[str, QuantParams] = {}
+
+        def profile(name: str) -> TensorProfile:
+            if name not in profiles:
+                raise CalibrationError(
+                    name, "must have been profiled", hint="profile the graph that is quantized"
+                )
+            return profiles[name]
+
+        def own(name: str) -> float:
+            magnitude = self.observer(profile(name), qmax)
+            return magnitude / qmax if magnitude > 0 else 1.0
+
+        def choose(name: str, scale: float) -> None:
+            tensors[name] = QuantParams(scale=(scale,), bits=self.bits)
+
+        for param in graph.params:
+            choose(param.name, own(param.name))
+        pending = {sink.output: name for name, sink in sinks.items() if sink.skip}
+        layers = {b.var.name: b.value for b in graph.bindings if b.var.name in sinks}
+        for binding in graph.bindings:
+            name, value = binding.var.name, binding.value
+            kind = op_name(value)
+            if not kind or dtype_of(binding.var) != "float32":
+                continue
+            source = getattr(value.args[0], "name", "") if value.args else ""
+            if kind in MOVES and source in tensors:
+                tensors[name] = tensors[source]
+            elif kind == "mean" and source in tensors and is_global_average(value):
+                unit = tensors[source].scale[0] / averaged(value)
+                shifts = range(max(0, floor(log2(own(name) / unit)) - 1), 31)
+                errors = [square_error(profile(name), unit * 2.0**n, qmax) for n in shifts[:4]]
+                choose(name, unit * 2.0 ** shifts[int(np.argmin(errors))])
+            else:
+                choose(name, own(name))
+            if name in pending:  # the sum's scale must fit its residual's
+                layer = pending[name]
+                skip, x = tensors[sinks[layer].skip].scale[0], _input(layers[layer], tensors)
+                peaks = block_peaks(layers[layer], self.block) * x
+                choose(name, fit_residual(skip, tensors[name].scale[0], peaks / limit))
+        for name, value in layers.items():
+            weights[name] = self._weight(value, sinks[name], tensors, limit)
+        return Scales(tensors=tensors, weights=weights)
+
+    def _weight(
+        self, value: Expr, sink: Sink, tensors: Mapping[str, QuantParams], limit: int
+    ) -> QuantParams:
+        x = _input(value, tensors)
+        if not sink.output:
+            peaks = block_peaks(value, 1)
+            scale = np.where(peaks > 0, peaks, limit) / limit
+            return QuantParams(
+                scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
+            )
+        y = tensors[sink.output].scale[0]
+        shifts = block_shifts(y, block_peaks(value, self.block) * x / limit)
+        if sink.skip:
+            ratio = tensors[sink.skip].scale[0] / y
+            least = least_shift(ratio)
+            most = floor(log2(MAX_MULTIPLIER / ratio)) + _MAX_OCTAVES
+            shifts = np.clip(shifts, least, max(least, most))
+        scale = (y / x * 0.5**shifts).tolist()
+        return QuantParams(scale=tuple(scale), bits=self.weight_bits, granularity="block")
+
+
+def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
+    return tensors[value.args[0].name].scale[0]
+
+
+def block_peaks(value: Expr, block: int) -> NDArray[np.float64]:
+    """Return max|w| of each block of output channels of a convolution or dense layer."""
+    weight = constant(value.args[1])
+    assert weight is not None
+    axis = WEIGHT_AXIS[op_name(value)]
+    peaks = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1).max(axis=1)
+    return np.asarray(np.maximum.reduceat(peaks, np.arange(0, len(peaks), block)), np.float64)
+
+
+def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the largest shifts whose accumulator scale y / 2^n is at least `accumulator`.
+
+    Parameters
+    ----------
+    y : float
+        Scale of the output.
+    accumulator : float64[blocks]
+        Smallest scale at which a block's weights fit; 0 for a block of zeros.
+    """
+    ratio = y / np.where(accumulator > 0, accumulator, y)
+    shifts = np.floor(np.log2(ratio) + 2.0**-20)
+    return np.asarray(np.clip(shifts, 0, 24), np.int64)
+
+
+def least_shift(ratio: float) -> int:
+    """Return the smallest n >= 0 for which ratio * 2^n is an integer."""
+    return next((n for n in range(24) if _is_integer(ratio * 2.0**n)), 0)
+
+
+def _is_integer(x: float) -> bool:
+    return x >= 0.5 and abs(x - round(x)) < 2.0**-21 * x
+
+
+def fit_residual(skip: float, y: float, accumulator: NDArray[np.float64]) -> float:
+    """Return a scale next to `y` such that skip = m * y / 2^n with an integer m for every block.
+
+    m = a * 2^j with a <= 127 for the block of the smallest shift; the others have 2^k times that.
+    """
+    least = int(block_shifts(y * (1 - 1 / MAX_MULTIPLIER), accumulator).min())
+    factor = skip / y * 2.0**least
+    octave = max(0, floor(log2(factor / MAX_MULTIPLIER)) + 1)
+    while round(factor / 2.0**octave) > MAX_MULTIPLIER:
+        octave += 1
+    multiplier = max(1, round(factor / 2.0**octave)) * 2**octave
+    return float(skip * 2.0**least / multiplier)
