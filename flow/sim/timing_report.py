@@ -163,10 +163,7 @@ def resource_of(insn: Insn) -> str:
 
 def module_of(insn: Insn) -> int:
     """Return the index in `MODULES` of the module that runs an instruction."""
-    if insn.opcode == Opcode.STORE:
-        return 2
-    inp_or_wgt = insn.opcode == Opcode.LOAD and insn["memory_type"] in (Memory.INP, Memory.WGT)
-    return 0 if inp_or_wgt else 1
+    return int(insn.module)
 
 
 def convolution_steps(program: Program) -> NDArray[np.int64]:
