@@ -60,6 +60,18 @@ ffi::Map<ffi::String, int64_t> ToMap(const Counters& c) {
   return map;
 }
 
+// Copies the rows of `line` to int64[insns][kTimingColumns] and returns the cycles of the whole.
+int64_t FillTable(const Timeline& line, const ffi::TensorView& table) {
+  static_assert(sizeof(InsnTiming) == kTimingColumns * sizeof(int64_t));
+  const size_t bytes = line.insns.size() * sizeof(InsnTiming);
+  if (TensorBytes(table) != bytes) {
+    Fail(ErrorKind::kConfig, "time.table", "must take " + std::to_string(bytes) + " bytes",
+         std::to_string(TensorBytes(table)));
+  }
+  if (bytes != 0) std::memcpy(table.data_ptr(), line.insns.data(), bytes);
+  return line.cycles;
+}
+
 // One functional simulator as Python's flow.sim.fsim.FSim uses it.
 class FSimModule : public ffi::ModuleObj {
  public:
@@ -116,13 +128,12 @@ class FSimModule : public ffi::ModuleObj {
           });
     }
     if (name == "time") {
-      return ffi::Function::FromTyped(
-          [this, self](ffi::String timing, ffi::TensorView table) {
-            return Guard([&] {
-              const std::lock_guard<std::mutex> lock(mutex_);
-              return Time(timing, table);
-            });
-          });
+      return ffi::Function::FromTyped([this, self](ffi::String timing, ffi::TensorView table) {
+        return Guard([&] {
+          const std::lock_guard<std::mutex> lock(mutex_);
+          return Time(timing, table);
+        });
+      });
     }
     if (name == "run_timed") {
       return ffi::Function::FromTyped([this, self](ffi::Array<int64_t> taps) {
@@ -137,18 +148,9 @@ class FSimModule : public ffi::ModuleObj {
   }
 
  private:
-  // Times the stream; fills int64[insns][kTimingColumns] and returns the cycles of the whole.
   int64_t Time(const ffi::String& timing, const ffi::TensorView& table) {
-    static_assert(sizeof(InsnTiming) == kTimingColumns * sizeof(int64_t));
     tsim_.emplace(sim_.get(), ParseTiming(timing));
-    const Timeline& line = tsim_->timeline();
-    const size_t bytes = line.insns.size() * sizeof(InsnTiming);
-    if (TensorBytes(table) != bytes) {
-      Fail(ErrorKind::kConfig, "time.table", "must take " + std::to_string(bytes) + " bytes",
-           std::to_string(TensorBytes(table)));
-    }
-    if (bytes != 0) std::memcpy(table.data_ptr(), line.insns.data(), bytes);
-    return line.cycles;
+    return FillTable(tsim_->timeline(), table);
   }
 
   static std::vector<Tap> ToTaps(const ffi::Array<int64_t>& flat) {
@@ -185,6 +187,18 @@ Config ToConfig(const ffi::Array<int64_t>& words) {
     raw[i] = static_cast<uint32_t>(words[i]);
   }
   return Config::FromWords(raw);
+}
+
+// Times a stream that is known to be legal, without memory.
+int64_t TimeInsns(const ffi::Array<int64_t>& words, const ffi::Bytes& insns,
+                  const ffi::String& timing, const ffi::TensorView& table) {
+  return Guard([&] {
+    const Config config = ToConfig(words);
+    const OriginFn origin;
+    const std::vector<Insn> decoded =
+        Decode(reinterpret_cast<const uint8_t*>(insns.data()), insns.size(), config, false, origin);
+    return FillTable(Simulate(decoded, config, ParseTiming(timing), origin), table);
+  });
 }
 
 // segments and defined: flat pairs (address, bytes).
@@ -523,6 +537,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   namespace refl = tvm::ffi::reflection;
   refl::GlobalDef()
       .def("vta.fsim.create", CreateFSim)
+      .def("vta.time_insns", TimeInsns)
       .def("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }

@@ -19,11 +19,11 @@ from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
 from flow.sim.timing_report import RESOURCES, convolution_steps, critical_path
 from flow.sim.trace import trace_events, write_trace
-from flow.sim.tsim import TSim, main, time_stream
+from flow.sim.tsim import TSim, main, time_insns, time_stream
 from tests.flow.compiler.networks import residual_network, weights
 from tests.flow.sim.cycle_reference import simulate
 from tests.flow.sim.test_golden_streams import COUNTERS, read_dump
-from vta_config.errors import ConfigError
+from vta_config.errors import ConfigError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Opcode
 from vta_config.timing import PROFILES
@@ -208,6 +208,15 @@ def test_the_engine_of_a_module() -> None:
     ):
         with pytest.raises(ConfigError, match=must):
             module["set_engine"]("tsim", text)
+
+
+def test_a_stream_without_memory(program: Program, timed: TSim) -> None:
+    cycles, table = time_insns(program.config, program.insn_bytes)
+    assert cycles == timed.cycles
+    for name, column in table.items():
+        np.testing.assert_array_equal(column, timed.table[name], err_msg=name)
+    with pytest.raises(DecodeError, match=r"insn.opcode: must be in \[0, 4\], got 7"):
+        time_insns(program.config, b"\7" + bytes(15))
 
 
 def test_what_the_simulator_refuses() -> None:
