@@ -20,10 +20,14 @@ class Placed(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A kind of chunk: its elements, and how many others are used before one comes back."""
+    """A kind of chunk: its elements, and how many others are used before one comes back.
+
+    `deep` asks for all the slots there are, so that LOAD runs far ahead.
+    """
 
     elems: int
     reuse: int = 1
+    deep: bool = False
 
     def slots(self, most: int) -> int:
         """Return the slots of use to it, of `most` that fit.
@@ -31,6 +35,8 @@ class Pool(NamedTuple):
         Where all that come back can stay, one more lets the next one load meanwhile. Otherwise two
         do: with more, the same micro-ops would be needed at more places.
         """
+        if self.deep:
+            return most
         return min(most, max(2, self.reuse + 1) if self.reuse <= most else 2)
 
 

@@ -19,7 +19,7 @@ from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
 from flow.compiler.pooling import max_pool, sum_pool
 from flow.compiler.prepare import AluStep, Prepared, Residual, choose_space_to_depth, prepare
-from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling
+from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
 from vta_config.isa import Insn, Memory
@@ -195,10 +195,11 @@ class Lowering:
         """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
         shape, layer = prepared.shape, prepared.layer
         tiling = self._tiling(prepared)
+        deep = bool(shape.ic) and load_bound(cost(shape, tiling, self.room))
         weights_at = self.begin_layer(
             prepared,
-            inp=_inp_pools(shape, tiling),
-            wgt=Pool(max(1, tiling.wgt_elems(shape)), tiling.wgt_reuse(shape)),
+            inp=_inp_pools(shape, tiling, deep=deep),
+            wgt=Pool(max(1, tiling.wgt_elems(shape)), tiling.wgt_reuse(shape), deep),
             acc=tiling.acc_elems,
         )
         places = list(
@@ -366,10 +367,10 @@ def _runs(values: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], 
         start += count
 
 
-def _inp_pools(shape: ConvShape, tiling: Tiling) -> dict[str, Pool]:
+def _inp_pools(shape: ConvShape, tiling: Tiling, *, deep: bool) -> dict[str, Pool]:
     pools = {"residual": Pool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
     if shape.ic:
-        pools["chunk"] = Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))
+        pools["chunk"] = Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape), deep)
     return pools
 
 

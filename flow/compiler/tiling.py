@@ -35,6 +35,8 @@ LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
 #: Relative difference in cycles below which the tiling that loads less is preferred.
 CYCLES_TOLERANCE: Final = 0.005
+#: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
+DEEP_LOAD_SHARE: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +188,17 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
 
 
 class Cost(NamedTuple):
-    """What a tiling costs: cycles, and bytes loaded."""
+    """What a tiling costs: cycles, bytes loaded, and the cycles of LOAD and of COMPUTE alone."""
 
     cycles: float
     loaded_bytes: float
+    load: float
+    compute: float
+
+
+def load_bound(estimate: Cost) -> bool:
+    """Tell whether LOAD is busy enough that it must run far ahead of COMPUTE."""
+    return estimate.load > DEEP_LOAD_SHARE * estimate.compute
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
@@ -243,7 +252,7 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         inp_loads * tiling.ic * rows * columns * room.inp_elem_bytes
         + wgt_loads * tiling.wgt_elems(shape) * room.wgt_elem_bytes
     )
-    return Cost(max(load, compute, store) + exposed, loaded_bytes)
+    return Cost(max(load, compute, store) + exposed, loaded_bytes, load, compute)
 
 
 @lru_cache(maxsize=1024)
