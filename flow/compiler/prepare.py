@@ -274,7 +274,7 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep |
             if len(passes) > _MAX_REPEATS:
                 raise CapacityError(
                     f"{layer.name}.add",
-                    "must fit 16 immediates of 16 bits",
+                    f"must fit {_MAX_REPEATS} immediates of 16 bits",
                     got=step.value,
                     hint="add it before the shift",
                 )

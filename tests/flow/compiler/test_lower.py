@@ -251,10 +251,10 @@ def test_what_does_not_fit_is_named() -> None:
     wide = conv(rng, "wide", y, 1, (1, 1), padding=(16, 0, 16, 0))
     with pytest.raises(CapacityError, match="must need at most 15 zeros at an edge, got 16"):
         compiled(subgraph((wide,), y))
-    steps = (Step(op="add_tensor", value=12, tensor="x"),)
+    steps = (Step(op="add_tensor", value=14, tensor="x"),)
     far = conv(rng, "far", y, 1, (1, 1), steps=steps)
     with pytest.raises(
         CapacityError,
-        match="far: x: must be multiplied by a product of at most 127 and 16, got 4096",
+        match="far: x: must be multiplied by a product of at most 127 and 64, got 16384",
     ):
         compiled(subgraph((far,), y))
