@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
 
 #: Columns rounded between two matrix products.
-_COLUMNS = 64
+_COLUMNS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class SecondOrderRounder:
         Output channels a block, for granularity ``block``.
     """
 
-    moments: Mapping[str, Moments]
+    moments: Mapping[str, Moments] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
     damping: float = 0.01
     block: int = 16

@@ -8,13 +8,14 @@ Scales of the ``shift`` mode are powers of two, so the ratio of any two is a shi
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import frexp, ldexp
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.params import INT32_MAX, QuantParams
+from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
 #: Ratios of scales that are stored as float32 count as powers of two within this.
@@ -116,6 +117,26 @@ def exact_log2(ratio: float) -> int | None:
         return None
     k = round(float(np.log2(ratio)))
     return k if abs(ldexp(ratio, -k) - 1.0) <= POWER_OF_TWO_TOLERANCE else None
+
+
+def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
+    """Return b / 2^c next to each ratio, b < 2^15 and b * bound < 2^31.
+
+    Parameters
+    ----------
+    ratio : float64[C]
+        Positive.
+    bound : int
+        Of the magnitude that is multiplied.
+    """
+    most = max(1, min((1 << 15) - 1, INT32_MAX // bound))
+    c = np.clip(np.floor(np.log2(most / ratio)), 0, 31).astype(np.int64)
+    b = np.clip(round_half_up(ratio * 2.0**c), 1, most).astype(np.int64)
+    return Requant(
+        multiplier=tuple(b.tolist()),
+        shift=tuple(c.tolist()),
+        ratio=tuple(Fraction(r) for r in ratio.tolist()),
+    )
 
 
 def exact_integers(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:

@@ -7,6 +7,7 @@ turns the rest into integer operators; weights are rounded here, activations now
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -61,6 +62,25 @@ class NearestRounder:
     ) -> NDArray[np.int8]:
         """Return clip(floor(w / s + 1/2))."""
         return numerics.quantize(weight, params, axis=axis, block=self.block)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenWeights:
+    """Take weights that were rounded before.
+
+    Parameters
+    ----------
+    weights : dict[str, int8[...]]
+        By layer.
+    """
+
+    weights: Mapping[str, NDArray[np.int8]]
+
+    def __call__(
+        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+    ) -> NDArray[np.int8]:
+        """Return the layer's integers."""
+        return self.weights[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

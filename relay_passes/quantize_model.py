@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
 
-from relay_passes.choose_scales import ProfiledScales, ScaleChooser, SingleScale
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.bias_correction import CorrectBias
+from relay_passes.choose_scales import (
+    WEIGHT_AXIS,
+    ProfiledScales,
+    ScaleChooser,
+    Scales,
+    SingleScale,
+)
 from relay_passes.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
 from relay_passes.fuse_conv_relu import FuseConvRelu
-from relay_passes.graph import Module
+from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
+from relay_passes.learned_rounding import SecondOrderRounder
+from relay_passes.moments import Moments
+from relay_passes.observers import MeanSquare
 from relay_passes.params import TensorProfile
-from relay_passes.quantize import NearestRounder, Quantize, WeightRounder
+from relay_passes.permute_channels import PermuteChannels
+from relay_passes.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
 from relay_passes.requantize import Requantize
+from relay_passes.search_scales import BlockScales
+from vta_config.errors import CalibrationError
+
+#: Measures the moments of a float module's layers on calibration images.
+Measure: TypeAlias = Callable[[Module], Mapping[str, Moments]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +46,69 @@ class QuantOptions:
         Rounds the weights.
     fuse : bool
         Whether conv+ReLU is fused (S_y -> S_a).
+    passes : tuple[GraphPass, ...]
+        Run on the float module first; they must keep the tensors' names and results.
+    correct_bias : bool
+        Whether biases make up for the mean error of rounded weights.
+    dyadic : bool
+        Whether accumulators are multiplied by b / 2^c, for machines with the capability mul.
+    block : int
+        Output channels that share a scale, where channels do not all; see `for_block`.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
     rounder: WeightRounder = field(default_factory=NearestRounder)
     fuse: bool = True
+    passes: tuple[GraphPass, ...] = ()
+    correct_bias: bool = False
+    dyadic: bool = False
+    block: int = 16
+
+    def for_block(self, block: int) -> QuantOptions:
+        """Return the same options for a machine whose shifts serve `block` output channels."""
+        return replace(
+            self,
+            chooser=_with_block(self.chooser, block),
+            rounder=_with_block(self.rounder, block),
+            passes=tuple(_with_block(step, block) for step in self.passes),
+            block=block,
+        )
+
+    @property
+    def learns(self) -> bool:
+        """Whether calibration images are needed besides profiles."""
+        return self.correct_bias or isinstance(self.rounder, SecondOrderRounder)
 
 
-#: The variants that reports compare, by name.
+def _with_block(part: Any, block: int) -> Any:
+    """Return a frozen part of the options with its field `block`, if it has one, replaced."""
+    return replace(part, block=block) if hasattr(part, "block") else part
+
+
+_POWERS_OF_TWO: Final = ProfiledScales(observer=MeanSquare(power_of_two=True))
+_LEARNED: Final = QuantOptions(rounder=SecondOrderRounder(), correct_bias=True)
+_ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
+
+#: The variants that reports compare, by name, each better than the one before; then others.
 VARIANTS: Final[dict[str, QuantOptions]] = {
     "single_scale": QuantOptions(chooser=SingleScale()),
     "profiled": QuantOptions(fuse=False),
     "profiled_fused": QuantOptions(),
+    "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO),
+    "best": replace(_ORDERED, chooser=BlockScales()),
+    "dyadic": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
+    "w4a8": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
+}
+#: Steps between the variants and what they are measured against, for the ablation.
+STEPS: Final[dict[str, QuantOptions]] = {
+    "mean_square": QuantOptions(chooser=_POWERS_OF_TWO),
+    "mean_square_unfused": QuantOptions(chooser=_POWERS_OF_TWO, fuse=False),
+    "per_tensor_unfused": replace(VARIANTS["per_tensor"], fuse=False),
+    "block_scales": QuantOptions(chooser=BlockScales()),
+    "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
+    "corrected_bias": replace(VARIANTS["best"], rounder=NearestRounder()),
+    "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
+    "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),
 }
 
 
@@ -48,7 +118,11 @@ def prepare(mod: Module) -> Module:
 
 
 def quantize_model(
-    mod: Module, profiles: Mapping[str, TensorProfile], options: QuantOptions | None = None
+    mod: Module,
+    profiles: Mapping[str, TensorProfile],
+    options: QuantOptions | None = None,
+    *,
+    measure: Measure | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -60,17 +134,58 @@ def quantize_model(
         As `profiling.profile` returned them for `mod`; `SingleScale` needs none.
     options : QuantOptions, optional
         Default: profiled power-of-two scales, fused.
+    measure : callable (module) -> dict[str, Moments], optional
+        Usually `collect_moments` with the calibration images; for options that learn.
 
     Raises
     ------
     CalibrationError
-        When a tensor was not profiled.
+        When a tensor was not profiled, or moments are needed and cannot be measured.
     CapacityError
         When an accumulator or a bias may leave int32.
     """
     options = options or QuantOptions()
+    for step in options.passes:
+        mod = step(mod)
     scales = options.chooser(mod, profiles)
-    quantized = Quantize(scales=scales, rounder=options.rounder)(mod)
+    rounder = options.rounder
+    if options.learns:
+        if measure is None:
+            raise CalibrationError(
+                "calibration",
+                "must keep its images for learned rounding and bias correction",
+                hint="calibrate again with images, or choose a variant without",
+            )
+        moments = measure(mod)
+        if isinstance(rounder, SecondOrderRounder):
+            rounder = replace(rounder, moments=moments, noise=_input_noise(mod, scales))
+        weights = _rounded(mod, scales, rounder)
+        rounder = GivenWeights(weights=weights)
+        if options.correct_bias:
+            mod = CorrectBias(scales=scales, weights=weights, moments=moments, block=options.block)(
+                mod
+            )
+    quantized = Quantize(scales=scales, rounder=rounder, block=options.block)(mod)
     if options.fuse:
         quantized = FuseConvRelu()(quantized)
-    return Requantize()(quantized)
+    return Requantize(dyadic=options.dyadic)(quantized)
+
+
+def _rounded(mod: Module, scales: Scales, rounder: WeightRounder) -> dict[str, NDArray[np.int8]]:
+    """Return every layer's rounded weight."""
+    weights = {}
+    for binding in read_graph(mod).bindings:
+        name = binding.var.name
+        if name in scales.weights and (w := constant(binding.value.args[1])) is not None:
+            axis = WEIGHT_AXIS[op_name(binding.value)]
+            weights[name] = rounder(name, w, scales.weights[name], axis)
+    return weights
+
+
+def _input_noise(mod: Module, scales: Scales) -> dict[str, float]:
+    """Return scale² / 12 of every layer's input."""
+    return {
+        b.var.name: scales.tensors[b.value.args[0].name].scale[0] ** 2 / 12
+        for b in read_graph(mod).bindings
+        if b.var.name in scales.weights and b.value.args[0].name in scales.tensors
+    }

@@ -95,7 +95,17 @@ _Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requantize(GraphPass):
-    """Replace quantize and dequantize by integer arithmetic; see the module's text."""
+    """Replace quantize and dequantize by integer arithmetic; see the module's text.
+
+    Parameters
+    ----------
+    dyadic : bool
+        Whether a ratio of scales that is no power of two becomes b / 2^c (HAWQ-V3, Yao et al.,
+        arXiv 2011.10680), q = clip(((acc + bias + r) * b) >> c) with r = round(2^(c-1) / b) and
+        as many bits of b as int32 allows. Otherwise such a tensor goes through floats.
+    """
+
+    dyadic: bool = False
 
     def transform(self, mod: Module) -> Module:
         """Return the integer module.
@@ -106,7 +116,7 @@ class Requantize(GraphPass):
             When an accumulator or a bias may leave int32.
         """
         graph = read_graph(mod)
-        run = _Interpreter()
+        run = _Interpreter(dyadic=self.dyadic)
         for binding in graph.bindings:
             run.visit(binding)
         results = [run.as_float(run.value(v), v.name) for v in graph.results]
@@ -116,7 +126,8 @@ class Requantize(GraphPass):
 class _Interpreter:
     """Interpret one graph; `env` maps its variables to what became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dyadic: bool = False) -> None:
+        self.dyadic = dyadic
         self.builder = GraphBuilder()
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
@@ -179,6 +190,8 @@ class _Interpreter:
             shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
             if None not in shifts:
                 return self.requantize(value, params, np.asarray(shifts), name.removesuffix(".q"))
+            if self.dyadic:
+                return self.requantize_dyadic(value, params, name.removesuffix(".q"))
             value = self.as_float(value, value.name)
         return self.quantize_float(value, params, name)
 
@@ -249,11 +262,37 @@ class _Interpreter:
         shift = np.maximum(shift, 0)
         bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
         acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
-        emit, var = self.builder.emit, acc.var
+        return self._narrow(acc.var, params, shift, (low, int(ceiling)), name)
+
+    def requantize_dyadic(self, acc: _Accumulator, params: QuantParams, name: str) -> _Int8:
+        """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
+        ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
+        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
+        ratio = acc.scale / params.scale[0]
+        bound = acc.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio).astype(np.int64) + 1
+        requant = numerics.dyadic(ratio, int(bound.max()))
+        b, c = (np.asarray(v, np.int64) for v in (requant.multiplier, requant.shift))
+        rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
+        acc = self.add_integers(acc, bias + rounding)
+        factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
+        var = self.builder.emit(relax.op.multiply(acc.var, factor), f"{name}.mul")
+        low = 0 if acc.relu else params.qmin
+        return self._narrow(var, params, c, (low, int(ceiling)), name)
+
+    def _narrow(
+        self,
+        var: Expr,
+        params: QuantParams,
+        shift: NDArray[np.int64],
+        limits: tuple[int, int],
+        name: str,
+    ) -> _Int8:
+        """Emit shift, clip and cast."""
+        emit = self.builder.emit
         if shift.any():
             amount = _per_channel(shift, var.ty.ndim, np.int32)
             var = emit(relax.op.right_shift(var, relax.const(amount)), f"{name}.shr")
-        var = emit(relax.op.clip(var, low, int(ceiling)), f"{name}.clip")
+        var = emit(relax.op.clip(var, *limits), f"{name}.clip")
         var = emit(relax.op.astype(var, "int8"), name)
         return _Int8(var=var, scale=params.scale[0], bound=params.qmax, name=name)
 

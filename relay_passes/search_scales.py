@@ -113,12 +113,16 @@ class BlockScales:
         Widths of activations and weights.
     block : int
         Output channels that share a shift.
+    dyadic : bool
+        For machines that multiply (`Requantize` with dyadic): weights take the scales that suit
+        them best, up to the integers that a residual needs, and b / 2^c is what is left.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
     bits: int = 8
     weight_bits: int = 8
     block: int = 16
+    dyadic: bool = False
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`.
@@ -150,7 +154,7 @@ class BlockScales:
 
         for param in graph.params:
             choose(param.name, own(param.name))
-        pending = {sink.output: name for name, sink in sinks.items() if sink.skip}
+        pending = {sink.output: name for name, sink in sinks.items()}
         layers = {b.var.name: b.value for b in graph.bindings if b.var.name in sinks}
         for binding in graph.bindings:
             name, value = binding.var.name, binding.value
@@ -162,16 +166,20 @@ class BlockScales:
                 tensors[name] = tensors[source]
             elif kind == "mean" and source in tensors and is_global_average(value):
                 unit = tensors[source].scale[0] / averaged(value)
-                shifts = range(max(0, floor(log2(own(name) / unit)) - 1), 31)
-                errors = [square_error(profile(name), unit * 2.0**n, qmax) for n in shifts[:4]]
-                choose(name, unit * 2.0 ** shifts[int(np.argmin(errors))])
+                first = max(0, floor(log2(own(name) / unit)) - 1)
+                scales = [unit * 2.0**n for n in range(first, first + 4)]
+                errors = [square_error(profile(name), scale, qmax) for scale in scales]
+                choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
             else:
                 choose(name, own(name))
-            if name in pending:  # the sum's scale must fit its residual's
-                layer = pending[name]
-                skip, x = tensors[sinks[layer].skip].scale[0], _input(layers[layer], tensors)
-                peaks = block_peaks(layers[layer], self.block) * x
-                choose(name, fit_residual(skip, tensors[name].scale[0], peaks / limit))
+            if name in pending and not self.dyadic:
+                layer = layers[pending[name]]
+                least = block_peaks(layer, self.block) * _input(layer, tensors) / limit
+                scale = max(tensors[name].scale[0], float(least.max()))  # shifts right only
+                skip = sinks[pending[name]].skip
+                if skip:  # the sum's scale must fit its residual's
+                    scale = fit_residual(tensors[skip].scale[0], scale, least)
+                choose(name, scale)
         for name, value in layers.items():
             weights[name] = self._weight(value, sinks[name], tensors, limit)
         return Scales(tensors=tensors, weights=weights)
@@ -185,6 +193,15 @@ class BlockScales:
             scale = np.where(peaks > 0, peaks, limit) / limit
             return QuantParams(
                 scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
+            )
+        if self.dyadic:
+            peaks = block_peaks(value, self.block)
+            best = np.where(peaks > 0, peaks, limit) / limit
+            if sink.skip:
+                skip = tensors[sink.skip].scale[0] / x
+                best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
+            return QuantParams(
+                scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block"
             )
         y = tensors[sink.output].scale[0]
         shifts = block_shifts(y, block_peaks(value, self.block) * x / limit)
@@ -223,6 +240,13 @@ def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64
     ratio = y / np.where(accumulator > 0, accumulator, y)
     shifts = np.floor(np.log2(ratio) + 2.0**-20)
     return np.asarray(np.clip(shifts, 0, 24), np.int64)
+
+
+def multiplier_at_most(ratio: float) -> int:
+    """Return the largest a * 2^j <= ratio with a <= 127 and j <= 4; at least 1."""
+    octave = min(_MAX_OCTAVES, max(0, floor(log2(max(ratio, 1.0) / (MAX_MULTIPLIER + 1))) + 1))
+    power = 1 << octave
+    return max(1, min(MAX_MULTIPLIER, floor(ratio / power))) * power
 
 
 def least_shift(ratio: float) -> int:

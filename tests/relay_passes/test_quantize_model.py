@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ from relay_passes.choose_scales import ProfiledScales, Scales, SingleScale
 from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import constant, dtype_of, op_name, read_graph
 from relay_passes.host import HostModule, conv2d
+from relay_passes.learned_rounding import SecondOrderRounder
+from relay_passes.moments import collect_moments
 from relay_passes.params import QuantParams
+from relay_passes.permute_channels import PermuteChannels
 from relay_passes.profiling import profile
 from relay_passes.quantize import Quantize
-from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
 from relay_passes.requantize import Requantize
+from relay_passes.search_scales import BlockScales
 from tests.relay_passes.models import CNN, images, residual_net
-from vta_config.errors import CapacityError
+from vta_config.errors import CalibrationError, CapacityError
 
 
 def operators(mod: Any) -> Counter[str]:
@@ -29,7 +34,8 @@ def operators(mod: Any) -> Counter[str]:
 
 def quantized(mod: Any, options: QuantOptions | None = None) -> tuple[Any, Any]:
     mod = prepare(mod)
-    return mod, quantize_model(mod, profile(mod, images(3)), options)
+    measure = partial(collect_moments, images=images(3))
+    return mod, quantize_model(mod, profile(mod, images(3)), options, measure=measure)
 
 
 def sqnr(mod: Any, integers: Any) -> float:
@@ -105,7 +111,27 @@ def test_variants_are_integers_inside_and_close_to_float(variant: str) -> None:
     inside = [b for b in read_graph(integers).bindings if op_name(b.value) == "nn.conv2d"]
     assert len(inside) == 6 and all(dtype_of(b.var) == "int32" for b in inside)
     assert "quantize" not in operators(integers) and "dequantize" not in operators(integers)
-    assert sqnr(mod, integers) > (1 if variant == "single_scale" else 25)
+    assert sqnr(mod, integers) > {"single_scale": 1, "w4a8": 8}.get(variant, 25)
+
+
+def test_learning_needs_images() -> None:
+    mod = prepare(residual_net())
+    profiles = profile(mod, images(1))
+    with pytest.raises(CalibrationError, match="calibration: must keep its images for learned ro"):
+        quantize_model(mod, profiles, VARIANTS["best"])
+
+
+def test_options_follow_the_block() -> None:
+    options = VARIANTS["best"].for_block(32)
+    assert options.chooser == BlockScales(block=32)
+    assert options.passes == (PermuteChannels(block=32),)
+    assert options.rounder == SecondOrderRounder(block=32) and options.block == 32
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_run(name: str) -> None:
+    mod, integers = quantized(residual_net(), STEPS[name])
+    assert sqnr(mod, integers) > (5 if name.startswith("w4") else 20)
 
 
 def test_fusion_quantizes_once() -> None:
