@@ -18,7 +18,14 @@ from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
 from flow.compiler.pooling import max_pool, sum_pool
-from flow.compiler.prepare import AluStep, Prepared, Residual, choose_space_to_depth, prepare
+from flow.compiler.prepare import (
+    AluStep,
+    LateConstants,
+    Prepared,
+    Residual,
+    choose_space_to_depth,
+    prepare,
+)
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
@@ -88,7 +95,7 @@ class Lowering:
         self.emit = Emitter(config, self._tensors)
 
         multipliers = sorted(set().union(*(p.multipliers for p in self._work)))
-        self._needs_vector = any(p.shape.constants for p in self._work)
+        self._needs_vector = any(p.needs_vector for p in self._work)
         #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
         self.vector_at = config.inp_depth - 1
         self.diagonal_at = {
@@ -152,8 +159,11 @@ class Lowering:
 
     def begin_layer(self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int) -> int:
         """Cut the scratchpads into slots; return the first wgt element of the layer's weights."""
+        late = (
+            {"late": Pool(prepared.late_steps * prepared.shape.oc)} if prepared.late_steps else {}
+        )
         self.inp.begin_layer(**inp)
-        self._wgt.begin_layer(chunk=wgt)
+        self._wgt.begin_layer(**late, chunk=wgt)
         self._acc.begin_layer(chunk=Pool(acc))
         if prepared.weights is None:
             return 0
@@ -219,7 +229,9 @@ class Lowering:
     def _tiling(self, prepared: Prepared) -> Tiling:
         shape = prepared.shape
         if shape.ic:
-            return choose_tiling(shape, self.room, prepared.layer.name)
+            late = 2 * prepared.late_steps * shape.oc
+            room = replace(self.room, wgt=self.room.wgt - late)
+            return choose_tiling(shape, room, prepared.layer.name)
         # An addition: as many whole rows and blocks as let two operands and two tiles fit.
         half = max(1, min(self.room.inp, self.room.acc) // 2)
         ow = min(shape.out_width, half)
@@ -331,6 +343,8 @@ class Lowering:
         for step in prepared.epilogue:
             if isinstance(step, Residual):
                 jobs += self.residual_jobs([step], tile)
+            elif isinstance(step, LateConstants):
+                jobs[-1].body += self._late_constants(jobs[-1], step, tile)
             else:
                 jobs[-1].body += self._alu_pass(step, tile)
         output = prepared.last.output
@@ -342,6 +356,25 @@ class Lowering:
                 )
             jobs[-1].body += self.emit.store(output, tile, plane)
         return jobs
+
+    def _late_constants(self, job: Job, step: LateConstants, tile: Tile) -> Iterator[Emitted]:
+        """Add a constant to each channel of a tile; `job` loads the digits if they lie nowhere."""
+        steps = step.digits.shape[1]
+        placed = self._wgt.place((id(step), tile.oc), self._job, "late")
+        if placed.fresh:
+            at = self._constants.add(step.digits) // self.config.wgt_elem_bytes
+            load = self.emit.load_constant(
+                Memory.WGT,
+                placed.base,
+                at + tile.oc.start * steps,
+                tile.origin,
+                columns=tile.oc.count * steps,
+            )
+            (job.late_loads if placed.late else job.loads).append(load)
+        for index in range(steps):
+            dims = (Dim(tile.oc.count, tile.area, 0, steps), Dim(tile.area, 1, 0))
+            start = (tile.acc, self.vector_at, placed.base + index)
+            yield self.emit.gemm(dims, start, f"{tile.origin} bias")
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""

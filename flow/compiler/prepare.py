@@ -8,7 +8,7 @@ follows the first shift or clip runs on the ALU in order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -86,6 +86,22 @@ class AluStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LateConstants:
+    """Constants, one a channel, added after a shift: GEMM steps on the constant vector.
+
+    Parameters
+    ----------
+    digits : int8[oc, steps, block_out, block_in]
+        Wgt elements as they lie in DRAM.
+    """
+
+    digits: NDArray[np.int8]
+
+
+Pass: TypeAlias = AluStep | Residual | LateConstants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
     """A layer in normal form.
 
@@ -100,7 +116,7 @@ class Prepared:
         Wgt elements as they lie in DRAM: bias digits, then the kernel.
     residuals : tuple[Residual, ...]
         Added before the epilogue.
-    epilogue : tuple[AluStep | Residual, ...]
+    epilogue : tuple[Pass, ...]
         Run in order.
     pool : Layer or None
         A max-pool that is computed with the layer; its output is stored instead.
@@ -111,7 +127,7 @@ class Prepared:
     space_to_depth: int
     weights: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
-    epilogue: tuple[AluStep | Residual, ...]
+    epilogue: tuple[Pass, ...]
     pool: Layer | None = None
 
     @property
@@ -123,6 +139,16 @@ class Prepared:
     def kind(self) -> str:
         """What it computes, for reports."""
         return f"{self.layer.kind}+{self.pool.kind}" if self.pool else self.layer.kind
+
+    @property
+    def late_steps(self) -> int:
+        """GEMM steps of all constants that are added after a shift."""
+        return sum(e.digits.shape[1] for e in self.epilogue if isinstance(e, LateConstants))
+
+    @property
+    def needs_vector(self) -> bool:
+        """Whether the constant vector must lie in inp."""
+        return bool(self.shape.constants or self.late_steps)
 
     @property
     def multipliers(self) -> set[int]:
@@ -237,10 +263,15 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
     )
 
 
-def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[AluStep | Residual]:
+def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
     """Turn one step into ALU passes."""
     if step.op in RESIDUAL_OPS:
         return [Residual.of(step, layer, config)]
+    if step.op == "add" and np.ndim(step.value):
+        oc = blocks(layer.out_shape[1], config.block)
+        numbers = np.zeros(oc * config.block, np.int64)
+        numbers[: layer.out_shape[1]] = step.value
+        return [LateConstants(digits=constant_digits(numbers, config, layer.name))]
     values = _per_block(step, layer, config)
     if step.op == "shl":
         if len(set(values)) > 1:

@@ -202,6 +202,19 @@ def test_big_biases_take_several_steps() -> None:
     check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
 
 
+def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 14, 14), dtype="int8")
+    steps = (
+        Step(op="shr", value=8),
+        Step(op="add", value=rng.integers(-100, 100, 48).astype(np.int32)),
+        Step(op="min", value=127),
+        Step(op="max", value=0),
+    )
+    layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    check(subgraph((layer,), x), preset.name)
+
+
 def test_programs_stay_in_the_portable_subset() -> None:
     program = check(residual_network(np.random.default_rng(4)))
     outstanding = dict.fromkeys(("next", "prev"), 0)
