@@ -12,6 +12,7 @@ from flow.datasets import Dataset
 from flow.deploy import Engine
 from flow.evaluate import Network
 from flow.importer import ImportedModel
+from flow.latency import Latency, latency_of, write_pictures
 from flow.pipeline import CompiledModel, Pipeline
 from flow.report import COUNTERS, SETUP, Exactness, Fallback, LayerCounters
 from flow.stages import Progress
@@ -28,7 +29,7 @@ class PipelineBackend:
         The model.
     config : VTAConfig
         The machine.
-    engine : {"fsim", "oracle", "driver"}
+    engine : {"fsim", "tsim", "oracle", "driver"}
         What runs the programs.
     driver : Path, optional
         Shared library, for ``driver``.
@@ -112,6 +113,15 @@ class PipelineCompiled:
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
         return Verifier(self.model, self._network).run(images, progress)
+
+    @property
+    def latency(self) -> Latency | None:
+        """Return how long the machine takes for one image; None when it runs nothing."""
+        return latency_of(self.model.timed)
+
+    def draw(self, directory: Path) -> tuple[Path, ...]:
+        """Write a trace and, with matplotlib, pictures of the time."""
+        return write_pictures(self.model.timed, directory)
 
     def save(self, path: Path) -> None:
         """Write the program file."""

@@ -20,8 +20,16 @@ from rich.table import Table
 
 from flow import deploy as jobs
 from flow.datasets import Dataset, FileSource
+from flow.latency import can_plot
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.report import check_writable, layers_table, render, write_atomic, write_report
+from flow.report import (
+    check_writable,
+    latency_table,
+    layers_table,
+    render,
+    write_atomic,
+    write_report,
+)
 from flow.stages import Progress, Stages
 from vta_config.errors import CalibrationError, FlowError
 from vta_config.hardware import preset_names
@@ -129,7 +137,8 @@ def _engine_options() -> argparse.ArgumentParser:
         "--engine",
         choices=jobs.ENGINES,
         default="fsim",
-        help="what runs the programs: our fast simulator, the numpy oracle (slow), or a driver",
+        help="what runs the programs: our fast simulator, the same in the order of the cycle "
+        "model, the numpy oracle (slow), or a driver",
     )
     group.add_argument(
         "--driver",
@@ -222,7 +231,7 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="where report.json goes (default: %(default)s)",
+        help="where report.json, the trace and the plots go (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -231,7 +240,9 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images on which engines are compared tensor by tensor (default: %(default)s)",
     )
-    parser.add_argument("--layers", action="store_true", help="also show counters by layer")
+    parser.add_argument(
+        "--layers", action="store_true", help="also show counters and time by layer"
+    )
 
 
 def _options(args: argparse.Namespace, variants: tuple[str, ...], exact: int = 0) -> jobs.Options:
@@ -256,13 +267,19 @@ def _options(args: argparse.Namespace, variants: tuple[str, ...], exact: int = 0
 def _deploy(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options = _options(args, jobs.VARIANTS, args.exact_images)
-    report, _ = jobs.deploy(options, Stages(Terminal()))
+    report, compiled = jobs.deploy(options, Stages(Terminal()))
     console = output_console()
     console.print(render(report))
     if args.layers:
         console.print(layers_table(report))
+        console.print(latency_table(report))
     path = write_report(report, args.output)
-    console.print(f"report     {path}")
+    lines = [f"report     {path}"]
+    if report.latency is not None:
+        lines.append(f"time       {', '.join(p.name for p in compiled.draw(args.output))}")
+        if not can_plot():
+            lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
+    console.print("\n".join(lines), markup=False)
     return EXIT_MISMATCH if report.exact is not None and report.exact.mismatches else 0
 
 

@@ -10,16 +10,17 @@ from typing import Final, Literal, Protocol, TypeAlias
 from flow.datasets import Dataset, image_folder
 from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
 from flow.importer import ImportedModel
+from flow.latency import Latency
 from flow.models import DEFAULT_MODEL, MIRRORS, bundled_data, load_model, preprocessing_of
-from flow.report import DataFacts, Exactness, Fallback, LayerCounters, Report
+from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report
 from flow.stages import Progress, Stages
 from vta_config.errors import CalibrationError, ConfigError
 from vta_config.hardware import VTAConfig
 
-Engine: TypeAlias = Literal["fsim", "oracle", "driver"]
-ENGINES: Final = ("fsim", "oracle", "driver")
+Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
+ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 #: Quantized variants in the order of the report; the last one is what one deploys.
-VARIANTS: Final = ("single_scale", "profiled", "profiled_fused")
+VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused")
 BEST_VARIANT: Final = VARIANTS[-1]
 #: Images on which all engines are compared tensor by tensor.
 EXACT_IMAGES: Final = 20
@@ -37,7 +38,7 @@ class Options:
         Folders of images; the model's own images where it brings some.
     config : str
         Preset or JSON file of the machine.
-    engine : {"fsim", "oracle", "driver"}
+    engine : {"fsim", "tsim", "oracle", "driver"}
         What runs the programs.
     driver : Path, optional
         Shared library with the original VTA driver functions, for engine ``driver``.
@@ -104,12 +105,21 @@ class Compiled(Protocol):
         """Return what runs on the host."""
         ...
 
+    @property
+    def latency(self) -> Latency | None:
+        """Return how long the machine takes for one image; None when it runs nothing."""
+        ...
+
     def networks(self) -> Sequence[Network]:
         """Return the engine, once for each thread that may run one."""
         ...
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit, tensor by tensor."""
+        ...
+
+    def draw(self, directory: Path) -> tuple[Path, ...]:
+        """Write a trace and, where possible, pictures of the time; return the files."""
         ...
 
     def save(self, path: Path) -> None:
@@ -247,9 +257,15 @@ def deploy(
     metrics = [measure("float32", reference, reference, data.targets)]
     calibrate(session, stages)
     compiled: Compiled | None = None
+    programs = []
     for variant in options.variants:
         with stages("compile", f"compiling {variant}"):
             compiled = session.backend.compile(variant)
+        with stages("time", f"timing {variant}"):
+            latency = compiled.latency
+        programs.append(
+            ProgramFacts(variant=variant, latency=latency, fallbacks=compiled.fallbacks)
+        )
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
                 compiled.networks(), data, classes=session.model.classes, progress=progress
@@ -259,7 +275,10 @@ def deploy(
     exact = None
     if options.exact_images:
         exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages)
-    return report_of(session, options, stages, tuple(metrics), compiled, exact), compiled
+    report = report_of(
+        session, options, stages, tuple(metrics), compiled, exact, programs=tuple(programs)
+    )
+    return report, compiled
 
 
 def calibrate(session: Session, stages: Stages) -> None:
@@ -281,6 +300,8 @@ def report_of(
     metrics: tuple[Metrics, ...],
     compiled: Compiled,
     exact: Exactness | None,
+    *,
+    programs: tuple[ProgramFacts, ...] = (),
 ) -> Report:
     """Put everything found into a report."""
     return Report(
@@ -296,6 +317,7 @@ def report_of(
         layers=compiled.layers,
         seconds=dict(stages.seconds),
         fallbacks=compiled.fallbacks,
+        programs=programs,
     )
 
 

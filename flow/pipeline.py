@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
+from flow.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
+from flow.sim.tsim import TSim
 from relay_passes.partition import annotated_functions, fallbacks, partition
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.stock_relay import StockRelay
 from vta_config.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from relay_passes.params import TensorProfile
     from relay_passes.partition import Fallback
     from vta_config.hardware import VTAConfig
+
+#: The variant that stock Relay's quantization makes, its first convolution in float.
+STOCK_RELAY: Final = "stock_relay"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +86,12 @@ class CompiledModel:
 
     def counters_by_layer(self) -> dict[str, dict[str, int]]:
         """Count bytes, operations and instructions of each layer for one image."""
-        return {k: v for sim in self.simulators for k, v in sim.counters_by_layer().items()}
+        return {k: v for sim in self.simulators for k, v in counters_by_layer(sim).items()}
+
+    @cached_property
+    def timed(self) -> tuple[TSim, ...]:
+        """Each program on the cycle model, timed for the machine's generation of hardware."""
+        return tuple(TSim(program) for program in self.programs)
 
     def save(self, path: Path) -> None:
         """Write the first (usually only) program as a ``.vta`` file."""
@@ -126,11 +137,13 @@ class Pipeline:
         CapacityError
             When accumulators may overflow.
         """
+        if variant == STOCK_RELAY:
+            return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
         if isinstance(variant, str):
             if variant not in VARIANTS:
                 raise CalibrationError(
                     "variant",
-                    f"must be among {', '.join(VARIANTS)}",
+                    f"must be among {', '.join((STOCK_RELAY, *VARIANTS))}",
                     got=variant,
                     hint="choose one of these",
                 )

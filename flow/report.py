@@ -15,18 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.evaluate import Metrics
+from flow.latency import Latency
 from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that work for no layer: constants and FINISH.
 SETUP: Final = "setup"
-#: Counters of a layer, in the order of the report; bytes by memory, then operations.
+#: What GEMM operations are for; they sum to ``gemm_ops``.
+GEMM_PARTS: Final = ("gemm_conv_ops", "gemm_bias_ops", "gemm_residual_ops", "gemm_pool_ops")
+#: Counters of a layer, in the order of the report; GEMM operations are told by purpose, too.
 COUNTERS: Final = (
     "insns",
     "gemm_ops",
+    *GEMM_PARTS,
     "alu_ops",
     "inp_bytes",
     "wgt_bytes",
@@ -77,6 +81,24 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramFacts:
+    """What a compiled variant needs: time on the machine, and operators on the host.
+
+    Parameters
+    ----------
+    variant : str
+    latency : Latency, optional
+        None when the machine runs nothing.
+    fallbacks : tuple of Fallback
+        What the latency leaves out.
+    """
+
+    variant: str
+    latency: Latency | None
+    fallbacks: tuple[Fallback, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """Which images were used."""
 
@@ -109,7 +131,9 @@ class Report:
     seconds : mapping
         Wall time by stage.
     fallbacks : tuple of Fallback
-        Operators on the host.
+        Operators of the best variant on the host.
+    programs : tuple of ProgramFacts
+        One a compiled variant, in order; the last one is the best variant's.
     """
 
     model_name: str
@@ -124,6 +148,12 @@ class Report:
     layers: tuple[LayerCounters, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
+    programs: tuple[ProgramFacts, ...] = ()
+
+    @property
+    def latency(self) -> Latency | None:
+        """Return the latency of the best variant."""
+        return self.programs[-1].latency if self.programs else None
 
     def totals(self) -> dict[str, int]:
         """Add the counters of all layers."""
@@ -139,7 +169,8 @@ class Report:
             "seed": self.seed,
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
             "calibration": None if self.calibration is None else asdict(self.calibration),
-            "variants": [_rounded(asdict(variant)) for variant in self.variants],
+            "variants": [self._variant_json(variant) for variant in self.variants],
+            "latency": None if self.latency is None else self.latency.to_json(),
             "exact": None if self.exact is None else asdict(self.exact),
             "counters": {
                 "total": self.totals(),
@@ -151,6 +182,15 @@ class Report:
             },
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
+        }
+
+    def _variant_json(self, variant: Metrics) -> dict[str, Any]:
+        """Return what was measured of a variant, and of its program if it has one."""
+        facts = next((p for p in self.programs if p.variant == variant.name), None)
+        latency = None if facts is None else facts.latency
+        return _rounded(asdict(variant)) | {
+            "latency": None if latency is None else latency.to_json(),
+            "fallbacks": [] if facts is None else [asdict(f) for f in facts.fallbacks],
         }
 
 
@@ -229,12 +269,16 @@ def _points(share: float | None, reference: float | None) -> str:
     return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
 
 
-def variants_table(variants: tuple[Metrics, ...]) -> Table:
-    """Lay the variants out side by side."""
+def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, ...] = ()) -> Table:
+    """Lay the variants out side by side; an asterisk marks times that leave operators out."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("variant")
     for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)"):
         table.add_column(heading, justify="right")
+    if programs:
+        for heading in ("VTA cycles", "VTA ms"):
+            table.add_column(heading, justify="right")
+    facts = {p.variant: p for p in programs}
     reference = next((v.top1 for v in variants if v.name == "float32"), None)
     for v in variants:
         own = v.name == "float32"
@@ -246,8 +290,19 @@ def variants_table(variants: tuple[Metrics, ...]) -> Table:
             _percent(v.top5),
             "" if own else _percent(v.agreement),
             "" if own else ("exact" if v.sqnr_db is None else f"{v.sqnr_db:.2f}"),
+            *(_latency_cells(facts.get(v.name)) if programs else ()),
         )
     return table
+
+
+def _latency_cells(facts: ProgramFacts | None) -> tuple[str, str]:
+    """Return cycles and milliseconds of a variant."""
+    if facts is None:
+        return "", ""
+    if facts.latency is None:
+        return "–", "–"
+    mark = "*" if facts.fallbacks else ""
+    return f"{facts.latency.cycles:,}{mark}", f"{facts.latency.ms:.2f}{mark}"
 
 
 def layers_table(report: Report) -> Table:
@@ -255,13 +310,37 @@ def layers_table(report: Report) -> Table:
     table = Table(header_style="bold")
     table.add_column("layer", no_wrap=True)
     table.add_column("kind", no_wrap=True)
-    for key in COUNTERS:
+    shown = [key for key in COUNTERS if key not in GEMM_PARTS]
+    for key in shown:
         table.add_column(key.replace("_", " "), justify="right")
     for layer in report.layers:
-        values = (f"{layer.counters.get(key, 0):,}" for key in COUNTERS)
+        values = (f"{layer.counters.get(key, 0):,}" for key in shown)
         table.add_row(layer.name, layer.kind, *values)
     table.add_section()
-    table.add_row("total", "", *(f"{value:,}" for value in report.totals().values()))
+    totals = report.totals()
+    table.add_row("total", "", *(f"{totals[key]:,}" for key in shown))
+    return table
+
+
+def latency_table(report: Report) -> Table:
+    """Lay the time of every layer out, and what its GEMM operations are for."""
+    table = Table(header_style="bold")
+    table.add_column("layer", no_wrap=True)
+    headings = ["cycles", "roofline", "GEMM use", "bound by", "KiB moved"]
+    for heading in headings + [key.replace("_", " ") for key in GEMM_PARTS]:
+        table.add_column(heading, justify="right")
+    counters = {layer.name: layer.counters for layer in report.layers}
+    for layer in () if report.latency is None else report.latency.layers:
+        own = counters.get(layer.name, {})
+        table.add_row(
+            layer.name,
+            f"{layer.cycles:,}",
+            f"{layer.floor_cycles:,}",
+            f"{layer.gemm_utilization:.1%}",
+            layer.bound,
+            f"{layer.bytes / 1024:,.0f}",
+            *(f"{own.get(key, 0):,}" for key in GEMM_PARTS),
+        )
     return table
 
 
@@ -282,7 +361,16 @@ def render(report: Report) -> RenderableType:
             f"{total['gemm_ops']:,} GEMM and {total['alu_ops']:,} ALU operations, "
             f"{moved / 1e6:.2f} MB moved"
         )
+    if report.latency is not None:
+        lines.append("latency    " + _latency_line(report.latency))
     lines.append("on host    " + _fallback_line(report.fallbacks))
+    if report.variants:
+        # The last program is the best variant's, whose operators on the host are told above.
+        lines += [
+            f"           * {p.variant}: VTA's part only; on host {_named(p.fallbacks)}"
+            for p in report.programs[:-1]
+            if p.fallbacks
+        ]
     if report.exact is not None:
         lines.append("exact      " + _exact_line(report.exact))
     if report.seconds:
@@ -290,7 +378,7 @@ def render(report: Report) -> RenderableType:
         lines.append(f"seconds    {stages}; together {sum(report.seconds.values()):.1f}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if report.variants:
-        parts.insert(0, variants_table(report.variants))
+        parts.insert(0, variants_table(report.variants, report.programs))
     return Group(*parts)
 
 
@@ -298,6 +386,18 @@ def _fallback_line(fallbacks: tuple[Fallback, ...]) -> str:
     if not fallbacks:
         return "nothing but quantizing the image and scaling the logits"
     return ", ".join(f"{f.name} ({f.operator}: {f.reason})" for f in fallbacks)
+
+
+def _named(fallbacks: tuple[Fallback, ...]) -> str:
+    return ", ".join(f"{f.name} ({f.operator})" for f in fallbacks)
+
+
+def _latency_line(latency: Latency) -> str:
+    return (
+        f"{latency.cycles:,} cycles, {latency.ms:.2f} ms an image "
+        f"({latency.engine}, timing profile {latency.timing_profile}; "
+        f"rooflines of the layers: {latency.floor_cycles:,})"
+    )
 
 
 def _exact_line(exact: Exactness) -> str:

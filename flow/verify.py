@@ -2,14 +2,16 @@
 
 The quantized Relax module runs on the host with every layer's tensor as a result. The same image
 then goes through fsim in program order, fsim with its modules in a random token-legal order (which
-exposes a missing token) and the numpy oracle, whose tensors are captured as they are stored; and
-through the TVM executable, whose float32 logits must be the same bits.
+exposes a missing token), tsim (in the order in which instructions start) and the numpy oracle,
+whose tensors are captured as they are stored; and through the TVM executable, whose float32 logits
+must be the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -107,10 +109,15 @@ class Verifier:
 
     def _engines(self, reference: Tensors, index: int) -> Iterator[tuple[str, Tensors]]:
         """Yield what each engine stored, tensor by tensor."""
-        for sim in self.compiled.simulators:
+        for sim, timed in zip(self.compiled.simulators, self.compiled.timed, strict=True):
             inputs = _inputs(sim.program.inputs, reference)
-            for engine, seed in (("fsim", None), ("fsim in random order", index)):
-                result = sim.run(inputs, seed=seed)
+            runs = (
+                ("fsim", sim.run),
+                ("fsim in random order", partial(sim.run, seed=index)),
+                ("tsim", timed.run),
+            )
+            for engine, run in runs:
+                result = run(inputs)
                 outputs = {
                     p.name: x for p, x in zip(sim.program.outputs, result.outputs, strict=True)
                 }

@@ -12,19 +12,35 @@ from flow.datasets import Dataset
 from flow.deploy import Options
 from flow.evaluate import Network, OnnxRuntime
 from flow.importer import ImportedModel
+from flow.latency import Latency, LayerLatency
 from flow.report import Exactness, Fallback, LayerCounters
 from flow.stages import Progress
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
 #: Step of the rounding, by variant.
-STEPS = {"single_scale": 4.0, "profiled": 0.5, "profiled_fused": 0.125}
+STEPS = {"stock_relay": 3.0, "single_scale": 4.0, "profiled": 0.5, "profiled_fused": 0.125}
 
 
 class FakeCompiled:
     """Logits of ONNX Runtime rounded to a step."""
 
     layers = (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
+    latency = Latency(
+        timing_profile="chisel",
+        cycles=1234,
+        ms=0.01234,
+        layers=(
+            LayerLatency(
+                name="conv1",
+                cycles=1234,
+                gemm_utilization=7 / 1234,
+                bound="load",
+                bytes=4096,
+                floor_cycles=512,
+            ),
+        ),
+    )
     fallbacks = (Fallback(name="odd", operator="nn.conv2d", reason="groups must be 1, got 2"),)
 
     def __init__(self, model: ImportedModel, step: float, mismatches: int) -> None:
@@ -44,6 +60,11 @@ class FakeCompiled:
         count = self._mismatches
         first = "conv1 on fsim" if count else ""
         return Exactness(images=len(images), tensors=len(images), mismatches=count, first=first)
+
+    def draw(self, directory: Path) -> tuple[Path, ...]:
+        path = directory / "trace.json"
+        path.write_text("{}")
+        return (path,)
 
     def save(self, path: Path) -> None:
         path.write_bytes(b"program")

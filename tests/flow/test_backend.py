@@ -71,8 +71,8 @@ def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images:
     progress: Progress = lambda done, total: moves.append((done, total))  # noqa: E731
     exact = compiled.verify(some, progress)
     assert exact.mismatches == 0, exact.first
-    # 23 layers on fsim, fsim in random order and the oracle, and the executable's logits
-    assert exact.images == 20 and exact.tensors == 20 * (3 * 23 + 1)
+    # 22 layers on fsim, fsim in random order, tsim and the oracle, and the executable's logits
+    assert exact.images == 20 and exact.tensors == 20 * (4 * 22 + 1)
     assert moves[-1] == (20, 20)
 
 
@@ -85,9 +85,12 @@ def test_logits_of_200_images(compiled: PipelineCompiled, images: Dataset) -> No
 
 @pytest.mark.slow
 def test_every_preset_is_exact(preset: VTAConfig, images: Dataset) -> None:
-    exact = compile_for(preset).verify(images.take(3), ignore)
+    compiled = compile_for(preset)
+    layers = len(compiled.model.programs[0].layers)
+    assert layers in (22, 23)  # the max-pool joins the convolution before it where it fits
+    exact = compiled.verify(images.take(3), ignore)
     assert exact.mismatches == 0, exact.first
-    assert exact.tensors == 3 * (3 * 23 + 1)
+    assert exact.tensors == 3 * (4 * layers + 1)
 
 
 @pytest.mark.slow
@@ -138,8 +141,8 @@ def test_deploy_the_embedded_model() -> None:
     assert fused.sqnr_db is not None and profiled.sqnr_db is not None
     assert fused.sqnr_db > profiled.sqnr_db and fused.sqnr_db > 25
     assert report.fallbacks == ()
-    assert [layer.name for layer in report.layers][:3] == [SETUP, "conv1", "maxpool0"]
-    assert sum(layer.kind == "conv2d" for layer in report.layers) == 20
+    assert [layer.name for layer in report.layers][:3] == [SETUP, "conv1", "layer1.0.conv1"]
+    assert sum(layer.kind.startswith("conv2d") for layer in report.layers) == 20
     assert report.totals()["wgt_bytes"] > 700_000
     assert json.dumps(report.to_json(), allow_nan=False)
     assert last.networks()

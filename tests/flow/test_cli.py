@@ -54,7 +54,22 @@ def test_deploy_writes_report_and_table(
     report = json.loads((out / "report.json").read_text())
     assert report["variants"][0]["name"] == "float32"
     assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
-    assert [p.name for p in out.iterdir()] == ["report.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
+    assert "1,234 cycles, 0.01 ms an image" in shown.out and "gemm residual" in shown.out
+    assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
+
+
+def test_deploy_without_matplotlib_says_so(
+    fake: type[FakeBackend],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "can_plot", lambda: False)
+    assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
+    assert shown.err == "" and (tmp_path / "report.json").is_file()
 
 
 def test_same_seed_same_images(fake: type[FakeBackend], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_report_of_the_embedded_model() -> None:
     report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS]
     assert {m.images for m in report.variants} == {50}
-    reference, coarse, _, fine = report.variants
+    reference, _, coarse, _, fine = report.variants
     assert reference.sqnr_db is None and reference.agreement == 1.0
     assert fine.sqnr_db is not None and coarse.sqnr_db is not None
     assert fine.sqnr_db > coarse.sqnr_db + 20
@@ -47,7 +47,11 @@ def test_report_of_the_embedded_model() -> None:
     assert report.exact is not None and report.exact.images == 5
     assert report.evaluation is not None and report.evaluation.images == 50
     assert report.calibration is not None and report.calibration.images == 125
-    assert list(report.seconds) == ["import", "float32", "calibrate", "compile", "fsim", "verify"]
+    assert list(report.seconds) == [
+        "import", "float32", "calibrate", "compile", "time", "fsim", "verify",
+    ]  # fmt: skip
+    assert [p.variant for p in report.programs] == list(VARIANTS)
+    assert report.latency == compiled.latency
     assert report.layers == compiled.layers and report.fallbacks == compiled.fallbacks
     assert display.open_bars == 0 and "running profiled on fsim" in display.texts
     assert (125, 125) in display.moves and (50, 50) in display.moves

@@ -11,14 +11,18 @@ import pytest
 from rich.console import Console
 
 from flow.evaluate import Metrics
+from flow.latency import Latency, LayerLatency
 from flow.report import (
     COUNTERS,
+    GEMM_PARTS,
     SCHEMA_VERSION,
     DataFacts,
     Exactness,
     Fallback,
     LayerCounters,
+    ProgramFacts,
     Report,
+    latency_table,
     layers_table,
     render,
     write_atomic,
@@ -34,6 +38,23 @@ def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics
     return Metrics(name=name, images=599, top1=top1, top5=top1, agreement=0.98765, sqnr_db=sqnr)
 
 
+def latency(cycles: int) -> Latency:
+    layers = (
+        LayerLatency(
+            name="conv1",
+            cycles=cycles - 200,
+            gemm_utilization=0.87654321,
+            bound="gemm",
+            bytes=2048,
+            floor_cycles=777,
+        ),
+        LayerLatency(
+            name="fc", cycles=200, gemm_utilization=0.04, bound="load", bytes=9216, floor_cycles=64
+        ),
+    )
+    return Latency(timing_profile="chisel", cycles=cycles, ms=cycles / 1e5, layers=layers)
+
+
 @pytest.fixture
 def report(default_config: VTAConfig) -> Report:
     return Report(
@@ -45,6 +66,7 @@ def report(default_config: VTAConfig) -> Report:
         calibration=DataFacts(name="digits train", images=125),
         variants=(
             metrics("float32", 0.9933, None),
+            metrics("stock_relay", 0.95),
             metrics("single_scale", 0.9),
             metrics("profiled", None),
             metrics("profiled_fused", 0.99),
@@ -56,6 +78,15 @@ def report(default_config: VTAConfig) -> Report:
         ),
         seconds={"import": 0.12345, "fsim": 2.0},
         fallbacks=(Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),),
+        programs=(
+            ProgramFacts(
+                variant="stock_relay",
+                latency=latency(7654321),
+                fallbacks=(Fallback(name="conv1", operator="nn.conv2d", reason="float"),),
+            ),
+            ProgramFacts(variant="profiled", latency=None),
+            ProgramFacts(variant="profiled_fused", latency=latency(1234567)),
+        ),
     )
 
 
@@ -73,15 +104,37 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     assert value["model"] == {"name": "digits-resnet18", "sha256": "ab" * 32}
     assert VTAConfig.from_json(value["machine"]) == report.machine
     assert [v["name"] for v in value["variants"]] == [
-        "float32", "single_scale", "profiled", "profiled_fused",
+        "float32", "stock_relay", "single_scale", "profiled", "profiled_fused",
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
-        "name", "images", "top1", "top5", "agreement", "sqnr_db",
+        "name", "images", "top1", "top5", "agreement", "sqnr_db", "latency", "fallbacks",
     }  # fmt: skip
     assert value["exact"] == {"images": 20, "tensors": 640, "mismatches": 0, "first": ""}
     assert value["counters"]["total"]["gemm_ops"] == 1_000_008
     assert value["counters"]["layers"][1]["wgt_bytes"] == 0
     assert value["seconds"] == {"import": 0.123, "fsim": 2.0}
+
+
+def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
+    value = report.to_json()
+    by_name = {v["name"]: v for v in value["variants"]}
+    assert value["latency"] == by_name["profiled_fused"]["latency"]
+    assert value["latency"]["engine"] == "tsim"
+    assert value["latency"]["timing_profile"] == "chisel"
+    assert value["latency"]["cycles"] == 1234567 and value["latency"]["ms"] == 12.34567
+    assert value["latency"]["floor_cycles"] == 841
+    assert value["latency"]["layers"][0] == {
+        "name": "conv1",
+        "cycles": 1234367,
+        "gemm_utilization": 0.876543,
+        "bound": "gemm",
+        "bytes": 2048,
+        "floor_cycles": 777,
+    }
+    assert by_name["float32"]["latency"] is None and by_name["float32"]["fallbacks"] == []
+    assert by_name["profiled"]["latency"] is None
+    assert by_name["stock_relay"]["latency"]["cycles"] == 7654321
+    assert [f["name"] for f in by_name["stock_relay"]["fallbacks"]] == ["conv1"]
 
 
 def test_document_names_every_field(report: Report) -> None:
@@ -90,6 +143,7 @@ def test_document_names_every_field(report: Report) -> None:
     value = report.to_json()
     keys = set(value) | set(value["variants"][0]) | set(value["exact"]) | set(COUNTERS)
     keys |= set(value["fallbacks"][0]) | set(value["evaluation"]) | set(value["model"])
+    keys |= set(value["latency"]) | set(value["latency"]["layers"][0])
     assert keys <= named
     assert f"Version {SCHEMA_VERSION}:" in text
 
@@ -98,6 +152,7 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
     bare = Report(model_name="m", model_sha256="0" * 64, machine=default_config, engine="fsim")
     value = bare.to_json()
     assert value["exact"] is None and value["evaluation"] is None and value["variants"] == []
+    assert value["latency"] is None and latency_table(bare).row_count == 0
     assert "nothing but quantizing the image" in shown(render(bare))
 
 
@@ -111,6 +166,11 @@ def test_table(report: Report) -> None:
     assert "640 tensors of 20 images compared, all equal" in text
     assert "1×16×16" in text and "1,000,008 GEMM" in text and "together 2.1" in text
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
+    assert "1,234,567 │  12.35 │" in row
+    stock = next(line for line in text.splitlines() if "stock_relay" in line)
+    assert "7,654,321*" in stock and "76.54*" in stock
+    assert "* stock_relay: VTA's part only; on host conv1 (nn.conv2d)" in text
+    assert "1,234,567 cycles, 12.35 ms an image (tsim, timing profile chisel" in text
 
 
 def test_mismatches_are_loud(default_config: VTAConfig) -> None:
@@ -124,6 +184,13 @@ def test_mismatches_are_loud(default_config: VTAConfig) -> None:
 def test_layers_table(report: Report) -> None:
     text = shown(layers_table(report))
     assert "conv1" in text and "1,000,008" in text and "total" in text
+
+
+def test_latency_table(report: Report) -> None:
+    text = shown(latency_table(report))
+    row = next(line for line in text.splitlines() if "conv1" in line)
+    assert "1,234,367" in row and "87.7%" in row and "777" in row and "1,000,000" in row
+    assert len(GEMM_PARTS) == 4 and "gemm pool ops" in text
 
 
 def test_written_whole_with_the_folder(report: Report, tmp_path: Path) -> None:
