@@ -190,6 +190,14 @@ def square_error(profile: TensorProfile, scale: float, qmax: int) -> float:
     return float(counts @ error / counts.sum())
 
 
+def second_moment(profile: TensorProfile) -> float:
+    """Return the mean of x² over the histogram; the first bin counts as zeros."""
+    counts, width = magnitudes(profile)
+    squares = np.square((np.arange(len(counts)) + 0.5) * width)
+    squares[0] = 0.0
+    return float(counts @ squares / counts.sum())
+
+
 def _divergence(profile: TensorProfile, magnitude: float, qmax: int) -> float:
     counts, width = magnitudes(profile)
     counts = counts.copy()

@@ -89,15 +89,18 @@ _POWERS_OF_TWO: Final = ProfiledScales(observer=MeanSquare(power_of_two=True))
 _LEARNED: Final = QuantOptions(rounder=SecondOrderRounder(), correct_bias=True)
 _ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
 
+#: Output scales within an octave, and shifts that clip the largest weights.
+_SEARCHED: Final = BlockScales(factors=tuple(2.0 ** (k / 8) for k in range(-4, 5)), clip=1)
+
 #: The variants that reports compare, by name, each better than the one before; then others.
 VARIANTS: Final[dict[str, QuantOptions]] = {
     "single_scale": QuantOptions(chooser=SingleScale()),
     "profiled": QuantOptions(fuse=False),
     "profiled_fused": QuantOptions(),
     "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO),
-    "best": replace(_ORDERED, chooser=BlockScales()),
+    "best": replace(_ORDERED, chooser=_SEARCHED),
     "dyadic": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
-    "w4a8": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
+    "w4a8": replace(_ORDERED, chooser=replace(_SEARCHED, weight_bits=4)),
 }
 #: Steps between the variants and what they are measured against, for the ablation.
 STEPS: Final[dict[str, QuantOptions]] = {
@@ -106,7 +109,8 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "per_tensor_unfused": replace(VARIANTS["per_tensor"], fuse=False),
     "block_scales": QuantOptions(chooser=BlockScales()),
     "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
-    "corrected_bias": replace(VARIANTS["best"], rounder=NearestRounder()),
+    "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
+    "searched_scales": replace(_ORDERED, chooser=_SEARCHED, rounder=NearestRounder()),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
     "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),
 }

@@ -28,7 +28,7 @@ from relay_passes.choose_scales import (
 )
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
-from relay_passes.observers import MeanSquare, Observer, square_error
+from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.params import QuantParams, TensorProfile
 from vta_config.errors import CalibrationError
 
@@ -36,6 +36,9 @@ from vta_config.errors import CalibrationError
 MAX_MULTIPLIER: Final = 127
 #: The power is at most 2^4: a diagonal weight is used up to 16 times.
 _MAX_OCTAVES: Final = 4
+_MAX_SHIFT: Final = 24
+#: Shares of max|w| that a channel's largest integer may stand for.
+_CLIPS: Final = np.linspace(1.0, 0.5, 11)
 _ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
@@ -116,6 +119,10 @@ class BlockScales:
     dyadic : bool
         For machines that multiply (`Requantize` with dyadic): weights take the scales that suit
         them best, up to the integers that a residual needs, and b / 2^c is what is left.
+    factors : tuple[float, ...]
+        Output scales to try, times the observer's: powers of two suit some weights better.
+    clip : int
+        How many larger shifts to try, with which a block's largest weights are clipped.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
@@ -123,6 +130,8 @@ class BlockScales:
     weight_bits: int = 8
     block: int = 16
     dyadic: bool = False
+    factors: tuple[float, ...] = (1.0,)
+    clip: int = 0
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`.
@@ -174,56 +183,130 @@ class BlockScales:
                 choose(name, own(name))
             if name in pending and not self.dyadic:
                 layer = layers[pending[name]]
-                least = block_peaks(layer, self.block) * _input(layer, tensors) / limit
-                scale = max(tensors[name].scale[0], float(least.max()))  # shifts right only
                 skip = sinks[pending[name]].skip
-                if skip:  # the sum's scale must fit its residual's
-                    scale = fit_residual(tensors[skip].scale[0], scale, least)
-                choose(name, scale)
+                choice = self._search(
+                    profile(name),
+                    tensors[name].scale[0],
+                    layer=(_rows(layer), _input(layer, tensors)),
+                    power=second_moment(profile(layer.args[0].name)),
+                    skip=tensors[skip].scale[0] if skip else 0.0,
+                )
+                choose(name, choice[0])
+                weights[pending[name]] = choice[1]
         for name, value in layers.items():
-            weights[name] = self._weight(value, sinks[name], tensors, limit)
+            if name not in weights:
+                weights[name] = self._weight(value, sinks[name], tensors, limit)
         return Scales(tensors=tensors, weights=weights)
+
+    def _search(
+        self,
+        output: TensorProfile,
+        start: float,
+        *,
+        layer: tuple[NDArray[np.float64], float],
+        power: float,
+        skip: float,
+    ) -> tuple[float, QuantParams]:
+        """Return an output's scale and its layer's weight scales.
+
+        The error to make small is that of the output's own rounding, plus that of the weights,
+        sum_k (w_k - s q_k)² E[x²], of an average channel.
+
+        Parameters
+        ----------
+        output : TensorProfile
+        start : float
+            Scale of the output that the observer wants.
+        layer : (float64[O, K], float)
+            Weight rows, and the input's scale.
+        power : float
+            E[x²] of the input.
+        skip : float
+            Scale of the residual, 0 for none.
+        """
+        rows, x = layer
+        qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
+        peaks = np.abs(rows).max(axis=1)
+        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block)) * x / limit
+        best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
+        for factor in self.factors:
+            y = start * factor
+            if not self.clip:
+                y = max(y, float(least.max()))  # shifts right only
+            lowest, highest = 0, _MAX_SHIFT
+            if skip:  # the sum's scale must fit its residual's
+                y = fit_residual(skip, y, least)
+                lowest = least_shift(skip / y)
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + _MAX_OCTAVES)
+            fits = block_shifts(y, least)
+            shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
+            errors = np.stack(
+                [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]
+            )
+            chosen = errors.argmin(axis=0)
+            cost = float(errors.min(axis=0).sum()) / len(rows) * power
+            cost += square_error(output, y, qmax)
+            if cost < best[0]:
+                taken = np.stack(shifts)[chosen, np.arange(len(fits))]
+                best = cost, y, y / x * 0.5**taken
+        params = QuantParams(
+            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity="block"
+        )
+        return best[1], params
+
+    def _weight_error(
+        self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
+    ) -> NDArray[np.float64]:
+        """Return each block's sum of (w - s q(w))²."""
+        if len(self.factors) == 1 and not self.clip:
+            return np.zeros(len(scale))  # no choice
+        s = np.repeat(scale, self.block)[: len(rows), np.newaxis].astype(np.float32)
+        w = rows.astype(np.float32)
+        error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
+        return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self.block)), np.float64)
 
     def _weight(
         self, value: Expr, sink: Sink, tensors: Mapping[str, QuantParams], limit: int
     ) -> QuantParams:
         x = _input(value, tensors)
         if not sink.output:
-            peaks = block_peaks(value, 1)
-            scale = np.where(peaks > 0, peaks, limit) / limit
+            scale = channel_scales(_rows(value), limit, clip=bool(self.clip))
             return QuantParams(
                 scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
             )
-        if self.dyadic:
-            peaks = block_peaks(value, self.block)
-            best = np.where(peaks > 0, peaks, limit) / limit
-            if sink.skip:
-                skip = tensors[sink.skip].scale[0] / x
-                best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
-            return QuantParams(
-                scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block"
-            )
-        y = tensors[sink.output].scale[0]
-        shifts = block_shifts(y, block_peaks(value, self.block) * x / limit)
+        peaks = block_peaks(value, self.block)
+        best = np.where(peaks > 0, peaks, limit) / limit
         if sink.skip:
-            ratio = tensors[sink.skip].scale[0] / y
-            least = least_shift(ratio)
-            most = floor(log2(MAX_MULTIPLIER / ratio)) + _MAX_OCTAVES
-            shifts = np.clip(shifts, least, max(least, most))
-        scale = (y / x * 0.5**shifts).tolist()
-        return QuantParams(scale=tuple(scale), bits=self.weight_bits, granularity="block")
+            skip = tensors[sink.skip].scale[0] / x
+            best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
+        return QuantParams(scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block")
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
     return tensors[value.args[0].name].scale[0]
 
 
-def block_peaks(value: Expr, block: int) -> NDArray[np.float64]:
-    """Return max|w| of each block of output channels of a convolution or dense layer."""
+def _rows(value: Expr) -> NDArray[np.float64]:
+    """Return a layer's weight as one row an output channel."""
     weight = constant(value.args[1])
     assert weight is not None
     axis = WEIGHT_AXIS[op_name(value)]
-    peaks = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1).max(axis=1)
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+
+
+def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDArray[np.float64]:
+    """Return a scale a row: max|w| / limit, or with `clip` the one of least square error."""
+    peaks = np.abs(rows).max(axis=1)
+    peaks = np.where(peaks > 0, peaks, limit)
+    tried = peaks / limit * (_CLIPS[:, np.newaxis] if clip else np.ones((1, 1)))
+    s = tried[..., np.newaxis]
+    errors = [np.square(rows - t * np.clip(np.rint(rows / t), -limit, limit)).sum(1) for t in s]
+    return np.asarray(tried[np.argmin(errors, axis=0), np.arange(len(rows))])
+
+
+def block_peaks(value: Expr, block: int) -> NDArray[np.float64]:
+    """Return max|w| of each block of output channels of a convolution or dense layer."""
+    peaks = np.abs(_rows(value)).max(axis=1)
     return np.asarray(np.maximum.reduceat(peaks, np.arange(0, len(peaks), block)), np.float64)
 
 
@@ -239,7 +322,7 @@ def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64
     """
     ratio = y / np.where(accumulator > 0, accumulator, y)
     shifts = np.floor(np.log2(ratio) + 2.0**-20)
-    return np.asarray(np.clip(shifts, 0, 24), np.int64)
+    return np.asarray(np.clip(shifts, 0, _MAX_SHIFT), np.int64)
 
 
 def multiplier_at_most(ratio: float) -> int:
@@ -255,7 +338,7 @@ def least_shift(ratio: float) -> int:
 
 
 def _is_integer(x: float) -> bool:
-    return x >= 0.5 and abs(x - round(x)) < 2.0**-21 * x
+    return x >= 0.5 and abs(x - round(x)) < 2.0**-40 * x
 
 
 def fit_residual(skip: float, y: float, accumulator: NDArray[np.float64]) -> float:

@@ -1,0 +1,52 @@
+"""Moments: against all windows of all images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from relay_passes.host import conv2d
+from relay_passes.moments import collect_moments, windows
+from relay_passes.quantize_model import prepare
+from tests.relay_passes.models import CNN, images, residual_net
+from vta_config.errors import CalibrationError
+
+
+def test_windows_are_what_a_convolution_multiplies() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (2, 3, 9, 8)).astype(np.float32)
+    weight = rng.normal(0, 1, (4, 3, 3, 2)).astype(np.float32)
+    geometry = {"stride": (2, 1), "padding": (1, 0, 2, 1), "dilation": (1, 2)}
+    expected = conv2d(x, weight, **geometry)
+    columns = windows(x, weight.shape, *geometry.values())
+    found = weight.reshape(4, -1) @ columns
+    n, o, h, w = expected.shape
+    np.testing.assert_allclose(
+        found.reshape(o, n, h, w).transpose(1, 0, 2, 3), expected, rtol=1e-4, atol=1e-5
+    )
+    some = np.asarray([3, 7, 40])
+    np.testing.assert_array_equal(
+        windows(x, weight.shape, *geometry.values(), some), columns[:, some]
+    )
+
+
+def test_moments_of_all_pixels() -> None:
+    net = CNN()
+    mod = prepare(net.module(net.head(net.relu(net.conv(net.data, 5, strides=(2, 2))))))
+    data = images(4)
+    moments = collect_moments(mod, data, places=10_000)
+    columns = windows(np.concatenate(data), (5, 3, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
+    found = moments["conv0.acc"]
+    assert found.samples == columns.shape[1]
+    np.testing.assert_allclose(found.mean, columns.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(found.covariance, np.cov(columns, bias=True), atol=1e-4)
+    assert moments["dense0.acc"].samples == 4 and moments["dense0.acc"].mean.shape == (5,)
+
+
+def test_counts_images_and_needs_one() -> None:
+    mod = prepare(residual_net())
+    seen: list[int] = []
+    collect_moments(mod, images(2), progress=seen.append)
+    assert seen == [1, 2]
+    with pytest.raises(CalibrationError, match="calibration: must have at least one image, got 0"):
+        collect_moments(mod, [])

@@ -1,0 +1,143 @@
+"""Scales whose ratios are shifts and integers, whatever the scales themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from relay_passes.graph import op_name, read_graph
+from relay_passes.numerics import exact_integers, exact_log2
+from relay_passes.observers import MeanSquare, square_error
+from relay_passes.profiling import profile
+from relay_passes.quantize_model import prepare
+from relay_passes.search_scales import (
+    MAX_MULTIPLIER,
+    BlockScales,
+    Sink,
+    block_shifts,
+    channel_scales,
+    fit_residual,
+    fused_sinks,
+    least_shift,
+    multiplier_at_most,
+)
+from tests.relay_passes.models import CNN, images, residual_net
+from vta_config.errors import CalibrationError
+
+CHOICES = (
+    BlockScales(block=4),
+    BlockScales(block=4, weight_bits=4),
+    BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1),
+    BlockScales(block=4, weight_bits=4, factors=(0.9, 1.0, 1.1), clip=2),
+)
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return prepare(residual_net())
+
+
+@pytest.fixture(scope="module")
+def profiles(net: Any) -> Any:
+    return profile(net, images(2))
+
+
+def test_sinks_follow_fusion(net: Any) -> None:
+    assert fused_sinks(net) == {
+        "conv0.acc": Sink(output="conv0.relu"),
+        "conv1.acc": Sink(output="conv1.relu"),
+        "conv2.acc": Sink(output="conv2.add.relu", skip="conv3"),
+        "conv3.acc": Sink(output="conv3"),
+        "conv4.acc": Sink(output="conv4.relu"),
+        "conv5.acc": Sink(output="conv2.add.relu.add.relu", skip="conv2.add.relu"),
+        "dense0.acc": Sink(output=""),
+    }
+
+
+def test_a_doubled_accumulator_is_its_own_sink() -> None:
+    net = CNN()
+    x = net.conv(net.data, 4)
+    mod = prepare(net.module(net.conv(net.relu(net.add(x, x)), 3)))
+    assert fused_sinks(mod)["conv0.acc"] == Sink(output="conv0")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, profiles: Any) -> None:
+    scales = choice(net, profiles)
+    calls = {b.var.name: b.value for b in read_graph(net).bindings}
+    assert exact_log2(scales.tensors["conv0.relu"].scale[0]) is None  # free, not a power of two
+    for layer, sink in fused_sinks(net).items():
+        weight, x = scales.weights[layer], scales.tensors[calls[layer].args[0].name].scale[0]
+        assert weight.bits == choice.weight_bits
+        if not sink.output:
+            assert weight.granularity == "channel"
+            continue
+        acc = x * np.asarray(weight.scale)
+        shifts = [exact_log2(r) for r in scales.tensors[sink.output].scale[0] / acc]
+        assert all(n is not None and n >= 0 for n in shifts), layer
+        if sink.skip:
+            factor = exact_integers(scales.tensors[sink.skip].scale[0] / acc)
+            assert factor is not None and factor.max() <= MAX_MULTIPLIER * 16
+    average = scales.tensors["avgpool0"].scale[0]
+    (mean,) = (c for c in calls.values() if op_name(c) == "mean")
+    height, width = (int(v) for v in mean.args[0].ty.shape.values[2:])
+    pooled = scales.tensors[mean.args[0].name].scale[0] / (height * width)
+    assert exact_log2(average / pooled) is not None
+
+
+def test_search_lowers_the_error(net: Any, profiles: Any) -> None:
+    plain = BlockScales(block=4, weight_bits=4)(net, profiles)
+    searched = CHOICES[-1](net, profiles)
+    assert searched.weights != plain.weights
+    for name in ("conv0.relu", "conv1.relu"):  # stays near the best scale of the tensor
+        best = MeanSquare()(profiles[name], 127) / 127
+        assert 0.85 < searched.tensors[name].scale[0] / best < 1.15
+        assert square_error(profiles[name], searched.tensors[name].scale[0], 127) < best**2
+
+
+def test_dyadic_scales_fit_each_block(net: Any, profiles: Any) -> None:
+    scales = BlockScales(block=4, dyadic=True)(net, profiles)
+    calls = {b.var.name: b.value for b in read_graph(net).bindings}
+    weight = calls["conv1.acc"].args[1].value.numpy()
+    peaks = np.abs(weight).reshape(4, -1).max(axis=1)
+    np.testing.assert_allclose(scales.weights["conv1.acc"].scale, peaks / 127)
+    skip = scales.tensors["conv2.add.relu"].scale[0] / scales.tensors["conv4.relu"].scale[0]
+    assert exact_integers(skip / np.asarray(scales.weights["conv5.acc"].scale)) is not None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_residual_fits(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, accumulator = 2.0 ** rng.uniform(-8, 2), 2.0 ** rng.uniform(-14, -9, 5)
+    skip = y * 2.0 ** rng.uniform(-2, 2)
+    fitted = fit_residual(skip, y, accumulator)
+    least = least_shift(skip / fitted)
+    assert exact_integers(np.asarray([skip / fitted * 2.0**least])) is not None
+    if skip / y * 2.0**least > 64:
+        assert abs(fitted / y - 1) <= 1 / 127
+    assert (block_shifts(fitted, accumulator) >= least).all()
+
+
+def test_small_parts() -> None:
+    np.testing.assert_array_equal(
+        block_shifts(1.0, np.asarray([0.26, 0.25, 0.0, 2.0])), [1, 2, 0, 0]
+    )
+    assert [multiplier_at_most(r) for r in (0.3, 5.9, 127.0, 131.0, 300.0, 9999.0)] == [
+        1,
+        5,
+        127,
+        130,
+        300,
+        2032,
+    ]
+    assert least_shift(0.75) == 2 and least_shift(1 / 3) == 0
+    rows = np.asarray([[0.0, 0.0], [1.0, -2.0]])
+    np.testing.assert_allclose(channel_scales(rows, 7, clip=False), [1.0, 2 / 7])
+    assert channel_scales(rows, 7, clip=True)[1] <= 2 / 7
+
+
+def test_unprofiled_tensor(net: Any) -> None:
+    with pytest.raises(CalibrationError, match="data: must have been profiled; profile the graph"):
+        BlockScales()(net, {})
