@@ -222,6 +222,13 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
         engine,
     )
     _variant_option(verify)
+    compare = add(
+        "compare", _compare, "Measure each step from stock Relay to best.", model, images, engine
+    )
+    compare.add_argument(
+        "--step", action="append", metavar="NAME", help="step to measure; repeatable (default: all)"
+    )
+    compare.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compare"))
     return parser
 
 
@@ -375,6 +382,17 @@ def _verify(args: argparse.Namespace) -> int:
         console.print(f"{exact.mismatches:,} of {told} differ; first: {exact.first}")
         return EXIT_MISMATCH
     console.print(f"{told} compared, all equal")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from flow.compare import ABLATION, compare, render_steps, write_steps
+
+    check_writable(args.output)
+    steps = compare(_options(args, tuple(args.step or ABLATION)), Stages(Terminal()))
+    console = output_console()
+    console.print(render_steps(steps))
+    console.print("\n".join(str(p) for p in write_steps(steps, args.output)), markup=False)
     return 0
 
 

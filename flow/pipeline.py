@@ -17,24 +17,28 @@ from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
+from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, fallbacks, partition
 from relay_passes.profiling import profile
-from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
 from relay_passes.stock_relay import StockRelay
 from vta_config.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from flow.compiler.program import Program
     from flow.importer import ImportedModel
+    from relay_passes.moments import Moments
     from relay_passes.params import TensorProfile
     from relay_passes.partition import Fallback
     from vta_config.hardware import VTAConfig
 
+#: Calibration images kept for learned rounding and bias correction.
+LEARNING_IMAGES: Final = 128
 #: The variant that stock Relay's quantization makes, its first convolution in float.
 STOCK_RELAY: Final = "stock_relay"
 
@@ -113,6 +117,8 @@ class Pipeline:
         self.config = config
         self.folded = prepare(model.mod)
         self.profiles: dict[str, TensorProfile] = {}
+        self._images: list[NDArray[np.float32]] = []
+        self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
 
     def calibrate(
         self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
@@ -124,8 +130,16 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self.profiles = profile(self.folded, images, progress=progress)
+        self._images, self._moments = [], {}
+        self.profiles = profile(self.folded, self._keep(images), progress=progress)
         return self.profiles
+
+    def _keep(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Yield `images`, keeping the first for the variants that learn from them."""
+        for image in images:
+            if len(self._images) < LEARNING_IMAGES:
+                self._images.append(image)
+            yield image
 
     def quantize(self, variant: str | QuantOptions) -> Any:
         """Return the integer Relax module of a variant, by name or by options.
@@ -140,15 +154,24 @@ class Pipeline:
         if variant == STOCK_RELAY:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
         if isinstance(variant, str):
-            if variant not in VARIANTS:
+            known = VARIANTS | STEPS
+            if variant not in known:
                 raise CalibrationError(
                     "variant",
-                    f"must be among {', '.join((STOCK_RELAY, *VARIANTS))}",
+                    f"must be among {', '.join((STOCK_RELAY, *known))}",
                     got=variant,
                     hint="choose one of these",
                 )
-            variant = VARIANTS[variant]
-        return quantize_model(self.folded, self.profiles, variant)
+            variant = known[variant]
+        options = variant.for_block(self.config.block)
+
+        def measure(mod: Any) -> Mapping[str, Moments]:
+            """Collect the moments once for all variants with the same passes before."""
+            if options.passes not in self._moments:
+                self._moments[options.passes] = collect_moments(mod, self._images)
+            return self._moments[options.passes]
+
+        return quantize_model(self.folded, self.profiles, options, measure=measure)
 
     def compile(self, quantized: Any) -> CompiledModel:
         """Partition an integer module and compile VTA's parts.

@@ -12,6 +12,7 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
@@ -39,6 +40,7 @@ from relay_passes.graph import (
 from relay_passes.params import QuantParams
 
 _INT8_BITS: Final = 8
+_ERROR_ATTR: Final = "requantization_errors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,7 +122,21 @@ class Requantize(GraphPass):
         for binding in graph.bindings:
             run.visit(binding)
         results = [run.as_float(run.value(v), v.name) for v in graph.results]
-        return replace_main(mod, run.builder, graph, results)
+        result = replace_main(mod, run.builder, graph, results)
+        return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
+
+
+def requantization_errors(mod: Module) -> dict[str, float]:
+    """Return |used / meant - 1| of each requantized tensor's ratio of scales, by tensor name.
+
+    Parameters
+    ----------
+    mod : IRModule
+        As `Requantize` returned it. Shifts are exact but for scales stored as float32.
+    """
+    attrs = mod.attrs
+    text = attrs[_ERROR_ATTR] if attrs is not None and _ERROR_ATTR in attrs else "{}"
+    return {str(name): float(error) for name, error in json.loads(str(text)).items()}
 
 
 class _Interpreter:
@@ -131,6 +147,7 @@ class _Interpreter:
         self.builder = GraphBuilder()
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
+        self.errors: dict[str, float] = {}
 
     def value(self, expr: Expr) -> Any:
         """Return what an operand became."""
@@ -258,6 +275,7 @@ class _Interpreter:
         """Emit bias, rounding, shift, clip and cast; see the module's text."""
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
         low = 0 if acc.relu else params.qmin
+        self.errors[name] = float(np.abs(params.scale[0] / acc.scale / 2.0**shift - 1).max())
         acc = self.shift_left(acc, np.maximum(-shift, 0))
         shift = np.maximum(shift, 0)
         bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
@@ -271,6 +289,7 @@ class _Interpreter:
         ratio = acc.scale / params.scale[0]
         bound = acc.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio).astype(np.int64) + 1
         requant = numerics.dyadic(ratio, int(bound.max()))
+        self.errors[name] = requant.relative_error
         b, c = (np.asarray(v, np.int64) for v in (requant.multiplier, requant.shift))
         rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
         acc = self.add_integers(acc, bias + rounding)

@@ -1,0 +1,188 @@
+"""The ablation: what each step from stock Relay's quantization to `best` brings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from flow.backend import PipelineBackend
+from flow.deploy import Options, calibrate, open_session
+from flow.evaluate import Metrics, OnnxRuntime, measure, run_all
+from flow.pipeline import STOCK_RELAY
+from flow.report import write_atomic
+from flow.stages import Stages
+from relay_passes.graph import GraphPass
+from relay_passes.layer_error import LayerError, layer_errors
+from relay_passes.quantize_model import STEPS, VARIANTS
+from relay_passes.requantize import requantization_errors
+from vta_config.errors import CalibrationError
+
+#: Steps of the table in order, and what each changes.
+ABLATION: Final[Mapping[str, str]] = {
+    STOCK_RELAY: "stock Relay: one scale, 1/16",
+    "profiled": "scales profiled, powers of two",
+    "profiled_fused": "+ conv and ReLU fused",
+    "mean_square_unfused": "scales of least square error, not fused",
+    "mean_square": "+ fused",
+    "per_tensor_unfused": "+ learned rounding, bias correction, not fused",
+    "per_tensor": "+ fused",
+    "block_scales": "a shift a block, any activation scale",
+    "ordered_channels": "+ channels ordered",
+    "corrected_bias": "+ biases corrected",
+    "best": "+ learned rounding",
+    "searched_scales": "+ scales searched",
+    "w4a8_nearest": "4-bit weights, scales searched, to nearest",
+    "w4a8_corrected_bias": "+ biases corrected",
+    "w4a8": "+ learned rounding",
+    "dyadic": "multipliers b / 2^c, needs mul",
+}
+#: Images on which layers are compared.
+LAYER_IMAGES: Final = 16
+COMPARE_FILE, PLOT_FILE = "compare.json", "compare.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One row of the table.
+
+    Parameters
+    ----------
+    change : str
+        What it changes.
+    metrics : Metrics
+        How good it is; `name` is the variant's.
+    requantization_error : float
+        Largest |used / meant - 1| of any ratio of scales.
+    layers : tuple[LayerError, ...]
+        Worst first; empty for stock Relay, which folds another way.
+    seconds : float
+        To choose scales and round.
+    """
+
+    change: str
+    metrics: Metrics
+    requantization_error: float
+    layers: tuple[LayerError, ...]
+    seconds: float
+
+
+def compare(
+    options: Options, stages: Stages, *, layer_images: int = LAYER_IMAGES
+) -> tuple[Step, ...]:
+    """Measure float32 and each step of `options.variants`, by names of `ABLATION`.
+
+    Steps that the machine cannot run (``dyadic`` without mul) are left out.
+
+    Raises
+    ------
+    CalibrationError
+        When a step is unknown.
+    """
+    for name in options.variants:
+        if name not in ABLATION:
+            raise CalibrationError(
+                "--step", f"must be among {', '.join(ABLATION)}", got=name, hint="choose of these"
+            )
+    session = open_session(options, stages)
+    data, backend = session.evaluation, session.backend
+    assert data is not None and isinstance(backend, PipelineBackend)
+    pipeline, classes = backend.pipeline, session.model.classes
+    with stages("float32", "running float32 on ONNX Runtime") as progress:
+        reference = run_all(
+            OnnxRuntime(session.model.proto), data, classes=classes, progress=progress
+        )
+    rows = [_row("", measure("float32", reference, reference, data.targets))]
+    calibrate(session, stages)
+    sample = data.take(layer_images, seed=options.seed)
+    for name in options.variants:
+        choice = (VARIANTS | STEPS).get(name)
+        if choice is not None and choice.dyadic and "mul" not in session.machine.capabilities:
+            continue
+        with stages(f"quantize {name}", f"quantizing {name}"):
+            quantized = pipeline.quantize(name)
+        with stages("compile", f"compiling {name}"):
+            compiled = pipeline.compile(quantized)
+        with stages("fsim", f"running {name}") as progress:
+            logits = run_all(compiled.network(), data, classes=classes, progress=progress)
+        layers: tuple[LayerError, ...] = ()
+        if choice is not None and layer_images:
+            with stages("layers", f"comparing layers of {name}"):
+                passes = choice.for_block(session.machine.block).passes
+                layers = layer_errors(_after(pipeline.folded, passes), quantized, sample)
+        rows.append(
+            Step(
+                change=ABLATION[name],
+                metrics=measure(name, logits, reference, data.targets),
+                requantization_error=max(requantization_errors(quantized).values(), default=0.0),
+                layers=layers,
+                seconds=stages.seconds[f"quantize {name}"],
+            )
+        )
+    return tuple(rows)
+
+
+def _row(change: str, metrics: Metrics) -> Step:
+    return Step(change=change, metrics=metrics, requantization_error=0.0, layers=(), seconds=0.0)
+
+
+def _after(mod: Any, passes: tuple[GraphPass, ...]) -> Any:
+    for step in passes:
+        mod = step(mod)
+    return mod
+
+
+# ---- what the user sees ------------------------------------------------------------------------
+def render_steps(steps: tuple[Step, ...]) -> RenderableType:
+    """Return the table of steps, and the layers of the last one that has any, worst first."""
+    table = Table(header_style="bold")
+    for heading in ("variant", "change"):
+        table.add_column(heading)
+    for heading in ("top-1 %", "agree %", "SQNR dB", "requant. error", "s"):
+        table.add_column(heading, justify="right")
+    for step in steps:
+        m = step.metrics
+        table.add_row(
+            m.name,
+            step.change,
+            "" if m.top1 is None else f"{100 * m.top1:.2f}",
+            f"{100 * m.agreement:.2f}",
+            "" if m.sqnr_db is None else f"{m.sqnr_db:.2f}",
+            f"{step.requantization_error:.1e}",
+            f"{step.seconds:.1f}",
+        )
+    measured = [step for step in steps if step.layers]
+    if not measured:
+        return table
+    layers = Table(header_style="bold", title=f"{measured[-1].metrics.name}, by layer")
+    layers.add_column("tensor")
+    layers.add_column("SQNR dB", justify="right")
+    for error in measured[-1].layers:
+        layers.add_row(error.name, f"{error.sqnr_db:.2f}")
+    return Group(table, layers)
+
+
+def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
+    """Write ``compare.json`` and, where matplotlib is installed, ``compare.png``."""
+    text = json.dumps([asdict(step) for step in steps], indent=2, allow_nan=False) + "\n"
+    paths = [write_atomic(directory / COMPARE_FILE, text.encode())]
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return tuple(paths)
+    figure = Figure(figsize=(9, 0.4 * len(steps) + 1.5), layout="constrained")
+    shown = [step for step in steps if step.metrics.sqnr_db is not None]
+    names = [step.metrics.name for step in shown][::-1]
+    agreement, sqnr = figure.subplots(1, 2, sharey=True)
+    agreement.barh(names, [100 * step.metrics.agreement for step in shown][::-1])
+    agreement.set_xlabel("agreement with float32, %")
+    sqnr.barh(names, [step.metrics.sqnr_db for step in shown][::-1])
+    sqnr.set_xlabel("SQNR of the logits, dB")
+    path = directory / PLOT_FILE
+    figure.savefig(path)
+    return (*paths, path)
