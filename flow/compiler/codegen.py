@@ -13,6 +13,7 @@ from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
 from flow.sim.core_library import core_function
 from relay_passes.partition import CODEGEN, subgraph_of
+from relay_passes.schedule_host import ScheduleConvs
 from vta_config.hardware import VTAConfig
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
         PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
     }
     with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
-    return tvm.compile(with_code, target="llvm")
+    return tvm.compile(ScheduleConvs()(with_code), target="llvm")
