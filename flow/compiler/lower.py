@@ -32,7 +32,7 @@ from flow.compiler.uops import UopAllocator
 from vta_config.isa import Insn, Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from flow.compiler.memory import DramTensor
     from relay_passes.params import Layer, Subgraph
@@ -80,22 +80,35 @@ class Lowered:
 class Lowering:
     """Lower the layers of one subgraph, in order, for one machine."""
 
-    def __init__(self, subgraph: Subgraph, config: VTAConfig) -> None:
-        """Bring the layers into normal form and place activations in DRAM."""
+    def __init__(
+        self,
+        subgraph: Subgraph,
+        config: VTAConfig,
+        *,
+        tilings: Mapping[str, Tiling] | None = None,
+        input_factors: dict[str, int] | None = None,
+    ) -> None:
+        """Bring the layers into normal form and place activations in DRAM.
+
+        `tilings` (by layer) and `input_factors` (by input) are chosen here where not given.
+        """
         self.config = config
-        self._input_factors = _input_factors(subgraph, config)
-        self._work = tuple(_work(subgraph, config, self._input_factors))
+        self._tilings = tilings or {}
+        if input_factors is None:
+            input_factors = _input_factors(subgraph, config)
+        self._input_factors = input_factors
+        self.work = tuple(_work(subgraph, config, input_factors))
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         for name, factor in self._input_factors.items():
             n, c, h, w = shapes[name]
             shapes[name] = (n, c * factor * factor, -(-h // factor), -(-w // factor))
-        shapes |= {p.last.output: p.last.out_shape for p in self._work}
-        self._tensors, self._constants_at = plan_activations(subgraph, self._work, config, shapes)
+        shapes |= {p.last.output: p.last.out_shape for p in self.work}
+        self._tensors, self._constants_at = plan_activations(subgraph, self.work, config, shapes)
         self._constants = Constants(alignment_bytes(config), self._constants_at)
         self.emit = Emitter(config, self._tensors)
 
-        multipliers = sorted(set().union(*(p.multipliers for p in self._work)))
-        self._needs_vector = any(p.needs_vector for p in self._work)
+        multipliers = sorted(set().union(*(p.multipliers for p in self.work)))
+        self._needs_vector = any(p.needs_vector for p in self.work)
         #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
         self.vector_at = config.inp_depth - 1
         self.diagonal_at = {
@@ -131,13 +144,13 @@ class Lowering:
             constants_at=self._constants_at,
             arena_bytes=self._constants_at + self._constants.size_bytes,
             tensors=self._tensors,
-            work=self._work,
+            work=self.work,
             input_factors=self._input_factors,
         )
 
     def _all_jobs(self) -> Iterator[tuple[str, Job]]:
         yield "constants", self._resident_job()
-        for prepared in self._work:
+        for prepared in self.work:
             for job in self._jobs_of(prepared):
                 yield prepared.layer.name, job
 
@@ -226,12 +239,16 @@ class Lowering:
             jobs += self.residual_jobs(prepared.residuals, tile)
             yield from self.finish_tile(prepared, tile, jobs)
 
+    def room_of(self, prepared: Prepared) -> Capacity:
+        """Return the elements that a layer's chunks may use."""
+        late = 2 * prepared.late_steps * prepared.shape.oc
+        return replace(self.room, wgt=self.room.wgt - late)
+
     def _tiling(self, prepared: Prepared) -> Tiling:
         shape = prepared.shape
         if shape.ic:
-            late = 2 * prepared.late_steps * shape.oc
-            room = replace(self.room, wgt=self.room.wgt - late)
-            return choose_tiling(shape, room, prepared.layer.name)
+            name = prepared.layer.name
+            return self._tilings.get(name) or choose_tiling(shape, self.room_of(prepared), name)
         # An addition: as many whole rows and blocks as let two operands and two tiles fit.
         half = max(1, min(self.room.inp, self.room.acc) // 2)
         ow = min(shape.out_width, half)
@@ -478,8 +495,17 @@ def _input_factors(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
     return result
 
 
-def lower(subgraph: Subgraph, config: VTAConfig) -> Lowered:
+def lower(
+    subgraph: Subgraph, config: VTAConfig, tilings: Mapping[str, Tiling] | None = None
+) -> Lowered:
     """Lower a subgraph to one instruction stream.
+
+    Parameters
+    ----------
+    subgraph : Subgraph
+    config : VTAConfig
+    tilings : mapping, optional
+        Tilings by layer name, as `schedule.search` finds them; others are chosen by the model.
 
     Raises
     ------
@@ -488,4 +514,4 @@ def lower(subgraph: Subgraph, config: VTAConfig) -> Lowered:
     UnsupportedModelError
         When a step needs what the machine does not have.
     """
-    return Lowering(subgraph, config).run()
+    return Lowering(subgraph, config, tilings=tilings).run()

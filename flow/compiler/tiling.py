@@ -35,6 +35,8 @@ LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
 #: Relative difference in cycles below which the tiling that loads less is preferred.
 CYCLES_TOLERANCE: Final = 0.005
+#: Relative difference in cycles up to which the model's order is not trusted.
+SHORTLIST_TOLERANCE: Final = 0.03
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 
@@ -267,10 +269,25 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     CapacityError
         When not even the smallest chunk fits a memory.
     """
+    return fastest(_all_costs(shape, room, where))
+
+
+def shortlist(shape: ConvShape, room: Capacity, count: int) -> list[tuple[Cost, Tiling]]:
+    """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal."""
+    costs = sorted(_all_costs(shape, room, "layer"), key=lambda c: c[0])
+    near = [c for c in costs if c[0].cycles <= costs[0][0].cycles * (1 + SHORTLIST_TOLERANCE)]
+    frugal = sorted(near, key=lambda c: (c[0].loaded_bytes, c[0].cycles))
+    chosen = [*frugal[: count // 2], *costs[: count - count // 2]]
+    best = fastest(costs)
+    chosen.append(next(c for c in costs if c[1] == best))
+    return list({tiling: (estimate, tiling) for estimate, tiling in chosen}.values())
+
+
+def _all_costs(shape: ConvShape, room: Capacity, where: str) -> list[tuple[Cost, Tiling]]:
     costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
     if not costs:
         raise too_small(shape, room, where)
-    return fastest(costs)
+    return costs
 
 
 def fastest(costs: Sequence[tuple[Cost, T]]) -> T:

@@ -1,0 +1,59 @@
+"""The search finds schedules no slower than the model's, the same every time, and keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.compiler import schedule
+from flow.compiler.lower import lower
+from flow.compiler.program import make_program
+from flow.sim.program_sim import ProgramSim
+from flow.sim.tsim import time_insns
+from relay_passes.params import TensorSpec
+from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
+from tests.flow.compiler.reference import run_subgraph
+from vta_config.hardware import VTAConfig
+
+
+def test_searched_schedules_are_no_slower_and_right() -> None:
+    config = VTAConfig.load("block32")
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 256, 14, 14), dtype="int8")
+    graph = subgraph((conv(rng, "conv", x, 256, (3, 3), padding=(1, 1, 1, 1)),), x)
+    cycles = []
+    for tilings in (None, schedule.search(graph, config)):
+        program = make_program(graph, lower(graph, config, tilings), config)
+        cycles.append(time_insns(config, program.insn_bytes)[0])
+    assert cycles[1] <= cycles[0]
+    image = weights(rng, *x.shape)
+    (output,) = ProgramSim(program).run([image]).outputs
+    np.testing.assert_array_equal(output, run_subgraph(graph, {"x": image})["conv"])
+
+
+def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = VTAConfig.load("small")
+    graph = residual_network(np.random.default_rng(0), size=16)
+    cache = tmp_path / "new" / "schedules.json"
+    seen: list[tuple[int, int]] = []
+    first = schedule.search(graph, config, cache=cache, progress=lambda *at: seen.append(at))
+    assert seen[-1] == (len(first), len(first)) and cache.is_file()
+    assert schedule.search(graph, config) == first
+
+    def never(*_: object) -> int:
+        raise AssertionError("timed again")
+
+    monkeypatch.setattr(schedule, "_cycles", never)
+    assert schedule.search(graph, config, cache=cache) == first
+    with pytest.raises(AssertionError, match="timed again"):
+        schedule.search(graph, VTAConfig.load("default"), cache=cache)
+
+
+def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
+    cache = tmp_path / "schedules.json"
+    cache.write_text("{ not json", encoding="utf-8")
+    graph = residual_network(np.random.default_rng(0), size=16)
+    config = VTAConfig.load("small")
+    assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
