@@ -37,6 +37,7 @@ ABLATION: Final[Mapping[str, str]] = {
     "corrected_bias": "+ biases corrected",
     "best": "+ learned rounding",
     "searched_scales": "+ scales searched",
+    "w4a8_plain_scales": "4-bit weights, learned rounding",
     "w4a8_nearest": "4-bit weights, scales searched, to nearest",
     "w4a8_corrected_bias": "+ biases corrected",
     "w4a8": "+ learned rounding",

@@ -36,7 +36,7 @@ def test_integers_that_are_integers() -> None:
 def test_dyadic_network(default_config: VTAConfig) -> None:
     mod = prepare(residual_net())
     data = images(2)
-    options = VARIANTS["dyadic"].for_block(8)
+    options = VARIANTS["dyadic"]
     measure = partial(collect_moments, images=data)
     integers = quantize_model(mod, profile(mod, data), options, measure=measure)
     errors = requantization_errors(integers)

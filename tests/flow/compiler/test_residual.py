@@ -1,0 +1,55 @@
+"""Residuals times any integer, one a block of channels: diagonal weights and repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flow.compiler.prepare import MAX_DIAGONAL, Residual
+from relay_passes.params import Step, TensorSpec
+from tests.flow.compiler.networks import conv, requantize, subgraph
+from tests.flow.compiler.test_lower import check, compiled
+from vta_config.errors import CapacityError, UnsupportedModelError
+from vta_config.hardware import VTAConfig
+
+
+@pytest.mark.parametrize("preset", ["default", "small"])
+def test_a_multiplier_for_each_block(preset: str) -> None:
+    block = VTAConfig.load(preset).block
+    factors = np.repeat([100, 200, 50, 100, 7 * 127], block).astype(np.int32)
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 5 * block, 9, 9), dtype="int8")
+    bias, *rest = requantize(rng, 5 * block, 12)
+    steps = (bias, Step(op="add_scaled", value=factors, tensor="x"), *rest)
+    layer = conv(rng, "conv", x, 5 * block, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    check(subgraph((layer,), x), preset)
+
+
+@pytest.mark.parametrize(("factor", "part"), [(1, (1, 1)), (127, (127, 1)), (254, (127, 2)),
+                                              (129, (43, 3)), (1024, (64, 16))])  # fmt: skip
+def test_fewest_repeats(factor: int, part: tuple[int, int], default_config: VTAConfig) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 4, 4), dtype="int8")
+    step = Step(op="add_scaled", value=factor, tensor="x")
+    layer = conv(rng, "conv", x, 20, (1, 1), steps=(step,))
+    found = Residual.of(step, layer, default_config)
+    assert found.parts == (part, part) and part[0] <= MAX_DIAGONAL
+
+
+def test_what_does_not_split(default_config: VTAConfig) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8")
+    prime = conv(rng, "prime", x, 16, (1, 1), steps=(Step(op="add_scaled", value=131, tensor="x"),))
+    with pytest.raises(CapacityError, match="prime: x: must be multiplied by a product of at most"):
+        compiled(subgraph((prime,), x))
+    each = Step(op="add_scaled", value=np.arange(1, 17, dtype=np.int32), tensor="x")
+    uneven = conv(rng, "uneven", x, 16, (1, 1), steps=(each,))
+    with pytest.raises(
+        UnsupportedModelError, match=r"uneven\.add_scaled: must be one number a blo"
+    ):
+        compiled(subgraph((uneven,), x))
+
+
+def test_a_multiplier_is_positive() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"Step\(add_scaled\)\.value: must be in \[1, "):
+        Step(op="add_scaled", value=0, tensor="x")
