@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
+import flow.sim
 from flow.datasets import Dataset, image_folder
 from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
 from flow.importer import ImportedModel
@@ -90,6 +92,22 @@ class Options:
                 got=f"{self.driver}, which is missing",
                 hint="check the path",
             )
+        if self.driver is not None and _is_own_simulator(self.driver):
+            raise ConfigError(
+                "--driver",
+                "must be another library than this package's simulator",
+                got=str(self.driver),
+                hint="use --engine fsim or --engine tsim",
+            )
+
+
+def _is_own_simulator(library: Path) -> bool:
+    """Tell whether a library is ours: loading it a second time would end the process."""
+    from flow.sim.core_library import LIBRARY  # brings in tvm_ffi, which takes time to import
+
+    ours = Path(flow.sim.__file__).parent / LIBRARY
+    same = ours.is_file() and filecmp.cmp(ours, library, shallow=False)
+    return same or library.resolve().name == LIBRARY
 
 
 class Compiled(Protocol):

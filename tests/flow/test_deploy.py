@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import flow.sim
 from flow.deploy import VARIANTS, Options, deploy, open_session
 from flow.models import DIGITS
+from flow.sim.core_library import LIBRARY
 from flow.stages import Progress, Stages
 from tests.flow.fakes import FakeBackend
 from tests.flow.onnx_models import save, tiny_model
@@ -94,6 +96,14 @@ def test_engine_and_driver_go_together(tmp_path: Path) -> None:
         Options(driver=Path("x.so"))
     with pytest.raises(ConfigError, match=r"--driver: must be a shared library, got .*missing; ch"):
         Options(engine="driver", driver=tmp_path / "x.so")
+
+
+@pytest.mark.parametrize("name", ["libvta_sim.so", "renamed.so"])
+def test_own_simulator_is_no_driver(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes((Path(flow.sim.__file__).parent / LIBRARY).read_bytes())
+    sentence = r"--driver: must be another library than this package's simulator, got .*; use --eng"
+    with pytest.raises(ConfigError, match=sentence):
+        Options(engine="driver", driver=tmp_path / name)
 
 
 def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
