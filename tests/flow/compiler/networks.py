@@ -54,7 +54,7 @@ def conv(
         for a in (0, 1)
     ]
     steps = options.pop("steps", None) or requantize(rng, channels, 10)
-    operands = tuple(s.tensor for s in steps if s.op == "add_tensor")
+    operands = tuple(s.tensor for s in steps if s.tensor)
     return Layer(
         name=name,
         kind="conv2d",

@@ -14,7 +14,7 @@ from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
 from relay_passes.params import TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
-from tests.flow.compiler.reference import run_subgraph
+from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.hardware import VTAConfig
 
 
@@ -30,7 +30,7 @@ def test_searched_schedules_are_no_slower_and_right() -> None:
     assert cycles[1] <= cycles[0]
     image = weights(rng, *x.shape)
     (output,) = ProgramSim(program).run([image]).outputs
-    np.testing.assert_array_equal(output, run_subgraph(graph, {"x": image})["conv"])
+    np.testing.assert_array_equal(output, run_subgraph(graph, [image])["conv"])
 
 
 def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

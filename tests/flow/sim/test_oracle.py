@@ -11,7 +11,7 @@ from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
 from flow.sim.oracle import ENGINE_FUNCTION, run_program
 from relay_passes.params import Layer, Step, Subgraph, TensorSpec
-from tests.flow.compiler.reference import run_subgraph
+from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config import VTAConfig
 from vta_config.errors import CapacityError
 
@@ -78,7 +78,7 @@ def image() -> NDArray[np.int8]:
 
 def test_every_layer_equals_plain_numpy(preset: VTAConfig) -> None:
     program, x = compiled(preset), image()
-    expected = run_subgraph(subgraph(), {"x": x})
+    expected = run_subgraph(subgraph(), [x])
     result = run_program(program, [x])
     for name, tensor in (("conv", "y"), ("pool", "z"), ("dense", "logits")):
         np.testing.assert_array_equal(result.layers[name], expected[tensor], name)
