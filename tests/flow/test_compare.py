@@ -1,0 +1,49 @@
+"""The ablation: rows in order, what the machine lacks left out, files written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flow import cli
+from flow.compare import ABLATION, compare, write_steps
+from flow.deploy import Options
+from flow.models import DIGITS
+from flow.pipeline import STOCK_RELAY
+from flow.stages import Stages
+from relay_passes.quantize_model import STEPS, VARIANTS
+from vta_config.errors import CalibrationError
+
+
+def test_every_step_is_known() -> None:
+    assert set(ABLATION) <= {STOCK_RELAY, *VARIANTS, *STEPS}
+    assert set(STEPS) <= set(ABLATION)
+
+
+def test_rows_layers_and_files(tmp_path: Path) -> None:
+    options = Options(model=DIGITS, limit=20, variants=("profiled_fused", "best", "dyadic"))
+    steps = compare(options, Stages(), layer_images=2)
+    assert [step.metrics.name for step in steps] == ["float32", "profiled_fused", "best"]
+    _, profiled, best = steps
+    assert profiled.metrics.sqnr_db is not None and best.metrics.sqnr_db is not None
+    assert best.metrics.sqnr_db > profiled.metrics.sqnr_db + 3
+    assert 0 <= best.requantization_error < 1e-6
+    values = [error.sqnr_db for error in best.layers]
+    assert len(values) >= 20 and values == sorted(values)
+    written = json.loads(write_steps(steps, tmp_path)[0].read_text())
+    assert [row["metrics"]["name"] for row in written] == ["float32", "profiled_fused", "best"]
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["compare", "--limit", "8", "--step", "profiled", "--output", str(tmp_path)]
+    assert cli.main(args) == 0
+    shown = capsys.readouterr().out
+    assert "scales profiled" in shown and "by layer" in shown
+    assert (tmp_path / "compare.json").is_file()
+
+
+def test_unknown_step() -> None:
+    with pytest.raises(CalibrationError, match="--step: must be among stock_relay, profiled, "):
+        compare(Options(model=DIGITS, variants=("magic",)), Stages())
