@@ -8,21 +8,23 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from flow import cli
 from flow.backend import PipelineBackend, PipelineCompiled
 from flow.compiler.asm import assemble
 from flow.compiler.program import Program
-from flow.datasets import Dataset
+from flow.datasets import Dataset, image_folder
 from flow.deploy import VARIANTS, Engine, Options, deploy
 from flow.evaluate import prefetch
 from flow.importer import import_model
-from flow.models import DIGITS, bundled_data, load_model
+from flow.models import DIGITS, bundled_data, load_model, preprocessing_of
 from flow.report import SETUP
 from flow.stages import Progress, Stages
 from relay_passes.host import HostModule
 from relay_passes.params import TensorProfile
+from scripts import bench
 from tests.flow.onnx_models import save, tiny_model
 from tests.flow.test_datasets import write_image
 from vta_config import VTAConfig
@@ -123,6 +125,47 @@ def test_oracle_is_an_engine(
     fast = compiled.networks()[0]
     for image in images.take(3):
         np.testing.assert_array_equal(np.asarray(slow(image)), np.asarray(fast(image)))
+
+
+# ---- stock Relay ---------------------------------------------------------------------------------
+def test_stock_relay_is_exact_and_leaves_its_float_ends_to_the_host(
+    default_config: VTAConfig, images: Dataset
+) -> None:
+    stock = compile_for(default_config, "stock_relay")
+    exact = stock.verify(images.take(4), ignore)
+    assert exact.mismatches == 0, exact.first
+    layers = [record.name for record in stock.model.programs[0].layers]
+    assert layers[0] == "layer1.0.conv1" and len(layers) == 20  # without conv1, with the sum
+    on_host = [f.operator for f in stock.fallbacks]
+    assert on_host[:3] == ["nn.conv2d", "nn.relu", "nn.max_pool2d"] and on_host[-1] == "matmul"
+    assert stock.latency is not None and [x.name for x in stock.latency.layers] == layers
+
+
+@pytest.mark.slow
+def test_stock_relay_on_imagenet_images(shared_data: Path, default_config: VTAConfig) -> None:
+    model = import_model(shared_data / "data" / "models" / "pqf_resnet18.onnx.xz")
+    data = image_folder(
+        shared_data / "data" / "imagenet_eval", preprocessing_of(model), classes=model.classes
+    ).take(3)
+    stock = PipelineBackend(model, default_config).compile("stock_relay")
+    exact = stock.verify(data, ignore)
+    assert exact.mismatches == 0, exact.first
+
+
+# ---- operations ----------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_gemm_operations_of_the_body_of_resnet18(default_config: VTAConfig, tmp_path: Path) -> None:
+    onnx.save(bench._ResNet18().model(), tmp_path / "resnet18.onnx")
+    backend = PipelineBackend(import_model(tmp_path / "resnet18.onnx"), default_config)
+    layers = {x.name: x for x in backend.compile("single_scale").layers}
+    body = [x.counters for x in layers.values() if x.kind == "conv2d" and x.name != "conv1"]
+    assert len(body) == 19
+    assert sum(counters["gemm_conv_ops"] for counters in body) == 6_623_232
+    whole = sum(counters["gemm_ops"] for counters in body)
+    rest = sum(counters[f"gemm_{x}_ops"] for counters in body for x in ("bias", "residual"))
+    assert whole == 6_623_232 + rest and rest > 0
+    weights = sum(counters["wgt_bytes"] for counters in body)
+    assert weights <= 1.2 * 11_157_504  # bytes of the convolutions 2 to 20
 
 
 # ---- the main job --------------------------------------------------------------------------------
