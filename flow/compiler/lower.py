@@ -8,7 +8,7 @@ LOAD runs ahead of COMPUTE as far as tokens let it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import groupby, product
+from itertools import product
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import Pool, SlotBuffer
@@ -337,20 +337,17 @@ class Lowering:
     def residual_jobs(self, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
         """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
         jobs: list[Job] = []
-        for (index, residual), part in product(enumerate(residuals), split(tile.oc.count, 1)):
+        for (index, residual), block in product(enumerate(residuals), range(tile.oc.count)):
             job = self.new_job()
-            oc = Range(tile.oc.start + part.start, part.count)
-            key = (tile.origin, tile.n, index, part, len(jobs))
+            oc = Range(tile.oc.start + block, 1)
+            key = (tile.origin, tile.n, index, block, len(jobs))
             base, loads = self.place_input(job, key, "residual")
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
             loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
-            for (weight, repeats), run in _runs(residual.parts[oc.start : oc.start + oc.count]):
-                dims = [Dim(run.count * tile.area, 1, 1)]
-                if repeats > 1:
-                    dims.append(Dim(repeats, 0, 0))
-                acc = tile.acc + (part.start + run.start) * tile.area
-                start = (acc, base + run.start * tile.area, self.diagonal_at[weight])
+            for weight, repeats in residual.terms[oc.start]:
+                dims = (Dim(tile.area, 1, 1), Dim(repeats, 0, 0))
+                start = (tile.acc + block * tile.area, base, self.diagonal_at[weight])
                 job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
             jobs.append(job)
         return jobs
@@ -406,15 +403,6 @@ class Lowering:
                 elif imm or step.op not in ("shr", "add"):
                     yield self.emit.alu(step.op, dims, (acc, acc), tile.origin, imm=imm)
                 start = end
-
-
-def _runs(values: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Range]]:
-    """Yield each run of equal values, and where it lies."""
-    start = 0
-    for value, group in groupby(values):
-        count = len(list(group))
-        yield value, Range(start, count)
-        start += count
 
 
 def _inp_pools(shape: ConvShape, tiling: Tiling, *, deep: bool) -> dict[str, Pool]:

@@ -41,40 +41,47 @@ _ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """acc += tensor * m, by a diagonal weight, repeated; one pair for each block of channels.
+    """acc += tensor * m by diagonal weights, m a whole number for each block of channels.
 
     Parameters
     ----------
     tensor : str
         The int8 tensor.
-    parts : tuple[tuple[int, int], ...]
-        (diagonal weight, repeats) of each block of output channels; their product is m.
+    terms : tuple[tuple[tuple[int, int], ...], ...]
+        For each block of output channels, (diagonal weight, repeats): m = Σ weight · repeats.
     """
 
     tensor: str
-    parts: tuple[tuple[int, int], ...]
+    terms: tuple[tuple[tuple[int, int], ...], ...]
 
     @classmethod
     def of(cls, step: Step, layer: Layer, config: VTAConfig) -> Residual:
-        """Split each block's multiplier into a weight that int8 holds and a number of repeats."""
+        """Split each block's multiplier into as few weights that int8 holds as there can be."""
         factors = _per_block(step, layer, config)
         if step.op == "add_tensor":
             factors = tuple(1 << shift for shift in factors)
         where = f"{layer.name}: {step.tensor}"
-        return cls(tensor=step.tensor, parts=tuple(_split(m, where) for m in factors))
+        return cls(tensor=step.tensor, terms=tuple(_split(m, where) for m in factors))
+
+    @property
+    def passes(self) -> int:
+        """GEMM steps a vector, where it takes most."""
+        return max(sum(repeats for _, repeats in block) for block in self.terms)
 
 
-def _split(multiplier: int, where: str) -> tuple[int, int]:
-    """Return (diagonal weight, repeats) whose product is `multiplier`, with fewest repeats."""
-    for repeats in range(1, _MAX_REPEATS + 1):
-        if multiplier % repeats == 0 and multiplier // repeats <= MAX_DIAGONAL:
-            return multiplier // repeats, repeats
-    raise CapacityError(
-        where,
-        f"must be multiplied by a product of at most {MAX_DIAGONAL} and {_MAX_REPEATS}",
-        got=multiplier,
-        hint="choose a smaller output scale for the residual's producer",
-    )
+def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
+    """Return (diagonal weight, repeats), ⌈m / 127⌉ repeats in all of weights as equal as go."""
+    steps = -(-multiplier // MAX_DIAGONAL)
+    if steps > _MAX_REPEATS:
+        raise CapacityError(
+            where,
+            f"must be multiplied by at most {MAX_DIAGONAL * _MAX_REPEATS}",
+            got=multiplier,
+            hint="choose a smaller output scale for the residual's producer",
+        )
+    weight, more = divmod(multiplier, steps)
+    terms = ((weight, steps - more), (weight + 1, more))
+    return tuple((w, repeats) for w, repeats in terms if repeats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +162,7 @@ class Prepared:
         """The diagonal weights that the layer needs."""
         all_residuals = [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
         own = {1} if self.layer.kind in ("max_pool2d", "sum_pool2d") else set()
-        return own | {weight for r in all_residuals for weight, _ in r.parts}
+        return own | {weight for r in all_residuals for block in r.terms for weight, _ in block}
 
 
 def choose_space_to_depth(layer: Layer, config: VTAConfig) -> int:
@@ -250,7 +257,7 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         dilation=layer.dilation,
         padding=(padding[0], padding[1]),
         constants=constants,
-        vector_passes=1 + constants + len(epilogue) + len(residuals),
+        vector_passes=1 + constants + len(epilogue) + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
     )
     return Prepared(

@@ -96,8 +96,8 @@ def _cycles(prepared: Prepared, tiling: Tiling, config: VTAConfig) -> int:
 def _key(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
     passes = [type(p).__name__ for p in prepared.epilogue]
-    parts = [r.parts for r in prepared.residuals]
-    facts = (VERSION, prepared.shape, lowering.room_of(prepared), passes, parts, machine)
+    terms = [r.terms for r in prepared.residuals]
+    facts = (VERSION, prepared.shape, lowering.room_of(prepared), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 
 

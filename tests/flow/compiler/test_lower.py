@@ -268,6 +268,6 @@ def test_what_does_not_fit_is_named() -> None:
     far = conv(rng, "far", y, 1, (1, 1), steps=steps)
     with pytest.raises(
         CapacityError,
-        match="far: x: must be multiplied by a product of at most 127 and 64, got 16384",
+        match="far: x: must be multiplied by at most 8128, got 16384",
     ):
         compiled(subgraph((far,), y))

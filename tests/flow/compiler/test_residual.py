@@ -25,23 +25,36 @@ def test_a_multiplier_for_each_block(preset: str) -> None:
     check(subgraph((layer,), x), preset)
 
 
-@pytest.mark.parametrize(("factor", "part"), [(1, (1, 1)), (127, (127, 1)), (254, (127, 2)),
-                                              (129, (43, 3)), (1024, (64, 16))])  # fmt: skip
-def test_fewest_repeats(factor: int, part: tuple[int, int], default_config: VTAConfig) -> None:
+@pytest.mark.parametrize(
+    ("factor", "terms"),
+    [
+        (1, ((1, 1),)),
+        (127, ((127, 1),)),
+        (254, ((127, 2),)),
+        (256, ((85, 2), (86, 1))),
+        (131, ((65, 1), (66, 1))),
+        (1024, ((113, 2), (114, 7))),
+    ],
+)
+def test_fewest_steps(
+    factor: int, terms: tuple[tuple[int, int], ...], default_config: VTAConfig
+) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 20, 4, 4), dtype="int8")
     step = Step(op="add_scaled", value=factor, tensor="x")
     layer = conv(rng, "conv", x, 20, (1, 1), steps=(step,))
     found = Residual.of(step, layer, default_config)
-    assert found.parts == (part, part) and part[0] <= MAX_DIAGONAL
+    assert found.terms == (terms, terms) and found.passes == -(-factor // MAX_DIAGONAL)
+    assert sum(weight * repeats for weight, repeats in terms) == factor
 
 
 def test_what_does_not_split(default_config: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8")
-    prime = conv(rng, "prime", x, 16, (1, 1), steps=(Step(op="add_scaled", value=131, tensor="x"),))
-    with pytest.raises(CapacityError, match="prime: x: must be multiplied by a product of at most"):
-        compiled(subgraph((prime,), x))
+    step = Step(op="add_scaled", value=8129, tensor="x")
+    large = conv(rng, "large", x, 16, (1, 1), steps=(step,))
+    with pytest.raises(CapacityError, match="large: x: must be multiplied by at most 8128, got 81"):
+        compiled(subgraph((large,), x))
     each = Step(op="add_scaled", value=np.arange(1, 17, dtype=np.int32), tensor="x")
     uneven = conv(rng, "uneven", x, 16, (1, 1), steps=(each,))
     with pytest.raises(
