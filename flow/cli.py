@@ -152,7 +152,7 @@ def _engine_options() -> argparse.ArgumentParser:
 def _variant_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
-        choices=jobs.VARIANTS,
+        choices=(*jobs.VARIANTS, *jobs.MORE_VARIANTS),
         default=jobs.BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
@@ -196,7 +196,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--variant",
         action="append",
-        choices=jobs.VARIANTS,
+        choices=(*jobs.VARIANTS, *jobs.MORE_VARIANTS),
         help="variant to measure; may be repeated (default: all)",
     )
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
@@ -291,7 +291,8 @@ def _deploy(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    chosen = tuple(v for v in jobs.VARIANTS if args.variant is None or v in args.variant)
+    known = (*jobs.VARIANTS, *jobs.MORE_VARIANTS)
+    chosen = tuple(v for v in known if v in (args.variant or jobs.VARIANTS))
     if args.output is not None:
         check_writable(args.output)
     report, _ = jobs.deploy(_options(args, chosen), Stages(Terminal()))

@@ -24,6 +24,8 @@ ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 #: Quantized variants in the order of the report; the last one is what one deploys.
 VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused")
 BEST_VARIANT: Final = VARIANTS[-1]
+#: Further variants, by name; they learn from the calibration images, which takes minutes.
+MORE_VARIANTS: Final = ("per_tensor", "best", "dyadic", "w4a8")
 #: Images on which all engines are compared tensor by tensor.
 EXACT_IMAGES: Final = 20
 
