@@ -16,7 +16,6 @@ from flow.latency import Latency, latency_of, write_pictures
 from flow.pipeline import CompiledModel, Pipeline
 from flow.report import COUNTERS, SETUP, Exactness, Fallback, LayerCounters
 from flow.stages import Progress
-from flow.threads import available_cores, blas_threads
 from flow.verify import Verifier
 from vta_config.hardware import VTAConfig
 
@@ -51,15 +50,11 @@ class PipelineBackend:
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
         """Profile the float model on `images`."""
-        # One image's matrices are too small to share, and one thread gives the same bits anywhere.
-        with blas_threads(1):
-            self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+        self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""
-        with blas_threads(available_cores()):
-            quantized = self.pipeline.quantize(variant)
-        compiled = self.pipeline.compile(quantized)
+        compiled = self.pipeline.compile(self.pipeline.quantize(variant))
         for module in vta_modules(compiled.executable.mod):
             module["set_engine"](self._engine, "" if self._driver is None else str(self._driver))
         return PipelineCompiled(model=compiled)

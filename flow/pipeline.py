@@ -17,12 +17,13 @@ from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
+from flow.threads import available_cores, blas_threads
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, fallbacks, partition
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
 from relay_passes.stock_relay import StockRelay
-from vta_config.errors import CalibrationError
+from vta_config.errors import CalibrationError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,7 +99,20 @@ class CompiledModel:
         return tuple(TSim(program) for program in self.programs)
 
     def save(self, path: Path) -> None:
-        """Write the first (usually only) program as a ``.vta`` file."""
+        """Write the first (usually only) program as a ``.vta`` file.
+
+        Raises
+        ------
+        UnsupportedModelError
+            When no layer runs on VTA.
+        """
+        if not self.programs:
+            raise UnsupportedModelError(
+                str(path),
+                "must have a layer that runs on VTA",
+                got="none",
+                hint="see what deploy says of the host",
+            )
         self.programs[0].save(path)
 
 
@@ -131,7 +145,9 @@ class Pipeline:
             When there are no images, or one does not fit the model.
         """
         self._images, self._moments = [], {}
-        self.profiles = profile(self.folded, self._keep(images), progress=progress)
+        # One image's matrices are too small to share, and one thread gives the same bits anywhere.
+        with blas_threads(1):
+            self.profiles = profile(self.folded, self._keep(images), progress=progress)
         return self.profiles
 
     def _keep(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -171,7 +187,8 @@ class Pipeline:
                 self._moments[options.passes] = collect_moments(mod, self._images)
             return self._moments[options.passes]
 
-        return quantize_model(self.folded, self.profiles, options, measure=measure)
+        with blas_threads(available_cores()):
+            return quantize_model(self.folded, self.profiles, options, measure=measure)
 
     def compile(self, quantized: Any) -> CompiledModel:
         """Partition an integer module and compile VTA's parts.

@@ -1,0 +1,50 @@
+"""flow.pipeline: what every caller of it relies on, beside what the backend's tests show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from flow.importer import import_model
+from flow.pipeline import STOCK_RELAY, Pipeline
+from tests.flow.onnx_models import save, tiny_model
+from vta_config import VTAConfig
+from vta_config.errors import CalibrationError, UnsupportedModelError
+
+
+@pytest.fixture
+def pipeline(default_config: VTAConfig, tmp_path: Path) -> Pipeline:
+    return Pipeline(import_model(save(tiny_model(), tmp_path / "tiny.onnx")), default_config)
+
+
+def test_calibration_does_not_share_an_image_between_threads(pipeline: Pipeline) -> None:
+    threads: set[int] = set()
+
+    def images() -> object:
+        for seed in range(2):
+            threads.update(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")
+            rng = np.random.default_rng(seed)
+            yield rng.normal(size=pipeline.model.input_shape).astype(np.float32)
+
+    assert pipeline.calibrate(images())  # type: ignore[arg-type]
+    assert threads == {1}
+
+
+def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> None:
+    # Stock Relay skips the first convolution; this network has no other.
+    compiled = pipeline.compile(pipeline.quantize(STOCK_RELAY))
+    assert "nn.conv2d" in [f.operator for f in compiled.fallbacks]
+    assert compiled.programs == () and compiled.timed == ()
+    image = np.ones(pipeline.model.input_shape, np.float32)
+    assert np.isfinite(compiled.network()(image)).all()
+    sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        compiled.save(tmp_path / "x.vta")
+
+
+def test_unknown_variant(pipeline: Pipeline) -> None:
+    with pytest.raises(CalibrationError, match=r"variant: must be among stock_relay, .*, got x; "):
+        pipeline.quantize("x")
