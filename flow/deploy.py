@@ -14,15 +14,17 @@ from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_al
 from flow.importer import ImportedModel
 from flow.latency import Latency
 from flow.models import DEFAULT_MODEL, MIRRORS, bundled_data, load_model, preprocessing_of
-from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report
+from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report, Skipped
 from flow.stages import Progress, Stages
-from vta_config.errors import CalibrationError, ConfigError
+from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 #: Quantized variants in the order of the report; the last one is what one deploys.
 VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused")
+#: The original tools' own quantization: a model that they cannot take is deployed without it.
+BASELINE: Final = VARIANTS[0]
 BEST_VARIANT: Final = VARIANTS[-1]
 #: Further variants, by name; they learn from the calibration images, which takes minutes.
 MORE_VARIANTS: Final = ("per_tensor", "best", "dyadic", "w4a8")
@@ -268,7 +270,7 @@ def deploy(
     Raises
     ------
     FlowError
-        When the input cannot be deployed.
+        When the input cannot be deployed; of the baseline only when nothing else is asked for.
     """
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
@@ -277,10 +279,17 @@ def deploy(
     metrics = [measure("float32", reference, reference, data.targets)]
     calibrate(session, stages)
     compiled: Compiled | None = None
-    programs = []
+    programs: list[ProgramFacts] = []
+    skipped: list[Skipped] = []
     for variant in options.variants:
-        with stages("compile", f"compiling {variant}"):
-            compiled = session.backend.compile(variant)
+        try:
+            with stages("compile", f"compiling {variant}"):
+                compiled = session.backend.compile(variant)
+        except UnsupportedModelError as error:
+            if variant != BASELINE or options.variants == (BASELINE,):
+                raise
+            skipped.append(Skipped(variant=variant, reason=str(error)))
+            continue
         with stages("time", f"timing {variant}"):
             latency = compiled.latency
         programs.append(
@@ -296,7 +305,14 @@ def deploy(
     if options.exact_images:
         exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages)
     report = report_of(
-        session, options, stages, tuple(metrics), compiled, exact, programs=tuple(programs)
+        session,
+        options,
+        stages,
+        tuple(metrics),
+        compiled,
+        exact,
+        programs=tuple(programs),
+        skipped=tuple(skipped),
     )
     return report, compiled
 
@@ -322,6 +338,7 @@ def report_of(
     exact: Exactness | None,
     *,
     programs: tuple[ProgramFacts, ...] = (),
+    skipped: tuple[Skipped, ...] = (),
 ) -> Report:
     """Put everything found into a report."""
     return Report(
@@ -338,6 +355,7 @@ def report_of(
         seconds=dict(stages.seconds),
         fallbacks=compiled.fallbacks,
         programs=programs,
+        skipped=skipped,
     )
 
 

@@ -99,6 +99,14 @@ class ProgramFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A variant that this model cannot have, and why."""
+
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """Which images were used."""
 
@@ -134,6 +142,8 @@ class Report:
         Operators of the best variant on the host.
     programs : tuple of ProgramFacts
         One a compiled variant, in order; the last one is the best variant's.
+    skipped : tuple of Skipped
+        Variants left out.
     """
 
     model_name: str
@@ -149,6 +159,7 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
     programs: tuple[ProgramFacts, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def latency(self) -> Latency | None:
@@ -170,6 +181,7 @@ class Report:
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
+            "skipped": [asdict(variant) for variant in self.skipped],
             "latency": None if self.latency is None else self.latency.to_json(),
             "exact": None if self.exact is None else asdict(self.exact),
             "counters": {
@@ -371,6 +383,7 @@ def render(report: Report) -> RenderableType:
             for p in report.programs[:-1]
             if p.fallbacks
         ]
+    lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
     if report.exact is not None:
         lines.append("exact      " + _exact_line(report.exact))
     if report.seconds:

@@ -118,6 +118,17 @@ def test_errors_of_the_compiler_come_out(monkeypatch: pytest.MonkeyPatch) -> Non
         deploy(Options(limit=2), Stages(), factory=FakeBackend)
 
 
+def test_model_that_stock_relay_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBackend, "broken", "stock_relay")
+    report, _ = deploy(Options(limit=2, exact_images=0), Stages(), factory=FakeBackend)
+    assert [m.name for m in report.variants] == ["float32", *VARIANTS[1:]]
+    (skipped,) = report.to_json()["skipped"]
+    assert skipped["variant"] == "stock_relay"
+    assert skipped["reason"] == "conv1: must be something else; change it"
+    with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
+        deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
+
+
 def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(step=1.5)
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))

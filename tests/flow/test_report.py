@@ -22,6 +22,7 @@ from flow.report import (
     LayerCounters,
     ProgramFacts,
     Report,
+    Skipped,
     latency_table,
     layers_table,
     render,
@@ -87,6 +88,7 @@ def report(default_config: VTAConfig) -> Report:
             ProgramFacts(variant="profiled", latency=None),
             ProgramFacts(variant="profiled_fused", latency=latency(1234567)),
         ),
+        skipped=(Skipped(variant="dyadic", reason="needs mul"),),
     )
 
 
@@ -143,6 +145,7 @@ def test_document_names_every_field(report: Report) -> None:
     value = report.to_json()
     keys = set(value) | set(value["variants"][0]) | set(value["exact"]) | set(COUNTERS)
     keys |= set(value["fallbacks"][0]) | set(value["evaluation"]) | set(value["model"])
+    keys |= set(value["skipped"][0])
     keys |= set(value["latency"]) | set(value["latency"]["layers"][0])
     assert keys <= named
     assert f"Version {SCHEMA_VERSION}:" in text
@@ -170,6 +173,7 @@ def test_table(report: Report) -> None:
     stock = next(line for line in text.splitlines() if "stock_relay" in line)
     assert "7,654,321*" in stock and "76.54*" in stock
     assert "* stock_relay: VTA's part only; on host conv1 (nn.conv2d)" in text
+    assert "left out   dyadic: needs mul" in text
     assert "1,234,567 cycles, 12.35 ms an image (tsim, timing profile chisel" in text
 
 
