@@ -33,6 +33,8 @@ class PipelineBackend:
         What runs the programs.
     driver : Path, optional
         Shared library, for ``driver``.
+    schedules : Path, optional
+        Search schedules and keep them in this file.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class PipelineBackend:
         *,
         engine: Engine = "fsim",
         driver: Path | None = None,
+        schedules: Path | None = None,
     ) -> None:
         """Prepare the float model."""
-        self.pipeline = Pipeline(model, config)
+        self.pipeline = Pipeline(model, config, schedules=schedules)
         self._engine = engine
         self._driver = driver
 

@@ -112,7 +112,12 @@ def _model_options() -> argparse.ArgumentParser:
         help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
     )
     group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads here")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument(
+        "--search",
+        action="store_true",
+        help="search schedules with the cycle-level simulator (slower once, then cached)",
+    )
     return parser
 
 
@@ -267,6 +272,7 @@ def _options(args: argparse.Namespace, variants: tuple[str, ...], exact: int = 0
         exact_images=max(exact, 0),
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
+        search=args.search,
     )
 
 

@@ -13,7 +13,14 @@ from flow.datasets import Dataset, image_folder
 from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
 from flow.importer import ImportedModel
 from flow.latency import Latency
-from flow.models import DEFAULT_MODEL, MIRRORS, bundled_data, load_model, preprocessing_of
+from flow.models import (
+    DEFAULT_MODEL,
+    MIRRORS,
+    bundled_data,
+    cache_folder,
+    load_model,
+    preprocessing_of,
+)
 from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report, Skipped
 from flow.stages import Progress, Stages
 from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
@@ -59,7 +66,9 @@ class Options:
     mirrors : tuple of str
         Base URLs of downloads.
     cache : Path, optional
-        Folder of downloads.
+        Folder of downloads and schedules; the user's cache folder by default.
+    search : bool
+        Search schedules with the cycle-level simulator instead of trusting the cost model.
 
     Raises
     ------
@@ -79,6 +88,7 @@ class Options:
     exact_images: int = EXACT_IMAGES
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
+    search: bool = False
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""
@@ -169,11 +179,22 @@ class BackendFactory(Protocol):
         ...
 
 
+def schedule_cache(folder: Path | None) -> Path:
+    """Return the file that found schedules are kept in."""
+    return cache_folder(folder) / "schedules.json"
+
+
 def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
     """Return the real backend: flow.pipeline."""
     from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
 
-    return PipelineBackend(model, config, engine=options.engine, driver=options.driver)
+    return PipelineBackend(
+        model,
+        config,
+        engine=options.engine,
+        driver=options.driver,
+        schedules=schedule_cache(options.cache) if options.search else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,6 +177,13 @@ class _Meter:
         """Do nothing: the caller owns the bar."""
 
 
+def cache_folder(folder: Path | None = None) -> Path:
+    """Return `folder`, or the user's cache folder of this project."""
+    import pooch
+
+    return folder if folder is not None else Path(pooch.os_cache("vta-flow"))
+
+
 def download(
     name: str,
     *,
@@ -196,7 +203,7 @@ def download(
     import pooch
 
     entry = ZOO[name]
-    folder = cache if cache is not None else Path(pooch.os_cache("vta-flow")) / "models"
+    folder = cache if cache is not None else cache_folder() / "models"
     file = Path(entry.path).name
     pooch.get_logger().setLevel(logging.ERROR)  # progress and errors are ours to show
     failures: list[str] = []

@@ -123,12 +123,18 @@ class Pipeline:
     ----------
     model : ImportedModel
     config : VTAConfig
+    schedules : Path, optional
+        Search schedules with the cycle-level simulator and keep them in this file; by default the
+        compiler's cost model chooses.
     """
 
-    def __init__(self, model: ImportedModel, config: VTAConfig) -> None:
+    def __init__(
+        self, model: ImportedModel, config: VTAConfig, *, schedules: Path | None = None
+    ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
         self.config = config
+        self._schedules = schedules
         self.folded = prepare(model.mod)
         self.profiles: dict[str, TensorProfile] = {}
         self._images: list[NDArray[np.float32]] = []
@@ -199,7 +205,8 @@ class Pipeline:
             When a layer does not fit the machine.
         """
         partitioned = partition(quantized, self.config)
-        programs = [compile_function(f, self.config) for f in annotated_functions(partitioned)]
+        functions = annotated_functions(partitioned)
+        programs = [compile_function(f, self.config, self._schedules) for f in functions]
         return CompiledModel(
             quantized=quantized,
             partitioned=partitioned,

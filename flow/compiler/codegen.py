@@ -11,6 +11,7 @@ from tvm import relax
 
 from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
+from flow.compiler.schedule import search
 from flow.sim.core_library import core_function
 from relay_passes.partition import CODEGEN, subgraph_of
 from relay_passes.schedule_host import ScheduleConvs
@@ -18,6 +19,7 @@ from vta_config.hardware import VTAConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
@@ -25,8 +27,15 @@ CONFIG_OPTION: Final = "config"
 PROGRAMS_OPTION: Final = "programs"
 
 
-def compile_function(function: Any, config: VTAConfig) -> Program:
+def compile_function(function: Any, config: VTAConfig, schedules: Path | None = None) -> Program:
     """Compile one annotated function for `config`.
+
+    Parameters
+    ----------
+    function : relax.Function
+    config : VTAConfig
+    schedules : Path, optional
+        Search tilings with tsim and keep them in this file; by default the cost model chooses.
 
     Raises
     ------
@@ -36,7 +45,8 @@ def compile_function(function: Any, config: VTAConfig) -> Program:
         When a step needs what the machine does not have.
     """
     subgraph = subgraph_of(function, config)
-    return make_program(subgraph, lower(subgraph, config), config)
+    tilings = None if schedules is None else search(subgraph, config, cache=schedules)
+    return make_program(subgraph, lower(subgraph, config, tilings), config)
 
 
 @tvm_ffi.register_global_func(CODEGEN_FUNCTION)

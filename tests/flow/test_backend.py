@@ -239,3 +239,16 @@ def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1
     assert "lib.so: must be a loadable shared library, got " in shown.err
+
+
+def test_searched_schedules_are_kept(tmp_path: Path) -> None:
+    cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
+    first = PipelineBackend(load_model(DIGITS), config, schedules=cache)
+    first.pipeline.compile(first.pipeline.quantize("single_scale"))
+    kept = cache.read_bytes()
+    again = PipelineBackend(load_model(DIGITS), config, schedules=cache)
+    programs = [
+        backend.pipeline.compile(backend.pipeline.quantize("single_scale")).programs[0].to_bytes()
+        for backend in (first, again)
+    ]
+    assert programs[0] == programs[1] and cache.read_bytes() == kept
