@@ -50,14 +50,22 @@ class PipelineBackend:
         self.pipeline = Pipeline(model, config, schedules=schedules)
         self._engine = engine
         self._driver = driver
+        self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
         """Profile the float model on `images`."""
+        self._quantized = ("", None)
         self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+
+    def quantize(self, variant: str) -> None:
+        """Quantize by a variant, and keep the result for `compile`."""
+        self._quantized = (variant, self.pipeline.quantize(variant))
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""
-        compiled = self.pipeline.compile(self.pipeline.quantize(variant))
+        if self._quantized[0] != variant:
+            self.quantize(variant)
+        compiled = self.pipeline.compile(self._quantized[1])
         for module in vta_modules(compiled.executable.mod):
             module["set_engine"](self._engine, "" if self._driver is None else str(self._driver))
         return PipelineCompiled(model=compiled)

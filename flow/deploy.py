@@ -23,18 +23,24 @@ from flow.models import (
 )
 from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report, Skipped
 from flow.stages import Progress, Stages
-from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
+from vta_config.errors import (
+    CalibrationError,
+    CapacityError,
+    ConfigError,
+    UnsupportedModelError,
+)
 from vta_config.hardware import VTAConfig
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 #: Quantized variants in the order of the report; the last one is what one deploys.
-VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused")
-#: The original tools' own quantization: a model that they cannot take is deployed without it.
-BASELINE: Final = VARIANTS[0]
+VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", "best")
+#: The original tools' quantization and the one that learns: a model that one of them cannot take
+#: is deployed without it.
+OPTIONAL: Final = frozenset({VARIANTS[0], VARIANTS[-1]})
 BEST_VARIANT: Final = VARIANTS[-1]
-#: Further variants, by name; they learn from the calibration images, which takes minutes.
-MORE_VARIANTS: Final = ("per_tensor", "best", "dyadic", "w4a8")
+#: Further variants, by name; like the best they learn from the calibration images.
+MORE_VARIANTS: Final = ("per_tensor", "dyadic", "w4a8")
 #: Images on which all engines are compared tensor by tensor.
 EXACT_IMAGES: Final = 20
 
@@ -166,8 +172,12 @@ class Backend(Protocol):
         """Profile the float model."""
         ...
 
+    def quantize(self, variant: str) -> None:
+        """Quantize by one of `VARIANTS`; `compile` does so too, but learning takes long."""
+        ...
+
     def compile(self, variant: str) -> Compiled:
-        """Quantize and compile one of `VARIANTS`."""
+        """Quantize, unless that was the last thing done, and compile one of `VARIANTS`."""
         ...
 
 
@@ -304,10 +314,13 @@ def deploy(
     skipped: list[Skipped] = []
     for variant in options.variants:
         try:
+            with stages("quantize", f"quantizing {variant}"):
+                session.backend.quantize(variant)
             with stages("compile", f"compiling {variant}"):
                 compiled = session.backend.compile(variant)
-        except UnsupportedModelError as error:
-            if variant != BASELINE or options.variants == (BASELINE,):
+        except (UnsupportedModelError, CapacityError) as error:
+            last = compiled is None and variant == options.variants[-1]
+            if variant not in OPTIONAL or last:
                 raise
             skipped.append(Skipped(variant=variant, reason=str(error)))
             continue

@@ -41,7 +41,7 @@ def test_report_of_the_embedded_model() -> None:
     report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS]
     assert {m.images for m in report.variants} == {50}
-    reference, _, coarse, _, fine = report.variants
+    reference, _, coarse, _, _, fine = report.variants
     assert reference.sqnr_db is None and reference.agreement == 1.0
     assert fine.sqnr_db is not None and coarse.sqnr_db is not None
     assert fine.sqnr_db > coarse.sqnr_db + 20
@@ -50,7 +50,7 @@ def test_report_of_the_embedded_model() -> None:
     assert report.evaluation is not None and report.evaluation.images == 50
     assert report.calibration is not None and report.calibration.images == 125
     assert list(report.seconds) == [
-        "import", "float32", "calibrate", "compile", "time", "fsim", "verify",
+        "import", "float32", "calibrate", "quantize", "compile", "time", "fsim", "verify",
     ]  # fmt: skip
     assert [p.variant for p in report.programs] == list(VARIANTS)
     assert report.latency == compiled.latency
