@@ -22,7 +22,7 @@ from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
 from relay_passes.learned_rounding import SecondOrderRounder
 from relay_passes.moments import Moments
-from relay_passes.observers import MeanSquare
+from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
 from relay_passes.params import TensorProfile
 from relay_passes.permute_channels import PermuteChannels
 from relay_passes.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
@@ -105,6 +105,9 @@ VARIANTS: Final[dict[str, QuantOptions]] = {
 }
 #: Steps between the variants and what they are measured against, for the ablation.
 STEPS: Final[dict[str, QuantOptions]] = {
+    "moving_average": QuantOptions(chooser=ProfiledScales(observer=MovingAverage())),
+    "percentile": QuantOptions(chooser=ProfiledScales(observer=Percentile())),
+    "kl_divergence": QuantOptions(chooser=ProfiledScales(observer=KLDivergence())),
     "mean_square": QuantOptions(chooser=_POWERS_OF_TWO),
     "mean_square_unfused": QuantOptions(chooser=_POWERS_OF_TWO, fuse=False),
     "per_tensor_unfused": replace(VARIANTS["per_tensor"], fuse=False),
