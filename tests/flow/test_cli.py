@@ -44,8 +44,12 @@ def call(*args: object) -> int:
 
 # ---- good ----------------------------------------------------------------------------------------
 def test_deploy_writes_report_and_table(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake: type[FakeBackend],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cli, "can_plot", lambda: True)
     out = tmp_path / "a" / "b"
     assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
     shown = capsys.readouterr()
