@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from flow.compiler.program import layer_of_origin
 from flow.sim.fsim import FSim
 
 if TYPE_CHECKING:
@@ -77,16 +75,3 @@ class ProgramSim:
             for port in program.outputs
         ]
         return ProgramResult(outputs=outputs, layers=layers)
-
-    def counters_by_layer(self) -> dict[str, dict[str, int]]:
-        """Count bytes, operations and instructions of each layer for one run."""
-        result: dict[str, dict[str, int]] = {}
-        begin = 0
-        for name, group in groupby(layer_of_origin(i.origin) for i in self.program.insns):
-            end = begin + len(list(group))
-            counts = self.sim.counters(begin, end)
-            total = result.setdefault(name, dict.fromkeys(counts, 0))
-            for key, value in counts.items():
-                total[key] += value
-            begin = end
-        return result
