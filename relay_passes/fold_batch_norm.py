@@ -152,6 +152,8 @@ def _fold_into(
 
 def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
     """Split an add into its tensor and its constant, float64[C]; None when it is no bias."""
+    if op_name(call) != "add":
+        return None
     for tensor, other in ((call.args[0], call.args[1]), (call.args[1], call.args[0])):
         value = constant(other)
         if value is None or not isinstance(tensor, relax.Var):

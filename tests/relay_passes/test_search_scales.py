@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from relay_passes.graph import op_name, read_graph
 from relay_passes.numerics import exact_integers, exact_log2
@@ -141,3 +142,13 @@ def test_small_parts() -> None:
 def test_unprofiled_tensor(net: Any) -> None:
     with pytest.raises(CalibrationError, match="data: must have been profiled; profile the graph"):
         BlockScales()(net, {})
+
+
+def test_an_operator_of_one_operand_ends_a_layer() -> None:
+    net = CNN()
+    x = net.emit(relax.op.sigmoid(net.conv(net.data, 6)))
+    mod = prepare(net.module(net.head(net.conv(x, 4))))
+    scales = BlockScales(block=4)(mod, profile(mod, images(2)))
+    assert len(scales.weights) == 3
+    first = read_graph(mod).bindings[0].var.name
+    assert first in fused_sinks(mod) and not fused_sinks(mod)[first].skip
