@@ -92,6 +92,12 @@ class Emitter:
         emitted.reads = ()
         return emitted
 
+    def load_flat(self, name: str, sram: int, n: int, elements: Range, origin: str) -> Emitted:
+        """Load a run of a tensor's elements, counted through its blocks and pixels."""
+        at = self._element(self._tensors[name], n, 0, elements.start)
+        count = elements.count
+        return self._load(Memory.INP, sram, at, origin, rows=1, columns=count, stride=count)
+
     def load_window(
         self, name: str, sram: int, n: int, channels: Range, y: Window, x: Window, origin: str
     ) -> list[Emitted]:

@@ -317,7 +317,9 @@ class Lowering:
     def _place_input(self, job: Job, prepared: Prepared, tile: Tile, ic: Range) -> int:
         shape, layer = prepared.shape, prepared.layer
         base, loads = self.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
-        if loads is not None:
+        if loads is not None and prepared.flat:
+            loads.append(self.emit.load_flat(layer.inputs[0], base, tile.n, ic, tile.origin))
+        elif loads is not None:
             y, x = (
                 window(
                     out,

@@ -127,6 +127,8 @@ class Prepared:
         Run in order.
     pool : Layer or None
         A max-pool that is computed with the layer; its output is stored instead.
+    flat : bool
+        The kernel covers the picture: `shape` has each pixel's blocks as input channels.
     """
 
     layer: Layer
@@ -136,6 +138,7 @@ class Prepared:
     residuals: tuple[Residual, ...]
     epilogue: tuple[Pass, ...]
     pool: Layer | None = None
+    flat: bool = False
 
     @property
     def last(self) -> Layer:
@@ -239,6 +242,10 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         )
     packed = None if weight is None else pack_weight(weight, config)
     ic = 0 if packed is None else packed.shape[1]
+    flat = _covers_picture(layer) and space_to_depth == 1
+    if flat:
+        # In DRAM its pixels lie like blocks of channels, and so do its weights.
+        ic, kernel, stride, in_shape = ic * kernel[0] * kernel[1], (1, 1), (1, 1), (1, 1, 1, 1)
     parts = [] if digits is None else [digits]
     if packed is not None:
         parts.append(packed.reshape(oc, -1, config.block, config.block))
@@ -267,7 +274,14 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         weights=np.concatenate(parts, axis=1) if parts else None,
         residuals=residuals,
         epilogue=epilogue,
+        flat=flat,
     )
+
+
+def _covers_picture(layer: Layer) -> bool:
+    """Tell whether a convolution has one output for the whole picture: a dense layer on a map."""
+    whole = layer.kind == "conv2d" and layer.kernel == layer.in_shape[2:] != (1, 1)
+    return whole and not any(layer.padding) and layer.dilation == (1, 1)
 
 
 def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:

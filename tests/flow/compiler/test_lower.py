@@ -202,6 +202,14 @@ def test_big_biases_take_several_steps() -> None:
     check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
 
 
+def test_a_kernel_as_large_as_the_picture(preset: VTAConfig) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 40, 9, 8), dtype="int8")
+    first = conv(rng, "first", x, 20, (3, 3), padding=(1, 1, 1, 1))
+    dense = conv(rng, "dense", first, 50, (9, 8), steps=requantize(rng, 50, 14))
+    check(subgraph((first, dense), x), preset.name)
+
+
 def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 32, 14, 14), dtype="int8")
