@@ -135,10 +135,9 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             for (py, px), plane in planes.items():
                 area = plane.rows.count * plane.columns.count
                 acc = plane.at + part.start * area
-                for constant in range(constants):
-                    dims = (Dim(part.count, area, 0, row), Dim(area, 1, 0))
-                    start = (acc, lowering.vector_at, wgt + constant)
-                    job.body.append(emit.gemm(dims, start, f"{tile.origin} bias"))
+                job.body += lowering.add_constants(
+                    acc, part.count, area, wgt, row, constants, tile.origin
+                )
                 rows = plane.rows.start * pool.stride[0] + py - axes[0].rows.start
                 columns = plane.columns.start * pool.stride[1] + px - axes[1].rows.start
                 source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]

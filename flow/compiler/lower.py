@@ -276,10 +276,9 @@ class Lowering:
                 else 0
             )
             acc = tile.acc + part.start * tile.area
-            for constant in range(constants):
-                dims = (Dim(part.count, tile.area, 0, row), Dim(tile.area, 1, 0))
-                start = (acc, self.vector_at, wgt + constant)
-                job.body.append(self.emit.gemm(dims, start, f"{tile.origin} bias"))
+            job.body += self.add_constants(
+                acc, part.count, tile.area, wgt, row, constants, tile.origin
+            )
             if ic.count:
                 inp = self._place_input(job, prepared, tile, ic)
                 window_dims = _conv_dims(shape, tile, ic, part, row)
@@ -287,6 +286,17 @@ class Lowering:
                     self.emit.gemm(window_dims, (acc, inp, wgt + constants), tile.origin)
                 )
             yield job
+
+    def add_constants(
+        self, acc: int, oc: int, area: int, wgt: int, row: int, steps: int, origin: str
+    ) -> list[Emitted]:
+        """Add a constant a channel to `oc` blocks of `area` vectors each, `steps` GEMM steps.
+
+        Its digits lie from wgt element `wgt` on, those of the next block `row` elements later.
+        """
+        dims = (Dim(oc, area, 0, row), Dim(area, 1, 0))
+        starts = ((acc, self.vector_at, wgt + step) for step in range(steps))
+        return [self.emit.gemm(dims, start, f"{origin} bias") for start in starts]
 
     def place_weights(
         self,
@@ -373,7 +383,7 @@ class Lowering:
             jobs[-1].body += self.emit.store(output, tile, plane)
         return jobs
 
-    def _late_constants(self, job: Job, step: LateConstants, tile: Tile) -> Iterator[Emitted]:
+    def _late_constants(self, job: Job, step: LateConstants, tile: Tile) -> list[Emitted]:
         """Add a constant to each channel of a tile; `job` loads the digits if they lie nowhere."""
         steps = step.digits.shape[1]
         placed = self._wgt.place((id(step), tile.oc), self._job, "late")
@@ -387,10 +397,9 @@ class Lowering:
                 columns=tile.oc.count * steps,
             )
             (job.late_loads if placed.late else job.loads).append(load)
-        for index in range(steps):
-            dims = (Dim(tile.oc.count, tile.area, 0, steps), Dim(tile.area, 1, 0))
-            start = (tile.acc, self.vector_at, placed.base + index)
-            yield self.emit.gemm(dims, start, f"{tile.origin} bias")
+        return self.add_constants(
+            tile.acc, tile.oc.count, tile.area, placed.base, steps, steps, tile.origin
+        )
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""

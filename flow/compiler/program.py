@@ -29,8 +29,9 @@ from flow.compiler.packing import (
     unpack_activation,
 )
 from vta_config.errors import ArtifactError, FlowError
-from vta_config.hardware import CAPABILITIES, INSN_BYTES, UOP_BYTES, VTAConfig
+from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, decode, encode
+from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -163,9 +164,11 @@ class Program:
 
     def insns_at(self, arena_address: int) -> bytes:
         """Return all instructions, encoded for an arena at a physical byte address."""
-        sizes = dram_elem_bytes(self.config)
+        sizes = {memory: dram_elem_bytes(memory, self.config) for memory in Memory}
         return b"".join(
-            encode(relocated(insn, arena_address // sizes[insn["memory_type"]]), self.config)
+            encode(
+                relocated(insn, arena_address // sizes[Memory(insn["memory_type"])]), self.config
+            )
             if insn.opcode in (Opcode.LOAD, Opcode.STORE)
             else encode(insn, self.config)
             for insn in self.insns
@@ -324,18 +327,6 @@ class Program:
                 str(path), "must be a readable file", got=error.strerror, hint="check the path"
             ) from None
         return cls.from_bytes(data, str(path))
-
-
-def dram_elem_bytes(config: VTAConfig) -> dict[int, int]:
-    """Return the bytes of one DRAM element of each memory type."""
-    return {
-        Memory.UOP: UOP_BYTES,
-        Memory.WGT: config.wgt_elem_bytes,
-        Memory.INP: config.inp_elem_bytes,
-        Memory.ACC: config.acc_elem_bytes,
-        Memory.OUT: config.out_elem_bytes,
-        Memory.ACC_8BIT: config.acc_elem_bytes // 4,
-    }
 
 
 def relocated(insn: Insn, elements: int) -> Insn:

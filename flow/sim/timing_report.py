@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flow.compiler.program import dram_elem_bytes, layer_of_origin
+from flow.compiler.program import layer_of_origin
 from vta_config.hardware import UOP_BYTES
 from vta_config.isa import Memory, Opcode, decode_uop
+from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -345,7 +346,7 @@ def _split(links: list[tuple[int, int, int, str]], ends: NDArray[np.int64]) -> l
 
 
 def _bytes(program: Program, layer: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    sizes = dram_elem_bytes(program.config)
+    sizes = {memory: dram_elem_bytes(memory, program.config) for memory in Memory}
     column = {Memory.INP: 0, Memory.WGT: 1, Memory.ACC: 2, Memory.ACC_8BIT: 2, Memory.UOP: 3}
     moved = np.zeros((count, len(_MEMORIES)), np.int64)
     for k, insn in zip(layer.tolist(), program.insns, strict=True):

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from flow.compiler.program import dram_elem_bytes
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode
+from vta_config.semantics import dram_elem_bytes
 
 LATENCY, BEATS, TAGS, QUEUE = 16, 16, 16, 512
 FETCH, CLIENT = 0, {Memory.UOP: 1, Memory.INP: 2, Memory.WGT: 3, Memory.ACC: 4}
@@ -129,7 +129,7 @@ class Loader:
     """TensorLoad: commands, data counter, padding."""
 
     def __init__(self, insn: Insn, config: VTAConfig, memory: Memory5) -> None:
-        size = dram_elem_bytes(config)[insn["memory_type"]]
+        size = dram_elem_bytes(Memory(insn["memory_type"]), config)
         bus = config.bus_bytes
         self.narrow = size > bus
         self.client, self.memory = CLIENT[Memory(insn["memory_type"])], memory
