@@ -37,12 +37,11 @@ from relay_passes.graph import (
 from relay_passes.params import RESIDUAL_OPS, Layer, LayerKind, Subgraph, TensorSpec, TensorType
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
+from vta_config.isa import MAX_PAD
 
 CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
-#: Widest padding that a LOAD can make: a 4-bit field.
-_MAX_PADDING: Final = 15
 #: Host operators that only quantize the input, dequantize results or move values.
 _BORDER_OPS: Final = frozenset(
     {"astype", "floor", "clip", "reshape", "permute_dims", "squeeze", "expand_dims"}
@@ -93,7 +92,7 @@ def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
 
 def padding_fits(chain: Chain, config: VTAConfig) -> bool:
     """A window's padding must be at most 15 on every side."""
-    return all(0 <= int(p) <= _MAX_PADDING for p in chain.anchor.value.attrs.padding)
+    return all(0 <= int(p) <= MAX_PAD for p in chain.anchor.value.attrs.padding)
 
 
 def dense_dilation(chain: Chain, config: VTAConfig) -> bool:

@@ -196,6 +196,17 @@ UOP_FIELDS: Final = (
     _f("wgt_idx", _WGT_DEPTH, "wgt element read (GEMM)"),
 )
 
+
+def _largest(format_name: str, field_name: str) -> int:
+    """Return the largest value of an unsigned field of fixed width."""
+    field = next(f for f in FORMATS[format_name].fields if f.name == field_name)
+    assert not field.width.attributes and not field.signed
+    return (1 << field.width.plus) - 1
+
+
+#: The widest edge of zeros that a LOAD makes, and the most rows or elements a row that it moves.
+MAX_PAD: Final = _largest("mem", "y_pad_0")
+MAX_TRANSFER: Final = _largest("mem", "x_size")
 FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {
     op: row for row in FORMATS.values() for op in row.opcodes
 }

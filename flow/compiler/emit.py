@@ -9,7 +9,7 @@ from flow.compiler.geometry import Dim, Range, Window, nest, span
 from flow.compiler.packing import blocks
 from flow.compiler.tokens import Emitted, Region, Space
 from vta_config.errors import CapacityError
-from vta_config.isa import AluOp, Insn, Memory, Opcode
+from vta_config.isa import MAX_TRANSFER, AluOp, Insn, Memory, Opcode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,6 @@ _ALU_OPS: Final = {
     "shr": AluOp.SHR,
     "mul": AluOp.MUL,
 }
-_MAX_TRANSFER: Final = (1 << 16) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +259,10 @@ def _loop_fields(loops: tuple[Dim, Dim]) -> dict[str, int]:
 
 
 def _transfer(dram: int, rows: int, columns: int, stride: int, origin: str) -> dict[str, int]:
-    if max(rows, columns, stride) > _MAX_TRANSFER:
+    if max(rows, columns, stride) > MAX_TRANSFER:
         raise CapacityError(
             origin,
-            f"must move at most {_MAX_TRANSFER} rows and elements a row",
+            f"must move at most {MAX_TRANSFER} rows and elements a row",
             got=max(rows, columns, stride),
             hint="use a smaller input",
         )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vta_config.errors import CapacityError
+from vta_config.isa import MAX_PAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-#: The widest edge of zeros that a LOAD can make, in rows or elements.
-MAX_PAD = 15
 
 
 class Range(NamedTuple):
