@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flow.sim.fsim import FSim
-from flow.sim.tsim import time_stream
+from flow.sim.tsim import time_insns, time_stream
 from tests.flow.sim.builder import Builder, conv
 from tests.flow.sim.cycle_reference import simulate
+from tests.flow.sim.test_golden_streams import read_dump
 from vta_config import VTAConfig
-from vta_config.isa import AluOp, Memory, Opcode
+from vta_config.isa import AluOp, Memory, Opcode, decode
 
 OUT = 1 << 19
 
@@ -143,3 +145,13 @@ def test_many_short_bursts_of_two_clients() -> None:
     b.load(Memory.UOP, 4, 0, 300)
     b.finish("")
     check(b)
+
+
+def test_a_stream_of_the_original_compiler(shared_data: Path, default_config: VTAConfig) -> None:
+    stream, _, _ = read_dump(shared_data / "golden" / "vta_streams" / "run_00000_C11.vtadump")
+    insns = [
+        decode(stream[k : k + 16], default_config, strict=False) for k in range(0, len(stream), 16)
+    ]
+    _, table = time_insns(default_config, stream)
+    got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
+    assert got == simulate(insns, default_config, limit=500_000)
