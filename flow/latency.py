@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.sim.timing_report import above
 from vta_config.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class LayerLatency:
     bytes : int
         Moved from and to DRAM.
     floor_cycles : int
-        The layer's GEMM steps, or the bus beats it reads where these are more: its roofline.
+        The cycles of the layer's GEMM steps, or of the bus beats it reads where these are more: its
+        roofline.
+    full_floor_cycles : int
+        The same with every GEMM and ALU step: clearing, bias, residual, pooling, requantization.
     """
 
     name: str
@@ -51,6 +55,12 @@ class LayerLatency:
     bound: str
     bytes: int
     floor_cycles: int
+    full_floor_cycles: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the layer as JSON values, keys in a fixed order."""
+        values = asdict(self) | {"gemm_utilization": round(self.gemm_utilization, 6)}
+        return values | _above_floors(self.cycles, self.floor_cycles, self.full_floor_cycles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +92,11 @@ class Latency:
         """What the layers' rooflines add up to."""
         return sum(layer.floor_cycles for layer in self.layers)
 
+    @property
+    def full_floor_cycles(self) -> int:
+        """The same with every GEMM and ALU step."""
+        return sum(layer.full_floor_cycles for layer in self.layers)
+
     def to_json(self) -> dict[str, Any]:
         """Return the latency as JSON values, keys in a fixed order."""
         return {
@@ -90,11 +105,16 @@ class Latency:
             "cycles": self.cycles,
             "ms": round(self.ms, 6),
             "floor_cycles": self.floor_cycles,
-            "layers": [
-                asdict(layer) | {"gemm_utilization": round(layer.gemm_utilization, 6)}
-                for layer in self.layers
-            ],
+            "full_floor_cycles": self.full_floor_cycles,
+            **_above_floors(self.cycles, self.floor_cycles, self.full_floor_cycles),
+            "layers": [layer.to_json() for layer in self.layers],
         }
+
+
+def _above_floors(cycles: int, floor: int, full_floor: int) -> dict[str, float | None]:
+    """Return the shares by which cycles exceed the floors, null where a floor is 0."""
+    shares = {"above_floor": above(cycles, floor), "above_full_floor": above(cycles, full_floor)}
+    return {key: None if x is None else round(x, 6) for key, x in shares.items()}
 
 
 def latency_of(timed: Sequence[TSim]) -> Latency | None:
@@ -114,6 +134,7 @@ def latency_of(timed: Sequence[TSim]) -> Latency | None:
                 bound=layer.bound,
                 bytes=layer.bytes_moved,
                 floor_cycles=layer.floor,
+                full_floor_cycles=layer.full_floor,
             )
             for result in results
             for layer in result.layers

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from flow.evaluate import Metrics
 from flow.latency import Latency
+from flow.sim.timing_report import percent_above
 from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
 
@@ -338,7 +339,8 @@ def latency_table(report: Report) -> Table:
     """Lay the time of every layer out, and what its GEMM operations are for."""
     table = Table(header_style="bold")
     table.add_column("layer", no_wrap=True)
-    headings = ["cycles", "roofline", "GEMM use", "bound by", "KiB moved"]
+    headings = ["cycles", "roofline", "above", "all steps", "above", "GEMM use", "bound by"]
+    headings.append("KiB moved")
     for heading in headings + [key.replace("_", " ") for key in GEMM_PARTS]:
         table.add_column(heading, justify="right")
     counters = {layer.name: layer.counters for layer in report.layers}
@@ -348,6 +350,9 @@ def latency_table(report: Report) -> Table:
             layer.name,
             f"{layer.cycles:,}",
             f"{layer.floor_cycles:,}",
+            percent_above(layer.cycles, layer.floor_cycles),
+            f"{layer.full_floor_cycles:,}",
+            percent_above(layer.cycles, layer.full_floor_cycles),
             f"{layer.gemm_utilization:.1%}",
             layer.bound,
             f"{layer.bytes / 1024:,.0f}",
@@ -408,8 +413,11 @@ def _named(fallbacks: tuple[Fallback, ...]) -> str:
 def _latency_line(latency: Latency) -> str:
     return (
         f"{latency.cycles:,} cycles, {latency.ms:.2f} ms an image "
-        f"({latency.engine}, timing profile {latency.timing_profile}; "
-        f"rooflines of the layers: {latency.floor_cycles:,})"
+        f"({latency.engine}, timing profile {latency.timing_profile})\n"
+        f"           {percent_above(latency.cycles, latency.floor_cycles)} above the layers' "
+        f"rooflines ({latency.floor_cycles:,} cycles), "
+        f"{percent_above(latency.cycles, latency.full_floor_cycles)} above all steps of COMPUTE "
+        f"({latency.full_floor_cycles:,})"
     )
 
 

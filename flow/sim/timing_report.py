@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.program import Program
     from vta_config.isa import Insn
+    from vta_config.timing import TimingProfile
 
 #: What can bound a stretch of time; ``sync`` is no-ops, FINISH and the cycle between instructions.
 RESOURCES: Final = ("gemm", "alu", "load", "store", "fetch", "sync")
@@ -42,7 +43,11 @@ class LayerTiming:
     path : dict of str to int
         Cycles of its part of the critical path by resource.
     floor : int
-        No schedule of these loads is faster: the steps, or the beats read where there are more.
+        The roofline: no schedule of these loads is faster than the cycles of `gemm_steps`, or the
+        beats read where there are more.
+    full_floor : int
+        The same with every step of COMPUTE, which runs one instruction at a time: clearing, bias,
+        residual and pooling steps, and the ALU's.
     inp_bytes, wgt_bytes, acc_bytes, uop_bytes, out_bytes : int
         Moved from or to DRAM.
     insns : int
@@ -55,6 +60,7 @@ class LayerTiming:
     bound: str
     path: dict[str, int]
     floor: int
+    full_floor: int
     inp_bytes: int
     wgt_bytes: int
     acc_bytes: int
@@ -63,9 +69,14 @@ class LayerTiming:
     insns: int
 
     @property
+    def bytes_read(self) -> int:
+        """All bytes moved from DRAM."""
+        return self.inp_bytes + self.wgt_bytes + self.acc_bytes + self.uop_bytes
+
+    @property
     def bytes_moved(self) -> int:
         """All bytes moved from or to DRAM."""
-        return self.inp_bytes + self.wgt_bytes + self.acc_bytes + self.uop_bytes + self.out_bytes
+        return self.bytes_read + self.out_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,8 @@ class TimingResult:
     Parameters
     ----------
     profile : str
+    gemm_step_cycles : int
+        Cycles of a GEMM step in this profile.
     cycles : int
         From the launch until FINISH is done.
     milliseconds : float
@@ -116,11 +129,22 @@ class TimingResult:
     """
 
     profile: str
+    gemm_step_cycles: int
     cycles: int
     milliseconds: float
     layers: tuple[LayerTiming, ...]
     modules: tuple[ModuleTiming, ...]
     path: dict[str, int]
+
+    @property
+    def floor(self) -> int:
+        """What the layers' rooflines add up to."""
+        return sum(layer.floor for layer in self.layers)
+
+    @property
+    def full_floor(self) -> int:
+        """The same with every step of COMPUTE."""
+        return sum(layer.full_floor for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -129,19 +153,26 @@ class TimingResult:
     def table(self) -> str:
         """Return the layers and modules as text."""
         width = max(len(layer.name) for layer in self.layers)
-        head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6}  {'bound':5}"
+        head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6} {'roofline':>9}"
+        head += f" {'above':>7} {'all steps':>9} {'above':>7}  {'bound':5}"
         head += "".join(f" {r:>8}" for r in RESOURCES) + f" {'KiB':>7} {'insns':>6}"
         lines = [head]
         for x in self.layers:
             line = f"{x.name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
+            line += _floors(x.cycles, x.floor, x.full_floor)
             line += f"  {x.bound:5}" + "".join(f" {x.path[r]:8,}" for r in RESOURCES)
             lines.append(line + f" {x.bytes_moved / 1024:7,.0f} {x.insns:6,}")
         steps = sum(x.gemm_steps for x in self.layers)
         moved = sum(x.bytes_moved for x in self.layers)
         line = f"{'all':{width}} {self.cycles:9,} {steps:9,} {steps / max(self.cycles, 1):6.1%}"
+        line += _floors(self.cycles, self.floor, self.full_floor)
         line += "       " + "".join(f" {self.path[r]:8,}" for r in RESOURCES)
         lines.append(line + f" {moved / 1024:7,.0f} {sum(x.insns for x in self.layers):6,}")
         lines.append(f"{self.milliseconds:.2f} ms, profile {self.profile}")
+        lines.append(
+            f"{percent_above(self.cycles, self.floor)} above the layers' rooflines, "
+            f"{percent_above(self.cycles, self.full_floor)} above all steps of COMPUTE"
+        )
         for m in self.modules:
             lines.append(
                 f"{m.name:8} busy {m.busy:,}, memory {m.memory:,}, waits: fetch {m.wait_fetch:,}, "
@@ -149,6 +180,22 @@ class TimingResult:
                 f"idle {m.idle:,}"
             )
         return "\n".join(lines)
+
+
+def above(cycles: int, floor: int) -> float | None:
+    """Return by which share `cycles` exceed `floor`; None when the floor is 0."""
+    return cycles / floor - 1 if floor else None
+
+
+def percent_above(cycles: int, floor: int) -> str:
+    """Return the same as text."""
+    share = above(cycles, floor)
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _floors(cycles: int, floor: int, full_floor: int) -> str:
+    """Return the columns of both floors, each with the share above it."""
+    return "".join(f" {x:9,} {percent_above(cycles, x):>7}" for x in (floor, full_floor))
 
 
 def resource_of(insn: Insn) -> str:
@@ -207,6 +254,16 @@ def convolution_steps(program: Program) -> NDArray[np.int64]:
     return steps
 
 
+def step_cycles(insn: Insn, timing: TimingProfile) -> int:
+    """Return the cycles of the steps of a GEMM or ALU instruction; 0 for any other."""
+    if insn.opcode not in (Opcode.GEMM, Opcode.ALU):
+        return 0
+    steps = (insn["uop_end"] - insn["uop_begin"]) * insn["iter_out"] * insn["iter_in"]
+    if insn.opcode == Opcode.GEMM:
+        return steps * (timing.gemm_reset_step if insn["reset"] else timing.gemm_step)
+    return steps * (timing.alu_imm_step if insn["use_imm"] else timing.alu_reg_step)
+
+
 def critical_path(
     insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int = 512
 ) -> list[tuple[int, int, int, str]]:
@@ -252,9 +309,24 @@ def critical_path(
 
 
 def summarize(
-    program: Program, cycles: int, table: dict[str, NDArray[np.int64]], profile: str
+    program: Program,
+    cycles: int,
+    table: dict[str, NDArray[np.int64]],
+    profile: str,
+    timing: TimingProfile,
 ) -> TimingResult:
-    """Say what the timing `table` of a program means for its layers and modules."""
+    """Say what the timing `table` of a program means for its layers and modules.
+
+    Parameters
+    ----------
+    program : Program
+    cycles : int
+    table : dict of str to int64[insns]
+        As `flow.sim.tsim.time_stream` returns them.
+    profile : str
+        The name of `timing`.
+    timing : TimingProfile
+    """
     insns = program.insns
     names, layer = _layers(program)
     module = np.array([module_of(insn) for insn in insns])
@@ -267,6 +339,8 @@ def summarize(
     counts = np.bincount(layer, minlength=len(names))
     read = np.zeros(len(names), np.int64)
     np.add.at(read, layer, np.where([i.opcode == Opcode.LOAD for i in insns], table["beats"], 0))
+    computed = np.zeros(len(names), np.int64)
+    np.add.at(computed, layer, [step_cycles(insn, timing) for insn in insns])
     layers = []
     for k, name in enumerate(names):
         own = int(ends[k] - (ends[k - 1] if k else 0))
@@ -278,13 +352,15 @@ def summarize(
                 utilization=float(steps[k] / own) if own else 0.0,
                 bound=max(RESOURCES[:5], key=lambda r, path=paths[k]: path[r]),  # type: ignore[misc]
                 path=paths[k],
-                floor=int(max(steps[k], read[k])),
+                floor=int(max(steps[k] * timing.gemm_step, read[k])),
+                full_floor=int(max(computed[k], read[k])),
                 insns=int(counts[k]),
                 **{f"{m}_bytes": int(moved[k, i]) for i, m in enumerate(_MEMORIES)},
             )
         )
     return TimingResult(
         profile=profile,
+        gemm_step_cycles=timing.gemm_step,
         cycles=cycles,
         milliseconds=1e3 * cycles / program.config.clock_hz,
         layers=tuple(layers),

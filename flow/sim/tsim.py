@@ -142,7 +142,8 @@ class TSim:
     def result(self) -> TimingResult:
         """What the timing says: the whole, layers, modules."""
         name = self.profile if isinstance(self.profile, str) else "custom"
-        return summarize(self.program, self.cycles, self.table, name)
+        timing = profile_of(self.profile)
+        return summarize(self.program, self.cycles, self.table, name, timing)
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> ProgramResult:
         """Run on int8[N, C, H, W] inputs, every instruction when it starts."""

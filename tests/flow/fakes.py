@@ -44,6 +44,7 @@ class FakeCompiled:
                 bound="load",
                 bytes=4096,
                 floor_cycles=512,
+                full_floor_cycles=1000,
             ),
         ),
     )

@@ -48,9 +48,16 @@ def latency(cycles: int) -> Latency:
             bound="gemm",
             bytes=2048,
             floor_cycles=777,
+            full_floor_cycles=900,
         ),
         LayerLatency(
-            name="fc", cycles=200, gemm_utilization=0.04, bound="load", bytes=9216, floor_cycles=64
+            name="fc",
+            cycles=200,
+            gemm_utilization=0.04,
+            bound="load",
+            bytes=9216,
+            floor_cycles=64,
+            full_floor_cycles=0,
         ),
     )
     return Latency(timing_profile="chisel", cycles=cycles, ms=cycles / 1e5, layers=layers)
@@ -125,6 +132,10 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
     assert value["latency"]["timing_profile"] == "chisel"
     assert value["latency"]["cycles"] == 1234567 and value["latency"]["ms"] == 12.34567
     assert value["latency"]["floor_cycles"] == 841
+    assert value["latency"]["full_floor_cycles"] == 900
+    assert value["latency"]["above_floor"] == round(1234567 / 841 - 1, 6)
+    assert value["latency"]["layers"][1]["above_floor"] == 2.125
+    assert value["latency"]["layers"][1]["above_full_floor"] is None
     assert value["latency"]["layers"][0] == {
         "name": "conv1",
         "cycles": 1234367,
@@ -132,6 +143,9 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
         "bound": "gemm",
         "bytes": 2048,
         "floor_cycles": 777,
+        "full_floor_cycles": 900,
+        "above_floor": round(1234367 / 777 - 1, 6),
+        "above_full_floor": round(1234367 / 900 - 1, 6),
     }
     assert by_name["float32"]["latency"] is None and by_name["float32"]["fallbacks"] == []
     assert by_name["profiled"]["latency"] is None

@@ -17,7 +17,14 @@ from flow.compiler.program import Program, make_program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
-from flow.sim.timing_report import RESOURCES, convolution_steps, critical_path
+from flow.sim.timing_report import (
+    RESOURCES,
+    above,
+    convolution_steps,
+    critical_path,
+    percent_above,
+    step_cycles,
+)
 from flow.sim.trace import trace_events, write_trace
 from flow.sim.tsim import TSim, main, time_insns, time_stream
 from tests.flow.compiler.networks import residual_network, weights
@@ -126,12 +133,46 @@ def test_the_critical_path_reaches_from_launch_to_finish(program: Program, timed
     assert all(a[0] == b[1] for a, b in pairwise(links))
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_floors(program: Program, profile: str) -> None:
+    sim = TSim(program, profile=profile)
+    result, timing = sim.result, PROFILES[profile]
+    assert result.floor == sum(x.floor for x in result.layers)
+    assert result.full_floor < result.cycles
+    assert above(result.cycles, result.floor) == result.cycles / result.floor - 1
+    for layer in result.layers:
+        assert layer.gemm_steps * timing.gemm_step <= layer.floor <= layer.full_floor
+    # Without what an instruction takes besides its steps, COMPUTE's time is the steps'.
+    spent = 0
+    for insn, cycles in zip(program.insns, sim.table["done"] - sim.table["start"], strict=True):
+        if insn.opcode == Opcode.GEMM:
+            fixed = timing.gemm_reset_fixed if insn["reset"] else timing.gemm_fixed
+            assert step_cycles(insn, timing) == cycles - fixed
+        elif insn.opcode == Opcode.ALU:
+            assert step_cycles(insn, timing) == cycles - timing.alu_fixed
+        else:
+            assert step_cycles(insn, timing) == 0
+        spent += step_cycles(insn, timing)
+    assert spent <= result.full_floor
+
+
+def test_nothing_is_above_no_floor() -> None:
+    assert above(3, 0) is None
+    assert (percent_above(3, 0), percent_above(3, 2), percent_above(1, 2)) == (
+        "–",
+        "50.0%",
+        "-50.0%",
+    )
+
+
 def test_json_and_table(timed: TSim) -> None:
     data = json.loads(json.dumps(timed.result.to_json()))
     assert data["engine"] == "tsim"
     assert data["layers"][0]["cycles"] == timed.result.layers[0].cycles
     text = timed.result.table()
     assert f"{timed.cycles:,}" in text
+    percent = percent_above(timed.cycles, timed.result.floor)
+    assert f"{percent} above the layers' rooflines" in text
     assert "COMPUTE" in text
 
 
