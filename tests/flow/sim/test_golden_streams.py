@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flow.sim import FSim
+from scripts.compare_streams import read_dump
 from vta_config.hardware import VTAConfig
 from vta_config.isa import TOKEN_FIELDS, Insn, Opcode, decode, encode
 
 # inp, wgt, acc, uop, out bytes; GEMM and ALU operations (known for C2 from the original simulator).
 COUNTERS = {"C2": (487424, 258048, 1792, 480, 200704, 451584, 50176)}
-WRITTEN = 2
 KERNELS = ("", "plain", "avx2", "avx512bw", "avx512vnni")
-
-
-def read_dump(path: Path) -> tuple[bytes, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
-    """Return the stream, the segments before and the written segments after the run."""
-    data = path.read_bytes()
-    assert data[:8] == b"VTADUMP1"
-    _, insn_count, _, segment_count, _, _ = struct.unpack_from("<6I", data, 8)
-    at = 32 + 16 * insn_count
-    heads = [struct.unpack_from("<QQII", data, at + 24 * i) for i in range(segment_count)]
-    at += 24 * segment_count
-    before, after = [], []
-    for address, size, _, _ in heads:
-        before.append((address, data[at : at + size]))
-        at += size
-    for address, size, flags, _ in heads:
-        if flags & WRITTEN:
-            after.append((address, data[at : at + size]))
-            at += size
-    return data[32 : 32 + 16 * insn_count], before, after
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

@@ -27,9 +27,10 @@ from flow.sim.timing_report import (
 )
 from flow.sim.trace import trace_events, write_trace
 from flow.sim.tsim import TSim, main, time_insns, time_stream
+from scripts.compare_streams import read_dump
 from tests.flow.compiler.networks import residual_network, weights
 from tests.flow.sim.cycle_reference import simulate
-from tests.flow.sim.test_golden_streams import COUNTERS, read_dump
+from tests.flow.sim.test_golden_streams import COUNTERS
 from vta_config.errors import ConfigError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Opcode

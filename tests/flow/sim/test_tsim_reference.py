@@ -10,9 +10,9 @@ import pytest
 
 from flow.sim.fsim import FSim
 from flow.sim.tsim import time_insns, time_stream
+from scripts.compare_streams import read_dump
 from tests.flow.sim.builder import Builder, conv
 from tests.flow.sim.cycle_reference import simulate
-from tests.flow.sim.test_golden_streams import read_dump
 from vta_config import VTAConfig
 from vta_config.isa import AluOp, Memory, Opcode, decode
 
