@@ -1,9 +1,9 @@
 """A convolution and the max-pool that follows it, lowered as one: the wide tensor stays in acc.
 
 Shifts and clips only grow with their operand, so the maximum may be taken first: of the sums, in
-place, and the epilogue then runs on the few that remain. For that the sums of a tile lie as s × s
-*planes*, s the pool's stride: plane (py, px) holds the convolution's outputs at rows ≡ py and
-columns ≡ px (mod s). A view of the pool is then a shift of one plane against another:
+place; constants and epilogue then touch only the few that remain. For that the sums of a tile lie
+as s × s *planes*, s the pool's stride: plane (py, px) holds the convolution's outputs at rows ≡ py
+and columns ≡ px (mod s). A view of the pool is then a shift of one plane against another:
 
 1. every plane (py, 0) takes the maximum with the planes (py, px) that its row of the window needs;
 2. plane (0, 0), which is the pool's tile, takes the maximum with the planes (py, 0).
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
 from flow.compiler.packing import blocks
-from flow.compiler.prepare import AluStep
+from flow.compiler.prepare import AluStep, LateConstants
 from flow.compiler.tiling import Cost, Tiling, cost, extents, fastest, too_small
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flow.compiler.emit import Tile
     from flow.compiler.lower import Job, Lowering
     from flow.compiler.prepare import Prepared
-    from flow.compiler.tiling import Capacity, ConvShape
+    from flow.compiler.tiling import Capacity
     from relay_passes.params import Layer, Subgraph
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
@@ -68,6 +68,21 @@ def can_pool_first(prepared: Prepared) -> bool:
     return not prepared.residuals and all(steps)
 
 
+def joined(prepared: Prepared, pool: Layer) -> Prepared:
+    """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
+    constants = prepared.shape.constants
+    if not constants or prepared.weights is None:
+        return replace(prepared, pool=pool)
+    digits, weights = prepared.weights[:, :constants], prepared.weights[:, constants:]
+    return replace(
+        prepared,
+        pool=pool,
+        shape=replace(prepared.shape, constants=0),
+        weights=weights,
+        epilogue=(LateConstants(digits=digits), *prepared.epilogue),
+    )
+
+
 class _Axis(NamedTuple):
     """The rows (or columns) of the convolution that a tile of the pool reads, and its window."""
 
@@ -93,7 +108,8 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     """Lower a convolution and its pool."""
     pool, shape, emit = prepared.pool, prepared.shape, lowering.emit
     assert pool is not None
-    tiling, (height, width) = _choose(shape, pool, lowering.room, prepared.layer.name)
+    room = lowering.room_of(prepared)
+    tiling, (height, width) = _choose(prepared, pool, room)
     weights_at = lowering.begin_layer(
         prepared,
         inp={"chunk": Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))},
@@ -121,11 +137,10 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
         for ic, part in chunks:
             job = lowering.new_job()
-            constants = shape.constants if ic.start == 0 else 0
             if ic.start == 0 and part.start == 0:
                 vectors = oc.count * axes[0].rows.count * axes[1].rows.count
                 job.body.append(emit.reset(tile.acc, vectors, f"{tile.origin} reset"))
-            row = constants + ic.count * shape.taps
+            row = ic.count * shape.taps
             group = Range(oc.start + part.start, part.count)
             wgt = lowering.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
             base, loads = lowering.place_input(job, (prepared.layer.name, n, ic, oy, ox))
@@ -135,9 +150,6 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             for (py, px), plane in planes.items():
                 area = plane.rows.count * plane.columns.count
                 acc = plane.at + part.start * area
-                job.body += lowering.add_constants(
-                    acc, part.count, area, wgt, row, constants, tile.origin
-                )
                 rows = plane.rows.start * pool.stride[0] + py - axes[0].rows.start
                 columns = plane.columns.start * pool.stride[1] + px - axes[1].rows.start
                 source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
@@ -153,7 +165,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                     Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
                     Dim(shape.kernel[1], 0, shape.dilation[1], 1),
                 )
-                job.body.append(emit.gemm(nest, (acc, source, wgt + constants), tile.origin))
+                job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin))
             jobs.append(job)
         _maximum(lowering, jobs[-1], tile, axes, planes)
         yield from lowering.finish_tile(prepared, tile, jobs)
@@ -237,10 +249,13 @@ def _shifted(
     return dims, (into.at + along * strides[0], source.at + from_ * strides[1])
 
 
-def _choose(
-    shape: ConvShape, pool: Layer, room: Capacity, where: str
-) -> tuple[Tiling, tuple[int, int]]:
+def _choose(prepared: Prepared, pool: Layer, room: Capacity) -> tuple[Tiling, tuple[int, int]]:
     """Choose the tiling of the convolution and the pool's (rows, columns) that it makes."""
+    shape = prepared.shape
+    (ky, kx), (sy, sx) = pool.kernel, pool.stride
+    # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
+    narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + len(prepared.epilogue)
+    passes = 1 + blocks(narrow, sy * sx)
     found: list[tuple[Cost, tuple[Tiling, tuple[int, int]]]] = []
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
         rows = min((height - 1) * pool.stride[0] + pool.kernel[0], pool.in_shape[2])
@@ -248,7 +263,7 @@ def _choose(
         tiles = (blocks(pool.out_shape[2], height), blocks(pool.out_shape[3], width))
         # As a convolution that makes every tile's rows and columns anew.
         wide = replace(
-            shape, out_height=tiles[0] * rows, out_width=tiles[1] * columns, vector_passes=5
+            shape, out_height=tiles[0] * rows, out_width=tiles[1] * columns, vector_passes=passes
         )
         for oc, ic in product(extents(shape.oc), extents(shape.ic)):
             for oc_w in extents(oc):
@@ -260,5 +275,5 @@ def _choose(
                 ):
                     found.append((cost(wide, tiling, room), (tiling, (height, width))))
     if not found:
-        raise too_small(shape, room, where)
+        raise too_small(shape, room, prepared.layer.name)
     return fastest(found)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flow.compiler.buffers import Pool, SlotBuffer
-from flow.compiler.conv_pool import can_pool_first, conv_pool, fused_pools
+from flow.compiler.conv_pool import can_pool_first, conv_pool, fused_pools, joined
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
@@ -370,7 +372,7 @@ class Lowering:
             if isinstance(step, Residual):
                 jobs += self.residual_jobs([step], tile)
             elif isinstance(step, LateConstants):
-                jobs[-1].body += self._late_constants(jobs[-1], step, tile)
+                jobs[-1].body += self._late_constants(jobs[-1], prepared, step, tile)
             else:
                 jobs[-1].body += self._alu_pass(step, tile)
         output = prepared.last.output
@@ -383,23 +385,26 @@ class Lowering:
             jobs[-1].body += self.emit.store(output, tile, plane)
         return jobs
 
-    def _late_constants(self, job: Job, step: LateConstants, tile: Tile) -> list[Emitted]:
-        """Add a constant to each channel of a tile; `job` loads the digits if they lie nowhere."""
-        steps = step.digits.shape[1]
-        placed = self._wgt.place((id(step), tile.oc), self._job, "late")
+    def _late_constants(
+        self, job: Job, prepared: Prepared, step: LateConstants, tile: Tile
+    ) -> list[Emitted]:
+        """Add a constant to each channel of a tile.
+
+        The first `job` that needs some loads the digits of the whole layer; they stay.
+        """
+        late = [e for e in prepared.epilogue if isinstance(e, LateConstants)]
+        placed = self._wgt.place(prepared.layer.name, self._job, "late")
         if placed.fresh:
-            at = self._constants.add(step.digits) // self.config.wgt_elem_bytes
+            digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
+            at = self._constants.add(digits) // self.config.wgt_elem_bytes
             load = self.emit.load_constant(
-                Memory.WGT,
-                placed.base,
-                at + tile.oc.start * steps,
-                tile.origin,
-                columns=tile.oc.count * steps,
+                Memory.WGT, placed.base, at, tile.origin, columns=len(digits)
             )
             (job.late_loads if placed.late else job.loads).append(load)
-        return self.add_constants(
-            tile.acc, tile.oc.count, tile.area, placed.base, steps, steps, tile.origin
-        )
+        steps = step.digits.shape[1]
+        before = sum(e.digits.shape[1] for e in late[: late.index(step)]) * prepared.shape.oc
+        at = placed.base + before + tile.oc.start * steps
+        return self.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
@@ -471,14 +476,14 @@ def _work(
 ) -> Iterator[Prepared]:
     """Yield the layers in normal form, max-pools joined with the convolution before them."""
     pools = fused_pools(subgraph)
-    joined = set()
+    done = set()
     for layer in subgraph.layers:
-        if layer.name in joined:
+        if layer.name in done:
             continue
         prepared = prepare(layer, config, space_to_depth=input_factors.get(layer.inputs[0], 1))
         if layer.name in pools and can_pool_first(prepared):
-            prepared = replace(prepared, pool=pools[layer.name])
-            joined.add(pools[layer.name].name)
+            prepared = joined(prepared, pools[layer.name])
+            done.add(pools[layer.name].name)
         yield prepared
 
 

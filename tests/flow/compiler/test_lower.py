@@ -112,6 +112,23 @@ def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset
     check(subgraph((layer,), x), preset)
 
 
+def pool2d(wide: Layer, kernel: int, stride: int, padding: int) -> Layer:
+    """Return the max-pool `narrow` of a layer's output."""
+    n, c, *size = wide.out_shape
+    return Layer(
+        name="narrow",
+        kind="max_pool2d",
+        inputs=(wide.output,),
+        output="narrow",
+        in_shape=wide.out_shape,
+        out_shape=(n, c, *((s + 2 * padding - kernel) // stride + 1 for s in size)),
+        weight=None,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(padding,) * 4,
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     window=st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 3, 1), (2, 2, 1), (4, 3, 1)]),
@@ -137,23 +154,28 @@ def test_a_pool_joins_its_convolution(
     wide = conv(rng, "wide", x, channels[1], (kernel, kernel), padding=(edge,) * 4, steps=steps)
     out = tuple((s + 2 * padding - pool) // stride + 1 for s in size)
     assume(all((o - 1) * stride < s for o, s in zip(out, size, strict=True)))
-    narrow = Layer(
-        name="narrow",
-        kind="max_pool2d",
-        inputs=("wide",),
-        output="narrow",
-        in_shape=wide.out_shape,
-        out_shape=(1, channels[1], *out),
-        weight=None,
-        kernel=(pool, pool),
-        stride=(stride, stride),
-        padding=(padding,) * 4,
-    )
+    narrow = pool2d(wide, pool, stride, padding)
     program = check(subgraph((wide, narrow), x), preset)
     one_tap = sum((t - padding) % stride == 0 for t in range(pool)) == 1
     assert [r.kind for r in program.layers] == (
         ["conv2d+max_pool2d"] if one_tap else ["conv2d", "max_pool2d"]
     )
+
+
+def test_constants_join_the_maxima() -> None:
+    rng = np.random.default_rng(5)
+    x = TensorSpec(name="x", shape=(1, 8, 12, 12), dtype="int8")
+    bias = rng.integers(-(1 << 20), 1 << 20, 70).astype(np.int32)
+    steps = (Step(op="add", value=bias), *requantize(rng, 70, 14)[1:])
+    wide = conv(rng, "wide", x, 70, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    narrow = pool2d(wide, 3, 2, 1)
+    program = check(subgraph((wide, narrow), x))
+    bias_steps = [
+        insn["iter_out"] * insn["iter_in"] * (insn["uop_end"] - insn["uop_begin"])
+        for insn in program.insns
+        if insn.opcode == Opcode.GEMM and insn.origin.endswith("bias")
+    ]
+    assert sum(bias_steps) == 5 * 5 * 6 * 6  # digits, blocks of channels, the pool's outputs
 
 
 @pytest.mark.parametrize("shift", [0, 3, 6, 7, 10])
@@ -216,6 +238,10 @@ def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     steps = (
         Step(op="shr", value=8),
         Step(op="add", value=rng.integers(-100, 100, 48).astype(np.int32)),
+        Step(op="max", value=-300),
+        Step(op="add", value=rng.integers(-300_000, 300_000, 48).astype(np.int32)),
+        Step(op="shr", value=13),
+        Step(op="add", value=rng.integers(-50, 50, 48).astype(np.int32)),
         Step(op="min", value=127),
         Step(op="max", value=0),
     )
