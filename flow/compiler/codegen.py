@@ -45,8 +45,8 @@ def compile_function(function: Any, config: VTAConfig, schedules: Path | None = 
         When a step needs what the machine does not have.
     """
     subgraph = subgraph_of(function, config)
-    tilings = None if schedules is None else search(subgraph, config, cache=schedules)
-    return make_program(subgraph, lower(subgraph, config, tilings), config)
+    schedule = None if schedules is None else search(subgraph, config, cache=schedules)
+    return make_program(subgraph, lower(subgraph, config, schedule), config)
 
 
 @tvm_ffi.register_global_func(CODEGEN_FUNCTION)

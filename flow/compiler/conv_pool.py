@@ -21,17 +21,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
 from flow.compiler.packing import blocks
-from flow.compiler.prepare import AluStep, LateConstants
+from flow.compiler.prepare import AluStep, LateConstants, prepare
 from flow.compiler.tiling import Cost, Tiling, cost, extents, fastest, too_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.emit import Tile
+    from flow.compiler.input_form import InputForm
     from flow.compiler.lower import Job, Lowering
     from flow.compiler.prepare import Prepared
     from flow.compiler.tiling import Capacity
     from relay_passes.params import Layer, Subgraph
+    from vta_config.hardware import VTAConfig
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
 
@@ -62,13 +64,21 @@ def _fits(pool: Layer) -> bool:
     return taps and all((out - 1) * s < size for size, out, s in sizes)
 
 
-def can_pool_first(prepared: Prepared) -> bool:
+def prepare_with_pool(
+    layer: Layer, pool: Layer | None, config: VTAConfig, form: InputForm | None = None
+) -> Prepared:
+    """Bring a layer into normal form, joined with the pool that follows it where that can be."""
+    prepared = prepare(layer, config, form=form)
+    return _joined(prepared, pool) if pool is not None and _can_pool_first(prepared) else prepared
+
+
+def _can_pool_first(prepared: Prepared) -> bool:
     """Tell whether the maximum commutes with everything that follows the reduction."""
     steps = (isinstance(s, AluStep) and s.op in _MONOTONE for s in prepared.epilogue)
     return not prepared.residuals and all(steps)
 
 
-def joined(prepared: Prepared, pool: Layer) -> Prepared:
+def _joined(prepared: Prepared, pool: Layer) -> Prepared:
     """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
     constants = prepared.shape.constants
     if not constants or prepared.weights is None:
@@ -109,7 +119,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     pool, shape, emit = prepared.pool, prepared.shape, lowering.emit
     assert pool is not None
     room = lowering.room_of(prepared)
-    tiling, (height, width) = _choose(prepared, pool, room)
+    _, tiling, (height, width) = choose_pooled(prepared, pool, room)
     weights_at = lowering.begin_layer(
         prepared,
         inp={"chunk": Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))},
@@ -249,14 +259,22 @@ def _shifted(
     return dims, (into.at + along * strides[0], source.at + from_ * strides[1])
 
 
-def _choose(prepared: Prepared, pool: Layer, room: Capacity) -> tuple[Tiling, tuple[int, int]]:
-    """Choose the tiling of the convolution and the pool's (rows, columns) that it makes."""
+def choose_pooled(
+    prepared: Prepared, pool: Layer, room: Capacity
+) -> tuple[Cost, Tiling, tuple[int, int]]:
+    """Choose the tiling of the convolution and the pool's (rows, columns) that it makes.
+
+    Raises
+    ------
+    CapacityError
+        When not even the smallest chunk fits a memory.
+    """
     shape = prepared.shape
     (ky, kx), (sy, sx) = pool.kernel, pool.stride
     # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
     narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + len(prepared.epilogue)
     passes = 1 + blocks(narrow, sy * sx)
-    found: list[tuple[Cost, tuple[Tiling, tuple[int, int]]]] = []
+    found: list[tuple[Cost, tuple[Cost, Tiling, tuple[int, int]]]] = []
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
         rows = min((height - 1) * pool.stride[0] + pool.kernel[0], pool.in_shape[2])
         columns = min((width - 1) * pool.stride[1] + pool.kernel[1], pool.in_shape[3])
@@ -273,7 +291,8 @@ def _choose(prepared: Prepared, pool: Layer, room: Capacity) -> tuple[Tiling, tu
                     and tiling.inp_elems(shape) <= room.inp
                     and tiling.wgt_elems(shape) <= room.wgt
                 ):
-                    found.append((cost(wide, tiling, room), (tiling, (height, width))))
+                    estimate = cost(wide, tiling, room)
+                    found.append((estimate, (estimate, tiling, (height, width))))
     if not found:
         raise too_small(shape, room, prepared.layer.name)
     return fastest(found)

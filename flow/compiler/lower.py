@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
-from flow.compiler.conv_pool import can_pool_first, conv_pool, fused_pools, joined
+from flow.compiler.conv_pool import conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.emit import Emitter, Tile
+from flow.compiler.first_layer import first_layers, in_forms, price
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
@@ -25,8 +26,6 @@ from flow.compiler.prepare import (
     LateConstants,
     Prepared,
     Residual,
-    choose_space_to_depth,
-    prepare,
 )
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound
 from flow.compiler.tokens import Emitted, TokenInserter
@@ -36,6 +35,7 @@ from vta_config.isa import Insn, Memory
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+    from flow.compiler.input_form import InputForm
     from flow.compiler.memory import DramTensor
     from relay_passes.params import Layer, Subgraph
     from vta_config.hardware import VTAConfig
@@ -49,6 +49,22 @@ class Job:
     #: Loads into a slot that the job ahead still uses.
     late_loads: list[Emitted] = field(default_factory=list)
     body: list[Emitted] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """What `schedule.search` finds; the cost model decides the rest.
+
+    Parameters
+    ----------
+    tilings : Mapping[str, Tiling]
+        By layer.
+    forms : Mapping[str, InputForm] or None
+        By input; inputs not named here lie as activations do. None where nothing was searched.
+    """
+
+    tilings: Mapping[str, Tiling] = field(default_factory=dict)
+    forms: Mapping[str, InputForm] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +82,8 @@ class Lowered:
     tensors : dict[str, DramTensor]
     work : tuple[Prepared, ...]
         What was lowered, in order; its tensors are those in DRAM.
-    input_factors : dict[str, int]
-        Space-to-depth factor of the inputs that have one.
+    forms : dict[str, InputForm]
+        How inputs lie in DRAM that do not lie as activations do.
     """
 
     insns: list[Insn]
@@ -76,7 +92,7 @@ class Lowered:
     arena_bytes: int
     tensors: dict[str, DramTensor]
     work: tuple[Prepared, ...]
-    input_factors: dict[str, int]
+    forms: dict[str, InputForm]
 
 
 class Lowering:
@@ -86,29 +102,13 @@ class Lowering:
         self,
         subgraph: Subgraph,
         config: VTAConfig,
-        *,
-        tilings: Mapping[str, Tiling] | None = None,
-        input_factors: dict[str, int] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        """Bring the layers into normal form and place activations in DRAM.
-
-        `tilings` (by layer) and `input_factors` (by input) are chosen here where not given.
-        """
+        """Bring the layers into normal form and place activations in DRAM."""
         self.config = config
-        self._tilings = tilings or {}
-        if input_factors is None:
-            input_factors = _input_factors(subgraph, config)
-        self._input_factors = input_factors
-        self.work = tuple(_work(subgraph, config, input_factors))
-        shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
-        for name, factor in self._input_factors.items():
-            n, c, h, w = shapes[name]
-            shapes[name] = (n, c * factor * factor, -(-h // factor), -(-w // factor))
-        shapes |= {p.last.output: p.last.out_shape for p in self.work}
-        self._tensors, self._constants_at = plan_activations(subgraph, self.work, config, shapes)
-        self._constants = Constants(alignment_bytes(config), self._constants_at)
-        self.emit = Emitter(config, self._tensors)
-
+        schedule = schedule or Schedule()
+        self._tilings = schedule.tilings
+        self.work = tuple(_work(subgraph, config))
         multipliers = sorted(set().union(*(p.multipliers for p in self.work)))
         self._needs_vector = any(p.needs_vector for p in self.work)
         #: Resident: the constant vector at the end of inp, diagonal weights at the end of wgt.
@@ -119,6 +119,19 @@ class Lowering:
         self.room = Capacity.of(
             config, resident_inp=int(self._needs_vector), resident_wgt=len(multipliers)
         )
+        self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
+        self.work = tuple(
+            prepare_with_pool(p.layer, p.pool, config, self._forms[p.layer.inputs[0]])
+            if p.layer.inputs[0] in self._forms
+            else p
+            for p in self.work
+        )
+        shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
+        shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
+        shapes |= {p.last.output: p.last.out_shape for p in self.work}
+        self._tensors, self._constants_at = plan_activations(subgraph, self.work, config, shapes)
+        self._constants = Constants(alignment_bytes(config), self._constants_at)
+        self.emit = Emitter(config, self._tensors)
         self.inp, self._wgt = SlotBuffer(self.room.inp), SlotBuffer(self.room.wgt)
         self._acc = SlotBuffer(self.room.acc)
         self._job = 0
@@ -147,8 +160,16 @@ class Lowering:
             arena_bytes=self._constants_at + self._constants.size_bytes,
             tensors=self._tensors,
             work=self.work,
-            input_factors=self._input_factors,
+            forms=self._forms,
         )
+
+    def _inputs(self, subgraph: Subgraph) -> Iterator[tuple[str, InputForm]]:
+        """Yield the form of each input that does not best lie as it is."""
+        for name, prepared in first_layers(subgraph, self.work):
+            choices = in_forms(prepared, self.config, self.room_of(prepared))
+            _, best = min(choices, key=lambda c: price(c[0], self.config), default=(None, prepared))
+            if best.form is not None:
+                yield name, best.form
 
     def _all_jobs(self) -> Iterator[tuple[str, Job]]:
         yield "constants", self._resident_job()
@@ -471,45 +492,28 @@ def _in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]
     yield group
 
 
-def _work(
-    subgraph: Subgraph, config: VTAConfig, input_factors: dict[str, int]
-) -> Iterator[Prepared]:
+def _work(subgraph: Subgraph, config: VTAConfig) -> Iterator[Prepared]:
     """Yield the layers in normal form, max-pools joined with the convolution before them."""
     pools = fused_pools(subgraph)
     done = set()
     for layer in subgraph.layers:
         if layer.name in done:
             continue
-        prepared = prepare(layer, config, space_to_depth=input_factors.get(layer.inputs[0], 1))
-        if layer.name in pools and can_pool_first(prepared):
-            prepared = joined(prepared, pools[layer.name])
-            done.add(pools[layer.name].name)
+        prepared = prepare_with_pool(layer, pools.get(layer.name), config)
+        if prepared.pool is not None:
+            done.add(prepared.pool.name)
         yield prepared
 
 
-def _input_factors(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
-    """Return the space-to-depth factor of each input whose only reader gains from it."""
-    result = {}
-    for spec in subgraph.inputs:
-        readers = [layer for layer in subgraph.layers for name in layer.inputs if name == spec.name]
-        if len(readers) == 1 and readers[0].inputs[0] == spec.name:
-            factor = choose_space_to_depth(readers[0], config)
-            if factor > 1:
-                result[spec.name] = factor
-    return result
-
-
-def lower(
-    subgraph: Subgraph, config: VTAConfig, tilings: Mapping[str, Tiling] | None = None
-) -> Lowered:
+def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = None) -> Lowered:
     """Lower a subgraph to one instruction stream.
 
     Parameters
     ----------
     subgraph : Subgraph
     config : VTAConfig
-    tilings : mapping, optional
-        Tilings by layer name, as `schedule.search` finds them; others are chosen by the model.
+    schedule : Schedule, optional
+        What `schedule.search` found; the cost model chooses the rest.
 
     Raises
     ------
@@ -518,4 +522,4 @@ def lower(
     UnsupportedModelError
         When a step needs what the machine does not have.
     """
-    return Lowering(subgraph, config, tilings=tilings).run()
+    return Lowering(subgraph, config, schedule).run()

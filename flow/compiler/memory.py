@@ -34,7 +34,7 @@ class DramTensor:
     ----------
     name : str
     shape : tuple[int, int, int, int]
-        NCHW as it lies in DRAM (after space-to-depth, if any).
+        NCHW as it lies in DRAM (an input in its form).
     address : int
         Bytes from the arena's start.
     planes : int

@@ -33,27 +33,6 @@ def _pad_to(x: NDArray[np.int8], axis: int, multiple: int) -> NDArray[np.int8]:
     return np.pad(x, widths)
 
 
-def space_to_depth(x: NDArray[np.int8], factor: int) -> NDArray[np.int8]:
-    """Move `factor` × `factor` pixels into channels.
-
-    Parameters
-    ----------
-    x : int8[N, C, H, W]
-    factor : int
-        The edge f of the square; rows and columns are filled up with zeros to a multiple of it.
-
-    Returns
-    -------
-    int8[N, f·f·C, ⌈H/f⌉, ⌈W/f⌉]
-        Channel (dy·f + dx)·C + c holds pixel (f·y + dy, f·x + dx).
-    """
-    x = _pad_to(_pad_to(x, 2, factor), 3, factor)
-    n, c, h, w = x.shape
-    split = x.reshape(n, c, h // factor, factor, w // factor, factor).transpose(0, 3, 5, 1, 2, 4)
-    moved: NDArray[np.int8] = split.reshape(n, factor * factor * c, h // factor, w // factor)
-    return moved
-
-
 def pack_activation(x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
     """Pack int8[N, C, H, W] as int8[⌈N/batch⌉, ⌈C/block⌉, H, W, batch, block]."""
     x = _pad_to(_pad_to(x, 0, config.batch), 1, config.block)
@@ -87,27 +66,6 @@ def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]
     o, i, kh, kw = w.shape
     split = w.reshape(o // config.block, config.block, i // config.block, config.block, kh, kw)
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
-
-
-def space_to_depth_weight(
-    weight: NDArray[np.int8], factor: int, shift: tuple[int, int]
-) -> NDArray[np.int8]:
-    """Rewrite a stride-f kernel for a `space_to_depth` input, on which its stride is 1.
-
-    Tap (ky, kx) moves to tap ((ky + sy) // f, (kx + sx) // f) of channel group ((ky + sy) % f, (kx
-    + sx) % f), where `shift` = (sy, sx) = −padding mod f puts the kernel's first tap on a multiple
-    of f.
-
-    Parameters
-    ----------
-    weight : int8[O, C, kh, kw]
-
-    Returns
-    -------
-    int8[O, f·f·C, ⌈(kh + sy)/f⌉, ⌈(kw + sx)/f⌉]
-    """
-    moved = np.pad(weight, ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0)))
-    return space_to_depth(moved, factor)
 
 
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from flow.compiler.packing import (
-    blocks,
-    constant_digits,
-    pack_weight,
-    space_to_depth_weight,
-)
+from flow.compiler.packing import blocks, constant_digits, pack_weight
 from flow.compiler.tiling import ConvShape
 from relay_passes.params import RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
@@ -27,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.compiler.input_form import InputForm
     from relay_passes.params import Layer, Step
     from vta_config.hardware import VTAConfig
 
@@ -117,8 +113,8 @@ class Prepared:
     layer : Layer
     shape : ConvShape
         Extents in blocks; a layer without weights has `ic` 0.
-    space_to_depth : int
-        Factor by which its input must lie rearranged in DRAM; 1 for none.
+    form : InputForm or None
+        How its input must lie in DRAM; None as an activation does.
     weights : int8[oc, constants + ic·taps, block_out, block_in] or None
         Wgt elements as they lie in DRAM: bias digits, then the kernel.
     residuals : tuple[Residual, ...]
@@ -133,7 +129,7 @@ class Prepared:
 
     layer: Layer
     shape: ConvShape
-    space_to_depth: int
+    form: InputForm | None
     weights: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
     epilogue: tuple[Pass, ...]
@@ -168,41 +164,8 @@ class Prepared:
         return own | {weight for r in all_residuals for block in r.terms for weight, _ in block}
 
 
-def choose_space_to_depth(layer: Layer, config: VTAConfig) -> int:
-    """Return the factor by which packing the input as space-to-depth saves GEMM steps, or 1.
-
-    A stride-f convolution on few channels wastes lanes; on f × f pixels as channels its stride is 1
-    and its kernel ⌈k/f⌉.
-    """
-    factor = layer.stride[0]
-    if (
-        layer.kind != "conv2d"
-        or factor == 1
-        or layer.stride != (factor, factor)
-        or layer.dilation != (1, 1)
-    ):
-        return 1
-    if any(size % factor for size in layer.in_shape[2:]) or layer.weight is None:
-        return 1
-    changed = _space_to_depth_weight(layer, layer.weight, factor)
-    plain = (
-        blocks(layer.weight.shape[1], config.block) * layer.weight.shape[2] * layer.weight.shape[3]
-    )
-    return (
-        factor
-        if blocks(changed.shape[1], config.block) * changed.shape[2] * changed.shape[3] < plain
-        else 1
-    )
-
-
-def _space_to_depth_weight(layer: Layer, weight: NDArray[np.int8], factor: int) -> NDArray[np.int8]:
-    return space_to_depth_weight(
-        weight, factor, (-layer.padding[0] % factor, -layer.padding[1] % factor)
-    )
-
-
-def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prepared:
-    """Bring `layer` into normal form for `config`.
+def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -> Prepared:
+    """Bring `layer`, whose input lies in `form`, into normal form for `config`.
 
     Raises
     ------
@@ -221,28 +184,18 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
             total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
     digits = constant_digits(total, config, layer.name) if total.any() else None
 
-    weight, kernel, stride, padding, in_shape = (
-        layer.weight,
-        layer.kernel,
-        layer.stride,
-        layer.padding,
-        layer.in_shape,
-    )
-    if space_to_depth > 1:
+    weight, kernel, stride, dilation = layer.weight, layer.kernel, layer.stride, layer.dilation
+    padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
+    if form is not None:
         assert weight is not None
-        factor = space_to_depth
-        weight = _space_to_depth_weight(layer, weight, factor)
-        kernel, stride = (weight.shape[2], weight.shape[3]), (1, 1)
-        padding = (-(-padding[0] // factor), -(-padding[1] // factor), *padding[2:])
-        in_shape = (
-            in_shape[0],
-            weight.shape[1],
-            -(-in_shape[2] // factor),
-            -(-in_shape[3] // factor),
-        )
+        weight = form.weight(weight)
+        kernel, padding = (weight.shape[2], weight.shape[3]), (0, 0)
+        stride = (stride[0] // form.stride[0], stride[1] // form.stride[1])
+        dilation = (form.patch[0] // form.stride[0], form.patch[1] // form.stride[1])
+        in_shape = form.dram_shape(in_shape)
     packed = None if weight is None else pack_weight(weight, config)
     ic = 0 if packed is None else packed.shape[1]
-    flat = _covers_picture(layer) and space_to_depth == 1
+    flat = _covers_picture(layer) and form is None
     if flat:
         # In DRAM its pixels lie like blocks of channels, and so do its weights.
         ic, kernel, stride, in_shape = ic * kernel[0] * kernel[1], (1, 1), (1, 1), (1, 1, 1, 1)
@@ -261,8 +214,8 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
         out_width=layer.out_shape[3],
         kernel=kernel,
         stride=stride,
-        dilation=layer.dilation,
-        padding=(padding[0], padding[1]),
+        dilation=dilation,
+        padding=padding,
         constants=constants,
         vector_passes=1 + constants + len(epilogue) + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
@@ -270,7 +223,7 @@ def prepare(layer: Layer, config: VTAConfig, *, space_to_depth: int = 1) -> Prep
     return Prepared(
         layer=layer,
         shape=shape,
-        space_to_depth=space_to_depth,
+        form=form,
         weights=np.concatenate(parts, axis=1) if parts else None,
         residuals=residuals,
         epilogue=epilogue,

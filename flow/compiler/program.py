@@ -21,13 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
-from flow.compiler.packing import (
-    join_byte_planes,
-    pack_activation,
-    space_to_depth,
-    unpack_activation,
-)
+from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, decode, encode
@@ -42,11 +38,11 @@ if TYPE_CHECKING:
     from relay_passes.params import Subgraph
 
 MAGIC: Final = b"VTAFLOW1"
-VERSION: Final = 1
+VERSION: Final = 2
 _HEADER: Final = struct.Struct("<8sIIQII")
 _SECTION: Final = struct.Struct("<8sQQII")
 _CONFIG: Final = struct.Struct("<16I")
-_TENSOR: Final = struct.Struct("<IIQ5I28x")
+_TENSOR: Final = struct.Struct("<IIQ12I")
 _ALIGN: Final = 64
 _TAGS: Final = ("CONFIG", "INSNS", "CONSTS", "TENSORS", "META")
 _GEOMETRY: Final = (
@@ -76,22 +72,20 @@ class PortTensor:
         NCHW as the graph has it.
     address : int
         Bytes from the arena's start.
-    space_to_depth : int
-        Edge of the pixel squares that lie as channels; 1 for none.
+    form : InputForm or None
+        How an input's pixels lie as channels; None as they are.
     """
 
     name: str
     dtype: Literal["int8", "int32"]
     shape: tuple[int, ...]
     address: int
-    space_to_depth: int = 1
+    form: InputForm | None = None
 
     @property
     def dram_shape(self) -> tuple[int, ...]:
         """NCHW as it lies in DRAM."""
-        n, c, h, w = self.shape
-        f = self.space_to_depth
-        return (n, f * f * c, -(-h // f), -(-w // f))
+        return self.shape if self.form is None else self.form.dram_shape(self.shape)
 
     @property
     def planes(self) -> int:
@@ -105,9 +99,30 @@ class PortTensor:
 
     def pack(self, x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.uint8]:
         """Return int8 NCHW as the bytes that lie in DRAM."""
-        if self.space_to_depth > 1:
-            x = space_to_depth(x, self.space_to_depth)
+        if self.form is not None:
+            x = self.form.arrange(x)
         return pack_activation(x, config).reshape(-1).view(np.uint8)
+
+    def to_bytes(self, role: int) -> bytes:
+        """Return the record of a program file; `role` is 0 for inputs and 1 for outputs."""
+        form = self.form or InputForm.plain(self.shape)
+        pairs = (*form.patch, *form.stride, *form.padding, *form.extent)
+        return _TENSOR.pack(role, int(self.dtype == "int32"), self.address, *self.shape, *pairs)
+
+    @classmethod
+    def from_bytes(cls, name: str, record: bytes) -> PortTensor:
+        """Read a record of a program file."""
+        _, kind, address, n, c, h, w, *pairs = _TENSOR.unpack(record)
+        patch, stride, padding, extent = zip(pairs[::2], pairs[1::2], strict=True)
+        form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent)
+        shape = (n, c, h, w)
+        return cls(
+            name=name,
+            dtype="int32" if kind else "int8",
+            shape=shape,
+            address=address,
+            form=None if form == InputForm.plain(shape) else form,
+        )
 
     def unpack(self, data: NDArray[np.uint8], config: VTAConfig) -> NDArray[Any]:
         """Return NCHW integers from the bytes that lie in DRAM."""
@@ -199,7 +214,7 @@ class Program:
             "INSNS": self.insn_bytes,
             "CONSTS": self.constants,
             "TENSORS": b"".join(
-                _TENSOR.pack(role, int(t.dtype == "int32"), t.address, *t.shape, t.space_to_depth)
+                t.to_bytes(role)
                 for role, group in enumerate((self.inputs, self.outputs))
                 for t in group
             ),
@@ -269,20 +284,11 @@ class Program:
                 _with_origin(decode(raw[i * INSN_BYTES : (i + 1) * INSN_BYTES], config), origin)
                 for i, origin in enumerate(origins)
             )
-            ports = [
-                _TENSOR.unpack_from(sections["TENSORS"], i)
-                for i in range(0, len(sections["TENSORS"]), _TENSOR.size)
-            ]
-            names = [*meta["inputs"], *meta["outputs"]]
+            records = sections["TENSORS"]
+            ports = range(0, len(records), _TENSOR.size)
             tensors = [
-                PortTensor(
-                    name=name,
-                    dtype="int32" if kind else "int8",
-                    shape=tuple(shape),
-                    address=address,
-                    space_to_depth=factor,
-                )
-                for name, (_, kind, address, *shape, factor) in zip(names, ports, strict=True)
+                PortTensor.from_bytes(name, records[at : at + _TENSOR.size])
+                for name, at in zip([*meta["inputs"], *meta["outputs"]], ports, strict=True)
             ]
             program = cls(
                 symbol=meta["symbol"],
@@ -346,13 +352,12 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
     """Join what lowering gave with the names and shapes of the subgraph."""
 
     def port(name: str, shape: Sequence[int], dtype: Literal["int8", "int32"]) -> PortTensor:
-        factor = lowered.input_factors.get(name, 1)
         return PortTensor(
             name=name,
             dtype=dtype,
             shape=(*shape, 1, 1)[:4],
             address=lowered.tensors[name].address,
-            space_to_depth=factor,
+            form=lowered.forms.get(name),
         )
 
     last_store = {

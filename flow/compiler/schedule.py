@@ -1,20 +1,23 @@
-"""Schedule search: tilings that the cost model shortlists, timed by tsim, kept in a cache.
+"""Schedule search: what the cost model shortlists, timed by tsim, kept in a cache.
 
 The model (tiling.py) is within a percent where COMPUTE binds; where LOAD and COMPUTE are about
 even, which of two tilings overlaps better is for the simulator to say. Each layer is compiled alone
-with each tiling of its shortlist and timed; the fewest bytes win among equals. The result depends
-on nothing but layer and machine, so it can be kept.
+with each tiling of its shortlist and timed; the fewest bytes win among equals. A first layer is
+timed with its input in each form before. The result depends on nothing but layer and machine, so it
+can be kept.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.lower import Lowering
+from flow.compiler.first_layer import first_layers, in_forms, price
+from flow.compiler.input_form import InputForm
+from flow.compiler.lower import Lowering, Schedule
 from flow.compiler.tiling import Tiling, fastest, shortlist
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 #: Tilings of a layer that are timed.
 SHORTLIST: Final = 10
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def search(
@@ -38,8 +41,8 @@ def search(
     *,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Tiling]:
-    """Return the best tiling of every convolution and dense layer, by the layer's name.
+) -> Schedule:
+    """Return the best form of every input, and the best tiling of every convolution on it.
 
     Parameters
     ----------
@@ -51,20 +54,38 @@ def search(
     progress : callable, optional
         Called with layers done and in all.
     """
-    lowering = Lowering(subgraph, config)
-    work = [p for p in lowering.work if p.shape.ic and p.pool is None]
     known = _read(cache)
-    found: dict[str, Tiling] = {}
+    plain = Lowering(subgraph, config, Schedule(forms={}))
+    forms = {}
+    for name, prepared in first_layers(subgraph, plain.work):
+        key = _key(prepared, plain, config)
+        if key not in known.forms:
+            known.forms[key] = _best_form(prepared, plain, config)
+        if (form := known.forms[key]) is not None:
+            forms[name] = form
+    lowering = Lowering(subgraph, config, Schedule(forms=forms))
+    work = [p for p in lowering.work if p.shape.ic and p.pool is None]
+    tilings: dict[str, Tiling] = {}
     for index, prepared in enumerate(work):
         key = _key(prepared, lowering, config)
-        if key not in known:
-            known[key] = _best(prepared, lowering, config)
-        found[prepared.layer.name] = known[key]
+        if key not in known.tilings:
+            known.tilings[key] = _best(prepared, lowering, config)
+        tilings[prepared.layer.name] = known.tilings[key]
         if progress is not None:
             progress(index + 1, len(work))
     if cache is not None:
         _write(cache, known)
-    return found
+    return Schedule(tilings=tilings, forms=forms)
+
+
+def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> InputForm | None:
+    choices = in_forms(prepared, config, lowering.room_of(prepared))
+    choices.sort(key=lambda c: price(c[0], config))
+    timed = [
+        (price(estimate._replace(cycles=_cycles(changed, None, config)), config), changed.form)
+        for estimate, changed in choices[:SHORTLIST]
+    ]
+    return min(timed, key=lambda t: t[0], default=(0.0, None))[1]
 
 
 def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
@@ -76,19 +97,22 @@ def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
     return fastest(timed)
 
 
-def _cycles(prepared: Prepared, tiling: Tiling, config: VTAConfig) -> int:
-    """Compile a layer alone and time it."""
-    layer = prepared.layer
+def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
+    """Compile a layer alone, with its pool if it has one, and time it."""
+    layer, last = prepared.layer, prepared.last
     shapes = [layer.in_shape, *[layer.out_shape] * (len(layer.inputs) - 1)]
     inputs = dict(zip(layer.inputs, shapes, strict=True))
     alone = Subgraph(
         symbol="alone",
         inputs=tuple(TensorSpec(name=n, shape=s, dtype="int8") for n, s in inputs.items()),
-        outputs=(TensorSpec(name=layer.output, shape=layer.out_shape, dtype=layer.out_dtype),),
-        layers=(layer,),
+        outputs=(TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype),),
+        layers=(layer,) if prepared.pool is None else (layer, prepared.pool),
     )
-    factors = {layer.inputs[0]: prepared.space_to_depth} if prepared.space_to_depth > 1 else {}
-    lowered = Lowering(alone, config, tilings={layer.name: tiling}, input_factors=factors).run()
+    schedule = Schedule(
+        tilings={} if tiling is None else {layer.name: tiling},
+        forms={} if prepared.form is None else {layer.inputs[0]: prepared.form},
+    )
+    lowered = Lowering(alone, config, schedule).run()
     cycles, _ = time_insns(config, b"".join(encode(insn, config) for insn in lowered.insns))
     return cycles
 
@@ -97,22 +121,40 @@ def _key(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
     passes = [type(p).__name__ for p in prepared.epilogue]
     terms = [r.terms for r in prepared.residuals]
-    facts = (VERSION, prepared.shape, lowering.room_of(prepared), passes, terms, machine)
+    pool = prepared.pool and (prepared.pool.kernel, prepared.pool.stride, prepared.pool.padding)
+    shape = (prepared.shape, prepared.layer.in_shape, pool)
+    facts = (VERSION, *shape, lowering.room_of(prepared), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 
 
-def _read(cache: Path | None) -> dict[str, Tiling]:
+@dataclass(slots=True)
+class _Known:
+    """What has been searched: tilings by layer, forms by plain layer."""
+
+    tilings: dict[str, Tiling] = field(default_factory=dict)
+    forms: dict[str, InputForm | None] = field(default_factory=dict)
+
+
+def _read(cache: Path | None) -> _Known:
     """Read the cache; what cannot be read is searched again."""
     try:
         entries = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-        return {str(key): Tiling(**fields) for key, fields in entries.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        tilings = {str(key): Tiling(**fields) for key, fields in entries["tilings"].items()}
+        forms = {
+            str(key): fields and InputForm(**{name: tuple(f) for name, f in fields.items()})
+            for key, fields in entries["forms"].items()
+        }
+        return _Known(tilings, forms)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return _Known()
 
 
-def _write(cache: Path, known: dict[str, Tiling]) -> None:
+def _write(cache: Path, known: _Known) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_name(cache.name + ".partial")
-    entries = {key: asdict(tiling) for key, tiling in sorted(known.items())}
+    entries = {
+        "tilings": {key: asdict(tiling) for key, tiling in sorted(known.tilings.items())},
+        "forms": {key: form and asdict(form) for key, form in sorted(known.forms.items())},
+    }
     partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     partial.replace(cache)

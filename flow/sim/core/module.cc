@@ -433,6 +433,8 @@ class VtaModule : public ffi::ModuleObj {
       layer.output.c = dims[1];
       layer.output.h = dims[2];
       layer.output.w = dims[3];
+      layer.output.form.extent[0] = dims[2];
+      layer.output.form.extent[1] = dims[3];
       CheckTensor(layer.output, program_.config, "program layer " + layer.name);
       layers.push_back(std::move(layer));
     }

@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -34,7 +35,7 @@ void Require(bool holds, const std::string& must, uint64_t got) {
 std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
   Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
   if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
-  Require(U32(data + 8) == kProgramVersion, "must be version 1", U32(data + 8));
+  Require(U32(data + 8) == kProgramVersion, "must be version 2", U32(data + 8));
   const uint32_t count = U32(data + 12);
   Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
   Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,
@@ -80,32 +81,39 @@ TensorInfo ReadTensor(const uint8_t* row) {
   t.c = U32(row + 20);
   t.h = U32(row + 24);
   t.w = U32(row + 28);
-  t.space_to_depth = U32(row + 32);
+  uint32_t* pairs[] = {t.form.patch, t.form.stride, t.form.padding, t.form.extent};
+  for (int i = 0; i < 8; ++i) pairs[i / 2][i % 2] = U32(row + 32 + i * 4);
   return t;
 }
 
 uint64_t CeilDiv(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
-// Calls f(nchw index, packed index) for every element of the tensor.
+// Calls f(nchw index, packed index) for every element of a plain tensor.
 template <typename F>
 void ForEachElement(const TensorInfo& t, const Config& config, F f) {
-  const uint64_t s = t.space_to_depth, batch = config.batch(), block = config.block();
-  const uint64_t rows = CeilDiv(t.h, s), columns = CeilDiv(t.w, s);
-  const uint64_t channel_blocks = CeilDiv(t.c * s * s, block);
+  const uint64_t batch = config.batch(), block = config.block(), area = uint64_t{t.h} * t.w;
+  const uint64_t channel_blocks = CeilDiv(t.c, block);
   uint64_t at = 0;
   for (uint64_t n = 0; n < t.n; ++n) {
     for (uint64_t c = 0; c < t.c; ++c) {
-      for (uint64_t y = 0; y < t.h; ++y) {
-        for (uint64_t x = 0; x < t.w; ++x, ++at) {
-          const uint64_t channel = (y % s * s + x % s) * t.c + c;
-          const uint64_t element =
-              ((n / batch * channel_blocks + channel / block) * rows + y / s) * columns + x / s;
-          f(at, (element * batch + n % batch) * block + channel % block);
-        }
+      const uint64_t first = (n / batch * channel_blocks + c / block) * area;
+      for (uint64_t pixel = 0; pixel < area; ++pixel, ++at) {
+        f(at, ((first + pixel) * batch + n % batch) * block + c % block);
       }
     }
   }
 }
+
+// The positions [begin, end) along an axis whose pixel `offset` of the patch lies in the picture.
+struct Inside {
+  Inside(const InputForm& form, int axis, uint64_t offset, uint64_t size) {
+    const uint64_t stride = form.stride[axis], padding = form.padding[axis];
+    begin = offset >= padding ? 0 : CeilDiv(padding - offset, stride);
+    end = std::min<uint64_t>(
+        form.extent[axis], size + padding <= offset ? 0 : CeilDiv(size + padding - offset, stride));
+  }
+  uint64_t begin, end;
+};
 
 }  // namespace
 
@@ -125,15 +133,29 @@ uint32_t Crc32(const uint8_t* bytes, size_t size) {
 }
 
 uint64_t TensorInfo::plane_bytes(const Config& config) const {
-  const uint64_t s = space_to_depth;
-  return CeilDiv(n, config.batch()) * CeilDiv(c * s * s, config.block()) * CeilDiv(h, s) *
-         CeilDiv(w, s) * config.lanes();
+  const uint64_t channels = uint64_t{c} * form.patch[0] * form.patch[1];
+  return CeilDiv(n, config.batch()) * CeilDiv(channels, config.block()) * form.extent[0] *
+         form.extent[1] * config.lanes();
+}
+
+bool TensorInfo::plain() const {
+  const InputForm& f = form;
+  return f.patch[0] == 1 && f.patch[1] == 1 && f.stride[0] == 1 && f.stride[1] == 1 &&
+         f.padding[0] == 0 && f.padding[1] == 0 && f.extent[0] == h && f.extent[1] == w;
 }
 
 void CheckTensor(const TensorInfo& t, const Config& config, const std::string& where) {
-  const double factor = double{1} * t.space_to_depth * t.space_to_depth;
-  const bool sane = t.n != 0 && t.c != 0 && t.h != 0 && t.w != 0 && t.space_to_depth != 0 &&
-                    double{1} * t.n * t.c * t.h * t.w * factor < 1e12;
+  const InputForm& f = t.form;
+  double elems = double{1} * t.n * t.c * t.h * t.w, packed = double{1} * t.n * t.c;
+  bool sane = elems > 0;
+  for (int axis : {0, 1}) {
+    packed *= double{1} * f.patch[axis] * f.extent[axis];
+    sane = sane && f.stride[axis] != 0;
+    // Rows and columns that positions reach, zeros included.
+    sane = sane && double{1} * f.extent[axis] * f.stride[axis] + f.patch[axis] < 1e9 &&
+           f.padding[axis] < 1e9;
+  }
+  sane = sane && packed > 0 && elems < 1e12 && packed < 1e12;
   if (!sane) {
     Fail(ErrorKind::kArtifact, where, "must have dimensions of at least 1 that fit the arena",
          std::to_string(t.n) + "x" + std::to_string(t.c) + "x" + std::to_string(t.h) + "x" +
@@ -174,6 +196,7 @@ void ParseProgram(std::string file, Program* program) {
                 std::string("program ") + (t.is_output ? "output " : "input ") +
                     std::to_string(list.size()));
     if (!t.is_output && t.is_int32) Damaged("must have int8 inputs", "int32");
+    if (t.is_output && !t.plain()) Damaged("must have plain outputs", "another form");
     list.push_back(t);
   }
 }
@@ -181,9 +204,27 @@ void ParseProgram(std::string file, Program* program) {
 void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
                 uint8_t* packed) {
   std::memset(packed, 0, tensor.plane_bytes(config));
-  ForEachElement(tensor, config, [=](uint64_t from, uint64_t to) {
-    packed[to] = static_cast<uint8_t>(nchw[from]);
-  });
+  const InputForm& form = tensor.form;
+  const uint64_t batch = config.batch(), block = config.block(), lanes = config.lanes();
+  const uint64_t rows = form.extent[0], columns = form.extent[1], w = tensor.w;
+  const uint64_t patch = uint64_t{form.patch[0]} * form.patch[1];
+  const uint64_t channel_blocks = CeilDiv(tensor.c * patch, block);
+  for (uint64_t i = 0; i < tensor.n * patch * tensor.c; ++i) {
+    const uint64_t c = i % tensor.c, tap = i / tensor.c % patch, n = i / tensor.c / patch;
+    const uint64_t dy = tap / form.patch[1], dx = tap % form.patch[1];
+    const Inside y(form, 0, dy, tensor.h), x(form, 1, dx, w);
+    const uint64_t channel = tap * tensor.c + c;
+    const uint64_t first = (n / batch * channel_blocks + channel / block) * rows * columns;
+    for (uint64_t row = y.begin; row < y.end; ++row) {
+      const uint64_t pixel_row = row * form.stride[0] + dy - form.padding[0];
+      const int8_t* from = nchw + ((n * tensor.c + c) * tensor.h + pixel_row) * w;
+      uint8_t* to = packed + (first + row * columns) * lanes + n % batch * block + channel % block;
+      for (uint64_t column = x.begin; column < x.end; ++column) {
+        to[column * lanes] =
+            static_cast<uint8_t>(from[column * form.stride[1] + dx - form.padding[1]]);
+      }
+    }
+  }
 }
 
 void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,

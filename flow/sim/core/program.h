@@ -11,10 +11,17 @@
 
 namespace vta {
 
-inline constexpr uint32_t kProgramVersion = 1;
+inline constexpr uint32_t kProgramVersion = 2;
 
 // The zlib CRC-32.
 uint32_t Crc32(const uint8_t* bytes, size_t size);
+
+// How an input's pixels lie as channels, each pair (vertical, horizontal): channel
+// (dy * patch[1] + dx) * C + c of position (y, x) holds channel c of the pixel
+// (y * stride[0] - padding[0] + dy, x * stride[1] - padding[1] + dx), zero outside the picture.
+struct InputForm {
+  uint32_t patch[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, extent[2] = {1, 1};
+};
 
 // An input, output or layer tensor in the arena.
 struct TensorInfo {
@@ -22,8 +29,10 @@ struct TensorInfo {
   bool is_int32 = false;  // four byte planes; else int8
   uint64_t address = 0;   // bytes from the arena's start
   uint32_t n = 1, c = 1, h = 1, w = 1;
-  uint32_t space_to_depth = 1;
+  InputForm form;  // of outputs: patches of one pixel, as many as there are
 
+  // Whether its pixels lie as they are.
+  bool plain() const;
   uint64_t elems() const { return uint64_t{n} * c * h * w; }
   // Bytes of one packed byte plane, and of all.
   uint64_t plane_bytes(const Config& config) const;
@@ -58,10 +67,10 @@ void ParseProgram(std::string file, Program* program);
 // `where`.
 void CheckTensor(const TensorInfo& tensor, const Config& config, const std::string& where);
 
-// Packs int8[N, C, H, W] into NCHWnc bytes (missing lanes zero), after space-to-depth.
+// Packs int8[N, C, H, W], arranged in its form, into NCHWnc bytes (missing lanes zero).
 void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
                 uint8_t* packed);
-// Unpacks into int8[N, C, H, W] or, from byte planes, int32[N, C, H, W].
+// Unpacks a plain tensor into int8[N, C, H, W] or, from byte planes, int32[N, C, H, W].
 void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,
                   void* nchw);
 

@@ -14,8 +14,6 @@ from flow.compiler.packing import (
     join_byte_planes,
     pack_activation,
     pack_weight,
-    space_to_depth,
-    space_to_depth_weight,
     unpack_activation,
 )
 from tests.strategies import configs
@@ -37,24 +35,6 @@ def test_weight_blocks(default_config: VTAConfig) -> None:
     assert packed.shape == (2, 3, 3, 2, 16, 16)
     assert packed[1, 2, 1, 0, 3, 2] == weight[19, 34, 1, 0]
     assert not packed[1, :, :, :, 4:].any() and not packed[:, 2, :, :, :, 3:].any()
-
-
-@given(factor=st.integers(1, 3), height=st.integers(1, 7), width=st.integers(1, 7))
-def test_space_to_depth_moves_pixels(factor: int, height: int, width: int) -> None:
-    x = np.random.default_rng(0).integers(-128, 128, (1, 3, height, width)).astype(np.int8)
-    moved = space_to_depth(x, factor)
-    for y in range(height):
-        for z in range(width):
-            channel = (y % factor * factor + z % factor) * 3
-            part = moved[0, channel : channel + 3, y // factor, z // factor]
-            np.testing.assert_array_equal(part, x[0, :, y, z])
-
-
-def test_space_to_depth_weight_of_the_resnet_stem() -> None:
-    weight = np.random.default_rng(0).integers(-127, 128, (4, 3, 7, 7)).astype(np.int8)
-    moved = space_to_depth_weight(weight, 2, (1, 1))
-    assert moved.shape == (4, 12, 4, 4)
-    assert np.count_nonzero(moved) == np.count_nonzero(weight)
 
 
 @given(

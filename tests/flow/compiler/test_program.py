@@ -56,7 +56,7 @@ def test_any_damaged_bit_is_noticed(at: int, bit: int) -> None:
         (DATA[:-1], f"must have {len(DATA)} bytes, got {len(DATA) - 1}"),
         (DATA + b"x", f"must have {len(DATA)} bytes"),
         (b"\x7fELF" + DATA[4:], "must start with VTAFLOW1"),
-        (DATA[:8] + b"\2" + DATA[9:], "must be version 1, got 2"),
+        (DATA[:8] + b"\1" + DATA[9:], "must be version 2, got 1"),
     ],
 )
 def test_sentences(data: bytes, sentence: str) -> None:

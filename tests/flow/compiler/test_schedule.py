@@ -9,7 +9,9 @@ import pytest
 
 from flow.compiler import schedule
 from flow.compiler.lower import lower
+from flow.compiler.prepare import Prepared
 from flow.compiler.program import make_program
+from flow.compiler.tiling import Tiling
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
 from relay_passes.params import TensorSpec
@@ -24,8 +26,8 @@ def test_searched_schedules_are_no_slower_and_right() -> None:
     x = TensorSpec(name="x", shape=(1, 256, 14, 14), dtype="int8")
     graph = subgraph((conv(rng, "conv", x, 256, (3, 3), padding=(1, 1, 1, 1)),), x)
     cycles = []
-    for tilings in (None, schedule.search(graph, config)):
-        program = make_program(graph, lower(graph, config, tilings), config)
+    for found in (None, schedule.search(graph, config)):
+        program = make_program(graph, lower(graph, config, found), config)
         cycles.append(time_insns(config, program.insn_bytes)[0])
     assert cycles[1] <= cycles[0]
     image = weights(rng, *x.shape)
@@ -39,7 +41,7 @@ def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     cache = tmp_path / "new" / "schedules.json"
     seen: list[tuple[int, int]] = []
     first = schedule.search(graph, config, cache=cache, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (len(first), len(first)) and cache.is_file()
+    assert seen[-1] == (len(first.tilings), len(first.tilings)) and cache.is_file()
     assert schedule.search(graph, config) == first
 
     def never(*_: object) -> int:
@@ -57,3 +59,23 @@ def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
     graph = residual_network(np.random.default_rng(0), size=16)
     config = VTAConfig.load("small")
     assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
+
+
+def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = VTAConfig.load("default")
+    graph = residual_network(np.random.default_rng(0))
+    timed = []
+
+    def cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
+        timed.append(prepared.form)
+        return 1 if prepared.form is not None and prepared.form.patch == (7, 7) else 10**9
+
+    monkeypatch.setattr(schedule, "_cycles", cycles)
+    cache = tmp_path / "schedules.json"
+    first = schedule.search(graph, config, cache=cache)
+    assert first.forms["x"].patch == (7, 7) and len(set(timed)) > 2
+    timed.clear()
+    assert schedule.search(graph, config, cache=cache) == first and not timed
+    monkeypatch.undo()
+    again = schedule.search(graph, config)
+    assert again.forms == lower(graph, config, again).forms != {}

@@ -304,7 +304,7 @@ std::string Join(const std::vector<std::pair<std::string, std::string>>& section
     body += data;
   }
   std::string file = "VTAFLOW1";
-  Append(&file, 1, 4);
+  Append(&file, kProgramVersion, 4);
   Append(&file, sections.size(), 4);
   Append(&file, start + body.size(), 8);
   Append(&file, Crc32(reinterpret_cast<const uint8_t*>(table.data()), table.size()), 4);
@@ -321,9 +321,9 @@ void TestPrograms() {
        {3U, 3U, 5U, 0U, 4U, 8U, 9U, 12U, 11U, 64U, 3U, 100000000U, 1U << 20, 0U, 0U, 0U}) {
     Append(&config, word, 4);
   }
-  for (uint32_t word : {1U, 0U, static_cast<uint32_t>(kOut), 0U, 1U, 16U, 4U, 8U, 1U})
+  for (uint32_t word :
+       {1U, 0U, static_cast<uint32_t>(kOut), 0U, 1U, 16U, 4U, 8U, 1U, 1U, 1U, 1U, 0U, 0U, 4U, 8U})
     Append(&tensors, word, 4);
-  tensors.resize(64, '\0');
   const std::string file = Join({{"CONFIG", config},
                                  {"INSNS", std::string(c.stream.begin(), c.stream.end())},
                                  {"CONSTS", std::string(c.arena.begin(), c.arena.begin() + kInp)},
@@ -354,30 +354,78 @@ void TestPrograms() {
 
 void TestTensors() {
   Random random(4);
-  for (uint32_t factor : {1U, 2U, 3U}) {
-    const Config config = MakeConfig(1, 3);
+  const Config config = MakeConfig(1, 3);
+  TensorInfo t;
+  t.n = 3;
+  t.c = 5;
+  t.h = 7;
+  t.w = 4;
+  t.form.extent[0] = t.h;
+  t.form.extent[1] = t.w;
+  CHECK(t.plain());
+  std::vector<int8_t> nchw(t.elems()), back(t.elems());
+  for (int8_t& v : nchw) v = static_cast<int8_t>(random());
+  std::vector<uint8_t> packed(t.packed_bytes(config));
+  PackTensor(t, config, nchw.data(), packed.data());
+  UnpackTensor(t, config, packed.data(), back.data());
+  CHECK(nchw == back);
+  t.is_int32 = true;
+  packed.assign(t.packed_bytes(config), 0);
+  for (int p = 0; p < 4; ++p) {
+    PackTensor(t, config, nchw.data(),
+               packed.data() + static_cast<size_t>(p) * t.plane_bytes(config));
+  }
+  std::vector<int32_t> wide(t.elems());
+  UnpackTensor(t, config, packed.data(), wide.data());
+  for (size_t i = 0; i < wide.size(); ++i) {
+    CHECK(static_cast<uint32_t>(wide[i]) == static_cast<uint8_t>(nchw[i]) * 0x01010101U);
+  }
+}
+
+// Forms, against their definition: reaching beyond the picture, or not to its end.
+void TestForms() {
+  Random random(5);
+  const Config config = MakeConfig(1, 3);
+  for (int n = 0; n < 200; ++n) {
     TensorInfo t;
-    t.n = 3;
-    t.c = 5;
-    t.h = 7;
-    t.w = 4;
-    t.space_to_depth = factor;
-    std::vector<int8_t> nchw(t.elems()), back(t.elems());
-    for (int8_t& v : nchw) v = static_cast<int8_t>(random());
-    std::vector<uint8_t> packed(t.packed_bytes(config));
-    PackTensor(t, config, nchw.data(), packed.data());
-    UnpackTensor(t, config, packed.data(), back.data());
-    CHECK(nchw == back);
-    t.is_int32 = true;
-    packed.assign(t.packed_bytes(config), 0);
-    for (int p = 0; p < 4; ++p) {
-      PackTensor(t, config, nchw.data(),
-                 packed.data() + static_cast<size_t>(p) * t.plane_bytes(config));
+    t.n = 1 + Below(&random, 3);
+    t.c = 1 + Below(&random, 4);
+    t.h = 1 + Below(&random, 7);
+    t.w = 1 + Below(&random, 7);
+    for (int axis : {0, 1}) {
+      t.form.patch[axis] = 1 + Below(&random, 4);
+      t.form.stride[axis] = 1 + Below(&random, 3);
+      t.form.padding[axis] = Below(&random, 6);
+      t.form.extent[axis] = 1 + Below(&random, 9);
     }
-    std::vector<int32_t> wide(t.elems());
-    UnpackTensor(t, config, packed.data(), wide.data());
-    for (size_t i = 0; i < wide.size(); ++i) {
-      CHECK(static_cast<uint32_t>(wide[i]) == static_cast<uint8_t>(nchw[i]) * 0x01010101U);
+    CheckTensor(t, config, "input");
+    std::vector<int8_t> nchw(t.elems());
+    for (int8_t& v : nchw) v = static_cast<int8_t>(random());
+    std::vector<uint8_t> packed(t.packed_bytes(config), 0xee);
+    PackTensor(t, config, nchw.data(), packed.data());
+    const InputForm& f = t.form;
+    const uint32_t block = config.block(), batch = config.batch();
+    const uint32_t channels = t.c * f.patch[0] * f.patch[1];
+    const uint32_t blocks = (channels + block - 1) / block;
+    for (size_t at = 0; at < packed.size(); ++at) {
+      const uint32_t lane = at % block, row = at / block % batch;
+      size_t element = at / block / batch;
+      const int64_t x = static_cast<int64_t>(element % f.extent[1]);
+      element /= f.extent[1];
+      const int64_t y = static_cast<int64_t>(element % f.extent[0]);
+      element /= f.extent[0];
+      const uint32_t channel = static_cast<uint32_t>(element % blocks) * block + lane;
+      const uint32_t image = static_cast<uint32_t>(element / blocks) * batch + row;
+      const uint32_t c = channel % t.c, tap = channel / t.c;
+      const int64_t py = y * f.stride[0] - f.padding[0] + tap / f.patch[1];
+      const int64_t px = x * f.stride[1] - f.padding[1] + tap % f.patch[1];
+      const bool inside =
+          image < t.n && channel < channels && py >= 0 && py < t.h && px >= 0 && px < t.w;
+      const int8_t expected =
+          inside ? nchw[((uint64_t{image} * t.c + c) * t.h + static_cast<uint64_t>(py)) * t.w +
+                        static_cast<uint64_t>(px)]
+                 : int8_t{0};
+      CHECK(packed[at] == static_cast<uint8_t>(expected));
     }
   }
 }
@@ -390,6 +438,7 @@ int main() {
   vta::TestDamagedStreams();
   vta::TestPrograms();
   vta::TestTensors();
+  vta::TestForms();
   std::printf(vta::failures == 0 ? "core: ok\n" : "core: %d failures\n", vta::failures);
   return vta::failures == 0 ? 0 : 1;
 }

@@ -28,13 +28,21 @@ def join_sections(sections: dict[str, bytes]) -> bytes:
         )
         body += data
     head = struct.pack(
-        "<8sIIQII", b"VTAFLOW1", 1, len(sections), offset + len(body), zlib.crc32(table), 0
+        "<8sIIQII", b"VTAFLOW1", 2, len(sections), offset + len(body), zlib.crc32(table), 0
     )
     return head + table + body
 
 
-def tensor(role: int, kind: int, address: int, shape: tuple[int, ...], factor: int = 1) -> bytes:
-    return struct.pack("<IIQ5I28x", role, kind, address, *shape, factor)
+def tensor(
+    role: int,
+    kind: int,
+    address: int,
+    shape: tuple[int, ...],
+    form: tuple[int, ...] | None = None,
+) -> bytes:
+    """Return a tensor's record; `form` is patch, stride, padding and extent."""
+    form = form or (1, 1, 1, 1, 0, 0, *shape[2:])
+    return struct.pack("<IIQ12I", role, kind, address, *shape, *form)
 
 
 def conv_sections(weights: NDArray[np.int8], builder: Builder | None = None) -> dict[str, bytes]:

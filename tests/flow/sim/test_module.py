@@ -157,12 +157,12 @@ def test_arguments() -> None:
         module["conv"](x, y.astype(np.int32))
 
 
-def test_int32_output_and_space_to_depth() -> None:
+def test_int32_output_and_an_input_in_patches() -> None:
     # Planes 0..3 of the output are the first four quarters of what the convolution stores.
     rng = np.random.default_rng(3)
     w = rng.integers(-128, 128, (16, 16), dtype=np.int8)
     sections = conv_sections(w)
-    sections["TENSORS"] = tensor(0, 0, 2 * 4096, (1, 3, 7, 9), 2) + tensor(
+    sections["TENSORS"] = tensor(0, 0, 2 * 4096, (1, 3, 7, 9), (2, 2, 2, 2, 0, 0, 4, 5)) + tensor(
         1, 1, 3 * 4096, (1, 12, 1, 5)
     )
     module = make(join_sections(sections))
@@ -228,7 +228,7 @@ def test_damaged_files() -> None:
     ("at", "value", "sentence"),
     [
         (0, b"X", "must start with VTAFLOW1, got another file"),
-        (8, b"\x02", "must be version 1, got 2"),
+        (8, b"\x01", "must be version 2, got 1"),
         (12, b"\x63", "must hold its section table, got 99"),
         (16, b"\x01", "bytes, got"),
         (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),
@@ -261,6 +261,13 @@ def test_impossible_sections() -> None:
     refuse("must have int8 inputs, got int32", TENSORS=tensor(0, 1, 0, shape))
     refuse("input 0: must lie in the arena of 32768 bytes", TENSORS=tensor(0, 0, 32768, shape))
     refuse("output 0: must have dimensions", TENSORS=tensor(1, 0, 0, (1, 0, 4, 5)))
+    refuse(
+        "input 0: must have dimensions", TENSORS=tensor(0, 0, 0, shape, (1, 1, 0, 1, 0, 0, 4, 5))
+    )
+    refuse(
+        "must have plain outputs, got another form",
+        TENSORS=tensor(1, 0, 0, shape, (1, 1, 1, 1, 0, 1, 4, 5)),
+    )
     huge = (2**32 - 1,) * 4
     refuse("input 0: must have dimensions", TENSORS=tensor(0, 0, 0, huge))
     config = bytearray(good["CONFIG"])
