@@ -9,20 +9,24 @@ and columns ≡ px (mod s). A view of the pool is then a shift of one plane agai
 2. plane (0, 0), which is the pool's tile, takes the maximum with the planes (py, 0).
 
 This needs a window whose other taps never fall on phase 0, as 3 × 3 / 2 or 2 × 2 / 2 have it.
-Neighbouring tiles compute the convolution's outputs between them twice.
+
+A tile shares rows with the one above it. Where two tiles fit acc, that one still lies there when
+this one takes its maxima, and is read; otherwise the rows between them are computed twice, as the
+columns between neighbours are.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
 from flow.compiler.packing import blocks
 from flow.compiler.prepare import AluStep, LateConstants, prepare
-from flow.compiler.tiling import Cost, Tiling, cost, extents, fastest, too_small
+from flow.compiler.tiling import Cost, Tiling, cost, extents, price, too_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,11 +130,10 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         wgt=Pool(tiling.wgt_elems(shape), tiling.wgt_reuse(shape)),
         acc=tiling.acc_elems,
     )
-    splits = (split(pool.out_shape[2], height), split(pool.out_shape[3], width))
-    groups = split(shape.oc, tiling.oc)
-    for n, oy, ox, oc in product(lowering.batches(pool), *splits, groups):
+    above: dict[tuple[int, int], _Plane] = {}
+    for n, oc, oy, ox in _order(lowering, prepared, tiling, (height, width)):
         tile = lowering.tile(prepared.layer, n, oc, oy, ox)
-        axes = _axes(pool, (oy, ox))
+        axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
         y, x = (
             window(
@@ -177,8 +180,25 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 )
                 job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin))
             jobs.append(job)
-        _maximum(lowering, jobs[-1], tile, axes, planes)
+        _maximum(lowering, jobs[-1], tile, axes, planes, above)
+        above = planes
         yield from lowering.finish_tile(prepared, tile, jobs)
+
+
+def _order(
+    lowering: Lowering, prepared: Prepared, tiling: Tiling, sizes: tuple[int, int]
+) -> Iterator[tuple[int, Range, Range, Range]]:
+    """Yield (n, oc, oy, ox) of the tiles; where rows are kept, each below the one before it."""
+    assert prepared.pool is not None
+    rows, columns = (
+        split(out, size) for out, size in zip(prepared.pool.out_shape[2:], sizes, strict=True)
+    )
+    groups = split(prepared.shape.oc, tiling.oc)
+    for n in lowering.batches(prepared.pool):
+        if tiling.oc_outer:
+            yield from ((n, oc, oy, ox) for oc, ox, oy in product(groups, columns, rows))
+        else:
+            yield from ((n, oc, oy, ox) for oy, ox, oc in product(rows, columns, groups))
 
 
 class _Plane(NamedTuple):
@@ -189,12 +209,20 @@ class _Plane(NamedTuple):
     columns: Range
 
 
-def _axes(pool: Layer, out: tuple[Range, Range]) -> tuple[_Axis, _Axis]:
+def _overlap(pool: Layer) -> int:
+    """Return the rows that a tile shares with the one above it."""
+    return max(0, pool.kernel[0] - pool.stride[0])
+
+
+def _axes(pool: Layer, out: tuple[Range, Range], *, keep: bool) -> tuple[_Axis, _Axis]:
+    """Return what a tile computes; with `keep`, without the rows that the one above it has."""
     result = []
     for axis, places in enumerate(out):
         stride, kernel, padding = pool.stride[axis], pool.kernel[axis], pool.padding[axis]
         size = pool.in_shape[2 + axis]
         low = max(0, places.start * stride - padding)
+        if keep and axis == 0 and places.start:
+            low += _overlap(pool)
         high = min(size, (places.start + places.count - 1) * stride - padding + kernel)
         result.append(_Axis(Range(low, high - low), stride, kernel, padding, size))
     return result[0], result[1]
@@ -217,25 +245,39 @@ def _maximum(
     tile: Tile,
     axes: tuple[_Axis, _Axis],
     planes: dict[tuple[int, int], _Plane],
+    above: dict[tuple[int, int], _Plane],
 ) -> None:
-    """Take the window's maximum into plane (0, 0): along rows first, then along columns."""
+    """Take the window's maximum into plane (0, 0): along rows first, then along columns.
+
+    `above` are the planes of the tile above, for the rows that this one leaves to it.
+    """
+
+    def meet(into: _Plane, source: _Plane, axis: int, valid: Range, shift: int) -> None:
+        if valid.count > 0:
+            dims, start = _shifted(tile, into, source, axis, valid, shift)
+            job.body.append(lowering.emit.alu("max", dims, start, f"{tile.origin} pool"))
+
     for axis in (1, 0):
         phases = range(axes[0].stride) if axis == 1 else (0,)
         for keep, (phase, shift) in product(phases, axes[axis].others()):
-            into = planes.get((keep, 0))
-            source = planes.get((keep, phase) if axis == 1 else (phase, 0))
-            if into is None or source is None:
+            into, key = planes.get((keep, 0)), (keep, phase) if axis == 1 else (phase, 0)
+            if into is None:
                 continue
-            places = (tile.oy, tile.ox)[axis]
             valid = view(
-                places,
+                (tile.oy, tile.ox)[axis],
                 offset=shift * axes[axis].stride + phase,
                 stride=axes[axis].stride,
                 size=axes[axis].size,
             )
-            dims, start = _shifted(tile, into, source, axis, valid, shift)
-            if valid.count:
-                job.body.append(lowering.emit.alu("max", dims, start, f"{tile.origin} pool"))
+            left = 0
+            if axis == 0 and valid.start * axes[0].stride + shift * axes[0].stride + phase < (
+                axes[0].rows.start
+            ):
+                left = 1
+                meet(into, above[key], axis, Range(valid.start, 1), shift)
+            if key in planes:
+                rest = Range(valid.start + left, valid.count - left)
+                meet(into, planes[key], axis, rest, shift)
 
 
 def _shifted(
@@ -274,25 +316,33 @@ def choose_pooled(
     # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
     narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + len(prepared.epilogue)
     passes = 1 + blocks(narrow, sy * sx)
-    found: list[tuple[Cost, tuple[Cost, Tiling, tuple[int, int]]]] = []
+    best: tuple[Cost, Tiling, tuple[int, int]] | None = None
+    least = inf
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
-        rows = min((height - 1) * pool.stride[0] + pool.kernel[0], pool.in_shape[2])
-        columns = min((width - 1) * pool.stride[1] + pool.kernel[1], pool.in_shape[3])
+        columns = min((width - 1) * sx + kx, pool.in_shape[3])
         tiles = (blocks(pool.out_shape[2], height), blocks(pool.out_shape[3], width))
-        # As a convolution that makes every tile's rows and columns anew.
-        wide = replace(
-            shape, out_height=tiles[0] * rows, out_width=tiles[1] * columns, vector_passes=passes
-        )
-        for oc, ic in product(extents(shape.oc), extents(shape.ic)):
-            for oc_w in extents(oc):
-                tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=False)
-                if (
-                    tiling.acc_elems <= room.acc
-                    and tiling.inp_elems(shape) <= room.inp
-                    and tiling.wgt_elems(shape) <= room.wgt
-                ):
+        for keep in (False, True):
+            rows = min((height - 1) * sy + ky - keep * _overlap(pool), pool.in_shape[2])
+            # As a convolution that makes every tile's rows and columns anew.
+            wide = replace(
+                shape,
+                out_height=tiles[0] * rows,
+                out_width=tiles[1] * columns,
+                vector_passes=passes,
+            )
+            if wide.steps >= least:
+                continue
+            for oc, ic in product(extents(shape.oc), extents(shape.ic)):
+                if (1 + keep) * oc * rows * columns > room.acc:
+                    continue
+                for oc_w in extents(oc):
+                    tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
+                    if tiling.inp_elems(shape) > room.inp or tiling.wgt_elems(shape) > room.wgt:
+                        continue
                     estimate = cost(wide, tiling, room)
-                    found.append((estimate, (estimate, tiling, (height, width))))
-    if not found:
+                    if price(estimate, room) < least:
+                        least = price(estimate, room)
+                        best = (estimate, tiling, (height, width))
+    if best is None:
         raise too_small(shape, room, prepared.layer.name)
-    return fastest(found)
+    return best

@@ -43,11 +43,3 @@ def _cost(prepared: Prepared, room: Capacity) -> Cost:
         return choose_pooled(prepared, prepared.pool, room)[0]
     name = prepared.layer.name
     return cost(prepared.shape, choose_tiling(prepared.shape, room, name), room)
-
-
-def price(estimate: Cost, config: VTAConfig) -> float:
-    """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
-
-    A large form moves work from COMPUTE to the bus, which other layers need to load ahead.
-    """
-    return estimate.cycles + estimate.loaded_bytes / config.bus_bytes

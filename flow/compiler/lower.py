@@ -16,7 +16,7 @@ import numpy as np
 from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.conv_pool import conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.emit import Emitter, Tile
-from flow.compiler.first_layer import first_layers, in_forms, price
+from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
@@ -27,7 +27,7 @@ from flow.compiler.prepare import (
     Prepared,
     Residual,
 )
-from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound
+from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound, price
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
 from vta_config.isa import Insn, Memory
@@ -167,7 +167,7 @@ class Lowering:
         """Yield the form of each input that does not best lie as it is."""
         for name, prepared in first_layers(subgraph, self.work):
             choices = in_forms(prepared, self.config, self.room_of(prepared))
-            _, best = min(choices, key=lambda c: price(c[0], self.config), default=(None, prepared))
+            _, best = min(choices, key=lambda c: price(c[0], self.room), default=(None, prepared))
             if best.form is not None:
                 yield name, best.form
 

@@ -15,10 +15,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.first_layer import first_layers, in_forms, price
+from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.input_form import InputForm
 from flow.compiler.lower import Lowering, Schedule
-from flow.compiler.tiling import Tiling, fastest, shortlist
+from flow.compiler.tiling import Tiling, fastest, price, shortlist
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
 from vta_config.isa import encode
@@ -80,9 +80,12 @@ def search(
 
 def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> InputForm | None:
     choices = in_forms(prepared, config, lowering.room_of(prepared))
-    choices.sort(key=lambda c: price(c[0], config))
+    choices.sort(key=lambda c: price(c[0], lowering.room))
     timed = [
-        (price(estimate._replace(cycles=_cycles(changed, None, config)), config), changed.form)
+        (
+            price(estimate._replace(cycles=_cycles(changed, None, config)), lowering.room),
+            changed.form,
+        )
         for estimate, changed in choices[:SHORTLIST]
     ]
     return min(timed, key=lambda t: t[0], default=(0.0, None))[1]

@@ -82,6 +82,16 @@ class ConvShape:
         """Kernel positions."""
         return self.kernel[0] * self.kernel[1]
 
+    @property
+    def vectors(self) -> int:
+        """Output vectors."""
+        return self.oc * self.out_height * self.out_width
+
+    @property
+    def steps(self) -> int:
+        """Cycles that COMPUTE takes beside what instructions cost."""
+        return self.vectors * (self.ic * self.taps + self.vector_passes)
+
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
         return (
@@ -203,6 +213,14 @@ def load_bound(estimate: Cost) -> bool:
     return estimate.load > DEEP_LOAD_SHARE * estimate.compute
 
 
+def price(estimate: Cost, room: Capacity) -> float:
+    """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
+
+    Loading more moves work from COMPUTE to the bus, which other layers need to load ahead.
+    """
+    return estimate.cycles + estimate.loaded_bytes / room.bus_bytes
+
+
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     """Estimate the cycles of a layer and the bytes that it loads."""
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
@@ -229,16 +247,14 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     )
     wgt_beats = tiling.wgt_elems(shape) * room.wgt_elem_bytes // room.bus_bytes
     wgt_cycles = wgt_loads * (LOAD_OVERHEAD_CYCLES + wgt_beats)
-    vectors = shape.oc * shape.out_height * shape.out_width
+    vectors = shape.vectors
     residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
     load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
     load += residual_loads * LOAD_OVERHEAD_CYCLES
 
     insns = tiles * (chunks * parts + shape.vector_passes) + residual_loads
-    compute = (
-        vectors * (shape.ic * shape.taps + shape.vector_passes) + insns * COMPUTE_OVERHEAD_CYCLES
-    )
+    compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes

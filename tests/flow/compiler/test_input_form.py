@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.input_form import InputForm, forms_of
@@ -55,10 +55,10 @@ def first_layer(data: st.DataObject, *, pooled: bool = False) -> tuple[Layer, Te
     draw = data.draw
     kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
     padding = draw(st.tuples(*[st.integers(0, kernel[axis] - 1) for axis in (0, 1, 0, 1)]))
-    size = [draw(st.integers(max(6 if pooled else 1, kernel[a]), 20)) for a in (0, 1)]
+    size = [kernel[axis] + draw(st.integers(10 if pooled else 0, 20)) for axis in (0, 1)]
     x = TensorSpec(name="x", shape=(1, draw(st.integers(1, 9)), *size), dtype="int8")
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    stride = (1, 1) if pooled else draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     channels = draw(st.integers(1, 40))
     return conv(rng, "conv", x, channels, kernel, stride=stride, padding=padding), x
 
@@ -72,13 +72,21 @@ def run(program: Program, x: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None)
-@given(data=st.data(), preset=st.sampled_from(preset_names()), pooled=st.booleans())
+@given(
+    data=st.data(),
+    preset=st.sampled_from(preset_names()),
+    window=st.sampled_from([None, (2, 2, 0), (3, 2, 1), (4, 3, 1)]),
+)
 def test_every_form_gives_the_same_convolution(
-    data: st.DataObject, preset: str, pooled: bool
+    data: st.DataObject, preset: str, window: tuple[int, int, int] | None
 ) -> None:
     config = VTAConfig.load(preset)
-    layer, x = first_layer(data, pooled=pooled)
-    graph = subgraph((layer, pool2d(layer, 2, 2, 0)) if pooled else (layer,), x)
+    layer, x = first_layer(data, pooled=window is not None)
+    layers = (layer, pool2d(layer, *window)) if window else (layer,)
+    if window:  # every window starts inside the picture
+        sizes = zip(layers[-1].out_shape[2:], layer.out_shape[2:], strict=True)
+        assume(all((out - 1) * window[1] < size for out, size in sizes))
+    graph = subgraph(layers, x)
     image = weights(np.random.default_rng(0), *x.shape)
     expected = run_subgraph(graph, [image])[graph.outputs[0].name]
     form = data.draw(st.sampled_from(forms_of(layer, config.block)))
