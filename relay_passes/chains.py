@@ -2,7 +2,8 @@
 
 `Chain.find` starts at an anchor (conv2d, matmul, max_pool2d, sum, or an int8 tensor widened to
 int32) and follows the accumulator from reader to reader as long as `_STEPS` has the operator. It
-passes through a cast to int8 and back where the values provably fit. Tables decide, never names.
+passes through a cast to int8 and back where the values provably fit, and takes in another product's
+accumulator that is added. Tables decide, never names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, Graph, constant, dtype_of, ints, op_name, static_shape
-from relay_passes.params import INT32_MAX, INT32_MIN, Layer, LayerKind, Step, StepOp
+from relay_passes.params import (
+    ADDITIONS,
+    INT32_MAX,
+    INT32_MIN,
+    PRODUCT_KINDS,
+    Layer,
+    LayerKind,
+    Step,
+    StepOp,
+)
 
 _INF: Final = float("inf")
 
@@ -40,6 +50,8 @@ class Chain:
         As `Step`, the tensor being a variable.
     output : relax.Var
         What the layer makes.
+    products : list of Chain
+        Accumulators, each only its anchor, that are added to this one's before the steps.
     """
 
     kind: LayerKind
@@ -48,12 +60,14 @@ class Chain:
     source: Expr | None
     output: Expr
     steps: list[tuple[StepOp, Any, Expr | None]] = field(default_factory=list)
+    products: list[Chain] = field(default_factory=list)
 
     @property
     def inputs(self) -> tuple[Expr, ...]:
-        """The int8 tensors read, data first, then the residuals."""
+        """The int8 tensors read: data first, the products' data, then the residuals."""
         first = () if self.source is None else (self.source,)
-        return (*first, *(var for _, _, var in self.steps if var is not None))
+        products = (product.source for product in self.products)
+        return (*first, *products, *(var for _, _, var in self.steps if var is not None))
 
     @property
     def name(self) -> str:
@@ -106,6 +120,7 @@ class Chain:
                 for op, number, var in self.steps
             ),
             out_dtype="int8" if dtype_of(self.output) == "int8" else "int32",
+            products=tuple(product.layer(names) for product in self.products),
         )
 
 
@@ -213,6 +228,11 @@ class ChainFinder:
                 low, high = self._take(chain, reader, [], (low, high))
                 saved = (chain.output, len(chain.bindings), len(chain.steps))
                 continue
+            if (product := self._product(chain, reader)) is not None:
+                chain.products.append(product)
+                chain.bindings += product.bindings
+                low, high = self._take(chain, reader, [], (low, high))
+                continue
             if (found := self._step(chain.output, reader)) is None:
                 break
             steps, extra = found
@@ -275,6 +295,21 @@ class ChainFinder:
         if kind == "add":
             return self._residual(other, static_shape(var))
         return None
+
+    def _product(self, chain: Chain, reader: Expr) -> Chain | None:
+        """Return the other product that `reader` adds to a product nothing but added to so far."""
+        value, var = reader.value, chain.output
+        if chain.kind not in PRODUCT_KINDS or op_name(value) != "add":
+            return None
+        other = value.args[1] if value.args[0].same_as(var) else value.args[0]
+        binding = self.by_var.get(other)
+        if binding is None or other in self.claimed or not self._once(other):
+            return None
+        found = self._start(binding)
+        if found is None or found.kind not in PRODUCT_KINDS:
+            return None
+        commutes = all(op in ADDITIONS for op, _, _ in chain.steps)
+        return found if commutes and static_shape(other) == static_shape(var) else None
 
     def _residual(
         self, var: Expr, shape: tuple[int, ...]

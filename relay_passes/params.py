@@ -26,6 +26,10 @@ TensorType: TypeAlias = Literal["int8", "int32"]
 PER_CHANNEL_OPS: Final = frozenset({"add", "add_scaled", "shr", "shl", "mul"})
 #: Step operations that add an int8 tensor to the accumulator.
 RESIDUAL_OPS: Final = frozenset({"add_tensor", "add_scaled"})
+#: Step operations that commute with the accumulator's own sum.
+ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
+#: Kinds of layers that multiply their input with weights.
+PRODUCT_KINDS: Final = frozenset({"conv2d", "dense"})
 INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
 
@@ -311,7 +315,8 @@ class Layer:
     kind : {"conv2d", "dense", "add", "max_pool2d", "sum_pool2d"}
         How the accumulator starts; ``add``: acc = 0 and every operand is an add_tensor step.
     inputs : tuple[str, ...]
-        Tensors read: data first, then the add_tensor operands (``add``: only these).
+        Tensors read: data first, then the products' data, then the add_tensor operands (``add``:
+        only these).
     output : str
         Tensor written.
     in_shape, out_shape : tuple[int, int, int, int]
@@ -326,11 +331,15 @@ class Layer:
         Operations on the accumulator in order.
     out_dtype : {"int8", "int32"}
         int32: the exact accumulator, e.g. logits. int8: its low byte; the steps clip before.
+    products : tuple[Layer, ...]
+        Further convolutions or dense layers, each an int32 accumulator without steps, that are
+        added to this one's before its steps: a residual block's downsample convolution. Their
+        outputs are written nowhere.
 
     Raises
     ------
     UnsupportedModelError
-        When shapes, weight and steps do not fit each other.
+        When shapes, weight, steps and products do not fit each other.
     """
 
     name: str
@@ -346,6 +355,7 @@ class Layer:
     dilation: tuple[int, int] = (1, 1)
     steps: tuple[Step, ...] = ()
     out_dtype: TensorType = "int8"
+    products: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the layer is consistent."""
@@ -354,7 +364,7 @@ class Layer:
         for label, shape in (("in_shape", self.in_shape), ("out_shape", self.out_shape)):
             if len(shape) != 4 or prod(shape) < 1:
                 self._fail(label, "must be four positive numbers, NCHW", shape)
-        if (self.kind in ("conv2d", "dense")) != (self.weight is not None):
+        if (self.kind in PRODUCT_KINDS) != (self.weight is not None):
             self._fail("weight", "must be given for conv2d and dense only", type(self.weight))
         if self.weight is not None:
             expected = (self.out_shape[1], self.in_shape[1], *self.kernel)
@@ -363,8 +373,11 @@ class Layer:
                 self._fail("weight", f"must be int8{list(expected)}", got)
         if self.out_shape != self.computed_out_shape:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
+        for product in self.products:
+            self._check_product(product)
         operands = tuple(step.tensor for step in self.steps if step.op in RESIDUAL_OPS)
-        expected_inputs = operands if self.kind == "add" else (*self.inputs[:1], *operands)
+        data = (*self.inputs[:1], *(product.inputs[0] for product in self.products))
+        expected_inputs = operands if self.kind == "add" else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
         for step in self.steps:
@@ -372,6 +385,16 @@ class Layer:
                 self._fail(
                     f"step {step.op}", f"must have {self.out_shape[1]} numbers", len(step.value)
                 )
+
+    def _check_product(self, product: Layer) -> None:
+        part = f"product {product.name}"
+        if not {self.kind, product.kind} <= PRODUCT_KINDS:
+            must = "must be a conv2d or dense layer added to another"
+            self._fail(part, must, f"{product.kind} added to {self.kind}")
+        if product.steps or product.products or product.out_dtype != "int32":
+            self._fail(part, "must be a bare int32 accumulator", product.out_dtype)
+        if product.out_shape != self.out_shape:
+            self._fail(part, f"must have out_shape {self.out_shape}", product.out_shape)
 
     def _fail(self, part: str, must: str, got: object) -> None:
         raise UnsupportedModelError(
@@ -402,8 +425,9 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the layer, without padding to blocks."""
-        return 0 if self.weight is None else prod(self.out_shape) * prod(self.weight.shape[1:])
+        """Multiply-accumulates of the layer and its products, without padding to blocks."""
+        own = 0 if self.weight is None else prod(self.out_shape) * prod(self.weight.shape[1:])
+        return own + sum(product.macs for product in self.products)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -164,10 +164,11 @@ CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
 
 def refusal(chain: Chain, config: VTAConfig) -> str:
     """Return why VTA does not take a chain, "" when it does."""
-    for check in CHECKS[chain.kind]:
-        if not check(chain, config):
-            sentence = (check.__doc__ or "").partition("\n")[0].rstrip(".")
-            return sentence[:1].lower() + sentence[1:]
+    for part in (chain, *chain.products):
+        for check in CHECKS[part.kind]:
+            if not check(part, config):
+                sentence = (check.__doc__ or "").partition("\n")[0].rstrip(".")
+                return sentence[:1].lower() + sentence[1:]
     return ""
 
 

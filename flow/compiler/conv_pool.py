@@ -79,7 +79,7 @@ def prepare_with_pool(
 def _can_pool_first(prepared: Prepared) -> bool:
     """Tell whether the maximum commutes with everything that follows the reduction."""
     steps = (isinstance(s, AluStep) and s.op in _MONOTONE for s in prepared.epilogue)
-    return not prepared.residuals and all(steps)
+    return not (prepared.residuals or prepared.products) and all(steps)
 
 
 def _joined(prepared: Prepared, pool: Layer) -> Prepared:
@@ -124,7 +124,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     assert pool is not None
     room = lowering.room_of(prepared)
     _, tiling, (height, width) = choose_pooled(prepared, pool, room)
-    weights_at = lowering.begin_layer(
+    (weights_at,) = lowering.begin_layer(
         prepared,
         inp={"chunk": Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))},
         wgt=Pool(tiling.wgt_elems(shape), tiling.wgt_reuse(shape)),

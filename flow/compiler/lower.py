@@ -193,17 +193,22 @@ class Lowering:
         self._job += 1
         return Job()
 
-    def begin_layer(self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int) -> int:
-        """Cut the scratchpads into slots; return the first wgt element of the layer's weights."""
+    def begin_layer(
+        self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int
+    ) -> tuple[int, ...]:
+        """Cut the scratchpads into slots; return the first wgt element of each reduction."""
         late = (
             {"late": Pool(prepared.late_steps * prepared.shape.oc)} if prepared.late_steps else {}
         )
         self.inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, chunk=wgt)
         self._acc.begin_layer(chunk=Pool(acc))
-        if prepared.weights is None:
-            return 0
-        return self._constants.add(prepared.weights) // self.config.wgt_elem_bytes
+        return tuple(
+            0
+            if part.weights is None
+            else self._constants.add(part.weights) // self.config.wgt_elem_bytes
+            for part in prepared.reductions
+        )
 
     def tile(self, layer: Layer, n: int, oc: Range, oy: Range, ox: Range) -> Tile:
         """Give a piece of the output a place in acc."""
@@ -258,7 +263,7 @@ class Lowering:
             order = [(group, place) for place in places for group in groups]
         for n, (group, (oy, ox)) in product(self.batches(layer), order):
             tile = self.tile(layer, n, group, oy, ox)
-            jobs = [*self.reduction(prepared, tiling, tile, weights_at)]
+            jobs = self.reductions(prepared, tiling, tile, weights_at)
             jobs += self.residual_jobs(prepared.residuals, tile)
             yield from self.finish_tile(prepared, tile, jobs)
 
@@ -280,17 +285,28 @@ class Lowering:
         oc = max(1, min(shape.oc, acc // (oh * ow), self.room.wgt // max(1, shape.constants)))
         return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
 
-    def reduction(
+    def reductions(
+        self, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: tuple[int, ...]
+    ) -> list[Job]:
+        """Start a tile at its constants and add the reductions, one job a chunk."""
+        ics = tiling.chunk_blocks(prepared.shape)
+        jobs = [
+            job
+            for part, ic, at in zip(prepared.reductions, ics, weights_at, strict=True)
+            for job in self._reduction(part, replace(tiling, ic=ic), tile, at)
+        ]
+        jobs[0].body.insert(0, self.emit.reset(tile.acc, tile.vectors, f"{tile.origin} reset"))
+        return jobs
+
+    def _reduction(
         self, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int
     ) -> Iterator[Job]:
-        """Start a tile at its constants and add the reduction, one job a chunk."""
+        """Add one reduction and its constants to a tile."""
         shape = prepared.shape
         chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
         for ic, part in product(chunks, split(tile.oc.count, tiling.oc_w)):
             job = self.new_job()
             constants = shape.constants if ic.start == 0 else 0
-            if ic.start == 0 and part.start == 0:
-                job.body.append(self.emit.reset(tile.acc, tile.vectors, f"{tile.origin} reset"))
             row = constants + ic.count * shape.taps
             oc = Range(tile.oc.start + part.start, part.count)
             wgt = (

@@ -37,7 +37,7 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
     for n, oc in product(lowering.batches(layer), split(shape.oc, oc_each)):
         tile = lowering.tile(layer, n, oc, Range(0, 1), Range(0, 1))
-        jobs = [*lowering.reduction(prepared, tiling, tile, weights_at)]
+        jobs = lowering.reductions(prepared, tiling, tile, weights_at)
         for oy, ox in product(split(shape.height, rows), split(shape.width, columns)):
             job = lowering.new_job()
             base, loads = lowering.place_input(job, (layer.name, n, oc, oy, ox))

@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.compiler.packing import blocks, constant_digits, pack_weight
 from flow.compiler.tiling import ConvShape
-from relay_passes.params import RESIDUAL_OPS
+from relay_passes.params import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ MAX_SHIFT: Final = 15
 #: The largest diagonal weight.
 MAX_DIAGONAL: Final = 127
 _MAX_REPEATS: Final = 64
-_ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +124,8 @@ class Prepared:
         A max-pool that is computed with the layer; its output is stored instead.
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
+    products : tuple[Prepared, ...]
+        Further reductions into the same accumulators, with nothing but `shape` and `weights`.
     """
 
     layer: Layer
@@ -135,6 +136,12 @@ class Prepared:
     epilogue: tuple[Pass, ...]
     pool: Layer | None = None
     flat: bool = False
+    products: tuple[Prepared, ...] = ()
+
+    @property
+    def reductions(self) -> tuple[Prepared, ...]:
+        """All that is summed up: the layer's own inputs and weights, then the products'."""
+        return (self, *self.products)
 
     @property
     def last(self) -> Layer:
@@ -144,7 +151,8 @@ class Prepared:
     @property
     def kind(self) -> str:
         """What it computes, for reports."""
-        return f"{self.layer.kind}+{self.pool.kind}" if self.pool else self.layer.kind
+        parts = [self.layer, *self.layer.products, *([self.pool] if self.pool else [])]
+        return "+".join(part.kind for part in parts)
 
     @property
     def late_steps(self) -> int:
@@ -175,7 +183,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         When a step needs what the machine does not have.
     """
     steps = list(layer.steps)
-    lead = next((i for i, s in enumerate(steps) if s.op not in _ADDITIONS), len(steps))
+    lead = next((i for i, s in enumerate(steps) if s.op not in ADDITIONS), len(steps))
     channels = layer.out_shape[1]
     oc = blocks(channels, config.block)
     total = np.zeros(oc * config.block, np.int64)
@@ -205,6 +213,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
     residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
     epilogue = tuple(e for s in steps[lead:] for e in _epilogue(s, layer, config))
     constants = 0 if digits is None else digits.shape[1]
+    products = tuple(prepare(product, config) for product in layer.products)
     shape = ConvShape(
         oc=oc,
         ic=ic,
@@ -219,6 +228,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         constants=constants,
         vector_passes=1 + constants + len(epilogue) + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
+        products=tuple(product.shape for product in products),
     )
     return Prepared(
         layer=layer,
@@ -228,6 +238,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         residuals=residuals,
         epilogue=epilogue,
         flat=flat,
+        products=products,
     )
 
 

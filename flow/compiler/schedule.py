@@ -103,7 +103,8 @@ def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
 def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
     """Compile a layer alone, with its pool if it has one, and time it."""
     layer, last = prepared.layer, prepared.last
-    shapes = [layer.in_shape, *[layer.out_shape] * (len(layer.inputs) - 1)]
+    shapes = [layer.in_shape, *(product.in_shape for product in layer.products)]
+    shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
     inputs = dict(zip(layer.inputs, shapes, strict=True))
     alone = Subgraph(
         symbol="alone",

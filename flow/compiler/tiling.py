@@ -4,7 +4,8 @@ A *tile* is a piece of the output: `oc` blocks of output channels × `oh` rows �
 sums stay in acc until they are complete. Its reduction runs in *chunks*: `ic` blocks of input
 channels of the inp memory against `oc_w` × `ic` blocks of weights. Buffers are cut into equal
 slots, one a chunk; a chunk that still lies in a slot is not loaded again, and with two or more
-slots the next chunk is loaded while GEMM works on this one.
+slots the next chunk is loaded while GEMM works on this one. Products that are added to the same
+sums come after the layer's own reduction, in chunks that fit the same slots.
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
@@ -13,7 +14,7 @@ Per-instruction cycles are those of docs/vta.md, section 5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -61,6 +62,8 @@ class ConvShape:
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
     residuals : int
         Tensors that are added.
+    products : tuple[ConvShape, ...]
+        Further reductions into the same sums; of these only the window and `ic` count.
     """
 
     oc: int
@@ -76,11 +79,22 @@ class ConvShape:
     constants: int
     vector_passes: int
     residuals: int = 0
+    products: tuple[ConvShape, ...] = ()
 
     @property
     def taps(self) -> int:
         """Kernel positions."""
         return self.kernel[0] * self.kernel[1]
+
+    @property
+    def reductions(self) -> tuple[ConvShape, ...]:
+        """The convolution's own reduction, then its products'."""
+        return (self, *self.products)
+
+    @property
+    def reduction_steps(self) -> int:
+        """GEMM steps of one output vector's reductions."""
+        return sum(part.ic * part.taps for part in self.reductions)
 
     @property
     def vectors(self) -> int:
@@ -90,7 +104,7 @@ class ConvShape:
     @property
     def steps(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
-        return self.vectors * (self.ic * self.taps + self.vector_passes)
+        return self.vectors * (self.reduction_steps + self.vector_passes)
 
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
@@ -134,7 +148,8 @@ class Tiling:
     oc, oh, ow : int
         Tile: blocks of output channels, rows, columns.
     ic, oc_w : int
-        Chunk: blocks of input channels; blocks of output channels of a weight chunk.
+        Chunk: blocks of input channels of the layer's own reduction; blocks of output channels of a
+        weight chunk.
     oc_outer : bool
         Walk all places of one group of output channels first (weights stay), or all groups of one
         place (inputs stay).
@@ -147,21 +162,44 @@ class Tiling:
     oc_w: int
     oc_outer: bool
 
+    def area(self, part: ConvShape) -> int:
+        """Inp elements that the tile needs of one block of a reduction's input channels."""
+        return part.extent_in(self.oh, 0) * part.extent_in(self.ow, 1)
+
     def inp_elems(self, shape: ConvShape) -> int:
-        """Inp elements of a chunk."""
-        return self.ic * shape.extent_in(self.oh, 0) * shape.extent_in(self.ow, 1)
+        """Inp elements of a slot: of the layer's chunk, or of a product's smallest."""
+        own = self.ic * self.area(shape)
+        return max([own, *(self.area(part) for part in shape.products)])
 
     def wgt_elems(self, shape: ConvShape) -> int:
-        """Wgt elements of a chunk, with the constants that come with a tile's first one."""
-        return self.oc_w * (self.ic * shape.taps + shape.constants)
+        """Wgt elements of a slot, with the constants that come with a tile's first chunk."""
+        own = self.ic * shape.taps + shape.constants
+        return self.oc_w * max([own, *(part.taps for part in shape.products)])
+
+    def chunk_blocks(self, shape: ConvShape) -> tuple[int, ...]:
+        """Blocks of input channels of a chunk of each reduction: `ic`, then what fits the slots."""
+        if not shape.products:
+            return (self.ic,)
+        inp, wgt = self.inp_elems(shape), self.wgt_elems(shape)
+        most = [
+            min(inp // self.area(part), wgt // (self.oc_w * part.taps)) for part in shape.products
+        ]
+        even = (
+            blocks(part.ic, blocks(part.ic, ic))
+            for part, ic in zip(shape.products, most, strict=True)
+        )
+        return (self.ic, *even)
 
     def inp_room(self, shape: ConvShape, room: Capacity) -> int:
         """Inp elements left for chunks beside two of a residual, a block of the tile each."""
         return room.inp - (2 * self.oh * self.ow if shape.residuals else 0)
 
     def chunks(self, shape: ConvShape) -> int:
-        """Pieces of the reduction; one where there is none."""
-        return blocks(shape.ic, self.ic) if shape.ic else 1
+        """Pieces of the reductions; one where there is none."""
+        if not shape.ic:
+            return 1
+        sizes = zip(shape.reductions, self.chunk_blocks(shape), strict=True)
+        return sum(blocks(part.ic, ic) for part, ic in sizes)
 
     def inp_reuse(self, shape: ConvShape) -> int:
         """Chunks of inp that one tile after the other goes through again."""
@@ -190,13 +228,12 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
     ):
         if oc * oh * ow > room.acc:
             continue
-        area = shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
         for ic, oc_w in product(extents(shape.ic), extents(oc)):
-            inp_room = room.inp - (2 * oh * ow if shape.residuals else 0)
-            if ic * area > inp_room or oc_w * (ic * shape.taps + shape.constants) > room.wgt:
+            tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=False)
+            if tiling.inp_elems(shape) > tiling.inp_room(shape, room):
                 continue
-            for oc_outer in (False, True):
-                yield Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=oc_outer)
+            if tiling.wgt_elems(shape) <= room.wgt:
+                yield from (tiling, replace(tiling, oc_outer=True))
 
 
 class Cost(NamedTuple):
@@ -224,8 +261,7 @@ def price(estimate: Cost, room: Capacity) -> float:
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     """Estimate the cycles of a layer and the bytes that it loads."""
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
-    groups, chunks = blocks(shape.oc, tiling.oc), tiling.chunks(shape)
-    parts = blocks(tiling.oc, tiling.oc_w)
+    groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
     tiles = places * groups
     inp_slots = tiling.inp_room(shape, room) // tiling.inp_elems(shape)
     wgt_slots = room.wgt // tiling.wgt_elems(shape)
@@ -235,18 +271,26 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     # slots.
     inp_stays = tiling.inp_reuse(shape) <= inp_slots
     wgt_stays = tiling.wgt_reuse(shape) <= wgt_slots
-    inp_loads = (places if inp_stays else tiles) * chunks
-    wgt_loads = (groups if wgt_stays else tiles) * chunks * parts
-
-    columns = min(shape.extent_in(tiling.ow, 1), shape.width)
-    rows = min(shape.extent_in(tiling.oh, 0), shape.height)
-    row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
-    # An INP load is two-dimensional: one instruction a block of channels.
-    inp_cycles = (
-        inp_loads * tiling.ic * (LOAD_OVERHEAD_CYCLES + rows * (row_beats + (row_beats <= 2)))
-    )
-    wgt_beats = tiling.wgt_elems(shape) * room.wgt_elem_bytes // room.bus_bytes
-    wgt_cycles = wgt_loads * (LOAD_OVERHEAD_CYCLES + wgt_beats)
+    chunks = inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
+    for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
+        pieces = blocks(part.ic, ic)
+        inp_chunks = (places if inp_stays else tiles) * pieces
+        wgt_chunks = (groups if wgt_stays else tiles) * pieces * parts
+        columns = min(part.extent_in(tiling.ow, 1), part.width)
+        rows = min(part.extent_in(tiling.oh, 0), part.height)
+        row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
+        # An INP load is two-dimensional: one instruction a block of channels.
+        row_cycles = row_beats + (row_beats <= 2)
+        inp_cycles += inp_chunks * ic * (LOAD_OVERHEAD_CYCLES + rows * row_cycles)
+        wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * room.wgt_elem_bytes
+        wgt_cycles += wgt_chunks * (LOAD_OVERHEAD_CYCLES + wgt_bytes // room.bus_bytes)
+        loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
+        loaded_bytes += wgt_chunks * wgt_bytes
+        chunks, inp_loads, wgt_loads = (
+            chunks + pieces,
+            inp_loads + inp_chunks,
+            wgt_loads + wgt_chunks,
+        )
     vectors = shape.vectors
     residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
@@ -266,10 +310,6 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += store if acc_slots < 2 else store / tiles
-    loaded_bytes = (
-        inp_loads * tiling.ic * rows * columns * room.inp_elem_bytes
-        + wgt_loads * tiling.wgt_elems(shape) * room.wgt_elem_bytes
-    )
     return Cost(max(load, compute, store) + exposed, loaded_bytes, load, compute)
 
 

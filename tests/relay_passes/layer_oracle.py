@@ -22,6 +22,8 @@ def run_subgraph(subgraph: Subgraph, inputs: list[NDArray[Any]]) -> dict[str, ND
 def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the layer's output, int8 or int32[out_shape]."""
     acc = _start(layer, tensors)
+    for product in layer.products:
+        acc = acc + _start(product, tensors)
     for step in layer.steps:
         value: Any = step.value
         if isinstance(value, np.ndarray):

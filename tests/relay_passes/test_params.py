@@ -144,6 +144,46 @@ def test_layer_rejects(changes: dict[str, Any], sentence: str) -> None:
         conv(**changes)
 
 
+def bare(**changes: Any) -> Layer:
+    values: dict[str, Any] = {"name": "down", "inputs": ("z",), "out_dtype": "int32"}
+    return conv(**values | changes)
+
+
+def test_products() -> None:
+    product = bare(weight=np.zeros((4, 3, 1, 1), np.int8), kernel=(1, 1), padding=(0, 0, 0, 0))
+    skip = Step(op="add_tensor", value=2, tensor="skip")
+    layer = conv(inputs=("x", "z", "skip"), products=(product,), steps=(skip,))
+    assert layer.macs == 4 * 64 * (27 + 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"products": (bare(),)}, r"conv1\.inputs: must be \('x', 'z'\), got \('x',\)"),
+        (
+            {"products": (bare(out_dtype="int8"),)},
+            r"conv1\.product down: must be a bare int32 accumulator, got int8",
+        ),
+        (
+            {"products": (bare(out_shape=(1, 4, 4, 4), stride=(2, 2)),)},
+            r"conv1\.product down: must have out_shape \(1, 4, 8, 8\), got \(1, 4, 4, 4\)",
+        ),
+        (
+            {
+                "kind": "max_pool2d",
+                "weight": None,
+                "out_shape": (1, 3, 8, 8),
+                "products": (bare(),),
+            },
+            r"conv1\.product down: must be a conv2d or dense layer added to another, got conv2d a",
+        ),
+    ],
+)
+def test_products_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        conv(**changes)
+
+
 def test_subgraph() -> None:
     data = TensorSpec(name="x", shape=(1, 3, 8, 8), dtype="int8")
     result = TensorSpec(name="y", shape=(1, 4, 8, 8), dtype="int8")

@@ -207,6 +207,43 @@ def test_first_convolution_in_order_does_not_take_a_later_sum(default_config: VT
     assert [len(layer.inputs) for layer in layers] == [1, 2]
 
 
+def test_two_products_share_an_accumulator(default_config: VTAConfig) -> None:
+    t = Int8()
+    weight = relax.const(t.net.rng.integers(-9, 10, (4, 4, 1, 1)).astype(np.int8))
+    h = t.small(t.conv(t.data))
+    main = t.emit(relax.op.add(t.conv(h), vector([1, 2, 3, 4])))
+    down = t.emit(relax.op.nn.conv2d(t.data, weight, out_dtype="int32"))
+    total = t.emit(relax.op.add(t.emit(relax.op.add(main, down)), t.wide(h, 3)))
+    first, second = check_meaning(t.module(t.small(total)), default_config)
+    assert not first.products
+    assert [p.kernel for p in second.products] == [(1, 1)] and len(second.inputs) == 3
+    assert [s.op for s in second.steps[:2]] == ["add", "add_tensor"]
+
+
+def test_dense_layers_share_an_accumulator(default_config: VTAConfig) -> None:
+    t = Int8((2, 3, 4, 5))
+    flat = t.emit(relax.op.reshape(t.data, (2, 60)))
+    flat2 = t.emit(relax.op.reshape(t.data, (2, 60)))
+    accs = []
+    for source in (flat, flat2):
+        weight = relax.const(t.net.rng.integers(-9, 9, (60, 7)).astype(np.int8))
+        accs.append(t.emit(relax.op.matmul(source, weight, out_dtype="int32")))
+    (layer,) = check_meaning(t.module(t.small(t.emit(relax.op.add(*accs)))), default_config)
+    assert layer.kind == layer.products[0].kind == "conv2d"
+
+
+@pytest.mark.parametrize("reason", ["read twice", "shifted", "grouped"])
+def test_what_is_no_common_accumulator(reason: str, default_config: VTAConfig) -> None:
+    t = Int8()
+    left, right = t.conv(t.data), t.conv(t.data, groups=2 if reason == "grouped" else 1)
+    results = [t.small(right)] if reason == "read twice" else []
+    if reason == "shifted":
+        left = t.emit(relax.op.right_shift(left, number(3)))
+        right = t.emit(relax.op.right_shift(right, number(3)))
+    mod = t.module(t.small(t.emit(relax.op.add(left, right))), *results)
+    assert not any(layer.products for layer in layers_of(mod, default_config))
+
+
 def test_requantization_of_one_tensor(default_config: VTAConfig) -> None:
     t = Int8()
     y = t.emit(relax.op.nn.relu(t.wide(t.data)))

@@ -53,8 +53,9 @@ def conv(
         + 1
         for a in (0, 1)
     ]
-    steps = options.pop("steps", None) or requantize(rng, channels, 10)
-    operands = tuple(s.tensor for s in steps if s.tensor)
+    steps = options.pop("steps") if "steps" in options else requantize(rng, channels, 10)
+    products = (product.inputs[0] for product in options.get("products", ()))
+    operands = (*products, *(s.tensor for s in steps if s.tensor))
     return Layer(
         name=name,
         kind="conv2d",

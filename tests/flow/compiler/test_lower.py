@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flow.compiler.lower import lower
+from flow.compiler.lower import Lowering, lower
 from flow.compiler.program import Program, layer_of_origin, make_program
+from flow.compiler.tiling import Tiling, extents
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.params import Layer, Step, Subgraph, TensorSpec
@@ -18,18 +22,22 @@ from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import AluOp, Memory, Module, Opcode
 
+Tilings = dict[str, Tiling] | None
 
-def compiled(graph: Subgraph, preset: str = "default") -> Program:
+
+def compiled(graph: Subgraph, preset: str = "default", tilings: Tilings = None) -> Program:
     config = VTAConfig.load(preset)
-    return make_program(graph, lower(graph, config), config)
+    return make_program(graph, lower(graph, config, tilings), config)
 
 
-def check(graph: Subgraph, preset: str = "default", *, seed: int = 0) -> Program:
+def check(
+    graph: Subgraph, preset: str = "default", *, seed: int = 0, tilings: Tilings = None
+) -> Program:
     """Compare every layer's tensor with numpy, in stream order and in random legal orders."""
     rng = np.random.default_rng(seed)
     inputs = {spec.name: weights(rng, *spec.shape) for spec in graph.inputs}
     expected = run_subgraph(graph, list(inputs.values()))
-    program = compiled(graph, preset)
+    program = compiled(graph, preset, tilings)
     sim = ProgramSim(program)
     for order in (None, seed + 1, seed + 2):
         result = sim.run(list(inputs.values()), seed=order)
@@ -77,6 +85,88 @@ def test_any_convolution(data: st.DataObject) -> None:
         steps=requantize(rng, channels[1], draw(st.integers(1, 20)), relu=draw(st.booleans())),
     )
     check(subgraph((layer,), x), draw(st.sampled_from(preset_names())))
+
+
+@st.composite
+def windows(draw: st.DrawFn, out: tuple[int, int]) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Draw a window, and a size of the input from which it makes `out` rows and columns."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding, size = [], []
+    for axis in (0, 1):
+        reach = (kernel[axis] - 1) * dilation[axis]
+        extent = (out[axis] - 1) * stride[axis] + reach + 1
+        before, after = (draw(st.integers(0, min(reach, 3))) for _ in range(2))
+        before = min(before, extent - 1)
+        after = min(after, extent - before - 1)
+        padding.append((before, after))
+        size.append(extent - before - after + draw(st.integers(0, stride[axis] - 1)))
+    (top, bottom), (left, right) = padding
+    window = {"kernel": kernel, "stride": stride, "dilation": dilation}
+    return window | {"padding": (top, left, bottom, right)}, tuple(size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
+    draw = data.draw
+    out = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    channels = draw(st.integers(1, 70))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    inputs, bare = [], []
+    for index in range(draw(st.integers(2, 3))):
+        window, size = draw(windows(out))
+        shape = (1, draw(st.integers(1, 70)), *size)
+        inputs.append(TensorSpec(name=f"x{index}", shape=shape, dtype="int8"))
+        bare.append(
+            conv(
+                rng,
+                f"conv{index}",
+                inputs[-1],
+                channels,
+                steps=(),
+                out_dtype="int32",
+                **window,
+            )
+        )
+    steps = requantize(rng, channels, draw(st.integers(8, 20)), relu=draw(st.booleans()))
+    if draw(st.booleans()):
+        inputs.append(TensorSpec(name="skip", shape=bare[0].out_shape, dtype="int8"))
+        steps = (Step(op="add_tensor", value=draw(st.integers(0, 8)), tensor="skip"), *steps)
+    first, *products = bare
+    layer = replace(
+        first,
+        inputs=tuple(spec.name for spec in inputs),
+        steps=steps,
+        out_dtype="int8",
+        products=tuple(products),
+    )
+    graph = subgraph((layer,), *inputs)
+    preset = draw(st.sampled_from(preset_names()))
+    tilings = {"conv0": draw(any_tiling(graph, preset))} if draw(st.booleans()) else None
+    (record,) = check(graph, preset, tilings=tilings).layers
+    assert record.kind == "+".join(["conv2d"] * len(bare))
+
+
+@st.composite
+def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
+    """Draw a tiling of a graph's first layer that fits, fast or not."""
+    lowering = Lowering(graph, VTAConfig.load(preset))
+    shape, room = lowering.work[0].shape, lowering.room_of(lowering.work[0])
+    oc = draw(st.sampled_from(extents(shape.oc)))
+    tiling = Tiling(
+        oc=oc,
+        oh=draw(st.sampled_from(extents(shape.out_height))),
+        ow=draw(st.sampled_from(extents(shape.out_width))),
+        ic=draw(st.sampled_from(extents(shape.ic))),
+        oc_w=draw(st.sampled_from(extents(oc))),
+        oc_outer=draw(st.booleans()),
+    )
+    assume(tiling.acc_elems <= room.acc)
+    assume(tiling.inp_elems(shape) <= tiling.inp_room(shape, room))
+    assume(tiling.wgt_elems(shape) <= room.wgt)
+    return tiling
 
 
 def test_a_padded_window_as_wide_as_the_picture() -> None:
