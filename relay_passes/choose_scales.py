@@ -36,7 +36,7 @@ class Scales:
     Parameters
     ----------
     tensors : dict[str, QuantParams]
-        Activations by tensor name, the input included.
+        Activations by tensor name, the input included. One without stays an accumulator.
     weights : dict[str, QuantParams]
         Weights by the name of the convolution or dense tensor that uses them.
     """

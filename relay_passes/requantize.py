@@ -386,7 +386,9 @@ class _Interpreter:
             if factor is not None and not _is_one_shift(factor):
                 return self._add_scaled(acc, other, factor, name)
         addend = self.widen(other) if isinstance(other, _Int8) else other
-        finest = min(float(acc.scale.min()), float(addend.scale.min()))
+        ratios = (numerics.exact_log2(r) for r in addend.scale / acc.scale)
+        equal = all(ratio == 0 for ratio in ratios)  # in each channel, which may still differ
+        finest = acc.scale if equal else min(float(acc.scale.min()), float(addend.scale.min()))
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
         if None in shifts[0] or None in shifts[1]:
             return None

@@ -7,6 +7,9 @@ have any scale, the best one for what they hold, if the weight's scale follows:
 
 one shift for each block b of output channels, which costs nothing on VTA. A residual is added as
 acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
+
+Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
+go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.channels import is_dense_layer
 from relay_passes.choose_scales import (
     MOVES,
     WEIGHT_AXIS,
@@ -29,7 +33,7 @@ from relay_passes.choose_scales import (
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
-from relay_passes.params import QuantParams, TensorProfile
+from relay_passes.params import Granularity, QuantParams, TensorProfile
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -52,38 +56,74 @@ class Sink:
         Tensor that the accumulator becomes; "" when it stays an accumulator (logits).
     skip : str
         Tensor added before; "" for none.
+    partner : str
+        The other layer of a pair, whose accumulator it is as well; "" for none.
     """
 
     output: str
     skip: str = ""
+    partner: str = ""
 
 
-def fused_sinks(mod: Module) -> dict[str, Sink]:
-    """Map each convolution or dense tensor to where `FuseConvRelu` lets its accumulator end."""
+def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None) -> dict[str, Sink]:
+    """Map each convolution or dense tensor to where its accumulator ends.
+
+    That is where `FuseConvRelu` lets it; at the sums of `pairs`, both layers' go on as one.
+    """
     graph = read_graph(mod)
     uses, definitions = graph.uses(), graph.definitions()
+    pairs = pairs or {}
     sinks: dict[str, Sink] = {}
     joined: set[str] = set()  # sums that already have their accumulator
     for binding in graph.bindings:
         if not _is_layer(binding.value):
             continue
-        var, skip = binding.var, ""
+        var, skip, partner = binding.var, "", ""
         while (reader := _only_reader(graph, uses, var)) is not None:
             value = reader.value
             if op_name(value) == "add" and split_bias(value) is None:
                 other = value.args[1] if value.args[0].same_as(var) else value.args[0]
-                if skip or reader.var.name in joined or other.same_as(var):
+                if skip or partner or other.same_as(var):
                     break
-                joined.add(reader.var.name)
-                skip = _source(other, definitions)
+                if reader.var.name in pairs:
+                    pair = pairs[reader.var.name]
+                    partner = pair[1] if pair[0] == binding.var.name else pair[0]
+                elif reader.var.name in joined:
+                    break
+                else:
+                    joined.add(reader.var.name)
+                    skip = _source(other, definitions)
             elif op_name(value) not in _ACTIVATIONS and split_bias(value) is None:
                 break
             var = reader.var
             if op_name(value) in _ACTIVATIONS:
                 break
         ends = any(reader is None for reader in uses.get(var, []))
-        sinks[binding.var.name] = Sink(output="" if ends else var.name, skip=skip)
+        output = "" if ends else var.name
+        sinks[binding.var.name] = Sink(output=output, skip=skip, partner=partner)
     return sinks
+
+
+def paired_layers(mod: Module) -> dict[str, tuple[str, str]]:
+    """Return the two layers of each sum of which nothing but the sum reads either, by the sum."""
+    graph = read_graph(mod)
+    uses, definitions = graph.uses(), graph.definitions()
+
+    def layer(var: Expr) -> str:
+        if len(uses.get(var, [])) != 1:
+            return ""
+        value = definitions.get(var)
+        if op_name(value) == "add" and (found := split_bias(value)) is not None:
+            return layer(found[0])
+        return str(var.name) if value is not None and is_dense_layer(value) else ""
+
+    pairs = {}
+    for binding in graph.bindings:
+        if op_name(binding.value) == "add" and split_bias(binding.value) is None:
+            left, right = (layer(operand) for operand in binding.value.args)
+            if left and right:
+                pairs[binding.var.name] = left, right
+    return pairs
 
 
 def _is_layer(value: Expr) -> bool:
@@ -123,6 +163,8 @@ class BlockScales:
         Output scales to try, times the observer's: powers of two suit some weights better.
     clip : int
         How many larger shifts to try, with which a block's largest weights are clipped.
+    pair : bool
+        Whether two layers that a sum adds share an accumulator.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
@@ -132,6 +174,7 @@ class BlockScales:
     dyadic: bool = False
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
+    pair: bool = True
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`.
@@ -141,7 +184,9 @@ class BlockScales:
         CalibrationError
             When a tensor was not profiled.
         """
-        graph, sinks = read_graph(mod), fused_sinks(mod)
+        graph, pairs = read_graph(mod), paired_layers(mod) if self.pair else {}
+        sinks = fused_sinks(mod, pairs)
+        bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
         qmax = (1 << (self.bits - 1)) - 1
         limit = (1 << (self.weight_bits - 1)) - 1
         tensors: dict[str, QuantParams] = {}
@@ -163,12 +208,14 @@ class BlockScales:
 
         for param in graph.params:
             choose(param.name, own(param.name))
-        pending = {sink.output: name for name, sink in sinks.items()}
+        pending: dict[str, list[str]] = {}
+        for name, sink in sinks.items():
+            pending.setdefault(sink.output, []).append(name)
         layers = {b.var.name: b.value for b in graph.bindings if b.var.name in sinks}
         for binding in graph.bindings:
             name, value = binding.var.name, binding.value
             kind = op_name(value)
-            if not kind or dtype_of(binding.var) != "float32":
+            if not kind or dtype_of(binding.var) != "float32" or name in bare:
                 continue
             source = getattr(value.args[0], "name", "") if value.args else ""
             if kind in MOVES and source in tensors:
@@ -182,20 +229,27 @@ class BlockScales:
             else:
                 choose(name, own(name))
             if name in pending and not self.dyadic:
-                layer = layers[pending[name]]
-                skip = sinks[pending[name]].skip
-                choice = self._search(
+                parts = tuple(
+                    _Part(
+                        rows=_rows(layers[part]),
+                        scale=_input(layers[part], tensors),
+                        power=second_moment(profile(layers[part].args[0].name)),
+                    )
+                    for part in pending[name]
+                )
+                skip = sinks[pending[name][0]].skip
+                scale, accumulator = self._search(
                     profile(name),
                     tensors[name].scale[0],
-                    layer=(_rows(layer), _input(layer, tensors)),
-                    power=second_moment(profile(layer.args[0].name)),
+                    parts=parts,
                     skip=tensors[skip].scale[0] if skip else 0.0,
                 )
-                choose(name, choice[0])
-                weights[pending[name]] = choice[1]
-        for name, value in layers.items():
+                choose(name, scale)
+                for layer, part in zip(pending[name], parts, strict=True):
+                    weights[layer] = self._params(accumulator / part.scale)
+        for name in layers:
             if name not in weights:
-                weights[name] = self._weight(value, sinks[name], tensors, limit)
+                weights[name] = self._weight(name, layers, sinks[name], tensors, limit)
         return Scales(tensors=tensors, weights=weights)
 
     def _search(
@@ -203,11 +257,10 @@ class BlockScales:
         output: TensorProfile,
         start: float,
         *,
-        layer: tuple[NDArray[np.float64], float],
-        power: float,
+        parts: tuple[_Part, ...],
         skip: float,
-    ) -> tuple[float, QuantParams]:
-        """Return an output's scale and its layer's weight scales.
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return an output's scale and its accumulator's, float64[blocks].
 
         The error to make small is that of the output's own rounding, plus that of the weights,
         sum_k (w_k - s q_k)² E[x²], of an average channel.
@@ -217,17 +270,16 @@ class BlockScales:
         output : TensorProfile
         start : float
             Scale of the output that the observer wants.
-        layer : (float64[O, K], float)
-            Weight rows, and the input's scale.
-        power : float
-            E[x²] of the input.
+        parts : tuple[_Part, ...]
+            The layer, or the two of a pair.
         skip : float
             Scale of the residual, 0 for none.
         """
-        rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
-        peaks = np.abs(rows).max(axis=1)
-        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block)) * x / limit
+        channels = len(parts[0].rows)
+        starts = np.arange(0, channels, self.block)
+        peaks = np.max([np.abs(part.rows).max(axis=1) * part.scale for part in parts], axis=0)
+        least = np.maximum.reduceat(peaks, starts) / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -241,18 +293,32 @@ class BlockScales:
             fits = block_shifts(y, least)
             shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
             errors = np.stack(
-                [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]
+                [self._weights_error(parts, np.asarray(y * 0.5**n), limit) for n in shifts]
             )
             chosen = errors.argmin(axis=0)
-            cost = float(errors.min(axis=0).sum()) / len(rows) * power
+            cost = float(errors.min(axis=0).sum()) / channels
             cost += square_error(output, y, qmax)
             if cost < best[0]:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
-                best = cost, y, y / x * 0.5**taken
-        params = QuantParams(
-            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity="block"
+                best = cost, y, y * 0.5**taken
+        return best[1], best[2]
+
+    def _params(
+        self, scale: NDArray[np.float64], granularity: Granularity = "block"
+    ) -> QuantParams:
+        return QuantParams(
+            scale=tuple(scale.tolist()), bits=self.weight_bits, granularity=granularity
         )
-        return best[1], params
+
+    def _weights_error(
+        self, parts: tuple[_Part, ...], accumulator: NDArray[np.float64], limit: int
+    ) -> NDArray[np.float64]:
+        """Return each block's sum of (w - s q(w))² E[x²] at an accumulator's scales."""
+        errors = [
+            self._weight_error(part.rows, accumulator / part.scale, limit) * part.power
+            for part in parts
+        ]
+        return np.asarray(np.sum(errors, axis=0), np.float64)
 
     def _weight_error(
         self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
@@ -266,20 +332,50 @@ class BlockScales:
         return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self.block)), np.float64)
 
     def _weight(
-        self, value: Expr, sink: Sink, tensors: Mapping[str, QuantParams], limit: int
+        self,
+        name: str,
+        layers: Mapping[str, Expr],
+        sink: Sink,
+        tensors: Mapping[str, QuantParams],
+        limit: int,
     ) -> QuantParams:
-        x = _input(value, tensors)
+        """Return the scales that suit a layer's weights best, or those of its pair."""
+        x = _input(layers[name], tensors)
+        if sink.partner:
+            pair = [layers[name], layers[sink.partner]]
+            width = self.block if sink.output else 1
+            both = [block_peaks(value, width) * _input(value, tensors) for value in pair]
+            peak = np.asarray(np.max(both, axis=0), np.float64)
+            accumulator = np.where(peak > 0, peak, limit) / limit
+            return self._params(accumulator / x, "block" if sink.output else "channel")
         if not sink.output:
-            scale = channel_scales(_rows(value), limit, clip=bool(self.clip))
-            return QuantParams(
-                scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
-            )
-        peaks = block_peaks(value, self.block)
+            scale = channel_scales(_rows(layers[name]), limit, clip=bool(self.clip))
+            return self._params(scale, "channel")
+        peaks = block_peaks(layers[name], self.block)
         best = np.where(peaks > 0, peaks, limit) / limit
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
             best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
-        return QuantParams(scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block")
+        return self._params(best)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """What one layer adds to an accumulator.
+
+    Parameters
+    ----------
+    rows : float64[O, K]
+        Weights, a row an output channel.
+    scale : float
+        Of its input.
+    power : float
+        E[x²] of its input.
+    """
+
+    rows: NDArray[np.float64]
+    scale: float
+    power: float
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:

@@ -23,12 +23,14 @@ from relay_passes.search_scales import (
     fused_sinks,
     least_shift,
     multiplier_at_most,
+    paired_layers,
 )
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 
 CHOICES = (
     BlockScales(block=4),
+    BlockScales(block=4, pair=False),
     BlockScales(block=4, weight_bits=4),
     BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1),
     BlockScales(block=4, weight_bits=4, factors=(0.9, 1.0, 1.1), clip=2),
@@ -57,6 +59,26 @@ def test_sinks_follow_fusion(net: Any) -> None:
     }
 
 
+def test_sinks_of_a_pair(net: Any) -> None:
+    pairs = paired_layers(net)
+    assert pairs == {"conv2.add": ("conv2.acc", "conv3.acc")}
+    sinks = fused_sinks(net, pairs)
+    assert sinks["conv2.acc"] == Sink(output="conv2.add.relu", partner="conv3.acc")
+    assert sinks["conv3.acc"] == Sink(output="conv2.add.relu", partner="conv2.acc")
+
+
+@pytest.mark.parametrize("reason", ["read twice", "groups", "relu between", "a tensor"])
+def test_what_is_no_pair(reason: str) -> None:
+    net = CNN()
+    left, x = net.conv(net.data, 6), net.conv(net.data, 6)
+    right = net.conv(x, 6, groups=2 if reason == "groups" else 1)
+    if reason == "relu between":
+        right = net.relu(right)
+    total = net.add(left, x if reason == "a tensor" else right)
+    kept = (right,) if reason in ("read twice", "a tensor") else ()
+    assert not paired_layers(prepare(net.module(total, *kept)))
+
+
 def test_a_doubled_accumulator_is_its_own_sink() -> None:
     net = CNN()
     x = net.conv(net.data, 4)
@@ -69,7 +91,7 @@ def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, pro
     scales = choice(net, profiles)
     calls = {b.var.name: b.value for b in read_graph(net).bindings}
     assert exact_log2(scales.tensors["conv0.relu"].scale[0]) is None  # free, not a power of two
-    for layer, sink in fused_sinks(net).items():
+    for layer, sink in fused_sinks(net, paired_layers(net) if choice.pair else {}).items():
         weight, x = scales.weights[layer], scales.tensors[calls[layer].args[0].name].scale[0]
         assert weight.bits == choice.weight_bits
         if not sink.output:
@@ -78,6 +100,9 @@ def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, pro
         acc = x * np.asarray(weight.scale)
         shifts = [exact_log2(r) for r in scales.tensors[sink.output].scale[0] / acc]
         assert all(n is not None and n >= 0 for n in shifts), layer
+        if sink.partner:
+            other = scales.tensors[calls[sink.partner].args[0].name].scale[0]
+            np.testing.assert_allclose(other * np.asarray(scales.weights[sink.partner].scale), acc)
         if sink.skip:
             factor = exact_integers(scales.tensors[sink.skip].scale[0] / acc)
             assert factor is not None and factor.max() <= MAX_MULTIPLIER * 16
@@ -106,6 +131,42 @@ def test_dyadic_scales_fit_each_block(net: Any, profiles: Any) -> None:
     np.testing.assert_allclose(scales.weights["conv1.acc"].scale, peaks / 127)
     skip = scales.tensors["conv2.add.relu"].scale[0] / scales.tensors["conv4.relu"].scale[0]
     assert exact_integers(skip / np.asarray(scales.weights["conv5.acc"].scale)) is not None
+
+
+@pytest.mark.parametrize("dyadic", [False, True])
+def test_a_pair_has_the_scale_at_which_both_fit(dyadic: bool, net: Any, profiles: Any) -> None:
+    scales = BlockScales(block=4, dyadic=dyadic)(net, profiles)
+    assert not {"conv2", "conv3"} & set(scales.tensors)
+    calls = {b.var.name: b.value for b in read_graph(net).bindings}
+    fill = np.stack(
+        [
+            np.abs(calls[name].args[1].value.numpy()).reshape(4, -1).max(axis=1)
+            / np.asarray(scales.weights[name].scale)
+            / 127
+            for name in ("conv2.acc", "conv3.acc")
+        ]
+    ).max(axis=0)
+    assert (fill <= 1 + 1e-6).all()
+    np.testing.assert_array_less(0.999 if dyadic else 0.499, fill)
+
+
+def test_a_pair_of_logits_and_blocks_of_zeros() -> None:
+    net = CNN((1, 3, 4, 4))
+    h = net.relu(net.conv(net.data, 5))
+    zero = relax.const(np.zeros((8, 5, 1, 1), np.float32))
+    left = net.emit(relax.op.nn.conv2d(h, zero))
+    right = net.emit(relax.op.nn.conv2d(net.relu(net.conv(net.data, 5)), zero))
+    mod = prepare(net.module(net.add(left, right)))
+    for choice in (BlockScales(block=4), BlockScales(block=4, dyadic=True)):
+        scales = choice(mod, profile(mod, images(2, (1, 3, 4, 4))))
+        calls = {b.var.name: b.value for b in read_graph(mod).bindings}
+        ((left, right),) = paired_layers(mod).values()
+        left, right = (
+            np.asarray(scales.weights[n].scale) * scales.tensors[calls[n].args[0].name].scale[0]
+            for n in (left, right)
+        )
+        assert left.shape == (8,)
+        np.testing.assert_allclose(left, right)
 
 
 @pytest.mark.parametrize("seed", range(20))
