@@ -159,7 +159,9 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             base, loads = lowering.place_input(job, (prepared.layer.name, n, ic, oy, ox))
             if loads is not None:
                 name = prepared.layer.inputs[0]
-                loads += emit.load_window(name, base, n, ic, y, x, tile.origin)
+                loads += emit.load_window(
+                    name, base, n, ic, y, x, tile.origin, row_step=shape.row_step
+                )
             for (py, px), plane in planes.items():
                 area = plane.rows.count * plane.columns.count
                 acc = plane.at + part.start * area

@@ -98,13 +98,25 @@ class Emitter:
         return self._load(Memory.INP, sram, at, origin, rows=1, columns=count, stride=count)
 
     def load_window(
-        self, name: str, sram: int, n: int, channels: Range, y: Window, x: Window, origin: str
+        self,
+        name: str,
+        sram: int,
+        n: int,
+        channels: Range,
+        y: Window,
+        x: Window,
+        origin: str,
+        *,
+        row_step: int = 1,
     ) -> list[Emitted]:
-        """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included."""
+        """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included.
+
+        Row r of the window's picture is row r · `row_step` of the tensor.
+        """
         tensor = self._tensors[name]
         _, _, height, width = tensor.shape
         area = y.extent * x.extent
-        if x == (0, width, 0, 0) and y.extent == y.count:
+        if x == (0, width, 0, 0) and y.extent == y.count and row_step == 1:
             # Whole rows and no zeros: one run a block, all blocks in one LOAD.
             at = self._element(tensor, n, channels.start, y.start * width)
             return [
@@ -120,7 +132,8 @@ class Emitter:
             ]
         result = []
         for i in range(channels.count):
-            at = self._element(tensor, n, channels.start + i, y.start * width + x.start)
+            pixel = y.start * row_step * width + x.start
+            at = self._element(tensor, n, channels.start + i, pixel)
             load = self._load(
                 Memory.INP,
                 sram + i * area,
@@ -128,7 +141,7 @@ class Emitter:
                 origin,
                 rows=y.count,
                 columns=x.count,
-                stride=width,
+                stride=width * row_step,
                 merge=False,
             )
             load.insn.values.update(

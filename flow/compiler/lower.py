@@ -246,7 +246,9 @@ class Lowering:
         """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
         shape, layer = prepared.shape, prepared.layer
         tiling = self._tiling(prepared)
-        deep = bool(shape.ic) and load_bound(cost(shape, tiling, self.room))
+        # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
+        deep = bool(shape.products)
+        deep |= bool(shape.ic) and load_bound(cost(shape, tiling, self.room))
         weights_at = self.begin_layer(
             prepared,
             inp=_inp_pools(shape, tiling, deep=deep),
@@ -380,7 +382,8 @@ class Lowering:
                 )
                 for axis, out in enumerate((tile.oy, tile.ox))
             )
-            loads += self.emit.load_window(layer.inputs[0], base, tile.n, ic, y, x, tile.origin)
+            name, step = layer.inputs[0], shape.row_step
+            loads += self.emit.load_window(name, base, tile.n, ic, y, x, tile.origin, row_step=step)
         return base
 
     # ---- residuals, epilogue, stores

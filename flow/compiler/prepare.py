@@ -207,6 +207,12 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
     if flat:
         # In DRAM its pixels lie like blocks of channels, and so do its weights.
         ic, kernel, stride, in_shape = ic * kernel[0] * kernel[1], (1, 1), (1, 1), (1, 1, 1, 1)
+    row_step = 1
+    if packed is not None and kernel[0] == 1 and padding[0] % stride[0] == 0:
+        # What is read of the picture is every so many rows: a picture of its own.
+        row_step, stride = stride[0], (1, stride[1])
+        padding = (padding[0] // row_step, *padding[1:])
+        in_shape = (*in_shape[:2], blocks(in_shape[2], row_step), in_shape[3])
     parts = [] if digits is None else [digits]
     if packed is not None:
         parts.append(packed.reshape(oc, -1, config.block, config.block))
@@ -229,6 +235,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         vector_passes=1 + constants + len(epilogue) + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
+        row_step=row_step,
     )
     return Prepared(
         layer=layer,

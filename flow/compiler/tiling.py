@@ -64,6 +64,8 @@ class ConvShape:
         Tensors that are added.
     products : tuple[ConvShape, ...]
         Further reductions into the same sums; of these only the window and `ic` count.
+    row_step : int
+        Rows in DRAM from one row of the input to the next: those between are never read.
     """
 
     oc: int
@@ -80,6 +82,7 @@ class ConvShape:
     vector_passes: int
     residuals: int = 0
     products: tuple[ConvShape, ...] = ()
+    row_step: int = 1
 
     @property
     def taps(self) -> int:

@@ -144,12 +144,11 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
     )
     graph = subgraph((layer,), *inputs)
     preset = draw(st.sampled_from(preset_names()))
-    tilings = {"conv0": draw(any_tiling(graph, preset))} if draw(st.booleans()) else None
+    tilings = {"conv0": any_tiling(draw, graph, preset)} if draw(st.booleans()) else None
     (record,) = check(graph, preset, tilings=tilings).layers
     assert record.kind == "+".join(["conv2d"] * len(bare))
 
 
-@st.composite
 def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
     """Draw a tiling of a graph's first layer that fits, fast or not."""
     lowering = Lowering(graph, VTAConfig.load(preset))
@@ -167,6 +166,45 @@ def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
     assume(tiling.inp_elems(shape) <= tiling.inp_room(shape, room))
     assume(tiling.wgt_elems(shape) <= room.wgt)
     return tiling
+
+
+@pytest.mark.parametrize(("padding", "columns"), [(0, 1), (0, 3), (1, 1), (2, 3), (4, 1)])
+def test_rows_that_are_never_read(padding: int, columns: int) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 13, 12), dtype="int8")
+    around = (padding, columns // 2) * 2
+    layer = conv(rng, "conv", x, 40, (1, columns), stride=(2, 2), padding=around)
+    program = check(subgraph((layer,), x))
+    strides = {
+        insn["x_stride"]
+        for insn in program.insns
+        if insn.opcode == Opcode.LOAD
+        and insn["memory_type"] == Memory.INP
+        and layer_of_origin(insn.origin) == "conv"
+    }
+    assert strides == {12 if padding % 2 else 24}
+
+
+def test_a_strided_product_joins_no_pool_and_its_convolution_may() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 24, 24), dtype="int8")
+    wide = conv(rng, "wide", x, 20, (1, 1), stride=(2, 2))
+    other = conv(rng, "other", x, 20, (1, 1), stride=(2, 2), steps=(), out_dtype="int32")
+    both = replace(wide, inputs=("x", "x"), products=(other,))
+    pool = Layer(
+        name="pool",
+        kind="max_pool2d",
+        inputs=("wide",),
+        output="pool",
+        in_shape=wide.out_shape,
+        out_shape=(1, 20, 6, 6),
+        weight=None,
+        kernel=(2, 2),
+        stride=(2, 2),
+    )
+    for layer, kinds in ((wide, ["conv2d+max_pool2d"]), (both, ["conv2d+conv2d", "max_pool2d"])):
+        program = check(subgraph((layer, pool), x))
+        assert [record.kind for record in program.layers] == kinds
 
 
 def test_a_padded_window_as_wide_as_the_picture() -> None:
