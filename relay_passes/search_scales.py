@@ -10,12 +10,13 @@ acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y
 
 Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
 go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
+They are chosen as one layer's, its weights those of both, each times its input's scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import floor, log2
 from typing import Final
 
@@ -33,7 +34,7 @@ from relay_passes.choose_scales import (
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
-from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.params import QuantParams, TensorProfile
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -229,27 +230,29 @@ class BlockScales:
             else:
                 choose(name, own(name))
             if name in pending and not self.dyadic:
-                parts = tuple(
-                    _Part(
-                        rows=_rows(layers[part]),
-                        scale=_input(layers[part], tensors),
-                        power=second_moment(profile(layers[part].args[0].name)),
-                    )
-                    for part in pending[name]
-                )
+                parts = [layers[part] for part in pending[name]]
                 skip = sinks[pending[name][0]].skip
-                scale, accumulator = self._search(
+                rows, x = _rows(parts[0]), _input(parts[0], tensors)
+                power = second_moment(profile(parts[0].args[0].name))
+                if len(parts) > 1:
+                    rows, x, power = _joined(parts, tensors), 1.0, power / x**2
+                choice = self._search(
                     profile(name),
                     tensors[name].scale[0],
-                    parts=parts,
+                    layer=(rows, x),
+                    power=power,
                     skip=tensors[skip].scale[0] if skip else 0.0,
                 )
-                choose(name, scale)
-                for layer, part in zip(pending[name], parts, strict=True):
-                    weights[layer] = self._params(accumulator / part.scale)
-        for name in layers:
+                choose(name, choice[0])
+                for part in pending[name]:
+                    unit = _input(layers[part], tensors) / x
+                    weights[part] = replace(
+                        choice[1], scale=tuple(s / unit for s in choice[1].scale)
+                    )
+        for name, value in layers.items():
             if name not in weights:
-                weights[name] = self._weight(name, layers, sinks[name], tensors, limit)
+                partner = layers.get(sinks[name].partner)
+                weights[name] = self._weight(value, sinks[name], tensors, limit, partner)
         return Scales(tensors=tensors, weights=weights)
 
     def _search(
@@ -257,10 +260,11 @@ class BlockScales:
         output: TensorProfile,
         start: float,
         *,
-        parts: tuple[_Part, ...],
+        layer: tuple[NDArray[np.float64], float],
+        power: float,
         skip: float,
-    ) -> tuple[float, NDArray[np.float64]]:
-        """Return an output's scale and its accumulator's, float64[blocks].
+    ) -> tuple[float, QuantParams]:
+        """Return an output's scale and its layer's weight scales.
 
         The error to make small is that of the output's own rounding, plus that of the weights,
         sum_k (w_k - s q_k)² E[x²], of an average channel.
@@ -270,16 +274,17 @@ class BlockScales:
         output : TensorProfile
         start : float
             Scale of the output that the observer wants.
-        parts : tuple[_Part, ...]
-            The layer, or the two of a pair.
+        layer : (float64[O, K], float)
+            Weight rows, and the input's scale.
+        power : float
+            E[x²] of the input.
         skip : float
             Scale of the residual, 0 for none.
         """
+        rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
-        channels = len(parts[0].rows)
-        starts = np.arange(0, channels, self.block)
-        peaks = np.max([np.abs(part.rows).max(axis=1) * part.scale for part in parts], axis=0)
-        least = np.maximum.reduceat(peaks, starts) / limit
+        peaks = np.abs(rows).max(axis=1)
+        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block)) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -293,32 +298,18 @@ class BlockScales:
             fits = block_shifts(y, least)
             shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
             errors = np.stack(
-                [self._weights_error(parts, np.asarray(y * 0.5**n), limit) for n in shifts]
+                [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]
             )
             chosen = errors.argmin(axis=0)
-            cost = float(errors.min(axis=0).sum()) / channels
+            cost = float(errors.min(axis=0).sum()) / len(rows) * power
             cost += square_error(output, y, qmax)
             if cost < best[0]:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
-                best = cost, y, y * 0.5**taken
-        return best[1], best[2]
-
-    def _params(
-        self, scale: NDArray[np.float64], granularity: Granularity = "block"
-    ) -> QuantParams:
-        return QuantParams(
-            scale=tuple(scale.tolist()), bits=self.weight_bits, granularity=granularity
+                best = cost, y, y / x * 0.5**taken
+        params = QuantParams(
+            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity="block"
         )
-
-    def _weights_error(
-        self, parts: tuple[_Part, ...], accumulator: NDArray[np.float64], limit: int
-    ) -> NDArray[np.float64]:
-        """Return each block's sum of (w - s q(w))² E[x²] at an accumulator's scales."""
-        errors = [
-            self._weight_error(part.rows, accumulator / part.scale, limit) * part.power
-            for part in parts
-        ]
-        return np.asarray(np.sum(errors, axis=0), np.float64)
+        return best[1], params
 
     def _weight_error(
         self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
@@ -333,49 +324,34 @@ class BlockScales:
 
     def _weight(
         self,
-        name: str,
-        layers: Mapping[str, Expr],
+        value: Expr,
         sink: Sink,
         tensors: Mapping[str, QuantParams],
         limit: int,
+        partner: Expr = None,
     ) -> QuantParams:
-        """Return the scales that suit a layer's weights best, or those of its pair."""
-        x = _input(layers[name], tensors)
-        if sink.partner:
-            pair = [layers[name], layers[sink.partner]]
+        x = _input(value, tensors)
+        if partner is not None:
             width = self.block if sink.output else 1
-            both = [block_peaks(value, width) * _input(value, tensors) for value in pair]
-            peak = np.asarray(np.max(both, axis=0), np.float64)
-            accumulator = np.where(peak > 0, peak, limit) / limit
-            return self._params(accumulator / x, "block" if sink.output else "channel")
+            peaks = np.abs(_joined([value, partner], tensors)).max(axis=1)
+            peaks = np.maximum.reduceat(peaks, np.arange(0, len(peaks), width))
+            best = np.where(peaks > 0, peaks, limit) / limit / x
+            return QuantParams(
+                scale=tuple(best.tolist()),
+                bits=self.weight_bits,
+                granularity="block" if sink.output else "channel",
+            )
         if not sink.output:
-            scale = channel_scales(_rows(layers[name]), limit, clip=bool(self.clip))
-            return self._params(scale, "channel")
-        peaks = block_peaks(layers[name], self.block)
+            scale = channel_scales(_rows(value), limit, clip=bool(self.clip))
+            return QuantParams(
+                scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
+            )
+        peaks = block_peaks(value, self.block)
         best = np.where(peaks > 0, peaks, limit) / limit
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
             best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
-        return self._params(best)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Part:
-    """What one layer adds to an accumulator.
-
-    Parameters
-    ----------
-    rows : float64[O, K]
-        Weights, a row an output channel.
-    scale : float
-        Of its input.
-    power : float
-        E[x²] of its input.
-    """
-
-    rows: NDArray[np.float64]
-    scale: float
-    power: float
+        return QuantParams(scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block")
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
@@ -388,6 +364,11 @@ def _rows(value: Expr) -> NDArray[np.float64]:
     assert weight is not None
     axis = WEIGHT_AXIS[op_name(value)]
     return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+
+
+def _joined(pair: Sequence[Expr], tensors: Mapping[str, QuantParams]) -> NDArray[np.float64]:
+    """Return the rows of two layers side by side, in the unit of their inputs' integers."""
+    return np.concatenate([_rows(value) * _input(value, tensors) for value in pair], axis=1)
 
 
 def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDArray[np.float64]:

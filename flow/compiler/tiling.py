@@ -95,11 +95,6 @@ class ConvShape:
         return (self, *self.products)
 
     @property
-    def reduction_steps(self) -> int:
-        """GEMM steps of one output vector's reductions."""
-        return sum(part.ic * part.taps for part in self.reductions)
-
-    @property
     def vectors(self) -> int:
         """Output vectors."""
         return self.oc * self.out_height * self.out_width
@@ -107,7 +102,8 @@ class ConvShape:
     @property
     def steps(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
-        return self.vectors * (self.reduction_steps + self.vector_passes)
+        taps = sum(part.ic * part.taps for part in self.reductions)
+        return self.vectors * (taps + self.vector_passes)
 
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
