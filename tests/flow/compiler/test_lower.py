@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flow.compiler.lower import Lowering, lower
+from flow.compiler.lower import Lowering, Schedule, lower
 from flow.compiler.program import Program, layer_of_origin, make_program
 from flow.compiler.tiling import Tiling, extents
 from flow.sim.oracle import run_program
@@ -22,22 +22,20 @@ from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import AluOp, Memory, Module, Opcode
 
-Tilings = dict[str, Tiling] | None
 
-
-def compiled(graph: Subgraph, preset: str = "default", tilings: Tilings = None) -> Program:
+def compiled(graph: Subgraph, preset: str = "default", schedule: Schedule | None = None) -> Program:
     config = VTAConfig.load(preset)
-    return make_program(graph, lower(graph, config, tilings), config)
+    return make_program(graph, lower(graph, config, schedule), config)
 
 
 def check(
-    graph: Subgraph, preset: str = "default", *, seed: int = 0, tilings: Tilings = None
+    graph: Subgraph, preset: str = "default", *, seed: int = 0, schedule: Schedule | None = None
 ) -> Program:
     """Compare every layer's tensor with numpy, in stream order and in random legal orders."""
     rng = np.random.default_rng(seed)
     inputs = {spec.name: weights(rng, *spec.shape) for spec in graph.inputs}
     expected = run_subgraph(graph, list(inputs.values()))
-    program = compiled(graph, preset, tilings)
+    program = compiled(graph, preset, schedule)
     sim = ProgramSim(program)
     for order in (None, seed + 1, seed + 2):
         result = sim.run(list(inputs.values()), seed=order)
@@ -144,8 +142,10 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
     )
     graph = subgraph((layer,), *inputs)
     preset = draw(st.sampled_from(preset_names()))
-    tilings = {"conv0": any_tiling(draw, graph, preset)} if draw(st.booleans()) else None
-    (record,) = check(graph, preset, tilings=tilings).layers
+    schedule = None
+    if draw(st.booleans()):
+        schedule = Schedule(tilings={"conv0": any_tiling(draw, graph, preset)}, forms={})
+    (record,) = check(graph, preset, schedule=schedule).layers
     assert record.kind == "+".join(["conv2d"] * len(bare))
 
 
@@ -174,7 +174,7 @@ def test_rows_that_are_never_read(padding: int, columns: int) -> None:
     x = TensorSpec(name="x", shape=(1, 20, 13, 12), dtype="int8")
     around = (padding, columns // 2) * 2
     layer = conv(rng, "conv", x, 40, (1, columns), stride=(2, 2), padding=around)
-    program = check(subgraph((layer,), x))
+    program = check(subgraph((layer,), x), schedule=Schedule(forms={}))
     strides = {
         insn["x_stride"]
         for insn in program.insns
