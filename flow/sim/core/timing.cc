@@ -25,6 +25,9 @@ constexpr int64_t kNarrowPad = 2, kWidePad = 1;
 // STORE: address phase and answer of a burst besides its beats (VME, TensorStore).
 constexpr int64_t kStoreBurst = 4;
 
+// Instructions between the buffer of the wide fetch unit and the queues (FetchWideVME).
+constexpr size_t kFetchStage = 2;
+
 uint64_t CeilDiv(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 Client ClientOf(const Insn& insn) {
@@ -93,8 +96,9 @@ class Simulation {
       queue_[static_cast<size_t>(insns[i].module)].push_back(static_cast<uint32_t>(i));
     }
     // Buses of an instruction's width and more use a fetch unit with room for 16 instructions.
-    wide_fetch_ = bus_ >= kInsnBytes;
-    chunk_ = wide_fetch_ ? p_.burst_beats : std::max<size_t>(p_.burst_beats * bus_ / kInsnBytes, 1);
+    const bool wide = bus_ >= kInsnBytes;
+    chunk_ = wide ? p_.burst_beats : std::max<size_t>(p_.burst_beats * bus_ / kInsnBytes, 1);
+    wide_fetch_ = wide && !p_.simple_memory;
   }
 
   Timeline Run() {
@@ -131,9 +135,9 @@ class Simulation {
 
   // ---- fetch ----------------------------------------------------------------------------------
   void RequestChunk(int64_t cycle) {
-    if (fetched_ >= insns_.size()) return;
+    if (drained_ >= insns_.size()) return;
     request_ = cycle;
-    chunk_insns_ = std::min(chunk_, insns_.size() - fetched_);
+    chunk_insns_ = std::min(chunk_, insns_.size() - drained_);
     ReadStream& s = memory_.stream(kFetchClient);
     s.active = true;
     s.valid = p_.simple_memory ? cycle : cycle + 1;
@@ -142,34 +146,71 @@ class Simulation {
 
   void ChunkArrived(int64_t last_beat) {
     // The reader leaves its state a cycle after it has seen the last beat.
-    drain_ = p_.simple_memory ? last_beat + 1 : last_beat + (wide_fetch_ ? 5 : 2);
-    to_dispatch_ = chunk_insns_;
+    drain_ = p_.simple_memory ? last_beat + 1 : last_beat + (wide_fetch_ ? 4 : 2);
+    to_drain_ = chunk_insns_;
   }
 
-  // Puts fetched instructions into the queues, one a cycle, until one is full.
+  // Takes instructions out of the fetch buffer, one a cycle, and puts them into the queues until
+  // one is full. The wide unit has a stage for two instructions between, and asks for the next
+  // chunk when its buffer is empty, whatever is in the stage.
   bool Dispatch() {
     bool any = false;
-    while (to_dispatch_ != 0) {
-      const size_t m = static_cast<size_t>(insns_[fetched_].module);
-      ModuleState& s = state_[m];
-      int64_t cycle = drain_;
-      if (s.dispatched >= p_.queue_insns) {
-        const size_t leaves = s.dispatched - p_.queue_insns;
-        if (leaves >= s.next) return any;
-        cycle = std::max(cycle, line_.insns[queue_[m][leaves]].done + 1);
-      }
-      InsnTiming& t = line_.insns[fetched_];
-      t.dispatch = cycle;
-      t.request = request_;
-      t.wait_queue = cycle - drain_;
-      ++s.dispatched;
-      ++fetched_;
-      --to_dispatch_;
-      drain_ = cycle + 1;
-      any = true;
-      if (to_dispatch_ == 0) RequestChunk(drain_ + 1);
-    }
+    while (Drain() || Enqueue()) any = true;
     return any;
+  }
+
+  // Takes the next instruction out of the buffer; of the narrow unit when its queue has room.
+  bool Drain() {
+    if (to_drain_ == 0) return false;
+    int64_t cycle = drain_;
+    if (!wide_fetch_) {
+      const int64_t room = Room(insns_[drained_]);
+      if (room < 0) return false;
+      cycle = std::max(cycle, room);
+    } else if (drained_ >= kFetchStage) {
+      if (drained_ - kFetchStage >= fetched_) return false;
+      cycle = std::max(cycle, line_.insns[drained_ - kFetchStage].dispatch + 1);
+    }
+    InsnTiming& t = line_.insns[drained_];
+    t.request = request_;
+    if (wide_fetch_) {
+      t.dispatch = cycle + 1;  // at the earliest
+    } else {
+      Enqueue(&t, cycle, drain_);
+    }
+    ++drained_;
+    drain_ = cycle + 1;
+    // The wide unit spends a cycle on the start of its reader.
+    if (--to_drain_ == 0) RequestChunk(drain_ + (wide_fetch_ ? 2 : 1));
+    return true;
+  }
+
+  // Puts the next instruction of the wide unit's stage into its queue when there is room.
+  bool Enqueue() {
+    if (fetched_ == drained_) return false;
+    const int64_t room = Room(insns_[fetched_]);
+    if (room < 0) return false;
+    InsnTiming& t = line_.insns[fetched_];
+    int64_t ready = t.dispatch;
+    if (fetched_ != 0) ready = std::max(ready, line_.insns[fetched_ - 1].dispatch + 1);
+    Enqueue(&t, std::max(ready, room), ready);
+    return true;
+  }
+
+  void Enqueue(InsnTiming* t, int64_t cycle, int64_t ready) {
+    t->dispatch = cycle;
+    t->wait_queue = cycle - ready;
+    ++state_[static_cast<size_t>(insns_[fetched_].module)].dispatched;
+    ++fetched_;
+  }
+
+  // Since when the queue of an instruction's module has room for it, -1 while that is not known.
+  int64_t Room(const Insn& insn) const {
+    const size_t m = static_cast<size_t>(insn.module);
+    const ModuleState& s = state_[m];
+    if (s.dispatched < p_.queue_insns) return 0;
+    const size_t leaves = s.dispatched - p_.queue_insns;
+    return leaves >= s.next ? -1 : line_.insns[queue_[m][leaves]].done + 1;
   }
 
   // ---- modules --------------------------------------------------------------------------------
@@ -410,7 +451,9 @@ class Simulation {
   size_t chunk_ = 8;
   std::array<std::vector<uint32_t>, kModules> queue_;
   ModuleState state_[kModules];
-  size_t fetched_ = 0, chunk_insns_ = 0, to_dispatch_ = 0, done_ = 0;
+  // Instructions put into the queues; out of the fetch buffer; of this chunk; still in the buffer.
+  size_t fetched_ = 0, drained_ = 0, chunk_insns_ = 0, to_drain_ = 0;
+  size_t done_ = 0;
   int64_t request_ = 0, drain_ = 0;
   std::vector<uint32_t> posts_[kFifos];  // the instructions that posted, in order
   std::vector<int64_t> pops_[kFifos];    // the cycles of the pops, in order

@@ -15,7 +15,7 @@ from vta_config.hardware import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode
 from vta_config.semantics import dram_elem_bytes
 
-LATENCY, BEATS, TAGS, QUEUE = 16, 16, 16, 512
+LATENCY, BEATS, TAGS, QUEUE, STAGE = 16, 16, 16, 512, 2
 FETCH, CLIENT = 0, {Memory.UOP: 1, Memory.INP: 2, Memory.WGT: 3, Memory.ACC: 4}
 LOAD, COMPUTE, STORE = range(3)
 
@@ -261,7 +261,7 @@ class Fetch:
         self.beats = self.missing = 0
         self.first = True
         self.queue: deque[int] = deque()
-        self.pipe: deque[int] = deque()
+        self.pipe: deque[int] = deque()  # of the wide unit, between its buffer and the queues
         self._begin()
 
     def _begin(self) -> None:
@@ -278,6 +278,9 @@ class Fetch:
         """A cycle; the instruction put into its module's queue in it."""
         out = None
         data = self.memory.lookup == FETCH
+        full = len(self.pipe) == STAGE
+        if self.pipe and rooms[module_of_index[self.pipe[0]]]:
+            out = self.pipe.popleft()
         if self.state == "read":
             if self.wait:
                 self.wait -= 1
@@ -285,38 +288,30 @@ class Fetch:
                 self.commands.popleft()
             fire = self.seen if self.wide else data
             if self.wide and self.missing == 0:
-                self.state = "drain"
                 self._fill()
             self.missing -= fire
             if not self.wide and self.missing == 0:
-                self.state = "drain"
                 self._fill()
             self.seen = data
-            return None
-        if self.state == "drain":
-            if self.wide:
-                # One register between the buffer and the queues.
-                if self.pipe and rooms[module_of_index[self.pipe[0]]]:
-                    out = self.pipe.popleft()
-                empty = not self.queue
-                if self.queue:
-                    self.pipe.append(self.queue.popleft())
-                if empty and self.asked < self.count:
-                    self._begin()
-                return out
-            if self.queue:
-                if rooms[module_of_index[self.queue[0]]]:
-                    out = self.queue.popleft()
-            elif self.asked < self.count:
+        elif not self.queue:
+            if self.asked < self.count:
                 self._begin()
+        elif self.wide:
+            if not full:
+                self.pipe.append(self.queue.popleft())
+        elif rooms[module_of_index[self.queue[0]]]:
+            out = self.queue.popleft()
         return out
 
     def _fill(self) -> None:
+        self.state = "drain"
         self.queue.extend(range(self.asked, self.asked + self.have))
         self.asked += self.have
 
 
-def simulate(insns: list[Insn], config: VTAConfig, limit: int = 200_000) -> list[tuple[int, int]]:
+def simulate(
+    insns: list[Insn], config: VTAConfig, limit: int = 200_000, queue: int = QUEUE
+) -> list[tuple[int, int]]:
     """Return (start, done) of every instruction; cycle 0 is the launch."""
     memory = Memory5()
     fetch = Fetch(len(insns), config, memory)
@@ -327,7 +322,7 @@ def simulate(insns: list[Insn], config: VTAConfig, limit: int = 200_000) -> list
     times = [(-1, -1)] * len(insns)
     finished = 0
     for cycle in range(1, limit):
-        rooms = [len(q) < QUEUE for q in queues]
+        rooms = [len(q) < queue for q in queues]
         posts = []
         leaving = []
         for m in range(3):

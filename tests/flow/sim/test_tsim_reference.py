@@ -15,6 +15,7 @@ from tests.flow.sim.builder import Builder, conv
 from tests.flow.sim.cycle_reference import simulate
 from vta_config import VTAConfig
 from vta_config.isa import AluOp, Memory, Opcode, decode
+from vta_config.timing import PROFILES
 
 OUT = 1 << 19
 
@@ -124,13 +125,24 @@ def test_random_programs(bus_bits: int, part: int) -> None:
         check(random_program(seed, bus_bits))
 
 
+@pytest.mark.parametrize("bus_bits", [64, 128, 256])
+def test_queues_that_fill(bus_bits: int) -> None:
+    profile = replace(PROFILES["chisel"], queue_insns=4)
+    for seed in range(60):
+        b = random_program(seed, bus_bits)
+        _, table = time_insns(b.config, b.stream, profile)
+        got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
+        assert got == simulate(b.insns, b.config, queue=4)
+
+
 @pytest.mark.parametrize("tiles", [1, 2, 7])
 def test_a_small_convolution(tiles: int) -> None:
     check(conv(tiles=tiles, pixels=6))
 
 
-def test_a_full_queue() -> None:
-    b = Builder()
+@pytest.mark.parametrize("bus_bits", [64, 128])
+def test_a_full_queue(bus_bits: int) -> None:
+    b = Builder(replace(VTAConfig.load("default"), bus_bits=bus_bits))
     b.gemm(0, 1, iter_in=4000)
     for k in range(540):
         b.load(Memory.UOP if k % 3 else Memory.INP, 0, 0, 0)
