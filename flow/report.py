@@ -339,10 +339,12 @@ def latency_table(report: Report) -> Table:
     """Lay the time of every layer out, and what its GEMM operations are for."""
     table = Table(header_style="bold", padding=0)  # 120 characters hold it
     table.add_column("layer", no_wrap=True)
-    headings = ["cycles", "roofline", "above it", "above all steps"]
-    headings += ["GEMM use", "bound by", "KiB moved"]
-    for heading in headings + [key.replace("_", " ") for key in GEMM_PARTS]:
+    for heading in ("cycles", "roofline"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("above it", "above all steps", "GEMM use", "bound by", "KiB moved"):
         table.add_column(heading, justify="right")
+    for key in GEMM_PARTS:
+        table.add_column(f"{key.split('_')[1]} steps", justify="right")
     counters = {layer.name: layer.counters for layer in report.layers}
     for layer in () if report.latency is None else report.latency.layers:
         own = counters.get(layer.name, {})
