@@ -61,14 +61,22 @@ class SlotBuffer:
 
     capacity: int
     _pools: dict[str, list[_Slot]] = field(default_factory=dict)
+    #: By element, the last job that used it in a layer before.
+    _used: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Start with elements that nobody used."""
+        self._used = [_NEVER] * self.capacity
 
     def begin_layer(self, **pools: Pool) -> None:
         """Cut the buffer anew; the last pool takes what the others, of two slots each, leave.
 
-        Slots lie at that end of the buffer which the last layer used less recently, and keep its
-        last use in mind.
+        Slots lie at that end of the buffer which was used less recently, and keep the last use of
+        their elements in mind.
         """
-        old = [slot for slots in self._pools.values() for slot in slots]
+        for slot in (slot for slots in self._pools.values() for slot in slots):
+            for element in range(slot.base, slot.base + slot.elems):
+                self._used[element] = max(self._used[element], slot.used)
         counts: dict[str, int] = {}
         free = self.capacity
         for index, (name, pool) in enumerate(pools.items()):
@@ -81,7 +89,9 @@ class SlotBuffer:
             result: dict[str, list[_Slot]] = {}
             for name, pool in pools.items():
                 bases = range(base, base + counts[name] * pool.elems, pool.elems)
-                result[name] = [_Slot(b, pool.elems, _last_use(old, b, pool.elems)) for b in bases]
+                result[name] = [
+                    _Slot(b, pool.elems, max(self._used[b : b + pool.elems])) for b in bases
+                ]
                 base = bases.stop
             return result
 
@@ -102,8 +112,3 @@ class SlotBuffer:
         late = slot.used == job - 1
         slot.key, slot.used = key, job
         return Placed(slot.base, True, late)
-
-
-def _last_use(old: list[_Slot], base: int, elems: int) -> int:
-    overlapping = (s.used for s in old if s.base < base + elems and base < s.base + s.elems)
-    return max(overlapping, default=_NEVER)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from flow.compiler.emit import Tile
     from flow.compiler.input_form import InputForm
-    from flow.compiler.lower import Job, Lowering
+    from flow.compiler.lower import Lowering
+    from flow.compiler.order import Job
     from flow.compiler.prepare import Prepared
     from flow.compiler.tiling import Capacity
     from relay_passes.params import Layer, Subgraph

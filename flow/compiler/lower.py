@@ -1,9 +1,4 @@
-"""Lowering: layers to instructions, tile by tile, in one sequential order.
-
-Work is cut into *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use
-it. The loads of a job are issued before the job ahead of it computes, also across layers, so that
-LOAD runs ahead of COMPUTE as far as tokens let it.
-"""
+"""Lowering: layers to instructions, tile by tile, as jobs that order.py puts in sequence."""
 
 from __future__ import annotations
 
@@ -19,6 +14,7 @@ from flow.compiler.emit import Emitter, Tile
 from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
+from flow.compiler.order import Job, in_layers, ordered
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
 from flow.compiler.pooling import max_pool, sum_pool
 from flow.compiler.prepare import (
@@ -39,16 +35,6 @@ if TYPE_CHECKING:
     from flow.compiler.memory import DramTensor
     from relay_passes.params import Layer, Subgraph
     from vta_config.hardware import VTAConfig
-
-
-@dataclass(slots=True)
-class Job:
-    """The loads of a chunk, and what is computed and stored with it."""
-
-    loads: list[Emitted] = field(default_factory=list)
-    #: Loads into a slot that the job ahead still uses.
-    late_loads: list[Emitted] = field(default_factory=list)
-    body: list[Emitted] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +129,9 @@ class Lowering:
         config = self.config
         uops = UopAllocator(config, self._constants)
         program = [
-            e for group in _in_layers(_ordered(self._all_jobs())) for e in uops.assign(group)
+            e
+            for group in in_layers(ordered([*self._all_jobs()], config))
+            for e in uops.assign(group)
         ]
         inserter = TokenInserter(
             {
@@ -171,11 +159,12 @@ class Lowering:
             if best.form is not None:
                 yield name, best.form
 
-    def _all_jobs(self) -> Iterator[tuple[str, Job]]:
-        yield "constants", self._resident_job()
+    def _all_jobs(self) -> Iterator[Job]:
+        yield self._resident_job()
         for prepared in self.work:
             for job in self._jobs_of(prepared):
-                yield prepared.layer.name, job
+                job.layer = prepared.layer.name
+                yield job
 
     def _jobs_of(self, prepared: Prepared) -> Iterator[Job]:
         if prepared.pool is not None:
@@ -480,35 +469,6 @@ def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -
         Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
         Dim(shape.kernel[1], 0, shape.dilation[1], 1),
     )
-
-
-def _ordered(jobs: Iterator[tuple[str, Job]]) -> Iterator[tuple[str, Emitted]]:
-    """Issue each job's loads before the body of the job ahead, unless that stands in the way."""
-    ahead: tuple[str, list[Emitted]] = ("", [])
-    for name, job in jobs:
-        stored = [r for e in ahead[1] for r in e.writes if r.space == "dram"]
-        waits = [any(r.overlaps(s) for r in e.reads for s in stored) for e in job.loads]
-        early = [e for e, wait in zip(job.loads, waits, strict=True) if not wait]
-        late = [e for e, wait in zip(job.loads, waits, strict=True) if wait] + job.late_loads
-        yield from ((name, e) for e in early)
-        yield from ((ahead[0], e) for e in ahead[1])
-        yield from ((name, e) for e in late)
-        ahead = (name, job.body)
-    yield from ((ahead[0], e) for e in ahead[1])
-
-
-def _in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]:
-    """Cut the stream before the first instruction with micro-ops of each layer."""
-    group: list[Emitted] = []
-    current = ""
-    for name, emitted in stream:
-        if emitted.uops and name != current:
-            if current:
-                yield group
-                group = []
-            current = name
-        group.append(emitted)
-    yield group
 
 
 def _work(subgraph: Subgraph, config: VTAConfig) -> Iterator[Prepared]:

@@ -14,7 +14,8 @@ from vta_config.errors import CapacityError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.lower import Job, Lowering
+    from flow.compiler.lower import Lowering
+    from flow.compiler.order import Job
     from flow.compiler.prepare import Prepared
 
 

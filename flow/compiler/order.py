@@ -1,0 +1,174 @@
+"""The order in which instructions are issued: LOAD ahead of COMPUTE, also across layers.
+
+Work comes as *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use it.
+The loads of a job are issued before the body of the job ahead. Where that body takes longer, or an
+input must wait for what the layer before stores, LOAD has time left: weights of the layers that
+follow are loaded then, as soon as nothing before them needs their place. So a layer that loads more
+than it computes begins with weights that are there.
+
+Every order made here is correct by itself: a load moves only across what does not touch its place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from flow.compiler.packing import blocks
+from flow.compiler.tiling import COMPUTE_OVERHEAD_CYCLES, LOAD_OVERHEAD_CYCLES
+from vta_config.isa import Memory, Module
+from vta_config.semantics import dram_elem_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.tokens import Emitted
+    from vta_config.hardware import VTAConfig
+
+#: Weights of a layer that are looked at to find some whose place is free.
+LOOKAHEAD_LOADS: Final = 32
+
+
+@dataclass(slots=True)
+class Job:
+    """The loads of a chunk, and what is computed and stored with it."""
+
+    layer: str = ""
+    loads: list[Emitted] = field(default_factory=list)
+    #: Loads into a slot that the job ahead still uses.
+    late_loads: list[Emitted] = field(default_factory=list)
+    body: list[Emitted] = field(default_factory=list)
+
+    def load_cycles(self, config: VTAConfig) -> int:
+        """Return how long its loads take LOAD."""
+        return sum(_load_cycles(e, config) for e in (*self.loads, *self.late_loads))
+
+    def body_cycles(self) -> int:
+        """Return how long its body takes COMPUTE."""
+        return sum(_compute_cycles(e) for e in self.body)
+
+
+def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str, Emitted]]:
+    """Yield (layer, instruction) of all jobs in the order of issue."""
+    ahead, before = Job(), Job()
+    weights = _Weights(jobs, config)
+    lead = _lead_cycles(jobs, config)
+    # When LOAD, and COMPUTE with the last two bodies, would be done: two chunks fit each memory.
+    loaded, computed, earlier = 0, 0, 0
+    for index, job in enumerate(jobs):
+        loads = [e for e in job.loads if id(e) not in weights.moved]
+        late = [e for e in loads if _reads_of(e, ahead)]
+        waiting = [e for e in loads if e not in late and _reads_of(e, before)]
+        late += [e for e in job.late_loads if id(e) not in weights.moved]
+        loaded = max(loaded, earlier)
+        loaded += sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
+        earlier, computed = computed, max(computed, loaded) + job.body_cycles()
+        yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
+        for load in weights.take(index, computed - loaded - lead[index]):
+            loaded += _load_cycles(load[1], config)
+            yield load
+        yield from ((job.layer, e) for e in waiting)
+        yield from ((ahead.layer, e) for e in ahead.body)
+        yield from ((job.layer, e) for e in late)
+        ahead, before = job, ahead
+    yield from ((ahead.layer, e) for e in ahead.body)
+
+
+def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
+    """Return how long before each job's body is done LOAD must turn to the next job.
+
+    Then none of the layer's later jobs waits: the loads up to it, less the bodies before it.
+    """
+    lead = [0] * len(jobs)
+    for index in range(len(jobs) - 2, -1, -1):
+        after = jobs[index + 1]
+        lead[index] = after.load_cycles(config)
+        if after.layer == jobs[index].layer:
+            lead[index] += max(0, lead[index + 1] - after.body_cycles())
+    return lead
+
+
+class _Load(NamedTuple):
+    """A load of weights, and the first job before whose predecessor's body it may be issued."""
+
+    layer: str
+    emitted: Emitted
+    cycles: int
+    earliest: int
+
+
+class _Weights:
+    """The loads of weights that may be issued before their turn, by layer."""
+
+    def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
+        """Find from where on each load's place is its own."""
+        self.moved: set[int] = set()
+        self._layer_of: list[int] = []
+        self._loads: list[deque[_Load]] = []
+        touched = np.full(config.wgt_depth, -2, np.int64)
+        for index, job in enumerate(jobs):
+            if index == 0 or job.layer != jobs[index - 1].layer:
+                self._loads.append(deque())
+            self._layer_of.append(len(self._loads) - 1)
+            for emitted in (*job.loads, *job.late_loads):
+                (region,) = emitted.writes
+                if region.space == "wgt":
+                    where = region.indices()
+                    # The body of job j is issued with job j + 1.
+                    earliest = int(touched[where].max()) + 2
+                    cycles = _load_cycles(emitted, config)
+                    self._loads[-1].append(_Load(job.layer, emitted, cycles, earliest))
+                    touched[where] = index
+            for region in (r for e in job.body for r in e.reads if r.space == "wgt"):
+                touched[region.indices()] = index
+
+    def take(self, index: int, cycles: int) -> Iterator[tuple[str, Emitted]]:
+        """Take loads of later layers to issue with job `index`, as many as `cycles` allow."""
+        for loads in self._loads[self._layer_of[index] + 1 :]:
+            while loads:
+                ready = (i for i in range(min(len(loads), LOOKAHEAD_LOADS))
+                         if loads[i].earliest <= index)  # fmt: skip
+                at = next(ready, None)
+                if at is None or loads[at].cycles > cycles:
+                    return
+                load = loads[at]
+                del loads[at]
+                cycles -= load.cycles
+                self.moved.add(id(load.emitted))
+                yield load.layer, load.emitted
+
+
+def _reads_of(load: Emitted, job: Job) -> bool:
+    """Tell whether a load reads what a job stores."""
+    stored = (r for e in job.body for r in e.writes if r.space == "dram")
+    return bool(load.reads) and any(r.overlaps(s) for s in stored for r in load.reads)
+
+
+def _load_cycles(emitted: Emitted, config: VTAConfig) -> int:
+    insn = emitted.insn
+    row_bytes = insn["x_size"] * dram_elem_bytes(Memory(insn["memory_type"]), config)
+    return LOAD_OVERHEAD_CYCLES + insn["y_size"] * blocks(row_bytes, config.bus_bytes)
+
+
+def _compute_cycles(emitted: Emitted) -> int:
+    insn = emitted.insn
+    if insn.module != Module.COMPUTE:
+        return 0
+    return COMPUTE_OVERHEAD_CYCLES + insn["iter_out"] * insn["iter_in"] * len(emitted.uops)
+
+
+def in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]:
+    """Cut the stream before the first instruction with micro-ops of each layer."""
+    group: list[Emitted] = []
+    current = ""
+    for name, emitted in stream:
+        if emitted.uops and name != current:
+            if current:
+                yield group
+                group = []
+            current = name
+        group.append(emitted)
+    yield group

@@ -1,0 +1,83 @@
+"""Weights are loaded ahead across layers, where that is right and pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.compiler import order
+from flow.compiler.program import layer_of_origin
+from flow.compiler.tokens import Emitted
+from flow.sim.tsim import time_insns
+from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from tests.flow.compiler.networks import conv, requantize, subgraph, weights
+from tests.flow.compiler.test_lower import check, compiled
+from vta_config.hardware import VTAConfig, preset_names
+from vta_config.isa import Memory, Opcode
+
+
+def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgraph:
+    """Return a convolution, an average and a dense layer that loads more than it computes."""
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
+    first = conv(rng, "first", x, channels, (3, 3), padding=(1, 1, 1, 1))
+    average = Layer(
+        name="average",
+        kind="sum_pool2d",
+        inputs=("first",),
+        output="average",
+        in_shape=first.out_shape,
+        out_shape=(1, channels, 1, 1),
+        weight=None,
+        steps=(Step(op="add", value=32), Step(op="shr", value=6), Step(op="min", value=127)),
+    )
+    dense = Layer(
+        name="dense",
+        kind="dense",
+        inputs=("average",),
+        output="dense",
+        in_shape=(1, channels, 1, 1),
+        out_shape=(1, outputs, 1, 1),
+        weight=weights(rng, outputs, channels, 1, 1),
+        steps=requantize(rng, outputs, 9),
+    )
+    return subgraph((first, average, dense), x)
+
+
+def test_weights_come_while_the_layers_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = VTAConfig.load("default")
+    program = check(network())
+    names = [layer_of_origin(insn.origin) for insn in program.insns]
+    stores = [i for i, insn in enumerate(program.insns) if insn.opcode == Opcode.STORE]
+    first_done = max(i for i in stores if names[i] == "first")
+    ahead = [
+        i
+        for i, insn in enumerate(program.insns[:first_done])
+        if names[i] == "dense" and insn.opcode == Opcode.LOAD
+    ]
+    assert len(ahead) > 2
+    assert all(program.insns[i]["memory_type"] == Memory.WGT for i in ahead)
+    cycles, _ = time_insns(config, program.insn_bytes)
+
+    def never(*_: object) -> Iterator[tuple[str, Emitted]]:
+        return iter(())
+
+    monkeypatch.setattr(order._Weights, "take", never)
+    without, _ = time_insns(config, compiled(network()).insn_bytes)
+    moved = sum(program.insns[i]["x_size"] for i in ahead) * config.wgt_elem_bytes
+    assert without - cycles > 0.5 * moved / config.bus_bytes
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    channels=st.integers(1, 70),
+    size=st.integers(1, 14),
+    outputs=st.integers(1, 300),
+    preset=st.sampled_from(preset_names()),
+)
+def test_any_of_these_networks(channels: int, size: int, outputs: int, preset: str) -> None:
+    check(network(channels=channels, size=size, outputs=outputs), preset)
