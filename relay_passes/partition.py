@@ -129,8 +129,9 @@ def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
 
 
 def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
-    """A multiplication of the accumulator needs a machine with the capability mul."""
-    return "mul" in config.capabilities or all(op != "mul" for op, _, _ in chain.steps)
+    """A multiplication of the accumulator by less than 1 needs a machine with capability mul."""
+    factors = (value for op, value, _ in chain.steps if op == "mul")
+    return "mul" in config.capabilities or all(np.min(value) >= 1 for value in factors)
 
 
 def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:

@@ -14,6 +14,7 @@ from flow.compiler.emit import Emitter, Tile
 from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.geometry import Dim, Range, Window, split, window
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
+from flow.compiler.multiply import COPY_SHARE, ShiftAdds
 from flow.compiler.order import Job, in_layers, ordered
 from flow.compiler.packing import blocks, constant_vector, diagonal_weight
 from flow.compiler.pooling import max_pool, sum_pool
@@ -102,8 +103,14 @@ class Lowering:
         self.diagonal_at = {
             m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)
         }
+        #: At the end of acc: what a multiplication by shifts and additions copies at a time.
+        copied = max(1, config.acc_depth // COPY_SHARE) if any(p.copies for p in self.work) else 0
+        self._copy = Range(config.acc_depth - copied, copied)
         self.room = Capacity.of(
-            config, resident_inp=int(self._needs_vector), resident_wgt=len(multipliers)
+            config,
+            resident_inp=int(self._needs_vector),
+            resident_wgt=len(multipliers),
+            resident_acc=copied,
         )
         self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
         self.work = tuple(
@@ -400,6 +407,8 @@ class Lowering:
         for step in prepared.epilogue:
             if isinstance(step, Residual):
                 jobs += self.residual_jobs([step], tile)
+            elif isinstance(step, ShiftAdds):
+                jobs[-1].body += step.emit(self.emit, tile, self._copy)
             elif isinstance(step, LateConstants):
                 jobs[-1].body += self._late_constants(jobs[-1], prepared, step, tile)
             else:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from flow.compiler.multiply import MAX_SHIFT, ShiftAdds
 from flow.compiler.packing import blocks, constant_digits, pack_weight
 from flow.compiler.tiling import ConvShape
 from relay_passes.params import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from relay_passes.params import Layer, Step
     from vta_config.hardware import VTAConfig
 
-#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts
-#: are.
-MAX_SHIFT: Final = 15
 #: The largest diagonal weight.
 MAX_DIAGONAL: Final = 127
 _MAX_REPEATS: Final = 64
@@ -100,7 +98,7 @@ class LateConstants:
     digits: NDArray[np.int8]
 
 
-Pass: TypeAlias = AluStep | Residual | LateConstants
+Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -165,6 +163,11 @@ class Prepared:
         return bool(self.shape.constants or self.late_steps)
 
     @property
+    def copies(self) -> bool:
+        """Whether its epilogue needs acc elements beside the tile."""
+        return any(isinstance(e, ShiftAdds) and e.copies for e in self.epilogue)
+
+    @property
     def multipliers(self) -> set[int]:
         """The diagonal weights that the layer needs."""
         all_residuals = [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
@@ -217,7 +220,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
     if packed is not None:
         parts.append(packed.reshape(oc, -1, config.block, config.block))
     residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
-    epilogue = tuple(e for s in steps[lead:] for e in _epilogue(s, layer, config))
+    epilogue = tuple(_passes(steps[lead:], layer, config))
     constants = 0 if digits is None else digits.shape[1]
     products = tuple(prepare(product, config) for product in layer.products)
     shape = ConvShape(
@@ -232,7 +235,10 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         dilation=dilation,
         padding=padding,
         constants=constants,
-        vector_passes=1 + constants + len(epilogue) + sum(r.passes for r in residuals),
+        vector_passes=1
+        + constants
+        + sum(e.passes if isinstance(e, ShiftAdds) else 1 for e in epilogue)
+        + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
         row_step=row_step,
@@ -253,6 +259,31 @@ def _covers_picture(layer: Layer) -> bool:
     """Tell whether a convolution has one output for the whole picture: a dense layer on a map."""
     whole = layer.kind == "conv2d" and layer.kernel == layer.in_shape[2:] != (1, 1)
     return whole and not any(layer.padding) and layer.dilation == (1, 1)
+
+
+def _passes(steps: Sequence[Step], layer: Layer, config: VTAConfig) -> Iterator[Pass]:
+    """Yield the passes of the steps after the reduction."""
+    index = 0
+    while index < len(steps):
+        step = steps[index]
+        index += 1
+        if step.op != "mul" or "mul" in config.capabilities:
+            yield from _epilogue(step, layer, config)
+            continue
+        factors = _per_block(step, layer, config)
+        if min(factors) < 1:
+            raise UnsupportedModelError(
+                f"{layer.name}.mul",
+                "must be at least 1 on a machine without the capability mul",
+                got=min(factors),
+                hint="use shift requantization",
+            )
+        # The shift that follows is done between the additions.
+        shifts = (0,) * len(factors)
+        if index < len(steps) and steps[index].op == "shr":
+            shifts = _per_block(steps[index], layer, config)
+            index += 1
+        yield ShiftAdds.of(factors, shifts)
 
 
 def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
@@ -280,13 +311,6 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
             passes.append(AluStep(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
             values = tuple(v - min(v, MAX_SHIFT) for v in values)
         return passes
-    if step.op == "mul" and "mul" not in config.capabilities:
-        raise UnsupportedModelError(
-            f"{layer.name}.mul",
-            "needs the capability mul",
-            got=f"machine {config.name}",
-            hint="use shift requantization",
-        )
     if step.op == "add":
         # imm has 16 bits; larger constants take several passes.
         passes = []

@@ -125,12 +125,14 @@ class Capacity:
     wgt_elem_bytes: int
 
     @classmethod
-    def of(cls, config: VTAConfig, *, resident_inp: int, resident_wgt: int) -> Capacity:
-        """Take what `config` has beside `resident_inp` and `resident_wgt` elements that stay."""
+    def of(
+        cls, config: VTAConfig, *, resident_inp: int, resident_wgt: int, resident_acc: int = 0
+    ) -> Capacity:
+        """Take what `config` has beside the elements that stay resident."""
         return cls(
             inp=config.inp_depth - resident_inp,
             wgt=config.wgt_depth - resident_wgt,
-            acc=config.acc_depth,
+            acc=config.acc_depth - resident_acc,
             uop=config.uop_depth,
             bus_bytes=config.bus_bytes,
             inp_elem_bytes=config.inp_elem_bytes,

@@ -1,0 +1,136 @@
+"""Multiplication of the accumulator by shifts and additions, for machines without MUL.
+
+⌊a · b / 2^c⌋ follows from the ones of b, least significant first, by Horner's rule with right
+shifts: y = a stands for the lowest one, and for each further one, k places above the one before,
+
+    y = (y >> k) + a,        since ⌊(⌊x⌋ + 2^k · a) / 2^k⌋ = ⌊x / 2^k⌋ + a,
+
+so that no rounding is added, and nothing exceeds |a · b|. For ones of b above bit c, which no shift
+reaches, the copy of a is doubled instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+from flow.compiler.geometry import Dim, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flow.compiler.emit import Emitter, Tile
+    from flow.compiler.geometry import Range
+    from flow.compiler.tokens import Emitted
+
+#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts
+#: are.
+MAX_SHIFT: Final = 15
+#: The part of acc that is kept for copies: a small one costs instructions, a large one tiles.
+COPY_SHARE: Final = 16
+Move: TypeAlias = Literal["shr", "double", "copy", "add", "double_copy"]
+#: Cycles a vector: an ALU step on a register takes two, and a copy is a reset and an addition.
+_CYCLES: Final[dict[Move, int]] = {"shr": 1, "double": 2, "copy": 3, "add": 2, "double_copy": 2}
+
+
+class Action(NamedTuple):
+    """One move on y, which starts as a, and the copy of a; the amount of ``shr``, else 0.
+
+    ``shr``: y >>= amount; ``double``: y += y; ``copy``: copy = y; ``add``: y += copy;
+    ``double_copy``: copy += copy.
+    """
+
+    move: Move
+    amount: int = 0
+
+
+@lru_cache(maxsize=4096)
+def shift_adds(multiplier: int, shift: int) -> tuple[Action, ...]:
+    """Return the actions that turn a into ⌊a · multiplier / 2^shift⌋.
+
+    Parameters
+    ----------
+    multiplier : int
+        b >= 1.
+    shift : int
+        c >= 0.
+    """
+    assert multiplier >= 1 and shift >= 0, (multiplier, shift)
+    ones = [bit for bit in range(multiplier.bit_length()) if multiplier >> bit & 1]
+    doubled = max(0, ones[0] - shift)
+    ones = [one - doubled for one in ones]
+    actions = [Action("double")] * doubled + [Action("copy")] * (len(ones) > 1)
+    at, top = ones[0], shift  # y stands for bits shifted by `at`, the copy for a · 2^(top - shift)
+    for one in ones[1:]:
+        actions += _right(min(one, shift) - at)
+        at = min(one, shift)
+        actions += [Action("double_copy")] * max(0, one - top) + [Action("add")]
+        top = max(one, top)
+    return (*actions, *_right(shift - at))
+
+
+def _right(amount: int) -> list[Action]:
+    whole, rest = divmod(amount, MAX_SHIFT)
+    return [Action("shr", MAX_SHIFT)] * whole + [Action("shr", rest)] * bool(rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShiftAdds:
+    """acc = ⌊acc · b / 2^c⌋ for a machine without MUL, b and c one a block of channels.
+
+    Parameters
+    ----------
+    actions : tuple[tuple[Action, ...], ...]
+        For each block of output channels.
+    """
+
+    actions: tuple[tuple[Action, ...], ...]
+
+    @classmethod
+    def of(cls, multiplier: tuple[int, ...], shift: tuple[int, ...]) -> ShiftAdds:
+        """Plan each block's multiplication by b / 2^c."""
+        return cls(actions=tuple(map(shift_adds, multiplier, shift)))
+
+    @property
+    def passes(self) -> int:
+        """Cycles a vector, of all blocks together rounded up."""
+        cycles = sum(_CYCLES[action.move] for block in self.actions for action in block)
+        return -(-cycles // len(self.actions))
+
+    @property
+    def copies(self) -> bool:
+        """Whether acc elements for a copy are needed."""
+        return any(Action("copy") in block for block in self.actions)
+
+    def emit(self, emitter: Emitter, tile: Tile, copy: Range) -> Iterator[Emitted]:
+        """Run over a tile: each run of blocks with equal actions, in pieces that `copy` holds."""
+        blocks = self.actions[tile.oc.start : tile.oc.start + tile.oc.count]
+        start = 0
+        for end in range(1, len(blocks) + 1):
+            if end == len(blocks) or blocks[end] != blocks[start]:
+                actions, vectors = blocks[start], (end - start) * tile.area
+                most = copy.count if Action("copy") in actions else vectors
+                for piece in split(vectors, most):
+                    acc = tile.acc + start * tile.area + piece.start
+                    for action in actions:
+                        yield from _emit(emitter, action, piece.count, acc, copy.start, tile.origin)
+                start = end
+
+
+def _emit(
+    emitter: Emitter, action: Action, vectors: int, acc: int, copy: int, origin: str
+) -> Iterator[Emitted]:
+    dims = (Dim(vectors, 1, 1),)
+    if action.move == "shr":
+        yield emitter.alu("shr", dims, (acc, acc), origin, imm=action.amount)
+        return
+    if action.move == "copy":
+        yield emitter.reset(copy, vectors, f"{origin} copy")
+    operands = {
+        "double": (acc, acc),
+        "copy": (copy, acc),
+        "add": (acc, copy),
+        "double_copy": (copy, copy),
+    }
+    yield emitter.alu("add", dims, operands[action.move], origin)
