@@ -44,7 +44,7 @@ ABLATION: Final[Mapping[str, str]] = {
     "w4a8_nearest": "4-bit weights, scales searched, to nearest",
     "w4a8_corrected_bias": "+ biases corrected",
     "w4a8": "+ learned rounding",
-    "dyadic": "multipliers b / 2^c, needs mul",
+    "dyadic": "multipliers b / 2^c",
 }
 #: Images on which layers are compared.
 LAYER_IMAGES: Final = 16
@@ -81,8 +81,6 @@ def compare(
 ) -> tuple[Step, ...]:
     """Measure float32 and each step of `options.variants`, by names of `ABLATION`.
 
-    Steps that the machine cannot run (``dyadic`` without mul) are left out.
-
     Raises
     ------
     CalibrationError
@@ -106,8 +104,6 @@ def compare(
     sample = data.take(layer_images, seed=options.seed)
     for name in options.variants:
         choice = (VARIANTS | STEPS).get(name)
-        if choice is not None and choice.dyadic and "mul" not in session.machine.capabilities:
-            continue
         with stages(f"quantize {name}", f"quantizing {name}"):
             quantized = pipeline.quantize(name)
         with stages("compile", f"compiling {name}"):

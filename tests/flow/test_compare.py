@@ -23,17 +23,20 @@ def test_every_step_is_known() -> None:
 
 
 def test_rows_layers_and_files(tmp_path: Path) -> None:
-    options = Options(model=DIGITS, limit=20, variants=("profiled_fused", "best", "dyadic"))
-    steps = compare(options, Stages(), layer_images=2)
-    assert [step.metrics.name for step in steps] == ["float32", "profiled_fused", "best"]
-    _, profiled, best = steps
+    names = ["profiled_fused", "dyadic", "best"]
+    steps = compare(
+        Options(model=DIGITS, limit=20, variants=tuple(names)), Stages(), layer_images=2
+    )
+    assert [step.metrics.name for step in steps] == ["float32", *names]
+    _, profiled, dyadic, best = steps
+    assert dyadic.requantization_error > 1e-6
     assert profiled.metrics.sqnr_db is not None and best.metrics.sqnr_db is not None
     assert best.metrics.sqnr_db > profiled.metrics.sqnr_db + 3
     assert 0 <= best.requantization_error < 1e-6
     values = [error.sqnr_db for error in best.layers]
     assert len(values) >= 20 and values == sorted(values)
     written = json.loads(write_steps(steps, tmp_path)[0].read_text())
-    assert [row["metrics"]["name"] for row in written] == ["float32", "profiled_fused", "best"]
+    assert [row["metrics"]["name"] for row in written] == ["float32", *names]
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

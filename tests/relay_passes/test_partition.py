@@ -98,7 +98,7 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
     return list(subgraph.layers)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "dyadic"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) -> None:
     mod = quantized(residual_net(), VARIANTS[variant])
     assert fallbacks(mod, default_config) == ()
@@ -300,16 +300,22 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     ]
 
 
-def test_multiplication_needs_the_capability(default_config: VTAConfig) -> None:
+@pytest.mark.parametrize("factor", [3, -3])
+def test_multiplication_by_less_than_one_needs_the_capability(
+    factor: int, default_config: VTAConfig
+) -> None:
     t = Int8()
-    acc = t.emit(relax.op.multiply(t.conv(t.data), vector([3, 3, 3, 3])))
+    acc = t.emit(relax.op.multiply(t.conv(t.data), vector([factor] * 4)))
     mod = t.module(t.small(acc))
-    assert (
-        "nn.conv2d",
-        "a multiplication of the accumulator needs a machine with the capability mul",
-    ) in refused(mod, default_config)
-    source = default_config.to_json() | {"CAPABILITIES": ["mul"]}
-    (layer,) = check_meaning(mod, VTAConfig.from_json(source))
+    if factor < 1:
+        assert (
+            "nn.conv2d",
+            "a multiplication of the accumulator by less than 1 needs a machine with capability"
+            " mul",
+        ) in refused(mod, default_config)
+        source = default_config.to_json() | {"CAPABILITIES": ["mul"]}
+        default_config = VTAConfig.from_json(source)
+    (layer,) = check_meaning(mod, default_config)
     assert layer.steps[0].op == "mul"
 
 

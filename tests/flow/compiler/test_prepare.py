@@ -51,7 +51,10 @@ def test_normal_form(default_config: VTAConfig) -> None:
             (Step(op="shl", value=np.repeat([1, 2], 16).astype(np.int32)),),
             "conv.shl: must be one number a layer, got (1, 2)",
         ),
-        ((Step(op="mul", value=3),), "conv.mul: needs the capability mul, got machine default"),
+        (
+            (Step(op="mul", value=-3),),
+            "conv.mul: must be at least 1 on a machine without the capability mul, got -3",
+        ),
         ((Step(op="min", value=40_000),), "conv.min: must fit a 16-bit immediate, got 40000"),
         ((SHIFT, Step(op="add", value=1 << 22)), "conv.add: must fit 64 immediates of 16 bits"),
         (
