@@ -120,7 +120,7 @@ def exact_log2(ratio: float) -> int | None:
 
 
 def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
-    """Return b / 2^c next to each ratio, b < 2^15 and b * bound < 2^31.
+    """Return b / 2^c next to each ratio in lowest terms, b < 2^15 and b * bound < 2^31.
 
     Parameters
     ----------
@@ -132,6 +132,8 @@ def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
     most = max(1, min((1 << 15) - 1, INT32_MAX // bound))
     c = np.clip(np.floor(np.log2(most / ratio)), 0, 31).astype(np.int64)
     b = np.clip(round_half_up(ratio * 2.0**c), 1, most).astype(np.int64)
+    zeros = np.minimum(np.log2(b & -b).astype(np.int64), c)
+    b, c = b >> zeros, c - zeros
     return Requant(
         multiplier=tuple(b.tolist()),
         shift=tuple(c.tolist()),

@@ -160,6 +160,9 @@ class BlockScales:
     dyadic : bool
         For machines that multiply (`Requantize` with dyadic): weights take the scales that suit
         them best, up to the integers that a residual needs, and b / 2^c is what is left.
+    multipliers : tuple[int, ...]
+        With `dyadic`: take only these b (times powers of two), such as those with few ones, each
+        of which costs an addition where there is no MUL. Weights take the scales that are left.
     factors : tuple[float, ...]
         Output scales to try, times the observer's: powers of two suit some weights better.
     clip : int
@@ -173,6 +176,7 @@ class BlockScales:
     weight_bits: int = 8
     block: int = 16
     dyadic: bool = False
+    multipliers: tuple[int, ...] = ()
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
     pair: bool = True
@@ -229,20 +233,20 @@ class BlockScales:
                 choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
             else:
                 choose(name, own(name))
-            if name in pending and not self.dyadic:
+            if name in pending and (self.multipliers or not self.dyadic):
                 parts = [layers[part] for part in pending[name]]
                 skip = sinks[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
                 power = second_moment(profile(parts[0].args[0].name))
                 if len(parts) > 1:
                     rows, x, power = _joined(parts, tensors), 1.0, power / x**2
-                choice = self._search(
-                    profile(name),
-                    tensors[name].scale[0],
-                    layer=(rows, x),
-                    power=power,
-                    skip=tensors[skip].scale[0] if skip else 0.0,
-                )
+                start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
+                if self.multipliers:
+                    choice = self._with_multipliers(start, (rows, x), residual)
+                else:
+                    choice = self._search(
+                        profile(name), start, layer=(rows, x), power=power, skip=residual
+                    )
                 choose(name, choice[0])
                 for part in pending[name]:
                     unit = _input(layers[part], tensors) / x
@@ -321,6 +325,38 @@ class BlockScales:
         w = rows.astype(np.float32)
         error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
         return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self.block)), np.float64)
+
+    def _with_multipliers(
+        self, y: float, layer: tuple[NDArray[np.float64], float], skip: float
+    ) -> tuple[float, QuantParams]:
+        """Return an output's scale and its layer's weight scales, for the given multipliers.
+
+        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit; the
+        residual's (`skip`, 0 for none) must be an integer times it.
+        """
+        rows, x = layer
+        limit = (1 << (self.weight_bits - 1)) - 1
+        peaks = np.abs(rows).max(axis=1)
+        peaks = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block))
+        need = np.where(peaks > 0, peaks, limit) / limit * x
+        if skip:
+            odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
+            y = fit_multiple(skip, y, float(need.max()), odd)
+        tried = []
+        for b in self.multipliers:
+            lowest, highest = 0, _MAX_SHIFT
+            if skip:
+                lowest = least_shift(skip / (y * b))
+                if not _is_integer(skip / (y * b) * 2.0**lowest):
+                    continue
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + _MAX_OCTAVES)
+            tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
+        scales = np.stack(tried)
+        fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
+        best = np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
+        return y, QuantParams(
+            scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block"
+        )
 
     def _weight(
         self,
@@ -412,6 +448,25 @@ def multiplier_at_most(ratio: float) -> int:
 def least_shift(ratio: float) -> int:
     """Return the smallest n >= 0 for which ratio * 2^n is an integer."""
     return next((n for n in range(24) if _is_integer(ratio * 2.0**n)), 0)
+
+
+def fit_multiple(skip: float, y: float, largest: float, odd: int) -> float:
+    """Return a scale next to `y` such that skip = a * y / 2^k, a a multiple of `odd` up to 128.
+
+    The larger a is, the nearer; but an accumulator of scale `largest` must be skip * odd / a or
+    less.
+    """
+    most = MAX_MULTIPLIER
+    while most > 2 * odd and skip * odd < largest * most:
+        most //= 2
+    k = floor(log2(most * y / skip))
+    multiple = max(1, round(skip / y * 2.0**k / odd)) * odd
+    return skip * 2.0**k / multiple
+
+
+def _odd(number: int) -> int:
+    """Return what is left of a number without its factors of two."""
+    return number // (number & -number)
 
 
 def _is_integer(x: float) -> bool:

@@ -19,6 +19,7 @@ from relay_passes.search_scales import (
     Sink,
     block_shifts,
     channel_scales,
+    fit_multiple,
     fit_residual,
     fused_sinks,
     least_shift,
@@ -167,6 +168,39 @@ def test_a_pair_of_logits_and_blocks_of_zeros() -> None:
         )
         assert left.shape == (8,)
         np.testing.assert_allclose(left, right)
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (2, 3), (8, 9, 10, 12)])
+def test_chosen_multipliers(net: Any, profiles: Any, multipliers: tuple[int, ...]) -> None:
+    chooser = BlockScales(block=4, dyadic=True, multipliers=multipliers)
+    scales = chooser(net, profiles)
+    finest = BlockScales(block=4, dyadic=True)(net, profiles)
+    for layer, source, output in (
+        ("conv1.acc", "conv0.relu", "conv1.relu"),
+        ("conv5.acc", "conv4.relu", "conv2.add.relu.add.relu"),
+    ):
+        s = np.asarray(scales.weights[layer].scale)
+        x, y = (scales.tensors[name].scale[0] for name in (source, output))
+        odd = {b // (b & -b) for b in multipliers}
+        for ratio in s * x / y:  # b / 2^c with a b of the set
+            assert any(exact_log2(ratio / b) is not None for b in odd)
+        loss = s / np.asarray(finest.weights[layer].scale)
+        assert (loss >= 0.98).all() and (loss < 2.02 if len(odd) == 1 else loss < 1.53).all()
+    skip = scales.tensors["conv2.add.relu"].scale[0] / scales.tensors["conv4.relu"].scale[0]
+    assert exact_integers(skip / s) is not None  # s is conv5's
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_multiple_fits(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, skip = 2.0 ** rng.uniform(-8, 2, 2)
+    largest, odd = skip * 2.0 ** rng.uniform(-9, 0), int(rng.choice([1, 3, 5]))
+    fitted = fit_multiple(skip, y, largest, odd)
+    least = least_shift(skip / fitted)
+    multiple = round(skip / fitted * 2.0**least)
+    assert exact_integers(np.asarray([skip / fitted * 2.0**least])) is not None
+    assert multiple % odd == 0 and skip * odd / multiple >= min(largest, skip / 2) * 0.98
+    assert abs(fitted / y - 1) <= 0.5 * odd / (multiple - 0.5 * odd) * 1.01 + 0.02
 
 
 @pytest.mark.parametrize("seed", range(20))
