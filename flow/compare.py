@@ -44,7 +44,9 @@ ABLATION: Final[Mapping[str, str]] = {
     "w4a8_nearest": "4-bit weights, scales searched, to nearest",
     "w4a8_corrected_bias": "+ biases corrected",
     "w4a8": "+ learned rounding",
-    "dyadic": "multipliers b / 2^c",
+    "dyadic_any": "multipliers b / 2^c, b of up to 15 bits",
+    "dyadic": "multipliers b / 2^c, b of two ones",
+    "per_channel": "a shift a channel, needs shr_register",
 }
 #: Images on which layers are compared.
 LAYER_IMAGES: Final = 16
@@ -81,6 +83,8 @@ def compare(
 ) -> tuple[Step, ...]:
     """Measure float32 and each step of `options.variants`, by names of `ABLATION`.
 
+    Steps that need a capability which the machine lacks (``per_channel``) are left out.
+
     Raises
     ------
     CalibrationError
@@ -104,6 +108,8 @@ def compare(
     sample = data.take(layer_images, seed=options.seed)
     for name in options.variants:
         choice = (VARIANTS | STEPS).get(name)
+        if choice is not None and not choice.needs <= session.machine.capabilities:
+            continue
         with stages(f"quantize {name}", f"quantizing {name}"):
             quantized = pipeline.quantize(name)
         with stages("compile", f"compiling {name}"):

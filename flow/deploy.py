@@ -40,7 +40,7 @@ VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", 
 OPTIONAL: Final = frozenset({VARIANTS[0], VARIANTS[-1]})
 BEST_VARIANT: Final = VARIANTS[-1]
 #: Further variants, by name; like the best they learn from the calibration images.
-MORE_VARIANTS: Final = ("per_tensor", "dyadic", "w4a8")
+MORE_VARIANTS: Final = ("per_tensor", "dyadic", "per_channel", "w4a8")
 #: Images on which all engines are compared tensor by tensor.
 EXACT_IMAGES: Final = 20
 

@@ -111,9 +111,10 @@ def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
 
 def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
     """A shift or factor must be the same for all channels of a block."""
+    by_block = {"shr", "shl", "mul"} - ({"shr"} if "shr_register" in config.capabilities else set())
     for op, value, _ in chain.steps:
         numbers = np.ravel(value)
-        if op in ("shr", "shl", "mul") and numbers.size > 1:
+        if op in by_block and numbers.size > 1:
             starts = np.repeat(numbers[:: config.block], config.block)[: numbers.size]
             if (numbers != starts).any():
                 return False

@@ -51,7 +51,7 @@ class QuantOptions:
     correct_bias : bool
         Whether biases make up for the mean error of rounded weights.
     dyadic : bool
-        Whether accumulators are multiplied by b / 2^c, for machines with the capability mul.
+        Whether accumulators are multiplied by b / 2^c.
     block : int
         Output channels that share a scale, where channels do not all; see `for_block`.
     """
@@ -79,6 +79,12 @@ class QuantOptions:
         """Whether calibration images are needed besides profiles."""
         return self.correct_bias or isinstance(self.rounder, SecondOrderRounder)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities without which layers stay on the host."""
+        per_channel = getattr(self.chooser, "per_channel", False)
+        return frozenset({"shr_register"} if per_channel else ())
+
 
 def _with_block(part: Any, block: int) -> Any:
     """Return a frozen part of the options with its field `block`, if it has one, replaced."""
@@ -93,6 +99,9 @@ _ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
 #: worth 9 points of agreement, with 8 bits 0.1 dB.
 _SEARCHED: Final = BlockScales(factors=tuple(2.0 ** (k / 8) for k in range(-4, 5)), clip=1)
 
+#: Multipliers of two ones: where there is no MUL each costs 6 cycles a vector.
+_FEW_ONES: Final = BlockScales(dyadic=True, multipliers=(4, 5, 6))
+
 #: The variants that reports compare, by name, each better than the one before; then others.
 VARIANTS: Final[dict[str, QuantOptions]] = {
     "single_scale": QuantOptions(chooser=SingleScale()),
@@ -100,7 +109,8 @@ VARIANTS: Final[dict[str, QuantOptions]] = {
     "profiled_fused": QuantOptions(),
     "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO),
     "best": replace(_ORDERED, chooser=BlockScales()),
-    "dyadic": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
+    "dyadic": replace(_ORDERED, chooser=_FEW_ONES, dyadic=True),
+    "per_channel": replace(_LEARNED, chooser=BlockScales(per_channel=True)),
     "w4a8": replace(_ORDERED, chooser=replace(_SEARCHED, weight_bits=4)),
 }
 #: Steps between the variants and what they are measured against, for the ablation.
@@ -114,6 +124,7 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "block_scales": QuantOptions(chooser=BlockScales()),
     "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
     "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
+    "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
     "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
     "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),

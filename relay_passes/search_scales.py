@@ -34,7 +34,7 @@ from relay_passes.choose_scales import (
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
-from relay_passes.params import QuantParams, TensorProfile
+from relay_passes.params import Granularity, QuantParams, TensorProfile
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -163,6 +163,8 @@ class BlockScales:
     multipliers : tuple[int, ...]
         With `dyadic`: take only these b (times powers of two), such as those with few ones, each
         of which costs an addition where there is no MUL. Weights take the scales that are left.
+    per_channel : bool
+        For machines that shift by a register (capability shr_register): a shift for each channel.
     factors : tuple[float, ...]
         Output scales to try, times the observer's: powers of two suit some weights better.
     clip : int
@@ -177,9 +179,19 @@ class BlockScales:
     block: int = 16
     dyadic: bool = False
     multipliers: tuple[int, ...] = ()
+    per_channel: bool = False
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
     pair: bool = True
+
+    @property
+    def _group(self) -> int:
+        """Output channels that share a shift."""
+        return 1 if self.per_channel else self.block
+
+    @property
+    def _granularity(self) -> Granularity:
+        return "channel" if self.per_channel else "block"
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`.
@@ -288,7 +300,7 @@ class BlockScales:
         rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
         peaks = np.abs(rows).max(axis=1)
-        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block)) * x / limit
+        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group)) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -311,7 +323,7 @@ class BlockScales:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
                 best = cost, y, y / x * 0.5**taken
         params = QuantParams(
-            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity="block"
+            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity=self._granularity
         )
         return best[1], params
 
@@ -321,10 +333,10 @@ class BlockScales:
         """Return each block's sum of (w - s q(w))²."""
         if len(self.factors) == 1 and not self.clip:
             return np.zeros(len(scale))  # no choice
-        s = np.repeat(scale, self.block)[: len(rows), np.newaxis].astype(np.float32)
+        s = np.repeat(scale, self._group)[: len(rows), np.newaxis].astype(np.float32)
         w = rows.astype(np.float32)
         error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
-        return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self.block)), np.float64)
+        return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self._group)), np.float64)
 
     def _with_multipliers(
         self, y: float, layer: tuple[NDArray[np.float64], float], skip: float
@@ -337,7 +349,7 @@ class BlockScales:
         rows, x = layer
         limit = (1 << (self.weight_bits - 1)) - 1
         peaks = np.abs(rows).max(axis=1)
-        peaks = np.maximum.reduceat(peaks, np.arange(0, len(rows), self.block))
+        peaks = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group))
         need = np.where(peaks > 0, peaks, limit) / limit * x
         if skip:
             odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
@@ -355,7 +367,7 @@ class BlockScales:
         fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
         best = np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
         return y, QuantParams(
-            scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block"
+            scale=tuple(best.tolist()), bits=self.weight_bits, granularity=self._granularity
         )
 
     def _weight(
@@ -368,26 +380,28 @@ class BlockScales:
     ) -> QuantParams:
         x = _input(value, tensors)
         if partner is not None:
-            width = self.block if sink.output else 1
+            width = self._group if sink.output else 1
             peaks = np.abs(_joined([value, partner], tensors)).max(axis=1)
             peaks = np.maximum.reduceat(peaks, np.arange(0, len(peaks), width))
             best = np.where(peaks > 0, peaks, limit) / limit / x
             return QuantParams(
                 scale=tuple(best.tolist()),
                 bits=self.weight_bits,
-                granularity="block" if sink.output else "channel",
+                granularity=self._granularity if sink.output else "channel",
             )
         if not sink.output:
             scale = channel_scales(_rows(value), limit, clip=bool(self.clip))
             return QuantParams(
                 scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
             )
-        peaks = block_peaks(value, self.block)
+        peaks = block_peaks(value, self._group)
         best = np.where(peaks > 0, peaks, limit) / limit
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
             best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
-        return QuantParams(scale=tuple(best.tolist()), bits=self.weight_bits, granularity="block")
+        return QuantParams(
+            scale=tuple(best.tolist()), bits=self.weight_bits, granularity=self._granularity
+        )
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:

@@ -212,7 +212,8 @@ class _Builder:
             values, uops = self.alu_nest(acc)
             self.load_uops(uops)
             op = ops[int(rng.integers(len(ops)))]
-            use_imm = 1 if op == AluOp.SHR else int(rng.integers(0, 2))
+            by_register = op != AluOp.SHR or "shr_register" in c.capabilities
+            use_imm = int(rng.integers(0, 2)) if by_register else 1
             imm = int(rng.integers(0, 16) if op == AluOp.SHR else rng.integers(-(1 << 15), 1 << 15))
             self.emit(Opcode.ALU, alu_opcode=op, use_imm=use_imm, imm=imm, **values)
         # One more pass over all of acc makes GEMM/ALU the last write of every element stored.

@@ -20,7 +20,7 @@ INSN_BYTES: Final = 16
 UOP_BYTES: Final = 4
 PAGE_BYTES: Final = 4096
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
-CAPABILITIES: Final = ("mul", "acc_8bit")
+CAPABILITIES: Final = ("mul", "acc_8bit", "shr_register")
 #: Timing models of the cycle-level simulator.
 TIMINGS: Final = tuple(PROFILES)
 #: What the original TARGET says of a board's clock and bus; 100 MHz and 64 bits otherwise.

@@ -183,7 +183,11 @@ FORMATS: Final[dict[str, InsnFormat]] = {
                 _f("src_factor_out", _SRC_DEPTH, "acc elements per outer iteration, source"),
                 _f("src_factor_in", _SRC_DEPTH, "acc elements per inner iteration, source"),
                 _f("alu_opcode", 3, "MIN 0, MAX 1, ADD 2, SHR 3, MUL 4 (capability mul)"),
-                _f("use_imm", 1, "the second operand is imm instead of acc[src]"),
+                _f(
+                    "use_imm",
+                    1,
+                    "the second operand is imm instead of acc[src] (SHR: 0 needs shr_register)",
+                ),
                 _f("imm", 16, "immediate operand", signed=True),
             ),
         ),

@@ -26,7 +26,7 @@ from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.packing import blocks
-from flow.compiler.prepare import AluStep, LateConstants, prepare
+from flow.compiler.prepare import AluStep, LateConstants, RegisterShift, prepare
 from flow.compiler.tiling import Cost, Tiling, cost, extents, price, too_small
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def prepare_with_pool(
 def _can_pool_first(prepared: Prepared) -> bool:
     """Tell whether the maximum commutes with everything that follows the reduction."""
     steps = (
-        isinstance(s, ShiftAdds) or (isinstance(s, AluStep) and s.op in _MONOTONE)
+        isinstance(s, ShiftAdds | RegisterShift) or (isinstance(s, AluStep) and s.op in _MONOTONE)
         for s in prepared.epilogue
     )
     return not (prepared.residuals or prepared.products) and all(steps)

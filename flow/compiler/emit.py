@@ -170,7 +170,8 @@ class Emitter:
             "sram_base": sram,
             **_transfer(dram, rows, columns, stride, origin),
         }
-        space: Space = "inp" if memory == Memory.INP else "wgt"
+        spaces: dict[Memory, Space] = {Memory.WGT: "wgt", Memory.ACC: "acc"}
+        space = spaces.get(memory, "inp")
         reads = (Region("dram", dram, columns, rows, stride),)
         return Emitted(
             Insn(Opcode.LOAD, values, origin), reads, (Region(space, sram, rows * columns),)

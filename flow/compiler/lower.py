@@ -22,9 +22,19 @@ from flow.compiler.prepare import (
     AluStep,
     LateConstants,
     Prepared,
+    RegisterShift,
     Residual,
 )
-from flow.compiler.tiling import Capacity, ConvShape, Tiling, choose_tiling, cost, load_bound, price
+from flow.compiler.tiling import (
+    Capacity,
+    ConvShape,
+    Tiling,
+    choose_tiling,
+    cost,
+    load_bound,
+    price,
+    too_small,
+)
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
 from vta_config.isa import Insn, Memory
@@ -103,14 +113,19 @@ class Lowering:
         self.diagonal_at = {
             m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)
         }
-        #: At the end of acc: what a multiplication by shifts and additions copies at a time.
-        copied = max(1, config.acc_depth // COPY_SHARE) if any(p.copies for p in self.work) else 0
+        #: At the end of acc: what a multiplication by shifts and additions copies at a time, and
+        #: before it the shift amounts of as many blocks of channels as a layer has or fit.
+        share = max(1, config.acc_depth // COPY_SHARE)
+        copied = share if any(p.copies for p in self.work) else 0
+        amounts = max((p.shape.oc for p in self.work if p.shifts_by_register), default=0)
         self._copy = Range(config.acc_depth - copied, copied)
+        self._amounts = Range(self._copy.start - min(amounts, share), min(amounts, share))
+        self._held: tuple[int, int] | None = None  # whose amounts, from which block on
         self.room = Capacity.of(
             config,
             resident_inp=int(self._needs_vector),
             resident_wgt=len(multipliers),
-            resident_acc=copied,
+            resident_acc=copied + self._amounts.count,
         )
         self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
         self.work = tuple(
@@ -193,9 +208,17 @@ class Lowering:
         self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int
     ) -> tuple[int, ...]:
         """Cut the scratchpads into slots; return the first wgt element of each reduction."""
-        late = (
-            {"late": Pool(prepared.late_steps * prepared.shape.oc)} if prepared.late_steps else {}
-        )
+        late = {
+            name: Pool(elems)
+            for name, elems in (
+                ("late", prepared.late_steps * prepared.shape.oc),
+                ("diagonals", prepared.diagonal_elems),
+            )
+            if elems
+        }
+        room = self.room_of(prepared)
+        if wgt.elems > room.wgt or acc > room.acc:
+            raise too_small(prepared.shape, room, prepared.layer.name)
         self.inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, chunk=wgt)
         self._acc.begin_layer(chunk=Pool(acc))
@@ -267,7 +290,7 @@ class Lowering:
 
     def room_of(self, prepared: Prepared) -> Capacity:
         """Return the elements that a layer's chunks may use."""
-        late = 2 * prepared.late_steps * prepared.shape.oc
+        late = 2 * (prepared.late_steps * prepared.shape.oc + prepared.diagonal_elems)
         return replace(self.room, wgt=self.room.wgt - late)
 
     def _tiling(self, prepared: Prepared) -> Tiling:
@@ -276,11 +299,12 @@ class Lowering:
             name = prepared.layer.name
             return self._tilings.get(name) or choose_tiling(shape, self.room_of(prepared), name)
         # An addition: as many whole rows and blocks as let two operands and two tiles fit.
-        half = max(1, min(self.room.inp, self.room.acc) // 2)
+        room = self.room_of(prepared)
+        half = max(1, min(room.inp, room.acc) // 2)
         ow = min(shape.out_width, half)
         oh = min(shape.out_height, max(1, half // ow))
-        acc = self.room.acc // 2
-        oc = max(1, min(shape.oc, acc // (oh * ow), self.room.wgt // max(1, shape.constants)))
+        acc = room.acc // 2
+        oc = max(1, min(shape.oc, acc // (oh * ow), room.wgt // max(1, shape.constants)))
         return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
 
     def reductions(
@@ -395,12 +419,29 @@ class Lowering:
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
             loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
-            for weight, repeats in residual.terms[oc.start]:
-                dims = (Dim(tile.area, 1, 1), Dim(repeats, 0, 0))
-                start = (tile.acc + block * tile.area, base, self.diagonal_at[weight])
+            if residual.diagonals is None:
+                terms = [(self.diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
+            else:
+                terms = [(self._place_diagonals(job, residual, oc, tile), residual.passes, 1)]
+            for wgt, repeats, stride in terms:
+                dims = (Dim(tile.area, 1, 1), Dim(repeats, 0, 0, stride))
+                start = (tile.acc + block * tile.area, base, wgt)
                 job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
             jobs.append(job)
         return jobs
+
+    def _place_diagonals(self, job: Job, residual: Residual, oc: Range, tile: Tile) -> int:
+        """Return where a block's diagonal weights lie in wgt; load them if they must be."""
+        assert residual.diagonals is not None
+        placed = self._wgt.place((id(residual), oc), self._job, "diagonals")
+        if placed.fresh:
+            steps = residual.passes
+            at = self._constants.add(residual.diagonals) // self.config.wgt_elem_bytes
+            load = self.emit.load_constant(
+                Memory.WGT, placed.base, at + oc.start * steps, tile.origin, columns=steps
+            )
+            (job.late_loads if placed.late else job.loads).append(load)
+        return placed.base
 
     def finish_tile(self, prepared: Prepared, tile: Tile, jobs: list[Job]) -> list[Job]:
         """Append the epilogue and the stores to a tile's jobs; return the jobs."""
@@ -409,6 +450,8 @@ class Lowering:
                 jobs += self.residual_jobs([step], tile)
             elif isinstance(step, ShiftAdds):
                 jobs[-1].body += step.emit(self.emit, tile, self._copy)
+            elif isinstance(step, RegisterShift):
+                jobs[-1].body += self._register_shift(step, tile)
             elif isinstance(step, LateConstants):
                 jobs[-1].body += self._late_constants(jobs[-1], prepared, step, tile)
             else:
@@ -443,6 +486,28 @@ class Lowering:
         before = sum(e.digits.shape[1] for e in late[: late.index(step)]) * prepared.shape.oc
         at = placed.base + before + tile.oc.start * steps
         return self.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
+
+    def _register_shift(self, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
+        """Shift a tile by the amounts of its channels; load those that acc does not hold."""
+        for held in split(len(step.amounts), self._amounts.count):
+            first = max(held.start, tile.oc.start)
+            count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
+            if count <= 0:
+                continue
+            if self._held != (id(step), held.start):
+                self._held = id(step), held.start
+                at = self._constants.add(step.amounts) // self.config.acc_elem_bytes
+                yield self.emit.load_constant(
+                    Memory.ACC,
+                    self._amounts.start,
+                    at + held.start,
+                    tile.origin,
+                    columns=held.count,
+                )
+            dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
+            acc = tile.acc + (first - tile.oc.start) * tile.area
+            amounts = self._amounts.start + first - held.start
+            yield self.emit.alu("shr", dims, (acc, amounts), tile.origin)
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""

@@ -67,7 +67,7 @@ class Constants:
     _known: dict[bytes, int] = field(default_factory=dict)
     size_bytes: int = 0
 
-    def add(self, array: NDArray[np.int8] | NDArray[np.uint32]) -> int:
+    def add(self, array: NDArray[np.int8] | NDArray[np.uint32] | NDArray[np.int32]) -> int:
         """Store `array`; return its address in bytes."""
         data = array.tobytes()
         if data not in self._known:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
-    layer, shape, room = prepared.layer, prepared.shape, lowering.room
+    layer, shape, room = prepared.layer, prepared.shape, lowering.room_of(prepared)
     half = max(1, room.inp // 2 - 1)
     columns = min(shape.width, half)
     rows = min(shape.height, max(1, half // columns))

@@ -8,7 +8,7 @@ follows the first shift or clip runs on the ALU in order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _MAX_REPEATS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """acc += tensor * m by diagonal weights, m a whole number for each block of channels.
+    """acc += tensor * m by diagonal weights, m a whole number for each channel.
 
     Parameters
     ----------
@@ -42,28 +42,49 @@ class Residual:
         The int8 tensor.
     terms : tuple[tuple[tuple[int, int], ...], ...]
         For each block of output channels, (diagonal weight, repeats): m = Σ weight · repeats.
+        Empty when channels of one block differ.
+    diagonals : int8[oc, steps, block_out, block_in] or None
+        Then: each block's wgt elements as they lie in DRAM, whose diagonals add up to m.
     """
 
     tensor: str
     terms: tuple[tuple[tuple[int, int], ...], ...]
+    diagonals: NDArray[np.int8] | None = None
 
     @classmethod
     def of(cls, step: Step, layer: Layer, config: VTAConfig) -> Residual:
-        """Split each block's multiplier into as few weights that int8 holds as there can be."""
-        factors = _per_block(step, layer, config)
-        if step.op == "add_tensor":
-            factors = tuple(1 << shift for shift in factors)
+        """Split each multiplier into as few weights that int8 holds as there can be."""
         where = f"{layer.name}: {step.tensor}"
-        return cls(tensor=step.tensor, terms=tuple(_split(m, where) for m in factors))
+        lanes = _lanes(step, layer, config)
+        factors = 1 << lanes if step.op == "add_tensor" else lanes
+        if (factors == factors[:, :1]).all():
+            terms = tuple(_split(int(m), where) for m in factors[:, 0])
+            return cls(tensor=step.tensor, terms=terms)
+        steps = _steps(int(factors.max()), where)
+        parts = factors[:, np.newaxis] // steps + (
+            np.arange(steps)[:, np.newaxis] < factors[:, np.newaxis] % steps
+        )
+        diagonals = parts[..., np.newaxis] * np.eye(config.block, dtype=np.int64)
+        return cls(tensor=step.tensor, terms=(), diagonals=diagonals.astype(np.int8))
 
     @property
     def passes(self) -> int:
         """GEMM steps a vector, where it takes most."""
+        if self.diagonals is not None:
+            return int(self.diagonals.shape[1])
         return max(sum(repeats for _, repeats in block) for block in self.terms)
 
 
 def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
     """Return (diagonal weight, repeats), ⌈m / 127⌉ repeats in all of weights as equal as go."""
+    steps = _steps(multiplier, where)
+    weight, more = divmod(multiplier, steps)
+    terms = ((weight, steps - more), (weight + 1, more))
+    return tuple((w, repeats) for w, repeats in terms if repeats)
+
+
+def _steps(multiplier: int, where: str) -> int:
+    """Return how many diagonal weights a multiplier takes: ⌈m / 127⌉."""
     steps = -(-multiplier // MAX_DIAGONAL)
     if steps > _MAX_REPEATS:
         raise CapacityError(
@@ -72,9 +93,7 @@ def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
             got=multiplier,
             hint="choose a smaller output scale for the residual's producer",
         )
-    weight, more = divmod(multiplier, steps)
-    terms = ((weight, steps - more), (weight + 1, more))
-    return tuple((w, repeats) for w, repeats in terms if repeats)
+    return steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +117,21 @@ class LateConstants:
     digits: NDArray[np.int8]
 
 
-Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RegisterShift:
+    """A right shift by an amount a channel, which acc holds: two cycles a vector.
+
+    Parameters
+    ----------
+    amounts : int32[oc, batch, block]
+        Acc elements as they lie in DRAM.
+    """
+
+    passes: ClassVar[int] = 2
+    amounts: NDArray[np.int32]
+
+
+Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds | RegisterShift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,11 +201,27 @@ class Prepared:
         return any(isinstance(e, ShiftAdds) and e.copies for e in self.epilogue)
 
     @property
+    def shifts_by_register(self) -> bool:
+        """Whether acc must hold shift amounts."""
+        return any(isinstance(e, RegisterShift) for e in self.epilogue)
+
+    @property
+    def all_residuals(self) -> list[Residual]:
+        """Every tensor that is added, before or in the epilogue."""
+        return [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
+
+    @property
+    def diagonal_elems(self) -> int:
+        """Wgt elements of a block of a residual with a multiplier a channel, where most are."""
+        return max((r.passes for r in self.all_residuals if r.diagonals is not None), default=0)
+
+    @property
     def multipliers(self) -> set[int]:
-        """The diagonal weights that the layer needs."""
-        all_residuals = [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
+        """The diagonal weights that the layer needs, the same for all channels of a block."""
         own = {1} if self.layer.kind in ("max_pool2d", "sum_pool2d") else set()
-        return own | {weight for r in all_residuals for block in r.terms for weight, _ in block}
+        return own | {
+            weight for r in self.all_residuals for block in r.terms for weight, _ in block
+        }
 
 
 def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -> Prepared:
@@ -237,7 +286,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         constants=constants,
         vector_passes=1
         + constants
-        + sum(e.passes if isinstance(e, ShiftAdds) else 1 for e in epilogue)
+        + sum(e.passes if isinstance(e, ShiftAdds | RegisterShift) else 1 for e in epilogue)
         + sum(r.passes for r in residuals),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
@@ -295,6 +344,11 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
         numbers = np.zeros(oc * config.block, np.int64)
         numbers[: layer.out_shape[1]] = step.value
         return [LateConstants(digits=constant_digits(numbers, config, layer.name))]
+    if step.op == "shr" and "shr_register" in config.capabilities:
+        amounts = _lanes(step, layer, config).astype(np.int32)
+        if (amounts != amounts[:, :1]).any():
+            rows = np.repeat(amounts[:, np.newaxis], config.batch, axis=1)
+            return [RegisterShift(amounts=rows)]
     values = _per_block(step, layer, config)
     if step.op == "shl":
         if len(set(values)) > 1:
@@ -336,6 +390,14 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
     return [AluStep(op=step.op, imm=values)]
 
 
+def _lanes(step: Step, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
+    """Return a step's operand for each lane of each block of output channels, int64[oc, block]."""
+    channels = layer.out_shape[1]
+    value = np.broadcast_to(np.asarray(step.value, np.int64), channels)
+    padded = np.pad(value, (0, -channels % config.block), mode="edge")
+    return padded.reshape(-1, config.block)
+
+
 def _per_block(step: Step, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
     """Return a step's operand for each block of output channels.
 
@@ -344,18 +406,12 @@ def _per_block(step: Step, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
     UnsupportedModelError
         When channels of one block differ: an immediate serves a whole block.
     """
-    value = np.asarray(step.value)
-    oc = blocks(layer.out_shape[1], config.block)
-    if value.ndim == 0:
-        return (int(value),) * oc
-    padded = np.pad(value, (0, oc * config.block - value.size), mode="edge").reshape(
-        oc, config.block
-    )
-    if (padded != padded[:, :1]).any():
+    lanes = _lanes(step, layer, config)
+    if (lanes != lanes[:, :1]).any():
         raise UnsupportedModelError(
             f"{layer.name}.{step.op}",
             "must be one number a block of output channels",
             got="one a channel",
             hint="fold per-channel scales into the weights",
         )
-    return tuple(int(v) for v in padded[:, 0])
+    return tuple(int(v) for v in lanes[:, 0])

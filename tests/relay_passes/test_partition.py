@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -101,8 +102,9 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) -> None:
     mod = quantized(residual_net(), VARIANTS[variant])
-    assert fallbacks(mod, default_config) == ()
-    layers = check_meaning(mod, default_config)
+    machine = replace(default_config, capabilities=VARIANTS[variant].needs)
+    assert fallbacks(mod, machine) == ()
+    layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
     paired = variant in ("best", "w4a8")
     convolutions = ["conv2d"] * (4 if paired else 5)

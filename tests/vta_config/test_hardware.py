@@ -134,7 +134,7 @@ def test_own_keys() -> None:
         ({"BUS_BITS": 48}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 48; 64 is stock"),
         (
             {"CAPABILITIES": ["mul", "sqrt"]},
-            r"CAPABILITIES: must be among mul, acc_8bit, got \['sqrt'\]; remove the others",
+            r"CAPABILITIES: must be among mul, acc_8bit, shr_register, got \['sqrt'\]; remove",
         ),
         ({"CAPABILITIES": "mul"}, r"custom.CAPABILITIES: must be a list of names, got 'mul'; \[\]"),
         ({"CAPABILITIES": [1]}, r"custom.CAPABILITIES: must be a list of names, got \[1\]"),

@@ -31,6 +31,7 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   c.bus_bits = words[9];
   c.mul = (words[10] & 1) != 0;
   c.acc_8bit = (words[10] & 2) != 0;
+  c.shr_register = (words[10] & 4) != 0;
   c.clock_hz = words[11];
   c.arena_bytes = words[12];
   CheckRange("log_inp_width", c.log_inp_width, 3, 3);
@@ -44,7 +45,7 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, 2 * c.log_block + 1, 2 * c.log_block + 16);
   CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_batch + c.log_block + 3,
              c.log_batch + c.log_block + 18);
-  CheckRange("capabilities", words[10], 0, 3);
+  CheckRange("capabilities", words[10], 0, 7);
   return c;
 }
 

@@ -28,6 +28,7 @@ struct Config {
   uint32_t bus_bits = 64;
   bool mul = false;
   bool acc_8bit = false;
+  bool shr_register = false;
   uint32_t clock_hz = 100000000;
   uint32_t arena_bytes = 0;
 

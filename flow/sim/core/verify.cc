@@ -295,8 +295,13 @@ void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict
          "must have at most " + std::to_string(kMaxSteps) + " steps", std::to_string(insn.steps()),
          Locate(index, origin));
   }
-  if (strict && insn.op == Opcode::kAlu && insn.alu == AluOp::kShr && insn.use_imm &&
-      (insn.imm < 0 || insn.imm > 15)) {
+  const bool shift = strict && insn.op == Opcode::kAlu && insn.alu == AluOp::kShr;
+  if (shift && !insn.use_imm && !config.shr_register) {
+    Fail(ErrorKind::kDecode, "ALU.use_imm",
+         "must be 1 for SHR, or SHR_REGISTER a capability of the machine", "0",
+         Locate(index, origin));
+  }
+  if (shift && insn.use_imm && (insn.imm < 0 || insn.imm > 15)) {
     Fail(ErrorKind::kDecode, "ALU.imm", "must be in [0, 15] for SHR", std::to_string(insn.imm),
          Locate(index, origin));
   }

@@ -55,12 +55,6 @@ def test_what_does_not_split(default_config: VTAConfig) -> None:
     large = conv(rng, "large", x, 16, (1, 1), steps=(step,))
     with pytest.raises(CapacityError, match="large: x: must be multiplied by at most 8128, got 81"):
         compiled(subgraph((large,), x))
-    each = Step(op="add_scaled", value=np.arange(1, 17, dtype=np.int32), tensor="x")
-    uneven = conv(rng, "uneven", x, 16, (1, 1), steps=(each,))
-    with pytest.raises(
-        UnsupportedModelError, match=r"uneven\.add_scaled: must be one number a blo"
-    ):
-        compiled(subgraph((uneven,), x))
 
 
 def test_a_multiplier_is_positive() -> None:

@@ -46,8 +46,8 @@ def test_fsim_agrees_where_alu_steps_depend_on_each_other(program: RandomProgram
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_mul_agrees(default_config: VTAConfig, seed: int) -> None:
-    config = replace(default_config, capabilities=frozenset({"mul"}))
+def test_capabilities_agree(default_config: VTAConfig, seed: int) -> None:
+    config = replace(default_config, capabilities=frozenset({"mul", "shr_register"}))
     check(random_program(config, seed))
 
 

@@ -121,6 +121,12 @@ def test_alu_opcodes() -> None:
         b = changed(5, alu_opcode=AluOp.SHR, imm=imm)
         refuse(DecodeError, rf"^ALU.imm: must be in \[0, 15\] for SHR, got {imm}; insn 5", b)
         verify(b, strict=False)
+    b = changed(5, alu_opcode=AluOp.SHR, use_imm=0, src_factor_in=1)
+    sentence = "^ALU.use_imm: must be 1 for SHR, or SHR_REGISTER a capability of the machine, got 0"
+    refuse(DecodeError, sentence, b)
+    verify(b, strict=False)
+    b.config = replace(b.config, capabilities=frozenset({"shr_register"}))
+    verify(b)
 
 
 def test_acc_8bit() -> None:
@@ -194,7 +200,7 @@ def test_indices() -> None:
     refuse(CapacityError, "^GEMM.src: must address inp elements below 2048, got 3000; insn 4", b)
     b = changed(4, wgt_factor_in=1000)
     refuse(CapacityError, "^GEMM.wgt: must address wgt elements below 1024, got 3000; insn 4", b)
-    b = changed(5, use_imm=0, src_factor_in=1000)
+    b = changed(5, alu_opcode=AluOp.ADD, use_imm=0, src_factor_in=1000)
     refuse(CapacityError, "^ALU.src: must address acc elements below 2048, got 3000; insn 5", b)
     verify(changed(3, src_factor_in=2047, wgt_factor_in=1023))  # reset reads neither
 
@@ -546,7 +552,7 @@ def test_machines_that_do_not_fit() -> None:
     create()
     with pytest.raises(ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got"):
         create(log_wgt=2)
-    with pytest.raises(ConfigError, match=r"^config.capabilities: must be in \[0, 3\], got 4"):
-        create(capabilities=4)
+    with pytest.raises(ConfigError, match=r"^config.capabilities: must be in \[0, 7\], got 8"):
+        create(capabilities=8)
     with pytest.raises(ConfigError, match=r"^config.\w+: must end at or below bit"):
         create(log_inp=20, log_acc=22, log_wgt=24)
