@@ -25,6 +25,7 @@ from relay_passes.partition import (
 )
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.search_scales import BlockScales
 from tests.relay_passes.layer_oracle import run_subgraph
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
@@ -106,7 +107,7 @@ def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) 
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
-    paired = variant in ("best", "w4a8")
+    paired = isinstance(VARIANTS[variant].chooser, BlockScales)
     convolutions = ["conv2d"] * (4 if paired else 5)
     assert kinds == ["conv2d", "max_pool2d", *convolutions, "sum_pool2d", "dense"]
     assert sum(len(layer.products) for layer in layers) == paired
