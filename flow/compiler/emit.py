@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.geometry import Dim, Range, Window, nest, span
+from flow.compiler.geometry import Dim, Range, Window, nest, span, split
 from flow.compiler.packing import blocks
 from flow.compiler.tokens import Emitted, Region, Space
 from vta_config.errors import CapacityError
@@ -57,6 +57,18 @@ class Tile:
     def vectors(self) -> int:
         """Vectors of the tile."""
         return self.oc.count * self.area
+
+    def pieces(self, vectors: int) -> list[Tile]:
+        """Cut the tile into whole blocks of channels, of at least so many vectors each."""
+        each = blocks(vectors, self.area)
+        return [
+            replace(
+                self,
+                oc=Range(self.oc.start + part.start, part.count),
+                acc=self.acc + part.start * self.area,
+            )
+            for part in split(self.oc.count, each)
+        ]
 
 
 class Emitter:

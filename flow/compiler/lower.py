@@ -26,6 +26,7 @@ from flow.compiler.prepare import (
     Residual,
 )
 from flow.compiler.tiling import (
+    PIECE_VECTORS,
     Capacity,
     ConvShape,
     Tiling,
@@ -282,11 +283,17 @@ class Lowering:
             order = list(product(groups, places))
         else:
             order = [(group, place) for place in places for group in groups]
-        for n, (group, (oy, ox)) in product(self.batches(layer), order):
+        alone = 2 * tiling.acc_elems > self.room.acc
+        tiles = list(product(self.batches(layer), order))
+        for index, (n, (group, (oy, ox))) in enumerate(tiles):
             tile = self.tile(layer, n, group, oy, ox)
             jobs = self.reductions(prepared, tiling, tile, weights_at)
-            jobs += self.residual_jobs(prepared.residuals, tile)
-            yield from self.finish_tile(prepared, tile, jobs)
+            # Where somebody waits for the tile to be stored, STORE begins with its first channels.
+            waited = alone or index == len(tiles) - 1
+            for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
+                jobs += self.residual_jobs(prepared.residuals, piece)
+                jobs = self.finish_tile(prepared, piece, jobs)
+            yield from jobs
 
     def room_of(self, prepared: Prepared) -> Capacity:
         """Return the elements that a layer's chunks may use."""
@@ -411,11 +418,10 @@ class Lowering:
     def residual_jobs(self, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
         """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
         jobs: list[Job] = []
-        for (index, residual), block in product(enumerate(residuals), range(tile.oc.count)):
+        for residual, block in product(residuals, range(tile.oc.count)):
             job = self.new_job()
             oc = Range(tile.oc.start + block, 1)
-            key = (tile.origin, tile.n, index, block, len(jobs))
-            base, loads = self.place_input(job, key, "residual")
+            base, loads = self.place_input(job, self._job, "residual")
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
             loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)

@@ -34,6 +34,8 @@ T = TypeVar("T")
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
+#: Vectors from which on a piece of a tile has an epilogue of its own, so that STORE begins sooner.
+PIECE_VECTORS: Final = 64
 #: Relative difference in cycles below which the tiling that loads less is preferred.
 CYCLES_TOLERANCE: Final = 0.005
 #: Relative difference in cycles up to which the model's order is not trusted.
@@ -274,9 +276,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     wgt_stays = tiling.wgt_reuse(shape) <= wgt_slots
     chunks = inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
     for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
-        pieces = blocks(part.ic, ic)
-        inp_chunks = (places if inp_stays else tiles) * pieces
-        wgt_chunks = (groups if wgt_stays else tiles) * pieces * parts
+        count = blocks(part.ic, ic)
+        inp_chunks = (places if inp_stays else tiles) * count
+        wgt_chunks = (groups if wgt_stays else tiles) * count * parts
         columns = min(part.extent_in(tiling.ow, 1), part.width)
         rows = min(part.extent_in(tiling.oh, 0), part.height)
         row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
@@ -288,7 +290,7 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
         loaded_bytes += wgt_chunks * wgt_bytes
         chunks, inp_loads, wgt_loads = (
-            chunks + pieces,
+            chunks + count,
             inp_loads + inp_chunks,
             wgt_loads + wgt_chunks,
         )
@@ -299,6 +301,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     load += residual_loads * LOAD_OVERHEAD_CYCLES
 
     insns = tiles * (chunks * parts + shape.vector_passes) + residual_loads
+    pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
+    insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
     compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
 
     out_bytes = vectors * room.inp_elem_bytes
@@ -310,7 +314,7 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed = fill
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
-    exposed += store if acc_slots < 2 else store / tiles
+    exposed += (store if acc_slots < 2 else store / tiles) / pieces
     return Cost(max(load, compute, store) + exposed, loaded_bytes, load, compute)
 
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.emit import Tile
+from flow.compiler.geometry import Range
 from flow.compiler.lower import Lowering, Schedule, lower
 from flow.compiler.program import Program, layer_of_origin, make_program
-from flow.compiler.tiling import Tiling, extents
+from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.params import Layer, Step, Subgraph, TensorSpec
@@ -330,6 +332,31 @@ def test_a_residual_after_a_shift() -> None:
         )
     padded = conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), steps=layer.steps)
     check(subgraph((padded,), x))
+
+
+def test_two_residuals_after_shifts() -> None:
+    rng = np.random.default_rng(0)
+    x, y = (TensorSpec(name=name, shape=(1, 40, 9, 9), dtype="int8") for name in "xy")
+    clip = (Step(op="max", value=-127), Step(op="min", value=127))
+    added = tuple(Step(op="add_tensor", value=2, tensor=name) for name in "yx")
+    late = (added[0], Step(op="shr", value=1), added[1], Step(op="shr", value=2), *clip)
+    steps = (*requantize(rng, 40, 9), *late)
+    check(subgraph((conv(rng, "conv", x, 40, (3, 3), padding=(1,) * 4, steps=steps),), x, y))
+
+
+@pytest.mark.parametrize("preset", ["default", "ultra96", "block32"])
+def test_the_last_tile_is_stored_in_pieces(preset: str) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 128, 14, 14), dtype="int8")
+    layer = conv(rng, "conv", x, 128, (3, 3), padding=(1, 1, 1, 1))
+    program = check(subgraph((layer,), x), preset)
+    stores = [insn for insn in program.insns if insn.opcode == Opcode.STORE and insn["x_size"]]
+    last = [insn for insn in stores if insn.origin == stores[-1].origin]
+    sizes = [insn["x_size"] * insn["y_size"] for insn in last]
+    tile = Tile(n=0, oc=Range(2, 5), oy=Range(0, 3), ox=Range(0, 7), acc=10, origin="")
+    assert len(sizes) > 1 and min(sizes[:-1]) >= PIECE_VECTORS
+    assert [(p.oc, p.acc) for p in tile.pieces(64)] == [(Range(2, 4), 10), (Range(6, 1), 94)]
+    assert [p.oc.count for p in tile.pieces(1)] == [1] * 5 and tile.pieces(105) == [tile]
 
 
 def test_shifts_per_block_and_beyond_fifteen() -> None:
