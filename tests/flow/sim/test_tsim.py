@@ -8,8 +8,10 @@ in cycle 22 + 2n + i: `first(n) + i`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +166,30 @@ SIMPLE = {
 def test_the_older_generation(case: str) -> None:
     make, cycles = SIMPLE[case]
     assert alone(make, "chisel-simple") == cycles
+
+
+@pytest.mark.parametrize("count", [4, 16, 784])
+def test_additions_take_what_the_documentation_of_the_compiler_says(count: int) -> None:
+    def cycles(cell: str) -> int:
+        match = re.fullmatch(r"(\d*)N(?: \+ (\d+))?", cell)
+        assert match is not None
+        return int(match[1] or 1) * count + int(match[2] or 0)
+
+    page = (Path(__file__).parents[3] / "docs" / "compiler.md").read_text(encoding="utf-8")
+    rows = [[c.strip() for c in r.strip("|").split("|")] for r in page.splitlines() if "N +" in r]
+    rows = [row for row in rows if len(row) == 5]
+    assert len(rows) == 5
+    for column, profile in enumerate(("chisel", "chisel-simple", "hls"), 2):
+        by_gemm, by_alu = alone(gemm(count), profile), alone(alu(count, 0), profile)
+        found = [
+            by_gemm,
+            alone(alu(count, 1), profile),
+            by_alu + alone(load(ACC, 0, 1), profile),
+            by_gemm,
+            by_alu + alone(load(ACC, 0, count), profile),
+        ]
+        assert [cycles(row[column]) for row in rows] == found
+        assert by_gemm == min(found)
 
 
 def test_hls_takes_two_cycles_for_every_alu_step() -> None:
