@@ -41,6 +41,9 @@ from vta_config.errors import CalibrationError
 MAX_MULTIPLIER: Final = 127
 #: The power is at most 2^4: a diagonal weight is used up to 16 times.
 _MAX_OCTAVES: Final = 4
+#: Shifts of a layer's channels differ by at most so many: larger ones make large constants and
+#: multipliers of residuals, which take more GEMM steps.
+_CHANNEL_OCTAVES: Final = 2
 _MAX_SHIFT: Final = 24
 #: Shares of max|w| that a channel's largest integer may stand for.
 _CLIPS: Final = np.linspace(1.0, 0.5, 11)
@@ -312,6 +315,8 @@ class BlockScales:
                 lowest = least_shift(skip / y)
                 highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + _MAX_OCTAVES)
             fits = block_shifts(y, least)
+            if self.per_channel:
+                highest = max(lowest, min(highest, int(fits.min()) + _CHANNEL_OCTAVES))
             shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
             errors = np.stack(
                 [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]

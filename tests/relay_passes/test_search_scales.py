@@ -32,6 +32,7 @@ from vta_config.errors import CalibrationError
 CHOICES = (
     BlockScales(block=4),
     BlockScales(block=4, pair=False),
+    BlockScales(block=4, per_channel=True),
     BlockScales(block=4, weight_bits=4),
     BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1),
     BlockScales(block=4, weight_bits=4, factors=(0.9, 1.0, 1.1), clip=2),
@@ -112,6 +113,23 @@ def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, pro
     height, width = (int(v) for v in mean.args[0].ty.shape.values[2:])
     pooled = scales.tensors[mean.args[0].name].scale[0] / (height * width)
     assert exact_log2(average / pooled) is not None
+
+
+def test_a_shift_a_channel(net: Any, profiles: Any) -> None:
+    blocks = BlockScales(block=4)(net, profiles)
+    channels = BlockScales(block=4, per_channel=True)(net, profiles)
+    differ = False
+    for layer, sink in fused_sinks(net).items():
+        if not sink.output:
+            continue
+        scale = channels.weights[layer].scales(16)
+        assert channels.weights[layer].granularity == "channel"
+        spread = np.log2(scale.max() / scale)
+        assert np.abs(spread - np.round(spread)).max() < 1e-6 and spread.max() < 2.5
+        if not sink.skip:
+            assert (scale <= blocks.weights[layer].scales(len(scale), 4) * 1.001).all()
+        differ |= bool(np.ptp(scale.reshape(-1, 4), axis=1).any())
+    assert differ
 
 
 def test_search_lowers_the_error(net: Any, profiles: Any) -> None:
