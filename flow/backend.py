@@ -17,6 +17,7 @@ from flow.pipeline import CompiledModel, Pipeline
 from flow.report import COUNTERS, SETUP, Exactness, Fallback, LayerCounters
 from flow.stages import Progress
 from flow.verify import Verifier
+from relay_passes.requantize import requantization_errors
 from vta_config.hardware import VTAConfig
 
 
@@ -124,6 +125,11 @@ class PipelineCompiled:
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
         return Verifier(self.model, self._network).run(images, progress)
+
+    @property
+    def requantization_error(self) -> float:
+        """Return the largest |used / meant - 1| of any ratio of scales; 0.0: all are exact."""
+        return max(requantization_errors(self.model.quantized).values(), default=0.0)
 
     @property
     def latency(self) -> Latency | None:

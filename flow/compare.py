@@ -81,7 +81,7 @@ class Step:
 def compare(
     options: Options, stages: Stages, *, layer_images: int = LAYER_IMAGES
 ) -> tuple[Step, ...]:
-    """Measure float32 and each step of `options.variants`, by names of `ABLATION`.
+    """Measure float32 and each step of `options.variants`, by names of `ABLATION`; default: all.
 
     Steps that need a capability which the machine lacks (``per_channel``) are left out.
 
@@ -90,7 +90,8 @@ def compare(
     CalibrationError
         When a step is unknown.
     """
-    for name in options.variants:
+    names = options.variants or tuple(ABLATION)
+    for name in names:
         if name not in ABLATION:
             raise CalibrationError(
                 "--step", f"must be among {', '.join(ABLATION)}", got=name, hint="choose of these"
@@ -106,7 +107,7 @@ def compare(
     rows = [_row("", measure("float32", reference, reference, data.targets))]
     calibrate(session, stages)
     sample = data.take(layer_images, seed=options.seed)
-    for name in options.variants:
+    for name in names:
         choice = (VARIANTS | STEPS).get(name)
         if choice is not None and not choice.needs <= session.machine.capabilities:
             continue

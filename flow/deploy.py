@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -33,16 +33,44 @@ from vta_config.hardware import VTAConfig
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
-#: Quantized variants in the order of the report; the last one is what one deploys.
-VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", "best")
-#: The original tools' quantization and the one that learns: a model that one of them cannot take
-#: is deployed without it.
-OPTIONAL: Final = frozenset({VARIANTS[0], VARIANTS[-1]})
-BEST_VARIANT: Final = VARIANTS[-1]
-#: Further variants, by name; like the best they learn from the calibration images.
-MORE_VARIANTS: Final = ("per_tensor", "dyadic", "per_channel", "w4a8")
-#: Images on which all engines are compared tensor by tensor.
+#: Quantized variants in the order of the report.
+VARIANTS: Final = (
+    "stock_relay",
+    "single_scale",
+    "profiled",
+    "profiled_fused",
+    "per_tensor",
+    "best",
+    "dyadic",
+    "w4a8",
+)
+#: What can be asked for by name: per_channel needs a machine with the capability shr_register.
+KNOWN_VARIANTS: Final = (*VARIANTS, "per_channel")
+BEST_VARIANT: Final = "best"
+#: What a user's own model is measured in, unless variants are named: of those that learn, which
+#: takes about a minute for a ResNet-18, the best alone.
+MAIN_VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", BEST_VARIANT)
+#: The variant whose program is deployed and told in full: the first of these that there is.
+PREFERENCE: Final = (
+    BEST_VARIANT,
+    "per_tensor",
+    "dyadic",
+    "per_channel",
+    "profiled_fused",
+    "profiled",
+    "single_scale",
+    "stock_relay",
+    "w4a8",
+)
+#: Any model can be deployed in these; without another one, the original tools' or one that
+#: learns, where it cannot take the model.
+ALWAYS: Final = frozenset({"single_scale", "profiled", "profiled_fused"})
+#: Variants whose scales do not depend on calibration images.
+UNCALIBRATED: Final = frozenset({"stock_relay", "single_scale"})
+#: Images on which all engines are compared tensor by tensor: of the deployed variant, and of each
+#: other one.
 EXACT_IMAGES: Final = 20
+OTHERS_EXACT_IMAGES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +93,12 @@ class Options:
         Evaluate at most so many images, drawn by `seed`.
     seed : int
         Of the draw.
-    variants : tuple of str
-        Quantized variants, of `VARIANTS`.
+    variants : tuple of str, optional
+        Quantized variants, of `VARIANTS`. By default all for a model that brings its images,
+        `MAIN_VARIANTS` for others.
     exact_images : int
-        Images for the comparison of engines; 0: none.
+        Images for the comparison of engines in the deployed variant; the others get at most
+        `OTHERS_EXACT_IMAGES`. 0: none.
     mirrors : tuple of str
         Base URLs of downloads.
     cache : Path, optional
@@ -90,7 +120,7 @@ class Options:
     driver: Path | None = None
     limit: int | None = None
     seed: int = 0
-    variants: tuple[str, ...] = VARIANTS
+    variants: tuple[str, ...] | None = None
     exact_images: int = EXACT_IMAGES
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
@@ -146,6 +176,11 @@ class Compiled(Protocol):
     @property
     def latency(self) -> Latency | None:
         """Return how long the machine takes for one image; None when it runs nothing."""
+        ...
+
+    @property
+    def requantization_error(self) -> float:
+        """Return the largest |used / meant - 1| of any ratio of scales."""
         ...
 
     def networks(self) -> Sequence[Network]:
@@ -209,13 +244,24 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A model with its machine and images, before anything is quantized."""
+    """A model with its machine and images, before anything is quantized.
+
+    Parameters
+    ----------
+    model : ImportedModel
+    machine : VTAConfig
+    backend : Backend
+    evaluation : Dataset, optional
+        None where nothing is measured.
+    calibration : Dataset, optional
+        None where no variant needs it.
+    """
 
     model: ImportedModel
     machine: VTAConfig
     backend: Backend
     evaluation: Dataset | None
-    calibration: Dataset
+    calibration: Dataset | None
 
 
 def open_session(
@@ -261,8 +307,8 @@ def open_session(
 
 def open_data(
     options: Options, model: ImportedModel, *, needs_images: bool
-) -> tuple[Dataset | None, Dataset]:
-    """Open evaluation and calibration images.
+) -> tuple[Dataset | None, Dataset | None]:
+    """Open evaluation and calibration images; None for those that nothing needs.
 
     Raises
     ------
@@ -278,11 +324,20 @@ def open_data(
         calibration = image_folder(options.calibration, preprocessing, labelled=False)
     if evaluation is None and needs_images:
         raise _missing("--images", model)
-    if calibration is None:
+    if UNCALIBRATED.issuperset(chosen_variants(options, model)):
+        calibration = None
+    elif calibration is None:
         raise _missing("--calibration", model)
     if evaluation is not None:
         evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
     return evaluation, calibration
+
+
+def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
+    """Return the variants asked for; see `Options`."""
+    if options.variants is not None:
+        return options.variants
+    return VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
 
 
 def _missing(option: str, model: ImportedModel) -> CalibrationError:
@@ -296,12 +351,12 @@ def _missing(option: str, model: ImportedModel) -> CalibrationError:
 def deploy(
     options: Options, stages: Stages, *, factory: BackendFactory = open_backend
 ) -> tuple[Report, Compiled]:
-    """Run the whole flow; return what was found, and the last variant compiled.
+    """Run the whole flow; return what was found, and the variant that is deployed.
 
     Raises
     ------
     FlowError
-        When the input cannot be deployed; of the baseline only when nothing else is asked for.
+        When the input cannot be deployed; of a variant not in `ALWAYS` only when there is no other.
     """
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
@@ -309,42 +364,55 @@ def deploy(
     reference = _reference_logits(session.model, data, stages)
     metrics = [measure("float32", reference, reference, data.targets)]
     calibrate(session, stages)
-    compiled: Compiled | None = None
+    variants = chosen_variants(options, session.model)
+    preferred = min(variants, key=PREFERENCE.index)
+    deployed: tuple[str, Compiled] | None = None
     programs: list[ProgramFacts] = []
     skipped: list[Skipped] = []
-    for variant in options.variants:
+    for variant in variants:
         try:
             with stages("quantize", f"quantizing {variant}"):
                 session.backend.quantize(variant)
             with stages("compile", f"compiling {variant}"):
                 compiled = session.backend.compile(variant)
         except (UnsupportedModelError, CapacityError) as error:
-            last = compiled is None and variant == options.variants[-1]
-            if variant not in OPTIONAL or last:
+            if variant in ALWAYS or (deployed is None and variant == variants[-1]):
                 raise
             skipped.append(Skipped(variant=variant, reason=str(error)))
             continue
         with stages("time", f"timing {variant}"):
             latency = compiled.latency
-        programs.append(
-            ProgramFacts(variant=variant, latency=latency, fallbacks=compiled.fallbacks)
-        )
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
                 compiled.networks(), data, classes=session.model.classes, progress=progress
             )
         metrics.append(measure(variant, logits, reference, data.targets))
-    assert compiled is not None
-    exact = None
+        exact = None
+        if variant != preferred and (few := min(options.exact_images, OTHERS_EXACT_IMAGES)):
+            exact = verify(compiled, data.take(few, seed=options.seed), stages, variant)
+        programs.append(
+            ProgramFacts(
+                variant=variant,
+                latency=latency,
+                fallbacks=compiled.fallbacks,
+                requantization_error=compiled.requantization_error,
+                exact=exact,
+            )
+        )
+        if deployed is None or PREFERENCE.index(variant) < PREFERENCE.index(deployed[0]):
+            deployed = variant, compiled
+    assert deployed is not None
+    name, compiled = deployed
     if options.exact_images:
-        exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages)
+        exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages, name)
+        programs = [replace(p, exact=exact) if p.variant == name else p for p in programs]
     report = report_of(
         session,
         options,
         stages,
         tuple(metrics),
         compiled,
-        exact,
+        name,
         programs=tuple(programs),
         skipped=tuple(skipped),
     )
@@ -352,14 +420,17 @@ def deploy(
 
 
 def calibrate(session: Session, stages: Stages) -> None:
-    """Profile the float model on the calibration images."""
+    """Profile the float model on the calibration images, if a variant needs them."""
+    images = session.calibration
+    if images is None:
+        return
     with stages("calibrate", "calibrating") as progress:
-        session.backend.calibrate(session.calibration, progress)
+        session.backend.calibrate(images, progress)
 
 
-def verify(compiled: Compiled, images: Dataset, stages: Stages) -> Exactness:
+def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
     """Compare the engines on `images`."""
-    with stages("verify", "comparing engines") as progress:
+    with stages("verify", f"comparing engines: {variant}") as progress:
         return compiled.verify(images, progress)
 
 
@@ -369,7 +440,7 @@ def report_of(
     stages: Stages,
     metrics: tuple[Metrics, ...],
     compiled: Compiled,
-    exact: Exactness | None,
+    deployed: str,
     *,
     programs: tuple[ProgramFacts, ...] = (),
     skipped: tuple[Skipped, ...] = (),
@@ -384,7 +455,7 @@ def report_of(
         calibration=_facts(session.calibration),
         seed=options.seed,
         variants=metrics,
-        exact=exact,
+        deployed=deployed,
         layers=compiled.layers,
         seconds=dict(stages.seconds),
         fallbacks=compiled.fallbacks,

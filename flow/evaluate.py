@@ -35,7 +35,7 @@ class Metrics:
     Parameters
     ----------
     name : str
-        The variant: ``float32``, ``single_scale``, ``profiled``, ``profiled_fused``.
+        ``float32``, or the variant's.
     images : int
         Images measured.
     top1, top5 : float, optional

@@ -22,6 +22,8 @@ from vta_config.hardware import VTAConfig
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 2
+#: Operators on the host that the table names, of variants that are not deployed.
+_NAMED: Final = 8
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that work for no layer: constants and FINISH.
 SETUP: Final = "setup"
@@ -92,11 +94,17 @@ class ProgramFacts:
         None when the machine runs nothing.
     fallbacks : tuple of Fallback
         What the latency leaves out.
+    requantization_error : float
+        Largest |used / meant - 1| of any ratio of scales; 0.0: all are exact.
+    exact : Exactness, optional
+        None when nothing was compared.
     """
 
     variant: str
     latency: Latency | None
     fallbacks: tuple[Fallback, ...] = ()
+    requantization_error: float = 0.0
+    exact: Exactness | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +141,16 @@ class Report:
         Of the drawing of images.
     variants : tuple of Metrics
         One a variant, float32 first.
-    exact : Exactness, optional
-        None when nothing was compared.
+    deployed : str
+        The variant whose program and time are told in full.
     layers : tuple of LayerCounters
-        Of the best variant's program, in execution order.
+        Of the deployed variant's program, in execution order.
     seconds : mapping
         Wall time by stage.
     fallbacks : tuple of Fallback
-        Operators of the best variant on the host.
+        Operators of the deployed variant on the host.
     programs : tuple of ProgramFacts
-        One a compiled variant, in order; the last one is the best variant's.
+        One a compiled variant, in order.
     skipped : tuple of Skipped
         Variants left out.
     """
@@ -155,17 +163,33 @@ class Report:
     calibration: DataFacts | None = None
     seed: int = 0
     variants: tuple[Metrics, ...] = ()
-    exact: Exactness | None = None
+    deployed: str = ""
     layers: tuple[LayerCounters, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
+    def facts(self, variant: str) -> ProgramFacts | None:
+        """Return what a variant's program needs; None when it has none."""
+        return next((p for p in self.programs if p.variant == variant), None)
+
     @property
     def latency(self) -> Latency | None:
-        """Return the latency of the best variant."""
-        return self.programs[-1].latency if self.programs else None
+        """Return the latency of the deployed variant."""
+        facts = self.facts(self.deployed)
+        return None if facts is None else facts.latency
+
+    @property
+    def exact(self) -> Exactness | None:
+        """Return how the engines compared in the deployed variant."""
+        facts = self.facts(self.deployed)
+        return None if facts is None else facts.exact
+
+    @property
+    def mismatches(self) -> int:
+        """Count the tensors that differ between engines, in all variants."""
+        return sum(p.exact.mismatches for p in self.programs if p.exact is not None)
 
     def totals(self) -> dict[str, int]:
         """Add the counters of all layers."""
@@ -183,6 +207,7 @@ class Report:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
             "skipped": [asdict(variant) for variant in self.skipped],
+            "deployed": self.deployed or None,
             "latency": None if self.latency is None else self.latency.to_json(),
             "exact": None if self.exact is None else asdict(self.exact),
             "counters": {
@@ -199,11 +224,13 @@ class Report:
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:
         """Return what was measured of a variant, and of its program if it has one."""
-        facts = next((p for p in self.programs if p.variant == variant.name), None)
-        latency = None if facts is None else facts.latency
+        facts = self.facts(variant.name)
+        latency, exact = (None, None) if facts is None else (facts.latency, facts.exact)
         return _rounded(asdict(variant)) | {
             "latency": None if latency is None else latency.to_json(),
             "fallbacks": [] if facts is None else [asdict(f) for f in facts.fallbacks],
+            "requantization_error": None if facts is None else facts.requantization_error,
+            "exact": None if exact is None else asdict(exact),
         }
 
 
@@ -289,7 +316,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
     for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)"):
         table.add_column(heading, justify="right")
     if programs:
-        for heading in ("VTA cycles", "VTA ms"):
+        for heading in ("requant. error", "VTA cycles", "VTA ms"):
             table.add_column(heading, justify="right")
     facts = {p.variant: p for p in programs}
     reference = next((v.top1 for v in variants if v.name == "float32"), None)
@@ -303,19 +330,20 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             _percent(v.top5),
             "" if own else _percent(v.agreement),
             "" if own else ("exact" if v.sqnr_db is None else f"{v.sqnr_db:.2f}"),
-            *(_latency_cells(facts.get(v.name)) if programs else ()),
+            *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
 
 
-def _latency_cells(facts: ProgramFacts | None) -> tuple[str, str]:
-    """Return cycles and milliseconds of a variant."""
+def _program_cells(facts: ProgramFacts | None) -> tuple[str, str, str]:
+    """Return requantization error, cycles and milliseconds of a variant."""
     if facts is None:
-        return "", ""
+        return "", "", ""
+    error = f"{facts.requantization_error:.0e}" if facts.requantization_error else "0"
     if facts.latency is None:
-        return "–", "–"
+        return error, "–", "–"
     mark = "*" if facts.fallbacks else ""
-    return f"{facts.latency.cycles:,}{mark}", f"{facts.latency.ms:.2f}{mark}"
+    return error, f"{facts.latency.cycles:,}{mark}", f"{facts.latency.ms:.2f}{mark}"
 
 
 def layers_table(report: Report) -> Table:
@@ -383,15 +411,13 @@ def render(report: Report) -> RenderableType:
         lines.append("latency    " + _latency_line(report.latency))
     lines.append("on host    " + _fallback_line(report.fallbacks))
     if report.variants:
-        # The last program is the best variant's, whose operators on the host are told above.
         lines += [
             f"           * {p.variant}: VTA's part only; on host {_named(p.fallbacks)}"
-            for p in report.programs[:-1]
-            if p.fallbacks
+            for p in report.programs
+            if p.fallbacks and p.variant != report.deployed  # whose are told above
         ]
     lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
-    if report.exact is not None:
-        lines.append("exact      " + _exact_line(report.exact))
+    lines += _exact_lines(report)
     if report.seconds:
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in report.seconds.items())
         lines.append(f"seconds    {stages}; together {sum(report.seconds.values()):.1f}")
@@ -408,7 +434,10 @@ def _fallback_line(fallbacks: tuple[Fallback, ...]) -> str:
 
 
 def _named(fallbacks: tuple[Fallback, ...]) -> str:
-    return ", ".join(f"{f.name} ({f.operator})" for f in fallbacks)
+    more = len(fallbacks) - _NAMED
+    shown = fallbacks if more <= 1 else fallbacks[:_NAMED]
+    text = ", ".join(f"{f.name} ({f.operator})" for f in shown)
+    return text if more <= 1 else f"{text} and {more} more"
 
 
 def _latency_line(latency: Latency) -> str:
@@ -420,6 +449,24 @@ def _latency_line(latency: Latency) -> str:
         f"{percent_above(latency.cycles, latency.full_floor_cycles)} above all steps of COMPUTE "
         f"({latency.full_floor_cycles:,})"
     )
+
+
+def _exact_lines(report: Report) -> list[str]:
+    """Tell how the engines compared: the deployed variant, each with a difference, the rest."""
+    own = report.exact
+    others = [
+        (p.variant, p.exact)
+        for p in report.programs
+        if p.exact is not None and p.variant != report.deployed
+    ]
+    lines = [] if own is None else [f"{report.deployed}: {_exact_line(own)}"]
+    lines += [f"{name}: {_exact_line(exact)}" for name, exact in others if exact.mismatches]
+    equal = [exact for _, exact in others if not exact.mismatches]
+    if equal:
+        images, tensors = max(e.images for e in equal), sum(e.tensors for e in equal)
+        total = Exactness(images=images, tensors=tensors, mismatches=0)
+        lines.append(f"{len(equal)} other variants: {_exact_line(total)}")
+    return [("exact      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _exact_line(exact: Exactness) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.datasets import Dataset
-from flow.deploy import Options
+from flow.deploy import UNCALIBRATED, Options
 from flow.evaluate import Network, OnnxRuntime
 from flow.importer import ImportedModel
 from flow.latency import Latency, LayerLatency
@@ -24,7 +24,10 @@ STEPS = {
     "single_scale": 4.0,
     "profiled": 0.5,
     "profiled_fused": 0.25,
+    "per_tensor": 0.2,
     "best": 0.125,
+    "dyadic": 0.1,
+    "w4a8": 1.0,
 }
 
 
@@ -48,6 +51,7 @@ class FakeCompiled:
             ),
         ),
     )
+    requantization_error = 2e-8
     fallbacks = (Fallback(name="odd", operator="nn.conv2d", reason="groups must be 1, got 2"),)
 
     def __init__(self, model: ImportedModel, step: float, mismatches: int) -> None:
@@ -81,7 +85,10 @@ class FakeBackend:
     """Calibration that counts, compilation that rounds."""
 
     mismatches = 0
-    broken = ""
+    #: Variants that do not compile; "interrupt": as if the user stopped it.
+    broken: frozenset[str] = frozenset()
+    #: The variants whose engines differ; all where empty.
+    differing: frozenset[str] = frozenset()
 
     def __init__(self, model: ImportedModel, config: VTAConfig, options: Options) -> None:
         self._model = model
@@ -95,9 +102,10 @@ class FakeBackend:
         """Do nothing: the fake rounds logits."""
 
     def compile(self, variant: str) -> FakeCompiled:
-        assert self._images
-        if self.broken == variant:
+        assert self._images or variant in UNCALIBRATED
+        if variant in self.broken:
             raise UnsupportedModelError("conv1", "must be something else", hint="change it")
-        if self.broken == "interrupt":
+        if "interrupt" in self.broken:
             raise KeyboardInterrupt
-        return FakeCompiled(self._model, STEPS[variant], self.mismatches)
+        differs = not self.differing or variant in self.differing
+        return FakeCompiled(self._model, STEPS[variant], self.mismatches if differs else 0)

@@ -16,7 +16,15 @@ from flow.backend import PipelineBackend, PipelineCompiled
 from flow.compiler.asm import assemble
 from flow.compiler.program import Program
 from flow.datasets import Dataset, image_folder
-from flow.deploy import VARIANTS, Engine, Options, deploy
+from flow.deploy import (
+    BEST_VARIANT,
+    MAIN_VARIANTS,
+    UNCALIBRATED,
+    VARIANTS,
+    Engine,
+    Options,
+    deploy,
+)
 from flow.evaluate import prefetch
 from flow.importer import import_model
 from flow.models import DIGITS, bundled_data, load_model, preprocessing_of
@@ -96,10 +104,15 @@ def test_every_preset_is_exact(preset: VTAConfig, images: Dataset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS[:-1])
+@pytest.mark.parametrize("variant", [v for v in MAIN_VARIANTS if v != BEST_VARIANT])
 def test_every_variant_is_exact(variant: str, default_config: VTAConfig, images: Dataset) -> None:
     exact = compile_for(default_config, variant).verify(images.take(3), ignore)
     assert exact.mismatches == 0, exact.first
+
+
+@pytest.mark.parametrize("variant", sorted(UNCALIBRATED))
+def test_variants_that_need_no_calibration(variant: str, default_config: VTAConfig) -> None:
+    assert PipelineBackend(load_model(DIGITS), default_config).compile(variant).layers
 
 
 def test_a_wrong_weight_is_found(compiled: PipelineCompiled, images: Dataset) -> None:
@@ -174,7 +187,10 @@ def test_deploy_the_embedded_model() -> None:
     report, last = deploy(Options(limit=200, exact_images=2), Stages())
     by_name = {m.name: m for m in report.variants}
     assert list(by_name) == ["float32", *VARIANTS]
-    assert report.exact is not None and report.exact.mismatches == 0
+    assert report.exact is not None and report.mismatches == 0
+    assert all(p.exact is not None and p.exact.tensors > 0 for p in report.programs)
+    errors = {p.variant: p.requantization_error for p in report.programs}
+    assert max(e for v, e in errors.items() if v != "dyadic") < 1e-6 and errors["dyadic"] < 1e-2
     fused, profiled, reference = (
         by_name["profiled_fused"], by_name["profiled"], by_name["float32"],
     )  # fmt: skip

@@ -58,6 +58,8 @@ def test_deploy_writes_report_and_table(
     report = json.loads((out / "report.json").read_text())
     assert report["variants"][0]["name"] == "float32"
     assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
+    assert report["deployed"] == "best"
+    assert [v["name"] for v in report["variants"]] == ["float32", *jobs.VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
     assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
@@ -92,8 +94,26 @@ def test_mismatches_exit_with_1(
     assert call("deploy", "--limit", 5, "--output", tmp_path) == 1
     assert "3 DIFFER; first: conv1 on fsim" in capsys.readouterr().out
     assert (tmp_path / "report.json").is_file()
+    fake.differing = frozenset({"per_tensor"})
+    assert call("deploy", "--limit", 5, "--output", tmp_path) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "best: 5 tensors of 5 images compared, all equal" in shown
+    assert "per_tensor: 4 tensors of 4 images compared, 3 DIFFER; first: conv1 on fsim" in shown
+    assert "6 other variants: 24 tensors of 4 images compared, all equal" in shown
+    fake.differing = frozenset()
     assert call("verify", "--limit", 4) == 1
     assert "3 of 4 tensors of 4 images differ; first: conv1 on fsim" in capsys.readouterr().out
+
+
+def test_deploy_chosen_variants(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--limit", 5, "--variant", "w4a8", "--variant", "profiled", "--output", tmp_path)
+    assert call("deploy", *args) == 0
+    assert "profiled: 5 tensors of 5 images" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["deployed"] == "profiled"
+    assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "w4a8"]
 
 
 def test_verify_says_that_all_is_equal(
@@ -261,7 +281,7 @@ def test_limit_must_be_positive(limit: str, capsys: pytest.CaptureFixture[str]) 
 def test_interrupt(
     fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake.broken = "interrupt"
+    fake.broken = frozenset({"interrupt"})
     assert call("deploy", "--limit", 2, "--output", tmp_path / "never") == 130
     assert capsys.readouterr().err == "vta-flow: interrupted\n"
     assert not (tmp_path / "never").exists()

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 import flow.sim
-from flow.deploy import VARIANTS, Options, deploy, open_session
+from flow.deploy import (
+    ALWAYS,
+    MAIN_VARIANTS,
+    OTHERS_EXACT_IMAGES,
+    PREFERENCE,
+    UNCALIBRATED,
+    VARIANTS,
+    Options,
+    deploy,
+    open_session,
+)
 from flow.models import DIGITS
 from flow.sim.core_library import LIBRARY
 from flow.stages import Progress, Stages
@@ -41,7 +51,8 @@ def test_report_of_the_embedded_model() -> None:
     report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS]
     assert {m.images for m in report.variants} == {50}
-    reference, _, coarse, _, _, fine = report.variants
+    reference, _, coarse, *_, fine, _, _ = report.variants
+    assert fine.name == report.deployed == "best"
     assert reference.sqnr_db is None and reference.agreement == 1.0
     assert fine.sqnr_db is not None and coarse.sqnr_db is not None
     assert fine.sqnr_db > coarse.sqnr_db + 20
@@ -53,6 +64,9 @@ def test_report_of_the_embedded_model() -> None:
         "import", "float32", "calibrate", "quantize", "compile", "time", "fsim", "verify",
     ]  # fmt: skip
     assert [p.variant for p in report.programs] == list(VARIANTS)
+    exact = {p.variant: p.exact.images for p in report.programs if p.exact is not None}
+    assert exact == dict.fromkeys(VARIANTS, OTHERS_EXACT_IMAGES) | {"best": 5}
+    assert all(p.requantization_error == 2e-8 for p in report.programs)
     assert report.latency == compiled.latency
     assert report.layers == compiled.layers and report.fallbacks == compiled.fallbacks
     assert display.open_bars == 0 and "running profiled on fsim" in display.texts
@@ -63,6 +77,28 @@ def test_chosen_variants_without_comparison() -> None:
     options = Options(limit=3, exact_images=0, variants=("profiled",))
     report, _ = deploy(options, Stages(), factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", "profiled"] and report.exact is None
+    assert report.deployed == "profiled"
+
+
+def test_every_variant_has_its_place() -> None:
+    assert sorted(PREFERENCE) == sorted(VARIANTS)
+    assert set(MAIN_VARIANTS) | ALWAYS | UNCALIBRATED <= set(VARIANTS)
+
+
+def test_calibration_only_where_something_needs_it(tmp_path: Path) -> None:
+    model = save(tiny_model(), tmp_path / "mine.onnx")
+    write_image(tmp_path / "eval" / "0" / "a.png")
+    options = Options(
+        model=str(model),
+        images=tmp_path / "eval",
+        variants=("stock_relay", "single_scale"),
+        exact_images=0,
+    )
+    report, _ = deploy(options, Stages(), factory=FakeBackend)
+    assert report.calibration is None and "calibrate" not in report.seconds
+    assert report.deployed == "single_scale"
+    report, _ = deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
+    assert report.calibration is None and report.deployed == "stock_relay"
 
 
 def test_own_model_with_folders(tmp_path: Path) -> None:
@@ -75,6 +111,7 @@ def test_own_model_with_folders(tmp_path: Path) -> None:
     )
     report, _ = deploy(options, Stages(), factory=FakeBackend)
     assert report.model_name == "mine" and report.variants[0].images == 3
+    assert [p.variant for p in report.programs] == list(MAIN_VARIANTS)
     assert report.calibration is not None and report.calibration.images == 1
 
 
@@ -113,13 +150,13 @@ def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
 
 
 def test_errors_of_the_compiler_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeBackend, "broken", "profiled")
+    monkeypatch.setattr(FakeBackend, "broken", frozenset({"profiled"}))
     with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
         deploy(Options(limit=2), Stages(), factory=FakeBackend)
 
 
 def test_model_that_stock_relay_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeBackend, "broken", "stock_relay")
+    monkeypatch.setattr(FakeBackend, "broken", frozenset({"stock_relay"}))
     report, _ = deploy(Options(limit=2, exact_images=0), Stages(), factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS[1:]]
     (skipped,) = report.to_json()["skipped"]
@@ -127,6 +164,16 @@ def test_model_that_stock_relay_cannot_take(monkeypatch: pytest.MonkeyPatch) -> 
     assert skipped["reason"] == "conv1: must be something else; change it"
     with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
         deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
+
+
+def test_next_preferred_variant_where_the_best_is_impossible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeBackend, "broken", frozenset({"best", "w4a8"}))
+    report, _ = deploy(Options(limit=6, exact_images=6), Stages(), factory=FakeBackend)
+    assert [s.variant for s in report.skipped] == ["best", "w4a8"]
+    assert report.deployed == "per_tensor"
+    assert report.exact is not None and report.exact.images == 6
 
 
 def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def report(default_config: VTAConfig) -> Report:
             metrics("profiled", None),
             metrics("profiled_fused", 0.99),
         ),
-        exact=Exactness(images=20, tensors=640, mismatches=0),
+        deployed="profiled_fused",
         layers=(
             LayerCounters(name="conv1", kind="conv2d", counters=dict.fromkeys(COUNTERS, 1_000_000)),
             LayerCounters(name="fc", kind="dense", counters={"gemm_ops": 8}),
@@ -91,11 +91,26 @@ def report(default_config: VTAConfig) -> Report:
                 variant="stock_relay",
                 latency=latency(7654321),
                 fallbacks=(Fallback(name="conv1", operator="nn.conv2d", reason="float"),),
+                exact=Exactness(images=4, tensors=120, mismatches=0),
             ),
             ProgramFacts(variant="profiled", latency=None),
-            ProgramFacts(variant="profiled_fused", latency=latency(1234567)),
+            ProgramFacts(
+                variant="profiled_fused",
+                latency=latency(1234567),
+                requantization_error=1.96e-8,
+                exact=Exactness(images=20, tensors=640, mismatches=0),
+            ),
+            ProgramFacts(
+                variant="dyadic",
+                latency=latency(9999),
+                fallbacks=tuple(
+                    Fallback(name=f"n{i}", operator="add", reason="float") for i in range(11)
+                ),
+                requantization_error=3e-5,
+                exact=Exactness(images=4, tensors=60, mismatches=0),
+            ),
         ),
-        skipped=(Skipped(variant="dyadic", reason="needs mul"),),
+        skipped=(Skipped(variant="best", reason="too large"),),
     )
 
 
@@ -117,7 +132,15 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "latency", "fallbacks",
+        "requantization_error", "exact",
     }  # fmt: skip
+    assert value["deployed"] == "profiled_fused"
+    by_name = {v["name"]: v for v in value["variants"]}
+    assert by_name["float32"]["requantization_error"] is None
+    assert by_name["profiled_fused"]["requantization_error"] == 1.96e-8
+    assert by_name["profiled_fused"]["exact"] == value["exact"]
+    assert by_name["stock_relay"]["exact"]["tensors"] == 120
+    assert by_name["profiled"]["exact"] is None
     assert value["exact"] == {"images": 20, "tensors": 640, "mismatches": 0, "first": ""}
     assert value["counters"]["total"]["gemm_ops"] == 1_000_008
     assert value["counters"]["layers"][1]["wgt_bytes"] == 0
@@ -180,23 +203,41 @@ def test_table(report: Report) -> None:
         "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row and "20.50" in row
     )
     assert "conv9 (nn.conv2d: groups must be 1, got 2)" in text
-    assert "640 tensors of 20 images compared, all equal" in text
+    assert "profiled_fused: 640 tensors of 20 images compared, all equal" in text
+    assert "2 other variants: 180 tensors of 4 images compared, all equal" in text
+    assert "│          2e-08 │" in row
     assert "1×16×16" in text and "1,000,008 GEMM" in text and "together 2.1" in text
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
     assert "1,234,567 │  12.35 │" in row
+    assert "* profiled_fused" not in text
+    assert "* dyadic: VTA's part only; on host n0 (add), n1" in text
+    assert "n7 (add) and 3 more\n" in text
     stock = next(line for line in text.splitlines() if "stock_relay" in line)
     assert "7,654,321*" in stock and "76.54*" in stock
     assert "* stock_relay: VTA's part only; on host conv1 (nn.conv2d)" in text
-    assert "left out   dyadic: needs mul" in text
+    assert "left out   best: too large" in text
     assert "1,234,567 cycles, 12.35 ms an image (tsim, timing profile chisel" in text
 
 
 def test_mismatches_are_loud(default_config: VTAConfig) -> None:
     exact = Exactness(images=1, tensors=30, mismatches=2, first="layer2.0.conv1 on fsim")
     bare = Report(
-        model_name="m", model_sha256="0" * 64, machine=default_config, engine="f", exact=exact
+        model_name="m",
+        model_sha256="0" * 64,
+        machine=default_config,
+        engine="f",
+        deployed="best",
+        programs=(
+            ProgramFacts(variant="profiled", latency=None, exact=exact),
+            ProgramFacts(variant="best", latency=None, exact=exact),
+        ),
     )
-    assert "2 DIFFER; first: layer2.0.conv1 on fsim" in shown(render(bare))
+    assert bare.mismatches == 4
+    text = shown(render(bare))
+    for name in ("profiled", "best"):
+        assert (
+            f"{name}: 30 tensors of 1 images compared, 2 DIFFER; first: layer2.0.conv1 on" in text
+        )
 
 
 def test_layers_table(report: Report) -> None:
