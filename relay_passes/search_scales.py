@@ -41,6 +41,8 @@ from vta_config.errors import CalibrationError
 MAX_MULTIPLIER: Final = 127
 #: The power is at most 2^4: a diagonal weight is used up to 16 times.
 _MAX_OCTAVES: Final = 4
+#: GEMM steps of a layer for which its residual may take one: about 3 % of the layer's time.
+_STEPS_A_RESIDUAL_STEP: Final = 32
 #: Shifts of a layer's channels differ by at most so many: larger ones make large constants and
 #: multipliers of residuals, which take more GEMM steps.
 _CHANNEL_OCTAVES: Final = 2
@@ -302,6 +304,7 @@ class BlockScales:
         """
         rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
+        octaves = residual_octaves(rows.shape[1], self.block)
         peaks = np.abs(rows).max(axis=1)
         least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group)) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
@@ -311,9 +314,9 @@ class BlockScales:
                 y = max(y, float(least.max()))  # shifts right only
             lowest, highest = 0, _MAX_SHIFT
             if skip:  # the sum's scale must fit its residual's
-                y = fit_residual(skip, y, least)
+                y = fit_residual(skip, y, least, octaves)
                 lowest = least_shift(skip / y)
-                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + _MAX_OCTAVES)
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + octaves)
             fits = block_shifts(y, least)
             if self.per_channel:
                 highest = max(lowest, min(highest, int(fits.min()) + _CHANNEL_OCTAVES))
@@ -353,6 +356,7 @@ class BlockScales:
         """
         rows, x = layer
         limit = (1 << (self.weight_bits - 1)) - 1
+        octaves = residual_octaves(rows.shape[1], self.block)
         peaks = np.abs(rows).max(axis=1)
         peaks = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group))
         need = np.where(peaks > 0, peaks, limit) / limit * x
@@ -366,7 +370,7 @@ class BlockScales:
                 lowest = least_shift(skip / (y * b))
                 if not _is_integer(skip / (y * b) * 2.0**lowest):
                     continue
-                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + _MAX_OCTAVES)
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
             tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
         scales = np.stack(tried)
         fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
@@ -403,7 +407,8 @@ class BlockScales:
         best = np.where(peaks > 0, peaks, limit) / limit
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
-            best = skip / np.asarray([multiplier_at_most(skip / s) for s in best])
+            octaves = residual_octaves(_rows(value).shape[1], self.block)
+            best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
         return QuantParams(
             scale=tuple(best.tolist()), bits=self.weight_bits, granularity=self._granularity
         )
@@ -457,9 +462,26 @@ def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64
     return np.asarray(np.clip(shifts, 0, _MAX_SHIFT), np.int64)
 
 
-def multiplier_at_most(ratio: float) -> int:
-    """Return the largest a * 2^j <= ratio with a <= 127 and j <= 4; at least 1."""
-    octave = min(_MAX_OCTAVES, max(0, floor(log2(max(ratio, 1.0) / (MAX_MULTIPLIER + 1))) + 1))
+def residual_octaves(size: int, block: int) -> int:
+    """Return the largest j for which a residual times a * 2^j, a <= 127, takes little time.
+
+    It takes up to 2^j GEMM steps an output element, the layer itself size / block. The price is
+    that a block of small weights keeps a larger scale, which learned rounding makes up for.
+
+    Parameters
+    ----------
+    size : int
+        Weights an output channel.
+    block : int
+        Of them that a GEMM step multiplies.
+    """
+    steps = max(1, size // (block * _STEPS_A_RESIDUAL_STEP))
+    return min(_MAX_OCTAVES, floor(log2(steps)))
+
+
+def multiplier_at_most(ratio: float, octaves: int = _MAX_OCTAVES) -> int:
+    """Return the largest a * 2^j <= ratio with a <= 127 and j <= octaves; at least 1."""
+    octave = min(octaves, max(0, floor(log2(max(ratio, 1.0) / (MAX_MULTIPLIER + 1))) + 1))
     power = 1 << octave
     return max(1, min(MAX_MULTIPLIER, floor(ratio / power))) * power
 
@@ -492,12 +514,16 @@ def _is_integer(x: float) -> bool:
     return x >= 0.5 and abs(x - round(x)) < 2.0**-40 * x
 
 
-def fit_residual(skip: float, y: float, accumulator: NDArray[np.float64]) -> float:
+def fit_residual(
+    skip: float, y: float, accumulator: NDArray[np.float64], octaves: int = _MAX_OCTAVES
+) -> float:
     """Return a scale next to `y` such that skip = m * y / 2^n with an integer m for every block.
 
-    m = a * 2^j with a <= 127 for the block of the smallest shift; the others have 2^k times that.
+    m = a * 2^j with a <= 127 and, while n > 0, j <= octaves for the block of the smallest shift n;
+    the others have 2^k times that.
     """
     least = int(block_shifts(y * (1 - 1 / MAX_MULTIPLIER), accumulator).min())
+    least = min(least, max(0, floor(log2(MAX_MULTIPLIER * y / skip)) + octaves))
     factor = skip / y * 2.0**least
     octave = max(0, floor(log2(factor / MAX_MULTIPLIER)) + 1)
     while round(factor / 2.0**octave) > MAX_MULTIPLIER:

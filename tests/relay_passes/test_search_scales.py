@@ -25,6 +25,7 @@ from relay_passes.search_scales import (
     least_shift,
     multiplier_at_most,
     paired_layers,
+    residual_octaves,
 )
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
@@ -107,7 +108,7 @@ def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, pro
             np.testing.assert_allclose(other * np.asarray(scales.weights[sink.partner].scale), acc)
         if sink.skip:
             factor = exact_integers(scales.tensors[sink.skip].scale[0] / acc)
-            assert factor is not None and factor.max() <= MAX_MULTIPLIER * 16
+            assert factor is not None and factor.max() <= MAX_MULTIPLIER  # one step: few weights
     average = scales.tensors["avgpool0"].scale[0]
     (mean,) = (c for c in calls.values() if op_name(c) == "mean")
     height, width = (int(v) for v in mean.args[0].ty.shape.values[2:])
@@ -149,7 +150,8 @@ def test_dyadic_scales_fit_each_block(net: Any, profiles: Any) -> None:
     peaks = np.abs(weight).reshape(4, -1).max(axis=1)
     np.testing.assert_allclose(scales.weights["conv1.acc"].scale, peaks / 127)
     skip = scales.tensors["conv2.add.relu"].scale[0] / scales.tensors["conv4.relu"].scale[0]
-    assert exact_integers(skip / np.asarray(scales.weights["conv5.acc"].scale)) is not None
+    factor = exact_integers(skip / np.asarray(scales.weights["conv5.acc"].scale))
+    assert factor is not None and factor.max() <= MAX_MULTIPLIER
 
 
 @pytest.mark.parametrize("dyadic", [False, True])
@@ -234,6 +236,27 @@ def test_residual_fits(seed: int) -> None:
     assert (block_shifts(fitted, accumulator) >= least).all()
 
 
+@pytest.mark.parametrize("octaves", [0, 1, 4])
+@pytest.mark.parametrize("seed", range(10))
+def test_residual_takes_few_steps(octaves: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, accumulator = 2.0 ** rng.uniform(-8, 2), 2.0 ** rng.uniform(-20, -15, 5)  # large shifts
+    skip = y * 2.0 ** rng.uniform(-2, 2)
+    fitted = fit_residual(skip, y, accumulator, octaves)
+    factor = skip / fitted * 2.0 ** least_shift(skip / fitted)
+    assert abs(fitted / y - 1) <= 1 / 127
+    while factor <= MAX_MULTIPLIER * 2.0**octaves / 2:
+        factor *= 2
+    assert exact_integers(np.asarray([factor])) is not None
+    assert MAX_MULTIPLIER * 2.0**octaves / 2 < factor <= MAX_MULTIPLIER * 2.0**octaves
+
+
+def test_steps_that_a_residual_may_take() -> None:
+    # ResNet-18's stages on blocks of 16: 36, 72, 144 and 288 GEMM steps an output element
+    assert [residual_octaves(9 * c, 16) for c in (64, 128, 256, 512)] == [0, 1, 2, 3]
+    assert residual_octaves(27, 16) == 0 and residual_octaves(1 << 20, 16) == 4
+
+
 def test_small_parts() -> None:
     np.testing.assert_array_equal(
         block_shifts(1.0, np.asarray([0.26, 0.25, 0.0, 2.0])), [1, 2, 0, 0]
@@ -246,6 +269,7 @@ def test_small_parts() -> None:
         300,
         2032,
     ]
+    assert [multiplier_at_most(r, 1) for r in (127.0, 131.0, 300.0)] == [127, 130, 254]
     assert least_shift(0.75) == 2 and least_shift(1 / 3) == 0
     rows = np.asarray([[0.0, 0.0], [1.0, -2.0]])
     np.testing.assert_allclose(channel_scales(rows, 7, clip=False), [1.0, 2 / 7])
