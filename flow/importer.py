@@ -22,6 +22,7 @@ from typing import Any, Final
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
+from flow.clips import hide_clips, restore_clips
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -260,7 +261,17 @@ def _quiet() -> Iterator[None]:
 
 
 def _to_relax(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
-    """Run TVM's importer; return the IRModule."""
+    """Return the IRModule of a checked model; Clip becomes R.clip where that can be done."""
+    hidden, bounds = hide_clips(proto)
+    if any(bounds):
+        mod = restore_clips(_run_importer(hidden, name, input_name, shape), bounds)
+        if mod is not None:
+            return mod
+    return _run_importer(proto, name, input_name, shape)
+
+
+def _run_importer(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
+    """Run TVM's importer."""
     import tvm  # takes seconds: what is wrong with the file has been said before
     from tvm.relax.frontend.onnx import from_onnx
 

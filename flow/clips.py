@@ -1,0 +1,79 @@
+"""Import ONNX's Clip (ReLU6) as the one operator R.clip.
+
+TVM's importer makes functions of its own of a Clip, which no pass recognizes, so that it and the
+layer before it would stay on the host. So it reads a Relu in each Clip's place, which then becomes
+R.clip: Relus keep their number and order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any, TypeAlias
+
+import onnx
+from onnx import numpy_helper
+
+#: Lower and upper bound of each Relu in the order of the nodes; None for one that was no Clip.
+Bounds: TypeAlias = tuple[tuple[float, float] | None, ...]
+
+
+def hide_clips(proto: Any) -> tuple[Any, Bounds]:
+    """Return the model with a Relu in place of each Clip of finite constant bounds, and the bounds.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Not changed.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    constants = {tensor.name: tensor for tensor in result.graph.initializer}
+    bounds: list[tuple[float, float] | None] = []
+    for node in result.graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = next(
+                (a.t for a in node.attribute if a.name == "value"), None
+            )
+        if node.op_type == "Relu":
+            bounds.append(None)
+        elif node.op_type == "Clip" and (limits := _limits(node, constants)) is not None:
+            bounds.append(limits)
+            node.op_type = "Relu"
+            del node.input[1:], node.attribute[:]
+    return result, tuple(bounds)
+
+
+def _limits(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return a Clip's bounds: attributes before version 11, then inputs; None when not finite."""
+    given = {a.name: float(a.f) for a in node.attribute}
+    for key, source in zip(("min", "max"), node.input[1:], strict=False):
+        if not source:
+            continue
+        if (tensor := constants.get(source)) is None:
+            return None
+        given[key] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
+    low, high = given.get("min", -inf), given.get("max", inf)
+    return (low, high) if -inf < low <= high < inf else None  # no NaN either
+
+
+def restore_clips(mod: Any, bounds: Bounds) -> Any | None:
+    """Return the imported module with R.clip where `hide_clips` put a Relu.
+
+    None when that cannot be told: the importer made more or fewer Relus than there were nodes, or
+    one of integers.
+    """
+    from tvm import relax  # takes seconds
+
+    from relay_passes.graph import dtype_of, op_name, read_graph, rewrite
+
+    relus = [b.var for b in read_graph(mod).bindings if op_name(b.value) == "nn.relu"]
+    if len(relus) != len(bounds) or any(dtype_of(var) != "float32" for var in relus):
+        return None
+    found = dict(zip(relus, bounds, strict=True))
+
+    def visit(builder: Any, var: Any, value: Any) -> Any:
+        limits = found.get(var)
+        return value if limits is None else relax.op.clip(value.args[0], *limits)
+
+    return rewrite(mod, visit)
