@@ -26,21 +26,21 @@ from vta_config.errors import CalibrationError
 #: Steps of the table in order, and what each changes.
 ABLATION: Final[Mapping[str, str]] = {
     STOCK_RELAY: "stock Relay: one scale, 1/16",
-    "profiled": "scales profiled, powers of two",
-    "profiled_fused": "+ conv and ReLU fused",
-    "moving_average": "scales from a moving average, fused",
-    "percentile": "scales from a percentile, fused",
-    "kl_divergence": "scales of least KL divergence, fused",
-    "mean_square_unfused": "scales of least square error, not fused",
-    "mean_square": "+ fused",
-    "per_tensor_unfused": "+ learned rounding, bias correction, not fused",
-    "per_tensor": "+ fused",
+    "profiled": "largest-value scales, not fused",
+    "profiled_fused": "largest-value scales, conv and ReLU fused",
+    "moving_average": "moving-average scales, fused",
+    "percentile": "99.99th-percentile scales, fused",
+    "kl_divergence": "least-KL-divergence scales, fused",
+    "mean_square_unfused": "least-square-error scales, not fused",
+    "mean_square": "least-square-error scales, fused",
+    "per_tensor_unfused": "these, learned rounding, biases; not fused",
+    "per_tensor": "these, learned rounding, biases; fused",
     "block_scales": "a shift a block, any activation scale",
     "ordered_channels": "+ channels ordered",
     "corrected_bias": "+ biases corrected",
     "best": "+ learned rounding",
     "searched_scales": "+ scales searched",
-    "w4a8_plain_scales": "4-bit weights, learned rounding",
+    "w4a8_plain_scales": "as best, 4-bit weights",
     "w4a8_nearest": "4-bit weights, scales searched, to nearest",
     "w4a8_corrected_bias": "+ biases corrected",
     "w4a8": "+ learned rounding",
@@ -154,19 +154,23 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
         table.add_column(heading, justify="right")
     for step in steps:
         m = step.metrics
+        top1 = "–" if m.top1 is None else f"{100 * m.top1:.2f}"
+        if not step.change:  # float32
+            table.add_row(m.name, "", top1, "", "", "", "")
+            continue
         table.add_row(
             m.name,
             step.change,
-            "" if m.top1 is None else f"{100 * m.top1:.2f}",
+            top1,
             f"{100 * m.agreement:.2f}",
-            "" if m.sqnr_db is None else f"{m.sqnr_db:.2f}",
-            f"{step.requantization_error:.1e}",
+            "exact" if m.sqnr_db is None else f"{m.sqnr_db:.2f}",
+            f"{step.requantization_error:.0e}" if step.requantization_error else "0",
             f"{step.seconds:.1f}",
         )
     measured = [step for step in steps if step.layers]
     if not measured:
         return table
-    layers = Table(header_style="bold", title=f"{measured[-1].metrics.name}, by layer")
+    layers = Table(header_style="bold", title=f"{measured[-1].metrics.name}, worst tensor first")
     layers.add_column("tensor")
     layers.add_column("SQNR dB", justify="right")
     for error in measured[-1].layers:
@@ -182,14 +186,26 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
         from matplotlib.figure import Figure
     except ImportError:
         return tuple(paths)
-    figure = Figure(figsize=(9, 0.4 * len(steps) + 1.5), layout="constrained")
-    shown = [step for step in steps if step.metrics.sqnr_db is not None]
-    names = [step.metrics.name for step in shown][::-1]
-    agreement, sqnr = figure.subplots(1, 2, sharey=True)
-    agreement.barh(names, [100 * step.metrics.agreement for step in shown][::-1])
-    agreement.set_xlabel("agreement with float32, %")
-    sqnr.barh(names, [step.metrics.sqnr_db for step in shown][::-1])
-    sqnr.set_xlabel("SQNR of the logits, dB")
+    shown = [step.metrics for step in steps if step.metrics.sqnr_db is not None]
+    figure = Figure(figsize=(9, 0.3 * len(shown) + 1.2), layout="constrained")
+    names = [m.name for m in shown]
+    plots = figure.subplots(1, 2, sharey=True)
+    columns: dict[str, list[Any]] = {
+        "agreement with float32, %": [100 * m.agreement for m in shown],
+        "SQNR of the logits, dB": [m.sqnr_db for m in shown],
+    }
+    for axes, (label, values) in zip(plots, columns.items(), strict=True):
+        axes.plot(values, names, "o")  # dots, since the axis does not begin at zero
+        for name, value in zip(names, values, strict=True):
+            axes.annotate(
+                f"{value:.1f}", (value, name), (7, 0), textcoords="offset points", va="center"
+            )
+        axes.margins(x=0.15, y=0.6 / max(len(shown), 1))
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_xlabel(label)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    plots[0].invert_yaxis()
     path = directory / PLOT_FILE
-    figure.savefig(path)
+    figure.savefig(path, dpi=150)
     return (*paths, path)
