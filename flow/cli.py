@@ -157,7 +157,7 @@ def _engine_options() -> argparse.ArgumentParser:
 def _variant_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
-        choices=jobs.VARIANTS,
+        choices=jobs.KNOWN_VARIANTS,
         default=jobs.BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
@@ -167,7 +167,7 @@ def _variants_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
         action="append",
-        choices=jobs.VARIANTS,
+        choices=jobs.KNOWN_VARIANTS,
         help="variant to measure; repeatable (default: all for the bundled model, "
         f"{', '.join(jobs.MAIN_VARIANTS)} for others)",
     )
@@ -266,7 +266,7 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(args: argparse.Namespace) -> tuple[str, ...] | None:
     """Return the variants named, in the order of the report; None for the default."""
-    return tuple(v for v in jobs.VARIANTS if v in args.variant) if args.variant else None
+    return tuple(v for v in jobs.KNOWN_VARIANTS if v in args.variant) if args.variant else None
 
 
 def _options(
