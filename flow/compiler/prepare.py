@@ -327,11 +327,13 @@ def _passes(steps: Sequence[Step], layer: Layer, config: VTAConfig) -> Iterator[
                 got=min(factors),
                 hint="use shift requantization",
             )
-        # The shift that follows is done between the additions.
+        # The shift that follows is done between the additions, unless it needs a register.
         shifts = (0,) * len(factors)
         if index < len(steps) and steps[index].op == "shr":
-            shifts = _per_block(steps[index], layer, config)
-            index += 1
+            lanes = _lanes(steps[index], layer, config)
+            if "shr_register" not in config.capabilities or (lanes == lanes[:, :1]).all():
+                shifts = _per_block(steps[index], layer, config)
+                index += 1
         yield ShiftAdds.of(factors, shifts)
 
 

@@ -124,6 +124,14 @@ def test_blocks_of_one_shift_need_no_register() -> None:
     assert not loads_of_amounts(program)
 
 
+def test_a_multiplication_before_the_shift() -> None:
+    rng = np.random.default_rng(8)
+    x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
+    layer = per_channel(rng, conv(rng, "conv", x, 40, (1, 1)))
+    steps = (*layer.steps[:2], Step(op="mul", value=7), *layer.steps[2:])
+    check(subgraph((replace(layer, steps=steps),), x), shifting("default"))
+
+
 def test_the_cost_counts_two_cycles() -> None:
     rng = np.random.default_rng(5)
     x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
