@@ -139,6 +139,7 @@ class Pipeline:
         self.profiles: dict[str, TensorProfile] = {}
         self._images: list[NDArray[np.float32]] = []
         self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
+        self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
 
     def calibrate(
         self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
@@ -150,7 +151,7 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._moments = [], {}
+        self._images, self._moments, self._rescaled = [], {}, {}
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             self.profiles = profile(self.folded, self._keep(images), progress=progress)
@@ -193,8 +194,17 @@ class Pipeline:
                 self._moments[options.passes] = collect_moments(mod, self._images)
             return self._moments[options.passes]
 
+        def observe(mod: Any) -> Mapping[str, TensorProfile]:
+            """Profile once for all variants with the same passes before."""
+            if options.passes not in self._rescaled:
+                with blas_threads(1):
+                    self._rescaled[options.passes] = profile(mod, self._images)
+            return self._rescaled[options.passes]
+
         with blas_threads(available_cores()):
-            return quantize_model(self.folded, self.profiles, options, measure=measure)
+            return quantize_model(
+                self.folded, self.profiles, options, measure=measure, observe=observe
+            )
 
     def compile(self, quantized: Any) -> CompiledModel:
         """Partition an integer module and compile VTA's parts.

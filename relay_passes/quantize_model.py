@@ -17,6 +17,7 @@ from relay_passes.choose_scales import (
     Scales,
     SingleScale,
 )
+from relay_passes.equalize_layers import EqualizeLayers
 from relay_passes.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
 from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
@@ -32,6 +33,8 @@ from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.
 Measure: TypeAlias = Callable[[Module], Mapping[str, Moments]]
+#: Profiles a float module on calibration images.
+Observe: TypeAlias = Callable[[Module], Mapping[str, TensorProfile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ class QuantOptions:
     fuse : bool
         Whether conv+ReLU is fused (S_y -> S_a).
     passes : tuple[GraphPass, ...]
-        Run on the float module first; they must keep the tensors' names and results.
+        Run on the float module first; they must keep the tensors' names and the results.
     correct_bias : bool
         Whether biases make up for the mean error of rounded weights.
     dyadic : bool
@@ -85,6 +88,11 @@ class QuantOptions:
         per_channel = getattr(self.chooser, "per_channel", False)
         return frozenset({"shr_register"} if per_channel else ())
 
+    @property
+    def rescales(self) -> bool:
+        """Whether passes scale channels, so that the module's own profiles do not hold."""
+        return any(isinstance(step, EqualizeLayers) for step in self.passes)
+
 
 def _with_block(part: Any, block: int) -> Any:
     """Return a frozen part of the options with its field `block`, if it has one, replaced."""
@@ -107,7 +115,7 @@ VARIANTS: Final[dict[str, QuantOptions]] = {
     "single_scale": QuantOptions(chooser=SingleScale()),
     "profiled": QuantOptions(fuse=False),
     "profiled_fused": QuantOptions(),
-    "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO),
+    "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO, passes=(EqualizeLayers(),)),
     "best": replace(_ORDERED, chooser=BlockScales()),
     "dyadic": replace(_ORDERED, chooser=_FEW_ONES, dyadic=True),
     "per_channel": replace(_LEARNED, chooser=BlockScales(per_channel=True)),
@@ -120,7 +128,9 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "kl_divergence": QuantOptions(chooser=ProfiledScales(observer=KLDivergence())),
     "mean_square": QuantOptions(chooser=_POWERS_OF_TWO),
     "mean_square_unfused": QuantOptions(chooser=_POWERS_OF_TWO, fuse=False),
-    "per_tensor_unfused": replace(VARIANTS["per_tensor"], fuse=False),
+    "equalized": QuantOptions(passes=(EqualizeLayers(),)),
+    "per_tensor_unfused": replace(_LEARNED, chooser=_POWERS_OF_TWO, fuse=False),
+    "per_tensor_fused": replace(_LEARNED, chooser=_POWERS_OF_TWO),
     "block_scales": QuantOptions(chooser=BlockScales()),
     "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
     "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
@@ -143,6 +153,7 @@ def quantize_model(
     options: QuantOptions | None = None,
     *,
     measure: Measure | None = None,
+    observe: Observe | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -156,17 +167,27 @@ def quantize_model(
         Default: profiled power-of-two scales, fused.
     measure : callable (module) -> dict[str, Moments], optional
         Usually `collect_moments` with the calibration images; for options that learn.
+    observe : callable (module) -> dict[str, TensorProfile], optional
+        Usually `profile` with the calibration images; for options that scale channels.
 
     Raises
     ------
     CalibrationError
-        When a tensor was not profiled, or moments are needed and cannot be measured.
+        When a tensor was not profiled, or moments or profiles are needed and cannot be measured.
     CapacityError
         When an accumulator or a bias may leave int32.
     """
     options = options or QuantOptions()
     for step in options.passes:
         mod = step(mod)
+    if options.rescales:
+        if observe is None:
+            raise CalibrationError(
+                "calibration",
+                "must keep its images to profile scaled channels",
+                hint="calibrate again with images, or choose a variant without",
+            )
+        profiles = observe(mod)
     scales = options.chooser(mod, profiles)
     rounder = options.rounder
     if options.learns:

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_info
 
 from flow.importer import import_model
 from flow.pipeline import STOCK_RELAY, Pipeline
+from relay_passes.profiling import profile
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError
@@ -43,6 +44,26 @@ def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> Non
     sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
     with pytest.raises(UnsupportedModelError, match=sentence):
         compiled.save(tmp_path / "x.vta")
+
+
+def test_scaled_channels_are_profiled_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(3)]
+    counts: list[int] = []
+
+    def counting(mod: object, images: list[object], **kwargs: object) -> object:
+        counts.append(len(images))
+        return profile(mod, images, **kwargs)  # type: ignore[arg-type]
+
+    pipeline.calibrate(images)
+    monkeypatch.setattr("flow.pipeline.profile", counting)
+    pipeline.quantize("equalized")
+    pipeline.quantize("per_tensor")
+    assert counts == [3]
+    pipeline.quantize("best")
+    assert counts == [3]
 
 
 def test_unknown_variant(pipeline: Pipeline) -> None:

@@ -37,7 +37,8 @@ def quantized(mod: Any, options: QuantOptions | None = None) -> Any:
     shape = tuple(int(v) for v in read_graph(mod).params[0].ty.shape.values)
     data = images(2, shape)
     measure = partial(collect_moments, images=data)
-    return quantize_model(mod, profile(mod, data), options, measure=measure)
+    observe = partial(profile, images=data)
+    return quantize_model(mod, observe(mod), options, measure=measure, observe=observe)
 
 
 class Int8:

@@ -35,7 +35,9 @@ def operators(mod: Any) -> Counter[str]:
 def quantized(mod: Any, options: QuantOptions | None = None) -> tuple[Any, Any]:
     mod = prepare(mod)
     measure = partial(collect_moments, images=images(3))
-    return mod, quantize_model(mod, profile(mod, images(3)), options, measure=measure)
+    observe = partial(profile, images=images(3))
+    profiles = observe(mod)
+    return mod, quantize_model(mod, profiles, options, measure=measure, observe=observe)
 
 
 def sqnr(mod: Any, integers: Any) -> float:
