@@ -9,8 +9,9 @@ one shift for each block b of output channels, which costs nothing on VTA. A res
 acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
 
 Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
-go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
-They are chosen as one layer's, its weights those of both, each times its input's scale.
+go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit,
+or one more where clipping the largest costs less. They are chosen as one layer's, its weights those
+of both, each times its input's scale.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _CHANNEL_OCTAVES: Final = 2
 _MAX_SHIFT: Final = 24
 #: Shares of max|w| that a channel's largest integer may stand for.
 _CLIPS: Final = np.linspace(1.0, 0.5, 11)
+#: Larger shifts that a pair tries: one layer's few large weights cost the other's resolution.
+_PAIR_CLIP: Final = 1
 _ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
@@ -255,13 +258,15 @@ class BlockScales:
                 skip = sinks[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
                 power = second_moment(profile(parts[0].args[0].name))
+                search = self
                 if len(parts) > 1:
                     rows, x, power = _joined(parts, tensors), 1.0, power / x**2
+                    search = replace(self, clip=max(self.clip, _PAIR_CLIP))
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
                 if self.multipliers:
                     choice = self._with_multipliers(start, (rows, x), residual)
                 else:
-                    choice = self._search(
+                    choice = search._search(
                         profile(name), start, layer=(rows, x), power=power, skip=residual
                     )
                 choose(name, choice[0])

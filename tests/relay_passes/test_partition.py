@@ -108,7 +108,8 @@ def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) 
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
-    paired = isinstance(VARIANTS[variant].chooser, BlockScales)
+    chooser = VARIANTS[variant].chooser
+    paired = isinstance(chooser, BlockScales) and chooser.pair
     convolutions = ["conv2d"] * (4 if paired else 5)
     assert kinds == ["conv2d", "max_pool2d", *convolutions, "sum_pool2d", "dense"]
     assert sum(len(layer.products) for layer in layers) == paired

