@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flow.sim.fsim import FSim
@@ -167,3 +169,28 @@ def test_a_stream_of_the_original_compiler(shared_data: Path, default_config: VT
     _, table = time_insns(default_config, stream)
     got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
     assert got == simulate(insns, default_config, limit=500_000)
+
+
+# The original hardware (docs/timing.md): cycles, CRC-32 of (start, done) of every instruction.
+ORIGINAL = {
+    ("C2", 64): (545_239, 0x4156A8E3),
+    ("C5", 64): (499_716, 0x2647012B),
+    ("C11", 64): (469_312, 0xFA592C91),
+    ("C2", 128): (530_941, 0xE8E804BD),
+    ("C5", 128): (492_161, 0xF5C02A3B),
+    ("C11", 128): (464_806, 0xA7EA82E1),
+    ("C2", 256): (528_995, 0x3B071D59),
+    ("C5", 256): (491_004, 0xFFD4BE4D),
+    ("C11", 256): (462_949, 0x40369C1B),
+}
+
+
+@pytest.mark.parametrize(("name", "bus_bits"), ORIGINAL)
+def test_the_original_hardware(
+    shared_data: Path, default_config: VTAConfig, name: str, bus_bits: int
+) -> None:
+    path = shared_data / "golden" / "vta_streams" / f"run_00000_{name}.vtadump"
+    stream, _, _ = read_dump(path)
+    cycles, table = time_insns(replace(default_config, bus_bits=bus_bits), stream)
+    times = np.stack([table["start"], table["done"]], axis=1).astype("<i8")
+    assert (cycles, zlib.crc32(times.tobytes())) == ORIGINAL[name, bus_bits]
