@@ -103,7 +103,7 @@ _POWERS_OF_TWO: Final = ProfiledScales(observer=MeanSquare(power_of_two=True))
 _LEARNED: Final = QuantOptions(rounder=SecondOrderRounder(), correct_bias=True)
 _ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
 
-_SEPARATE: Final = BlockScales(pair=False)
+_SEPARATE: Final = BlockScales(pairs="none")
 #: Output scales within an octave, and shifts that clip the largest weights: with 4 bits that is
 #: worth 9 points of agreement, with 8 bits 0.1 dB. Pairs have no bits to spare then: with 4 they
 #: cost 2 points.
@@ -137,6 +137,7 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "ordered_channels": QuantOptions(chooser=_SEPARATE, passes=(PermuteChannels(),)),
     "corrected_bias": replace(_ORDERED, chooser=_SEPARATE, rounder=NearestRounder()),
     "separate_downsample": replace(_ORDERED, chooser=_SEPARATE),
+    "joined_downsample": replace(_ORDERED, chooser=BlockScales(pairs="all")),
     "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
     "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),

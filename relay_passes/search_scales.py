@@ -9,17 +9,19 @@ one shift for each block b of output channels, which costs nothing on VTA. A res
 acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
 
 Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
-go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit,
-or one more where clipping the largest costs less. They are chosen as one layer's, its weights those
+go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
+That saves rounding one of them to int8, but costs weight bits where their shifts would differ; a
+pair is made where it costs less than it saves. It is chosen as one layer, whose weights are those
 of both, each times its input's scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import floor, log2
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +52,6 @@ _CHANNEL_OCTAVES: Final = 2
 _MAX_SHIFT: Final = 24
 #: Shares of max|w| that a channel's largest integer may stand for.
 _CLIPS: Final = np.linspace(1.0, 0.5, 11)
-#: Larger shifts that a pair tries: one layer's few large weights cost the other's resolution.
-_PAIR_CLIP: Final = 1
 _ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
@@ -177,8 +177,9 @@ class BlockScales:
         Output scales to try, times the observer's: powers of two suit some weights better.
     clip : int
         How many larger shifts to try, with which a block's largest weights are clipped.
-    pair : bool
-        Whether two layers that a sum adds share an accumulator.
+    pairs : {"none", "gaining", "all"}
+        Which sums of two layers share an accumulator: those expected to lose less than they gain,
+        or all, which takes the fewest cycles.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
@@ -190,7 +191,7 @@ class BlockScales:
     per_channel: bool = False
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
-    pair: bool = True
+    pairs: Literal["none", "gaining", "all"] = "gaining"
 
     @property
     def _group(self) -> int:
@@ -209,9 +210,7 @@ class BlockScales:
         CalibrationError
             When a tensor was not profiled.
         """
-        graph, pairs = read_graph(mod), paired_layers(mod) if self.pair else {}
-        sinks = fused_sinks(mod, pairs)
-        bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
+        graph = read_graph(mod)
         qmax = (1 << (self.bits - 1)) - 1
         limit = (1 << (self.weight_bits - 1)) - 1
         tensors: dict[str, QuantParams] = {}
@@ -233,6 +232,13 @@ class BlockScales:
 
         for param in graph.params:
             choose(param.name, own(param.name))
+        pairs = paired_layers(mod) if self.pairs != "none" else {}
+        if self.pairs == "gaining":
+            alone = fused_sinks(mod)
+            gain = partial(self._pair_gain, sinks=alone, graph=graph, profile=profile, own=own)
+            pairs = {name: pair for name, pair in pairs.items() if gain(pair) > 0}
+        sinks = fused_sinks(mod, pairs)
+        bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
         pending: dict[str, list[str]] = {}
         for name, sink in sinks.items():
             pending.setdefault(sink.output, []).append(name)
@@ -258,15 +264,13 @@ class BlockScales:
                 skip = sinks[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
                 power = second_moment(profile(parts[0].args[0].name))
-                search = self
                 if len(parts) > 1:
                     rows, x, power = _joined(parts, tensors), 1.0, power / x**2
-                    search = replace(self, clip=max(self.clip, _PAIR_CLIP))
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
                 if self.multipliers:
                     choice = self._with_multipliers(start, (rows, x), residual)
                 else:
-                    choice = search._search(
+                    choice = self._search(
                         profile(name), start, layer=(rows, x), power=power, skip=residual
                     )
                 choose(name, choice[0])
@@ -280,6 +284,40 @@ class BlockScales:
                 partner = layers.get(sinks[name].partner)
                 weights[name] = self._weight(value, sinks[name], tensors, limit, partner)
         return Scales(tensors=tensors, weights=weights)
+
+    def _pair_gain(
+        self,
+        pair: tuple[str, str],
+        *,
+        sinks: Mapping[str, Sink],
+        graph: Graph,
+        profile: Callable[[str], TensorProfile],
+        own: Callable[[str], float],
+    ) -> float:
+        """Return how much smaller a sum's mean square error is if its two layers are a pair.
+
+        Counted are the rounding of the weights, K s_w² E[x²] / 12 a layer of K weights a channel,
+        and that of the layer which becomes int8 if they are none.
+        """
+        alone, fused = sorted(pair, key=lambda name: bool(sinks[name].skip))
+        values, definitions = {b.var.name: b.value for b in graph.bindings}, graph.definitions()
+        sources = {name: _source(values[name].args[0], definitions) for name in pair}
+        limit = (1 << (self.weight_bits - 1)) - 1
+
+        def least(name: str) -> NDArray[np.float64]:
+            return block_peaks(values[name], self._group) / limit * own(sources[name])
+
+        def error(name: str, output: str, least: NDArray[np.float64]) -> float:
+            y = own(output) if output else 0.0
+            scale = least if self.dyadic or not y else y * 0.5 ** block_shifts(y, least)
+            power = second_moment(profile(sources[name])) / own(sources[name]) ** 2
+            return float(np.mean(scale**2) * _rows(values[name]).shape[1] * power / 12)
+
+        both = np.maximum(least(alone), least(fused))
+        separate, target = own(sinks[alone].output), sinks[fused].output
+        apart = error(alone, sinks[alone].output, least(alone)) + separate**2 / 12
+        apart += error(fused, target, least(fused))
+        return apart - (error(alone, target, both) + error(fused, target, both))
 
     def _search(
         self,

@@ -24,8 +24,7 @@ from relay_passes.partition import (
     subgraph_of,
 )
 from relay_passes.profiling import profile
-from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
-from relay_passes.search_scales import BlockScales
+from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
 from tests.relay_passes.layer_oracle import run_subgraph
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
@@ -101,18 +100,18 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
     return list(subgraph.layers)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "joined_downsample"])
 def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) -> None:
-    mod = quantized(residual_net(), VARIANTS[variant])
-    machine = replace(default_config, capabilities=VARIANTS[variant].needs)
+    options = (VARIANTS | STEPS)[variant]
+    mod = quantized(residual_net(), options)
+    machine = replace(default_config, capabilities=options.needs)
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
-    chooser = VARIANTS[variant].chooser
-    paired = isinstance(chooser, BlockScales) and chooser.pair
-    convolutions = ["conv2d"] * (4 if paired else 5)
+    paired = sum(len(layer.products) for layer in layers)
+    assert paired or variant != "joined_downsample"
+    convolutions = ["conv2d"] * (5 - paired)
     assert kinds == ["conv2d", "max_pool2d", *convolutions, "sum_pool2d", "dense"]
-    assert sum(len(layer.products) for layer in layers) == paired
     assert [layer.name for layer in layers][-1] == "dense0" and layers[-1].out_dtype == "int32"
     assert sum(len(layer.inputs) == 2 for layer in layers) == 2
 

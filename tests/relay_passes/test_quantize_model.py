@@ -213,8 +213,11 @@ def test_two_accumulators_add() -> None:
 @pytest.mark.parametrize("dyadic", [False, True])
 def test_a_pair_is_requantized_once(dyadic: bool) -> None:
     counts = []
-    for pair in (True, False):
-        options = QuantOptions(chooser=BlockScales(pair=pair, dyadic=dyadic), dyadic=dyadic)
+    for chooser in (
+        BlockScales(pairs="all", dyadic=dyadic),
+        BlockScales(pairs="none", dyadic=dyadic),
+    ):
+        options = QuantOptions(chooser=chooser, dyadic=dyadic)
         mod, integers = quantized(residual_net(), options.for_block(4))
         found = operators(integers)
         assert not found["left_shift"] and found["floor"] == 1  # the input's
