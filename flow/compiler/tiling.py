@@ -20,6 +20,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from flow.compiler.packing import blocks
+from flow.compiler.uops import uop_room
 from vta_config.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Capacity:
             inp=config.inp_depth - resident_inp,
             wgt=config.wgt_depth - resident_wgt,
             acc=config.acc_depth - resident_acc,
-            uop=config.uop_depth,
+            uop=uop_room(config),
             bus_bytes=config.bus_bytes,
             inp_elem_bytes=config.inp_elem_bytes,
             wgt_elem_bytes=config.wgt_elem_bytes,

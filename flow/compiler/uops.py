@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 UopSequence = tuple[tuple[int, int, int], ...]
+
+#: The stock Chisel core has so many micro-ops, whatever the machine's file says (docs/machine.md).
+PORTABLE_UOPS: Final = 2048
+
+
+def uop_room(config: VTAConfig) -> int:
+    """Return the micro-ops that a program may hold at a time."""
+    return min(config.uop_depth, PORTABLE_UOPS)
 
 
 class UopAllocator:
@@ -50,7 +58,7 @@ class UopAllocator:
             if end == start:
                 raise CapacityError(
                     layer[start].insn.origin,
-                    f"its micro-ops must fit the uop buffer of {self._config.uop_depth}",
+                    f"its micro-ops must fit the uop buffer of {uop_room(self._config)}",
                     got=len(layer[start].uops),
                     hint="choose a machine with a larger uop buffer",
                 )
@@ -62,7 +70,7 @@ class UopAllocator:
     def _window(self, layer: Sequence[Emitted], start: int) -> tuple[list[UopSequence], int]:
         """Collect new sequences from `start` on while they fit together; return where they end."""
         batch: dict[UopSequence, None] = {}
-        free = self._config.uop_depth - self._free
+        free = uop_room(self._config) - self._free
         for index in range(start, len(layer)):
             uops = layer[index].uops
             if uops and uops not in self._at and uops not in batch:
