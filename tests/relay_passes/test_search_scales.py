@@ -16,17 +16,15 @@ from relay_passes.quantize_model import prepare
 from relay_passes.search_scales import (
     MAX_MULTIPLIER,
     BlockScales,
-    Sink,
     block_shifts,
     channel_scales,
     fit_multiple,
     fit_residual,
-    fused_sinks,
     least_shift,
     multiplier_at_most,
-    paired_layers,
     residual_octaves,
 )
+from relay_passes.sinks import fused_sinks, paired_layers
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 
@@ -48,45 +46,6 @@ def net() -> Any:
 @pytest.fixture(scope="module")
 def profiles(net: Any) -> Any:
     return profile(net, images(2))
-
-
-def test_sinks_follow_fusion(net: Any) -> None:
-    assert fused_sinks(net) == {
-        "conv0.acc": Sink(output="conv0.relu"),
-        "conv1.acc": Sink(output="conv1.relu"),
-        "conv2.acc": Sink(output="conv2.add.relu", skip="conv3"),
-        "conv3.acc": Sink(output="conv3"),
-        "conv4.acc": Sink(output="conv4.relu"),
-        "conv5.acc": Sink(output="conv2.add.relu.add.relu", skip="conv2.add.relu"),
-        "dense0.acc": Sink(output=""),
-    }
-
-
-def test_sinks_of_a_pair(net: Any) -> None:
-    pairs = paired_layers(net)
-    assert pairs == {"conv2.add": ("conv2.acc", "conv3.acc")}
-    sinks = fused_sinks(net, pairs)
-    assert sinks["conv2.acc"] == Sink(output="conv2.add.relu", partner="conv3.acc")
-    assert sinks["conv3.acc"] == Sink(output="conv2.add.relu", partner="conv2.acc")
-
-
-@pytest.mark.parametrize("reason", ["read twice", "groups", "relu between", "a tensor"])
-def test_what_is_no_pair(reason: str) -> None:
-    net = CNN()
-    left, x = net.conv(net.data, 6), net.conv(net.data, 6)
-    right = net.conv(x, 6, groups=2 if reason == "groups" else 1)
-    if reason == "relu between":
-        right = net.relu(right)
-    total = net.add(left, x if reason == "a tensor" else right)
-    kept = (right,) if reason in ("read twice", "a tensor") else ()
-    assert not paired_layers(prepare(net.module(total, *kept)))
-
-
-def test_a_doubled_accumulator_is_its_own_sink() -> None:
-    net = CNN()
-    x = net.conv(net.data, 4)
-    mod = prepare(net.module(net.conv(net.relu(net.add(x, x)), 3)))
-    assert fused_sinks(mod)["conv0.acc"] == Sink(output="conv0")
 
 
 @pytest.mark.parametrize("choice", CHOICES)
