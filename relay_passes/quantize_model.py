@@ -103,11 +103,10 @@ _POWERS_OF_TWO: Final = ProfiledScales(observer=MeanSquare(power_of_two=True))
 _LEARNED: Final = QuantOptions(rounder=SecondOrderRounder(), correct_bias=True)
 _ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
 
-_SEPARATE: Final = BlockScales(pairs="none")
 #: Output scales within an octave, and shifts that clip the largest weights: with 4 bits that is
 #: worth 9 points of agreement, with 8 bits 0.1 dB. Pairs have no bits to spare then: with 4 they
 #: cost 2 points.
-_SEARCHED: Final = replace(_SEPARATE, factors=tuple(2.0 ** (k / 8) for k in range(-4, 5)), clip=1)
+_SEARCHED: Final = BlockScales(factors=tuple(2.0 ** (k / 8) for k in range(-4, 5)), clip=1)
 
 #: Multipliers of two ones: where there is no MUL each costs 6 cycles a vector.
 _FEW_ONES: Final = BlockScales(dyadic=True, multipliers=(4, 5, 6))
@@ -118,7 +117,7 @@ VARIANTS: Final[dict[str, QuantOptions]] = {
     "profiled": QuantOptions(fuse=False),
     "profiled_fused": QuantOptions(),
     "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO, passes=(EqualizeLayers(),)),
-    "best": replace(_ORDERED, chooser=BlockScales()),
+    "best": replace(_ORDERED, chooser=BlockScales(pair=True)),
     "dyadic": replace(_ORDERED, chooser=_FEW_ONES, dyadic=True),
     "per_channel": replace(_LEARNED, chooser=BlockScales(per_channel=True)),
     "w4a8": replace(_ORDERED, chooser=replace(_SEARCHED, weight_bits=4)),
@@ -133,16 +132,15 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "equalized": QuantOptions(passes=(EqualizeLayers(),)),
     "per_tensor_unfused": replace(_LEARNED, chooser=_POWERS_OF_TWO, fuse=False),
     "per_tensor_fused": replace(_LEARNED, chooser=_POWERS_OF_TWO),
-    "block_scales": QuantOptions(chooser=_SEPARATE),
-    "ordered_channels": QuantOptions(chooser=_SEPARATE, passes=(PermuteChannels(),)),
-    "corrected_bias": replace(_ORDERED, chooser=_SEPARATE, rounder=NearestRounder()),
-    "separate_downsample": replace(_ORDERED, chooser=_SEPARATE),
-    "joined_downsample": replace(_ORDERED, chooser=BlockScales(pairs="all")),
+    "block_scales": QuantOptions(chooser=BlockScales()),
+    "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
+    "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
+    "separate_downsample": replace(_ORDERED, chooser=BlockScales()),
     "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
     "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
     "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),
-    "w4a8_plain_scales": replace(_ORDERED, chooser=replace(_SEPARATE, weight_bits=4)),
+    "w4a8_plain_scales": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
 }
 
 

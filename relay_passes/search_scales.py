@@ -10,18 +10,15 @@ acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y
 
 Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
 go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
-That saves rounding one of them to int8, but costs weight bits where their shifts would differ; a
-pair is made where it costs less than it saves. It is chosen as one layer, whose weights are those
-of both, each times its input's scale.
+They are chosen as one layer, whose weights are those of both, each times its input's scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import floor, log2
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +30,10 @@ from relay_passes.choose_scales import (
     averaged,
     is_global_average,
 )
-from relay_passes.graph import Expr, Graph, Module, constant, dtype_of, op_name, read_graph
+from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.params import Granularity, QuantParams, TensorProfile
-from relay_passes.sinks import Sink, fused_sinks, paired_layers, source_of
+from relay_passes.sinks import Sink, fused_sinks, paired_layers
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -79,9 +76,9 @@ class BlockScales:
         Output scales to try, times the observer's: powers of two suit some weights better.
     clip : int
         How many larger shifts to try, with which a block's largest weights are clipped.
-    pairs : {"none", "gaining", "all"}
-        Which sums of two layers share an accumulator: those expected to lose less than they gain,
-        or all, which takes the fewest cycles.
+    pair : bool
+        Whether two layers that a sum adds share an accumulator: fewer cycles, and one rounding
+        less, but fewer bits for the weights of the layer that alone would be shifted further.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
@@ -93,7 +90,7 @@ class BlockScales:
     per_channel: bool = False
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
-    pairs: Literal["none", "gaining", "all"] = "gaining"
+    pair: bool = False
 
     @property
     def _group(self) -> int:
@@ -134,11 +131,7 @@ class BlockScales:
 
         for param in graph.params:
             choose(param.name, own(param.name))
-        pairs = paired_layers(mod) if self.pairs != "none" else {}
-        if self.pairs == "gaining":
-            alone = fused_sinks(mod)
-            gain = partial(self._pair_gain, sinks=alone, graph=graph, profile=profile, own=own)
-            pairs = {name: pair for name, pair in pairs.items() if gain(pair) > 0}
+        pairs = paired_layers(mod) if self.pair else {}
         sinks = fused_sinks(mod, pairs)
         bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
         pending: dict[str, list[str]] = {}
@@ -186,40 +179,6 @@ class BlockScales:
                 partner = layers.get(sinks[name].partner)
                 weights[name] = self._weight(value, sinks[name], tensors, limit, partner)
         return Scales(tensors=tensors, weights=weights)
-
-    def _pair_gain(
-        self,
-        pair: tuple[str, str],
-        *,
-        sinks: Mapping[str, Sink],
-        graph: Graph,
-        profile: Callable[[str], TensorProfile],
-        own: Callable[[str], float],
-    ) -> float:
-        """Return how much smaller a sum's mean square error is if its two layers are a pair.
-
-        Counted are the rounding of the weights, K s_w² E[x²] / 12 a layer of K weights a channel,
-        and that of the layer which becomes int8 if they are none.
-        """
-        alone, fused = sorted(pair, key=lambda name: bool(sinks[name].skip))
-        values, definitions = {b.var.name: b.value for b in graph.bindings}, graph.definitions()
-        sources = {name: source_of(values[name].args[0], definitions) for name in pair}
-        limit = (1 << (self.weight_bits - 1)) - 1
-
-        def least(name: str) -> NDArray[np.float64]:
-            return block_peaks(values[name], self._group) / limit * own(sources[name])
-
-        def error(name: str, output: str, least: NDArray[np.float64]) -> float:
-            y = own(output) if output else 0.0
-            scale = least if self.dyadic or not y else y * 0.5 ** block_shifts(y, least)
-            power = second_moment(profile(sources[name])) / own(sources[name]) ** 2
-            return float(np.mean(scale**2) * _rows(values[name]).shape[1] * power / 12)
-
-        both = np.maximum(least(alone), least(fused))
-        separate, target = own(sinks[alone].output), sinks[fused].output
-        apart = error(alone, sinks[alone].output, least(alone)) + separate**2 / 12
-        apart += error(fused, target, least(fused))
-        return apart - (error(alone, target, both) + error(fused, target, both))
 
     def _search(
         self,

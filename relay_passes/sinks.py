@@ -60,7 +60,7 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
                     break
                 else:
                     joined.add(reader.var.name)
-                    skip = source_of(other, definitions)
+                    skip = _source(other, definitions)
             elif op_name(value) not in _ACTIVATIONS and split_bias(value) is None:
                 break
             var = reader.var
@@ -103,7 +103,7 @@ def _only_reader(graph: Graph, uses: dict[Expr, list[Expr]], var: Expr) -> Expr 
     return readers[0] if len(readers) == 1 else None
 
 
-def source_of(var: Expr, definitions: dict[Expr, Expr]) -> str:
+def _source(var: Expr, definitions: dict[Expr, Expr]) -> str:
     """Return the name of a tensor, or of the one whose values it moves."""
     while op_name(definitions.get(var)) in MOVES:
         var = definitions[var].args[0]

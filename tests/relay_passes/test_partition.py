@@ -24,7 +24,7 @@ from relay_passes.partition import (
     subgraph_of,
 )
 from relay_passes.profiling import profile
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
 from tests.relay_passes.layer_oracle import run_subgraph
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
@@ -100,16 +100,16 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
     return list(subgraph.layers)
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, "joined_downsample"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) -> None:
-    options = (VARIANTS | STEPS)[variant]
+    options = VARIANTS[variant]
     mod = quantized(residual_net(), options)
     machine = replace(default_config, capabilities=options.needs)
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
     paired = sum(len(layer.products) for layer in layers)
-    assert paired or variant != "joined_downsample"
+    assert paired == (variant == "best")
     convolutions = ["conv2d"] * (5 - paired)
     assert kinds == ["conv2d", "max_pool2d", *convolutions, "sum_pool2d", "dense"]
     assert [layer.name for layer in layers][-1] == "dense0" and layers[-1].out_dtype == "int32"

@@ -125,7 +125,7 @@ def test_learning_needs_images() -> None:
 
 def test_options_follow_the_block() -> None:
     options = VARIANTS["best"].for_block(32)
-    assert options.chooser == BlockScales(block=32)
+    assert options.chooser == BlockScales(block=32, pair=True)
     assert options.passes == (PermuteChannels(block=32),)
     assert options.rounder == SecondOrderRounder(block=32) and options.block == 32
 
@@ -214,8 +214,8 @@ def test_two_accumulators_add() -> None:
 def test_a_pair_is_requantized_once(dyadic: bool) -> None:
     counts = []
     for chooser in (
-        BlockScales(pairs="all", dyadic=dyadic),
-        BlockScales(pairs="none", dyadic=dyadic),
+        BlockScales(pair=True, dyadic=dyadic),
+        BlockScales(dyadic=dyadic),
     ):
         options = QuantOptions(chooser=chooser, dyadic=dyadic)
         mod, integers = quantized(residual_net(), options.for_block(4))
