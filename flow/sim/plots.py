@@ -224,7 +224,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("thousand cycles by what binds; GEMM utilization, cycles above the roofline")
     axes.set_title(_headline(result), fontsize=10)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)
     axes.set_xlim(0, 1.25 * max(*ends, 1.0))
     return _save(figure, stem, formats)
