@@ -20,24 +20,10 @@ class Placed(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A kind of chunk: its elements, and how many others are used before one comes back.
-
-    `deep` asks for all the slots there are, so that LOAD runs far ahead.
-    """
+    """A kind of chunk: its elements, and the slots of use to it, if so many fit."""
 
     elems: int
-    reuse: int = 1
-    deep: bool = False
-
-    def slots(self, most: int) -> int:
-        """Return the slots of use to it, of `most` that fit.
-
-        Where all that come back can stay, one more lets the next one load meanwhile. Otherwise two
-        do: with more, the same micro-ops would be needed at more places.
-        """
-        if self.deep:
-            return most
-        return min(most, max(2, self.reuse + 1) if self.reuse <= most else 2)
+    slots: int = 2
 
 
 @dataclass(slots=True)
@@ -69,7 +55,7 @@ class SlotBuffer:
         self._used = [_NEVER] * self.capacity
 
     def begin_layer(self, **pools: Pool) -> None:
-        """Cut the buffer anew; the last pool takes what the others, of two slots each, leave.
+        """Cut the buffer anew; each pool takes its slots, or as many as those before it leave.
 
         Slots lie at that end of the buffer which was used less recently, and keep the last use of
         their elements in mind.
@@ -79,9 +65,9 @@ class SlotBuffer:
                 self._used[element] = max(self._used[element], slot.used)
         counts: dict[str, int] = {}
         free = self.capacity
-        for index, (name, pool) in enumerate(pools.items()):
+        for name, pool in pools.items():
             most = free // pool.elems
-            counts[name] = pool.slots(most if index == len(pools) - 1 else min(2, most))
+            counts[name] = min(pool.slots, most)
             assert counts[name] >= 1, "tiling chose a chunk that does not fit"
             free -= counts[name] * pool.elems
 

@@ -128,11 +128,11 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     pool, shape, emit = prepared.pool, prepared.shape, lowering.emit
     assert pool is not None
     room = lowering.room_of(prepared)
-    _, tiling, (height, width) = choose_pooled(prepared, pool, room)
+    estimate, tiling, (height, width) = choose_pooled(prepared, pool, room)
     (weights_at,) = lowering.begin_layer(
         prepared,
-        inp={"chunk": Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape))},
-        wgt=Pool(tiling.wgt_elems(shape), tiling.wgt_reuse(shape)),
+        inp={"chunk": Pool(tiling.inp_elems(shape), estimate.slots[0])},
+        wgt=Pool(tiling.wgt_elems(shape), estimate.slots[1]),
         acc=tiling.acc_elems,
     )
     above: dict[tuple[int, int], _Plane] = {}

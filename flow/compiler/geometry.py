@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from math import prod
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vta_config.errors import CapacityError
 from vta_config.isa import MAX_PAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: Rows × columns from which on they are the hardware's loops.
+MANY_VECTORS: Final = 16
 
 
 class Range(NamedTuple):
@@ -93,9 +97,7 @@ def nest(
     (outer, inner), uops
         The loops, and one (dst, src, wgt) a micro-op.
     """
-    order = list(range(len(dims)))
-    if len(dims) > 2 and dims[0].count * dims[1].count < 16:
-        order.sort(key=lambda i: -dims[i].count)
+    order = _loops_first([dim.count for dim in dims])
     loops = [dims[i] if dims[i].count > 1 else Dim(1, 0, 0) for i in order[:2]]
     loops = [Dim(1, 0, 0)] * (2 - len(loops)) + loops
     uops = [start]
@@ -106,3 +108,15 @@ def nest(
             for i in range(dim.count)
         ]
     return (loops[0], loops[1]), tuple(uops)
+
+
+def nest_uops(counts: Sequence[int]) -> int:
+    """Return the micro-ops that `nest` makes of a nest of these extents."""
+    return prod(counts[i] for i in _loops_first(counts)[2:])
+
+
+def _loops_first(counts: Sequence[int]) -> list[int]:
+    order = list(range(len(counts)))
+    if len(counts) > 2 and counts[0] * counts[1] < MANY_VECTORS:
+        order.sort(key=lambda i: -counts[i])
+    return order

@@ -32,7 +32,6 @@ from flow.compiler.tiling import (
     Tiling,
     choose_tiling,
     cost,
-    load_bound,
     price,
     too_small,
 )
@@ -266,13 +265,12 @@ class Lowering:
         """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
         shape, layer = prepared.shape, prepared.layer
         tiling = self._tiling(prepared)
-        # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
-        deep = bool(shape.products)
-        deep |= bool(shape.ic) and load_bound(cost(shape, tiling, self.room))
+        # An addition has two operands and nothing that comes back.
+        slots = cost(shape, tiling, self.room_of(prepared)).slots if shape.ic else (2, 2)
         weights_at = self.begin_layer(
             prepared,
-            inp=_inp_pools(shape, tiling, deep=deep),
-            wgt=Pool(max(1, tiling.wgt_elems(shape)), tiling.wgt_reuse(shape), deep),
+            inp=_inp_pools(shape, tiling, slots[0]),
+            wgt=Pool(max(1, tiling.wgt_elems(shape)), slots[1]),
             acc=tiling.acc_elems,
         )
         places = list(
@@ -530,10 +528,10 @@ class Lowering:
                 start = end
 
 
-def _inp_pools(shape: ConvShape, tiling: Tiling, *, deep: bool) -> dict[str, Pool]:
+def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, Pool]:
     pools = {"residual": Pool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
     if shape.ic:
-        pools["chunk"] = Pool(tiling.inp_elems(shape), tiling.inp_reuse(shape), deep)
+        pools["chunk"] = Pool(tiling.inp_elems(shape), slots)
     return pools
 
 

@@ -17,11 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from flow.compiler.geometry import nest_uops
 from flow.compiler.packing import blocks
 from flow.compiler.uops import uop_room
 from vta_config.errors import CapacityError
+from vta_config.hardware import UOP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -241,17 +244,11 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
 
 
 class Cost(NamedTuple):
-    """What a tiling costs: cycles, bytes loaded, and the cycles of LOAD and of COMPUTE alone."""
+    """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
 
     cycles: float
     loaded_bytes: float
-    load: float
-    compute: float
-
-
-def load_bound(estimate: Cost) -> bool:
-    """Tell whether LOAD is busy enough that it must run far ahead of COMPUTE."""
-    return estimate.load > DEEP_LOAD_SHARE * estimate.compute
+    slots: tuple[int, int]
 
 
 def price(estimate: Cost, room: Capacity) -> float:
@@ -305,6 +302,11 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
     compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
+    # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
+    deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
+    slots = _slots(shape, tiling, (inp_slots, wgt_slots), deep=deep)
+    places = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
+    compute += UOP_BYTES * _uops_loaded(shape, tiling, room, tiles, places) // room.bus_bytes
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
@@ -316,7 +318,50 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += (store if acc_slots < 2 else store / tiles) / pieces
-    return Cost(max(load, compute, store) + exposed, loaded_bytes, load, compute)
+    return Cost(max(load, compute, store) + exposed, loaded_bytes, slots)
+
+
+def _slots(
+    shape: ConvShape, tiling: Tiling, most: tuple[int, int], *, deep: bool
+) -> tuple[int, int]:
+    """Return the slots of inp and wgt that a layer uses, of `most` that fit.
+
+    Where all chunks that come back can stay, one more lets the next one load meanwhile. Otherwise
+    two do: with more, the same micro-ops would be needed at more places. `deep` asks for more, so
+    that LOAD runs far ahead, but for numbers that bring chunks to the same places again: of wgt, a
+    multiple or a divisor of a tile's parts; of inp, twice that multiple.
+    """
+    reuse = (tiling.inp_reuse(shape), tiling.wgt_reuse(shape))
+    parts = blocks(tiling.oc, tiling.oc_w)
+    ahead = (2, 2)
+    if deep:
+        tiles_ahead = most[1] // parts
+        fit = (n for n in range(most[1], most[1] // 2, -1) if parts % n == 0)
+        wgt = tiles_ahead * parts or next(fit, most[1])
+        ahead = (2 * max(1, tiles_ahead), wgt)
+    inp, wgt = (
+        min(n, (n if deep else r + 1) if r <= n else a)
+        for n, r, a in zip(most, reuse, ahead, strict=True)
+    )
+    return inp, wgt
+
+
+def _uops_loaded(shape: ConvShape, tiling: Tiling, room: Capacity, tiles: int, places: int) -> int:
+    """Estimate the micro-ops that COMPUTE loads, and waits for.
+
+    Chunks come to the same `places` again, and then need the same micro-ops: where all fit, those
+    are still there.
+    """
+    used = kept = 0
+    for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
+        nest = (tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)
+        uops = blocks(tiling.oc, tiling.oc_w) * nest_uops(nest)
+        chunks = tiles * blocks(part.ic, ic)
+        # A tile's first weights lie behind its constants.
+        first = tiles if part.constants else 0
+        used += chunks * uops
+        kept += (min(first, places) + min(chunks - first, places)) * uops
+    return kept if kept <= room.uop else used
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ from relay_passes.params import TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.hardware import VTAConfig
+from vta_config.isa import Memory, Opcode
 
 
 def test_searched_schedules_are_no_slower_and_right() -> None:
@@ -79,3 +80,19 @@ def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     again = schedule.search(graph, config)
     assert again.forms == lower(graph, config, again).forms != {}
+
+
+@pytest.mark.parametrize("pointwise", [False, True])
+def test_micro_ops_of_small_pictures_are_loaded_once(pointwise: bool) -> None:
+    # 7² × 512: a chunk's micro-ops are needed again where chunks come to the same places.
+    config = VTAConfig.load("default")
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 512, 7, 7), dtype="int8")
+    kernel, pad = ((1, 1), 0) if pointwise else ((3, 3), 1)
+    graph = subgraph((conv(rng, "conv", x, 512, kernel, padding=(pad,) * 4),), x)
+    loads = [
+        insn.values["x_size"]
+        for insn in lower(graph, config).insns
+        if insn.opcode is Opcode.LOAD and insn.values["memory_type"] == Memory.UOP
+    ]
+    assert len(loads) == 1 and sum(loads) <= config.uop_depth
