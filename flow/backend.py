@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.compiler.tiling import Objective
 from flow.datasets import Dataset
 from flow.deploy import Engine
 from flow.evaluate import Network
@@ -36,6 +37,8 @@ class PipelineBackend:
         Shared library, for ``driver``.
     schedules : Path, optional
         Search schedules and keep them in this file.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
     """
 
     def __init__(
@@ -46,9 +49,10 @@ class PipelineBackend:
         engine: Engine = "fsim",
         driver: Path | None = None,
         schedules: Path | None = None,
+        objective: Objective = "balanced",
     ) -> None:
         """Prepare the float model."""
-        self.pipeline = Pipeline(model, config, schedules=schedules)
+        self.pipeline = Pipeline(model, config, schedules=schedules, objective=objective)
         self._engine = engine
         self._driver = driver
         self._quantized: tuple[str, Any] = ("", None)

@@ -118,6 +118,13 @@ def _model_options() -> argparse.ArgumentParser:
         action="store_true",
         help="search schedules with the cycle-level simulator (slower once, then cached)",
     )
+    group.add_argument(
+        "--objective",
+        choices=jobs.OBJECTIVES,
+        default=jobs.OBJECTIVES[0],
+        help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
+        "bytes (default: %(default)s)",
+    )
     return parser
 
 
@@ -287,6 +294,7 @@ def _options(
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
         search=args.search,
+        objective=args.objective,
     )
 
 

@@ -6,9 +6,10 @@ import filecmp
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import flow.sim
+from flow.compiler.tiling import Objective
 from flow.datasets import Dataset, image_folder
 from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
 from flow.importer import ImportedModel
@@ -33,6 +34,7 @@ from vta_config.hardware import VTAConfig
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
+OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
 #: Quantized variants in the order of the report.
 VARIANTS: Final = (
     "stock_relay",
@@ -105,6 +107,8 @@ class Options:
         Folder of downloads and schedules; the user's cache folder by default.
     search : bool
         Search schedules with the cycle-level simulator instead of trusting the cost model.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
 
     Raises
     ------
@@ -125,6 +129,7 @@ class Options:
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
     search: bool = False
+    objective: Objective = "balanced"
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""
@@ -239,6 +244,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         engine=options.engine,
         driver=options.driver,
         schedules=schedule_cache(options.cache) if options.search else None,
+        objective=options.objective,
     )
 
 

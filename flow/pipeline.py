@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.compiler.program import Program
+    from flow.compiler.tiling import Objective
     from flow.importer import ImportedModel
     from relay_passes.moments import Moments
     from relay_passes.params import TensorProfile
@@ -126,15 +127,23 @@ class Pipeline:
     schedules : Path, optional
         Search schedules with the cycle-level simulator and keep them in this file; by default the
         compiler's cost model chooses.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
     """
 
     def __init__(
-        self, model: ImportedModel, config: VTAConfig, *, schedules: Path | None = None
+        self,
+        model: ImportedModel,
+        config: VTAConfig,
+        *,
+        schedules: Path | None = None,
+        objective: Objective = "balanced",
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
         self.config = config
         self._schedules = schedules
+        self._objective = objective
         self.folded = prepare(model.mod)
         self.profiles: dict[str, TensorProfile] = {}
         self._images: list[NDArray[np.float32]] = []
@@ -216,7 +225,9 @@ class Pipeline:
         """
         partitioned = partition(quantized, self.config)
         functions = annotated_functions(partitioned)
-        programs = [compile_function(f, self.config, self._schedules) for f in functions]
+        programs = [
+            compile_function(f, self.config, self._schedules, self._objective) for f in functions
+        ]
         return CompiledModel(
             quantized=quantized,
             partitioned=partitioned,

@@ -9,7 +9,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from flow.compiler.lower import lower
+from flow.compiler.lower import Schedule, lower
 from flow.compiler.program import Program, make_program
 from flow.compiler.schedule import search
 from flow.sim.core_library import core_function
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from flow.compiler.tiling import Objective
+
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
 CONFIG_OPTION: Final = "config"
 PROGRAMS_OPTION: Final = "programs"
 
 
-def compile_function(function: Any, config: VTAConfig, schedules: Path | None = None) -> Program:
+def compile_function(
+    function: Any,
+    config: VTAConfig,
+    schedules: Path | None = None,
+    objective: Objective = "balanced",
+) -> Program:
     """Compile one annotated function for `config`.
 
     Parameters
@@ -36,6 +43,8 @@ def compile_function(function: Any, config: VTAConfig, schedules: Path | None = 
     config : VTAConfig
     schedules : Path, optional
         Search tilings with tsim and keep them in this file; by default the cost model chooses.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
 
     Raises
     ------
@@ -45,7 +54,10 @@ def compile_function(function: Any, config: VTAConfig, schedules: Path | None = 
         When a step needs what the machine does not have.
     """
     subgraph = subgraph_of(function, config)
-    schedule = None if schedules is None else search(subgraph, config, cache=schedules)
+    if schedules is None:
+        schedule = Schedule(objective=objective)
+    else:
+        schedule = search(subgraph, config, objective=objective, cache=schedules)
     return make_program(subgraph, lower(subgraph, config, schedule), config)
 
 

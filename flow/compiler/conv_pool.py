@@ -27,7 +27,7 @@ from flow.compiler.geometry import Dim, Range, split, view, window
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.packing import blocks
 from flow.compiler.prepare import AluStep, LateConstants, RegisterShift, prepare
-from flow.compiler.tiling import Cost, Tiling, cost, extents, price, too_small
+from flow.compiler.tiling import Cost, Tiling, cost, extents, least_cycles, price, too_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -336,6 +336,7 @@ def choose_pooled(
                 out_height=tiles[0] * rows,
                 out_width=tiles[1] * columns,
                 vector_passes=passes,
+                planes=sy * sx,
             )
             if wide.steps >= least:
                 continue
@@ -345,6 +346,8 @@ def choose_pooled(
                 for oc_w in extents(oc):
                     tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
                     if tiling.inp_elems(shape) > room.inp or tiling.wgt_elems(shape) > room.wgt:
+                        continue
+                    if least_cycles(wide, tiling) >= least:
                         continue
                     estimate = cost(wide, tiling, room)
                     if price(estimate, room) < least:

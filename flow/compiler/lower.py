@@ -29,6 +29,7 @@ from flow.compiler.tiling import (
     PIECE_VECTORS,
     Capacity,
     ConvShape,
+    Objective,
     Tiling,
     choose_tiling,
     cost,
@@ -54,12 +55,15 @@ class Schedule:
 
     Parameters
     ----------
+    objective : {"balanced", "latency"}
+        What the cost model chooses the forms of inputs by.
     tilings : Mapping[str, Tiling]
         By layer.
     forms : Mapping[str, InputForm] or None
         By input; inputs not named here lie as activations do. None where nothing was searched.
     """
 
+    objective: Objective = "balanced"
     tilings: Mapping[str, Tiling] = field(default_factory=dict)
     forms: Mapping[str, InputForm] | None = None
 
@@ -126,6 +130,7 @@ class Lowering:
             resident_inp=int(self._needs_vector),
             resident_wgt=len(multipliers),
             resident_acc=copied + self._amounts.count,
+            objective=schedule.objective,
         )
         self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
         self.work = tuple(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.input_form import InputForm
 from flow.compiler.lower import Lowering, Schedule
-from flow.compiler.tiling import Tiling, fastest, price, shortlist
+from flow.compiler.tiling import Objective, Tiling, fastest, price, shortlist
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
 from vta_config.isa import encode
@@ -39,6 +39,7 @@ def search(
     subgraph: Subgraph,
     config: VTAConfig,
     *,
+    objective: Objective = "balanced",
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Schedule:
@@ -49,13 +50,15 @@ def search(
     subgraph : Subgraph
     config : VTAConfig
         Its `timing` profile is what tsim models.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
     cache : Path, optional
         A JSON file that results are kept in, by a hash of layer and machine.
     progress : callable, optional
         Called with layers done and in all.
     """
     known = _read(cache)
-    plain = Lowering(subgraph, config, Schedule(forms={}))
+    plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
     forms = {}
     for name, prepared in first_layers(subgraph, plain.work):
         key = _key(prepared, plain, config)
@@ -63,7 +66,7 @@ def search(
             known.forms[key] = _best_form(prepared, plain, config)
         if (form := known.forms[key]) is not None:
             forms[name] = form
-    lowering = Lowering(subgraph, config, Schedule(forms=forms))
+    lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
     work = [p for p in lowering.work if p.shape.ic and p.pool is None]
     tilings: dict[str, Tiling] = {}
     for index, prepared in enumerate(work):
@@ -75,7 +78,7 @@ def search(
             progress(index + 1, len(work))
     if cache is not None:
         _write(cache, known)
-    return Schedule(tilings=tilings, forms=forms)
+    return Schedule(objective=objective, tilings=tilings, forms=forms)
 
 
 def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> InputForm | None:

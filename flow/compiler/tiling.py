@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from math import gcd, lcm
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from math import gcd, inf, lcm
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from flow.compiler.geometry import nest_uops
 from flow.compiler.packing import blocks
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 T = TypeVar("T")
+#: What a form of an input is chosen by: cycles and bytes, or cycles alone.
+Objective = Literal["balanced", "latency"]
 
 #: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD
 #: beyond its beats.
@@ -72,6 +74,8 @@ class ConvShape:
         Further reductions into the same sums; of these only the window and `ic` count.
     row_step : int
         Rows in DRAM from one row of the input to the next: those between are never read.
+    planes : int
+        GEMM instructions of a chunk: one a plane where sums lie in planes (conv_pool.py).
     """
 
     oc: int
@@ -89,6 +93,7 @@ class ConvShape:
     residuals: int = 0
     products: tuple[ConvShape, ...] = ()
     row_step: int = 1
+    planes: int = 1
 
     @property
     def taps(self) -> int:
@@ -120,7 +125,7 @@ class ConvShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The elements that a layer may use of each memory beside resident ones, and the bus."""
+    """The elements that a layer may use of each memory beside resident ones, the bus, the aim."""
 
     inp: int
     wgt: int
@@ -129,10 +134,17 @@ class Capacity:
     bus_bytes: int
     inp_elem_bytes: int
     wgt_elem_bytes: int
+    objective: Objective
 
     @classmethod
     def of(
-        cls, config: VTAConfig, *, resident_inp: int, resident_wgt: int, resident_acc: int = 0
+        cls,
+        config: VTAConfig,
+        *,
+        resident_inp: int,
+        resident_wgt: int,
+        resident_acc: int = 0,
+        objective: Objective = "balanced",
     ) -> Capacity:
         """Take what `config` has beside the elements that stay resident."""
         return cls(
@@ -143,6 +155,7 @@ class Capacity:
             bus_bytes=config.bus_bytes,
             inp_elem_bytes=config.inp_elem_bytes,
             wgt_elem_bytes=config.wgt_elem_bytes,
+            objective=objective,
         )
 
 
@@ -254,9 +267,20 @@ class Cost(NamedTuple):
 def price(estimate: Cost, room: Capacity) -> float:
     """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
 
-    Loading more moves work from COMPUTE to the bus, which other layers need to load ahead.
+    Loading more moves work from COMPUTE to the bus, which other layers need to load ahead. Where
+    latency alone counts, the price is cycles.
     """
-    return estimate.cycles + estimate.loaded_bytes / room.bus_bytes
+    beats = estimate.loaded_bytes / room.bus_bytes
+    return estimate.cycles + (beats if room.objective == "balanced" else 0)
+
+
+def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
+    """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
+    places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
+    groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
+    gemms = tiling.chunks(shape) * parts * shape.planes
+    insns = places * groups * (gemms + shape.vector_passes)
+    return shape.steps + COMPUTE_OVERHEAD_CYCLES * insns
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
@@ -270,8 +294,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
     # slots.
-    inp_stays = tiling.inp_reuse(shape) <= inp_slots
-    wgt_stays = tiling.wgt_reuse(shape) <= wgt_slots
+    reuse = (tiling.inp_reuse(shape), tiling.wgt_reuse(shape))
+    inp_stays, wgt_stays = reuse[0] <= inp_slots, reuse[1] <= wgt_slots
     chunks = inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
     for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
         count = blocks(part.ic, ic)
@@ -298,13 +322,13 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
     load += residual_loads * LOAD_OVERHEAD_CYCLES
 
-    insns = tiles * (chunks * parts + shape.vector_passes) + residual_loads
+    insns = tiles * (chunks * parts * shape.planes + shape.vector_passes) + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
     compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
-    slots = _slots(shape, tiling, (inp_slots, wgt_slots), deep=deep)
+    slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     places = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
     compute += UOP_BYTES * _uops_loaded(shape, tiling, room, tiles, places) // room.bus_bytes
 
@@ -322,7 +346,7 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
 
 
 def _slots(
-    shape: ConvShape, tiling: Tiling, most: tuple[int, int], *, deep: bool
+    most: tuple[int, int], reuse: tuple[int, int], parts: int, *, deep: bool
 ) -> tuple[int, int]:
     """Return the slots of inp and wgt that a layer uses, of `most` that fit.
 
@@ -331,14 +355,12 @@ def _slots(
     that LOAD runs far ahead, but for numbers that bring chunks to the same places again: of wgt, a
     multiple or a divisor of a tile's parts; of inp, twice that multiple.
     """
-    reuse = (tiling.inp_reuse(shape), tiling.wgt_reuse(shape))
-    parts = blocks(tiling.oc, tiling.oc_w)
     ahead = (2, 2)
     if deep:
-        tiles_ahead = most[1] // parts
+        multiple = most[1] // parts
         fit = (n for n in range(most[1], most[1] // 2, -1) if parts % n == 0)
-        wgt = tiles_ahead * parts or next(fit, most[1])
-        ahead = (2 * max(1, tiles_ahead), wgt)
+        wgt = multiple * parts or next(fit, most[1])
+        ahead = (2 * max(1, multiple), wgt)
     inp, wgt = (
         min(n, (n if deep else r + 1) if r <= n else a)
         for n, r, a in zip(most, reuse, ahead, strict=True)
@@ -355,7 +377,7 @@ def _uops_loaded(shape: ConvShape, tiling: Tiling, room: Capacity, tiles: int, p
     used = kept = 0
     for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
         nest = (tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)
-        uops = blocks(tiling.oc, tiling.oc_w) * nest_uops(nest)
+        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * nest_uops(nest)
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
@@ -376,25 +398,27 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    return fastest(_all_costs(shape, room, where))
+    costs: list[tuple[Cost, Tiling]] = []
+    limit = inf
+    for tiling in _candidates(shape, room):
+        if least_cycles(shape, tiling) <= limit:
+            costs.append((cost(shape, tiling, room), tiling))
+            limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
+    if not costs:
+        raise too_small(shape, room, where)
+    return fastest(costs)
 
 
 def shortlist(shape: ConvShape, room: Capacity, count: int) -> list[tuple[Cost, Tiling]]:
     """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal."""
-    costs = sorted(_all_costs(shape, room, "layer"), key=lambda c: c[0])
+    costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
+    costs.sort(key=lambda c: c[0])
     near = [c for c in costs if c[0].cycles <= costs[0][0].cycles * (1 + SHORTLIST_TOLERANCE)]
     frugal = sorted(near, key=lambda c: (c[0].loaded_bytes, c[0].cycles))
     chosen = [*frugal[: count // 2], *costs[: count - count // 2]]
     best = fastest(costs)
     chosen.append(next(c for c in costs if c[1] == best))
     return list({tiling: (estimate, tiling) for estimate, tiling in chosen}.values())
-
-
-def _all_costs(shape: ConvShape, room: Capacity, where: str) -> list[tuple[Cost, Tiling]]:
-    costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
-    if not costs:
-        raise too_small(shape, room, where)
-    return costs
 
 
 def fastest(costs: Sequence[tuple[Cost, T]]) -> T:

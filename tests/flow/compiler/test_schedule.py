@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from flow.compiler import schedule
-from flow.compiler.lower import lower
+from flow.compiler.lower import Schedule, lower
 from flow.compiler.prepare import Prepared
 from flow.compiler.program import make_program
-from flow.compiler.tiling import Tiling
+from flow.compiler.tiling import Objective, Tiling
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
 from relay_passes.params import TensorSpec
@@ -96,3 +97,28 @@ def test_micro_ops_of_small_pictures_are_loaded_once(pointwise: bool) -> None:
         if insn.opcode is Opcode.LOAD and insn.values["memory_type"] == Memory.UOP
     ]
     assert len(loads) == 1 and sum(loads) <= config.uop_depth
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_latency_may_cost_bytes(searched: bool) -> None:
+    config = VTAConfig.load("default")
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 3, 64, 64), dtype="int8")
+    conv1 = conv(rng, "conv", x, 64, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
+    graph = subgraph((conv1,), x)
+    image = weights(rng, *x.shape)
+    cycles, positions = [], []
+    for objective in get_args(Objective):
+        found = (
+            schedule.search(graph, config, objective=objective)
+            if searched
+            else Schedule(objective=objective)
+        )
+        lowered = lower(graph, config, found)
+        program = make_program(graph, lowered, config)
+        (output,) = ProgramSim(program).run([image]).outputs
+        np.testing.assert_array_equal(output, run_subgraph(graph, [image])["conv"])
+        cycles.append(time_insns(config, program.insn_bytes)[0])
+        patch, extent = lowered.forms["x"].patch, lowered.forms["x"].extent
+        positions.append(np.prod(patch) * np.prod(extent))
+    assert cycles[1] < cycles[0] and positions[1] > positions[0]
