@@ -257,6 +257,17 @@ def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "lib.so: must be a loadable shared library, got " in shown.err
 
 
+def test_latency_chooses_another_form(tmp_path: Path) -> None:
+    elements = []
+    for objective in ("balanced", "latency"):
+        options = ["--variant", "single_scale", "--config", "ultra96", "--objective", objective]
+        assert cli.main(["compile", *options, "--output", str(tmp_path)]) == 0
+        port = Program.load(tmp_path / "digits-resnet18.vta").inputs[0]
+        assert port.form is not None
+        elements.append(np.prod(port.form.dram_shape(port.shape)))
+    assert elements[1] > elements[0]
+
+
 def test_searched_schedules_are_kept(tmp_path: Path) -> None:
     cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
     first = PipelineBackend(load_model(DIGITS), config, schedules=cache)
