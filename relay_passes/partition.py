@@ -95,6 +95,21 @@ def padding_fits(chain: Chain, config: VTAConfig) -> bool:
     return all(0 <= int(p) <= MAX_PAD for p in chain.anchor.value.attrs.padding)
 
 
+def windows_meet_the_picture(chain: Chain, config: VTAConfig) -> bool:
+    """A convolution's every window must meet the picture, not zeros alone."""
+    data, weight = chain.anchor.value.args
+    attrs = chain.anchor.value.attrs
+    for axis in (0, 1):
+        size, kernel = static_shape(data)[2 + axis], static_shape(weight)[2 + axis]
+        before, after = int(attrs.padding[axis]), int(attrs.padding[2 + axis])
+        reach = (kernel - 1) * int(attrs.dilation[axis])
+        stride = int(attrs.strides[axis])
+        last = (size + before + after - reach - 1) // stride * stride - before
+        if before > reach or last >= size:
+            return False
+    return True
+
+
 def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
     """A pooling window must not be dilated, and must round its size down."""
     attrs = chain.anchor.value.attrs
@@ -150,7 +165,7 @@ _ALWAYS: Final[tuple[Check, ...]] = (
 )
 #: The pattern table: each kind of layer, and what must hold for VTA to take it.
 CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
-    "conv2d": (nchw_layout, one_group, padding_fits, *_ALWAYS),
+    "conv2d": (nchw_layout, one_group, padding_fits, windows_meet_the_picture, *_ALWAYS),
     "dense": _ALWAYS,
     "add": _ALWAYS,
     "max_pool2d": (

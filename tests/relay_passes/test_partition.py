@@ -289,6 +289,14 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     assert refused(t.module(padded), default_config) == [
         ("nn.conv2d", "a window's padding must be at most 15 on every side")
     ]
+    for padding, stride, runs in (((1, 0), 1, False), ((0, 1), 1, False), ((0, 1), 3, True)):
+        t = Int8((1, 4, 8, 8))
+        weight = relax.const(np.ones((2, 4, 1, 1), np.int8))
+        sides = (padding[0], 0, padding[1], 0)
+        rows = t.emit(relax.op.nn.conv2d(t.data, weight, stride, sides, out_dtype="int32"))
+        reasons = [reason for _, reason in refused(t.module(t.small(rows)), default_config)]
+        met = not any("every window must meet the picture" in reason for reason in reasons)
+        assert met is runs
     t = Int8()
     pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (2, 2), 0, (1, 1), ceil_mode=True))
     assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must not be")
