@@ -23,6 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
 from flow.clips import hide_clips, restore_clips
+from flow.simplify import simplify
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -262,6 +263,7 @@ def _quiet() -> Iterator[None]:
 
 def _to_relax(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
     """Return the IRModule of a checked model; Clip becomes R.clip where that can be done."""
+    proto = simplify(proto)
     hidden, bounds = hide_clips(proto)
     if any(bounds):
         mod = restore_clips(_run_importer(hidden, name, input_name, shape), bounds)
