@@ -141,9 +141,9 @@ class BlockScales:
         for binding in graph.bindings:
             name, value = binding.var.name, binding.value
             kind = op_name(value)
-            if not kind or dtype_of(binding.var) != "float32" or name in bare:
+            if dtype_of(binding.var) != "float32" or name in bare:
                 continue
-            source = getattr(value.args[0], "name", "") if value.args else ""
+            source = getattr(value.args[0], "name", "") if kind and value.args else ""
             if kind in MOVES and source in tensors:
                 tensors[name] = tensors[source]
             elif kind == "mean" and source in tensors and is_global_average(value):

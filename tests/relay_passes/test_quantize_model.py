@@ -186,6 +186,17 @@ def test_unsupported_operators_get_floats() -> None:
     assert sqnr(mod, integers) > 20
 
 
+@pytest.mark.parametrize("variant", ["single_scale", "profiled_fused", "best"])
+def test_operators_with_several_results_get_floats(variant: str) -> None:
+    net = CNN()
+    parts = net.emit(relax.op.split(net.relu(net.conv(net.data, 8)), 2, axis=1))
+    left, right = (net.emit(relax.TupleGetItem(parts, i)) for i in (0, 1))
+    x = net.add(net.conv(left, 4), right)
+    mod, integers = quantized(net.module(net.head(net.relu(x))), VARIANTS[variant])
+    assert operators(integers)["split"] == 1
+    assert sqnr(mod, integers) > 10
+
+
 def test_computed_weights_odd_means_and_layouts_stay_float() -> None:
     net = CNN()
     weight = net.emit(relax.op.multiply(net.const(4, 3, 3, 3), net.const(1)))
