@@ -186,6 +186,18 @@ def test_unsupported_operators_get_floats() -> None:
     assert sqnr(mod, integers) > 20
 
 
+def test_relu_between_host_operators_is_not_rounded() -> None:
+    net = CNN()
+    x = net.conv(net.data, 6)
+    below = net.relu(net.emit(relax.op.subtract(relax.const(1.0), net.emit(relax.op.exp(x)))))
+    elu = net.add(net.emit(relax.op.negative(below)), net.relu(x))
+    mod, integers = quantized(net.module(net.head(net.conv(elu, 4))))
+    definitions = read_graph(integers).definitions()
+    (relu,) = (v for v in definitions.values() if op_name(v) == "nn.relu")
+    assert op_name(definitions[relu.args[0]]) == "subtract"  # a float, not an integer made float
+    assert sqnr(mod, integers) > 25
+
+
 @pytest.mark.parametrize("variant", ["single_scale", "profiled_fused", "best"])
 def test_operators_with_several_results_get_floats(variant: str) -> None:
     net = CNN()
