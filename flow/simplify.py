@@ -3,6 +3,7 @@
 - Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
 - ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
 - So do the rows and columns that a MaxPool's ``ceil_mode`` adds.
+- A Sum becomes Adds.
 - A Clip from 0 without an upper bound becomes Relu.
 - An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
 """
@@ -40,6 +41,9 @@ def simplify(proto: Any) -> Any:
             node = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
         elif node.op_type == "Clip" and clip_bounds(node, constants) == (0.0, float("inf")):
             node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Sum":
+            nodes += _adds(node)
+            continue
         elif node.op_type in ("Conv", "MaxPool", "AveragePool", "ReduceMean"):
             if shapes is None and _needs_shapes(node):
                 shapes = _shapes(proto)
@@ -86,6 +90,19 @@ def _is_inference(node: Any, constants: Mapping[str, Any], read: set[str]) -> bo
         return True
     tensor = constants.get(training)
     return tensor is not None and not numpy_helper.to_array(tensor).any()
+
+
+def _adds(node: Any) -> list[Any]:
+    """Return a chain of Adds for a Sum."""
+    first, *others = node.input
+    if not others:
+        return [helper.make_node("Identity", node.input, node.output, node.name)]
+    sums = [f"{node.output[0]}.sum{i}" for i in range(len(others) - 1)] + [node.output[0]]
+    lefts = [first, *sums[:-1]]
+    return [
+        helper.make_node("Add", [left, right], [total], node.name)
+        for left, right, total in zip(lefts, others, sums, strict=True)
+    ]
 
 
 def _attributes(node: Any) -> dict[str, Any]:

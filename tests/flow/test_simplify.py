@@ -156,6 +156,14 @@ def test_a_mean_without_kept_dimensions_is_flattened(opset: int, tmp_path: Path)
     assert "mean" in operators(model, tmp_path)
 
 
+# ---- Sum ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("inputs", [(), ("c",), ("c", "r")])
+def test_a_sum_becomes_adds(inputs: tuple[str, ...], tmp_path: Path) -> None:
+    model = with_node("Sum", *inputs)
+    assert types(model)[2:-3] == (["Add"] * len(inputs) or ["Identity"])
+    assert operators(model, tmp_path).count("add") == len(inputs) + 1
+
+
 # ---- Clip ---------------------------------------------------------------------------------------
 def test_clip_from_zero_is_relu(tmp_path: Path) -> None:
     model = with_node("Clip", "zero")
