@@ -72,7 +72,9 @@ class PipelineBackend:
             self.quantize(variant)
         compiled = self.pipeline.compile(self._quantized[1])
         for module in vta_modules(compiled.executable.mod):
-            module["set_engine"](self._engine, "" if self._driver is None else str(self._driver))
+            module["set_engine"](
+                self._engine, "" if self._driver is None else str(self._driver.absolute())
+            )
         return PipelineCompiled(model=compiled)
 
 
