@@ -83,12 +83,20 @@ def output_console() -> Console:
 
 # ---- options ---------------------------------------------------------------------------------
 def _positive(text: str) -> int:
+    return _integer(text, 1, "a positive integer")
+
+
+def _natural(text: str) -> int:
+    return _integer(text, 0, "0 or a positive integer")
+
+
+def _integer(text: str, least: int, words: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text}")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {words}, got {text}")
     return value
 
 
@@ -138,7 +146,7 @@ def _image_options() -> argparse.ArgumentParser:
         help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
     )
     group.add_argument("--limit", type=_positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=int, default=0, help="of the draw that --limit makes")
+    group.add_argument("--seed", type=_natural, default=0, help="of the draw that --limit makes")
     return parser
 
 
@@ -260,7 +268,7 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exact-images",
-        type=int,
+        type=_natural,
         default=jobs.EXACT_IMAGES,
         metavar="N",
         help="images on which engines are compared tensor by tensor; variants that are not "
@@ -290,7 +298,7 @@ def _options(
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
-        exact_images=max(exact, 0),
+        exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
         search=args.search,
@@ -439,4 +447,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that no check foresaw, a full disk
+        where = error.filename or "a file"
+        sys.stderr.write(f"{prog}: {where}: must be usable, got {error.strerror or error}; ")
+        sys.stderr.write("check the paths given and the space left\n")
+        return EXIT_BAD_INPUT
     return code

@@ -141,11 +141,13 @@ class FileSource:
                 decoded: Image.Image = image.copy()
                 return decoded
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problem = "truncated or damaged" if path.is_file() else "no such file"
+            problem = f"truncated or damaged ({error})"
+            if not path.is_file():
+                problem = "a folder" if path.is_dir() else "no such file"
             raise CalibrationError(
                 str(path),
                 "must be a readable image",
-                got=f"{problem} ({error})",
+                got=problem,
                 hint="replace or remove it",
             ) from None
 

@@ -88,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
         raise UnsupportedModelError(
             str(path),
             "must be an ONNX file",
-            got="no such file",
+            got="a folder" if path.is_dir() else "no such file",
             hint="check the path, or see --model in --help",
         )
     try:

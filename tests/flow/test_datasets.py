@@ -173,6 +173,9 @@ def test_unreadable_image(folder: Path) -> None:
     (folder / "c.png").unlink()
     with pytest.raises(CalibrationError, match=r"c.png: must be a readable image, got no such fi"):
         dataset[2]
+    (folder / "c.png").mkdir()
+    with pytest.raises(CalibrationError, match=r"c.png: must be a readable image, got a folder; r"):
+        dataset[2]
 
 
 # ---- choosing ------------------------------------------------------------------------------------
