@@ -20,7 +20,7 @@ import tvm
 from tvm import relax
 
 from relay_passes.chains import Chain, ChainFinder
-from relay_passes.choose_scales import MOVES
+from relay_passes.choose_scales import MOVES, WEIGHT_AXIS
 from relay_passes.graph import (
     Expr,
     Graph,
@@ -325,7 +325,7 @@ def _why_host(binding: Expr) -> str:
     """Say why an operator that no check refused is not among the layers."""
     if dtype_of(binding.var) in ("int32", "int8"):
         return "no pattern takes these integer operands"
-    if op_name(binding.value) == "add":
+    if op_name(binding.value) == "add" and not _with_constant(binding.value):
         return "the operands have no common integer scale"
     if op_name(binding.value) in INTEGER_OPS:
         return "an operand is a float of the host's"
@@ -333,7 +333,10 @@ def _why_host(binding: Expr) -> str:
 
 
 def _borders(graph: Graph) -> set[Expr]:
-    """Return the floats on the way from and to integers."""
+    """Return the floats on the way from and to integers, and what belongs to another operator.
+
+    That is a scalar, as of the original tools' rounding, and the bias of a layer on the host.
+    """
     definitions = graph.definitions()
     found: set[Expr] = set()
     for binding in graph.bindings:
@@ -345,8 +348,13 @@ def _borders(graph: Graph) -> set[Expr]:
                 if op_name(definitions.get(data)) == kind:
                     found.add(data)
                     data = definitions[data].args[0]
-        elif op_name(value) == "multiply" and op_name(definitions.get(data)) == "astype":
-            found.add(binding.var)
+        elif op_name(value) in ("multiply", "add"):
+            before = {"multiply": ("astype",), "add": tuple(WEIGHT_AXIS)}[op_name(value)]
+            while op_name(definitions.get(data)) in MOVES:
+                data = definitions[data].args[0]
+            scalar = any((c := constant(a)) is not None and c.size == 1 for a in value.args)
+            if scalar or op_name(definitions.get(data)) in before:
+                found.add(binding.var)
     return found
 
 
