@@ -146,6 +146,6 @@ class PipelineCompiled:
         """Write a trace and, with matplotlib, pictures of the time."""
         return write_pictures(self.model.timed, directory)
 
-    def save(self, path: Path) -> None:
-        """Write the program file."""
-        self.model.save(path)
+    def save(self, path: Path) -> tuple[Path, ...]:
+        """Write the program files."""
+        return self.model.save(path)

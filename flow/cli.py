@@ -23,6 +23,7 @@ from flow.datasets import Dataset, FileSource
 from flow.latency import can_plot
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.report import (
+    SETUP,
     check_writable,
     latency_table,
     layers_table,
@@ -54,7 +55,7 @@ class Terminal:
         if not self._console.is_terminal:
             return lambda done, total: None
         bars = Bars(
-            TextColumn("{task.description:<32}"),
+            TextColumn("{task.description:<32}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -77,8 +78,8 @@ class Terminal:
 
 def output_console() -> Console:
     """Return where tables go: stdout, wide enough for a table when it is a file."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_COLUMNS)
+    width = None if Console().is_terminal else PLAIN_COLUMNS
+    return Console(highlight=False, markup=False, width=width)  # names may hold brackets
 
 
 # ---- options ---------------------------------------------------------------------------------
@@ -340,9 +341,10 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     compiled, session = _compiled(args, Stages(Terminal()))
     args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / f"{session.model.name}.vta"
-    compiled.save(path)
-    output_console().print(f"{path}: {path.stat().st_size:,} bytes, {len(compiled.layers)} layers")
+    paths = compiled.save(args.output / f"{session.model.name}.vta")
+    sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
+    layers = sum(layer.kind != SETUP for layer in compiled.layers)
+    output_console().print("\n".join(sizes) + f", {layers} layers")
     return 0
 
 

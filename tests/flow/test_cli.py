@@ -134,6 +134,13 @@ def test_evaluate_chosen_variants(
     assert names == ["float32", "single_scale", "profiled_fused"]
 
 
+def test_brackets_in_names_are_shown(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compile", "--output", tmp_path / "[a]") == 0
+    assert "[a]" in capsys.readouterr().out.replace("\n", "")
+
+
 def test_compile_writes_a_file(
     fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
