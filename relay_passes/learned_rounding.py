@@ -47,11 +47,11 @@ class SecondOrderRounder:
     def __call__(
         self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
     ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; layers without moments are rounded to nearest."""
-        if name not in self.moments:
+        """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
+        covariance = self.moments[name].covariance if name in self.moments else None
+        if covariance is None:
             return quantize(weight, params, axis=axis, block=self.block)
         rows = np.moveaxis(weight, axis, 0)
-        covariance = self.moments[name].covariance
         extra = self.damping * float(np.diag(covariance).mean()) + self.noise.get(name, 0.0)
         q = round_rows(
             rows.reshape(len(rows), -1),
