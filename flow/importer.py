@@ -125,8 +125,14 @@ def parse(data: bytes, path: Path) -> Any:
         )
     _check_known_operators(proto, path)
     try:
+        if not all(v.type.tensor_type.HasField("shape") for v in proto.graph.output):
+            proto = onnx.shape_inference.infer_shapes(proto)  # as of a model that was cut by hand
         onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+    ) as error:
         raise _damaged(path, error) from None
     return proto
 
