@@ -84,6 +84,8 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop `image`; return uint8[height, width, channels]."""
+        if image.mode.startswith("I;16"):  # which Pillow would clip at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if self.channels == 1 else "RGB")
         width, height = image.size
         short = min(width, height)
