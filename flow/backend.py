@@ -72,7 +72,9 @@ class PipelineBackend:
             self.quantize(variant)
         compiled = self.pipeline.compile(self._quantized[1])
         for module in vta_modules(compiled.executable.mod):
-            module["set_engine"](self._engine, "" if self._driver is None else str(self._driver))
+            module["set_engine"](
+                self._engine, "" if self._driver is None else str(self._driver.absolute())
+            )
         return PipelineCompiled(model=compiled)
 
 
@@ -144,6 +146,6 @@ class PipelineCompiled:
         """Write a trace and, with matplotlib, pictures of the time."""
         return write_pictures(self.model.timed, directory)
 
-    def save(self, path: Path) -> None:
-        """Write the program file."""
-        self.model.save(path)
+    def save(self, path: Path) -> tuple[Path, ...]:
+        """Write the program files."""
+        return self.model.save(path)

@@ -23,6 +23,7 @@ from flow.datasets import Dataset, FileSource
 from flow.latency import can_plot
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.report import (
+    SETUP,
     check_writable,
     latency_table,
     layers_table,
@@ -54,7 +55,7 @@ class Terminal:
         if not self._console.is_terminal:
             return lambda done, total: None
         bars = Bars(
-            TextColumn("{task.description:<32}"),
+            TextColumn("{task.description:<32}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -77,18 +78,26 @@ class Terminal:
 
 def output_console() -> Console:
     """Return where tables go: stdout, wide enough for a table when it is a file."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_COLUMNS)
+    width = None if Console().is_terminal else PLAIN_COLUMNS
+    return Console(highlight=False, markup=False, width=width)  # names may hold brackets
 
 
 # ---- options ---------------------------------------------------------------------------------
 def _positive(text: str) -> int:
+    return _integer(text, 1, "a positive integer")
+
+
+def _natural(text: str) -> int:
+    return _integer(text, 0, "0 or a positive integer")
+
+
+def _integer(text: str, least: int, words: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text}")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {words}, got {text}")
     return value
 
 
@@ -138,7 +147,7 @@ def _image_options() -> argparse.ArgumentParser:
         help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
     )
     group.add_argument("--limit", type=_positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=int, default=0, help="of the draw that --limit makes")
+    group.add_argument("--seed", type=_natural, default=0, help="of the draw that --limit makes")
     return parser
 
 
@@ -260,7 +269,7 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exact-images",
-        type=int,
+        type=_natural,
         default=jobs.EXACT_IMAGES,
         metavar="N",
         help="images on which engines are compared tensor by tensor; variants that are not "
@@ -290,7 +299,7 @@ def _options(
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
-        exact_images=max(exact, 0),
+        exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
         search=args.search,
@@ -332,9 +341,10 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     compiled, session = _compiled(args, Stages(Terminal()))
     args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / f"{session.model.name}.vta"
-    compiled.save(path)
-    output_console().print(f"{path}: {path.stat().st_size:,} bytes, {len(compiled.layers)} layers")
+    paths = compiled.save(args.output / f"{session.model.name}.vta")
+    sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
+    layers = sum(layer.kind != SETUP for layer in compiled.layers)
+    output_console().print("\n".join(sizes) + f", {layers} layers")
     return 0
 
 
@@ -439,4 +449,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that no check foresaw, a full disk
+        where = error.filename or "a file"
+        sys.stderr.write(f"{prog}: {where}: must be usable, got {error.strerror or error}; ")
+        sys.stderr.write("check the paths given and the space left\n")
+        return EXIT_BAD_INPUT
     return code

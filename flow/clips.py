@@ -12,7 +12,8 @@ from math import inf
 from typing import Any, TypeAlias
 
 import onnx
-from onnx import numpy_helper
+
+from flow.simplify import clip_bounds, constants_of
 
 #: Lower and upper bound of each Relu in the order of the nodes; None for one that was no Clip.
 Bounds: TypeAlias = tuple[tuple[float, float] | None, ...]
@@ -28,13 +29,9 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
-    constants = {tensor.name: tensor for tensor in result.graph.initializer}
+    constants = constants_of(result.graph)
     bounds: list[tuple[float, float] | None] = []
     for node in result.graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = next(
-                (a.t for a in node.attribute if a.name == "value"), None
-            )
         if node.op_type == "Relu":
             bounds.append(None)
         elif node.op_type == "Clip" and (limits := _limits(node, constants)) is not None:
@@ -46,14 +43,7 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
 
 def _limits(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return a Clip's bounds: attributes before version 11, then inputs; None when not finite."""
-    given = {a.name: float(a.f) for a in node.attribute}
-    for key, source in zip(("min", "max"), node.input[1:], strict=False):
-        if not source:
-            continue
-        if (tensor := constants.get(source)) is None:
-            return None
-        given[key] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
-    low, high = given.get("min", -inf), given.get("max", inf)
+    low, high = clip_bounds(node, constants) or (-inf, inf)
     return (low, high) if -inf < low <= high < inf else None  # no NaN either
 
 

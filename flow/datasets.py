@@ -84,6 +84,8 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop `image`; return uint8[height, width, channels]."""
+        if image.mode.startswith("I;16"):  # which Pillow would clip at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if self.channels == 1 else "RGB")
         width, height = image.size
         short = min(width, height)
@@ -141,11 +143,13 @@ class FileSource:
                 decoded: Image.Image = image.copy()
                 return decoded
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problem = "truncated or damaged" if path.is_file() else "no such file"
+            problem = f"truncated or damaged ({error})"
+            if not path.is_file():
+                problem = "a folder" if path.is_dir() else "no such file"
             raise CalibrationError(
                 str(path),
                 "must be a readable image",
-                got=f"{problem} ({error})",
+                got=problem,
                 hint="replace or remove it",
             ) from None
 

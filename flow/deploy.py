@@ -200,8 +200,8 @@ class Compiled(Protocol):
         """Write a trace and, where possible, pictures of the time; return the files."""
         ...
 
-    def save(self, path: Path) -> None:
-        """Write the program file."""
+    def save(self, path: Path) -> tuple[Path, ...]:
+        """Write the program file, or one for each program, and return them."""
         ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flow.datasets import Dataset
 from flow.stages import Progress
-from vta_config.errors import CalibrationError
+from vta_config.errors import CalibrationError, UnsupportedModelError
 
 Logits = NDArray[np.float32]
 #: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
@@ -211,7 +211,13 @@ class Reference(Protocol):
 
 
 class OnnxRuntime:
-    """The float32 reference: ONNX Runtime on the CPU, one thread."""
+    """The float32 reference: ONNX Runtime on the CPU, one thread.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When ONNX Runtime cannot load or run the model.
+    """
 
     def __init__(self, proto: Any, *, threads: int = 1) -> None:
         """Build a session of the onnx.ModelProto `proto`."""
@@ -220,15 +226,34 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        options.log_severity_level = 4  # errors are ours to show
+        with _runtime_errors():
+            self._session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, image: NDArray[np.float32]) -> Logits:
         """Map float32[1, C, H, W] to float32[classes]."""
-        result: Logits = np.asarray(
-            self._session.run(None, {self._input: image})[0], dtype=np.float32
-        ).reshape(-1)
+        with _runtime_errors():
+            (logits, *_) = self._session.run(None, {self._input: image})
+        result: Logits = np.asarray(logits, dtype=np.float32).reshape(-1)
         return result
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Turn ONNX Runtime's errors into one sentence."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    kinds = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
+    try:
+        yield
+    except (*kinds, errors.RuntimeException) as error:
+        why = " ".join(str(error).rsplit("Status Message:", maxsplit=1)[-1].split())
+        raise UnsupportedModelError(
+            "float32",
+            "must run on ONNX Runtime, which the variants are compared with",
+            got=why.rstrip("."),
+            hint="export the model with operators that it has",
+        ) from None

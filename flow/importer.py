@@ -23,6 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
 from flow.clips import hide_clips, restore_clips
+from flow.simplify import simplify
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -87,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
         raise UnsupportedModelError(
             str(path),
             "must be an ONNX file",
-            got="no such file",
+            got="a folder" if path.is_dir() else "no such file",
             hint="check the path, or see --model in --help",
         )
     try:
@@ -124,8 +125,14 @@ def parse(data: bytes, path: Path) -> Any:
         )
     _check_known_operators(proto, path)
     try:
+        if not all(v.type.tensor_type.HasField("shape") for v in proto.graph.output):
+            proto = onnx.shape_inference.infer_shapes(proto)  # as of a model that was cut by hand
         onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+    ) as error:
         raise _damaged(path, error) from None
     return proto
 
@@ -262,6 +269,7 @@ def _quiet() -> Iterator[None]:
 
 def _to_relax(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
     """Return the IRModule of a checked model; Clip becomes R.clip where that can be done."""
+    proto = simplify(proto)
     hidden, bounds = hide_clips(proto)
     if any(bounds):
         mod = restore_clips(_run_importer(hidden, name, input_name, shape), bounds)

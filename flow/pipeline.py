@@ -99,8 +99,8 @@ class CompiledModel:
         """Each program on the cycle model, timed for the machine's generation of hardware."""
         return tuple(TSim(program) for program in self.programs)
 
-    def save(self, path: Path) -> None:
-        """Write the first (usually only) program as a ``.vta`` file.
+    def save(self, path: Path) -> tuple[Path, ...]:
+        """Write the program to `path`, a ``.vta`` file; of several each with its name before that.
 
         Raises
         ------
@@ -114,7 +114,12 @@ class CompiledModel:
                 got="none",
                 hint="see what deploy says of the host",
             )
-        self.programs[0].save(path)
+        paths = [path]
+        if len(self.programs) > 1:
+            paths = [path.with_name(f"{path.stem}.{p.symbol}{path.suffix}") for p in self.programs]
+        for program, file in zip(self.programs, paths, strict=True):
+            program.save(file)
+        return tuple(paths)
 
 
 class Pipeline:

@@ -289,9 +289,11 @@ def check_writable(directory: Path) -> None:
     ArtifactError
         When it cannot.
     """
-    nearest = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.lexists(p))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        problem = "without permission to write" if nearest.is_dir() else "a file"
+        problem = "a file" if nearest.exists() else "a broken link"
+        if nearest.is_dir():
+            problem = "without permission to write"
         raise ArtifactError(
             str(directory),
             "must be a folder that can be written to",

@@ -176,9 +176,9 @@ def _tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, 
     for binding in graph.bindings:
         name, value = binding.var.name, binding.value
         kind = op_name(value)
-        if not kind or dtype_of(binding.var) != "float32":
+        if dtype_of(binding.var) != "float32":
             continue
-        source = getattr(value.args[0], "name", "") if value.args else ""
+        source = getattr(value.args[0], "name", "") if kind and value.args else ""
         if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) == 0.0):
             nonnegative.add(name)
         elif kind in (*MOVES, "mean") and source in nonnegative:

@@ -26,6 +26,7 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
+from relay_passes.numerics import along
 
 #: Names the importer makes up; others are kept.
 _ANONYMOUS: Final = re.compile(r"(lv|gv)\d*$")
@@ -82,10 +83,10 @@ def _inline_constants(value: Expr, known: dict[Expr, Expr]) -> Expr:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldBatchNorm(GraphPass):
-    """Fold conv -> BN, conv -> add -> BN and the same after dense; the bias is [1, C, 1, 1].
+    """Fold conv -> BN, conv -> add -> BN and the same after dense.
 
-    A BatchNorm after anything else becomes multiply and add with [1, C, 1, 1] constants; one in
-    training mode, which computes its own mean, stays.
+    A BatchNorm after anything else becomes multiply and add with constants; one in training mode,
+    which computes its own mean, stays. Constants are [1, C, 1, 1], or [1, C] after dense.
     """
 
     def transform(self, mod: Module) -> Module:
@@ -102,8 +103,9 @@ class FoldBatchNorm(GraphPass):
             known = {b.var: b.value for b in builder.bindings}
             result = _fold_into(builder, known, uses, value.args[0], scale, offset)
             if result is None:
-                product = builder.emit(relax.op.multiply(value.args[0], _channels(scale)), var.name)
-                result = builder.emit(relax.op.add(product, _channels(offset)), var.name)
+                data, rank = value.args[0], len(static_shape(value.args[0]))
+                product = builder.emit(relax.op.multiply(data, _channels(scale, rank)), var.name)
+                result = builder.emit(relax.op.add(product, _channels(offset, rank)), var.name)
             placeholder = builder.emit(relax.Tuple([result, result, result]), var.name)
             folded[placeholder] = result
             return placeholder
@@ -128,7 +130,7 @@ def _fold_into(
     factor: NDArray[np.float64],
     offset: NDArray[np.float64],
 ) -> Expr | None:
-    """Emit the folded convolution and bias; None when `data` does not come from one alone."""
+    """Emit the folded layer and its bias; None when `data` does not come from one alone."""
     bias: Any = 0.0
     producer: Any = known.get(data)
     source = data
@@ -137,17 +139,19 @@ def _fold_into(
         if uses.get(data.name, 0) != 1:
             return None
         producer = known.get(source)
-    if op_name(producer) != "nn.conv2d" or uses.get(source.name, 0) != 1:
+    rank = {"nn.conv2d": 4, "matmul": 2}.get(op_name(producer), 0)
+    if rank != len(static_shape(data)) or uses.get(source.name, 0) != 1:
         return None
     weight = constant(producer.args[1])
-    if weight is None:
+    if weight is None or weight.ndim != rank:
         return None
-    scaled = (weight.astype(np.float64) * factor[:, None, None, None]).astype(np.float32)
+    axis = 0 if rank == 4 else 1  # of the output channels
+    scaled = (weight.astype(np.float64) * along(factor, rank, axis)).astype(np.float32)
     call = relax.Call(
         producer.op, [producer.args[0], relax.const(scaled)], producer.attrs, producer.ty_args
     )
-    conv = builder.emit(call, source.name)
-    return builder.emit(relax.op.add(conv, _channels(bias * factor + offset)), source.name)
+    layer = builder.emit(call, source.name)
+    return builder.emit(relax.op.add(layer, _channels(bias * factor + offset, rank)), source.name)
 
 
 def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
@@ -168,8 +172,8 @@ def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
     return None
 
 
-def _channels(values: NDArray[np.float64]) -> Expr:
-    return relax.const(values.astype(np.float32).reshape(1, -1, 1, 1))
+def _channels(values: NDArray[np.float64], rank: int) -> Expr:
+    return relax.const(along(values.astype(np.float32), rank, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -311,8 +311,8 @@ def static_shape(expr: Expr) -> tuple[int, ...]:
 
 
 def dtype_of(expr: Expr) -> str:
-    """Return the element type of a tensor expression, e.g. ``"int8"``."""
-    return str(expr.ty.dtype)
+    """Return the element type of a tensor expression, e.g. ``"int8"``; "" of a tuple."""
+    return str(expr.ty.dtype) if isinstance(expr.ty, relax.TensorType) else ""
 
 
 def ints(values: Iterable[Any]) -> tuple[int, ...]:

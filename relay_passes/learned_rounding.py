@@ -47,11 +47,11 @@ class SecondOrderRounder:
     def __call__(
         self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
     ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; layers without moments are rounded to nearest."""
-        if name not in self.moments:
+        """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
+        covariance = self.moments[name].covariance if name in self.moments else None
+        if covariance is None:
             return quantize(weight, params, axis=axis, block=self.block)
         rows = np.moveaxis(weight, axis, 0)
-        covariance = self.moments[name].covariance
         extra = self.damping * float(np.diag(covariance).mean()) + self.noise.get(name, 0.0)
         q = round_rows(
             rows.reshape(len(rows), -1),
@@ -81,7 +81,7 @@ def round_rows(
     covariance : float32[K, K]
         Of the inputs.
     extra : float
-        Added to its diagonal; the result must be positive definite.
+        Added to its diagonal, or more where the result would not be positive definite.
     qmax : int
         Largest integer.
 
@@ -108,9 +108,20 @@ def round_rows(
 
 
 def _unit_upper(matrix: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
-    """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ."""
+    """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ.
+
+    Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
+    zero: then more than `extra` is added.
+    """
     flipped = np.ascontiguousarray(matrix[::-1, ::-1])
-    flipped[np.diag_indices_from(flipped)] += max(extra, 1e-12)
-    lower = np.linalg.cholesky(flipped)
+    diagonal, added = np.diag(flipped).copy(), max(extra, 1e-12)
+    while True:
+        np.fill_diagonal(flipped, diagonal + added)
+        try:
+            lower = np.linalg.cholesky(flipped)
+            break
+        except np.linalg.LinAlgError:
+            assert np.isfinite(matrix).all()
+            added *= 10
     upper = lower[::-1, ::-1]
     return np.asarray(upper / np.diag(upper), np.float32)

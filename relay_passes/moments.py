@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
 from relay_passes.host import HostModule
 from vta_config.errors import CalibrationError
 
+#: Values of a window up to which a covariance is measured: learned rounding takes about six
+#: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
+MOST_VALUES: Final = 8192
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
@@ -29,14 +33,14 @@ class Moments:
     ----------
     mean : float32[K]
         In the order of the weight's row: input channel, kernel row, kernel column.
-    covariance : float32[K, K]
-        About the mean.
+    covariance : float32[K, K], optional
+        About the mean; None beyond `MOST_VALUES`.
     samples : int
         Windows seen.
     """
 
     mean: NDArray[np.float32]
-    covariance: NDArray[np.float32]
+    covariance: NDArray[np.float32] | None
     samples: int
 
 
@@ -47,7 +51,7 @@ class _Sum:
 
     def __init__(self, size: int) -> None:
         self.total = np.zeros(size)
-        self.products = np.zeros((size, size), np.float32)
+        self.products = np.zeros((size, size), np.float32) if size <= MOST_VALUES else None
         self.samples = self.waiting = 0
         self.pieces: list[NDArray[np.float32]] = []
 
@@ -62,14 +66,17 @@ class _Sum:
             return
         x = np.ascontiguousarray(np.concatenate(self.pieces, axis=1))
         self.total += x.sum(axis=1, dtype=np.float64)
-        self.products += x @ x.T
+        if self.products is not None:
+            self.products += x @ x.T
         self.samples += x.shape[1]
         self.pieces, self.waiting = [], 0
 
     def moments(self) -> Moments:
         self.flush()
         mean = (self.total / self.samples).astype(np.float32)
-        covariance = self.products / np.float32(self.samples) - np.outer(mean, mean)
+        covariance = None
+        if self.products is not None:
+            covariance = self.products / np.float32(self.samples) - np.outer(mean, mean)
         return Moments(mean=mean, covariance=covariance, samples=self.samples)
 
 

@@ -31,8 +31,9 @@ from relay_passes.graph import (
 )
 from relay_passes.params import QuantParams
 
+ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
-INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "nn.relu", "clip", "mean", *MOVES})
+INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
 
 
 class WeightRounder(Protocol):
@@ -125,9 +126,10 @@ class Quantize(GraphPass):
     def _needs_pair(self, binding: Expr, uses: dict[Expr, list[Expr]]) -> bool:
         """Whether a tensor is quantized: an integer operator reads it, and it is no bare sum."""
         readers = uses.get(binding.var, [])
-        if binding.var.name not in self.scales.tensors or op_name(binding.value) in MOVES:
+        kind = op_name(binding.value)
+        if binding.var.name not in self.scales.tensors or kind in MOVES:
             return False
-        if not any(_reads_integers(b, uses) for b in readers):
+        if not any(_reads_integers(b, uses, floats=kind not in INTEGER_OPS) for b in readers):
             return False
         # the sum before its bias
         return not (
@@ -169,8 +171,11 @@ class Quantize(GraphPass):
         return relax.Call(call.op, [call.args[0], weight_var], call.attrs, call.ty_args)
 
 
-def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]]) -> bool:
-    """Whether the operator of a binding (None: the caller) has an integer form."""
+def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]], *, floats: bool = False) -> bool:
+    """Whether the operator of a binding (None: the caller) has an integer form.
+
+    With `floats` it reads what has none: a ReLU between two such stays with them, unrounded.
+    """
     if reader is None:
         return False
     kind = op_name(reader.value)
@@ -178,6 +183,7 @@ def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]]) -> bool:
         return constant(reader.value.args[1]) is not None
     if kind == "mean":
         return is_global_average(reader.value)
-    if kind in MOVES:  # integer work only on the way to integer operators
-        return any(_reads_integers(b, uses) for b in uses.get(reader.var, []))
+    on_the_way = kind in MOVES or (floats and kind in ACTIVATIONS)
+    if on_the_way:  # integer work only on the way to integer operators
+        return any(_reads_integers(b, uses, floats=floats) for b in uses.get(reader.var, []))
     return kind in INTEGER_OPS

@@ -51,7 +51,7 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
             value = reader.value
             if op_name(value) == "add" and split_bias(value) is None:
                 other = value.args[1] if value.args[0].same_as(var) else value.args[0]
-                if skip or partner or other.same_as(var):
+                if skip or partner or other.same_as(var) or constant(other) is not None:
                     break
                 if reader.var.name in pairs:
                     pair = pairs[reader.var.name]

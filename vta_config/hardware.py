@@ -194,11 +194,11 @@ class VTAConfig:
             path = Path(preset_or_path)
         try:
             source = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             problem = (
-                "is not JSON"
-                if isinstance(error, ValueError)
-                else "is neither a preset nor a readable file"
+                "is neither a preset nor a readable file"
+                if isinstance(error, OSError)
+                else "is not JSON"
             )
             raise ConfigError(
                 str(preset_or_path), problem, hint=f"presets: {', '.join(preset_names())}"

@@ -77,8 +77,9 @@ class FakeCompiled:
         path.write_text("{}")
         return (path,)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> tuple[Path, ...]:
         path.write_bytes(b"program")
+        return (path,)
 
 
 class FakeBackend:

@@ -248,6 +248,16 @@ def test_imagenet_model_has_its_names(shared_data: Path) -> None:
     assert len(model.conv_names) == 20 and model.conv_names[7] == "layer2.0.downsample.0"
 
 
+def test_driver_beside_us_needs_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib.so").write_text("no library")
+    monkeypatch.chdir(tmp_path)
+    args = ["--engine", "driver", "--driver", "lib.so", "--limit", "1", "--variant", "single_scale"]
+    assert cli.main(["evaluate", *args]) == 2
+    assert f"{tmp_path / 'lib.so'}: must be a loadable shared library" in capsys.readouterr().err
+
+
 def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "lib.so").write_text("x")
     args = ["--engine", "driver", "--driver", str(tmp_path / "lib.so"), "--limit", "5"]

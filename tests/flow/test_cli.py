@@ -134,6 +134,13 @@ def test_evaluate_chosen_variants(
     assert names == ["float32", "single_scale", "profiled_fused"]
 
 
+def test_brackets_in_names_are_shown(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compile", "--output", tmp_path / "[a]") == 0
+    assert "[a]" in capsys.readouterr().out.replace("\n", "")
+
+
 def test_compile_writes_a_file(
     fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +230,38 @@ def test_dynamic_shape(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "m.onnx")
     text = refused(capsys, tmp_path, "--model", tmp_path / "m.onnx")
     assert "must have static shape [N, C, H, W]" in text and "got ['N', 3, 'H', 'W']" in text
+
+
+def test_a_folder_is_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").mkdir()
+    text = refused(capsys, tmp_path, "--model", tmp_path / "m.onnx")
+    assert "m.onnx: must be an ONNX file, got a folder; check the path" in text
+
+
+@pytest.mark.parametrize("option", ["--model", "--config", "--images"])
+def test_a_name_that_no_file_can_have(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = refused(capsys, tmp_path, option, "x" * 5000)
+    assert "xxx" in text and ": must be usable, got File name too long; check the paths" in text
+
+
+def test_output_beyond_a_broken_link(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "link", tmp_path / "link" / "x"):
+        assert call("deploy", "--output", out) == 2
+        text = capsys.readouterr().err
+        assert "must be a folder that can be written to, got " in text and "a broken link;" in text
+
+
+@pytest.mark.parametrize("option", ["--seed", "--exact-images"])
+@pytest.mark.parametrize("value", ["-1", "x"])
+def test_counts_are_not_negative(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call("deploy", option, value)
+    assert f"{option}: must be 0 or a positive integer, got {value}" in capsys.readouterr().err
 
 
 def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_clip_is_one_operator(form: str, opset: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "form"),
-    [(0.0, None, "initializer"), (None, 6.0, "initializer"), (0.0, float("nan"), "initializer"),
+    [(0.1, None, "initializer"), (None, 6.0, "initializer"), (0.0, float("nan"), "initializer"),
      (6.0, 0.0, "initializer"), (0.0, 6.0, "computed")],
 )  # fmt: skip
 def test_other_bounds_are_imported_as_before(

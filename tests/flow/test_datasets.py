@@ -173,6 +173,9 @@ def test_unreadable_image(folder: Path) -> None:
     (folder / "c.png").unlink()
     with pytest.raises(CalibrationError, match=r"c.png: must be a readable image, got no such fi"):
         dataset[2]
+    (folder / "c.png").mkdir()
+    with pytest.raises(CalibrationError, match=r"c.png: must be a readable image, got a folder; r"):
+        dataset[2]
 
 
 # ---- choosing ------------------------------------------------------------------------------------
@@ -207,3 +210,11 @@ def test_imagenet_folders(shared_data: Path) -> None:
     assert len(data) == 1150 and data[0].shape == (1, 3, 224, 224)
     folder = shared_data / "data" / "imagenet_calib"
     assert len(image_folder(folder, recipe, labelled=False)) == 125
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    recipe = Preprocessing(height=8, width=8, resize=8, channels=3)
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    np.testing.assert_array_equal(recipe.pixels(deep), recipe.pixels(Image.fromarray(grey)))

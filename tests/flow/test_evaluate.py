@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
 from flow.datasets import ArraySource, Dataset, Preprocessing
 from flow.evaluate import (
@@ -20,7 +21,8 @@ from flow.evaluate import (
     top_k,
 )
 from flow.models import DIGITS, bundled_data, load_model
-from vta_config.errors import CalibrationError
+from tests.flow.onnx_models import tiny_model, weights
+from vta_config.errors import CalibrationError, UnsupportedModelError
 
 
 def ramp(count: int) -> Dataset:
@@ -149,3 +151,15 @@ def test_embedded_model_is_accurate() -> None:
     logits = run_all(OnnxRuntime(model.proto), data, classes=model.classes)
     metrics = measure("float32", logits, logits, data.targets)
     assert metrics.images == 599 and metrics.top1 is not None and metrics.top1 >= 0.97
+
+
+def test_what_onnx_runtime_refuses_is_one_sentence() -> None:
+    node = helper.make_node("Conv", ["r", "w"], ["e"], dilations=[2, 2], auto_pad="SAME_UPPER")
+    model = tiny_model(extra=(node,), shape=(1, 3, 8, 8))
+    model.graph.initializer.extend(weights(w=np.ones((4, 4, 3, 3))))
+    run = OnnxRuntime(model)
+    with pytest.raises(UnsupportedModelError, match="float32: must run on ONNX Runtime.*Dilation"):
+        run(np.zeros((1, 3, 8, 8), np.float32))
+    foreign = tiny_model(extra=(helper.make_node("Odd", ["r"], ["e"], domain="my.domain"),))
+    with pytest.raises(UnsupportedModelError, match="float32: must run on ONNX Runtime.*Odd"):
+        OnnxRuntime(foreign)

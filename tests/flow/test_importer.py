@@ -212,3 +212,9 @@ def test_embedded_model_is_a_whole_resnet18() -> None:
         "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1,
     }  # fmt: skip
     assert proto.opset_import[0].version == 13
+
+
+def test_an_output_without_a_shape(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert import_model(save(model, tmp_path / "m.onnx")).classes == 5

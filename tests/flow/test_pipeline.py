@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from threadpoolctl import threadpool_info
 
+from flow.compiler.program import Program
 from flow.importer import import_model
 from flow.pipeline import STOCK_RELAY, Pipeline
 from relay_passes.profiling import profile
-from tests.flow.onnx_models import save, tiny_model
+from tests.flow.onnx_models import save, tiny_model, weights
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
@@ -44,6 +46,20 @@ def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> Non
     sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
     with pytest.raises(UnsupportedModelError, match=sentence):
         compiled.save(tmp_path / "x.vta")
+
+
+def test_each_of_several_programs_has_its_file(default_config: VTAConfig, tmp_path: Path) -> None:
+    extra = (
+        helper.make_node("Sigmoid", ["r"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["e"]),
+    )
+    model = tiny_model(extra=extra)
+    model.graph.initializer.extend(weights(w=np.ones((4, 4, 1, 1))))
+    pipeline = Pipeline(import_model(save(model, tmp_path / "m.onnx")), default_config)
+    compiled = pipeline.compile(pipeline.quantize("single_scale"))
+    paths = compiled.save(tmp_path / "m.vta")
+    assert [path.name for path in paths] == ["m.vta_0.vta", "m.vta_1.vta"]
+    assert [Program.load(path).symbol for path in paths] == ["vta_0", "vta_1"]
 
 
 def test_scaled_channels_are_profiled_once(

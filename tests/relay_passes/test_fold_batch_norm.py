@@ -35,6 +35,27 @@ def test_conv_bn_becomes_one_convolution_and_a_bias(bias: bool) -> None:
     same(mod, folded)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_dense_bn_becomes_one_dense_layer_and_a_bias(bias: bool) -> None:
+    net = CNN()
+    x = net.emit(relax.op.reshape(net.data, (1, 3 * 12 * 12)))
+    x = net.emit(relax.op.matmul(x, net.const(3 * 12 * 12, 8)))
+    x = net.emit(relax.op.add(x, net.const(8))) if bias else x
+    mod = net.module(net.batch_norm(x))
+    folded = FoldBatchNorm()(mod)
+    assert operators(folded) == ["reshape", "matmul", "add"]
+    same(mod, folded)
+
+
+def test_lone_batch_norm_of_a_row_keeps_its_shape() -> None:
+    net = CNN()
+    x = net.relu(net.emit(relax.op.reshape(net.data, (1, 3 * 12 * 12))))
+    mod = net.module(net.batch_norm(x))
+    folded = FoldBatchNorm()(mod)
+    assert static_shape(folded["main"].body.body) == (1, 3 * 12 * 12)
+    same(mod, folded)
+
+
 def test_shared_convolution_is_not_folded() -> None:
     net = CNN()
     y = net.conv(net.data, 4, bias=False)

@@ -72,3 +72,13 @@ def test_inputs_that_are_always_zero() -> None:
     none = Moments(mean=np.zeros(3, np.float32), covariance=np.zeros((3, 3), np.float32), samples=9)
     rounder = SecondOrderRounder(moments={"a": none})
     np.testing.assert_array_equal(rounder("a", weight, QuantParams(scale=(0.5,)), 0), 2 * weight)
+
+
+def test_covariances_with_rounding_errors_are_damped_more() -> None:
+    covariance = correlated(30, 40)
+    covariance -= np.float32(1) * np.eye(30, dtype=np.float32)
+    assert np.linalg.eigvalsh(covariance)[0] < -0.1
+    weight = np.random.default_rng(3).normal(0, 1, (2, 30)).astype(np.float32)
+    scale = np.full(2, 0.05, np.float32)
+    q = round_rows(weight, scale, covariance, extra=1e-3, qmax=127)
+    assert np.abs(weight - 0.05 * q).max() < 1

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from relay_passes.host import conv2d
+from relay_passes.learned_rounding import SecondOrderRounder
 from relay_passes.moments import collect_moments, windows
+from relay_passes.params import QuantParams
 from relay_passes.quantize_model import prepare
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
@@ -39,6 +41,7 @@ def test_moments_of_all_pixels() -> None:
     found = moments["conv0.acc"]
     assert found.samples == columns.shape[1]
     np.testing.assert_allclose(found.mean, columns.mean(axis=1), atol=1e-5)
+    assert found.covariance is not None
     np.testing.assert_allclose(found.covariance, np.cov(columns, bias=True), atol=1e-4)
     assert moments["dense0.acc"].samples == 4 and moments["dense0.acc"].mean.shape == (5,)
 
@@ -50,3 +53,16 @@ def test_counts_images_and_needs_one() -> None:
     assert seen == [1, 2]
     with pytest.raises(CalibrationError, match="calibration: must have at least one image, got 0"):
         collect_moments(mod, [])
+
+
+def test_wide_layers_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay_passes.moments.MOST_VALUES", 5 * 3 * 3)
+    net = CNN()
+    x = net.relu(net.conv(net.relu(net.conv(net.data, 5)), 6))
+    found = collect_moments(prepare(net.module(net.head(net.conv(x, 4)))), images(2))
+    assert [m.covariance is None for m in found.values()] == [False, False, True, False]
+    narrow, wide = found["conv1.acc"], found["conv2.acc"]
+    assert narrow.mean.shape == (45,) and wide.mean.shape == (54,)
+    weight = np.ones((4, 6, 3, 3), np.float32)
+    q = SecondOrderRounder(moments=found)("conv2.acc", weight, QuantParams(scale=(0.5,), bits=8), 0)
+    assert (q == 2).all()

@@ -352,6 +352,31 @@ def test_grouped_network_runs_in_parts(default_config: VTAConfig) -> None:
     assert len(annotated_functions(partition(mod, default_config))) == 2
 
 
+@pytest.mark.parametrize(("operator", "listed"), [("batch_norm", "multiply"), ("clip", "clip")])
+def test_float_arithmetic_with_constants_is_listed(
+    operator: str, listed: str, default_config: VTAConfig
+) -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 8))
+    if operator == "batch_norm":
+        x = net.batch_norm(x)
+    else:
+        x = net.emit(relax.op.clip(x, 0.5, 1.0))
+    mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
+    assert [f.operator for f in fallbacks(mod, default_config)] == [listed]
+
+
+def test_a_sum_of_floats_says_why(default_config: VTAConfig) -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 8))
+    x = net.relu(net.add(net.relu(net.conv(x, 8)), x))
+    mod = quantized(net.module(net.head(net.conv(x, 8))), VARIANTS["best"])
+    assert refused(mod, default_config) == [
+        ("add", "the operands have no common integer scale"),
+        ("nn.relu", "an operand is a float of the host's"),
+    ]
+
+
 def test_foreign_function_is_rejected(default_config: VTAConfig) -> None:
     t = Int8()
     function = t.module(t.wide(t.data))["main"]

@@ -186,6 +186,29 @@ def test_unsupported_operators_get_floats() -> None:
     assert sqnr(mod, integers) > 20
 
 
+def test_relu_between_host_operators_is_not_rounded() -> None:
+    net = CNN()
+    x = net.conv(net.data, 6)
+    below = net.relu(net.emit(relax.op.subtract(relax.const(1.0), net.emit(relax.op.exp(x)))))
+    elu = net.add(net.emit(relax.op.negative(below)), net.relu(x))
+    mod, integers = quantized(net.module(net.head(net.conv(elu, 4))))
+    definitions = read_graph(integers).definitions()
+    (relu,) = (v for v in definitions.values() if op_name(v) == "nn.relu")
+    assert op_name(definitions[relu.args[0]]) == "subtract"  # a float, not an integer made float
+    assert sqnr(mod, integers) > 25
+
+
+@pytest.mark.parametrize("variant", ["single_scale", "profiled_fused", "best"])
+def test_operators_with_several_results_get_floats(variant: str) -> None:
+    net = CNN()
+    parts = net.emit(relax.op.split(net.relu(net.conv(net.data, 8)), 2, axis=1))
+    left, right = (net.emit(relax.TupleGetItem(parts, i)) for i in (0, 1))
+    x = net.add(net.conv(left, 4), right)
+    mod, integers = quantized(net.module(net.head(net.relu(x))), VARIANTS[variant])
+    assert operators(integers)["split"] == 1
+    assert sqnr(mod, integers) > 10
+
+
 def test_computed_weights_odd_means_and_layouts_stay_float() -> None:
     net = CNN()
     weight = net.emit(relax.op.multiply(net.const(4, 3, 3, 3), net.const(1)))

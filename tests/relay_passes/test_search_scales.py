@@ -251,3 +251,16 @@ def test_an_operator_of_one_operand_ends_a_layer() -> None:
     assert len(scales.weights) == 3
     first = read_graph(mod).bindings[0].var.name
     assert first in fused_sinks(mod) and not fused_sinks(mod)[first].skip
+
+
+@pytest.mark.parametrize("choice", [BlockScales(), BlockScales(multipliers=(4, 5, 6), dyadic=True)])
+def test_tiny_weights_do_not_make_long_constants(choice: BlockScales) -> None:
+    net = CNN()
+    weight = np.random.default_rng(0).normal(0, 0.3, (32, 3, 3, 3)).astype(np.float32)
+    weight[16:] *= 1e-7
+    x = net.emit(relax.op.nn.conv2d(net.data, relax.const(weight), padding=1))
+    x = net.relu(net.emit(relax.op.add(x, net.const(1, 32, 1, 1))))
+    mod = prepare(net.module(net.head(x)))
+    scales = choice(mod, profile(mod, images(2)))
+    layer, y = scales.weights["conv0.acc"], scales.tensors["conv0.relu"].scale[0]
+    assert y / (scales.tensors["data"].scale[0] * layer.scale[1]) <= 2**14

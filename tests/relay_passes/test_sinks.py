@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tvm import relax
 
 from relay_passes.quantize_model import prepare
 from relay_passes.sinks import Sink, fused_sinks, paired_layers
@@ -44,6 +45,14 @@ def test_what_is_no_pair(reason: str) -> None:
     total = net.add(left, x if reason == "a tensor" else right)
     kept = (right,) if reason in ("read twice", "a tensor") else ()
     assert not paired_layers(prepare(net.module(total, *kept)))
+
+
+def test_a_constant_that_is_no_bias_ends_an_accumulator() -> None:
+    net = CNN()
+    x = net.emit(relax.op.add(net.conv(net.data, 4), net.const(1, 4, 12, 12)))
+    mod = prepare(net.module(net.head(net.relu(x))))
+    assert fused_sinks(mod)["conv0.acc"] == Sink(output="conv0")
+    assert not paired_layers(mod)
 
 
 def test_a_doubled_accumulator_is_its_own_sink() -> None:

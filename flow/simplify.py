@@ -1,0 +1,210 @@
+"""Say what ONNX says in several ways in the one way that TVM's importer and the passes know.
+
+- Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
+- ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
+- So do the rows and columns that a MaxPool's ``ceil_mode`` adds.
+- A Sum becomes Adds.
+- A Clip from 0 without an upper bound becomes Relu.
+- An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import onnx
+from onnx import helper, numpy_helper
+
+#: Tensor name -> shape; tensors of which a dimension is not known are missing.
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+_SAME: Final = ("SAME_UPPER", "SAME_LOWER")
+
+
+def simplify(proto: Any) -> Any:
+    """Return the model with these nodes rewritten; `proto` is not changed.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Checked, of one static input shape.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    constants = constants_of(result.graph)
+    read = {name for node in result.graph.node for name in node.input}
+    read |= {value.name for value in result.graph.output}
+    shapes: Shapes | None = None
+    nodes: list[Any] = []
+    for node in result.graph.node:
+        if node.op_type == "Dropout" and _is_inference(node, constants, read):
+            node = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Clip" and clip_bounds(node, constants) == (0.0, float("inf")):
+            node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Sum":
+            nodes += _adds(node)
+            continue
+        elif node.op_type in ("Conv", "MaxPool", "AveragePool", "ReduceMean"):
+            if shapes is None and _needs_shapes(node):
+                shapes = _shapes(proto)
+            nodes += _with_shapes(node, shapes or {}, constants)
+            continue
+        nodes.append(node)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def constants_of(graph: Any) -> dict[str, Any]:
+    """Map initializers and outputs of Constant nodes to their tensors, None where not a tensor."""
+    constants: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = next(
+                (a.t for a in node.attribute if a.name == "value"), None
+            )
+    return constants
+
+
+def clip_bounds(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return a Clip's bounds, from attributes or constant inputs, infinite where there is none.
+
+    None when one is computed.
+    """
+    given = {a.name: float(a.f) for a in node.attribute}
+    for key, source in zip(("min", "max"), node.input[1:], strict=False):
+        if not source:
+            continue
+        if (tensor := constants.get(source)) is None:
+            return None
+        given[key] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
+    return given.get("min", float("-inf")), given.get("max", float("inf"))
+
+
+def _is_inference(node: Any, constants: Mapping[str, Any], read: set[str]) -> bool:
+    """Whether a Dropout passes its input on and nobody wants its mask."""
+    if any(name in read for name in node.output[1:] if name):
+        return False
+    training = node.input[2] if len(node.input) > 2 else ""
+    if not training:
+        return True
+    tensor = constants.get(training)
+    return tensor is not None and not numpy_helper.to_array(tensor).any()
+
+
+def _adds(node: Any) -> list[Any]:
+    """Return a chain of Adds for a Sum."""
+    first, *others = node.input
+    if not others:
+        return [helper.make_node("Identity", node.input, node.output, node.name)]
+    sums = [f"{node.output[0]}.sum{i}" for i in range(len(others) - 1)] + [node.output[0]]
+    lefts = [first, *sums[:-1]]
+    return [
+        helper.make_node("Add", [left, right], [total], node.name)
+        for left, right, total in zip(lefts, others, sums, strict=True)
+    ]
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _auto_pad(attributes: Mapping[str, Any]) -> str:
+    value: bytes = attributes.get("auto_pad", b"NOTSET")
+    return value.decode()
+
+
+def _needs_shapes(node: Any) -> bool:
+    pools = node.op_type in ("AveragePool", "ReduceMean")
+    return pools or bool({"auto_pad", "ceil_mode"} & _attributes(node).keys())
+
+
+def _shapes(proto: Any) -> Shapes:
+    """Infer the shape of every tensor."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    dims = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+    }
+    dims |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    return {name: tuple(shape) for name, shape in dims.items() if shape and all(shape)}
+
+
+def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> list[Any]:
+    """Return what a convolution, pool or mean becomes."""
+    attributes, shape = _attributes(node), shapes.get(node.input[0], ())
+    if node.op_type == "ReduceMean":
+        return _mean(node, attributes, shape, constants)
+    weight = shapes.get(node.input[1], ()) if node.op_type == "Conv" else ()
+    kernel = tuple(attributes.get("kernel_shape", weight[2:]))
+    if len(shape) != 4 or len(kernel) != 2:
+        return [node]
+    if node.op_type == "AveragePool":
+        whole = kernel == shape[2:] and not any(attributes.get("pads", ()))
+        if whole and all(d == 1 for d in attributes.get("dilations", ())):
+            return [_global_average(node, node.output[0])]
+        return [node]
+    if (mode := _auto_pad(attributes)) in _SAME:
+        pads = _same_pads(mode, attributes, shape[2:], kernel)
+    elif mode == "NOTSET" and attributes.get("ceil_mode"):
+        pads = _ceil_pads(attributes, shape[2:], kernel)
+    else:
+        return [node]
+    kept = {k: v for k, v in attributes.items() if k not in ("auto_pad", "ceil_mode", "pads")}
+    return [helper.make_node(node.op_type, node.input, node.output, node.name, pads=pads, **kept)]
+
+
+def _same_pads(
+    mode: str, attributes: Mapping[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """Return [top, left, bottom, right] such that there are ceil(size / stride) windows an axis."""
+    strides = attributes.get("strides", (1, 1))
+    dilations = attributes.get("dilations", (1, 1))
+    before, after = [], []
+    for n, k, stride, dilation in zip(size, kernel, strides, dilations, strict=True):
+        total = max((-(-n // stride) - 1) * stride + (k - 1) * dilation + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return before + after
+
+
+def _ceil_pads(
+    attributes: Mapping[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """Return the padding with which a window beyond the picture's end counts as one.
+
+    None begins there.
+    """
+    strides = attributes.get("strides", (1, 1))
+    dilations = attributes.get("dilations", (1, 1))
+    pads = list(attributes.get("pads", (0, 0, 0, 0)))
+    for axis, (n, k, stride, dilation) in enumerate(
+        zip(size, kernel, strides, dilations, strict=True)
+    ):
+        reach, padded = (k - 1) * dilation + 1, n + pads[axis] + pads[axis + 2]
+        windows = -((reach - padded) // stride) + 1
+        if (windows - 1) * stride >= n + pads[axis]:
+            windows -= 1
+        pads[axis + 2] += max((windows - 1) * stride + reach - padded, 0)
+    return pads
+
+
+def _global_average(node: Any, output: str) -> Any:
+    return helper.make_node("GlobalAveragePool", node.input[:1], [output], node.name)
+
+
+def _mean(
+    node: Any, attributes: Mapping[str, Any], shape: tuple[int, ...], constants: Mapping[str, Any]
+) -> list[Any]:
+    """Return GlobalAveragePool, and Flatten unless dimensions are kept, for a mean of pictures."""
+    axes = attributes.get("axes", ())
+    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
+        axes = numpy_helper.to_array(tensor).reshape(-1)
+    if len(shape) != 4 or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+        return [node]
+    if attributes.get("keepdims", 1):
+        return [_global_average(node, node.output[0])]
+    pooled = f"{node.output[0]}.pooled"
+    flat = helper.make_node("Flatten", [pooled], node.output, f"{node.name}.flat")
+    return [_global_average(node, pooled), flat]
