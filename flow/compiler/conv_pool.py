@@ -79,12 +79,15 @@ def prepare_with_pool(
 
 
 def _can_pool_first(prepared: Prepared) -> bool:
-    """Tell whether the maximum commutes with everything that follows the reduction."""
+    """Tell whether the maximum commutes with everything that follows the reduction.
+
+    One output for the whole picture makes no planes.
+    """
     steps = (
         isinstance(s, ShiftAdds | RegisterShift) or (isinstance(s, AluStep) and s.op in _MONOTONE)
         for s in prepared.epilogue
     )
-    return not (prepared.residuals or prepared.products) and all(steps)
+    return not (prepared.flat or prepared.residuals or prepared.products) and all(steps)
 
 
 def _joined(prepared: Prepared, pool: Layer) -> Prepared:

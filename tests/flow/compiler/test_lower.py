@@ -387,6 +387,14 @@ def test_a_kernel_as_large_as_the_picture(preset: VTAConfig) -> None:
     check(subgraph((first, dense), x), preset.name)
 
 
+def test_a_kernel_as_large_as_the_picture_joins_no_pool() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 2, 3), dtype="int8")
+    wide = conv(rng, "wide", x, 40, (2, 3), steps=requantize(rng, 40, 12, relu=False))
+    program = check(subgraph((wide, pool2d(wide, 2, 2, 1)), x))
+    assert [record.kind for record in program.layers] == ["conv2d", "max_pool2d"]
+
+
 def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 32, 14, 14), dtype="int8")
