@@ -56,6 +56,13 @@ def search(
         A JSON file that results are kept in, by a hash of layer and machine.
     progress : callable, optional
         Called with layers done and in all.
+
+    Raises
+    ------
+    CapacityError
+        When a layer does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
     """
     known = _read(cache)
     plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
@@ -95,7 +102,8 @@ def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Inp
 
 
 def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
-    candidates = shortlist(prepared.shape, lowering.room_of(prepared), SHORTLIST)
+    room, name = lowering.room_of(prepared), prepared.layer.name
+    candidates = shortlist(prepared.shape, room, SHORTLIST, name)
     timed = [
         (estimate._replace(cycles=_cycles(prepared, tiling, config)), tiling)
         for estimate, tiling in candidates

@@ -409,9 +409,19 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     return fastest(costs)
 
 
-def shortlist(shape: ConvShape, room: Capacity, count: int) -> list[tuple[Cost, Tiling]]:
-    """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal."""
+def shortlist(
+    shape: ConvShape, room: Capacity, count: int, where: str = "layer"
+) -> list[tuple[Cost, Tiling]]:
+    """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal.
+
+    Raises
+    ------
+    CapacityError
+        When not even the smallest chunk fits a memory.
+    """
     costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
+    if not costs:
+        raise too_small(shape, room, where)
     costs.sort(key=lambda c: c[0])
     near = [c for c in costs if c[0].cycles <= costs[0][0].cycles * (1 + SHORTLIST_TOLERANCE)]
     frugal = sorted(near, key=lambda c: (c[0].loaded_bytes, c[0].cycles))

@@ -18,6 +18,7 @@ from flow.sim.tsim import time_insns
 from relay_passes.params import TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
+from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Memory, Opcode
 
@@ -61,6 +62,14 @@ def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
     graph = residual_network(np.random.default_rng(0), size=16)
     config = VTAConfig.load("small")
     assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 40, 40), dtype="int8")
+    graph = subgraph((conv(rng, "huge", x, 16, (20, 20)),), x)
+    with pytest.raises(CapacityError, match="huge: its smallest tile must fit 255 inp"):
+        schedule.search(graph, VTAConfig.load("small"))
 
 
 def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
