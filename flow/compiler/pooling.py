@@ -72,7 +72,7 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             got=layer.out_shape,
             hint="leave it on the host",
         )
-    if prepared.residuals or shape.constants:
+    if prepared.all_residuals or shape.constants:
         raise CapacityError(
             layer.name,
             "must not be followed by an addition",

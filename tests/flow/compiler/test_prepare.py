@@ -76,6 +76,11 @@ def test_pools_that_do_not_fit(default_config: VTAConfig) -> None:
     added = replace(pool, steps=(Step(op="add", value=1),))
     with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
         compiled(subgraph((added,), source))
+    late = (Step(op="max", value=0), Step(op="add_tensor", value=0, tensor="y"))
+    late_added = replace(pool, inputs=("stem", "y"), steps=late)
+    y = TensorSpec(name="y", shape=pool.out_shape, dtype="int8")
+    with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
+        compiled(subgraph((late_added,), source, y))
     outside = replace(pool, in_shape=(1, 20, 2, 2), out_shape=(1, 20, 2, 2), stride=(2, 2),
                       padding=(1, 1, 2, 2))  # fmt: skip
     small = TensorSpec(name="stem", shape=(1, 20, 2, 2), dtype="int8")
