@@ -58,7 +58,7 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
 def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
 
-    The view through the kernel's padding offset lies inside the picture for every output, so it
+    The view through the tap that undoes the padding lies inside the picture for every output, so it
     starts the maximum; the other views are cut to the picture, so that padding never takes part.
     """
     layer, shape, emit = prepared.layer, prepared.shape, lowering.emit
@@ -70,6 +70,14 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             layer.name,
             "must start every window inside the picture",
             got=layer.out_shape,
+            hint="leave it on the host",
+        )
+    axes = tuple(zip(shape.padding, shape.dilation, shape.kernel, strict=True))
+    if any(padding % step or padding // step >= taps for padding, step, taps in axes):
+        raise CapacityError(
+            layer.name,
+            "must be padded by less than its kernel, in whole steps of its dilation",
+            got=layer.padding,
             hint="leave it on the host",
         )
     if prepared.all_residuals or shape.constants:
@@ -85,9 +93,10 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
     )
     identity = lowering.diagonal_at[1]
+    whole = tuple(padding // step for padding, step, _ in axes)
     taps = sorted(
         product(range(shape.kernel[0]), range(shape.kernel[1])),
-        key=lambda tap: tap != shape.padding,
+        key=lambda tap: tap != whole,
     )
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
     for n, oc, oy, ox in product(lowering.batches(layer), *splits):

@@ -219,13 +219,17 @@ def test_a_padded_window_as_wide_as_the_picture() -> None:
 @given(
     kernel=st.integers(1, 4),
     stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
     size=st.integers(4, 30),
     channels=st.integers(1, 40),
     preset=st.sampled_from(preset_names()),
 )
-def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset: str) -> None:
-    padding = (kernel - 1) // 2
-    out = (size + 2 * padding - kernel) // stride + 1
+def test_any_max_pool(
+    kernel: int, stride: int, dilation: int, size: int, channels: int, preset: str
+) -> None:
+    reach, padding = (kernel - 1) * dilation, (kernel - 1) // 2 * dilation
+    out = (size + 2 * padding - reach - 1) // stride + 1
+    assume(out > 0)
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
     layer = Layer(
         name="pool",
@@ -238,6 +242,7 @@ def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset
         kernel=(kernel, kernel),
         stride=(stride, stride),
         padding=(padding,) * 4,
+        dilation=(dilation, dilation),
     )
     check(subgraph((layer,), x), preset)
 
