@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
+#: The part of wgt that constants of a joined layer may fill: they stay while chunks come and go.
+CONSTANTS_SHARE: Final = 4
 
 
 def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
@@ -75,7 +77,10 @@ def prepare_with_pool(
 ) -> Prepared:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
     prepared = prepare(layer, config, form=form)
-    return _joined(prepared, pool) if pool is not None and _can_pool_first(prepared) else prepared
+    if pool is None or not _can_pool_first(prepared):
+        return prepared
+    joined = _joined(prepared, pool)
+    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else prepared
 
 
 def _can_pool_first(prepared: Prepared) -> bool:

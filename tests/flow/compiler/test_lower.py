@@ -313,6 +313,17 @@ def test_constants_join_the_maxima() -> None:
     assert sum(bias_steps) == 5 * 5 * 6 * 6  # digits, blocks of channels, the pool's outputs
 
 
+@pytest.mark.parametrize(("channels", "joined"), [(256, True), (512, False)])
+def test_constants_that_would_fill_wgt_stay_before_the_pool(channels: int, joined: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
+    steps = (Step(op="add", value=2000), *requantize(rng, channels, 12)[2:])
+    wide = conv(rng, "wide", x, channels, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    program = check(subgraph((wide, pool2d(wide, 2, 2, 0)), x), "small")
+    kinds = ["conv2d+max_pool2d"] if joined else ["conv2d", "max_pool2d"]
+    assert [record.kind for record in program.layers] == kinds
+
+
 @pytest.mark.parametrize("shift", [0, 3, 6, 7, 10])
 def test_residual_shifts(shift: int) -> None:
     rng = np.random.default_rng(shift)
@@ -415,6 +426,15 @@ def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     )
     layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), steps=steps)
     check(subgraph((layer,), x), preset.name)
+
+
+def test_constants_after_a_shift_fill_half_of_wgt() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
+    late = Step(op="add", value=rng.integers(-100, 100, 512).astype(np.int32))
+    _, rounding, shift, *clip = requantize(rng, 512, 12)
+    layer = conv(rng, "conv", x, 512, (3, 3), steps=(rounding, shift, late, *clip))
+    check(subgraph((layer,), x), "small")
 
 
 def test_programs_stay_in_the_portable_subset() -> None:
