@@ -362,5 +362,6 @@ def choose_pooled(
                         least = price(estimate, room)
                         best = (estimate, tiling, (height, width))
     if best is None:
-        raise too_small(shape, room, prepared.layer.name)
+        size = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
+        raise too_small(shape, room, prepared.layer.name, size)
     return best

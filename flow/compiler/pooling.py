@@ -175,10 +175,11 @@ def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, 
         if best is None or key < best[0]:
             best = (key, (oc, oh, ow))
     if best is None:
+        elems = _window_elems(shape, 1, 1)
         raise CapacityError(
             where,
-            f"one window must fit {room.inp} inp and {room.acc} acc elements",
-            got=_window_elems(shape, 1, 1),
+            f"one window must fit {room.inp} inp and, with its maximum, {room.acc} acc elements",
+            got=f"{elems} and {elems + 1}",
             hint="choose a machine with larger buffers",
         )
     return best[1]

@@ -438,12 +438,18 @@ def fastest(costs: Sequence[tuple[Cost, T]]) -> T:
     return costs[min(fast)[2]][1]
 
 
-def too_small(shape: ConvShape, room: Capacity, where: str) -> CapacityError:
-    """Return the error that says that not even the smallest tile fits."""
-    smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
+def too_small(
+    shape: ConvShape, room: Capacity, where: str, size: tuple[int, int] = (1, 1)
+) -> CapacityError:
+    """Return the error that says that not even the smallest tile, rows × columns, fits."""
+    smallest = Tiling(oc=1, oh=size[0], ow=size[1], ic=1, oc_w=1, oc_outer=False)
+    inp = smallest.inp_elems(shape) + room.inp - smallest.inp_room(shape, room)
+    wgt = max(0, room.wgt)
     return CapacityError(
         where,
-        f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt, {room.acc} acc elements",
-        got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
-        hint="choose a machine with larger buffers",
+        f"its smallest tile must fit {room.inp} inp, {wgt} wgt, {room.acc} acc elements",
+        got=f"{inp}, {smallest.wgt_elems(shape)} and {smallest.acc_elems}",
+        hint="choose a machine with larger buffers"
+        if wgt
+        else "constants and multipliers that stay fill wgt; choose a machine with a larger one",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,3 +73,10 @@ def test_nothing_fits() -> None:
     room = Capacity.of(config, resident_inp=0, resident_wgt=0)
     with pytest.raises(CapacityError, match="conv: its smallest tile must fit 256 inp, 64 wgt"):
         choose_tiling(resnet_layer(64, 56, config, kernel=31), room, "conv")
+    shape = replace(resnet_layer(64, 56, config), residuals=1)
+    tight = replace(room, inp=10)
+    with pytest.raises(CapacityError, match="10 inp, 64 wgt, 256 acc elements, got 11, 10 and 1"):
+        choose_tiling(shape, tight, "conv")
+    full = replace(room, wgt=-3)
+    with pytest.raises(CapacityError, match="0 wgt.*constants and multipliers that stay fill wgt"):
+        choose_tiling(shape, full, "conv")
