@@ -46,6 +46,9 @@ PIECE_VECTORS: Final = 64
 CYCLES_TOLERANCE: Final = 0.005
 #: Relative difference in cycles up to which the model's order is not trusted.
 SHORTLIST_TOLERANCE: Final = 0.03
+#: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
+#: and the hardware counts at most 255 tokens (docs/timing.md).
+MAX_SLOTS: Final = 120
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 
@@ -288,8 +291,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
     groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
     tiles = places * groups
-    inp_slots = tiling.inp_room(shape, room) // tiling.inp_elems(shape)
-    wgt_slots = room.wgt // tiling.wgt_elems(shape)
+    inp_slots = min(MAX_SLOTS // 2, tiling.inp_room(shape, room) // tiling.inp_elems(shape))
+    wgt_slots = min(MAX_SLOTS, room.wgt // tiling.wgt_elems(shape))
     acc_slots = room.acc // tiling.acc_elems
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
@@ -365,7 +368,7 @@ def _slots(
         min(n, (n if deep else r + 1) if r <= n else a)
         for n, r, a in zip(most, reuse, ahead, strict=True)
     )
-    return inp, wgt
+    return inp, min(wgt, MAX_SLOTS - inp)
 
 
 def _uops_loaded(shape: ConvShape, tiling: Tiling, room: Capacity, tiles: int, places: int) -> int:
