@@ -395,6 +395,15 @@ def test_big_biases_take_several_steps() -> None:
     check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
 
 
+@pytest.mark.parametrize("oc_outer", [False, True])
+def test_blocks_of_channels_too_far_apart_for_one_transfer(oc_outer: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 257, 256), dtype="int8")
+    graph = subgraph((conv(rng, "conv", x, 20, (1, 1)),), x)
+    tiling = Tiling(oc=2, oh=3, ow=256, ic=2, oc_w=2, oc_outer=oc_outer)
+    check(graph, schedule=Schedule(tilings={"conv": tiling}, forms={}))
+
+
 def test_a_kernel_as_large_as_the_picture(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 40, 9, 8), dtype="int8")
