@@ -358,7 +358,7 @@ def choose_pooled(
                     if least_cycles(wide, tiling) >= least:
                         continue
                     estimate = cost(wide, tiling, room)
-                    if price(estimate, room) < least:
+                    if best is None or price(estimate, room) < least:
                         least = price(estimate, room)
                         best = (estimate, tiling, (height, width))
     if best is None:

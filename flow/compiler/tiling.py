@@ -287,7 +287,10 @@ def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
-    """Estimate the cycles of a layer and the bytes that it loads."""
+    """Estimate the cycles of a layer and the bytes that it loads.
+
+    A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
+    """
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
     groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
     tiles = places * groups
@@ -333,7 +336,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     places = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
-    compute += UOP_BYTES * _uops_loaded(shape, tiling, room, tiles, places) // room.bus_bytes
+    insn_uops = _insn_uops(shape, tiling)
+    loaded_uops = _uops_loaded(shape, tiling, room, insn_uops, tiles, places)
+    compute += UOP_BYTES * loaded_uops // room.bus_bytes
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
@@ -345,7 +350,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += (store if acc_slots < 2 else store / tiles) / pieces
-    return Cost(max(load, compute, store) + exposed, loaded_bytes, slots)
+    cycles = max(load, compute, store) + exposed if max(insn_uops) <= room.uop else inf
+    return Cost(cycles, loaded_bytes, slots)
 
 
 def _slots(
@@ -371,16 +377,31 @@ def _slots(
     return inp, min(wgt, MAX_SLOTS - inp)
 
 
-def _uops_loaded(shape: ConvShape, tiling: Tiling, room: Capacity, tiles: int, places: int) -> int:
+def _insn_uops(shape: ConvShape, tiling: Tiling) -> list[int]:
+    """Return the micro-ops of one GEMM instruction of each reduction."""
+    return [
+        nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel))
+        for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
+    ]
+
+
+def _uops_loaded(
+    shape: ConvShape,
+    tiling: Tiling,
+    room: Capacity,
+    insn_uops: Sequence[int],
+    tiles: int,
+    places: int,
+) -> int:
     """Estimate the micro-ops that COMPUTE loads, and waits for.
 
     Chunks come to the same `places` again, and then need the same micro-ops: where all fit, those
     are still there.
     """
     used = kept = 0
-    for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
-        nest = (tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)
-        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * nest_uops(nest)
+    sizes = zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
+    for (part, ic), each in zip(sizes, insn_uops, strict=True):
+        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * each
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
