@@ -10,7 +10,7 @@ and columns ≡ px (mod s). A view of the pool is then a shift of one plane agai
 
 This needs a window whose other taps never fall on phase 0, as 3 × 3 / 2 or 2 × 2 / 2 have it.
 
-A tile shares rows with the one above it. Where two tiles fit acc, that one still lies there when
+A tile shares rows with the one above it. Where two tiles fit acc, that one may still lie there when
 this one takes its maxima, and is read; otherwise the rows between them are computed twice, as the
 columns between neighbours are.
 """

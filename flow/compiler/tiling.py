@@ -9,7 +9,7 @@ sums come after the layer's own reduction, in chunks that fit the same slots.
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
-Per-instruction cycles are those of docs/vta.md, section 5.
+Per-instruction cycles are those of docs/timing.md.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 T = TypeVar("T")
-#: What a form of an input is chosen by: cycles and bytes, or cycles alone.
+#: What a form of an input, and a tiling with a pool inside, is chosen by: cycles and bytes, or
+#: cycles alone.
 Objective = Literal["balanced", "latency"]
 
-#: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD
-#: beyond its beats.
+#: Cycles of the Chisel hardware (docs/timing.md): an instruction beyond its N steps, a LOAD beyond
+#: its beats.
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
@@ -436,7 +437,7 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
 def shortlist(
     shape: ConvShape, room: Capacity, count: int, where: str = "layer"
 ) -> list[tuple[Cost, Tiling]]:
-    """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal.
+    """Return the tilings worth timing: `count` of the fastest and the frugal, and the model's own.
 
     Raises
     ------
