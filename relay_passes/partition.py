@@ -123,9 +123,10 @@ def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
 
 def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
     """A pooling window must start inside the picture, and nothing may be added to its maximum."""
-    stride = chain.anchor.value.attrs.strides
+    attrs = chain.anchor.value.attrs
     sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
-    inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, stride, strict=True))
+    inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, attrs.strides, strict=True))
+    inside &= all(int(p) < int(k) for p, k in zip(attrs.padding[:2], attrs.pool_size, strict=True))
     return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.steps)
 
 

@@ -10,7 +10,7 @@ and columns ≡ px (mod s). A view of the pool is then a shift of one plane agai
 
 This needs a window whose other taps never fall on phase 0, as 3 × 3 / 2 or 2 × 2 / 2 have it.
 
-A tile shares rows with the one above it. Where two tiles fit acc, that one still lies there when
+A tile shares rows with the one above it. Where two tiles fit acc, that one may still lie there when
 this one takes its maxima, and is read; otherwise the rows between them are computed twice, as the
 columns between neighbours are.
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flow.compiler.buffers import Pool
 from flow.compiler.geometry import Dim, Range, split, view, window
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
+#: The part of wgt that constants of a joined layer may fill: they stay while chunks come and go.
+CONSTANTS_SHARE: Final = 4
 
 
 def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
@@ -75,16 +77,22 @@ def prepare_with_pool(
 ) -> Prepared:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
     prepared = prepare(layer, config, form=form)
-    return _joined(prepared, pool) if pool is not None and _can_pool_first(prepared) else prepared
+    if pool is None or not _can_pool_first(prepared):
+        return prepared
+    joined = _joined(prepared, pool)
+    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else prepared
 
 
 def _can_pool_first(prepared: Prepared) -> bool:
-    """Tell whether the maximum commutes with everything that follows the reduction."""
+    """Tell whether the maximum commutes with everything that follows the reduction.
+
+    One output for the whole picture makes no planes.
+    """
     steps = (
         isinstance(s, ShiftAdds | RegisterShift) or (isinstance(s, AluStep) and s.op in _MONOTONE)
         for s in prepared.epilogue
     )
-    return not (prepared.residuals or prepared.products) and all(steps)
+    return not (prepared.flat or prepared.residuals or prepared.products) and all(steps)
 
 
 def _joined(prepared: Prepared, pool: Layer) -> Prepared:
@@ -350,9 +358,10 @@ def choose_pooled(
                     if least_cycles(wide, tiling) >= least:
                         continue
                     estimate = cost(wide, tiling, room)
-                    if price(estimate, room) < least:
+                    if best is None or price(estimate, room) < least:
                         least = price(estimate, room)
                         best = (estimate, tiling, (height, width))
     if best is None:
-        raise too_small(shape, room, prepared.layer.name)
+        size = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
+        raise too_small(shape, room, prepared.layer.name, size)
     return best

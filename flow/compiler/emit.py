@@ -128,7 +128,8 @@ class Emitter:
         tensor = self._tensors[name]
         _, _, height, width = tensor.shape
         area = y.extent * x.extent
-        if x == (0, width, 0, 0) and y.extent == y.count and row_step == 1:
+        whole = x == (0, width, 0, 0) and y.extent == y.count and row_step == 1
+        if whole and (channels.count == 1 or height * width <= MAX_TRANSFER):
             # Whole rows and no zeros: one run a block, all blocks in one LOAD.
             at = self._element(tensor, n, channels.start, y.start * width)
             return [
@@ -154,7 +155,7 @@ class Emitter:
                 rows=y.count,
                 columns=x.count,
                 stride=width * row_step,
-                merge=False,
+                merge=whole,
             )
             load.insn.values.update(
                 y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after
@@ -194,7 +195,8 @@ class Emitter:
         tensor = self._tensors[name]
         _, _, h, w = tensor.shape
         pixel = tile.oy.start * w + tile.ox.start
-        if tile.ox.count == w:
+        if tile.ox.count == w and (tile.oc.count == 1 or h * w <= MAX_TRANSFER):
+            # Whole rows: one run a block, all blocks in one STORE.
             runs = [
                 (
                     tile.acc,

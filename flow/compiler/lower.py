@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
-from flow.compiler.conv_pool import conv_pool, fused_pools, prepare_with_pool
+from flow.compiler.conv_pool import CONSTANTS_SHARE, conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.geometry import Dim, Range, Window, split, window
@@ -214,10 +214,10 @@ class Lowering:
     ) -> tuple[int, ...]:
         """Cut the scratchpads into slots; return the first wgt element of each reduction."""
         late = {
-            name: Pool(elems)
-            for name, elems in (
-                ("late", prepared.late_steps * prepared.shape.oc),
-                ("diagonals", prepared.diagonal_elems),
+            name: Pool(elems, slots)
+            for name, elems, slots in (
+                ("late", prepared.late_elems, self._late_slots(prepared)),
+                ("diagonals", prepared.diagonal_elems, 2),
             )
             if elems
         }
@@ -300,8 +300,12 @@ class Lowering:
 
     def room_of(self, prepared: Prepared) -> Capacity:
         """Return the elements that a layer's chunks may use."""
-        late = 2 * (prepared.late_steps * prepared.shape.oc + prepared.diagonal_elems)
+        late = self._late_slots(prepared) * prepared.late_elems + 2 * prepared.diagonal_elems
         return replace(self.room, wgt=self.room.wgt - late)
+
+    def _late_slots(self, prepared: Prepared) -> int:
+        """Return the slots for a layer's late constants: one does, of two small ones the freer."""
+        return 2 if 2 * prepared.late_elems <= self.config.wgt_depth // CONSTANTS_SHARE else 1
 
     def _tiling(self, prepared: Prepared) -> Tiling:
         shape = prepared.shape

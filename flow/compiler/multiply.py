@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flow.compiler.geometry import Range
     from flow.compiler.tokens import Emitted
 
-#: A shift by a register or beyond 15 is not portable (docs/vta.md section 3); two immediate shifts
+#: A shift by a register or beyond 15 is not portable (docs/machine.md); several immediate shifts
 #: are.
 MAX_SHIFT: Final = 15
 #: The part of acc that is kept for copies: a small one costs instructions, a large one tiles.

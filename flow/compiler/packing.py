@@ -79,8 +79,8 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     """Write each lane's constant as digits for GEMM steps on `constant_vector`.
 
     value = 127·Σ_{l < block−1} d_l + d_{block−1} with −127 ≤ d ≤ 127, so one step reaches
-    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs. Source:
-    docs/vta.md's tricks, here with a sum of any number of steps.
+    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs.
+    docs/compiler.md says why the GEMM adds them.
 
     Parameters
     ----------

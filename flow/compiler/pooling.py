@@ -58,7 +58,7 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
 def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
     """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
 
-    The view through the kernel's padding offset lies inside the picture for every output, so it
+    The view through the tap that undoes the padding lies inside the picture for every output, so it
     starts the maximum; the other views are cut to the picture, so that padding never takes part.
     """
     layer, shape, emit = prepared.layer, prepared.shape, lowering.emit
@@ -72,7 +72,15 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             got=layer.out_shape,
             hint="leave it on the host",
         )
-    if prepared.residuals or shape.constants:
+    axes = tuple(zip(shape.padding, shape.dilation, shape.kernel, strict=True))
+    if any(padding % step or padding // step >= taps for padding, step, taps in axes):
+        raise CapacityError(
+            layer.name,
+            "must be padded by less than its kernel, in whole steps of its dilation",
+            got=layer.padding,
+            hint="leave it on the host",
+        )
+    if prepared.all_residuals or shape.constants:
         raise CapacityError(
             layer.name,
             "must not be followed by an addition",
@@ -85,9 +93,10 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
     )
     identity = lowering.diagonal_at[1]
+    whole = tuple(padding // step for padding, step, _ in axes)
     taps = sorted(
         product(range(shape.kernel[0]), range(shape.kernel[1])),
-        key=lambda tap: tap != shape.padding,
+        key=lambda tap: tap != whole,
     )
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
     for n, oc, oy, ox in product(lowering.batches(layer), *splits):
@@ -166,10 +175,11 @@ def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, 
         if best is None or key < best[0]:
             best = (key, (oc, oh, ow))
     if best is None:
+        elems = _window_elems(shape, 1, 1)
         raise CapacityError(
             where,
-            f"one window must fit {room.inp} inp and {room.acc} acc elements",
-            got=_window_elems(shape, 1, 1),
+            f"one window must fit {room.inp} inp and, with its maximum, {room.acc} acc elements",
+            got=f"{elems} and {elems + 1}",
             hint="choose a machine with larger buffers",
         )
     return best[1]

@@ -191,6 +191,11 @@ class Prepared:
         return sum(e.digits.shape[1] for e in self.epilogue if isinstance(e, LateConstants))
 
     @property
+    def late_elems(self) -> int:
+        """Wgt elements of these constants, which stay as long as the layer runs."""
+        return self.late_steps * self.shape.oc
+
+    @property
     def needs_vector(self) -> bool:
         """Whether the constant vector must lie in inp."""
         return bool(self.shape.constants or self.late_steps)

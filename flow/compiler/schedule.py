@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from flow.compiler.prepare import Prepared
     from vta_config.hardware import VTAConfig
 
-#: Tilings of a layer that are timed.
+#: Tilings of a layer that are timed, beside the model's own.
 SHORTLIST: Final = 10
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 4
+VERSION: Final = 5
 
 
 def search(
@@ -45,6 +45,8 @@ def search(
 ) -> Schedule:
     """Return the best form of every input, and the best tiling of every convolution on it.
 
+    A convolution with a pool inside keeps the tiling of the model.
+
     Parameters
     ----------
     subgraph : Subgraph
@@ -56,6 +58,13 @@ def search(
         A JSON file that results are kept in, by a hash of layer and machine.
     progress : callable, optional
         Called with layers done and in all.
+
+    Raises
+    ------
+    CapacityError
+        When a layer does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
     """
     known = _read(cache)
     plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
@@ -95,7 +104,8 @@ def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Inp
 
 
 def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
-    candidates = shortlist(prepared.shape, lowering.room_of(prepared), SHORTLIST)
+    room, name = lowering.room_of(prepared), prepared.layer.name
+    candidates = shortlist(prepared.shape, room, SHORTLIST, name)
     timed = [
         (estimate._replace(cycles=_cycles(prepared, tiling, config)), tiling)
         for estimate, tiling in candidates

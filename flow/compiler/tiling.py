@@ -9,7 +9,7 @@ sums come after the layer's own reduction, in chunks that fit the same slots.
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
-Per-instruction cycles are those of docs/vta.md, section 5.
+Per-instruction cycles are those of docs/timing.md.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 T = TypeVar("T")
-#: What a form of an input is chosen by: cycles and bytes, or cycles alone.
+#: What a form of an input, and a tiling with a pool inside, is chosen by: cycles and bytes, or
+#: cycles alone.
 Objective = Literal["balanced", "latency"]
 
-#: Cycles of the Chisel hardware (docs/vta.md section 5): an instruction beyond its N steps, a LOAD
-#: beyond its beats.
+#: Cycles of the Chisel hardware (docs/timing.md): an instruction beyond its N steps, a LOAD beyond
+#: its beats.
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
 STORE_BURST_BYTES: Final = 128
@@ -46,6 +47,9 @@ PIECE_VECTORS: Final = 64
 CYCLES_TOLERANCE: Final = 0.005
 #: Relative difference in cycles up to which the model's order is not trusted.
 SHORTLIST_TOLERANCE: Final = 0.03
+#: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
+#: and the hardware counts at most 255 tokens (docs/timing.md).
+MAX_SLOTS: Final = 120
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 
@@ -284,12 +288,15 @@ def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
-    """Estimate the cycles of a layer and the bytes that it loads."""
+    """Estimate the cycles of a layer and the bytes that it loads.
+
+    A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
+    """
     places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
     groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
     tiles = places * groups
-    inp_slots = tiling.inp_room(shape, room) // tiling.inp_elems(shape)
-    wgt_slots = room.wgt // tiling.wgt_elems(shape)
+    inp_slots = min(MAX_SLOTS // 2, tiling.inp_room(shape, room) // tiling.inp_elems(shape))
+    wgt_slots = min(MAX_SLOTS, room.wgt // tiling.wgt_elems(shape))
     acc_slots = room.acc // tiling.acc_elems
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
@@ -330,7 +337,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     places = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
-    compute += UOP_BYTES * _uops_loaded(shape, tiling, room, tiles, places) // room.bus_bytes
+    insn_uops = _insn_uops(shape, tiling)
+    loaded_uops = _uops_loaded(shape, tiling, room, insn_uops, tiles, places)
+    compute += UOP_BYTES * loaded_uops // room.bus_bytes
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
@@ -342,7 +351,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += (store if acc_slots < 2 else store / tiles) / pieces
-    return Cost(max(load, compute, store) + exposed, loaded_bytes, slots)
+    cycles = max(load, compute, store) + exposed if max(insn_uops) <= room.uop else inf
+    return Cost(cycles, loaded_bytes, slots)
 
 
 def _slots(
@@ -365,19 +375,34 @@ def _slots(
         min(n, (n if deep else r + 1) if r <= n else a)
         for n, r, a in zip(most, reuse, ahead, strict=True)
     )
-    return inp, wgt
+    return inp, min(wgt, MAX_SLOTS - inp)
 
 
-def _uops_loaded(shape: ConvShape, tiling: Tiling, room: Capacity, tiles: int, places: int) -> int:
+def _insn_uops(shape: ConvShape, tiling: Tiling) -> list[int]:
+    """Return the micro-ops of one GEMM instruction of each reduction."""
+    return [
+        nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel))
+        for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
+    ]
+
+
+def _uops_loaded(
+    shape: ConvShape,
+    tiling: Tiling,
+    room: Capacity,
+    insn_uops: Sequence[int],
+    tiles: int,
+    places: int,
+) -> int:
     """Estimate the micro-ops that COMPUTE loads, and waits for.
 
     Chunks come to the same `places` again, and then need the same micro-ops: where all fit, those
     are still there.
     """
     used = kept = 0
-    for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
-        nest = (tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)
-        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * nest_uops(nest)
+    sizes = zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
+    for (part, ic), each in zip(sizes, insn_uops, strict=True):
+        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * each
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
@@ -409,9 +434,19 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     return fastest(costs)
 
 
-def shortlist(shape: ConvShape, room: Capacity, count: int) -> list[tuple[Cost, Tiling]]:
-    """Return up to `count` tilings worth timing: the fastest ones, and of the fast the frugal."""
+def shortlist(
+    shape: ConvShape, room: Capacity, count: int, where: str = "layer"
+) -> list[tuple[Cost, Tiling]]:
+    """Return the tilings worth timing: `count` of the fastest and the frugal, and the model's own.
+
+    Raises
+    ------
+    CapacityError
+        When not even the smallest chunk fits a memory.
+    """
     costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
+    if not costs:
+        raise too_small(shape, room, where)
     costs.sort(key=lambda c: c[0])
     near = [c for c in costs if c[0].cycles <= costs[0][0].cycles * (1 + SHORTLIST_TOLERANCE)]
     frugal = sorted(near, key=lambda c: (c[0].loaded_bytes, c[0].cycles))
@@ -428,12 +463,18 @@ def fastest(costs: Sequence[tuple[Cost, T]]) -> T:
     return costs[min(fast)[2]][1]
 
 
-def too_small(shape: ConvShape, room: Capacity, where: str) -> CapacityError:
-    """Return the error that says that not even the smallest tile fits."""
-    smallest = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
+def too_small(
+    shape: ConvShape, room: Capacity, where: str, size: tuple[int, int] = (1, 1)
+) -> CapacityError:
+    """Return the error that says that not even the smallest tile, rows × columns, fits."""
+    smallest = Tiling(oc=1, oh=size[0], ow=size[1], ic=1, oc_w=1, oc_outer=False)
+    inp = smallest.inp_elems(shape) + room.inp - smallest.inp_room(shape, room)
+    wgt = max(0, room.wgt)
     return CapacityError(
         where,
-        f"its smallest tile must fit {room.inp} inp, {room.wgt} wgt, {room.acc} acc elements",
-        got=f"{smallest.inp_elems(shape)}, {smallest.wgt_elems(shape)} and 1",
-        hint="choose a machine with larger buffers",
+        f"its smallest tile must fit {room.inp} inp, {wgt} wgt, {room.acc} acc elements",
+        got=f"{inp}, {smallest.wgt_elems(shape)} and {smallest.acc_elems}",
+        hint="choose a machine with larger buffers"
+        if wgt
+        else "constants and multipliers that stay fill wgt; choose a machine with a larger one",
     )

@@ -300,6 +300,9 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     t = Int8()
     pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (2, 2), 0, (1, 1), ceil_mode=True))
     assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must not be")
+    t = Int8((1, 16, 8, 8))
+    pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (3, 3), (2, 0, 0, 0)))
+    assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must start")
     t = Int8()
     total = t.emit(relax.op.sum(t.wide(t.data), axis=[1], keepdims=True))
     assert refused(t.module(total), default_config)[-1] == (

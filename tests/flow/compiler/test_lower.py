@@ -152,8 +152,8 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
 
 
 def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
-    """Draw a tiling of a graph's first layer that fits, fast or not."""
-    lowering = Lowering(graph, VTAConfig.load(preset))
+    """Draw a tiling of a graph's first layer that fits its plain input, fast or not."""
+    lowering = Lowering(graph, VTAConfig.load(preset), Schedule(forms={}))
     shape, room = lowering.work[0].shape, lowering.room_of(lowering.work[0])
     oc = draw(st.sampled_from(extents(shape.oc)))
     tiling = Tiling(
@@ -219,13 +219,17 @@ def test_a_padded_window_as_wide_as_the_picture() -> None:
 @given(
     kernel=st.integers(1, 4),
     stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
     size=st.integers(4, 30),
     channels=st.integers(1, 40),
     preset=st.sampled_from(preset_names()),
 )
-def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset: str) -> None:
-    padding = (kernel - 1) // 2
-    out = (size + 2 * padding - kernel) // stride + 1
+def test_any_max_pool(
+    kernel: int, stride: int, dilation: int, size: int, channels: int, preset: str
+) -> None:
+    reach, padding = (kernel - 1) * dilation, (kernel - 1) // 2 * dilation
+    out = (size + 2 * padding - reach - 1) // stride + 1
+    assume(out > 0)
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
     layer = Layer(
         name="pool",
@@ -238,6 +242,7 @@ def test_any_max_pool(kernel: int, stride: int, size: int, channels: int, preset
         kernel=(kernel, kernel),
         stride=(stride, stride),
         padding=(padding,) * 4,
+        dilation=(dilation, dilation),
     )
     check(subgraph((layer,), x), preset)
 
@@ -306,6 +311,17 @@ def test_constants_join_the_maxima() -> None:
         if insn.opcode == Opcode.GEMM and insn.origin.endswith("bias")
     ]
     assert sum(bias_steps) == 5 * 5 * 6 * 6  # digits, blocks of channels, the pool's outputs
+
+
+@pytest.mark.parametrize(("channels", "joined"), [(256, True), (512, False)])
+def test_constants_that_would_fill_wgt_stay_before_the_pool(channels: int, joined: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
+    steps = (Step(op="add", value=2000), *requantize(rng, channels, 12)[2:])
+    wide = conv(rng, "wide", x, channels, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    program = check(subgraph((wide, pool2d(wide, 2, 2, 0)), x), "small")
+    kinds = ["conv2d+max_pool2d"] if joined else ["conv2d", "max_pool2d"]
+    assert [record.kind for record in program.layers] == kinds
 
 
 @pytest.mark.parametrize("shift", [0, 3, 6, 7, 10])
@@ -379,12 +395,29 @@ def test_big_biases_take_several_steps() -> None:
     check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
 
 
+@pytest.mark.parametrize("oc_outer", [False, True])
+def test_blocks_of_channels_too_far_apart_for_one_transfer(oc_outer: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 257, 256), dtype="int8")
+    graph = subgraph((conv(rng, "conv", x, 20, (1, 1)),), x)
+    tiling = Tiling(oc=2, oh=3, ow=256, ic=2, oc_w=2, oc_outer=oc_outer)
+    check(graph, schedule=Schedule(tilings={"conv": tiling}, forms={}))
+
+
 def test_a_kernel_as_large_as_the_picture(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 40, 9, 8), dtype="int8")
     first = conv(rng, "first", x, 20, (3, 3), padding=(1, 1, 1, 1))
     dense = conv(rng, "dense", first, 50, (9, 8), steps=requantize(rng, 50, 14))
     check(subgraph((first, dense), x), preset.name)
+
+
+def test_a_kernel_as_large_as_the_picture_joins_no_pool() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 20, 2, 3), dtype="int8")
+    wide = conv(rng, "wide", x, 40, (2, 3), steps=requantize(rng, 40, 12, relu=False))
+    program = check(subgraph((wide, pool2d(wide, 2, 2, 1)), x))
+    assert [record.kind for record in program.layers] == ["conv2d", "max_pool2d"]
 
 
 def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
@@ -402,6 +435,15 @@ def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     )
     layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), steps=steps)
     check(subgraph((layer,), x), preset.name)
+
+
+def test_constants_after_a_shift_fill_half_of_wgt() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
+    late = Step(op="add", value=rng.integers(-100, 100, 512).astype(np.int32))
+    _, rounding, shift, *clip = requantize(rng, 512, 12)
+    layer = conv(rng, "conv", x, 512, (3, 3), steps=(rounding, shift, late, *clip))
+    check(subgraph((layer,), x), "small")
 
 
 def test_programs_stay_in_the_portable_subset() -> None:

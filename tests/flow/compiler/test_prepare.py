@@ -76,15 +76,27 @@ def test_pools_that_do_not_fit(default_config: VTAConfig) -> None:
     added = replace(pool, steps=(Step(op="add", value=1),))
     with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
         compiled(subgraph((added,), source))
+    late = (Step(op="max", value=0), Step(op="add_tensor", value=0, tensor="y"))
+    late_added = replace(pool, inputs=("stem", "y"), steps=late)
+    y = TensorSpec(name="y", shape=pool.out_shape, dtype="int8")
+    with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
+        compiled(subgraph((late_added,), source, y))
     outside = replace(pool, in_shape=(1, 20, 2, 2), out_shape=(1, 20, 2, 2), stride=(2, 2),
                       padding=(1, 1, 2, 2))  # fmt: skip
     small = TensorSpec(name="stem", shape=(1, 20, 2, 2), dtype="int8")
     with pytest.raises(CapacityError, match="pool: must start every window inside the picture"):
         compiled(subgraph((outside,), small))
+    x = TensorSpec(name="stem", shape=(1, 20, 7, 9), dtype="int8")
+    apart = replace(pool, dilation=(1, 2), stride=(2, 1), in_shape=x.shape, out_shape=(1, 20, 4, 7))
+    beyond = replace(pool, padding=(3, 1, 0, 1), stride=(2, 1), in_shape=x.shape,
+                     out_shape=(1, 20, 4, 9))  # fmt: skip
+    for odd in (apart, beyond):
+        with pytest.raises(CapacityError, match="pool: must be padded by less than its kernel"):
+            compiled(subgraph((odd,), x))
     wide = replace(pool, kernel=(20, 20), padding=(9, 9, 9, 9), in_shape=(1, 20, 40, 40),
                    out_shape=(1, 20, 20, 20))  # fmt: skip
     large = TensorSpec(name="stem", shape=(1, 20, 40, 40), dtype="int8")
-    with pytest.raises(CapacityError, match="pool: one window must fit 256 inp and 256 acc elem"):
+    with pytest.raises(CapacityError, match="pool: one window must fit 256 inp and, with its max"):
         compiled(subgraph((wide,), large), "small")
 
 

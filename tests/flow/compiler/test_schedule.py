@@ -15,9 +15,10 @@ from flow.compiler.program import make_program
 from flow.compiler.tiling import Objective, Tiling
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
-from relay_passes.params import TensorSpec
+from relay_passes.params import Step, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
+from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Memory, Opcode
 
@@ -61,6 +62,14 @@ def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
     graph = residual_network(np.random.default_rng(0), size=16)
     config = VTAConfig.load("small")
     assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 40, 40), dtype="int8")
+    graph = subgraph((conv(rng, "huge", x, 16, (20, 20)),), x)
+    with pytest.raises(CapacityError, match="huge: its smallest tile must fit 255 inp"):
+        schedule.search(graph, VTAConfig.load("small"))
 
 
 def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +131,14 @@ def test_latency_may_cost_bytes(searched: bool) -> None:
         patch, extent = lowered.forms["x"].patch, lowered.forms["x"].extent
         positions.append(np.prod(patch) * np.prod(extent))
     assert cycles[1] < cycles[0] and positions[1] > positions[0]
+
+
+def test_load_runs_no_further_ahead_than_tokens_count() -> None:
+    config = VTAConfig.load("default")
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 20, 20), dtype="int8")
+    steps = (Step(op="shr", value=15),)
+    graph = subgraph((conv(rng, "conv", x, 16, (1, 1), steps=steps),), x)
+    point = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
+    lowered = lower(graph, config, Schedule(tilings={"conv": point}, forms={}))
+    ProgramSim(make_program(graph, lowered, config))  # checks that at most 255 are outstanding

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.lower import lower
 from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
+from relay_passes.params import TensorSpec
+from tests.flow.compiler.networks import conv, subgraph
+from tests.flow.compiler.test_lower import pool2d
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names
 
@@ -71,3 +78,20 @@ def test_nothing_fits() -> None:
     room = Capacity.of(config, resident_inp=0, resident_wgt=0)
     with pytest.raises(CapacityError, match="conv: its smallest tile must fit 256 inp, 64 wgt"):
         choose_tiling(resnet_layer(64, 56, config, kernel=31), room, "conv")
+    shape = replace(resnet_layer(64, 56, config), residuals=1)
+    tight = replace(room, inp=10)
+    with pytest.raises(CapacityError, match="10 inp, 64 wgt, 256 acc elements, got 11, 10 and 1"):
+        choose_tiling(shape, tight, "conv")
+    full = replace(room, wgt=-3)
+    with pytest.raises(CapacityError, match="0 wgt.*constants and multipliers that stay fill wgt"):
+        choose_tiling(shape, full, "conv")
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_chunk_has_no_more_micro_ops_than_the_buffer(pooled: bool) -> None:
+    config = replace(VTAConfig.load("small"), log_uop_buff_bytes=7)
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 16, 16), dtype="int8")
+    layer = conv(rng, "conv", x, 16, (7, 7), padding=(3, 3, 3, 3))
+    layers = (layer, pool2d(layer, 2, 2, 0)) if pooled else (layer,)
+    lower(subgraph(layers, x), config)
