@@ -248,9 +248,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
         engine,
     )
     _variant_option(verify)
-    compare = add(
-        "compare", _compare, "Measure each step from stock Relay to best.", model, images, engine
-    )
+    compare = add("compare", _compare, "Measure each step from stock Relay to best.", model, images)
     compare.add_argument(
         "--step", action="append", metavar="NAME", help="step to measure; repeatable (default: all)"
     )
@@ -294,8 +292,8 @@ def _options(
         images=getattr(args, "images", None),
         calibration=args.calibration,
         config=args.config,
-        engine=args.engine,
-        driver=args.driver,
+        engine=getattr(args, "engine", "fsim"),
+        driver=getattr(args, "driver", None),
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,

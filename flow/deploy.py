@@ -28,6 +28,7 @@ from vta_config.errors import (
     CalibrationError,
     CapacityError,
     ConfigError,
+    FlowError,
     UnsupportedModelError,
 )
 from vta_config.hardware import VTAConfig
@@ -64,9 +65,6 @@ PREFERENCE: Final = (
     "stock_relay",
     "w4a8",
 )
-#: Any model can be deployed in these; without another one, the original tools' or one that
-#: learns, where it cannot take the model.
-ALWAYS: Final = frozenset({"single_scale", "profiled", "profiled_fused"})
 #: Variants whose scales do not depend on calibration images.
 UNCALIBRATED: Final = frozenset({"stock_relay", "single_scale"})
 #: Images on which all engines are compared tensor by tensor: of the deployed variant, and of each
@@ -362,7 +360,7 @@ def deploy(
     Raises
     ------
     FlowError
-        When the input cannot be deployed; of a variant not in `ALWAYS` only when there is no other.
+        When the input cannot be deployed; of a variant only when there is no other that can.
     """
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
@@ -375,6 +373,7 @@ def deploy(
     deployed: tuple[str, Compiled] | None = None
     programs: list[ProgramFacts] = []
     skipped: list[Skipped] = []
+    first_error: FlowError | None = None
     for variant in variants:
         try:
             with stages("quantize", f"quantizing {variant}"):
@@ -382,8 +381,7 @@ def deploy(
             with stages("compile", f"compiling {variant}"):
                 compiled = session.backend.compile(variant)
         except (UnsupportedModelError, CapacityError) as error:
-            if variant in ALWAYS or (deployed is None and variant == variants[-1]):
-                raise
+            first_error = first_error or error
             skipped.append(Skipped(variant=variant, reason=str(error)))
             continue
         with stages("time", f"timing {variant}"):
@@ -407,7 +405,9 @@ def deploy(
         )
         if deployed is None or PREFERENCE.index(variant) < PREFERENCE.index(deployed[0]):
             deployed = variant, compiled
-    assert deployed is not None
+    if deployed is None:
+        assert first_error is not None
+        raise first_error
     name, compiled = deployed
     if options.exact_images:
         exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages, name)

@@ -329,7 +329,7 @@ def choose_pooled(
     shape = prepared.shape
     (ky, kx), (sy, sx) = pool.kernel, pool.stride
     # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
-    narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + len(prepared.epilogue)
+    narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + sum(e.passes for e in prepared.epilogue)
     passes = 1 + blocks(narrow, sy * sx)
     best: tuple[Cost, Tiling, tuple[int, int]] | None = None
     least = inf

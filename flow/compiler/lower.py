@@ -56,7 +56,7 @@ class Schedule:
     Parameters
     ----------
     objective : {"balanced", "latency"}
-        What the cost model chooses the forms of inputs by.
+        What the cost model chooses the forms of inputs by, and tilings with a pool inside.
     tilings : Mapping[str, Tiling]
         By layer.
     forms : Mapping[str, InputForm] or None

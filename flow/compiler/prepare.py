@@ -100,6 +100,7 @@ def _steps(multiplier: int, where: str) -> int:
 class AluStep:
     """One ALU pass over a tile: an operation and its immediates, one a block of channels."""
 
+    passes: ClassVar[int] = 1
     op: str
     imm: tuple[int, ...]
 
@@ -115,6 +116,11 @@ class LateConstants:
     """
 
     digits: NDArray[np.int8]
+
+    @property
+    def passes(self) -> int:
+        """GEMM steps a vector."""
+        return int(self.digits.shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,7 +194,7 @@ class Prepared:
     @property
     def late_steps(self) -> int:
         """GEMM steps of all constants that are added after a shift."""
-        return sum(e.digits.shape[1] for e in self.epilogue if isinstance(e, LateConstants))
+        return sum(e.passes for e in self.epilogue if isinstance(e, LateConstants))
 
     @property
     def late_elems(self) -> int:
@@ -289,10 +295,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         dilation=dilation,
         padding=padding,
         constants=constants,
-        vector_passes=1
-        + constants
-        + sum(e.passes if isinstance(e, ShiftAdds | RegisterShift) else 1 for e in epilogue)
-        + sum(r.passes for r in residuals),
+        vector_passes=1 + constants + sum(e.passes for e in (*epilogue, *residuals)),
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
         row_step=row_step,

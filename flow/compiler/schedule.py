@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Tilings of a layer that are timed, beside the model's own.
 SHORTLIST: Final = 10
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 5
+VERSION: Final = 6
 
 
 def search(
@@ -136,10 +136,10 @@ def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int
 
 def _key(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
-    passes = [type(p).__name__ for p in prepared.epilogue]
+    passes = [(type(p).__name__, p.passes) for p in prepared.epilogue]
     terms = [r.terms for r in prepared.residuals]
     pool = prepared.pool and (prepared.pool.kernel, prepared.pool.stride, prepared.pool.padding)
-    shape = (prepared.shape, prepared.layer.in_shape, pool)
+    shape = (prepared.shape, prepared.layer.in_shape, prepared.last.out_dtype, pool)
     facts = (VERSION, *shape, lowering.room_of(prepared), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 

@@ -9,7 +9,6 @@ import pytest
 
 import flow.sim
 from flow.deploy import (
-    ALWAYS,
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OTHERS_EXACT_IMAGES,
@@ -83,7 +82,7 @@ def test_chosen_variants_without_comparison() -> None:
 
 def test_every_variant_has_its_place() -> None:
     assert sorted(PREFERENCE) == sorted(KNOWN_VARIANTS)
-    assert set(MAIN_VARIANTS) | ALWAYS | UNCALIBRATED <= set(VARIANTS)
+    assert set(MAIN_VARIANTS) | UNCALIBRATED <= set(VARIANTS)
 
 
 def test_calibration_only_where_something_needs_it(tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
 
 
 def test_errors_of_the_compiler_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeBackend, "broken", frozenset({"profiled"}))
+    monkeypatch.setattr(FakeBackend, "broken", frozenset(VARIANTS))
     with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
         deploy(Options(limit=2), Stages(), factory=FakeBackend)
 
