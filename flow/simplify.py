@@ -3,6 +3,7 @@
 - Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
 - ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
 - So do the rows and columns that a MaxPool's ``ceil_mode`` adds.
+- A Pad of zeros joins the convolutions that read it.
 - A Sum becomes Adds.
 - A Clip from 0 without an upper bound becomes Relu.
 - An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -51,7 +53,7 @@ def simplify(proto: Any) -> Any:
             continue
         nodes.append(node)
     del result.graph.node[:]
-    result.graph.node.extend(nodes)
+    result.graph.node.extend(_joined_pads(nodes, constants, {v.name for v in result.graph.output}))
     return result
 
 
@@ -188,6 +190,49 @@ def _ceil_pads(
             windows -= 1
         pads[axis + 2] += max((windows - 1) * stride + reach - padded, 0)
     return pads
+
+
+def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[str]) -> list[Any]:
+    """Return the nodes, Pads of zeros that only convolutions read as part of those."""
+    pads: dict[str, tuple[Any, list[int]]] = {}
+    for node in nodes:
+        zeros = _zeros_around(node, constants) if node.op_type == "Pad" else None
+        if zeros is not None and node.output[0] not in outputs:
+            pads[node.output[0]] = (node, zeros)
+    for node in nodes:
+        joins = node.op_type == "Conv" and _auto_pad(_attributes(node)) in ("NOTSET", "VALID")
+        for name in node.input[1:] if joins else node.input:
+            pads.pop(name, None)
+    result = []
+    for node in nodes:
+        if node.op_type == "Conv" and node.input[0] in pads:
+            pad, zeros = pads[node.input[0]]
+            attributes = _attributes(node)
+            attributes.pop("auto_pad", None)
+            own = attributes.pop("pads", (0, 0, 0, 0))
+            attributes["pads"] = [a + b for a, b in zip(own, zeros, strict=True)]
+            inputs = [pad.input[0], *node.input[1:]]
+            result.append(helper.make_node("Conv", inputs, node.output, node.name, **attributes))
+        elif not node.output or node.output[0] not in pads:
+            result.append(node)
+    return result
+
+
+def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
+    """Return [top, left, bottom, right] of a Pad that puts zeros around pictures, else None."""
+    attributes = _attributes(node)
+    given: list[Any] = [attributes.get("pads"), attributes.get("value", 0.0)]
+    for index, source in enumerate(node.input[1:3]):
+        if source:
+            tensor = constants.get(source)
+            given[index] = None if tensor is None else numpy_helper.to_array(tensor).reshape(-1)
+    pads, value = given
+    plain = attributes.get("mode", b"constant") == b"constant" and len(node.input) <= 3
+    if not plain or pads is None or value is None or len(pads) != 8 or np.any(value):
+        return None
+    numbers = [int(p) for p in pads]
+    inside = min(numbers) >= 0 and not any(numbers[a] for a in (0, 1, 4, 5))
+    return [numbers[a] for a in (2, 3, 6, 7)] if inside else None
 
 
 def _global_average(node: Any, output: str) -> Any:

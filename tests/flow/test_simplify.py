@@ -184,3 +184,47 @@ def test_shapes_that_are_not_known_change_nothing() -> None:
         helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, "H", "W"])
     )
     assert list(simplify(model).graph.node) == list(model.graph.node)
+
+
+# ---- Pad ----------------------------------------------------------------------------------------
+def padded(
+    zeros: tuple[int, ...], *, opset: int = 13, value: float = 0.0, **attributes: Any
+) -> Any:
+    """Return the tiny model with a Pad and a convolution behind its Relu."""
+    inputs = ["r", "pads", "value"] if opset > 10 else ["r"]
+    given: dict[str, Any] = {} if opset > 10 else {"pads": zeros, "value": value}
+    nodes = (
+        helper.make_node("Pad", inputs, ["padded"], name="pad", **given),
+        helper.make_node("Conv", ["padded", "w"], ["e"], name="second", **attributes),
+    )
+    model = tiny_model(extra=nodes, opset=opset, shape=IMAGE.shape)
+    values = np.random.default_rng(1).normal(size=(4, 4, 3, 3))
+    model.graph.initializer.extend(weights(w=values, value=value))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(zeros, np.int64), "pads"))
+    return model
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+@pytest.mark.parametrize("attributes", [{"strides": [2, 2]}, {"pads": [1, 0, 0, 2]}])
+def test_pads_join_their_convolution(
+    opset: int, attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    model = padded((0, 0, 0, 1, 0, 0, 1, 2), opset=opset, **attributes)
+    assert "Pad" not in types(model)
+    assert "call_tir" not in operators(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "value"),
+    [((0, 0, 1, 1, 0, 0, 1, 1), 1.0), ((0, 0, -1, 0, 0, 0, 0, 0), 0.0), ((0, 1, 0, 0) * 2, 0.0)],
+)
+def test_other_pads_stay(zeros: tuple[int, ...], value: float) -> None:
+    model = padded(zeros, value=value)
+    onnx.checker.check_model(model)
+    assert "Pad" in types(model)
+
+
+def test_a_pad_that_others_read_stays() -> None:
+    model = padded((0, 0, 1, 1, 0, 0, 1, 1))
+    model.graph.node.insert(4, helper.make_node("Relu", ["padded"], ["other"]))
+    assert "Pad" in types(model)
