@@ -23,7 +23,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flow.compiler.buffers import Pool
-from flow.compiler.geometry import Dim, Range, split, view, window
+from flow.compiler.geometry import Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.packing import blocks
 from flow.compiler.prepare import AluStep, LateConstants, RegisterShift, prepare
@@ -148,17 +148,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         tile = lowering.tile(prepared.layer, n, oc, oy, ox)
         axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
-        y, x = (
-            window(
-                axis.rows,
-                stride=shape.stride[a],
-                padding=shape.padding[a],
-                extent=shape.extent_in(axis.rows.count, a),
-                size=(shape.height, shape.width)[a],
-                where=tile.origin,
-            )
-            for a, axis in enumerate(axes)
-        )
+        y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
         jobs: list[Job] = []
         chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
         for ic, part in chunks:

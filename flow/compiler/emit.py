@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from flow.compiler.geometry import Dim, Range, Window, nest, span, split
 from flow.compiler.packing import blocks
@@ -12,10 +13,12 @@ from vta_config.errors import CapacityError
 from vta_config.isa import MAX_TRANSFER, AluOp, Insn, Memory, Opcode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flow.compiler.memory import DramTensor
     from vta_config.hardware import VTAConfig
+
+T = TypeVar("T")
 
 _ALU_OPS: Final = {
     "min": AluOp.MIN,
@@ -57,6 +60,14 @@ class Tile:
     def vectors(self) -> int:
         """Vectors of the tile."""
         return self.oc.count * self.area
+
+    def runs(self, values: Sequence[T]) -> Iterator[tuple[T, Range]]:
+        """Yield each value, given one a block of the layer, and the acc elements of its run."""
+        first = self.acc
+        for value, run in groupby(values[self.oc.start : self.oc.start + self.oc.count]):
+            count = len([*run]) * self.area
+            yield value, Range(first, count)
+            first += count
 
     def pieces(self, vectors: int) -> list[Tile]:
         """Cut the tile into whole blocks of channels, of at least so many vectors each."""

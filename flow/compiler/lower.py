@@ -12,7 +12,7 @@ from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.conv_pool import CONSTANTS_SHARE, conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.first_layer import first_layers, in_forms
-from flow.compiler.geometry import Dim, Range, Window, split, window
+from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.multiply import COPY_SHARE, ShiftAdds
 from flow.compiler.order import Job, in_layers, ordered
@@ -286,7 +286,7 @@ class Lowering:
             order = list(product(groups, places))
         else:
             order = [(group, place) for place in places for group in groups]
-        alone = 2 * tiling.acc_elems > self.room.acc
+        alone = tiling.acc_slots(self.room) < 2
         tiles = list(product(self.batches(layer), order))
         for index, (n, (group, (oy, ox))) in enumerate(tiles):
             tile = self.tile(layer, n, group, oy, ox)
@@ -405,17 +405,7 @@ class Lowering:
         if loads is not None and prepared.flat:
             loads.append(self.emit.load_flat(layer.inputs[0], base, tile.n, ic, tile.origin))
         elif loads is not None:
-            y, x = (
-                window(
-                    out,
-                    stride=shape.stride[axis],
-                    padding=shape.padding[axis],
-                    extent=shape.extent_in(out.count, axis),
-                    size=(shape.height, shape.width)[axis],
-                    where=tile.origin,
-                )
-                for axis, out in enumerate((tile.oy, tile.ox))
-            )
+            y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
             name, step = layer.inputs[0], shape.row_step
             loads += self.emit.load_window(name, base, tile.n, ic, y, x, tile.origin, row_step=step)
         return base
@@ -524,17 +514,12 @@ class Lowering:
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
-        imms = step.imm[tile.oc.start : tile.oc.start + tile.oc.count]
-        start = 0
-        for end in range(1, len(imms) + 1):
-            if end == len(imms) or imms[end] != imms[start]:
-                acc, imm = tile.acc + start * tile.area, imms[start]
-                dims = (Dim((end - start) * tile.area, 1, 1),)
-                if step.op == "double":
-                    yield self.emit.alu("add", dims, (acc, acc), tile.origin)
-                elif imm or step.op not in ("shr", "add"):
-                    yield self.emit.alu(step.op, dims, (acc, acc), tile.origin, imm=imm)
-                start = end
+        for imm, run in tile.runs(step.imm):
+            dims = (Dim(run.count, 1, 1),)
+            if step.op == "double":
+                yield self.emit.alu("add", dims, (run.start, run.start), tile.origin)
+            elif imm or step.op not in ("shr", "add"):
+                yield self.emit.alu(step.op, dims, (run.start, run.start), tile.origin, imm=imm)
 
 
 def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, Pool]:

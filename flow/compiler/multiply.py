@@ -105,17 +105,12 @@ class ShiftAdds:
 
     def emit(self, emitter: Emitter, tile: Tile, copy: Range) -> Iterator[Emitted]:
         """Run over a tile: each run of blocks with equal actions, in pieces that `copy` holds."""
-        blocks = self.actions[tile.oc.start : tile.oc.start + tile.oc.count]
-        start = 0
-        for end in range(1, len(blocks) + 1):
-            if end == len(blocks) or blocks[end] != blocks[start]:
-                actions, vectors = blocks[start], (end - start) * tile.area
-                most = copy.count if Action("copy") in actions else vectors
-                for piece in split(vectors, most):
-                    acc = tile.acc + start * tile.area + piece.start
-                    for action in actions:
-                        yield from _emit(emitter, action, piece.count, acc, copy.start, tile.origin)
-                start = end
+        for actions, run in tile.runs(self.actions):
+            most = copy.count if Action("copy") in actions else run.count
+            for piece in split(run.count, most):
+                acc = run.start + piece.start
+                for action in actions:
+                    yield from _emit(emitter, action, piece.count, acc, copy.start, tile.origin)
 
 
 def _emit(

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import Pool
-from flow.compiler.geometry import Dim, Range, Window, split, view, window
+from flow.compiler.geometry import Dim, Range, Window, split, view
 from flow.compiler.packing import blocks
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, extents
 from vta_config.errors import CapacityError
@@ -138,15 +138,7 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
 
 def _inside(shape: ConvShape, out: Range, axis: int, where: str) -> Window:
     """Return the part of the picture that outputs read, without zeros around it."""
-    size = (shape.height, shape.width)[axis]
-    padded = window(
-        out,
-        stride=shape.stride[axis],
-        padding=shape.padding[axis],
-        extent=shape.extent_in(out.count, axis),
-        size=size,
-        where=where,
-    )
+    padded = shape.window(out, axis, where)
     return Window(padded.start, padded.count, 0, 0)
 
 

@@ -20,7 +20,7 @@ from itertools import product
 from math import gcd, inf, lcm
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
-from flow.compiler.geometry import nest_uops
+from flow.compiler.geometry import nest_uops, window
 from flow.compiler.packing import blocks
 from flow.compiler.uops import uop_room
 from vta_config.errors import CapacityError
@@ -29,6 +29,7 @@ from vta_config.hardware import UOP_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from flow.compiler.geometry import Range, Window
     from vta_config.hardware import VTAConfig
 
 T = TypeVar("T")
@@ -126,6 +127,23 @@ class ConvShape:
             (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         )
 
+    def window(self, out: Range, axis: int, where: str) -> Window:
+        """Return the input rows (axis 0) or columns (1) that outputs read, and zeros around them.
+
+        Raises
+        ------
+        CapacityError
+            When an edge needs more zeros than a LOAD can make.
+        """
+        return window(
+            out,
+            stride=self.stride[axis],
+            padding=self.padding[axis],
+            extent=self.extent_in(out.count, axis),
+            size=(self.height, self.width)[axis],
+            where=where,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
@@ -218,27 +236,31 @@ class Tiling:
         """Inp elements left for chunks beside two of a residual, a block of the tile each."""
         return room.inp - (2 * self.oh * self.ow if shape.residuals else 0)
 
-    def chunks(self, shape: ConvShape) -> int:
-        """Pieces of the reductions; one where there is none."""
-        if not shape.ic:
-            return 1
-        sizes = zip(shape.reductions, self.chunk_blocks(shape), strict=True)
-        return sum(blocks(part.ic, ic) for part, ic in sizes)
+    def sizes(self, shape: ConvShape) -> list[tuple[ConvShape, int]]:
+        """Each reduction with the blocks of input channels of its chunks."""
+        return [*zip(shape.reductions, self.chunk_blocks(shape), strict=True)]
 
-    def inp_reuse(self, shape: ConvShape) -> int:
-        """Chunks of inp that one tile after the other goes through again."""
-        places = blocks(shape.out_height, self.oh) * blocks(shape.out_width, self.ow)
-        return self.chunks(shape) * (places if self.oc_outer else 1)
+    def places(self, shape: ConvShape) -> int:
+        """Pieces of the picture."""
+        return blocks(shape.out_height, self.oh) * blocks(shape.out_width, self.ow)
 
-    def wgt_reuse(self, shape: ConvShape) -> int:
-        """Chunks of wgt that one tile after the other goes through again."""
-        groups = 1 if self.oc_outer else blocks(shape.oc, self.oc)
-        return groups * self.chunks(shape) * blocks(self.oc, self.oc_w)
+    def groups(self, shape: ConvShape) -> int:
+        """Pieces of the output channels."""
+        return blocks(shape.oc, self.oc)
+
+    @property
+    def parts(self) -> int:
+        """Weight chunks of a tile for the same input channels."""
+        return blocks(self.oc, self.oc_w)
 
     @property
     def acc_elems(self) -> int:
         """Acc elements of a tile."""
         return self.oc * self.oh * self.ow
+
+    def acc_slots(self, room: Capacity) -> int:
+        """Tiles that acc holds; of only one, the next waits until it is stored."""
+        return room.acc // self.acc_elems
 
 
 def extents(total: int) -> list[int]:
@@ -280,10 +302,8 @@ def price(estimate: Cost, room: Capacity) -> float:
 
 def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
     """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
-    places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
-    groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
-    gemms = tiling.chunks(shape) * parts * shape.planes
-    insns = places * groups * (gemms + shape.vector_passes)
+    gemms = _chunks(tiling.sizes(shape)) * tiling.parts * shape.planes
+    insns = tiling.places(shape) * tiling.groups(shape) * (gemms + shape.vector_passes)
     return shape.steps + COMPUTE_OVERHEAD_CYCLES * insns
 
 
@@ -292,19 +312,20 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
 
     A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
     """
-    places = blocks(shape.out_height, tiling.oh) * blocks(shape.out_width, tiling.ow)
-    groups, parts = blocks(shape.oc, tiling.oc), blocks(tiling.oc, tiling.oc_w)
-    tiles = places * groups
+    places, groups, parts = tiling.places(shape), tiling.groups(shape), tiling.parts
+    tiles, sizes = places * groups, tiling.sizes(shape)
+    chunks = _chunks(sizes)
     inp_slots = min(MAX_SLOTS // 2, tiling.inp_room(shape, room) // tiling.inp_elems(shape))
     wgt_slots = min(MAX_SLOTS, room.wgt // tiling.wgt_elems(shape))
-    acc_slots = room.acc // tiling.acc_elems
+    acc_slots = tiling.acc_slots(room)
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
     # slots.
-    reuse = (tiling.inp_reuse(shape), tiling.wgt_reuse(shape))
+    inner = (places, 1) if tiling.oc_outer else (1, groups)
+    reuse = (chunks * inner[0], chunks * inner[1] * parts)
     inp_stays, wgt_stays = reuse[0] <= inp_slots, reuse[1] <= wgt_slots
-    chunks = inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
-    for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True):
+    inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
+    for part, ic in sizes:
         count = blocks(part.ic, ic)
         inp_chunks = (places if inp_stays else tiles) * count
         wgt_chunks = (groups if wgt_stays else tiles) * count * parts
@@ -318,11 +339,8 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         wgt_cycles += wgt_chunks * (LOAD_OVERHEAD_CYCLES + wgt_bytes // room.bus_bytes)
         loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
         loaded_bytes += wgt_chunks * wgt_bytes
-        chunks, inp_loads, wgt_loads = (
-            chunks + count,
-            inp_loads + inp_chunks,
-            wgt_loads + wgt_chunks,
-        )
+        inp_loads += inp_chunks
+        wgt_loads += wgt_chunks
     vectors = shape.vectors
     residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
@@ -336,9 +354,12 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
-    places = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
-    insn_uops = _insn_uops(shape, tiling)
-    loaded_uops = _uops_loaded(shape, tiling, room, insn_uops, tiles, places)
+    meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
+    insn_uops = [
+        nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
+    ]
+    chunk_uops = [parts * shape.planes * uops for uops in insn_uops]
+    loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, room.uop)
     compute += UOP_BYTES * loaded_uops // room.bus_bytes
 
     out_bytes = vectors * room.inp_elem_bytes
@@ -378,37 +399,30 @@ def _slots(
     return inp, min(wgt, MAX_SLOTS - inp)
 
 
-def _insn_uops(shape: ConvShape, tiling: Tiling) -> list[int]:
-    """Return the micro-ops of one GEMM instruction of each reduction."""
-    return [
-        nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel))
-        for part, ic in zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
-    ]
+def _chunks(sizes: Sequence[tuple[ConvShape, int]]) -> int:
+    return sum(blocks(part.ic, ic) for part, ic in sizes)
 
 
 def _uops_loaded(
-    shape: ConvShape,
-    tiling: Tiling,
-    room: Capacity,
-    insn_uops: Sequence[int],
+    sizes: Sequence[tuple[ConvShape, int]],
+    chunk_uops: Sequence[int],
     tiles: int,
-    places: int,
+    meetings: int,
+    most: int,
 ) -> int:
-    """Estimate the micro-ops that COMPUTE loads, and waits for.
+    """Estimate the micro-ops that COMPUTE loads, and waits for; acc, inp and wgt slots are few.
 
-    Chunks come to the same `places` again, and then need the same micro-ops: where all fit, those
-    are still there.
+    Where the same `meetings` of them come again, so do the micro-ops (`chunk_uops` for all parts of
+    a chunk of each reduction): if `most` hold all, those are still there.
     """
     used = kept = 0
-    sizes = zip(shape.reductions, tiling.chunk_blocks(shape), strict=True)
-    for (part, ic), each in zip(sizes, insn_uops, strict=True):
-        uops = blocks(tiling.oc, tiling.oc_w) * shape.planes * each
+    for (part, ic), uops in zip(sizes, chunk_uops, strict=True):
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
         used += chunks * uops
-        kept += (min(first, places) + min(chunks - first, places)) * uops
-    return kept if kept <= room.uop else used
+        kept += (min(first, meetings) + min(chunks - first, meetings)) * uops
+    return kept if kept <= most else used
 
 
 @lru_cache(maxsize=1024)
