@@ -23,8 +23,12 @@ from relay_passes.observers import MaxAbs, Observer
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from vta_config.errors import CalibrationError
 
+#: Operators whose output holds the input's values in another shape or order.
+RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
 #: Operators that move values and compute nothing: the output has the input's scale.
-MOVES: Final = frozenset({"nn.max_pool2d", "reshape", "permute_dims", "squeeze", "expand_dims"})
+MOVES: Final = frozenset({"nn.max_pool2d", *RESHAPES})
+#: Operators that clip: an accumulator may end behind one.
+ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 #: Operators whose second operand is a weight, with the axis of its output channels.
 WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
 
@@ -106,7 +110,7 @@ class ProfiledScales:
             params = tensors.get(source)
             absorbed = _odd_part(params.scale[0]) if params is not None else 1.0
             limit = (1 << (self.weight_bits - 1)) - 1
-            peaks = _peaks(weight, axis, self.weight_granularity, self.block)
+            peaks = largest_weights(weight, axis, self.weight_granularity, self.block)
             weights[name] = QuantParams(
                 scale=tuple(scale_for(p * absorbed, limit) / absorbed for p in peaks),
                 bits=self.weight_bits,
@@ -234,7 +238,7 @@ def _weights(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
     return found
 
 
-def _peaks(
+def largest_weights(
     weight: NDArray[Any], axis: int, granularity: Granularity, block: int
 ) -> NDArray[np.float64]:
     """Return max|w| of the tensor, of each block or of each channel."""

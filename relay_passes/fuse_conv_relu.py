@@ -9,9 +9,9 @@ between them goes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from relay_passes.choose_scales import WEIGHT_AXIS
+from relay_passes.choose_scales import ACTIVATIONS, WEIGHT_AXIS
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
@@ -22,8 +22,6 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
-
-_ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class FuseConvRelu(GraphPass):
         fused: dict[str, Expr] = {}  # name of the dequantized tensor -> the accumulator
         for binding in graph.bindings:
             kind = op_name(binding.value)
-            if kind in _ACTIVATIONS:
+            if kind in ACTIVATIONS:
                 source = unquantized(binding.value.args[0])
                 value = definitions.get(source) if source is not None else None
                 if source is not None and (is_layer(source) or op_name(value) == "add"):

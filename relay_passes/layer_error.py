@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.choose_scales import RESHAPES
 from relay_passes.expose_tensors import expose_variables
 from relay_passes.graph import Module, dtype_of, op_name, read_graph
 from relay_passes.host import HostModule
-
-#: Operators whose result would only repeat their operand's row.
-_SAME_VALUES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ def layer_errors(
     integers = {
         b.var.name: b.var
         for b in read_graph(quantized).bindings
-        if dtype_of(b.var) == "int8" and op_name(b.value) not in _SAME_VALUES
+        if dtype_of(b.var) == "int8" and op_name(b.value) not in RESHAPES  # would repeat the row
     }
     names = [name for name in integers if name in floats]
     run_float = HostModule(expose_variables(float_mod, [floats[n] for n in names]), fast=True)

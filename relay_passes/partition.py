@@ -20,7 +20,7 @@ import tvm
 from tvm import relax
 
 from relay_passes.chains import Chain, ChainFinder
-from relay_passes.choose_scales import MOVES, WEIGHT_AXIS
+from relay_passes.choose_scales import MOVES, RESHAPES, WEIGHT_AXIS
 from relay_passes.graph import (
     Expr,
     Graph,
@@ -30,6 +30,7 @@ from relay_passes.graph import (
     constant,
     dtype_of,
     graph_of,
+    ints,
     op_name,
     read_graph,
     replace_main,
@@ -46,9 +47,7 @@ CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
 #: Host operators that only quantize the input, dequantize results or move values.
-_BORDER_OPS: Final = frozenset(
-    {"astype", "floor", "clip", "reshape", "permute_dims", "squeeze", "expand_dims"}
-)
+_BORDER_OPS: Final = frozenset({"astype", "floor", "clip", *RESHAPES})
 #: What quantizing does to floats, from its result back.
 _QUANTIZING: Final = ("clip", "floor", "add", "multiply")
 
@@ -102,17 +101,13 @@ def padding_fits(chain: Chain, config: VTAConfig) -> bool:
 
 def windows_meet_the_picture(chain: Chain, config: VTAConfig) -> bool:
     """A convolution's every window must meet the picture, not zeros alone."""
-    data, weight = chain.anchor.value.args
-    attrs = chain.anchor.value.attrs
-    for axis in (0, 1):
-        size, kernel = static_shape(data)[2 + axis], static_shape(weight)[2 + axis]
-        before, after = int(attrs.padding[axis]), int(attrs.padding[2 + axis])
-        reach = (kernel - 1) * int(attrs.dilation[axis])
-        stride = int(attrs.strides[axis])
-        last = (size + before + after - reach - 1) // stride * stride - before
-        if before > reach or last >= size:
-            return False
-    return True
+    attrs, operands = chain.anchor.value.attrs, (*chain.anchor.value.args, chain.anchor.var)
+    sizes = zip(*(static_shape(x)[2:] for x in operands), strict=True)
+    windows = zip(ints(attrs.strides), ints(attrs.dilation), ints(attrs.padding[:2]), strict=True)
+    return all(
+        padding <= (kernel - 1) * dilation and (out - 1) * stride - padding < size
+        for (size, kernel, out), (stride, dilation, padding) in zip(sizes, windows, strict=True)
+    )
 
 
 def dense_dilation(chain: Chain, config: VTAConfig) -> bool:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import MOVES, WEIGHT_AXIS, Scales, is_global_average
+from relay_passes.choose_scales import (
+    ACTIVATIONS,
+    MOVES,
+    WEIGHT_AXIS,
+    Scales,
+    is_global_average,
+)
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
@@ -31,7 +37,6 @@ from relay_passes.graph import (
 )
 from relay_passes.params import QuantParams
 
-ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
 INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
 

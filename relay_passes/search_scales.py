@@ -29,6 +29,7 @@ from relay_passes.choose_scales import (
     Scales,
     averaged,
     is_global_average,
+    largest_weights,
 )
 from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
@@ -211,8 +212,7 @@ class BlockScales:
         rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
         octaves = residual_octaves(rows.shape[1], self.block)
-        peaks = np.abs(rows).max(axis=1)
-        least = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group)) * x / limit
+        least = largest_weights(rows, 0, "block", self._group) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -236,10 +236,7 @@ class BlockScales:
             if cost < best[0]:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
                 best = cost, y, y / x * 0.5**taken
-        params = QuantParams(
-            scale=tuple(best[2].tolist()), bits=self.weight_bits, granularity=self._granularity
-        )
-        return best[1], params
+        return best[1], self._params(best[2])
 
     def _weight_error(
         self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
@@ -263,9 +260,7 @@ class BlockScales:
         rows, x = layer
         limit = (1 << (self.weight_bits - 1)) - 1
         octaves = residual_octaves(rows.shape[1], self.block)
-        peaks = np.abs(rows).max(axis=1)
-        peaks = np.maximum.reduceat(peaks, np.arange(0, len(rows), self._group))
-        need = np.where(peaks > 0, peaks, limit) / limit * x
+        need = fitting_scales(rows, self._group, limit) * x
         if skip:
             odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
             y = fit_multiple(skip, y, float(need.max()), odd)
@@ -281,9 +276,7 @@ class BlockScales:
         scales = np.stack(tried)
         fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
         best = np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
-        return y, QuantParams(
-            scale=tuple(best.tolist()), bits=self.weight_bits, granularity=self._granularity
-        )
+        return y, self._params(best)
 
     def _weight(
         self,
@@ -295,28 +288,29 @@ class BlockScales:
     ) -> QuantParams:
         x = _input(value, tensors)
         if partner is not None:
-            width = self._group if sink.output else 1
-            peaks = np.abs(_joined([value, partner], tensors)).max(axis=1)
-            peaks = np.maximum.reduceat(peaks, np.arange(0, len(peaks), width))
-            best = np.where(peaks > 0, peaks, limit) / limit / x
-            return QuantParams(
-                scale=tuple(best.tolist()),
-                bits=self.weight_bits,
-                granularity=self._granularity if sink.output else "channel",
-            )
+            rows = _joined([value, partner], tensors)
+            if not sink.output:
+                return self._params(fitting_scales(rows, 1, limit) / x, "channel")
+            return self._params(fitting_scales(rows, self._group, limit) / x)
         if not sink.output:
-            scale = channel_scales(_rows(value), limit, clip=bool(self.clip))
-            return QuantParams(
-                scale=tuple(scale.tolist()), bits=self.weight_bits, granularity="channel"
+            return self._params(
+                channel_scales(_rows(value), limit, clip=bool(self.clip)), "channel"
             )
-        peaks = block_peaks(value, self._group)
-        best = np.where(peaks > 0, peaks, limit) / limit
+        best = fitting_scales(_rows(value), self._group, limit)
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
             octaves = residual_octaves(_rows(value).shape[1], self.block)
             best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
+        return self._params(best)
+
+    def _params(
+        self, scale: NDArray[np.float64], granularity: Granularity | None = None
+    ) -> QuantParams:
+        """Return weight scales as parameters, by default one a group of channels."""
         return QuantParams(
-            scale=tuple(best.tolist()), bits=self.weight_bits, granularity=self._granularity
+            scale=tuple(scale.tolist()),
+            bits=self.weight_bits,
+            granularity=granularity or self._granularity,
         )
 
 
@@ -347,10 +341,10 @@ def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDAr
     return np.asarray(tried[np.argmin(errors, axis=0), np.arange(len(rows))])
 
 
-def block_peaks(value: Expr, block: int) -> NDArray[np.float64]:
-    """Return max|w| of each block of output channels of a convolution or dense layer."""
-    peaks = np.abs(_rows(value)).max(axis=1)
-    return np.asarray(np.maximum.reduceat(peaks, np.arange(0, len(peaks), block)), np.float64)
+def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray[np.float64]:
+    """Return each block's smallest scale at which its weights fit [-limit, limit]; 1 for zeros."""
+    peaks = largest_weights(rows, 0, "block", block)
+    return np.asarray(np.where(peaks > 0, peaks, limit) / limit)
 
 
 def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from relay_passes.channels import is_dense_layer
-from relay_passes.choose_scales import MOVES, WEIGHT_AXIS
+from relay_passes.choose_scales import ACTIVATIONS, MOVES, WEIGHT_AXIS
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-
-_ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +58,10 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
                 else:
                     joined.add(reader.var.name)
                     skip = _source(other, definitions)
-            elif op_name(value) not in _ACTIVATIONS and split_bias(value) is None:
+            elif op_name(value) not in ACTIVATIONS and split_bias(value) is None:
                 break
             var = reader.var
-            if op_name(value) in _ACTIVATIONS:
+            if op_name(value) in ACTIVATIONS:
                 break
         ends = any(reader is None for reader in uses.get(var, []))
         output = "" if ends else var.name
