@@ -15,7 +15,7 @@ from flow.backend import PipelineBackend
 from flow.deploy import Options, calibrate, open_session
 from flow.evaluate import Metrics, OnnxRuntime, measure, run_all
 from flow.pipeline import STOCK_RELAY
-from flow.report import write_atomic
+from flow.report import error_cell, sqnr_cell, write_atomic
 from flow.stages import Stages
 from relay_passes.graph import GraphPass
 from relay_passes.layer_error import LayerError, layer_errors
@@ -166,8 +166,8 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
             step.change,
             top1,
             f"{100 * m.agreement:.2f}",
-            "exact" if m.sqnr_db is None else f"{m.sqnr_db:.2f}",
-            f"{step.requantization_error:.0e}" if step.requantization_error else "0",
+            sqnr_cell(m.sqnr_db),
+            error_cell(step.requantization_error),
             f"{step.seconds:.1f}",
         )
     measured = [step for step in steps if step.layers]

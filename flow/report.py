@@ -331,17 +331,27 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             "" if own else _points(v.top1, reference),
             _percent(v.top5),
             "" if own else _percent(v.agreement),
-            "" if own else ("exact" if v.sqnr_db is None else f"{v.sqnr_db:.2f}"),
+            "" if own else sqnr_cell(v.sqnr_db),
             *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
+
+
+def sqnr_cell(decibels: float | None) -> str:
+    """Return an SQNR as a table shows it; None: no difference at all."""
+    return "exact" if decibels is None else f"{decibels:.2f}"
+
+
+def error_cell(error: float) -> str:
+    """Return a relative requantization error as a table shows it."""
+    return f"{error:.0e}" if error else "0"
 
 
 def _program_cells(facts: ProgramFacts | None) -> tuple[str, str, str]:
     """Return requantization error, cycles and milliseconds of a variant."""
     if facts is None:
         return "", "", ""
-    error = f"{facts.requantization_error:.0e}" if facts.requantization_error else "0"
+    error = error_cell(facts.requantization_error)
     if facts.latency is None:
         return error, "–", "–"
     mark = "*" if facts.fallbacks else ""
