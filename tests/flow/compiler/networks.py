@@ -31,6 +31,13 @@ def requantize(
     )
 
 
+def output_of(source: Layer | TensorSpec) -> tuple[str, tuple[int, ...]]:
+    """Return the name and the shape of what a layer makes, or of an input."""
+    if isinstance(source, Layer):
+        return source.output, source.out_shape
+    return source.name, source.shape
+
+
 def conv(
     rng: np.random.Generator,
     name: str,
@@ -40,8 +47,7 @@ def conv(
     **options: Any,
 ) -> Layer:
     """Return a convolution of the output of `source` with random weights."""
-    in_shape = source.out_shape if isinstance(source, Layer) else source.shape
-    tensor = source.output if isinstance(source, Layer) else source.name
+    tensor, in_shape = output_of(source)
     stride, padding, dilation = (
         options.get("stride", (1, 1)),
         options.get("padding", (0, 0, 0, 0)),
@@ -70,23 +76,73 @@ def conv(
     )
 
 
+def max_pool(
+    name: str,
+    source: Layer | TensorSpec,
+    kernel: int,
+    stride: int,
+    padding: int = 0,
+    dilation: int = 1,
+) -> Layer:
+    """Return a square max-pool of the output of `source`."""
+    tensor, in_shape = output_of(source)
+    reach = (kernel - 1) * dilation + 1
+    out = ((size + 2 * padding - reach) // stride + 1 for size in in_shape[2:])
+    return Layer(
+        name=name,
+        kind="max_pool2d",
+        inputs=(tensor,),
+        output=name,
+        in_shape=in_shape,
+        out_shape=(*in_shape[:2], *out),
+        weight=None,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(padding,) * 4,
+        dilation=(dilation, dilation),
+    )
+
+
+def sum_pool(name: str, source: Layer, shift: int) -> Layer:
+    """Return the sum of a layer's pixels, shifted and clipped."""
+    return Layer(
+        name=name,
+        kind="sum_pool2d",
+        inputs=(source.output,),
+        output=name,
+        in_shape=source.out_shape,
+        out_shape=(*source.out_shape[:2], 1, 1),
+        weight=None,
+        steps=(
+            Step(op="add", value=1 << (shift - 1)),
+            Step(op="shr", value=shift),
+            Step(op="min", value=127),
+        ),
+    )
+
+
+def dense(
+    rng: np.random.Generator, name: str, source: Layer, outputs: int, **options: Any
+) -> Layer:
+    """Return a dense layer on one pixel with random weights."""
+    channels = source.out_shape[1]
+    return Layer(
+        name=name,
+        kind="dense",
+        inputs=(source.output,),
+        output=name,
+        in_shape=source.out_shape,
+        out_shape=(1, outputs, 1, 1),
+        weight=weights(rng, outputs, channels, 1, 1),
+        **options,
+    )
+
+
 def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
     """Return a network with every kind of layer: stem, pools, residuals, addition, dense."""
     x = TensorSpec(name="x", shape=(1, 3, size, size), dtype="int8")
     stem = conv(rng, "stem", x, 20, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
-    half = size // 4
-    pool = Layer(
-        name="pool",
-        kind="max_pool2d",
-        inputs=("stem",),
-        output="pool",
-        in_shape=stem.out_shape,
-        out_shape=(1, 20, half, half),
-        weight=None,
-        kernel=(3, 3),
-        stride=(2, 2),
-        padding=(1, 1, 1, 1),
-    )
+    pool = max_pool("pool", stem, 3, 2, 1)
     first = conv(rng, "first", pool, 40, (3, 3), padding=(1, 1, 1, 1))
     skip = conv(rng, "skip", pool, 40, (1, 1), steps=requantize(rng, 40, 9, relu=False))
     bias, *rest = requantize(rng, 40, 11)
@@ -121,28 +177,10 @@ def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
             Step(op="min", value=127),
         ),
     )
-    average = Layer(
-        name="average",
-        kind="sum_pool2d",
-        inputs=("added",),
-        output="average",
-        in_shape=added.out_shape,
-        out_shape=(1, 33, 1, 1),
-        weight=None,
-        steps=(Step(op="add", value=2), Step(op="shr", value=2), Step(op="min", value=127)),
-    )
-    dense = Layer(
-        name="dense",
-        kind="dense",
-        inputs=("average",),
-        output="dense",
-        in_shape=(1, 33, 1, 1),
-        out_shape=(1, 100, 1, 1),
-        weight=weights(rng, 100, 33, 1, 1),
-        steps=(Step(op="add", value=rng.integers(-(1 << 22), 1 << 22, 100).astype(np.int32)),),
-        out_dtype="int32",
-    )
-    layers = (stem, pool, first, skip, second, dilated, strided, added, average, dense)
+    average = sum_pool("average", added, 2)
+    bias = Step(op="add", value=rng.integers(-(1 << 22), 1 << 22, 100).astype(np.int32))
+    last = dense(rng, "dense", average, 100, steps=(bias,), out_dtype="int32")
+    layers = (stem, pool, first, skip, second, dilated, strided, added, average, last)
     return subgraph(layers, x)
 
 

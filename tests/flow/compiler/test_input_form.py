@@ -16,8 +16,7 @@ from flow.compiler.program import PortTensor, Program, make_program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.params import Layer, TensorSpec
-from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
-from tests.flow.compiler.test_lower import pool2d
+from tests.flow.compiler.networks import conv, max_pool, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.hardware import VTAConfig, preset_names
 
@@ -82,7 +81,7 @@ def test_every_form_gives_the_same_convolution(
 ) -> None:
     config = VTAConfig.load(preset)
     layer, x = first_layer(data, pooled=window is not None)
-    layers = (layer, pool2d(layer, *window)) if window else (layer,)
+    layers = (layer, max_pool("narrow", layer, *window)) if window else (layer,)
     if window:  # every window starts inside the picture
         sizes = zip(layers[-1].out_shape[2:], layer.out_shape[2:], strict=True)
         assume(all((out - 1) * window[1] < size for out, size in sizes))

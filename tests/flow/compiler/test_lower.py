@@ -17,8 +17,15 @@ from flow.compiler.program import Program, layer_of_origin, make_program
 from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
-from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
+from relay_passes.params import Step, Subgraph, TensorSpec
+from tests.flow.compiler.networks import (
+    conv,
+    max_pool,
+    requantize,
+    residual_network,
+    subgraph,
+    weights,
+)
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig, preset_names
@@ -193,17 +200,7 @@ def test_a_strided_product_joins_no_pool_and_its_convolution_may() -> None:
     wide = conv(rng, "wide", x, 20, (1, 1), stride=(2, 2))
     other = conv(rng, "other", x, 20, (1, 1), stride=(2, 2), steps=(), out_dtype="int32")
     both = replace(wide, inputs=("x", "x"), products=(other,))
-    pool = Layer(
-        name="pool",
-        kind="max_pool2d",
-        inputs=("wide",),
-        output="pool",
-        in_shape=wide.out_shape,
-        out_shape=(1, 20, 6, 6),
-        weight=None,
-        kernel=(2, 2),
-        stride=(2, 2),
-    )
+    pool = max_pool("pool", wide, 2, 2)
     for layer, kinds in ((wide, ["conv2d+max_pool2d"]), (both, ["conv2d+conv2d", "max_pool2d"])):
         program = check(subgraph((layer, pool), x))
         assert [record.kind for record in program.layers] == kinds
@@ -231,37 +228,8 @@ def test_any_max_pool(
     out = (size + 2 * padding - reach - 1) // stride + 1
     assume(out > 0)
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
-    layer = Layer(
-        name="pool",
-        kind="max_pool2d",
-        inputs=("x",),
-        output="pool",
-        in_shape=x.shape,
-        out_shape=(1, channels, out, out),
-        weight=None,
-        kernel=(kernel, kernel),
-        stride=(stride, stride),
-        padding=(padding,) * 4,
-        dilation=(dilation, dilation),
-    )
+    layer = max_pool("pool", x, kernel, stride, padding, dilation)
     check(subgraph((layer,), x), preset)
-
-
-def pool2d(wide: Layer, kernel: int, stride: int, padding: int) -> Layer:
-    """Return the max-pool `narrow` of a layer's output."""
-    n, c, *size = wide.out_shape
-    return Layer(
-        name="narrow",
-        kind="max_pool2d",
-        inputs=(wide.output,),
-        output="narrow",
-        in_shape=wide.out_shape,
-        out_shape=(n, c, *((s + 2 * padding - kernel) // stride + 1 for s in size)),
-        weight=None,
-        kernel=(kernel, kernel),
-        stride=(stride, stride),
-        padding=(padding,) * 4,
-    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -289,7 +257,7 @@ def test_a_pool_joins_its_convolution(
     wide = conv(rng, "wide", x, channels[1], (kernel, kernel), padding=(edge,) * 4, steps=steps)
     out = tuple((s + 2 * padding - pool) // stride + 1 for s in size)
     assume(all((o - 1) * stride < s for o, s in zip(out, size, strict=True)))
-    narrow = pool2d(wide, pool, stride, padding)
+    narrow = max_pool("narrow", wide, pool, stride, padding)
     program = check(subgraph((wide, narrow), x), preset)
     one_tap = sum((t - padding) % stride == 0 for t in range(pool)) == 1
     assert [r.kind for r in program.layers] == (
@@ -303,7 +271,7 @@ def test_constants_join_the_maxima() -> None:
     bias = rng.integers(-(1 << 20), 1 << 20, 70).astype(np.int32)
     steps = (Step(op="add", value=bias), *requantize(rng, 70, 14)[1:])
     wide = conv(rng, "wide", x, 70, (3, 3), padding=(1, 1, 1, 1), steps=steps)
-    narrow = pool2d(wide, 3, 2, 1)
+    narrow = max_pool("narrow", wide, 3, 2, 1)
     program = check(subgraph((wide, narrow), x))
     bias_steps = [
         insn["iter_out"] * insn["iter_in"] * (insn["uop_end"] - insn["uop_begin"])
@@ -319,7 +287,7 @@ def test_constants_that_would_fill_wgt_stay_before_the_pool(channels: int, joine
     x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
     steps = (Step(op="add", value=2000), *requantize(rng, channels, 12)[2:])
     wide = conv(rng, "wide", x, channels, (3, 3), padding=(1, 1, 1, 1), steps=steps)
-    program = check(subgraph((wide, pool2d(wide, 2, 2, 0)), x), "small")
+    program = check(subgraph((wide, max_pool("narrow", wide, 2, 2, 0)), x), "small")
     kinds = ["conv2d+max_pool2d"] if joined else ["conv2d", "max_pool2d"]
     assert [record.kind for record in program.layers] == kinds
 
@@ -416,7 +384,7 @@ def test_a_kernel_as_large_as_the_picture_joins_no_pool() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 20, 2, 3), dtype="int8")
     wide = conv(rng, "wide", x, 40, (2, 3), steps=requantize(rng, 40, 12, relu=False))
-    program = check(subgraph((wide, pool2d(wide, 2, 2, 1)), x))
+    program = check(subgraph((wide, max_pool("narrow", wide, 2, 2, 1)), x))
     assert [record.kind for record in program.layers] == ["conv2d", "max_pool2d"]
 
 

@@ -13,8 +13,8 @@ from flow.compiler import order
 from flow.compiler.program import layer_of_origin
 from flow.compiler.tokens import Emitted
 from flow.sim.tsim import time_insns
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
-from tests.flow.compiler.networks import conv, requantize, subgraph, weights
+from relay_passes.params import Subgraph, TensorSpec
+from tests.flow.compiler.networks import conv, dense, requantize, subgraph, sum_pool
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Memory, Opcode
@@ -25,27 +25,9 @@ def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgra
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
     first = conv(rng, "first", x, channels, (3, 3), padding=(1, 1, 1, 1))
-    average = Layer(
-        name="average",
-        kind="sum_pool2d",
-        inputs=("first",),
-        output="average",
-        in_shape=first.out_shape,
-        out_shape=(1, channels, 1, 1),
-        weight=None,
-        steps=(Step(op="add", value=32), Step(op="shr", value=6), Step(op="min", value=127)),
-    )
-    dense = Layer(
-        name="dense",
-        kind="dense",
-        inputs=("average",),
-        output="dense",
-        in_shape=(1, channels, 1, 1),
-        out_shape=(1, outputs, 1, 1),
-        weight=weights(rng, outputs, channels, 1, 1),
-        steps=requantize(rng, outputs, 9),
-    )
-    return subgraph((first, average, dense), x)
+    average = sum_pool("average", first, 6)
+    last = dense(rng, "dense", average, outputs, steps=requantize(rng, outputs, 9))
+    return subgraph((first, average, last), x)
 
 
 def test_weights_come_while_the_layers_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:

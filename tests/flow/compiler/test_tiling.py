@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from flow.compiler.lower import lower
 from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
 from relay_passes.params import TensorSpec
-from tests.flow.compiler.networks import conv, subgraph
-from tests.flow.compiler.test_lower import pool2d
+from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names
 
@@ -93,5 +92,5 @@ def test_a_chunk_has_no_more_micro_ops_than_the_buffer(pooled: bool) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 16, 16, 16), dtype="int8")
     layer = conv(rng, "conv", x, 16, (7, 7), padding=(3, 3, 3, 3))
-    layers = (layer, pool2d(layer, 2, 2, 0)) if pooled else (layer,)
+    layers = (layer, max_pool("narrow", layer, 2, 2, 0)) if pooled else (layer,)
     lower(subgraph(layers, x), config)
