@@ -241,7 +241,21 @@ def _weights(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
 def largest_weights(
     weight: NDArray[Any], axis: int, granularity: Granularity, block: int
 ) -> NDArray[np.float64]:
-    """Return max|w| of the tensor, of each block or of each channel."""
+    """Return max|w| of the tensor, of each block or of each channel.
+
+    Parameters
+    ----------
+    weight : floating[...]
+    axis : int
+        Of the output channels.
+    granularity : {"tensor", "block", "channel"}
+    block : int
+        Output channels of a block.
+
+    Returns
+    -------
+    float64[1], float64[blocks] or float64[channels]
+    """
     channels = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
     peaks = channels.max(axis=1, initial=0.0).astype(np.float64)
     if granularity == "tensor":

@@ -342,7 +342,21 @@ def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDAr
 
 
 def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray[np.float64]:
-    """Return each block's smallest scale at which its weights fit [-limit, limit]; 1 for zeros."""
+    """Return each block's smallest scale at which its weights fit [-limit, limit]; 1 for zeros.
+
+    Parameters
+    ----------
+    rows : float64[channels, K]
+        Weights of each output channel.
+    block : int
+        Output channels of a block.
+    limit : int
+        Largest integer.
+
+    Returns
+    -------
+    float64[blocks]
+    """
     peaks = largest_weights(rows, 0, "block", block)
     return np.asarray(np.where(peaks > 0, peaks, limit) / limit)
 
