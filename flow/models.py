@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from flow.datasets import Dataset, Preprocessing, digits
 from flow.importer import ImportedModel, import_model
+from flow.onnx_file import Limits
 from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
@@ -102,6 +103,8 @@ def load_model(
     mirrors: tuple[str, ...] = MIRRORS,
     cache: Path | None = None,
     progress: DownloadProgress | None = None,
+    check: bool = True,
+    limits: Limits | None = None,
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
 
@@ -115,6 +118,10 @@ def load_model(
         Folder of downloads; the user's cache folder by default.
     progress : callable, optional
         Told how a download goes on.
+    check : bool
+        Compare the imported graph with ONNX Runtime; see `import_model`.
+    limits : Limits, optional
+        What a model may cost.
 
     Raises
     ------
@@ -125,18 +132,18 @@ def load_model(
     """
     name = str(model)
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name)
-    if not Path(name).is_file() and not name.endswith((".onnx", ".xz")):
+        return import_model(path, name=name, check=check, limits=limits)
+    if not Path(name).exists() and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
             "must be an ONNX file or a known name",
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name)
+    return import_model(name, check=check, limits=limits)
 
 
 def preprocessing_of(model: ImportedModel) -> Preprocessing:
