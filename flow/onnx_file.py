@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
+from onnx.inliner import inline_local_functions
 
 from flow.onnx_legacy import modernize
 from vta_config.errors import UnsupportedModelError
@@ -161,7 +162,7 @@ def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:
     _complete(proto)
     try:
         if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
+            proto = inline_local_functions(proto)
         if default_opset(proto) < OLDEST_OPSET:
             modernize(proto, OLDEST_OPSET)
         _hide_weights(proto)
