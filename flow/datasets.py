@@ -8,6 +8,7 @@ images never lie in memory together. Images always come in index order (the orde
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flow.pictures import eight_bits, read_picture
 from vta_config.errors import CalibrationError
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+#: A resized picture above so many pixels is not made as a whole.
+LARGEST_RESIZED: Final = 1 << 24
 LABELS_FILE: Final = "labels.csv"
 LABELS_HEADER: Final = ("filename", "label_index")
 DIGITS_CLASSES: Final = 10
@@ -83,17 +87,27 @@ class Preprocessing:
         )
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop `image`; return uint8[height, width, channels]."""
-        if image.mode.startswith("I;16"):  # which Pillow would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        """Resize and crop `image`; return uint8[height, width, channels].
+
+        Raises
+        ------
+        CalibrationError
+            When `image` has no 8-bit form (`flow.pictures.eight_bits`).
+        """
+        image = eight_bits(image, "image")
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
         width, height = image.size
         short = min(width, height)
         size = (int(self.resize * width / short), int(self.resize * height / short))
-        if size != (width, height):
-            image = image.resize(size, Image.Resampling.BILINEAR)
         left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
-        image = image.crop((left, top, left + self.width, top + self.height))
+        crop = (left, top, left + self.width, top + self.height)
+        if math.prod(size) > LARGEST_RESIZED:
+            image, crop = _resize_part(image, size, crop)
+        elif size != (width, height):
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.crop(crop)
         return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,6 +119,48 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess `image`; return float32[1, C, H, W]."""
         return self.normalize(self.pixels(image))
+
+
+def _resize_part(
+    image: Image.Image, size: tuple[int, int], region: tuple[int, int, int, int]
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Resize the part of `image` that `region` of the resized picture needs.
+
+    A picture of 1 × 65,000 pixels would be resized to 256 × 16,640,000 only to be cropped. Pixels
+    differ from those of the whole by the rounding of coordinates: by 1 at most.
+
+    Parameters
+    ----------
+    image : Image
+        The picture.
+    size : (int, int)
+        Width and height of the whole, resized.
+    region : (int, int, int, int)
+        Left, top, right and bottom in the resized picture; may reach beyond it.
+
+    Returns
+    -------
+    Image, (int, int, int, int)
+        The resized part, and `region` in its coordinates.
+    """
+    first, last, box_first, box_last = [], [], [], []
+    starts = [max(0, region[axis]) for axis in (0, 1)]
+    stops = [min(size[axis], region[axis + 2]) for axis in (0, 1)]
+    for axis in (0, 1):
+        scale = image.size[axis] / size[axis]
+        reach = math.ceil(max(scale, 1.0)) + 1  # source pixels that the filter looks at
+        lo, hi = starts[axis] * scale, stops[axis] * scale
+        first.append(max(0, math.floor(lo) - reach))
+        last.append(min(image.size[axis], math.ceil(hi) + reach))
+        box_first.append(lo - first[axis])
+        box_last.append(hi - first[axis])
+    part = image.crop((first[0], first[1], last[0], last[1])).resize(
+        (stops[0] - starts[0], stops[1] - starts[1]),
+        Image.Resampling.BILINEAR,
+        box=(box_first[0], box_first[1], box_last[0], box_last[1]),
+    )
+    left, top, right, bottom = region
+    return part, (left - starts[0], top - starts[1], right - starts[0], bottom - starts[1])
 
 
 class ImageSource(Protocol):
@@ -137,21 +193,7 @@ class FileSource:
         CalibrationError
             When the file is not a readable image.
         """
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                decoded: Image.Image = image.copy()
-                return decoded
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problem = f"truncated or damaged ({error})"
-            if not path.is_file():
-                problem = "a folder" if path.is_dir() else "no such file"
-            raise CalibrationError(
-                str(path),
-                "must be a readable image",
-                got=problem,
-                hint="replace or remove it",
-            ) from None
+        return read_picture(self.paths[index])
 
 
 @dataclass(frozen=True, slots=True)
