@@ -33,6 +33,9 @@ MAX_PIXELS: Final = 1 << 26
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 #: Formats whose grey pictures of more than 8 bits have values of 16 bits, as Pillow reads them.
 _DEEP_FORMATS: Final = frozenset({"PNG", "PPM"})
+#: Two of the answers of `file_problem`.
+FOLDER: Final = "a folder"
+MISSING: Final = "no such file"
 _ORIENTATION: Final = 0x0112
 _BITS_PER_SAMPLE: Final = 258
 _PHOTOMETRIC: Final = 262
@@ -97,13 +100,13 @@ def file_problem(path: Path) -> str | None:
     except ValueError:
         return "a name with a zero byte"
     except (FileNotFoundError, NotADirectoryError):
-        return "a link to nothing" if path.is_symlink() else "no such file"
+        return "a link to nothing" if path.is_symlink() else MISSING
     except OSError as error:  # a name too long, links in a circle, a folder without permission
         return error.strerror or str(error)
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISDIR(mode):
-        return "a folder"
+        return FOLDER
     return "a pipe, a socket or a device"
 
 

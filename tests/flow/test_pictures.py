@@ -449,9 +449,9 @@ def test_what_is_no_ordinary_file(tmp_path: Path) -> None:
 def unprivileged() -> Iterator[Path]:
     """Yield a folder, and run as a user whom permissions bind."""
     with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
         user = os.geteuid()
         if user == 0:
+            os.chown(name, 65534, -1)
             os.seteuid(65534)
         try:
             yield Path(name)
