@@ -21,7 +21,13 @@ from flow.threads import available_cores, blas_threads
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, fallbacks, partition
 from relay_passes.profiling import profile
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import (
+    STEPS,
+    VARIANTS,
+    QuantOptions,
+    prepare_with_names,
+    quantize_model,
+)
 from relay_passes.stock_relay import StockRelay
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from flow.compiler.program import Program
     from flow.compiler.tiling import Objective
     from flow.importer import ImportedModel
+    from flow.origins import OnnxNode
     from relay_passes.moments import Moments
     from relay_passes.params import TensorProfile
     from relay_passes.partition import Fallback
@@ -149,7 +156,11 @@ class Pipeline:
         self.config = config
         self._schedules = schedules
         self._objective = objective
-        self.folded = prepare(model.mod)
+        self.folded, before = prepare_with_names(model.mod)
+        #: Tensor of the folded module -> the ONNX node that it comes from, where that is known.
+        self.origins: Mapping[str, OnnxNode] = {
+            name: model.origins[old] for name, old in before.items() if old in model.origins
+        }
         self.profiles: dict[str, TensorProfile] = {}
         self._images: list[NDArray[np.float32]] = []
         self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
