@@ -6,7 +6,7 @@ Every stage is a method whose result can be looked at, kept or replaced before t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +18,9 @@ from flow.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
+from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
-from relay_passes.partition import annotated_functions, fallbacks, partition
+from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import (
     STEPS,
@@ -42,8 +43,7 @@ if TYPE_CHECKING:
     from flow.importer import ImportedModel
     from flow.origins import OnnxNode
     from relay_passes.moments import Moments
-    from relay_passes.params import TensorProfile
-    from relay_passes.partition import Fallback
+    from relay_passes.params import HostWork, TensorProfile
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
@@ -65,7 +65,7 @@ class CompiledModel:
     config : VTAConfig
     programs : tuple[Program, ...]
         One for each part, in order.
-    fallbacks : tuple[Fallback, ...]
+    host : HostWork
         What stays on the host, and why.
     """
 
@@ -73,7 +73,16 @@ class CompiledModel:
     partitioned: Any
     config: VTAConfig
     programs: tuple[Program, ...]
-    fallbacks: tuple[Fallback, ...]
+    host: HostWork
+
+    @property
+    def crossing_bytes(self) -> int:
+        """Bytes of inputs and outputs of all programs for one image, as they lie in DRAM."""
+        return sum(
+            tensor.bytes_in(self.config)
+            for program in self.programs
+            for tensor in (*program.inputs, *program.outputs)
+        )
 
     @cached_property
     def executable(self) -> Any:
@@ -249,5 +258,16 @@ class Pipeline:
             partitioned=partitioned,
             config=self.config,
             programs=tuple(programs),
-            fallbacks=tuple(fallbacks(quantized, self.config)),
+            host=self._named(host_work(quantized, self.config)),
         )
+
+    def _named(self, host: HostWork) -> HostWork:
+        """Return the host's work with the names of ONNX nodes."""
+        origins = {**self.model.origins, **self.origins}
+        named = []
+        for fallback in host.fallbacks:
+            node = origins.get(fallback.name)
+            if node is not None:
+                fallback = replace(fallback, node=node.label, node_type=node.operator)
+            named.append(fallback)
+        return replace(host, fallbacks=tuple(named))

@@ -8,7 +8,6 @@ and scaling what VTA's last layers give to floats. Everything else that no layer
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 from typing import Final
 
@@ -25,6 +24,7 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition import refusal
 from relay_passes.quantize import INTEGER_OPS
 from vta_config.hardware import VTAConfig
@@ -33,47 +33,6 @@ from vta_config.hardware import VTAConfig
 _VIEWS: Final = RESHAPES - {"permute_dims"}
 #: The operators that make int8 of floats, from the result back.
 _QUANTIZE: Final = ("astype", "clip", "floor", "add", "multiply")
-#: The names that a conversion between floats and integers has in a report.
-QUANTIZE: Final = "quantize"
-DEQUANTIZE: Final = "dequantize"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    """An operator that stays on the host.
-
-    Parameters
-    ----------
-    name : str
-        Tensor that it makes.
-    operator : str
-        Relax operator, e.g. ``nn.conv2d``; ``quantize`` or ``dequantize`` for the operators that
-        convert between floats and integers.
-    reason : str
-        Why VTA does not run it.
-    """
-
-    name: str
-    operator: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostWork:
-    """What of a quantized module runs where.
-
-    Parameters
-    ----------
-    fallbacks : tuple of Fallback
-        In the order of the graph.
-    vta_macs, macs : int
-        Multiply-accumulate operations of convolutions and dense layers for one image: those of
-        VTA, and all.
-    """
-
-    fallbacks: tuple[Fallback, ...]
-    vta_macs: int
-    macs: int
 
 
 def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
@@ -113,9 +72,10 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
     found: dict[Expr, Fallback] = {}
     conversions = _Conversions(graph)
     first, last = _before_and_behind(graph, on_vta)
+    fixed = _computed_from_constants(graph)
     for binding in graph.bindings:
         var, kind = binding.var, op_name(binding.value)
-        if var in on_vta or not kind or (kind in _VIEWS and var in first | last):
+        if not kind or var in on_vta or var in fixed or (kind in _VIEWS and var in first | last):
             continue
         owner = told_with.get(var, var)
         if owner != var and owner not in on_vta:
@@ -211,6 +171,15 @@ def _before_and_behind(graph: Graph, on_vta: set[Expr]) -> tuple[set[Expr], set[
             needed.update(variables(binding.value))
     tensors = set(definitions)
     return tensors - later, tensors - needed - on_vta
+
+
+def _computed_from_constants(graph: Graph) -> set[Expr]:
+    """Return the tensors that need no input, as a transposed weight: not an image's work."""
+    fixed: set[Expr] = set()
+    for binding in graph.bindings:
+        if all(v in fixed for v in variables(binding.value)):
+            fixed.add(binding.var)
+    return fixed
 
 
 def _with_scalar(value: Expr) -> bool:

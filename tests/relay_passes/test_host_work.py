@@ -179,3 +179,11 @@ def test_macs_are_counted_on_both_sides(default_config: VTAConfig) -> None:
     work = host_work(quantized(net.module(net.head(x, 5))), default_config)
     dense, grouped = 8 * 8 * 8 * 3 * 9 + 8 * 5, 8 * 8 * 8 * 9
     assert (work.vta_macs, work.macs) == (dense, dense + grouped)
+
+
+def test_what_is_computed_from_constants_is_not_told(default_config: VTAConfig) -> None:
+    net = CNN()
+    weight = net.emit(relax.op.permute_dims(net.const(8, 3, 3, 3), [0, 1, 3, 2]))
+    x = net.emit(relax.op.nn.conv2d(net.data, weight, padding=1))
+    mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
+    assert "permute_dims" not in [f.operator for f in fallbacks(mod, default_config)]
