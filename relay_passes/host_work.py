@@ -12,7 +12,7 @@ from math import prod
 from typing import Final
 
 from relay_passes.chains import Chain, ChainFinder
-from relay_passes.choose_scales import MOVES, RESHAPES, WEIGHT_AXIS
+from relay_passes.choose_scales import RESHAPES, WEIGHT_AXIS
 from relay_passes.graph import (
     Expr,
     Graph,
@@ -200,9 +200,9 @@ def _is_bias(binding: Expr, definitions: dict[Expr, Expr], on_vta: set[Expr]) ->
 def _why_host(binding: Expr) -> str:
     """Say why an operator that no check refused is on the host."""
     kind = op_name(binding.value)
-    if kind in MOVES:
-        return "VTA's programs do not rearrange data"
     if dtype_of(binding.var) in ("int32", "int8"):
+        if kind in RESHAPES:
+            return "VTA's programs do not rearrange data"
         return "no pattern takes these integer operands"
     if kind == "add" and all(constant(a) is None for a in binding.value.args):
         return "the operands have no common integer scale"

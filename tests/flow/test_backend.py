@@ -149,7 +149,7 @@ def test_stock_relay_is_exact_and_leaves_its_float_ends_to_the_host(
     assert exact.mismatches == 0, exact.first
     layers = [record.name for record in stock.model.programs[0].layers]
     assert layers[0] == "layer1.0.conv1" and len(layers) == 20  # without conv1, with the sum
-    on_host = [f.operator for f in stock.placement.fallbacks]
+    on_host = [f.operator for f in stock.placement.fallbacks if f.operator != "permute_dims"]
     assert on_host[:3] == ["nn.conv2d", "nn.relu", "nn.max_pool2d"] and on_host[-1] == "matmul"
     assert stock.placement.programs == 1 and 0 < stock.placement.vta_macs < stock.placement.macs
     assert stock.latency is not None and [x.name for x in stock.latency.layers] == layers
