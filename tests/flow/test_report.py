@@ -36,7 +36,15 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics:
-    return Metrics(name=name, images=599, top1=top1, top5=top1, agreement=0.98765, sqnr_db=sqnr)
+    return Metrics(
+        name=name,
+        images=599,
+        top1=top1,
+        top5=top1,
+        agreement=0.98765,
+        sqnr_db=sqnr,
+        centred_sqnr_db=None if sqnr is None else sqnr - 8,
+    )
 
 
 def latency(cycles: int) -> Latency:
@@ -131,8 +139,8 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
         "float32", "stock_relay", "single_scale", "profiled", "profiled_fused",
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
-        "name", "images", "top1", "top5", "agreement", "sqnr_db", "latency", "fallbacks",
-        "requantization_error", "exact",
+        "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
+        "fallbacks", "requantization_error", "exact",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -199,9 +207,8 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
-    assert (
-        "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row and "20.50" in row
-    )
+    assert "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row
+    assert "│     20.50 │   12.50 │" in row  # SQNR, centred
     assert "conv9 (nn.conv2d: groups must be 1, got 2)" in text
     assert "profiled_fused: 640 tensors of 20 images compared, all equal" in text
     assert "2 other variants: 180 tensors of 4 images compared, all equal" in text
