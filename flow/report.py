@@ -355,7 +355,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
     """Lay the variants out side by side; an asterisk marks times that leave operators out."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("variant")
-    for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)"):
+    for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)", "centred"):
         table.add_column(heading, justify="right")
     if programs:
         for heading in ("requant. error", "VTA cycles", "VTA ms"):
@@ -371,15 +371,18 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             "" if own else _points(v.top1, reference),
             _percent(v.top5),
             "" if own else _percent(v.agreement),
-            "" if own else sqnr_cell(v.sqnr_db),
+            *(("", "") if own else sqnr_cells(v)),
             *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
 
 
-def sqnr_cell(decibels: float | None) -> str:
-    """Return an SQNR as a table shows it; None: no difference at all."""
-    return "exact" if decibels is None else f"{decibels:.2f}"
+def sqnr_cells(metrics: Metrics) -> tuple[str, str]:
+    """Return SQNR and centred SQNR as tables show them; "exact": no difference at all."""
+    plain, centred = metrics.sqnr_db, metrics.centred_sqnr_db
+    if plain is None:
+        return "exact", "exact"
+    return f"{plain:.2f}", "–" if centred is None else f"{centred:.2f}"
 
 
 def error_cell(error: float) -> str:

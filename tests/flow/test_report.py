@@ -37,7 +37,15 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics:
-    return Metrics(name=name, images=599, top1=top1, top5=top1, agreement=0.98765, sqnr_db=sqnr)
+    return Metrics(
+        name=name,
+        images=599,
+        top1=top1,
+        top5=top1,
+        agreement=0.98765,
+        sqnr_db=sqnr,
+        centred_sqnr_db=None if sqnr is None else sqnr - 8,
+    )
 
 
 def latency(cycles: int) -> Latency:
@@ -150,8 +158,8 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
         "float32", "stock_relay", "single_scale", "profiled", "profiled_fused",
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
-        "name", "images", "top1", "top5", "agreement", "sqnr_db", "latency", "placement",
-        "requantization_error", "exact",
+        "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
+        "placement", "requantization_error", "exact",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -227,9 +235,8 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
-    assert (
-        "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row and "20.50" in row
-    )
+    assert "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row
+    assert "│     20.50 │   12.50 │" in row  # SQNR, centred
     assert (
         "on VTA     75.00% of 0.00 M multiply-accumulates, in 2 programs; 0.004 MB cross between"
         " host and VTA for an image\n"
