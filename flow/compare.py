@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,8 +15,9 @@ from rich.table import Table
 from flow.backend import PipelineBackend
 from flow.deploy import Options, calibrate, open_session
 from flow.evaluate import Metrics, OnnxRuntime, measure, run_all
+from flow.files import write_atomic
 from flow.pipeline import STOCK_RELAY
-from flow.report import error_cell, sqnr_cells, write_atomic
+from flow.report import error_cell, sqnr_cells
 from flow.stages import Stages
 from relay_passes.graph import GraphPass
 from relay_passes.layer_error import LayerError, layer_errors
@@ -210,5 +212,6 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
         axes.tick_params(axis="y", length=0)
     plots[0].invert_yaxis()
     path = directory / PLOT_FILE
-    figure.savefig(path, dpi=150)
-    return (*paths, path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=150)
+    return (*paths, write_atomic(path, picture.getvalue()))

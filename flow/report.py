@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.evaluate import Metrics
+from flow.files import write_atomic
 from flow.latency import Latency
 from flow.sim.timing_report import percent_above
 from relay_passes.params import Fallback
-from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
@@ -288,58 +286,8 @@ def write_report(report: Report, directory: Path) -> Path:
         When the folder or the file cannot be written.
     """
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_atomic(directory / REPORT_FILE, text.encode())
-
-
-def write_atomic(path: Path, data: bytes) -> Path:
-    """Write `data` to a temporary file beside `path`, then rename it: all of it or nothing.
-
-    Raises
-    ------
-    ArtifactError
-        When that is not possible.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ArtifactError(
-            str(path),
-            "must be writable",
-            got=error.strerror or str(error),
-            hint="choose another --output",
-        ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path
-
-
-def check_writable(directory: Path) -> None:
-    """Check, before any long work, that `directory` can be made and written to; makes nothing.
-
-    Raises
-    ------
-    ArtifactError
-        When it cannot.
-    """
-    nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.lexists(p))
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        problem = "a file" if nearest.exists() else "a broken link"
-        if nearest.is_dir():
-            problem = "without permission to write"
-        raise ArtifactError(
-            str(directory),
-            "must be a folder that can be written to",
-            got=f"{nearest}, {problem}",
-            hint="choose another --output",
-        )
+    # A name that is no UTF-8 becomes an escape of JSON.
+    return write_atomic(directory / REPORT_FILE, text.encode(errors="backslashreplace"))
 
 
 # ---- the table -----------------------------------------------------------------------------------
