@@ -151,6 +151,8 @@ class Report:
         One a compiled variant, in order.
     skipped : tuple of Skipped
         Variants left out.
+    stopped : str
+        Why no further variant was tried; "" where all were.
     """
 
     model_name: str
@@ -167,6 +169,7 @@ class Report:
     fallbacks: tuple[Fallback, ...] = ()
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    stopped: str = ""
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return what a variant's program needs; None when it has none."""
@@ -205,6 +208,7 @@ class Report:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
             "skipped": [asdict(variant) for variant in self.skipped],
+            "stopped": self.stopped or None,
             "deployed": self.deployed or None,
             "latency": None if self.latency is None else self.latency.to_json(),
             "exact": None if self.exact is None else asdict(self.exact),
