@@ -20,17 +20,10 @@ from rich.table import Table
 
 from flow import deploy as jobs
 from flow.datasets import Dataset, FileSource
+from flow.files import check_writable, write_atomic
 from flow.latency import can_plot
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.report import (
-    SETUP,
-    check_writable,
-    latency_table,
-    layers_table,
-    render,
-    write_atomic,
-    write_report,
-)
+from flow.report import SETUP, latency_table, layers_table, render, write_report
 from flow.stages import Progress, Stages
 from vta_config.errors import CalibrationError, FlowError
 from vta_config.hardware import preset_names

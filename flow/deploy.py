@@ -22,7 +22,15 @@ from flow.models import (
     load_model,
     preprocessing_of,
 )
-from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report, Skipped
+from flow.report import (
+    DataFacts,
+    Exactness,
+    LayerCounters,
+    Placement,
+    ProgramFacts,
+    Report,
+    Skipped,
+)
 from flow.stages import Progress, Stages
 from vta_config.errors import (
     CalibrationError,
@@ -172,8 +180,8 @@ class Compiled(Protocol):
         ...
 
     @property
-    def fallbacks(self) -> tuple[Fallback, ...]:
-        """Return what runs on the host."""
+    def placement(self) -> Placement:
+        """Return what runs where."""
         ...
 
     @property
@@ -398,7 +406,7 @@ def deploy(
             ProgramFacts(
                 variant=variant,
                 latency=latency,
-                fallbacks=compiled.fallbacks,
+                placement=compiled.placement,
                 requantization_error=compiled.requantization_error,
                 exact=exact,
             )
@@ -464,7 +472,6 @@ def report_of(
         deployed=deployed,
         layers=compiled.layers,
         seconds=dict(stages.seconds),
-        fallbacks=compiled.fallbacks,
         programs=programs,
         skipped=skipped,
     )

@@ -13,7 +13,7 @@ import lzma
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
 from flow.clips import hide_clips, restore_clips
+from flow.origins import OnnxNode, origins_of, run_importer
 from flow.simplify import simplify
 from vta_config.errors import UnsupportedModelError
 
@@ -62,6 +63,9 @@ class ImportedModel:
     conv_names, dense_names : tuple of str
         Names of the layers with constant weights, in graph order, unique; their results in `mod`
         are called so.
+    origins : mapping
+        Name of a variable of `mod` -> the ONNX node that it comes from. Names outlive the float
+        passes, but for those of operators that are folded. Empty should TVM's importer change.
     """
 
     name: str
@@ -74,6 +78,7 @@ class ImportedModel:
     classes: int
     conv_names: tuple[str, ...]
     dense_names: tuple[str, ...]
+    origins: Mapping[str, OnnxNode]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -158,10 +163,12 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
     proto = parse(data, path)
     name = name or path.name.removesuffix(".xz").removesuffix(".onnx")
     input_name, shape = _fix_input(proto, name)
-    conv_names, dense_names = _layer_names(proto.graph)
-    mod = _to_relax(proto, name, input_name, shape)
+    simple = simplify(proto)
+    mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     classes = _classes(mod, name)
-    mod = _restore_names(mod, conv_names, dense_names)
+    layers = _layer_names(simple.graph)
+    origins = origins_of(mod, tensors, (simple, proto))
+    mod, origins = _restore_names(mod, layers, tensors, origins)
     return ImportedModel(
         name=name,
         path=path,
@@ -171,8 +178,9 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
         input_name=input_name,
         input_shape=shape,
         classes=classes,
-        conv_names=conv_names,
-        dense_names=dense_names,
+        conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
+        dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
+        origins=origins,
     )
 
 
@@ -267,25 +275,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _to_relax(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
-    """Return the IRModule of a checked model; Clip becomes R.clip where that can be done."""
-    proto = simplify(proto)
+def _to_relax(proto: Any, name: str, shapes: Mapping[str, list[int]]) -> tuple[Any, dict[str, str]]:
+    """Return the IRModule of a model and what ONNX tensors its variables hold.
+
+    Clip becomes R.clip where that can be done.
+    """
     hidden, bounds = hide_clips(proto)
-    if any(bounds):
-        mod = restore_clips(_run_importer(hidden, name, input_name, shape), bounds)
-        if mod is not None:
-            return mod
-    return _run_importer(proto, name, input_name, shape)
+    if bounds:
+        mod, tensors = _run_importer(hidden, name, shapes)
+        restored = restore_clips(mod, tensors, bounds)
+        if restored is not None:
+            return restored, tensors
+    return _run_importer(proto, name, shapes)
 
 
-def _run_importer(proto: Any, name: str, input_name: str, shape: tuple[int, ...]) -> Any:
+def _run_importer(
+    proto: Any, name: str, shapes: Mapping[str, list[int]]
+) -> tuple[Any, dict[str, str]]:
     """Run TVM's importer."""
     import tvm  # takes seconds: what is wrong with the file has been said before
-    from tvm.relax.frontend.onnx import from_onnx
 
     try:
         with _quiet():
-            return from_onnx(proto, shape_dict={input_name: list(shape)})
+            return run_importer(proto, shapes)
     except tvm.error.OpNotImplemented as error:
         words = set(re.findall(r"\w+", str(error).rsplit(":", maxsplit=1)[-1]))
         nodes = enumerate(proto.graph.node)
@@ -322,26 +334,73 @@ def _classes(mod: Any, name: str) -> int:
 
 
 # ---- names ------------------------------------------------------------------------------------
-def _layer_names(graph: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the convolutions, and the dense layers, that have constant weights, in graph order."""
+def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
+    """Name the convolutions and dense layers with constant weights, in graph order.
+
+    Returns
+    -------
+    dict
+        Tensor that a layer computes -> its kind and its name.
+    """
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
-    names: dict[str, list[str]] = {"conv": [], "dense": []}
+    names: dict[str, tuple[str, str]] = {}
+    count: Counter[str] = Counter()
     used: Counter[str] = Counter()
     for node in graph.node:
         kind = LAYER_KINDS.get(node.op_type)
         if kind is None or node.input[1] not in constants:
             continue
-        default = f"{kind}{len(names[kind])}"
+        default = f"{kind}{count[kind]}"
         base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
         used[base] += 1
-        names[kind].append(base if used[base] == 1 else f"{base}#{used[base]}")
-    return tuple(names["conv"]), tuple(names["dense"])
+        count[kind] += 1
+        names[node.output[0]] = (kind, base if used[base] == 1 else f"{base}#{used[base]}")
+    return names
 
 
-def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str, ...]) -> Any:
-    """Call the result of every named layer in ``main`` after its layer; the passes keep names."""
-    from relay_passes.graph import constant, op_name, read_graph, rewrite
+def _restore_names(
+    mod: Any,
+    layers: Mapping[str, tuple[str, str]],
+    tensors: Mapping[str, str],
+    origins: Mapping[str, OnnxNode],
+) -> tuple[Any, dict[str, OnnxNode]]:
+    """Call the result of every named layer in ``main`` after its layer; the passes keep names.
+
+    Returns
+    -------
+    tuple
+        The module, and `origins` under the new names.
+    """
+    from relay_passes.graph import op_name, read_graph, rewrite
+
+    new = _names_by_position(mod, layers)
+    if tensors:
+        new = {}
+        within: list[str] = []
+        for binding in read_graph(mod).bindings:
+            if op_name(binding.value) in RELAX_KINDS:
+                within.append(binding.var.name)
+            if (tensor := tensors.get(binding.var.name)) is not None:
+                if tensor in layers and len(within) == 1:
+                    new[within[0]] = layers[tensor][1]
+                within = []
+    taken = set(new.values())
+
+    def name_of(old: str) -> str:
+        if old in new:
+            return new[old]
+        return old if old not in taken else f"{old}.tensor"
+
+    def visit(builder: Any, var: Any, value: Any) -> Any:
+        return builder.emit(value, name_of(var.name))
+
+    return rewrite(mod, visit), {name_of(old): node for old, node in origins.items()}
+
+
+def _names_by_position(mod: Any, layers: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Map variables to names of layers where both are as many: without origins, that must do."""
+    from relay_passes.graph import constant, op_name, read_graph
 
     graph = read_graph(mod)
     definitions = graph.definitions()
@@ -352,20 +411,17 @@ def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str
             expr = expr.args[0]
         return constant(expr) is not None
 
-    found: dict[str, list[Any]] = {"conv": [], "dense": []}
+    found: dict[str, list[str]] = {"conv": [], "dense": []}
     for binding in graph.bindings:
         kind = RELAX_KINDS.get(op_name(binding.value))
         if kind is not None and is_constant(binding.value.args[1]):
-            found[kind].append(binding.var)
-    new: dict[Any, str] = {}
-    for kind, names in (("conv", conv_names), ("dense", dense_names)):
-        if len(found[kind]) == len(names):  # else some were rewritten: their places tell nothing
-            new.update(zip(found[kind], names, strict=True))
-
-    def visit(builder: Any, var: Any, value: Any) -> Any:
-        return builder.emit(value, new[var]) if var in new else value
-
-    return rewrite(mod, visit)
+            found[kind].append(binding.var.name)
+    new: dict[str, str] = {}
+    for kind, variables in found.items():
+        names = [name for other, name in layers.values() if other == kind]
+        if len(variables) == len(names):  # else some were rewritten: their places tell nothing
+            new.update(zip(variables, names, strict=True))
+    return new
 
 
 def _name_from_weight(weight: str) -> str:

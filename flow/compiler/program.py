@@ -24,6 +24,7 @@ import numpy as np
 from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
 from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
+from flow.files import write_atomic
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, decode, encode
@@ -312,10 +313,14 @@ class Program:
         return program
 
     def save(self, path: Path) -> None:
-        """Write the program file to `path`, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(self.to_bytes())
-        partial.replace(path)
+        """Write the program file to `path`, whole or not at all.
+
+        Raises
+        ------
+        ArtifactError
+            When that is not possible.
+        """
+        write_atomic(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> Program:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.files import write_atomic
 from flow.sim.timing_report import RESOURCES, percent_above
 from vta_config.errors import ConfigError
 
@@ -33,8 +35,10 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
-    for path in paths:
-        figure.savefig(path, dpi=150)
+    for path, suffix in zip(paths, formats, strict=True):
+        picture = io.BytesIO()
+        figure.savefig(picture, format=suffix, dpi=150)
+        write_atomic(path, picture.getvalue())
     return paths
 
 
