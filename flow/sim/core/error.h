@@ -39,6 +39,12 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
+// A program that costs more than is allowed: a CapacityError whose cause is no fault of it.
+class CostError : public Error {
+ public:
+  explicit CostError(const std::string& sentence) : Error(ErrorKind::kCapacity, sentence) {}
+};
+
 // Throws "where: must, got `got`; hint"; empty parts are left out.
 [[noreturn]] inline void Fail(ErrorKind kind, const std::string& where, const std::string& must,
                               const std::string& got = "", const std::string& hint = "") {
