@@ -11,7 +11,7 @@
 
 namespace vta {
 
-inline constexpr uint32_t kProgramVersion = 2;
+inline constexpr uint32_t kProgramVersion = 3;
 
 // The zlib CRC-32.
 uint32_t Crc32(const uint8_t* bytes, size_t size);
