@@ -107,13 +107,13 @@ class PipelineCompiled:
     def layers(self) -> tuple[LayerCounters, ...]:
         """Return the counters of every layer for one image; what is no layer's comes first."""
         kinds = {record.name: record.kind for p in self.model.programs for record in p.layers}
-        setup = dict.fromkeys(COUNTERS, 0)
-        rows = []
-        for name, counters in self.model.counters_by_layer().items():
-            if name in kinds:
-                rows.append(LayerCounters(name=name, kind=kinds[name], counters=counters))
-            else:
-                setup = {key: setup[key] + counters[key] for key in COUNTERS}
+        counters = self.model.counters_by_layer()
+        setup = counters.pop(None, dict.fromkeys(COUNTERS, 0))
+        rows = (
+            LayerCounters(name=name, kind=kinds[name], counters=own)
+            for name, own in counters.items()
+            if name is not None
+        )
         return (LayerCounters(name=SETUP, kind=SETUP, counters=setup), *rows)
 
     @property

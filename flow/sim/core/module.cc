@@ -460,14 +460,20 @@ class VtaModule : public ffi::ModuleObj {
     return *object;
   }
 
-  // Names instructions from META "origins", [[origin, count], ...], read when first needed.
+  // Tells where instructions come from, read from META when first needed: "origins" has rows of a
+  // layer's index, a tile and a purpose, and runs of a row and a number of instructions.
   OriginFn MakeOrigin() const {
     return [this](size_t index) -> std::string {
       try {
-        for (const ffi::Any& run : Meta().at(ffi::String("origins")).cast<ffi::json::Array>()) {
-          const auto pair = run.cast<ffi::json::Array>();
-          const size_t count = static_cast<size_t>(pair[1].cast<int64_t>());
-          if (index < count) return std::string(pair[0].cast<ffi::String>());
+        const ffi::json::Object meta = Meta();
+        const auto origins = meta.at(ffi::String("origins")).cast<ffi::json::Object>();
+        const auto runs = origins.at(ffi::String("runs")).cast<ffi::json::Array>();
+        for (size_t i = 0; i + 1 < runs.size(); i += 2) {
+          const size_t count = static_cast<size_t>(runs[i + 1].cast<int64_t>());
+          if (index < count) {
+            const auto table = origins.at(ffi::String("table")).cast<ffi::json::Array>();
+            return OriginText(table[runs[i].cast<int64_t>()].cast<ffi::json::Array>(), meta);
+          }
           index -= count;
         }
       } catch (const std::exception&) {
@@ -475,6 +481,28 @@ class VtaModule : public ffi::ModuleObj {
       }
       return "";
     };
+  }
+
+  // A row of the table as vta_config/origin.py writes it for people.
+  static std::string OriginText(const ffi::json::Array& row, const ffi::json::Object& meta) {
+    std::string text;
+    const auto add = [&text](const std::string& word) {
+      if (!word.empty()) text += text.empty() ? word : " " + word;
+    };
+    if (row[0] != nullptr) {
+      const auto layers = meta.at(ffi::String("layers")).cast<ffi::json::Array>();
+      const auto layer = layers[row[0].cast<int64_t>()].cast<ffi::json::Object>();
+      add(Shortened(layer.at(ffi::String("name")).cast<ffi::String>()));
+    }
+    if (row[1] != nullptr) {
+      std::string places;
+      for (const ffi::Any& place : row[1].cast<ffi::json::Array>()) {
+        places += (places.empty() ? "" : ", ") + std::to_string(place.cast<int64_t>());
+      }
+      add("tile (" + places + ")");
+    }
+    add(Shortened(row[2].cast<ffi::String>()));
+    return text;
   }
 
   std::vector<LayerInfo> Layers() const {
