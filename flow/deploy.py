@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
@@ -12,6 +13,7 @@ import flow.sim
 from flow.compiler.tiling import Objective
 from flow.datasets import Dataset, image_folder
 from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
+from flow.files import check_writable
 from flow.importer import ImportedModel
 from flow.latency import Latency
 from flow.models import (
@@ -22,14 +24,28 @@ from flow.models import (
     load_model,
     preprocessing_of,
 )
-from flow.report import DataFacts, Exactness, Fallback, LayerCounters, ProgramFacts, Report, Skipped
+from flow.report import (
+    DataFacts,
+    Exactness,
+    LayerCounters,
+    Placement,
+    ProgramFacts,
+    Report,
+    Skipped,
+    write_report,
+)
 from flow.stages import Progress, Stages
+from flow.tracebacks import InternalError, internal_error
 from vta_config.errors import (
+    ArtifactError,
     CalibrationError,
-    CapacityError,
     ConfigError,
+    DeadlockError,
+    DecodeError,
+    DriverError,
+    EncodeError,
     FlowError,
-    UnsupportedModelError,
+    HazardError,
 )
 from vta_config.hardware import VTAConfig
 
@@ -172,8 +188,8 @@ class Compiled(Protocol):
         ...
 
     @property
-    def fallbacks(self) -> tuple[Fallback, ...]:
-        """Return what runs on the host."""
+    def placement(self) -> Placement:
+        """Return what runs where."""
         ...
 
     @property
@@ -294,6 +310,8 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
+    if options.search:
+        check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
         model = load_model(
             options.model, mirrors=options.mirrors, cache=options.cache, progress=progress
@@ -352,77 +370,192 @@ def _missing(option: str, model: ImportedModel) -> CalibrationError:
     )
 
 
+#: What says, of a program that we made, that it is wrong.
+_OUR_MISTAKES: Final = (EncodeError, DecodeError, HazardError, DeadlockError)
+#: What a report says of variants while they are still to come.
+UNFINISHED: Final = "not measured: the run did not get there"
+
+
 def deploy(
-    options: Options, stages: Stages, *, factory: BackendFactory = open_backend
+    options: Options,
+    stages: Stages,
+    *,
+    factory: BackendFactory = open_backend,
+    folder: Path | None = None,
 ) -> tuple[Report, Compiled]:
     """Run the whole flow; return what was found, and the variant that is deployed.
+
+    A variant that fails is left out, with the reason, and the others go on; where the driver of
+    engine ``driver`` fails, nothing more is tried.
+
+    Parameters
+    ----------
+    options : Options
+        What the user asks for.
+    stages : Stages
+        Measures and shows.
+    factory : callable, optional
+        Makes the backend.
+    folder : Path, optional
+        Where a report of the variants so far is written after each but the last, so that what
+        was found is there if the run is stopped; and tracebacks of errors that nobody expected.
 
     Raises
     ------
     FlowError
         When the input cannot be deployed; of a variant only when there is no other that can.
+    InternalError
+        The same, where an error that nobody expected is a reason.
     """
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
     assert data is not None
     reference = _reference_logits(session.model, data, stages)
-    metrics = [measure("float32", reference, reference, data.targets)]
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
-    preferred = min(variants, key=PREFERENCE.index)
-    deployed: tuple[str, Compiled] | None = None
-    programs: list[ProgramFacts] = []
-    skipped: list[Skipped] = []
-    first_error: FlowError | None = None
-    for variant in variants:
+    found = _Found(
+        session=session,
+        options=options,
+        stages=stages,
+        reference=reference,
+        preferred=min(variants, key=PREFERENCE.index),
+        metrics=[measure("float32", reference, reference, data.targets)],
+    )
+    failures: list[Exception] = []
+    for index, variant in enumerate(variants):
         try:
-            with stages("quantize", f"quantizing {variant}"):
-                session.backend.quantize(variant)
-            with stages("compile", f"compiling {variant}"):
-                compiled = session.backend.compile(variant)
-        except (UnsupportedModelError, CapacityError) as error:
-            first_error = first_error or error
-            skipped.append(Skipped(variant=variant, reason=str(error)))
+            found.add(variant)
+        except DriverError as error:
+            failures.append(error)
+            found.stopped = str(error)
+        except Exception as error:
+            ours = not isinstance(error, FlowError) or isinstance(error, _OUR_MISTAKES)
+            failures.append(internal_error(error, folder, where=variant) if ours else error)
+        else:
+            if folder is not None and index + 1 < len(variants):
+                with contextlib.suppress(ArtifactError):  # the last one tells of a full disk
+                    write_report(found.report(variants[index + 1 :]), folder)
             continue
+        found.skipped.append(Skipped(variant=variant, reason=str(failures[-1])))
+        if found.stopped:
+            later = variants[index + 1 :]
+            found.skipped += [Skipped(variant=v, reason="the driver failed before") for v in later]
+            break
+    if found.deployed is None:
+        internal = [error for error in failures if isinstance(error, InternalError)]
+        raise (internal or failures)[0]
+    found.compare_deployed(folder)
+    return found.report(), found.deployed.compiled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deployed:
+    """The variant whose program is told in full, so far."""
+
+    variant: str
+    compiled: Compiled
+    layers: tuple[LayerCounters, ...]
+    exact_images: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What `deploy` has found so far, variant by variant."""
+
+    session: Session
+    options: Options
+    stages: Stages
+    reference: Logits
+    preferred: str
+    metrics: list[Metrics]
+    programs: list[ProgramFacts] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    deployed: _Deployed | None = None
+    stopped: str = ""
+
+    def add(self, variant: str) -> None:
+        """Quantize, compile, run and compare a variant; an error leaves no trace of it."""
+        session, options, stages = self.session, self.options, self.stages
+        data = session.evaluation
+        assert data is not None
+        with stages("quantize", f"quantizing {variant}"):
+            session.backend.quantize(variant)
+        with stages("compile", f"compiling {variant}"):
+            compiled = session.backend.compile(variant)
         with stages("time", f"timing {variant}"):
             latency = compiled.latency
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
                 compiled.networks(), data, classes=session.model.classes, progress=progress
             )
-        metrics.append(measure(variant, logits, reference, data.targets))
+        metrics = measure(variant, logits, self.reference, data.targets)
+        images = options.exact_images
+        if variant != self.preferred:
+            images = min(images, OTHERS_EXACT_IMAGES)
         exact = None
-        if variant != preferred and (few := min(options.exact_images, OTHERS_EXACT_IMAGES)):
-            exact = verify(compiled, data.take(few, seed=options.seed), stages, variant)
-        programs.append(
-            ProgramFacts(
-                variant=variant,
-                latency=latency,
-                fallbacks=compiled.fallbacks,
-                requantization_error=compiled.requantization_error,
-                exact=exact,
-            )
+        if images:
+            exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
+        facts = ProgramFacts(
+            variant=variant,
+            latency=latency,
+            placement=compiled.placement,
+            requantization_error=compiled.requantization_error,
+            exact=exact,
         )
-        if deployed is None or PREFERENCE.index(variant) < PREFERENCE.index(deployed[0]):
-            deployed = variant, compiled
-    if deployed is None:
-        assert first_error is not None
-        raise first_error
-    name, compiled = deployed
-    if options.exact_images:
-        exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages, name)
-        programs = [replace(p, exact=exact) if p.variant == name else p for p in programs]
-    report = report_of(
-        session,
-        options,
-        stages,
-        tuple(metrics),
-        compiled,
-        name,
-        programs=tuple(programs),
-        skipped=tuple(skipped),
-    )
-    return report, compiled
+        deployed = self.deployed
+        if deployed is None or _better(variant, deployed.variant):
+            deployed = _Deployed(
+                variant=variant, compiled=compiled, layers=compiled.layers, exact_images=images
+            )
+        self.metrics.append(metrics)
+        self.programs.append(facts)
+        self.deployed = deployed
+
+    def compare_deployed(self, folder: Path | None) -> None:
+        """Compare the deployed variant on all images where it was not meant to be the one."""
+        assert self.deployed is not None and self.session.evaluation is not None
+        name, options = self.deployed.variant, self.options
+        if self.deployed.exact_images >= options.exact_images or self.stopped:
+            return
+        images = self.session.evaluation.take(options.exact_images, seed=options.seed)
+        try:
+            exact = verify(self.deployed.compiled, images, self.stages, name)
+        except DriverError as error:
+            self.stopped = str(error)
+        except Exception as error:
+            told = internal_error(error, folder, where=name)
+            self.skipped.append(Skipped(variant=f"{name} on more images", reason=str(told)))
+        else:
+            self.programs = [
+                replace(p, exact=exact) if p.variant == name else p for p in self.programs
+            ]
+
+    def report(self, unfinished: tuple[str, ...] = ()) -> Report:
+        """Put everything found into a report, while `unfinished` variants are still to come."""
+        assert self.deployed is not None
+        return Report(
+            model_name=self.session.model.name,
+            model_sha256=self.session.model.sha256,
+            machine=self.session.machine,
+            engine=self.options.engine,
+            evaluation=_facts(self.session.evaluation),
+            calibration=_facts(self.session.calibration),
+            seed=self.options.seed,
+            variants=tuple(self.metrics),
+            deployed=self.deployed.variant,
+            layers=self.deployed.layers,
+            seconds=dict(self.stages.seconds),
+            programs=tuple(self.programs),
+            skipped=(
+                *self.skipped,
+                *(Skipped(variant=v, reason=UNFINISHED) for v in unfinished),
+            ),
+            stopped=self.stopped or ("the run has not ended" if unfinished else ""),
+        )
+
+
+def _better(variant: str, other: str) -> bool:
+    return PREFERENCE.index(variant) < PREFERENCE.index(other)
 
 
 def calibrate(session: Session, stages: Stages) -> None:
@@ -438,36 +571,6 @@ def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) ->
     """Compare the engines on `images`."""
     with stages("verify", f"comparing engines: {variant}") as progress:
         return compiled.verify(images, progress)
-
-
-def report_of(
-    session: Session,
-    options: Options,
-    stages: Stages,
-    metrics: tuple[Metrics, ...],
-    compiled: Compiled,
-    deployed: str,
-    *,
-    programs: tuple[ProgramFacts, ...] = (),
-    skipped: tuple[Skipped, ...] = (),
-) -> Report:
-    """Put everything found into a report."""
-    return Report(
-        model_name=session.model.name,
-        model_sha256=session.model.sha256,
-        machine=session.machine,
-        engine=options.engine,
-        evaluation=_facts(session.evaluation),
-        calibration=_facts(session.calibration),
-        seed=options.seed,
-        variants=metrics,
-        deployed=deployed,
-        layers=compiled.layers,
-        seconds=dict(stages.seconds),
-        fallbacks=compiled.fallbacks,
-        programs=programs,
-        skipped=skipped,
-    )
 
 
 def _facts(data: Dataset | None) -> DataFacts | None:

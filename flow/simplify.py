@@ -12,14 +12,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-#: Tensor name -> shape; tensors of which a dimension is not known are missing.
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+from flow.onnx_shapes import Shapes, infer_shapes
+
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -48,7 +48,7 @@ def simplify(proto: Any) -> Any:
             continue
         elif node.op_type in ("Conv", "MaxPool", "AveragePool", "ReduceMean"):
             if shapes is None and _needs_shapes(node):
-                shapes = _shapes(proto)
+                shapes = infer_shapes(proto)
             nodes += _with_shapes(node, shapes or {}, constants)
             continue
         nodes.append(node)
@@ -119,17 +119,6 @@ def _auto_pad(attributes: Mapping[str, Any]) -> str:
 def _needs_shapes(node: Any) -> bool:
     pools = node.op_type in ("AveragePool", "ReduceMean")
     return pools or bool({"auto_pad", "ceil_mode"} & _attributes(node).keys())
-
-
-def _shapes(proto: Any) -> Shapes:
-    """Infer the shape of every tensor."""
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    dims = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.value_info)
-    }
-    dims |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    return {name: tuple(shape) for name, shape in dims.items() if shape and all(shape)}
 
 
 def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> list[Any]:

@@ -15,7 +15,6 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,7 +22,9 @@ import numpy as np
 
 from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
+from flow.compiler.origins import origins_json, read_origins
 from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
+from flow.files import write_atomic
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, decode, encode
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from flow.compiler.lower import Lowered
     from relay_passes.params import Subgraph
+    from vta_config.origin import Origin
 
 MAGIC: Final = b"VTAFLOW1"
-VERSION: Final = 2
+VERSION: Final = 3
 _HEADER: Final = struct.Struct("<8sIIQII")
 _SECTION: Final = struct.Struct("<8sQQII")
 _CONFIG: Final = struct.Struct("<16I")
@@ -194,10 +196,6 @@ class Program:
         """What the arena's physical address must be a multiple of, in bytes."""
         return arena_alignment_bytes(self.config)
 
-    def layer_of(self, index: int) -> str:
-        """Return the name of the layer that instruction `index` works for."""
-        return layer_of_origin(self.insns[index].origin)
-
     def new_arena(self) -> NDArray[np.uint8]:
         """Return the arena with constants in place and zeros elsewhere, uint8[arena_bytes]."""
         arena = np.zeros(self.arena_bytes, np.uint8)
@@ -258,10 +256,7 @@ class Program:
                 }
                 for r in self.layers
             ],
-            "origins": [
-                [origin, len(list(group))]
-                for origin, group in groupby(i.origin for i in self.insns)
-            ],
+            "origins": origins_json(self.insns, [r.name for r in self.layers]),
         }
 
     @classmethod
@@ -278,8 +273,11 @@ class Program:
             config_words = _CONFIG.unpack(sections["CONFIG"])
             meta = json.loads(sections["META"])
             config = VTAConfig.from_json(meta["config"])
-            origins = [origin for origin, count in meta["origins"] for _ in range(count)]
             raw = sections["INSNS"]
+            layers = tuple(_record(entry) for entry in meta["layers"])
+            origins = read_origins(
+                meta["origins"], len(raw) // INSN_BYTES, [r.name for r in layers], where
+            )
             insns = tuple(
                 _with_origin(decode(raw[i * INSN_BYTES : (i + 1) * INSN_BYTES], config), origin)
                 for i, origin in enumerate(origins)
@@ -299,8 +297,10 @@ class Program:
                 arena_bytes=config_words[12],
                 inputs=tuple(tensors[: len(meta["inputs"])]),
                 outputs=tuple(tensors[len(meta["inputs"]) :]),
-                layers=tuple(_record(entry) for entry in meta["layers"]),
+                layers=layers,
             )
+        except ArtifactError:
+            raise
         except (KeyError, ValueError, TypeError, struct.error, FlowError) as error:
             raise ArtifactError(
                 where, "must be a whole program file", got=f"{error}", hint="compile it again"
@@ -312,10 +312,14 @@ class Program:
         return program
 
     def save(self, path: Path) -> None:
-        """Write the program file to `path`, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(self.to_bytes())
-        partial.replace(path)
+        """Write the program file to `path`, whole or not at all.
+
+        Raises
+        ------
+        ArtifactError
+            When that is not possible.
+        """
+        write_atomic(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> Program:
@@ -343,11 +347,6 @@ def relocated(insn: Insn, elements: int) -> Insn:
     return Insn(insn.opcode, values, insn.origin)
 
 
-def layer_of_origin(origin: str) -> str:
-    """Return the layer that an instruction's origin names."""
-    return origin.removeprefix("wait for ").split(" tile ")[0].removesuffix(" uops")
-
-
 def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
     """Join what lowering gave with the names and shapes of the subgraph."""
 
@@ -361,7 +360,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         )
 
     last_store = {
-        layer_of_origin(insn.origin): i
+        insn.origin.layer: i
         for i, insn in enumerate(lowered.insns)
         if insn.opcode == Opcode.STORE and insn["x_size"]
     }
@@ -386,7 +385,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
     )
 
 
-def _with_origin(insn: Insn, origin: str) -> Insn:
+def _with_origin(insn: Insn, origin: Origin) -> Insn:
     return Insn(insn.opcode, {k: v for k, v in insn.values.items() if v}, origin)
 
 

@@ -9,6 +9,7 @@ can be kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -19,8 +20,10 @@ from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.input_form import InputForm
 from flow.compiler.lower import Lowering, Schedule
 from flow.compiler.tiling import Objective, Tiling, fastest, price, shortlist
+from flow.files import locked, write_atomic
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
+from vta_config.errors import ArtifactError
 from vta_config.isa import encode
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ def search(
         key = _key(prepared, plain, config)
         if key not in known.forms:
             known.forms[key] = _best_form(prepared, plain, config)
+            _keep(cache, known)
         if (form := known.forms[key]) is not None:
             forms[name] = form
     lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
@@ -82,11 +86,10 @@ def search(
         key = _key(prepared, lowering, config)
         if key not in known.tilings:
             known.tilings[key] = _best(prepared, lowering, config)
+            _keep(cache, known)
         tilings[prepared.layer.name] = known.tilings[key]
         if progress is not None:
             progress(index + 1, len(work))
-    if cache is not None:
-        _write(cache, known)
     return Schedule(objective=objective, tilings=tilings, forms=forms)
 
 
@@ -166,12 +169,20 @@ def _read(cache: Path | None) -> _Known:
         return _Known()
 
 
-def _write(cache: Path, known: _Known) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_name(cache.name + ".partial")
-    entries = {
-        "tilings": {key: asdict(tiling) for key, tiling in sorted(known.tilings.items())},
-        "forms": {key: form and asdict(form) for key, form in sorted(known.forms.items())},
-    }
-    partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    partial.replace(cache)
+def _keep(cache: Path | None, known: _Known) -> None:
+    """Add what was found to the cache, beside what other runs have put there meanwhile.
+
+    It is written after every layer, so that a search that is stopped need not start again.
+    """
+    if cache is None:
+        return
+    with contextlib.suppress(OSError, ArtifactError):  # it saves time: no reason to end a run
+        with locked(cache):
+            theirs = _read(cache)
+            known.tilings = theirs.tilings | known.tilings
+            known.forms = theirs.forms | known.forms
+            entries = {
+                "tilings": {key: asdict(tiling) for key, tiling in sorted(known.tilings.items())},
+                "forms": {key: form and asdict(form) for key, form in sorted(known.forms.items())},
+            }
+            write_atomic(cache, json.dumps(entries, indent=1).encode(), hint="choose a --cache")

@@ -165,7 +165,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
-        options.plots.mkdir(parents=True, exist_ok=True)
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
     return 0

@@ -171,7 +171,7 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "Console", lambda stderr=False: console)
+    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
     terminal = cli.Terminal()
     progress = terminal.open("calibrating")
     progress(1, 3)
