@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 RESOURCES: Final = ("gemm", "alu", "load", "store", "fetch", "sync")
 MODULES: Final = ("LOAD", "COMPUTE", "STORE")
 _TOKEN, _FETCH = 2, 1
+#: Longer names of layers are cut in tables.
+_NAME_COLUMNS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +154,13 @@ class TimingResult:
 
     def table(self) -> str:
         """Return the layers and modules as text."""
-        width = max(len(layer.name) for layer in self.layers)
+        width = min(max(len(layer.name) for layer in self.layers), _NAME_COLUMNS)
         head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6} {'roofline':>9}"
         head += f" {'above':>7} {'all steps':>9} {'above':>7}  {'bound':5}"
         head += "".join(f" {r:>8}" for r in RESOURCES) + f" {'KiB':>7} {'insns':>6}"
         lines = [head]
         for x in self.layers:
-            line = f"{x.name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
+            line = f"{_short(x.name):{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
             line += _floors(x.cycles, x.floor, x.full_floor)
             line += f"  {x.bound:5}" + "".join(f" {x.path[r]:8,}" for r in RESOURCES)
             lines.append(line + f" {x.bytes_moved / 1024:7,.0f} {x.insns:6,}")
@@ -180,6 +182,10 @@ class TimingResult:
                 f"idle {m.idle:,}"
             )
         return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_COLUMNS else f"{name[: _NAME_COLUMNS - 1]}…"
 
 
 def above(cycles: int, floor: int) -> float | None:
