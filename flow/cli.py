@@ -24,6 +24,8 @@ from flow import process
 from flow.datasets import Dataset, FileSource
 from flow.files import check_writable, write_atomic
 from flow.latency import can_plot
+from flow.limits import add_options as add_limit_options
+from flow.limits import of_options
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from flow.report import SETUP, Report, latency_table, layers_table, render, write_report
@@ -295,6 +297,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     disasm = add("disasm", _disasm, "Show a program file as text that assembles back.")
     disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
     disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    add_limit_options(disasm, steps=False)
     verify = add(
         "verify",
         _verify,
@@ -463,7 +466,7 @@ def _disasm(args: argparse.Namespace) -> int:
     from flow.compiler.asm import disassemble
     from flow.compiler.program import Program
 
-    program = Program.load(args.program)
+    program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)
     if args.output is not None:
         write_atomic(args.output, text.encode(errors="backslashreplace"))

@@ -15,6 +15,7 @@ from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
+from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
@@ -104,7 +105,7 @@ class CompiledModel:
     @cached_property
     def simulators(self) -> tuple[ProgramSim, ...]:
         """Each program on the functional simulator, checked."""
-        return tuple(ProgramSim(program) for program in self.programs)
+        return tuple(ProgramSim(program, limits=UNLIMITED) for program in self.programs)
 
     def counters_by_layer(self) -> dict[str | None, dict[str, int]]:
         """Count bytes, operations and instructions of each layer for one image.
@@ -122,7 +123,7 @@ class CompiledModel:
     @cached_property
     def timed(self) -> tuple[TSim, ...]:
         """Each program on the cycle model, timed for the machine's generation of hardware."""
-        return tuple(TSim(program) for program in self.programs)
+        return tuple(TSim(program, limits=UNLIMITED) for program in self.programs)
 
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program to `path`, a ``.vta`` file; of several each with its name before that.

@@ -8,8 +8,8 @@
 namespace vta {
 namespace {
 
-// An instruction decoded, with its place in the order, its clocks and its timing.
-constexpr uint64_t kBytesPerInsn = 400;
+// An instruction as Python and the core decode it, with its place, its clocks and its timing.
+constexpr uint64_t kBytesPerInsn = 1024;
 // What the checks note of an element of a scratchpad or of DRAM.
 constexpr uint64_t kBytesPerElement = 12;
 

@@ -8,11 +8,15 @@
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,8 +76,8 @@ ffi::Map<ffi::String, int64_t> ToMap(const Counters& c) {
 
 ffi::Map<ffi::String, int64_t> ToMap(const Cost& cost) {
   ffi::Map<ffi::String, int64_t> map;
-  map.Set("steps", static_cast<int64_t>(cost.steps));
-  map.Set("bytes", static_cast<int64_t>(cost.bytes));
+  map.Set("steps", static_cast<int64_t>(std::min<uint64_t>(cost.steps, INT64_MAX)));
+  map.Set("bytes", static_cast<int64_t>(std::min<uint64_t>(cost.bytes, INT64_MAX)));
   return map;
 }
 
@@ -221,6 +225,18 @@ int64_t TimeInsns(const ffi::Array<int64_t>& words, const ffi::Bytes& insns,
   });
 }
 
+// What a stream costs with one segment of `words[12]` bytes of DRAM.
+ffi::Map<ffi::String, int64_t> CostOf(const ffi::Array<int64_t>& words, const ffi::Bytes& insns) {
+  return Guard([&] {
+    const Config config = ToConfig(words);
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(insns.data());
+    Cost cost;
+    cost.steps = StepsOf(Decode(bytes, insns.size(), config, false, nullptr), config);
+    cost.bytes = MemoryOf(config.arena_bytes, insns.size() / kInsnBytes, config);
+    return ToMap(cost);
+  });
+}
+
 // segments and defined: flat pairs (address, bytes); limits: steps and bytes.
 ffi::Module CreateFSim(const ffi::Array<int64_t>& config, const ffi::Bytes& insns,
                        const ffi::Array<int64_t>& segments, bool strict,
@@ -249,15 +265,19 @@ struct HostAlloc {
   void AllocData(DLTensor* tensor) {
     size_t bytes = static_cast<size_t>(tensor->dtype.bits) / 8;
     for (int i = 0; i < tensor->ndim; ++i) bytes *= static_cast<size_t>(tensor->shape[i]);
-    tensor->data = new uint8_t[bytes + 1]();
+    tensor->data = std::calloc(bytes + 1, 1);  // pages that nothing touches take no memory
+    if (tensor->data == nullptr) throw std::bad_alloc();
   }
-  void FreeData(DLTensor* tensor) { delete[] static_cast<uint8_t*>(tensor->data); }
+  void FreeData(DLTensor* tensor) { std::free(tensor->data); }
 };
 
 ffi::Tensor NewTensor(const std::vector<int64_t>& shape, uint8_t code, uint8_t bits) {
   return ffi::Tensor::FromNDAlloc(HostAlloc(), ffi::Shape(shape), DLDataType{code, bits, 1},
                                   DLDevice{kDLCPU, 0});
 }
+
+// How much longer than fsim a global function may take for a step.
+constexpr uint64_t kFunctionSlowness = 32;
 
 // Runs a program through a global function vta.engine.NAME(program_bytes, arena).
 class FunctionEngine : public Engine {
@@ -441,7 +461,7 @@ class VtaModule : public ffi::ModuleObj {
         Fail(ErrorKind::kConfig, "engine",
              "must be fsim, tsim, driver or a registered global function vta.engine.NAME", name);
       }
-      CheckCost(program_, limits_);
+      CheckCost(program_, {limits_.steps / kFunctionSlowness, limits_.bytes});
       engine_ = std::make_unique<FunctionEngine>(program_, *function);
     }
     engine_name_ = name;
@@ -650,6 +670,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   refl::GlobalDef()
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
+      .def("vta.cost", CostOf)
       .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }
