@@ -3,6 +3,7 @@
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
@@ -36,6 +37,18 @@ auto Guard(Body body) {
   } catch (const Error& error) {
     throw ffi::Error(ErrorName(error.kind()), error.what(), "");
   }
+}
+
+// How a driver is waited for: Python may look for signals, such as Ctrl-C, meanwhile.
+DriverOptions WaitFor(double timeout_s) {
+  return {timeout_s, [] {
+            if (TVMFFIEnvCheckSignals() != 0) throw ffi::EnvErrorAlreadySet();
+          }};
+}
+
+// Loads a driver library and opens its device, without a program.
+void CheckDriver(const ffi::String& library, double timeout_s) {
+  Guard([&] { DriverProcess(std::string(library), WaitFor(timeout_s)); });
 }
 
 OriginFn ToOrigin(const ffi::Optional<ffi::Function>& origin) {
@@ -329,6 +342,10 @@ class VtaModule : public ffi::ModuleObj {
         Locked([&] { SetEngine(engine, argument); });
       });
     }
+    if (name == "set_driver_timeout") {
+      return ffi::Function::FromTyped(
+          [this, self](double seconds) { Locked([&] { driver_timeout_s_ = seconds; }); });
+    }
     if (name == "engine") {
       return ffi::Function::FromTyped([this, self]() { return engine_name_; });
     }
@@ -371,7 +388,7 @@ class VtaModule : public ffi::ModuleObj {
     } else if (name == "tsim") {
       engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument);
     } else if (name == "driver") {
-      engine_ = std::make_unique<DriverEngine>(program_, argument);
+      engine_ = std::make_unique<DriverEngine>(program_, argument, WaitFor(driver_timeout_s_));
     } else {
       const auto function = ffi::Function::GetGlobal("vta.engine." + name);
       if (!function.has_value()) {
@@ -531,6 +548,7 @@ class VtaModule : public ffi::ModuleObj {
   ffi::String symbol_;
   Program program_;
   ffi::String engine_name_;
+  double driver_timeout_s_ = 0;  // of the next driver; 0: none
   std::unique_ptr<Engine> engine_;
   std::vector<uint8_t> staging_;
 };
@@ -540,6 +558,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   refl::GlobalDef()
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
+      .def("vta.driver.check", CheckDriver)
       .def("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }
