@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from flow import deploy as jobs
 from flow import process
 from flow.datasets import Dataset, FileSource
 from flow.files import check_writable, write_atomic
+from flow.findings import verify
 from flow.latency import can_plot
 from flow.limits import add_options as add_limit_options
 from flow.limits import of_options
@@ -146,6 +148,16 @@ def _natural(text: str) -> int:
     return _integer(text, 0, "0 or a positive integer")
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
+    return value
+
+
 def _integer(text: str, least: int, words: str) -> int:
     try:
         value = int(text)
@@ -220,7 +232,14 @@ def _engine_options() -> argparse.ArgumentParser:
         "--driver",
         type=Path,
         metavar="LIB",
-        help="shared library with the original VTA driver functions, for --engine driver",
+        help="shared library with the original VTA driver functions, for --engine driver; it is "
+        "loaded in a process of its own",
+    )
+    group.add_argument(
+        "--driver-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
     )
     return parser
 
@@ -353,6 +372,7 @@ def _options(
         config=args.config,
         engine=getattr(args, "engine", "fsim"),
         driver=getattr(args, "driver", None),
+        driver_timeout_s=getattr(args, "driver_timeout", None),
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
@@ -481,7 +501,7 @@ def _verify(args: argparse.Namespace) -> int:
     compiled, session = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or jobs.EXACT_IMAGES, seed=args.seed)
-    exact = jobs.verify(compiled, images, stages, args.variant)
+    exact = verify(compiled, images, stages, args.variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
         show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import filecmp
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import flow.sim
 from flow.compiler.tiling import Objective
 from flow.datasets import Dataset, image_folder
-from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
+from flow.evaluate import Logits, Network, OnnxRuntime, measure, run_all
 from flow.files import check_writable
+from flow.findings import Findings
 from flow.importer import ImportedModel
 from flow.latency import Latency
 from flow.models import (
@@ -25,11 +26,9 @@ from flow.models import (
     preprocessing_of,
 )
 from flow.report import (
-    DataFacts,
     Exactness,
     LayerCounters,
     Placement,
-    ProgramFacts,
     Report,
     Skipped,
     write_report,
@@ -105,6 +104,8 @@ class Options:
         What runs the programs.
     driver : Path, optional
         Shared library with the original VTA driver functions, for engine ``driver``.
+    driver_timeout_s : float, optional
+        What one call of the library may take; by default any time.
     limit : int, optional
         Evaluate at most so many images, drawn by `seed`.
     seed : int
@@ -136,6 +137,7 @@ class Options:
     config: str = "default"
     engine: Engine = "fsim"
     driver: Path | None = None
+    driver_timeout_s: float | None = None
     limit: int | None = None
     seed: int = 0
     variants: tuple[str, ...] | None = None
@@ -153,6 +155,13 @@ class Options:
                 "must be given with --engine driver, and only then",
                 got=f"--engine {self.engine}, --driver {self.driver or 'missing'}",
                 hint="give both or none",
+            )
+        if self.driver_timeout_s is not None and self.driver is None:
+            raise ConfigError(
+                "--driver-timeout",
+                "must be given with --engine driver",
+                got=f"--engine {self.engine}",
+                hint="leave it out",
             )
         if self.driver is not None and not self.driver.is_file():
             raise ConfigError(
@@ -177,6 +186,23 @@ def _is_own_simulator(library: Path) -> bool:
     ours = Path(flow.sim.__file__).parent / LIBRARY
     same = ours.is_file() and filecmp.cmp(ours, library, shallow=False)
     return same or library.resolve().name == LIBRARY
+
+
+def check_driver(library: Path, timeout_s: float | None = None) -> None:
+    """Load a driver library in a process of its own and open its device, before any long work.
+
+    Raises
+    ------
+    ArtifactError
+        When it is no library of this machine's, or lacks a driver function.
+    DriverError
+        When it has no device, crashes, or takes longer than `timeout_s`.
+    CapacityError
+        When its memory cannot be used.
+    """
+    from flow.sim.core_library import core_function  # as above
+
+    core_function("vta.driver.check")(str(library.absolute()), timeout_s or 0.0)
 
 
 class Compiled(Protocol):
@@ -257,6 +283,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         config,
         engine=options.engine,
         driver=options.driver,
+        driver_timeout_s=options.driver_timeout_s,
         schedules=schedule_cache(options.cache) if options.search else None,
         objective=options.objective,
     )
@@ -310,6 +337,8 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
+    if options.driver is not None:
+        check_driver(options.driver, options.driver_timeout_s)
     if options.search:
         check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
@@ -372,8 +401,6 @@ def _missing(option: str, model: ImportedModel) -> CalibrationError:
 
 #: What says, of a program that we made, that it is wrong.
 _OUR_MISTAKES: Final = (EncodeError, DecodeError, HazardError, DeadlockError)
-#: What a report says of variants while they are still to come.
-UNFINISHED: Final = "not measured: the run did not get there"
 
 
 def deploy(
@@ -413,12 +440,13 @@ def deploy(
     reference = _reference_logits(session.model, data, stages)
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
-    found = _Found(
+    found = Findings(
         session=session,
         options=options,
         stages=stages,
         reference=reference,
-        preferred=min(variants, key=PREFERENCE.index),
+        preference=tuple(sorted(variants, key=PREFERENCE.index)),
+        few_images=OTHERS_EXACT_IMAGES,
         metrics=[measure("float32", reference, reference, data.targets)],
     )
     failures: list[Exception] = []
@@ -448,116 +476,6 @@ def deploy(
     return found.report(), found.deployed.compiled
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Deployed:
-    """The variant whose program is told in full, so far."""
-
-    variant: str
-    compiled: Compiled
-    layers: tuple[LayerCounters, ...]
-    exact_images: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Found:
-    """What `deploy` has found so far, variant by variant."""
-
-    session: Session
-    options: Options
-    stages: Stages
-    reference: Logits
-    preferred: str
-    metrics: list[Metrics]
-    programs: list[ProgramFacts] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    deployed: _Deployed | None = None
-    stopped: str = ""
-
-    def add(self, variant: str) -> None:
-        """Quantize, compile, run and compare a variant; an error leaves no trace of it."""
-        session, options, stages = self.session, self.options, self.stages
-        data = session.evaluation
-        assert data is not None
-        with stages("quantize", f"quantizing {variant}"):
-            session.backend.quantize(variant)
-        with stages("compile", f"compiling {variant}"):
-            compiled = session.backend.compile(variant)
-        with stages("time", f"timing {variant}"):
-            latency = compiled.latency
-        with stages(options.engine, f"running {variant} on {options.engine}") as progress:
-            logits = run_all(
-                compiled.networks(), data, classes=session.model.classes, progress=progress
-            )
-        metrics = measure(variant, logits, self.reference, data.targets)
-        images = options.exact_images
-        if variant != self.preferred:
-            images = min(images, OTHERS_EXACT_IMAGES)
-        exact = None
-        if images:
-            exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
-        facts = ProgramFacts(
-            variant=variant,
-            latency=latency,
-            placement=compiled.placement,
-            requantization_error=compiled.requantization_error,
-            exact=exact,
-        )
-        deployed = self.deployed
-        if deployed is None or _better(variant, deployed.variant):
-            deployed = _Deployed(
-                variant=variant, compiled=compiled, layers=compiled.layers, exact_images=images
-            )
-        self.metrics.append(metrics)
-        self.programs.append(facts)
-        self.deployed = deployed
-
-    def compare_deployed(self, folder: Path | None) -> None:
-        """Compare the deployed variant on all images where it was not meant to be the one."""
-        assert self.deployed is not None and self.session.evaluation is not None
-        name, options = self.deployed.variant, self.options
-        if self.deployed.exact_images >= options.exact_images or self.stopped:
-            return
-        images = self.session.evaluation.take(options.exact_images, seed=options.seed)
-        try:
-            exact = verify(self.deployed.compiled, images, self.stages, name)
-        except DriverError as error:
-            self.stopped = str(error)
-        except Exception as error:
-            told = internal_error(error, folder, where=name)
-            self.skipped.append(Skipped(variant=f"{name} on more images", reason=str(told)))
-        else:
-            self.programs = [
-                replace(p, exact=exact) if p.variant == name else p for p in self.programs
-            ]
-
-    def report(self, unfinished: tuple[str, ...] = ()) -> Report:
-        """Put everything found into a report, while `unfinished` variants are still to come."""
-        assert self.deployed is not None
-        return Report(
-            model_name=self.session.model.name,
-            model_sha256=self.session.model.sha256,
-            machine=self.session.machine,
-            engine=self.options.engine,
-            evaluation=_facts(self.session.evaluation),
-            calibration=_facts(self.session.calibration),
-            seed=self.options.seed,
-            variants=tuple(self.metrics),
-            deployed=self.deployed.variant,
-            layers=self.deployed.layers,
-            seconds=dict(self.stages.seconds),
-            programs=tuple(self.programs),
-            skipped=(
-                *self.skipped,
-                *(Skipped(variant=v, reason=UNFINISHED) for v in unfinished),
-            ),
-            stopped=self.stopped or ("the run has not ended" if unfinished else ""),
-        )
-
-
-def _better(variant: str, other: str) -> bool:
-    return PREFERENCE.index(variant) < PREFERENCE.index(other)
-
-
 def calibrate(session: Session, stages: Stages) -> None:
     """Profile the float model on the calibration images, if a variant needs them."""
     images = session.calibration
@@ -565,16 +483,6 @@ def calibrate(session: Session, stages: Stages) -> None:
         return
     with stages("calibrate", "calibrating") as progress:
         session.backend.calibrate(images, progress)
-
-
-def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
-    """Compare the engines on `images`."""
-    with stages("verify", f"comparing engines: {variant}") as progress:
-        return compiled.verify(images, progress)
-
-
-def _facts(data: Dataset | None) -> DataFacts | None:
-    return None if data is None else DataFacts(name=data.name, images=len(data))
 
 
 def _reference_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:

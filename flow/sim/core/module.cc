@@ -3,6 +3,7 @@
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
@@ -51,6 +52,18 @@ auto Guard(Body body) {
 
 // A limit as Python passes it: below 0 is none.
 uint64_t ToLimit(int64_t limit) { return limit < 0 ? UINT64_MAX : static_cast<uint64_t>(limit); }
+
+// How a driver is waited for: Python may look for signals, such as Ctrl-C, meanwhile.
+DriverOptions WaitFor(double timeout_s) {
+  return {timeout_s, [] {
+            if (TVMFFIEnvCheckSignals() != 0) throw ffi::EnvErrorAlreadySet();
+          }};
+}
+
+// Loads a driver library and opens its device, without a program.
+void CheckDriver(const ffi::String& library, double timeout_s) {
+  Guard([&] { DriverProcess(std::string(library), WaitFor(timeout_s)); });
+}
 
 OriginFn ToOrigin(const ffi::Optional<ffi::Function>& origin) {
   if (!origin.has_value()) return nullptr;
@@ -405,6 +418,10 @@ class VtaModule : public ffi::ModuleObj {
         });
       });
     }
+    if (name == "set_driver_timeout") {
+      return ffi::Function::FromTyped(
+          [this, self](double seconds) { Locked([&] { driver_timeout_s_ = seconds; }); });
+    }
     if (name == "engine") {
       return ffi::Function::FromTyped([this, self]() { return ffi::String(engine_name_); });
     }
@@ -454,7 +471,7 @@ class VtaModule : public ffi::ModuleObj {
       engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument, limits_);
     } else if (name == "driver") {
       CheckCost(program_, limits_);
-      engine_ = std::make_unique<DriverEngine>(program_, argument);
+      engine_ = std::make_unique<DriverEngine>(program_, argument, WaitFor(driver_timeout_s_));
     } else {
       const auto function = ffi::Function::GetGlobal("vta.engine." + name);
       if (!function.has_value()) {
@@ -660,6 +677,7 @@ class VtaModule : public ffi::ModuleObj {
   Limits limits_;
   std::string engine_name_ = "fsim";
   std::string argument_;
+  double driver_timeout_s_ = 0;  // of the next driver; 0: none
   std::unique_ptr<Engine> engine_;
   std::optional<CostError> too_costly_;  // why there is no engine
   std::vector<uint8_t> staging_;
@@ -671,6 +689,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
       .def("vta.cost", CostOf)
+      .def("vta.driver.check", CheckDriver)
       .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }
