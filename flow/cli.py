@@ -168,6 +168,16 @@ def _integer(text: str, least: int, words: str) -> int:
     return value
 
 
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, below 1e6, got {text}")
+    return value
+
+
 def _model_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model and machine")
@@ -189,6 +199,19 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument(
+        "--skip-import-check",
+        action="store_true",
+        help="do not compare the imported float graph with ONNX Runtime first",
+    )
+    group.add_argument(
+        "--model-limit",
+        type=_factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        "(default: %(default)s)",
+    )
     group.add_argument(
         "--search",
         action="store_true",
@@ -381,6 +404,8 @@ def _options(
         cache=args.cache,
         search=args.search,
         objective=args.objective,
+        check_import=not args.skip_import_check,
+        model_limit=args.model_limit,
     )
 
 

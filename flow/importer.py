@@ -21,7 +21,8 @@ from typing import Any, Final
 
 import onnx
 
-from flow.clips import hide_clips, restore_clips
+from flow.batch import check_batch, set_batch_to_one
+from flow.clips import hide_clips, restore_clips, with_float_bounds
 from flow.onnx_checks import check_finite, node_label, operator_of, unsupported
 from flow.onnx_file import Limits, parse, read_bytes
 from flow.onnx_shapes import fold_constants, infer_shapes, multiplications
@@ -125,10 +126,13 @@ def import_model(
 def _import(data: bytes, path: Path, name: str, check: bool, limits: Limits) -> ImportedModel:
     """Import ``.onnx`` bytes; see `import_model`."""
     proto = parse(data, path, limits)
-    input_name, shape = _fix_input(proto, name)
+    input_name, shape = _input(proto, name)
     limits.check(f"{name} input", "bytes", 4 * math.prod(shape), limits.tensor_bytes)
+    before = set_batch_to_one(proto)
     simple = simplify(fold_constants(proto, limits, name))
     check_finite(simple.graph, name)
+    if before is not None and check:
+        check_batch(before, proto, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     classes = _classes(mod, name)
     layers = _layer_names(simple.graph)
@@ -166,9 +170,13 @@ def _import(data: bytes, path: Path, name: str, check: bool, limits: Limits) -> 
 
 
 # ---- checks -------------------------------------------------------------------------------------
-def _fix_input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
-    """Set the batch to 1; return the input."""
+def _input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
+    """Return the input's name and shape, of batch 1."""
     graph = proto.graph
+    names: set[str] = set()
+    for node in graph.node:  # ONNX Runtime takes no name twice
+        node.name = "" if node.name in names else node.name
+        names.add(node.name)
     inputs = list(graph.input)
     if len(inputs) != 1 or len(graph.output) != 1:
         raise UnsupportedModelError(
@@ -196,11 +204,6 @@ def _fix_input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
             got=shown,
             hint="export with a fixed image size",
         )
-    dims[0].dim_value = 1
-    output = graph.output[0].type.tensor_type.shape
-    if output.dim:
-        output.dim[0].dim_value = 1
-    del graph.value_info[:]  # intermediate shapes may still name the old batch
     return value.name, (1, dims[1].dim_value, dims[2].dim_value, dims[3].dim_value)
 
 
@@ -325,7 +328,7 @@ def _restore_names(
         new.setdefault(old, old if old not in taken else f"{old}.tensor")
 
     def visit(builder: Any, var: Any, value: Any) -> Any:
-        return builder.emit(value, new[var.name])
+        return builder.emit(with_float_bounds(value), new[var.name])
 
     return rewrite(mod, visit), new
 

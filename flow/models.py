@@ -18,6 +18,7 @@ import platformdirs
 from flow.datasets import Dataset, Preprocessing, digits
 from flow.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
 from flow.importer import ImportedModel, import_model
+from flow.onnx_file import Limits
 from flow.pictures import file_problem
 from vta_config.errors import DownloadError, UnsupportedModelError
 
@@ -102,6 +103,8 @@ def load_model(
     mirrors: tuple[str, ...] = MIRRORS,
     cache: Path | None = None,
     progress: DownloadProgress | None = None,
+    check: bool = True,
+    limits: Limits | None = None,
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
 
@@ -115,6 +118,10 @@ def load_model(
         Folder of downloads; the user's cache folder by default.
     progress : callable, optional
         Told how a download goes on.
+    check : bool
+        Compare the imported graph with ONNX Runtime; see `import_model`.
+    limits : Limits, optional
+        What a model may cost.
 
     Raises
     ------
@@ -125,10 +132,10 @@ def load_model(
     """
     name = str(model)
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name)
+        return import_model(path, name=name, check=check, limits=limits)
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
@@ -136,7 +143,7 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name)
+    return import_model(name, check=check, limits=limits)
 
 
 def preprocessing_of(model: ImportedModel) -> Preprocessing:

@@ -7,7 +7,7 @@ tensors that are shorter than they say.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +79,9 @@ def check_structure(proto: Any, path: Path) -> None:
     UnsupportedModelError
         When one cannot be right, or is of a kind that is not imported.
     """
+    for name in _names(proto):
+        if isinstance(name, bytes):  # what protobuf makes of it
+            raise damaged(path, f"a name that is not UTF-8, {name[:40]!r}")
     newest = onnx.defs.onnx_opset_version()
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx") and not 0 < entry.version <= newest:
@@ -127,6 +130,20 @@ def check_finite(graph: Any, where: str) -> None:
             got=f"{int(values.size - finite.sum())} of {values.size} that are NaN or infinite",
             hint="check the training or the export",
         )
+
+
+def _names(proto: Any) -> Iterator[Any]:
+    """Yield every text by which the parts of a graph find each other."""
+    for graph in (proto.graph, *proto.functions):
+        for node in graph.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
+    for value in (*proto.graph.input, *proto.graph.output):
+        yield value.name
+        if value.type.HasField("tensor_type"):
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in tensors_of(proto.graph))
+    yield from (entry.domain for entry in proto.opset_import)
 
 
 def _check_kind(node: Any, index: int, path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
+from onnx.inliner import inline_local_functions
 
+from flow.onnx_legacy import modernize
 from vta_config.errors import UnsupportedModelError
 
 #: Oldest operator set that TVM and ONNX Runtime read; models of older ones are converted to it.
@@ -88,7 +90,7 @@ def read_bytes(path: Path, limits: Limits | None = None) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise _no_file(path, "no such file") from None
-    except (OSError, ValueError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise UnsupportedModelError(
             str(path),
             "must be readable",
@@ -157,19 +159,20 @@ def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:
         )
     _load_external_data(proto, path, limits or Limits())
     check_structure(proto, path)
-    _modernize(proto)
+    _complete(proto)
     try:
         if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
+            proto = inline_local_functions(proto)
         if default_opset(proto) < OLDEST_OPSET:
-            proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
+            modernize(proto, OLDEST_OPSET)
+        _hide_weights(proto)
         if not all(v.type.tensor_type.HasField("shape") for v in proto.graph.output):
             proto = onnx.shape_inference.infer_shapes(proto)  # as of a model that was cut by hand
         onnx.checker.check_model(proto)
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
-        RuntimeError,  # the version converter's
+        RuntimeError,  # the inliner's
         ValueError,
     ) as error:
         raise damaged(path, error) from None
@@ -207,8 +210,8 @@ def default_opset(proto: Any) -> int:
     return int(versions[0]) if versions else 1
 
 
-def _modernize(proto: Any) -> None:
-    """Give old files the form of new ones."""
+def _complete(proto: Any) -> None:
+    """Add what files of IR version 1 and 2 leave out; name the default domain in one way."""
     graph = proto.graph
     if not proto.opset_import:
         proto.opset_import.append(onnx.helper.make_opsetid("", 1))
@@ -221,6 +224,11 @@ def _modernize(proto: Any) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.UNDEFINED:  # IR version 1
                 attribute.type = _attribute_type(attribute)
+
+
+def _hide_weights(proto: Any) -> None:
+    """Take weights off the inputs, as files of version 4 and newer do; before, they were listed."""
+    graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {sparse.values.name for sparse in graph.sparse_initializer}
     inputs = [value for value in graph.input if value.name not in weights]
