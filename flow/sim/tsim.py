@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flow import process
 from flow.compiler.program import Program
 from flow.sim.core_library import config_words, core_function
 from flow.sim.plots import plot_layers, plot_roofline
@@ -161,14 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = Program.load(options.program)
     sim = TSim(program, profile=options.profile)
     result = sim.result
-    sys.stdout.write(result.table() + "\n")
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
+    sys.stdout.write(result.table() + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.run("python -m flow.sim.tsim", lambda work: main()))
