@@ -294,6 +294,7 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
+    machine.check_runs()
     with stages("import", f"importing {options.model}") as progress:
         model = load_model(
             options.model, mirrors=options.mirrors, cache=options.cache, progress=progress

@@ -25,8 +25,8 @@ from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
 from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
 from vta_config.errors import ArtifactError, FlowError
-from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
-from vta_config.isa import Insn, Memory, Opcode, decode, encode
+from vta_config.hardware import CAPABILITIES, INSN_BYTES, STOCK_BURST_BEATS, VTAConfig
+from vta_config.isa import WORD_BITS, Insn, Memory, Opcode, decode, encode, layout
 from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from relay_passes.params import Subgraph
 
 MAGIC: Final = b"VTAFLOW1"
-VERSION: Final = 2
+#: Version 2 put dst_factor_out of GEMM and ALU at bit 64 of every machine and made ALU's src_factor
+#: as wide as the deeper of acc and inp, and knew bursts of 16 beats only. Files of machines for
+#: which that comes to the same (all stock geometries) are still of version 2.
+VERSIONS: Final = (2, 3)
 _HEADER: Final = struct.Struct("<8sIIQII")
 _SECTION: Final = struct.Struct("<8sQQII")
 _CONFIG: Final = struct.Struct("<16I")
@@ -228,7 +231,12 @@ class Program:
             table += _SECTION.pack(tag.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
             body += data
         header = _HEADER.pack(
-            MAGIC, VERSION, len(sections), offset + len(body), zlib.crc32(table), 0
+            MAGIC,
+            file_version(self.config),
+            len(sections),
+            offset + len(body),
+            zlib.crc32(table),
+            0,
         )
         return header + table + body
 
@@ -236,9 +244,8 @@ class Program:
         c = self.config
         capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
         fields = [getattr(c, name) for name in _GEOMETRY]
-        return _CONFIG.pack(
-            *fields, capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at, 0, 0
-        )
+        fields += [capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at]
+        return _CONFIG.pack(*fields, 0 if c.burst_beats == STOCK_BURST_BEATS else c.burst_beats, 0)
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -278,6 +285,7 @@ class Program:
             config_words = _CONFIG.unpack(sections["CONFIG"])
             meta = json.loads(sections["META"])
             config = VTAConfig.from_json(meta["config"])
+            _check_version(data, config)
             origins = [origin for origin, count in meta["origins"] for _ in range(count)]
             raw = sections["INSNS"]
             insns = tuple(
@@ -333,6 +341,26 @@ class Program:
                 str(path), "must be a readable file", got=error.strerror, hint="check the path"
             ) from None
         return cls.from_bytes(data, str(path))
+
+
+def file_version(config: VTAConfig) -> int:
+    """Return the version of a program file for `config`: the oldest that says all of it."""
+    alu = {p.field.name: p for p in layout(Opcode.ALU, config)}
+    as_before = (
+        alu["dst_factor_out"].lsb == WORD_BITS
+        and config.log_acc_depth >= config.log_inp_depth
+        and config.burst_beats == STOCK_BURST_BEATS
+    )
+    return VERSIONS[0] if as_before else VERSIONS[1]
+
+
+def _check_version(data: bytes, config: VTAConfig) -> None:
+    """Refuse a file of version 2 that has the fields of its machine at other bits."""
+    version, must = _HEADER.unpack_from(data)[1], file_version(config)
+    if version != must:
+        raise ArtifactError(
+            "version", f"must be {must} for the machine {config.name}", got=f"{version}"
+        )
 
 
 def relocated(insn: Insn, elements: int) -> Insn:
@@ -410,7 +438,8 @@ def _sections(data: bytes, where: str) -> dict[str, bytes]:
     check(len(data) >= _HEADER.size, f"must have a header of {_HEADER.size} bytes", f"{len(data)}")
     magic, version, count, file_bytes, table_crc, _ = _HEADER.unpack_from(data)
     check(magic == MAGIC, f"must start with {MAGIC.decode()}", magic)
-    check(version == VERSION, f"must be version {VERSION}", version)
+    versions = " or ".join(map(str, VERSIONS))
+    check(version in VERSIONS, f"must be version {versions}", version)
     check(file_bytes == len(data), f"must have {file_bytes} bytes", len(data))
     end = _HEADER.size + count * _SECTION.size
     check(end <= len(data), "must hold its section table", f"{count} sections")

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "decode.h"
 #include "error.h"
 
 namespace vta {
@@ -35,7 +36,8 @@ void Require(bool holds, const std::string& must, uint64_t got) {
 std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
   Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
   if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
-  Require(U32(data + 8) == kProgramVersion, "must be version 2", U32(data + 8));
+  Require(U32(data + 8) == kStockProgramVersion || U32(data + 8) == kProgramVersion,
+          "must be version 2 or 3", U32(data + 8));
   const uint32_t count = U32(data + 12);
   Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
   Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,
@@ -132,6 +134,12 @@ uint32_t Crc32(const uint8_t* bytes, size_t size) {
   return ~crc;
 }
 
+uint32_t FileVersion(const Config& config) {
+  const bool same = AluLsb(config, alu::kDstFactorOut) == 64 &&
+                    config.log_acc_depth() >= config.log_inp_depth() && config.burst_beats == 16;
+  return same ? kStockProgramVersion : kProgramVersion;
+}
+
 uint64_t TensorInfo::plane_bytes(const Config& config) const {
   const uint64_t channels = uint64_t{c} * form.patch[0] * form.patch[1];
   return CeilDiv(n, config.batch()) * CeilDiv(channels, config.block()) * form.extent[0] *
@@ -179,6 +187,10 @@ void ParseProgram(std::string file, Program* program) {
   uint32_t words[kConfigWords];
   for (int i = 0; i < kConfigWords; ++i) words[i] = U32(config.data + i * 4);
   program->config = Config::FromWords(words);
+  program->config.CheckRuns();
+  Require(U32(data + 8) == FileVersion(program->config),
+          "must be version " + std::to_string(FileVersion(program->config)) + " for its machine",
+          U32(data + 8));
   program->consts_at = words[13];
   program->insns = sections["INSNS"];
   program->consts = sections["CONSTS"];

@@ -11,7 +11,12 @@
 
 namespace vta {
 
-inline constexpr uint32_t kProgramVersion = 2;
+// Version 2 had dst_factor_out of GEMM and ALU at bit 64 of every machine, src_factor of ALU as
+// wide as the deeper of acc and inp, and bursts of 16 beats. Files of machines for which that comes
+// to the same, which are all stock geometries, are still of version 2.
+inline constexpr uint32_t kStockProgramVersion = 2, kProgramVersion = 3;
+// The version of a file for `config`.
+uint32_t FileVersion(const Config& config);
 
 // The zlib CRC-32.
 uint32_t Crc32(const uint8_t* bytes, size_t size);

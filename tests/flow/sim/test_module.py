@@ -228,7 +228,8 @@ def test_damaged_files() -> None:
     ("at", "value", "sentence"),
     [
         (0, b"X", "must start with VTAFLOW1, got another file"),
-        (8, b"\x01", "must be version 2, got 1"),
+        (8, b"\x01", "must be version 2 or 3, got 1"),
+        (8, b"\x03", "must be version 2 for its machine, got 3"),
         (12, b"\x63", "must hold its section table, got 99"),
         (16, b"\x01", "bytes, got"),
         (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),
@@ -273,6 +274,21 @@ def test_impossible_sections() -> None:
     config = bytearray(good["CONFIG"])
     config[16] = 9
     refuse(r"config.log_block: must be in \[2, 7\], got 9", ConfigError, CONFIG=bytes(config))
+    for at, value, sentence in (
+        (
+            0,
+            2,
+            r"config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines",
+        ),
+        (4, 2, r"config.log_wgt_width: must be 3 \(int8\) to simulate, got 2"),
+        (56, 3, r"config.burst_beats: must be a power of two in \[2, 256\], got 3"),
+    ):
+        config = bytearray(good["CONFIG"])
+        config[at] = value
+        refuse(sentence, ConfigError, CONFIG=bytes(config))
+    config = bytearray(good["CONFIG"])
+    config[20], config[32] = 11, 14  # fewer micro-ops and accumulators: fields move
+    refuse("must be version 3 for its machine, got 2", CONFIG=bytes(config))
     without = {tag: data for tag, data in good.items() if tag != "META"}
     with pytest.raises(ArtifactError, match="must have a section META, got none"):
         make(join_sections(without))

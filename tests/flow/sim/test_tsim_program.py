@@ -244,9 +244,9 @@ def test_the_engine_of_a_module() -> None:
     assert cycles[""] == cycles[PROFILES["chisel"].text] < cycles[PROFILES["chisel-simple"].text]
     assert module["counters"](0, -1)["gemm_ops"] == 20
     for text, must in (
-        ("1,2", "timing: must be 13 numbers, separated by commas, got 1,2"),
-        (PROFILES["chisel"].text + ",", "must be 13 numbers"),
-        ("1,6,1,6,1,2,6,16,12,16,512,0,4", "must have tags, a queue, and a power of two beats"),
+        ("1,2", "timing: must be 12 numbers, separated by commas, got 1,2"),
+        (PROFILES["chisel"].text + ",", "must be 12 numbers"),
+        ("1,6,1,6,1,2,6,16,0,512,0,4", "timing: must have tags and a queue, got 1,6,1,6,1,2,6"),
     ):
         with pytest.raises(ConfigError, match=must):
             module["set_engine"]("tsim", text)
