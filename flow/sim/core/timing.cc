@@ -477,9 +477,10 @@ class Simulation {
 Timeline Simulate(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
                   const OriginFn& origin, uint64_t stream_address) {
   config.CheckRuns();
-  if (stream_address % kFetchAlign != 0) {
+  if (stream_address % kFetchAlign != 0 || stream_address >> 32 != 0) {
     Fail(ErrorKind::kConfig, "stream_address",
-         "must be a multiple of " + std::to_string(kFetchAlign), std::to_string(stream_address),
+         "must be a multiple of " + std::to_string(kFetchAlign) + " below 2^32",
+         std::to_string(static_cast<int64_t>(stream_address)),
          "FETCH reads whole words of 64 bits");
   }
   return Simulation(insns, config, params, origin, stream_address).Run();
