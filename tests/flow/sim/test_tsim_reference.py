@@ -165,9 +165,7 @@ def test_where_the_stream_lies(bus_bits: int, burst_beats: int) -> None:
 def test_the_stream_starts_a_word_of_64_bits() -> None:
     b = conv(tiles=1, pixels=6)
     for address in (12, -8, 1 << 32):
-        sentence = (
-            rf"stream_address: must be a multiple of 8 below 2\^32, got {address}; FETCH"
-        )
+        sentence = rf"stream_address: must be a multiple of 8 below 2\^32, got {address}; FETCH"
         with pytest.raises(ConfigError, match=sentence):
             time_insns(b.config, b.stream, stream_address=address)
 
