@@ -160,6 +160,11 @@ class Pipeline:
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+
+    Raises
+    ------
+    ConfigError
+        When the compiler does not know the machine's numbers.
     """
 
     def __init__(
@@ -171,6 +176,7 @@ class Pipeline:
         objective: Objective = "balanced",
     ) -> None:
         """Fold constants and BatchNorm."""
+        config.check_runs()
         self.model = model
         self.config = config
         self._schedules = schedules
