@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from flow import deploy as jobs
 from flow.datasets import Dataset, FileSource
@@ -34,6 +35,7 @@ from flow.report import (
 from flow.stages import Progress, Stages
 from vta_config.errors import CalibrationError, FlowError
 from vta_config.hardware import preset_names
+from vta_config.text import printable
 
 EXIT_MISMATCH: Final = 1
 EXIT_BAD_INPUT: Final = 2
@@ -61,7 +63,7 @@ class Terminal:
             TimeElapsedColumn(),
             console=self._console,
         )
-        task = bars.add_task(text, total=None)
+        task = bars.add_task(printable(text), total=None)
         bars.start()
         self._bars = bars
         return lambda done, total: bars.update(task, completed=done, total=total or None)
@@ -342,7 +344,8 @@ def _compile(args: argparse.Namespace) -> int:
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    output_console().print("\n".join(sizes) + f", {layers} layers")
+    text = "\n".join(map(printable, sizes)) + f", {layers} layers"
+    output_console().print(text, markup=False)
     return 0
 
 
@@ -373,7 +376,8 @@ def _run(args: argparse.Namespace) -> int:
         order = np.argsort(-logits, kind="stable")[: args.top]
         for place, index in enumerate(order):
             name = names[index] if index < len(names) else ""
-            table.add_row(str(path) if place == 0 else "", str(index), name, f"{logits[index]:.4f}")
+            cells = (printable(str(path)) if place == 0 else "", str(index), printable(name))
+            table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
         table.add_section()
     output_console().print(table)
     return 0
@@ -414,7 +418,8 @@ def _verify(args: argparse.Namespace) -> int:
     console = output_console()
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
-        console.print(f"{exact.mismatches:,} of {told} differ; first: {exact.first}")
+        text = f"{exact.mismatches:,} of {told} differ; first: {exact.first}"
+        console.print(text, markup=False)
         return EXIT_MISMATCH
     console.print(f"{told} compared, all equal")
     return 0
@@ -448,7 +453,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a path that no check foresaw, a full disk
-        where = error.filename or "a file"
+        where = printable(str(error.filename or "a file"))
         sys.stderr.write(f"{prog}: {where}: must be usable, got {error.strerror or error}; ")
         sys.stderr.write("check the paths given and the space left\n")
         return EXIT_BAD_INPUT

@@ -12,7 +12,6 @@ import io
 import lzma
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,9 @@ import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
 from flow.clips import hide_clips, restore_clips
+from flow.names import check_names, file_stem
 from flow.simplify import simplify
+from relay_passes.names import Names, with_given_names
 from vta_config.errors import UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -113,6 +114,7 @@ def parse(data: bytes, path: Path) -> Any:
     """
     try:
         proto = onnx.load_model_from_string(data)
+        check_names(proto, str(path))
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (ProtobufError, OSError, ValueError, onnx.checker.ValidationError) as error:
         raise _damaged(path, error) from None
@@ -156,7 +158,7 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
     path = Path(path)
     data = read_bytes(path)
     proto = parse(data, path)
-    name = name or path.name.removesuffix(".xz").removesuffix(".onnx")
+    name = name or file_stem(path.name)
     input_name, shape = _fix_input(proto, name)
     conv_names, dense_names = _layer_names(proto.graph)
     mod = _to_relax(proto, name, input_name, shape)
@@ -327,20 +329,28 @@ def _layer_names(graph: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
     names: dict[str, list[str]] = {"conv": [], "dense": []}
-    used: Counter[str] = Counter()
+    taken: set[str] = set()
     for node in graph.node:
         kind = LAYER_KINDS.get(node.op_type)
         if kind is None or node.input[1] not in constants:
             continue
         default = f"{kind}{len(names[kind])}"
         base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
-        used[base] += 1
-        names[kind].append(base if used[base] == 1 else f"{base}#{used[base]}")
+        number, name = 1, base
+        while name in taken:  # by a layer with the same weight, or by one that is called "conv#2"
+            number += 1
+            name = f"{base}#{number}"
+        taken.add(name)
+        names[kind].append(name)
     return tuple(names["conv"]), tuple(names["dense"])
 
 
 def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str, ...]) -> Any:
-    """Call the result of every named layer in ``main`` after its layer; the passes keep names."""
+    """Call the result of every named layer in ``main`` after its layer; the passes keep names.
+
+    The importer's own names give way to them, and the module says which ones the model brought
+    along: any text can be a layer's name, the importer's ``lv1`` too.
+    """
     from relay_passes.graph import constant, op_name, read_graph, rewrite
 
     graph = read_graph(mod)
@@ -362,10 +372,12 @@ def _restore_names(mod: Any, conv_names: tuple[str, ...], dense_names: tuple[str
         if len(found[kind]) == len(names):  # else some were rewritten: their places tell nothing
             new.update(zip(found[kind], names, strict=True))
 
-    def visit(builder: Any, var: Any, value: Any) -> Any:
-        return builder.emit(value, new[var]) if var in new else value
+    own = Names((*new.values(), *(param.name for param in graph.params)))
 
-    return rewrite(mod, visit)
+    def visit(builder: Any, var: Any, value: Any) -> Any:
+        return builder.emit(value, new[var] if var in new else own.fresh(var.name))
+
+    return with_given_names(rewrite(mod, visit), new.values())
 
 
 def _name_from_weight(weight: str) -> str:

@@ -19,6 +19,7 @@ from flow.latency import Latency
 from flow.sim.timing_report import percent_above
 from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
+from vta_config.text import printable, shown_name
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 2
@@ -342,6 +343,11 @@ def sqnr_cell(decibels: float | None) -> str:
     return "exact" if decibels is None else f"{decibels:.2f}"
 
 
+def name_cell(name: str) -> Text:
+    """Return a name as a table shows it: as it is, without markup."""
+    return Text(shown_name(name))
+
+
 def error_cell(error: float) -> str:
     """Return a relative requantization error as a table shows it."""
     return f"{error:.0e}" if error else "0"
@@ -368,7 +374,7 @@ def layers_table(report: Report) -> Table:
         table.add_column(key.replace("_", " "), justify="right")
     for layer in report.layers:
         values = (f"{layer.counters.get(key, 0):,}" for key in shown)
-        table.add_row(layer.name, layer.kind, *values)
+        table.add_row(name_cell(layer.name), layer.kind, *values)
     table.add_section()
     totals = report.totals()
     table.add_row("total", "", *(f"{totals[key]:,}" for key in shown))
@@ -385,11 +391,11 @@ def latency_table(report: Report) -> Table:
         table.add_column(heading, justify="right")
     for key in GEMM_PARTS:
         table.add_column(f"{key.split('_')[1]} steps", justify="right")
-    counters = {layer.name: layer.counters for layer in report.layers}
+    counters = {layer.name: layer.counters for layer in report.layers if layer.kind != SETUP}
     for layer in () if report.latency is None else report.latency.layers:
         own = counters.get(layer.name, {})
         table.add_row(
-            layer.name,
+            name_cell(layer.name),
             f"{layer.cycles:,}",
             f"{layer.floor_cycles:,}",
             percent_above(layer.cycles, layer.floor_cycles),
@@ -406,8 +412,8 @@ def render(report: Report) -> RenderableType:
     """Return what is shown at the end of a deployment."""
     machine = report.machine
     lines = [
-        f"model      {report.model_name}  (sha256 {report.model_sha256[:12]}…)",
-        f"machine    {machine.name}: {machine.batch}×{machine.block}×{machine.block}, "
+        f"model      {printable(report.model_name)}  (sha256 {report.model_sha256[:12]}…)",
+        f"machine    {printable(machine.name)}: {machine.batch}×{machine.block}×{machine.block}, "
         f"{machine.clock_hz / 1e6:g} MHz, {machine.bus_bits}-bit bus; engine {report.engine}",
     ]
     if report.layers:
@@ -442,13 +448,13 @@ def render(report: Report) -> RenderableType:
 def _fallback_line(fallbacks: tuple[Fallback, ...]) -> str:
     if not fallbacks:
         return "nothing but quantizing the image and scaling the logits"
-    return ", ".join(f"{f.name} ({f.operator}: {f.reason})" for f in fallbacks)
+    return ", ".join(f"{shown_name(f.name)} ({f.operator}: {f.reason})" for f in fallbacks)
 
 
 def _named(fallbacks: tuple[Fallback, ...]) -> str:
     more = len(fallbacks) - _NAMED
     shown = fallbacks if more <= 1 else fallbacks[:_NAMED]
-    text = ", ".join(f"{f.name} ({f.operator})" for f in shown)
+    text = ", ".join(f"{shown_name(f.name)} ({f.operator})" for f in shown)
     return text if more <= 1 else f"{text} and {more} more"
 
 
@@ -484,5 +490,5 @@ def _exact_lines(report: Report) -> list[str]:
 def _exact_line(exact: Exactness) -> str:
     told = f"{exact.tensors:,} tensors of {exact.images:,} images compared, "
     if exact.mismatches:
-        return f"{told}{exact.mismatches:,} DIFFER; first: {exact.first}"
+        return f"{told}{exact.mismatches:,} DIFFER; first: {printable(exact.first)}"
     return f"{told}all equal"
