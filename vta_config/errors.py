@@ -88,6 +88,10 @@ class DeadlockError(FlowError):
     """A program whose modules wait for tokens that never come."""
 
 
+class DriverError(FlowError):
+    """A driver library that failed, so that nothing more is run on it."""
+
+
 class ArtifactError(FlowError):
     """A file of ours that is damaged, missing or of another version."""
 

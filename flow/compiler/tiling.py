@@ -282,6 +282,11 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
                 yield from (tiling, replace(tiling, oc_outer=True))
 
 
+def is_candidate(tiling: Tiling | None, shape: ConvShape, room: Capacity) -> bool:
+    """Tell whether a tiling from elsewhere is one that `shortlist` could give."""
+    return tiling is not None and tiling in _candidates(shape, room)
+
+
 class Cost(NamedTuple):
     """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
 

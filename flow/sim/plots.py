@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.files import write_atomic
 from flow.sim.timing_report import RESOURCES, percent_above
 from vta_config.errors import ConfigError
 from vta_config.text import printable
@@ -40,8 +42,10 @@ def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
     with warnings.catch_warnings():
         # A letter that the font does not have is drawn as a box; names may have any.
         warnings.filterwarnings("ignore", "Glyph ")
-        for path in paths:
-            figure.savefig(path, dpi=150)
+        for path, suffix in zip(paths, formats, strict=True):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=suffix, dpi=150)
+            write_atomic(path, picture.getvalue())
     return paths
 
 

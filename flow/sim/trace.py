@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.files import write_atomic
 from flow.sim.timing_report import MODULES, module_of
 from vta_config.isa import Memory, Opcode
 from vta_config.text import shown_name
@@ -99,4 +100,4 @@ def trace_events(sim: TSim) -> list[dict[str, Any]]:
 def write_trace(sim: TSim, path: Path) -> None:
     """Write the trace of a timed program as JSON."""
     document = {"displayTimeUnit": "ns", "traceEvents": trace_events(sim)}
-    path.write_text(json.dumps(document), encoding="utf-8")
+    write_atomic(path, json.dumps(document).encode())

@@ -93,7 +93,7 @@ def test_trace_without_matplotlib(
 
 def test_folder_that_cannot_be_written(compiled: PipelineCompiled, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ArtifactError, match=r"inside: must be a folder that pictures can be wri"):
+    with pytest.raises(ArtifactError, match=r"inside/trace.json: must be writable, got Not a dir"):
         compiled.draw(tmp_path / "file" / "inside")
 
 

@@ -11,7 +11,7 @@
 
 namespace vta {
 
-enum class ErrorKind { kConfig, kCapacity, kDecode, kHazard, kDeadlock, kArtifact };
+enum class ErrorKind { kConfig, kCapacity, kDecode, kHazard, kDeadlock, kDriver, kArtifact };
 
 // The Python class of vta_config.errors that an ErrorKind becomes.
 inline const char* ErrorName(ErrorKind kind) {
@@ -26,6 +26,8 @@ inline const char* ErrorName(ErrorKind kind) {
       return "HazardError";
     case ErrorKind::kDeadlock:
       return "DeadlockError";
+    case ErrorKind::kDriver:
+      return "DriverError";
     case ErrorKind::kArtifact:
       break;
   }
@@ -39,6 +41,12 @@ class Error : public std::runtime_error {
 
  private:
   ErrorKind kind_;
+};
+
+// A program that costs more than is allowed: a CapacityError whose cause is no fault of it.
+class CostError : public Error {
+ public:
+  explicit CostError(const std::string& sentence) : Error(ErrorKind::kCapacity, sentence) {}
 };
 
 // Throws "where: must, got `got`; hint", fit for a terminal; empty parts are left out.

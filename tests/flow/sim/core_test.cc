@@ -336,7 +336,7 @@ void TestPrograms() {
   CHECK(program.outputs[0].packed_bytes(program.config) == 512);
   // inp and acc are neither constants nor inputs.
   CHECK(Refused([&] { FSimEngine engine(program, nullptr, ""); }));
-  CHECK(Refused([&] { DriverEngine engine(program, "/nowhere/libvta.so"); }));
+  CHECK(Refused([&] { DriverEngine engine(program, "/nowhere/libvta.so", {}); }));
   for (int n = 0; n < 400; ++n) {
     std::string damaged = file;
     damaged[Below(&random, static_cast<uint32_t>(file.size()))] ^=

@@ -550,7 +550,7 @@ def test_machines_that_do_not_fit() -> None:
         changed_words = list(words)
         for name, value in changes.items():
             changed_words[index[name]] = value
-        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [])
+        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [], -1, -1)
 
     create()
     with pytest.raises(ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got"):
