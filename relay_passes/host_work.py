@@ -24,6 +24,7 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.names import layer_names
 from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition import refusal
 from relay_passes.quantize import INTEGER_OPS
@@ -50,7 +51,7 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
     config : VTAConfig
         The machine.
     """
-    graph = read_graph(mod)
+    graph, layers = read_graph(mod), layer_names(mod)
     refused: list[tuple[Chain, str]] = []
 
     def allow(chain: Chain) -> bool:
@@ -80,7 +81,9 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
         owner = told_with.get(var, var)
         if owner != var and owner not in on_vta:
             continue
-        name, reason = str(var.name).removesuffix(".acc"), reasons.get(var, "")
+        name, reason = str(var.name), reasons.get(var, "")
+        if kind in WEIGHT_AXIS or kind == "sum":  # its layer's, which people know
+            name = layers.get(name, name)
         if var in conversions.part_of:
             whole = conversions.part_of[var]
             kind = conversions.kinds[whole]
