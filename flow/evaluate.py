@@ -180,13 +180,17 @@ def run_all(
     done = 0
     running: deque[Future[None]] = deque()
     with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
-        for index, image in enumerate(images):
-            running.append(pool.submit(one, index, image))
-            while len(running) > len(copies) or (running and index + 1 == len(data)):
-                running.popleft().result()
-                done += 1
-                if progress is not None:
-                    progress(done, len(data))
+        try:
+            for index, image in enumerate(images):
+                running.append(pool.submit(one, index, image))
+                while len(running) > len(copies) or (running and index + 1 == len(data)):
+                    running.popleft().result()
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(data))
+        finally:
+            for future in running:  # nothing runs after a failure
+                future.cancel()
     return result
 
 

@@ -107,9 +107,18 @@ class CompiledModel:
         """Each program on the functional simulator, checked."""
         return tuple(ProgramSim(program, limits=UNLIMITED) for program in self.programs)
 
-    def counters_by_layer(self) -> dict[str, dict[str, int]]:
-        """Count bytes, operations and instructions of each layer for one image."""
-        return {k: v for sim in self.simulators for k, v in counters_by_layer(sim).items()}
+    def counters_by_layer(self) -> dict[str | None, dict[str, int]]:
+        """Count bytes, operations and instructions of each layer for one image.
+
+        By layer, None for what works for none in any program.
+        """
+        result: dict[str | None, dict[str, int]] = {}
+        for sim in self.simulators:
+            for layer, counts in counters_by_layer(sim).items():
+                total = result.setdefault(layer, dict.fromkeys(counts, 0))
+                for key, value in counts.items():
+                    total[key] += value
+        return result
 
     @cached_property
     def timed(self) -> tuple[TSim, ...]:

@@ -186,6 +186,8 @@ class Report:
         One a compiled variant, in order.
     skipped : tuple of Skipped
         Variants left out.
+    stopped : str
+        Why no further variant was tried; "" where all were.
     """
 
     model_name: str
@@ -201,6 +203,7 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    stopped: str = ""
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return what a variant's program needs; None when it has none."""
@@ -245,6 +248,7 @@ class Report:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
             "skipped": [asdict(variant) for variant in self.skipped],
+            "stopped": self.stopped or None,
             "deployed": self.deployed or None,
             "latency": None if (own := self.facts(self.deployed)) is None else own.latency_json(),
             "exact": None if self.exact is None else asdict(self.exact),

@@ -17,6 +17,7 @@ import numpy as np
 
 from vta_config.errors import ConfigError, DecodeError, EncodeError
 from vta_config.hardware import INSN_BYTES
+from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -226,12 +227,12 @@ TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 class Insn:
     """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
-    `origin` is for people: ``"layer2.0.conv1 tile (0, 3)"``.
+    `origin` is for reports and errors; it is no part of the encoding.
     """
 
     opcode: Opcode
     values: dict[str, int]
-    origin: str = ""
+    origin: Origin = NOWHERE
 
     def __getitem__(self, name: str) -> int:
         """Return the value of field `name`, 0 where it was not given."""
@@ -316,7 +317,7 @@ def check_widths(config: VTAConfig) -> None:
             )
 
 
-def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: str) -> int:
+def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: object) -> int:
     word, left = 0, dict(values)
     for p in placements:
         value = left.pop(p.field.name, 0)

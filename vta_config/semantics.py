@@ -74,7 +74,7 @@ class Dram:
                 )
 
     def view(
-        self, address: int, size_bytes: int, where: str = "dram", hint: str = ""
+        self, address: int, size_bytes: int, where: str = "dram", hint: object = ""
     ) -> NDArray[np.uint8]:
         """Return the `size_bytes` bytes at `address`, as a view.
 
@@ -483,7 +483,7 @@ def run(state: MachineState, insns: Iterable[Insn]) -> MachineState:
             raise HazardError(
                 insn.opcode.name,
                 "must not follow FINISH",
-                hint=insn.origin or "FINISH ends the stream",
+                hint=str(insn.origin) or "FINISH ends the stream",
             )
         step(state, insn)
     if state.strict and not state.finished:

@@ -17,7 +17,6 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, groupby, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
+from flow.compiler.origins import origins_json, read_origins
 from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
 from flow.compiler.program_file import (
     ALIGN,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from flow.limits import Limits
     from relay_passes.params import Subgraph
 
-VERSION: Final = 2
+VERSION: Final = 3
 _CONFIG: Final = struct.Struct("<16I")
 _TENSOR: Final = struct.Struct("<IIQ12I")
 _GEOMETRY: Final = (
@@ -212,10 +212,6 @@ class Program:
         """What the arena's physical address must be a multiple of, in bytes."""
         return arena_alignment_bytes(self.config)
 
-    def layer_of(self, index: int) -> str:
-        """Return the name of the layer that instruction `index` works for."""
-        return layer_of_origin(self.insns[index].origin)
-
     @property
     def tensor_bytes(self) -> int:
         """Bytes of all inputs, outputs and layers' tensors, as arrays and as they are packed."""
@@ -281,10 +277,7 @@ class Program:
                 }
                 for r in self.layers
             ],
-            "origins": [
-                [origin, len(list(group))]
-                for origin, group in groupby(i.origin for i in self.insns)
-            ],
+            "origins": origins_json(self.insns, [r.name for r in self.layers]),
         }
 
     @classmethod
@@ -326,7 +319,9 @@ class Program:
             _record(layer, count, where)
             for layer in list_of(entry(meta, "layers", where), "layers", where)
         )
-        origins = _origins(list_of(entry(meta, "origins", where), "origins", where), count, where)
+        origins = read_origins(
+            entry(meta, "origins", where), count, [layer.name for layer in layers], where
+        )
         inputs, outputs = _ports(meta, sections["TENSORS"], where)
         program = cls(
             symbol=text_of(entry(meta, "symbol", where), "symbol", where),
@@ -409,11 +404,6 @@ def relocated(insn: Insn, elements: int) -> Insn:
     return Insn(insn.opcode, values, insn.origin)
 
 
-def layer_of_origin(origin: str) -> str:
-    """Return the layer that an instruction's origin names."""
-    return origin.removeprefix("wait for ").split(" tile ")[0].removesuffix(" uops")
-
-
 def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
     """Join what lowering gave with the names and shapes of the subgraph."""
 
@@ -427,7 +417,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         )
 
     last_store = {
-        layer_of_origin(insn.origin): i
+        insn.origin.layer: i
         for i, insn in enumerate(lowered.insns)
         if insn.opcode == Opcode.STORE and insn["x_size"]
     }
@@ -479,20 +469,6 @@ def _record(value: object, insns: int, where: str) -> LayerRecord:
         ),
         last_store=integer(entry(layer, "last_store", where), "last_store", insns - 1),
     )
-
-
-def _origins(runs: list[Any], insns: int, where: str) -> Iterator[str]:
-    """Return the origin of each instruction from runs [origin, instructions]."""
-    left, counted = insns, []
-    for run in runs:
-        if not isinstance(run, list) or len(run) != 2:
-            damaged(where, "must have pairs in origins", run)
-        count = integer_of(run[1], "instructions of an origin", where, 1, left)
-        left -= count
-        counted.append((text_of(run[0], "origin", where), count))
-    if left:
-        damaged(where, f"must have origins of {insns} instructions", insns - left)
-    return chain.from_iterable(repeat(origin, count) for origin, count in counted)
 
 
 def _ports(

@@ -127,7 +127,7 @@ class ConvShape:
             (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         )
 
-    def window(self, out: Range, axis: int, where: str) -> Window:
+    def window(self, out: Range, axis: int, where: object) -> Window:
         """Return the input rows (axis 0) or columns (1) that outputs read, and zeros around them.
 
         Raises

@@ -44,12 +44,11 @@ class ProgramSim:
         """Place the program's arena behind the first page and verify the stream."""
         self.program = program
         self._base = program.arena_alignment
-        origins = [insn.origin for insn in program.insns]
         self.sim = FSim(
             program.config,
             program.insns_at(self._base),
             arena=(self._base, program.arena_bytes),
-            origins=origins,
+            origins=lambda index: str(program.insns[index].origin),
             limits=limits,
         )
         self.sim.write(self._base + program.constants_at, program.constants)

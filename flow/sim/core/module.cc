@@ -3,6 +3,7 @@
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
@@ -51,6 +52,18 @@ auto Guard(Body body) {
 
 // A limit as Python passes it: below 0 is none.
 uint64_t ToLimit(int64_t limit) { return limit < 0 ? UINT64_MAX : static_cast<uint64_t>(limit); }
+
+// How a driver is waited for: Python may look for signals, such as Ctrl-C, meanwhile.
+DriverOptions WaitFor(double timeout_s) {
+  return {timeout_s, [] {
+            if (TVMFFIEnvCheckSignals() != 0) throw ffi::EnvErrorAlreadySet();
+          }};
+}
+
+// Loads a driver library and opens its device, without a program.
+void CheckDriver(const ffi::String& library, double timeout_s) {
+  Guard([&] { DriverProcess(std::string(library), WaitFor(timeout_s)); });
+}
 
 OriginFn ToOrigin(const ffi::Optional<ffi::Function>& origin) {
   if (!origin.has_value()) return nullptr;
@@ -405,6 +418,10 @@ class VtaModule : public ffi::ModuleObj {
         });
       });
     }
+    if (name == "set_driver_timeout") {
+      return ffi::Function::FromTyped(
+          [this, self](double seconds) { Locked([&] { driver_timeout_s_ = seconds; }); });
+    }
     if (name == "engine") {
       return ffi::Function::FromTyped([this, self]() { return ffi::String(engine_name_); });
     }
@@ -454,7 +471,7 @@ class VtaModule : public ffi::ModuleObj {
       engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument, limits_);
     } else if (name == "driver") {
       CheckCost(program_, limits_);
-      engine_ = std::make_unique<DriverEngine>(program_, argument);
+      engine_ = std::make_unique<DriverEngine>(program_, argument, WaitFor(driver_timeout_s_));
     } else {
       const auto function = ffi::Function::GetGlobal("vta.engine." + name);
       if (!function.has_value()) {
@@ -480,14 +497,20 @@ class VtaModule : public ffi::ModuleObj {
     return *object;
   }
 
-  // Names instructions from META "origins", [[origin, count], ...], read when first needed.
+  // Tells where instructions come from, read from META when first needed: "origins" has rows of a
+  // layer's index, a tile and a purpose, and runs of a row and a number of instructions.
   OriginFn MakeOrigin() const {
     return [this](size_t index) -> std::string {
       try {
-        for (const ffi::Any& run : Meta().at(ffi::String("origins")).cast<ffi::json::Array>()) {
-          const auto pair = run.cast<ffi::json::Array>();
-          const size_t count = static_cast<size_t>(pair[1].cast<int64_t>());
-          if (index < count) return std::string(pair[0].cast<ffi::String>());
+        const ffi::json::Object meta = Meta();
+        const auto origins = meta.at(ffi::String("origins")).cast<ffi::json::Object>();
+        const auto runs = origins.at(ffi::String("runs")).cast<ffi::json::Array>();
+        for (size_t i = 0; i + 1 < runs.size(); i += 2) {
+          const size_t count = static_cast<size_t>(runs[i + 1].cast<int64_t>());
+          if (index < count) {
+            const auto table = origins.at(ffi::String("table")).cast<ffi::json::Array>();
+            return OriginText(table[runs[i].cast<int64_t>()].cast<ffi::json::Array>(), meta);
+          }
           index -= count;
         }
       } catch (const std::exception&) {
@@ -495,6 +518,28 @@ class VtaModule : public ffi::ModuleObj {
       }
       return "";
     };
+  }
+
+  // A row of the table as vta_config/origin.py writes it for people.
+  static std::string OriginText(const ffi::json::Array& row, const ffi::json::Object& meta) {
+    std::string text;
+    const auto add = [&text](const std::string& word) {
+      if (!word.empty()) text += text.empty() ? word : " " + word;
+    };
+    if (row[0] != nullptr) {
+      const auto layers = meta.at(ffi::String("layers")).cast<ffi::json::Array>();
+      const auto layer = layers[row[0].cast<int64_t>()].cast<ffi::json::Object>();
+      add(Shortened(layer.at(ffi::String("name")).cast<ffi::String>()));
+    }
+    if (row[1] != nullptr) {
+      std::string places;
+      for (const ffi::Any& place : row[1].cast<ffi::json::Array>()) {
+        places += (places.empty() ? "" : ", ") + std::to_string(place.cast<int64_t>());
+      }
+      add("tile (" + places + ")");
+    }
+    add(Shortened(row[2].cast<ffi::String>()));
+    return text;
   }
 
   std::vector<LayerInfo> Layers() const {
@@ -632,6 +677,7 @@ class VtaModule : public ffi::ModuleObj {
   Limits limits_;
   std::string engine_name_ = "fsim";
   std::string argument_;
+  double driver_timeout_s_ = 0;  // of the next driver; 0: none
   std::unique_ptr<Engine> engine_;
   std::optional<CostError> too_costly_;  // why there is no engine
   std::vector<uint8_t> staging_;
@@ -643,6 +689,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
       .def("vta.cost", CostOf)
+      .def("vta.driver.check", CheckDriver)
       .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }

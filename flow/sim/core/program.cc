@@ -35,7 +35,7 @@ void Require(bool holds, const std::string& must, uint64_t got) {
 std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
   Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
   if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
-  Require(U32(data + 8) == kProgramVersion, "must be version 2", U32(data + 8));
+  Require(U32(data + 8) == kProgramVersion, "must be version 3", U32(data + 8));
   const uint32_t count = U32(data + 12);
   Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
   Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,

@@ -11,7 +11,7 @@
 
 namespace vta {
 
-inline constexpr uint32_t kProgramVersion = 2;
+inline constexpr uint32_t kProgramVersion = 3;
 // META is text for people; its values take many times its bytes once they are read.
 inline constexpr size_t kMaxMetaBytes = size_t{1} << 24;
 // Brackets inside each other; ours have five.
