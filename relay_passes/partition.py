@@ -39,6 +39,7 @@ from relay_passes.graph import (
 )
 from relay_passes.params import RESIDUAL_OPS, Layer, LayerKind, Subgraph, TensorSpec, TensorType
 from relay_passes.quantize import INTEGER_OPS
+from relay_passes.requantize import host_reasons
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import MAX_PAD
@@ -50,6 +51,8 @@ _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
 _BORDER_OPS: Final = frozenset({"astype", "floor", "clip", *RESHAPES})
 #: What quantizing does to floats, from its result back.
 _QUANTIZING: Final = ("clip", "floor", "add", "multiply")
+#: 64 GEMM steps with a diagonal of 127.
+MAX_RESIDUAL: Final = 64 * 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +160,34 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
 
 
+def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A residual must be added at most 8,128 times."""
+    factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
+    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+
+
+def _residuals(chain: Chain) -> list[tuple[str, Any]]:
+    return [(op, value) for op, value, _ in chain.steps if op in RESIDUAL_OPS]
+
+
+def limits_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A limit of the accumulator must fit 16 bits."""
+    limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
+    return all(-(1 << 15) <= np.min(v) and np.max(v) < 1 << 15 for v in limits)
+
+
+def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
+    """A left shift must be the same for all channels."""
+    return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
+
+
 Check = Callable[[Chain, VTAConfig], bool]
 _ALWAYS: Final[tuple[Check, ...]] = (
     four_dimensions,
     shifts_in_range,
+    residuals_fit,
+    limits_fit,
+    one_left_shift,
     one_number_a_block,
     multiplies_if_possible,
 )
@@ -292,6 +319,7 @@ def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
     Quantizing the input and dequantizing the results are the host's work anyway.
     """
     reasons: dict[Expr, str] = {}
+    floats = host_reasons(mod)
 
     def allow(chain: Chain) -> bool:
         reason = refusal(chain, config)
@@ -305,7 +333,7 @@ def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
     found = []
     for binding in graph.bindings:
         kind = op_name(binding.value)
-        reason = reasons.get(binding.var, "")
+        reason = reasons.get(binding.var, "") or floats.get(str(binding.var.name), "")
         if binding.var in inside or not kind:
             continue
         constants_only = kind in _BORDER_OPS or _with_constant(binding.value)
