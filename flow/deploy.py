@@ -405,6 +405,7 @@ def deploy(
         )
         if deployed is None or PREFERENCE.index(variant) < PREFERENCE.index(deployed[0]):
             deployed = variant, compiled
+        del compiled  # or it would lie in memory while the next one is made
     if deployed is None:
         assert first_error is not None
         raise first_error
