@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import tvm
@@ -42,6 +42,8 @@ from vta_config.isa import MAX_PAD
 CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
+#: 64 GEMM steps with a diagonal of 127.
+MAX_RESIDUAL: Final = 64 * 127
 
 
 # ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
@@ -130,10 +132,34 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
 
 
+def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A residual must be added at most 8,128 times."""
+    factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
+    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+
+
+def _residuals(chain: Chain) -> list[tuple[str, Any]]:
+    return [(op, value) for op, value, _ in chain.steps if op in RESIDUAL_OPS]
+
+
+def limits_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A limit of the accumulator must fit 16 bits."""
+    limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
+    return all(-(1 << 15) <= np.min(v) and np.max(v) < 1 << 15 for v in limits)
+
+
+def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
+    """A left shift must be the same for all channels."""
+    return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
+
+
 Check = Callable[[Chain, VTAConfig], bool]
 _ALWAYS: Final[tuple[Check, ...]] = (
     four_dimensions,
     shifts_in_range,
+    residuals_fit,
+    limits_fit,
+    one_left_shift,
     one_number_a_block,
     multiplies_if_possible,
 )

@@ -13,7 +13,7 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -36,12 +36,21 @@ from relay_passes.graph import (
     replace_main,
     static_shape,
     substitute,
+    variables,
 )
 from relay_passes.names import Names, layer_names, with_layer_names
-from relay_passes.params import QuantParams
+from relay_passes.params import INT32_MAX, QuantParams
+from vta_config.errors import CapacityError
 
 _INT8_BITS: Final = 8
 _ERROR_ATTR: Final = "requantization_errors"
+_HOST_ATTR: Final = "host_reasons"
+#: Biases up to here cost nothing: one GEMM step adds them.
+_SMALL_BIAS: Final = 1 << 18
+#: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
+_SATURATING_SHIFT: Final = 8
+#: Accumulators whose scales are further apart are not added as integers.
+_MOST_OCTAVES: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +91,8 @@ class _Accumulator:
         Largest result (ReLU6), not yet done; infinity for none.
     name : str
         Tensor name.
+    sources : tuple[str, ...]
+        Operators of which it is the sum: those that go to the host where it does not fit.
     """
 
     var: Expr
@@ -91,6 +102,16 @@ class _Accumulator:
     relu: bool = False
     ceiling: float = float("inf")
     name: str
+    sources: tuple[str, ...] = ()
+
+
+class _DoesNotFit(Exception):
+    """Integers of some operators leave int32; these are left to the host then."""
+
+    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
+        super().__init__(str(error))
+        self.sources = sources
+        self.error = error
 
 
 _Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
@@ -113,19 +134,25 @@ class Requantize(GraphPass):
     def transform(self, mod: Module) -> Module:
         """Return the integer module.
 
-        Raises
-        ------
-        CapacityError
-            When an accumulator or a bias may leave int32.
+        Operators whose accumulator or bias may leave int32 stay floats; see `host_reasons`.
         """
         graph = read_graph(mod)
-        names = (str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings)))
-        run = _Interpreter(names, layer_names(mod), dyadic=self.dyadic)
-        for binding in graph.bindings:
-            run.visit(binding)
-        results = [run.as_float(run.value(v), v.name) for v in graph.results]
+        names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
+        host: dict[str, str] = {}
+        while True:
+            run = _Interpreter(names, dict(layer_names(mod)), dyadic=self.dyadic, host=host)
+            try:
+                for binding in graph.bindings:
+                    run.visit(binding)
+                results = [run.as_float(run.value(v), v.name) for v in graph.results]
+                break
+            except _DoesNotFit as stop:
+                new = {name: str(stop) for name in stop.sources if name not in host}
+                assert new, str(stop)  # or this would not end
+                host |= new
         result = replace_main(mod, run.builder, graph, results)
         result = with_layer_names(result, run.layers)
+        result = result.with_attr(_HOST_ATTR, json.dumps(host))
         return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
 
 
@@ -142,16 +169,36 @@ def requantization_errors(mod: Module) -> dict[str, float]:
     return {str(name): float(error) for name, error in json.loads(str(text)).items()}
 
 
+def host_reasons(mod: Module) -> dict[str, str]:
+    """Return why operators with an integer form stayed floats, by the name of what they make.
+
+    Parameters
+    ----------
+    mod : IRModule
+        As `Requantize` returned it.
+    """
+    attrs = mod.attrs
+    text = attrs[_HOST_ATTR] if attrs is not None and _HOST_ATTR in attrs else "{}"
+    return {str(name): str(reason) for name, reason in json.loads(str(text)).items()}
+
+
 class _Interpreter:
     """Interpret one graph; `env` maps its variables to what became of them.
 
-    `layers` maps names of tensors to those of the layers that they belong to.
+    `layers` maps names of tensors to those of the layers that they belong to. Operators whose names
+    are in `host` get floats.
     """
 
     def __init__(
-        self, names: Iterable[str], layers: dict[str, str], *, dyadic: bool = False
+        self,
+        names: Iterable[str],
+        layers: dict[str, str],
+        *,
+        dyadic: bool = False,
+        host: Mapping[str, str] | None = None,
     ) -> None:
         self.dyadic = dyadic
+        self.host = host or {}
         self.builder = GraphBuilder()
         self.layers = layers
         #: Names of the graph that no tensor has yet: its own tensors keep them.
@@ -180,7 +227,16 @@ class _Interpreter:
     def visit(self, binding: Expr) -> None:
         """Interpret one binding."""
         handler = self.HANDLERS.get(op_name(binding.value))
-        result = handler(self, binding) if handler is not None else None
+        if binding.var.name in self.host:
+            handler = None
+        try:
+            result = handler(self, binding) if handler is not None else None
+        except CapacityError as error:
+            values = (self.value(v) for v in variables(binding.value))
+            sources = (v.sources for v in values if isinstance(v, _Accumulator))
+            names = tuple(dict.fromkeys(s for names in sources for s in names))
+            adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
+            raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
         if result is None:  # no integer form: floats, as it is
             operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
             result = self.emit(substitute(binding.value, operands), binding.var.name)
@@ -190,9 +246,13 @@ class _Interpreter:
     def as_float(self, value: Any, name: str) -> Expr:
         """Emit the float32 form of a value."""
         if isinstance(value, _Accumulator):
-            value = self.settle(value)
+            try:
+                value = self.settle(value)
+            except CapacityError as error:
+                raise _DoesNotFit(value.sources, error) from None
             shape = static_shape(value.var)
-            scale = _per_channel(value.scale, len(shape), np.float32)
+            largest = float(np.finfo(np.float32).max)
+            scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
             return self._scaled(value.var, scale, value.name)
         if isinstance(value, _Int8):
             return self._scaled(value.var, np.float32(value.scale), value.name)
@@ -298,17 +358,31 @@ class _Interpreter:
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
         low = 0 if acc.relu else params.qmin
         self.errors[name] = float(np.abs(params.scale[0] / acc.scale / 2.0**shift - 1).max())
-        acc = self.shift_left(acc, np.maximum(-shift, 0))
+        acc = self._finer(acc, np.maximum(-shift, 0), params.scale[0])
         shift = np.maximum(shift, 0)
-        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
-        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        bias = _bias(acc, 2.0**shift)
+        acc = self.add_integers(acc, bias + ((1 << np.minimum(shift, 40)) >> 1))
         return self._narrow(acc.var, params, shift, (low, int(ceiling)), name)
+
+    def _finer(self, acc: _Accumulator, left: NDArray[np.int64], scale: float) -> _Accumulator:
+        """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
+
+        Any sum but 0 saturates the output where it counts for 2^8 of its units or more.
+        """
+        most = np.minimum(left, _SATURATING_SHIFT)
+        if (left == most).all() and (acc.bound << left).max() <= INT32_MAX >> 1:
+            return self.shift_left(acc, left)
+        limit = (1 << 15) - 1
+        var = self.builder.emit(relax.op.clip(acc.var, -limit, limit), f"{acc.name}.clip")
+        bound = np.minimum(acc.bound, limit)
+        unit = np.where(left > most, scale * 2.0**most, acc.scale)
+        return self.shift_left(replace(acc, var=var, bound=bound, scale=unit), most)
 
     def requantize_dyadic(self, acc: _Accumulator, params: QuantParams, name: str) -> _Int8:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
-        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
         ratio = acc.scale / params.scale[0]
+        bias = _bias(acc, 1.0 / ratio)
         bound = acc.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio).astype(np.int64) + 1
         requant = numerics.dyadic(ratio, int(bound.max()))
         self.errors[name] = requant.relative_error
@@ -379,6 +453,7 @@ class _Interpreter:
             bound=bound,
             bias=np.zeros(len(bound)),
             name=name if layer is None else layer,
+            sources=(name,),
         )
 
     def _add(self, binding: Expr) -> Any:
@@ -406,6 +481,8 @@ class _Interpreter:
     ) -> _Accumulator | None:
         """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
         if isinstance(other, _Int8) and not (acc.relu or np.isfinite(acc.ceiling)):
+            if (other.bound * other.scale < acc.scale / 2).all():
+                return replace(acc, name=name)  # less than half a unit: rounds to 0
             factor = numerics.exact_integers(other.scale / acc.scale)
             if factor is not None and not _is_one_shift(factor):
                 return self._add_scaled(acc, other, factor, name)
@@ -416,6 +493,8 @@ class _Interpreter:
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
         if None in shifts[0] or None in shifts[1]:
             return None
+        if max(s for own in shifts for s in own if s is not None) > _MOST_OCTAVES:
+            raise CapacityError(name, f"must add scales at most 2^{_MOST_OCTAVES} apart")
         acc, addend = (
             self.shift_left(self.settle(v) if _owes_relu(v) else v, np.asarray(s, np.int64))
             for v, s in zip((acc, addend), shifts, strict=True)
@@ -428,6 +507,7 @@ class _Interpreter:
             bound=bound,
             bias=acc.bias + addend.bias,
             name=name,
+            sources=(*acc.sources, *addend.sources),
         )
 
     def _add_scaled(
@@ -498,6 +578,16 @@ class _Interpreter:
     }
 
 
+def _bias(acc: _Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
+    """Quantize the bias of an accumulator that becomes int8, `unit` of its units one of int8's.
+
+    A bias that the sum cannot take back saturates the output whatever it is, so that it need not be
+    larger: constants cost time by their size.
+    """
+    enough = np.maximum(acc.bound + 129.0 * unit, _SMALL_BIAS) * acc.scale
+    return numerics.quantize_bias(acc.name, np.clip(acc.bias, -enough, enough), acc.scale)
+
+
 def _is_one_shift(factor: NDArray[np.int64]) -> bool:
     """Whether all factors are one power of two, which a shift says better."""
     return bool((factor == factor[0]).all()) and numerics.exact_log2(float(factor[0])) is not None
@@ -508,8 +598,6 @@ def _owes_relu(acc: _Accumulator) -> bool:
 
 
 def _operands(value: Expr) -> set[Expr]:
-    from relay_passes.graph import variables
-
     return set(variables(value))
 
 
