@@ -26,6 +26,8 @@ from flow.datasets import Dataset, FileSource
 from flow.files import check_writable, write_atomic
 from flow.findings import verify
 from flow.latency import can_plot
+from flow.limits import add_options as add_limit_options
+from flow.limits import of_options
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
@@ -166,6 +168,16 @@ def _integer(text: str, least: int, words: str) -> int:
     return value
 
 
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, below 1e6, got {text}")
+    return value
+
+
 def _model_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model and machine")
@@ -187,6 +199,19 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument(
+        "--skip-import-check",
+        action="store_true",
+        help="do not compare the imported float graph with ONNX Runtime first",
+    )
+    group.add_argument(
+        "--model-limit",
+        type=_factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        "(default: %(default)s)",
+    )
     group.add_argument(
         "--search",
         action="store_true",
@@ -314,6 +339,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     disasm = add("disasm", _disasm, "Show a program file as text that assembles back.")
     disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
     disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    add_limit_options(disasm, steps=False)
     verify = add(
         "verify",
         _verify,
@@ -378,6 +404,8 @@ def _options(
         cache=args.cache,
         search=args.search,
         objective=args.objective,
+        check_import=not args.skip_import_check,
+        model_limit=args.model_limit,
     )
 
 
@@ -483,7 +511,7 @@ def _disasm(args: argparse.Namespace) -> int:
     from flow.compiler.asm import disassemble
     from flow.compiler.program import Program
 
-    program = Program.load(args.program)
+    program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)
     if args.output is not None:
         write_atomic(args.output, text.encode(errors="backslashreplace"))

@@ -18,7 +18,7 @@ from flow.deploy import Options, Session, calibrate, open_session
 from flow.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
 from flow.files import write_atomic
 from flow.pipeline import STOCK_RELAY
-from flow.report import Skipped, error_cell, sqnr_cell
+from flow.report import Skipped, error_cell, sqnr_cells
 from flow.stages import Stages
 from flow.tracebacks import explain, reason_of, worst
 from relay_passes.graph import GraphPass
@@ -195,20 +195,20 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
     table = Table(header_style="bold")
     for heading in ("variant", "change"):
         table.add_column(heading)
-    for heading in ("top-1 %", "agree %", "SQNR dB", "requant. error", "s"):
+    for heading in ("top-1 %", "agree %", "SQNR dB", "centred dB", "requant. error", "s"):
         table.add_column(heading, justify="right")
     for step in steps:
         m = step.metrics
         top1 = "–" if m.top1 is None else f"{100 * m.top1:.2f}"
         if not step.change:  # float32
-            table.add_row(m.name, "", top1, "", "", "", "")
+            table.add_row(m.name, "", top1, *[""] * 5)
             continue
         table.add_row(
             m.name,
             step.change,
             top1,
             f"{100 * m.agreement:.2f}",
-            sqnr_cell(m.sqnr_db),
+            *sqnr_cells(m),
             error_cell(step.requantization_error),
             f"{step.seconds:.1f}",
         )

@@ -25,10 +25,11 @@ from flow.models import (
     load_model,
     preprocessing_of,
 )
+from flow.onnx_file import Limits
 from flow.report import (
     Exactness,
-    Fallback,
     LayerCounters,
+    Placement,
     Report,
     Skipped,
     write_report,
@@ -119,6 +120,10 @@ class Options:
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    check_import : bool
+        Compare the imported float graph with ONNX Runtime before anything else.
+    model_limit : float
+        Multiplies what a model may cost; see `Limits`.
 
     Raises
     ------
@@ -141,6 +146,8 @@ class Options:
     cache: Path | None = None
     search: bool = False
     objective: Objective = "balanced"
+    check_import: bool = True
+    model_limit: float = 1.0
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""
@@ -209,8 +216,8 @@ class Compiled(Protocol):
         ...
 
     @property
-    def fallbacks(self) -> tuple[Fallback, ...]:
-        """Return what runs on the host."""
+    def placement(self) -> Placement:
+        """Return what runs where."""
         ...
 
     @property
@@ -338,7 +345,12 @@ def open_session(
         check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
         model = load_model(
-            options.model, mirrors=options.mirrors, cache=options.cache, progress=progress
+            options.model,
+            mirrors=options.mirrors,
+            cache=options.cache,
+            progress=progress,
+            check=options.check_import,
+            limits=Limits(factor=options.model_limit),
         )
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
         backend = factory(model, machine, options)

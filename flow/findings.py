@@ -89,7 +89,7 @@ class Findings:
         facts = ProgramFacts(
             variant=variant,
             latency=latency,
-            fallbacks=compiled.fallbacks,
+            placement=compiled.placement,
             requantization_error=compiled.requantization_error,
             exact=exact,
         )
@@ -136,7 +136,6 @@ class Findings:
             deployed=self.deployed.variant,
             layers=self.deployed.layers,
             seconds=dict(self.stages.seconds),
-            fallbacks=self.deployed.compiled.fallbacks,
             programs=tuple(self.programs),
             skipped=(
                 *self.skipped,

@@ -17,12 +17,13 @@ import numpy as np
 
 from flow import process
 from flow.compiler.program import Program
+from flow.limits import DEFAULT, add_options, of_options
 from flow.sim.core_library import config_words, core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace
-from vta_config.errors import ConfigError
+from vta_config.errors import ConfigError, FlowError
 from vta_config.timing import PROFILES, TimingProfile
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.limits import Limits
     from flow.sim.fsim import FSim
     from vta_config.hardware import VTAConfig
 
@@ -123,6 +125,8 @@ class TSim:
     program : Program
     profile : str or TimingProfile, optional
         By default the one of the program's machine.
+    limits : Limits
+        What it may cost.
 
     Raises
     ------
@@ -132,11 +136,17 @@ class TSim:
         When there is no such profile.
     """
 
-    def __init__(self, program: Program, *, profile: str | TimingProfile | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        profile: str | TimingProfile | None = None,
+        limits: Limits = DEFAULT,
+    ) -> None:
         """Verify the program and time it."""
         self.program = program
         self.profile = program.config.timing if profile is None else profile
-        self._functional = ProgramSim(program)
+        self._functional = ProgramSim(program, limits=limits)
         self.cycles, self.table = time_stream(self._functional.sim, self.profile)
 
     @cached_property
@@ -145,6 +155,11 @@ class TSim:
         name = self.profile if isinstance(self.profile, str) else "custom"
         timing = profile_of(self.profile)
         return summarize(self.program, self.cycles, self.table, name, timing)
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """What checking and running takes: steps, bytes."""
+        return self._functional.sim.cost
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> ProgramResult:
         """Run on int8[N, C, H, W] inputs, every instruction when it starts."""
@@ -158,17 +173,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", choices=tuple(PROFILES), help="default: the machine's")
     parser.add_argument("--trace", type=Path, metavar="JSON", help="write a trace for Perfetto")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write roofline and layers there")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    program = Program.load(options.program)
-    sim = TSim(program, profile=options.profile)
+    try:
+        _show(options)
+    except FlowError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
+    return 0
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Time a program file and write what was asked for."""
+    limits = of_options(options)
+    program = Program.load(options.program, limits=limits)
+    sim = TSim(program, profile=options.profile, limits=limits)
     result = sim.result
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
+    cost = sim.cost
     sys.stdout.write(result.table() + "\n")
-    return 0
+    sys.stdout.write(f"takes {cost['steps']:,} steps, {cost['bytes']:,} bytes of memory\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 #include "config.h"
 
+#include <algorithm>
 #include <string>
 
 #include "error.h"
 
 namespace vta {
 namespace {
+
+// The largest buffer of inp, wgt or acc elements, as in vta_config/hardware.py.
+constexpr uint32_t kMaxLogBuffBytes = 28;
 
 void CheckRange(const char* name, uint32_t value, uint32_t low, uint32_t high) {
   if (value < low || value > high) {
@@ -41,11 +45,17 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   CheckRange("log_block", c.log_block, 2, 7);
   CheckRange("log_uop_buff_bytes", c.log_uop_buff_bytes, 3, 18);
   CheckRange("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_batch + c.log_block + 1,
-             c.log_batch + c.log_block + 16);
-  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, 2 * c.log_block + 1, 2 * c.log_block + 16);
+             std::min(c.log_batch + c.log_block + 16, kMaxLogBuffBytes));
+  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, 2 * c.log_block + 1,
+             std::min(2 * c.log_block + 16, kMaxLogBuffBytes));
   CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_batch + c.log_block + 3,
-             c.log_batch + c.log_block + 18);
+             std::min(c.log_batch + c.log_block + 18, kMaxLogBuffBytes));
   CheckRange("capabilities", words[10], 0, 7);
+  CheckRange("bus_bits", c.bus_bits, 32, 512);
+  if ((c.bus_bits & (c.bus_bits - 1)) != 0) {
+    Fail(ErrorKind::kConfig, "config.bus_bits", "must be a power of two",
+         std::to_string(c.bus_bits), "was the program made for this version?");
+  }
   return c;
 }
 

@@ -24,10 +24,14 @@ class Engine {
   virtual std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps);
 };
 
+// Throws CostError when decoding, checking or running `program` costs more than `limits` allow.
+void CheckCost(const Program& program, const Limits& limits);
+
 // The functional simulator; checks the program when it is made.
 class FSimEngine : public Engine {
  public:
-  FSimEngine(const Program& program, OriginFn origin, const std::string& kernels);
+  FSimEngine(const Program& program, OriginFn origin, const std::string& kernels,
+             const Limits& limits = Limits());
   void Write(uint64_t address, const uint8_t* bytes, size_t size) override;
   void Read(uint64_t address, uint8_t* bytes, size_t size) override;
   void Run() override;

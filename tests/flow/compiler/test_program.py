@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, layer_of_origin, make_program
+from flow.compiler.program import Program, make_program
 from tests.flow.compiler.networks import residual_network
 from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
@@ -56,7 +56,8 @@ def test_any_damaged_bit_is_noticed(at: int, bit: int) -> None:
         (DATA[:-1], f"must have {len(DATA)} bytes, got {len(DATA) - 1}"),
         (DATA + b"x", f"must have {len(DATA)} bytes"),
         (b"\x7fELF" + DATA[4:], "must start with VTAFLOW1"),
-        (DATA[:8] + b"\1" + DATA[9:], "must be version 2, got 1"),
+        (DATA[:8] + b"\1" + DATA[9:], "must be version 3, got 1"),
+        (DATA[:8] + b"\2" + DATA[9:], "must be version 3, got 2; compile it again"),
     ],
 )
 def test_sentences(data: bytes, sentence: str) -> None:
@@ -79,16 +80,3 @@ def test_relocation_moves_every_access_by_the_same_bytes() -> None:
         if insn.opcode in (Opcode.LOAD, Opcode.STORE) and insn["x_size"]:
             size = sizes[insn["memory_type"]]
             assert other["dram_base"] * size - insn["dram_base"] * size == base
-
-
-@pytest.mark.parametrize(
-    ("origin", "layer"),
-    [
-        ("layer1.0.conv1 tile (0, 4, 0) bias", "layer1.0.conv1"),
-        ("wait for layer1.0.conv1 tile (0, 4, 0)", "layer1.0.conv1"),
-        ("fc uops", "fc"),
-        ("finish", "finish"),
-    ],
-)
-def test_layers_of_origins(origin: str, layer: str) -> None:
-    assert layer_of_origin(origin) == layer

@@ -28,6 +28,7 @@ from vta_config.errors import (
     FlowError,
     HazardError,
 )
+from vta_config.origin import Origin
 
 
 def make(file: bytes, symbol: str = "conv") -> Any:
@@ -309,6 +310,30 @@ def test_error_names_the_origin() -> None:
         make(join_sections(sections))
 
 
+def test_origins_are_told_as_in_python_and_fit_for_a_terminal() -> None:
+    b = conv(tiles=2)
+    b.insns[5].values["uop_end"] = 7
+    sections = conv_sections(np.zeros((16, 16), np.int8), b)
+    meta = json.loads(sections["META"])
+    for name in ("conv", "", "\x1b[2J\n\u202e", "a" * 10_000 + "ß", "x tile (0, 0, 0) bias"):
+        meta["layers"][0]["name"] = name
+        for tile in (None, (3, 0, 14)):
+            meta["origins"] = {
+                "table": [[None, None, "other"], [0, tile, "gemm"]],
+                "runs": [0, 5, 1, 1, 0, len(b.insns) - 6],
+            }
+            sections["META"] = json.dumps(meta).encode()
+            place = str(Origin(layer=name, tile=tile, purpose="gemm")).strip()
+            with pytest.raises(HazardError) as error:
+                make(join_sections(sections))
+            assert str(error.value).endswith(f"; insn 5, {place}")
+    for broken in (None, {}, {"runs": [9, 99], "table": []}, {"runs": [0, 99], "table": [[1]]}):
+        meta["origins"] = broken
+        sections["META"] = json.dumps(meta).encode()
+        with pytest.raises(HazardError, match=r"uop\[2\]: must be written .*; insn 5$"):
+            make(join_sections(sections))
+
+
 def test_input_must_be_written_before_it_is_read() -> None:
     rng = np.random.default_rng(0)
     sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8))
@@ -340,7 +365,7 @@ def test_damaged_files() -> None:
     ("at", "value", "sentence"),
     [
         (0, b"X", "must start with VTAFLOW1, got another file"),
-        (8, b"\x01", "must be version 2, got 1"),
+        (8, b"\x01", "must be version 3, got 1"),
         (12, b"\x63", "must hold its section table, got 99"),
         (16, b"\x01", "bytes, got"),
         (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),
