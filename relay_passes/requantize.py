@@ -13,7 +13,7 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -38,6 +38,7 @@ from relay_passes.graph import (
     substitute,
     variables,
 )
+from relay_passes.names import Names, layer_names, with_layer_names
 from relay_passes.params import INT32_MAX, QuantParams
 from vta_config.errors import CapacityError
 
@@ -135,9 +136,10 @@ class Requantize(GraphPass):
         Operators whose accumulator or bias may leave int32 stay floats; see `host_reasons`.
         """
         graph = read_graph(mod)
+        names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
         host: dict[str, str] = {}
         while True:
-            run = _Interpreter(dyadic=self.dyadic, host=host)
+            run = _Interpreter(names, dict(layer_names(mod)), dyadic=self.dyadic, host=host)
             try:
                 for binding in graph.bindings:
                     run.visit(binding)
@@ -148,6 +150,7 @@ class Requantize(GraphPass):
                 assert new, str(stop)  # or this would not end
                 host |= new
         result = replace_main(mod, run.builder, graph, results)
+        result = with_layer_names(result, run.layers)
         result = result.with_attr(_HOST_ATTR, json.dumps(host))
         return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
 
@@ -181,16 +184,40 @@ def host_reasons(mod: Module) -> dict[str, str]:
 class _Interpreter:
     """Interpret one graph; `env` maps its variables to what became of them.
 
-    Operators whose names are in `host` get floats.
+    `layers` maps names of tensors to those of the layers that they belong to. Operators whose names
+    are in `host` get floats.
     """
 
-    def __init__(self, *, dyadic: bool = False, host: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        layers: dict[str, str],
+        *,
+        dyadic: bool = False,
+        host: Mapping[str, str] | None = None,
+    ) -> None:
         self.dyadic = dyadic
         self.host = host or {}
         self.builder = GraphBuilder()
+        self.layers = layers
+        #: Names of the graph that no tensor has yet: its own tensors keep them.
+        self._left = set(names)
+        self._names = Names(self._left)
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
         self.errors: dict[str, float] = {}
+
+    def emit(self, expr: Expr, name: str) -> Expr:
+        """Bind the graph's tensor `name`, once; another one is called like it, with a number."""
+        own = name in self._left
+        self._left.discard(name)
+        return self.builder.emit(expr, name if own else self._names.fresh(name))
+
+    def step(self, expr: Expr, name: str, role: str) -> Expr:
+        """Bind a step on the way to the tensor or layer `name`."""
+        var = self.builder.emit(expr, self._names.fresh(f"{name}.{role}"))
+        self.layers[str(var.name)] = name
+        return var
 
     def value(self, expr: Expr) -> Any:
         """Return what an operand became."""
@@ -211,7 +238,7 @@ class _Interpreter:
             raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
         if result is None:  # no integer form: floats, as it is
             operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
-            result = self.builder.emit(substitute(binding.value, operands), binding.var.name)
+            result = self.emit(substitute(binding.value, operands), binding.var.name)
         self.env[binding.var] = result
 
     # ---- from and to floats ------------------------------------------------------------------
@@ -234,9 +261,9 @@ class _Interpreter:
 
     def _scaled(self, var: Expr, scale: Any, name: str) -> Expr:
         if var not in self.floats:
-            wide = self.builder.emit(relax.op.astype(var, "float32"), f"{name}.float")
+            wide = self.step(relax.op.astype(var, "float32"), name, "float")
             product = relax.op.multiply(wide, relax.const(scale))
-            self.floats[var] = self.builder.emit(product, f"{name}.real")
+            self.floats[var] = self.step(product, name, "real")
         return self.floats[var]
 
     def _dequantize(self, binding: Expr) -> Any:
@@ -255,34 +282,34 @@ class _Interpreter:
         if scale is None or scale.size != 1:
             return None
         value = self.value(binding.value.args[0])
-        name = str(binding.var.name)
+        name = str(getattr(binding.value.args[0], "name", binding.var.name))
         params = QuantParams(scale=(float(scale),), bits=_INT8_BITS)
         if isinstance(value, _Int8):
             value = self.widen(value)
         if isinstance(value, _Accumulator):
             shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
             if None not in shifts:
-                return self.requantize(value, params, np.asarray(shifts), name.removesuffix(".q"))
+                return self.requantize(value, params, np.asarray(shifts), name)
             if self.dyadic:
-                return self.requantize_dyadic(value, params, name.removesuffix(".q"))
+                return self.requantize_dyadic(value, params, name)
             value = self.as_float(value, value.name)
-        return self.quantize_float(value, params, name)
+        return self.quantize_float(value, params, str(binding.var.name))
 
     def quantize_float(self, var: Expr, params: QuantParams, name: str) -> _Int8:
         """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
-        emit, scale = self.builder.emit, params.scale[0]
-        x = emit(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), f"{name}.scaled")
-        x = emit(relax.op.add(x, relax.const(np.float32(0.5))), f"{name}.half")
-        x = emit(relax.op.floor(x), f"{name}.floor")
-        x = emit(relax.op.clip(x, float(params.qmin), float(params.qmax)), f"{name}.clip")
-        x = emit(relax.op.astype(x, "int8"), name)
+        step, scale = self.step, params.scale[0]
+        x = step(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), name, "scaled")
+        x = step(relax.op.add(x, relax.const(np.float32(0.5))), name, "half")
+        x = step(relax.op.floor(x), name, "floor")
+        x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
+        x = self.emit(relax.op.astype(x, "int8"), name)
         return _Int8(var=x, scale=scale, bound=params.qmax, name=name)
 
     # ---- accumulators ------------------------------------------------------------------------
     def widen(self, value: _Int8) -> _Accumulator:
         """Return an int8 tensor as an accumulator."""
         channels = static_shape(value.var)[1]
-        var = self.builder.emit(relax.op.astype(value.var, "int32"), f"{value.name}.wide")
+        var = self.step(relax.op.astype(value.var, "int32"), value.name, "wide")
         return _Accumulator(
             var=var,
             scale=np.full(channels, value.scale),
@@ -294,13 +321,13 @@ class _Interpreter:
     def settle(self, acc: _Accumulator) -> _Accumulator:
         """Emit the bias and the ReLU that an accumulator still owes."""
         acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
-        emit, var = self.builder.emit, acc.var
+        var = acc.var
         if acc.relu:
-            var = emit(relax.op.maximum(var, relax.const(np.int32(0))), f"{acc.name}.max")
+            var = self.step(relax.op.maximum(var, relax.const(np.int32(0))), acc.name, "max")
         if np.isfinite(acc.ceiling):
             top = numerics.round_half_up(acc.ceiling / acc.scale)
             limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
-            var = emit(relax.op.minimum(var, relax.const(limit)), f"{acc.name}.min")
+            var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
         return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
 
     def add_integers(self, acc: _Accumulator, addend: NDArray[np.int64]) -> _Accumulator:
@@ -310,7 +337,7 @@ class _Interpreter:
         if not addend.any():
             return acc
         number = _per_channel(addend, acc.var.ty.ndim, np.int32)
-        var = self.builder.emit(relax.op.add(acc.var, relax.const(number)), f"{acc.name}.bias")
+        var = self.step(relax.op.add(acc.var, relax.const(number)), acc.name, "bias")
         return replace(acc, var=var, bound=bound)
 
     def shift_left(self, acc: _Accumulator, shift: NDArray[np.int64]) -> _Accumulator:
@@ -320,9 +347,7 @@ class _Interpreter:
         bound = acc.bound << shift
         numerics.check_accumulator(acc.name, bound)
         amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
-        var = self.builder.emit(
-            relax.op.left_shift(acc.var, relax.const(amount)), f"{acc.name}.shl"
-        )
+        var = self.step(relax.op.left_shift(acc.var, relax.const(amount)), acc.name, "shl")
         return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
 
     def requantize(
@@ -364,7 +389,7 @@ class _Interpreter:
         rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
         acc = self.add_integers(acc, bias + rounding)
         factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
-        var = self.builder.emit(relax.op.multiply(acc.var, factor), f"{name}.mul")
+        var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
         low = 0 if acc.relu else params.qmin
         return self._narrow(var, params, c, (low, int(ceiling)), name)
 
@@ -377,12 +402,11 @@ class _Interpreter:
         name: str,
     ) -> _Int8:
         """Emit shift, clip and cast."""
-        emit = self.builder.emit
         if shift.any():
             amount = _per_channel(shift, var.ty.ndim, np.int32)
-            var = emit(relax.op.right_shift(var, relax.const(amount)), f"{name}.shr")
-        var = emit(relax.op.clip(var, *limits), f"{name}.clip")
-        var = emit(relax.op.astype(var, "int8"), name)
+            var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
+        var = self.step(relax.op.clip(var, *limits), name, "clip")
+        var = self.emit(relax.op.astype(var, "int8"), name)
         return _Int8(var=var, scale=params.scale[0], bound=params.qmax, name=name)
 
     # ---- operators ---------------------------------------------------------------------------
@@ -417,14 +441,17 @@ class _Interpreter:
         self, binding: Expr, expr: Expr, data: _Int8, weight: _Weight, rows: NDArray[np.int8]
     ) -> _Accumulator:
         name = str(binding.var.name)
+        layer = self.layers.get(name)
         bound = numerics.accumulator_bound(rows, data.bound)
         numerics.check_accumulator(name, bound)
+        # Without a bias the name is the layer's, and what the accumulator becomes is called so.
+        var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
         return _Accumulator(
-            var=self.builder.emit(expr, name),
+            var=var,
             scale=data.scale * weight.scale,
             bound=bound,
             bias=np.zeros(len(bound)),
-            name=name.removesuffix(".acc"),
+            name=name if layer is None else layer,
             sources=(name,),
         )
 
@@ -476,7 +503,7 @@ class _Interpreter:
         bound = acc.bound + addend.bound
         numerics.check_accumulator(name, bound)
         return _Accumulator(
-            var=self.builder.emit(relax.op.add(acc.var, addend.var), f"{name}.sum"),
+            var=self.step(relax.op.add(acc.var, addend.var), name, "sum"),
             scale=acc.scale,
             bound=bound,
             bias=acc.bias + addend.bias,
@@ -488,14 +515,14 @@ class _Interpreter:
         self, acc: _Accumulator, other: _Int8, factor: NDArray[np.int64], name: str
     ) -> _Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
-        emit, addend = self.builder.emit, self.widen(other)
+        addend = self.widen(other)
         bound = acc.bound + addend.bound * factor
         numerics.check_accumulator(name, bound)
         number = relax.const(_per_channel(factor, acc.var.ty.ndim, np.int32))
-        product = emit(relax.op.multiply(addend.var, number), f"{other.name}.scaled")
+        product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
             acc,
-            var=emit(relax.op.add(acc.var, product), f"{name}.sum"),
+            var=self.step(relax.op.add(acc.var, product), name, "sum"),
             bound=bound,
             name=name,
         )
@@ -520,7 +547,7 @@ class _Interpreter:
         wide = self.widen(data)
         expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
         return _Accumulator(
-            var=self.builder.emit(expr, f"{name}.acc"),
+            var=self.step(expr, name, "acc"),
             scale=wide.scale / count,
             bound=wide.bound * count,
             bias=wide.bias,
@@ -533,7 +560,7 @@ class _Interpreter:
             return None
         moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
         name = str(binding.var.name)
-        return replace(data, var=self.builder.emit(moved, name), name=name)
+        return replace(data, var=self.emit(moved, name), name=name)
 
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
