@@ -160,9 +160,6 @@ def test_plans_are_limited_before_they_are_made() -> None:
     sim = make(nests(16), Limits(max_bytes=1 << 25), strict=False)
     with pytest.raises(CapacityError, match="must take at most 33554432 bytes of memory, got"):
         sim.verify()
-    sim = make(many_steps(8))
-    sim.verify()
-    assert sim.cost["bytes"] < 1 << 26
 
 
 def test_uops_may_be_written_again_and_again() -> None:
