@@ -185,6 +185,9 @@ def test_own_keys() -> None:
             {"CLOCK_HZ": float("nan")},
             "custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2^32 Hz, got nan",
         ),
+        ({"CLOCK_HZ": 1 << 32}, "custom.CLOCK_HZ: .* below 2.32 Hz, got 4294967296"),
+        ({"CLOCK_HZ": True}, "custom.CLOCK_HZ: .* below 2.32 Hz, got True"),
+        ({"BUS_BITS": 64.0}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 64.0; 64"),
         ({"BUS_BITS": 48}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 48; 64 is stock"),
         (
             {"BURST_BEATS": 24},
