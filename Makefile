@@ -1,4 +1,4 @@
-# make deploy: from ONNX to VTA in one command. The other targets are for developers; see CONTRIBUTING.md.
+# make deploy: from ONNX to VTA in one command. make test: all tests. The rest is for developers; see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,8 +20,9 @@ core: $(VENV)/.dev
 		-DPython_EXECUTABLE=$(abspath $(BIN)/python) -DVTA_WERROR=ON
 	$(BIN)/cmake --build build/core
 
+# On all cores; ARGS='-n 0 -s' for one process that shows what it prints.
 test: core
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -15,8 +15,8 @@ import onnx
 
 from flow.simplify import clip_bounds, constants_of
 
-#: Lower and upper bound of each Relu in the order of the nodes; None for one that was no Clip.
-Bounds: TypeAlias = tuple[tuple[float, float] | None, ...]
+#: ONNX tensor that a Clip computes -> its lower and upper bound.
+Bounds: TypeAlias = Mapping[str, tuple[float, float]]
 
 
 def hide_clips(proto: Any) -> tuple[Any, Bounds]:
@@ -30,15 +30,13 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     constants = constants_of(result.graph)
-    bounds: list[tuple[float, float] | None] = []
+    bounds: dict[str, tuple[float, float]] = {}
     for node in result.graph.node:
-        if node.op_type == "Relu":
-            bounds.append(None)
-        elif node.op_type == "Clip" and (limits := _limits(node, constants)) is not None:
-            bounds.append(limits)
+        if node.op_type == "Clip" and (limits := _limits(node, constants)) is not None:
+            bounds[node.output[0]] = limits
             node.op_type = "Relu"
             del node.input[1:], node.attribute[:]
-    return result, tuple(bounds)
+    return result, bounds
 
 
 def _limits(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -47,23 +45,47 @@ def _limits(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | No
     return (low, high) if -inf < low <= high < inf else None  # no NaN either
 
 
-def restore_clips(mod: Any, bounds: Bounds) -> Any | None:
+def restore_clips(mod: Any, tensors: Mapping[str, str], bounds: Bounds) -> Any | None:
     """Return the imported module with R.clip where `hide_clips` put a Relu.
 
-    None when that cannot be told: the importer made more or fewer Relus than there were nodes, or
-    one of integers.
+    None when that cannot be told: it is not known what the variables are, or one is an integer.
+
+    Parameters
+    ----------
+    mod : IRModule
+        As imported.
+    tensors : mapping
+        Name of a variable -> ONNX tensor.
+    bounds : mapping
+        As `hide_clips` returns them.
     """
     from tvm import relax  # takes seconds
 
     from relay_passes.graph import dtype_of, op_name, read_graph, rewrite
 
-    relus = [b.var for b in read_graph(mod).bindings if op_name(b.value) == "nn.relu"]
-    if len(relus) != len(bounds) or any(dtype_of(var) != "float32" for var in relus):
+    relus = {
+        b.var.name: b.var
+        for b in read_graph(mod).bindings
+        if op_name(b.value) == "nn.relu" and tensors.get(b.var.name) in bounds
+    }
+    if len(relus) != len(bounds) or any(dtype_of(var) != "float32" for var in relus.values()):
         return None
-    found = dict(zip(relus, bounds, strict=True))
 
     def visit(builder: Any, var: Any, value: Any) -> Any:
-        limits = found.get(var)
-        return value if limits is None else relax.op.clip(value.args[0], *limits)
+        return (
+            relax.op.clip(value.args[0], *bounds[tensors[var.name]]) if var.name in relus else value
+        )
 
     return rewrite(mod, visit)
+
+
+def with_float_bounds(value: Any) -> Any:
+    """Return a clip of floats with bounds that are floats; the importer writes some as integers."""
+    from tvm import relax
+
+    from relay_passes.graph import dtype_of, op_name
+
+    if op_name(value) != "clip" or not dtype_of(value.args[0]).startswith("float"):
+        return value
+    low, high = (getattr(bound.value, "value", bound.value) for bound in value.args[1:])
+    return relax.op.clip(value.args[0], float(low), float(high))

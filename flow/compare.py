@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,8 +15,9 @@ from rich.table import Table
 from flow.backend import PipelineBackend
 from flow.deploy import Options, calibrate, open_session
 from flow.evaluate import Metrics, OnnxRuntime, measure, run_all
+from flow.files import write_atomic
 from flow.pipeline import STOCK_RELAY
-from flow.report import error_cell, sqnr_cell, write_atomic
+from flow.report import error_cell, sqnr_cells
 from flow.stages import Stages
 from relay_passes.graph import GraphPass
 from relay_passes.layer_error import LayerError, layer_errors
@@ -153,20 +155,20 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
     table = Table(header_style="bold")
     for heading in ("variant", "change"):
         table.add_column(heading)
-    for heading in ("top-1 %", "agree %", "SQNR dB", "requant. error", "s"):
+    for heading in ("top-1 %", "agree %", "SQNR dB", "centred dB", "requant. error", "s"):
         table.add_column(heading, justify="right")
     for step in steps:
         m = step.metrics
         top1 = "–" if m.top1 is None else f"{100 * m.top1:.2f}"
         if not step.change:  # float32
-            table.add_row(m.name, "", top1, "", "", "", "")
+            table.add_row(m.name, "", top1, *[""] * 5)
             continue
         table.add_row(
             m.name,
             step.change,
             top1,
             f"{100 * m.agreement:.2f}",
-            sqnr_cell(m.sqnr_db),
+            *sqnr_cells(m),
             error_cell(step.requantization_error),
             f"{step.seconds:.1f}",
         )
@@ -210,5 +212,6 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
         axes.tick_params(axis="y", length=0)
     plots[0].invert_yaxis()
     path = directory / PLOT_FILE
-    figure.savefig(path, dpi=150)
-    return (*paths, path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=150)
+    return (*paths, write_atomic(path, picture.getvalue()))

@@ -7,7 +7,8 @@ images never lie in memory together. Images always come in index order (the orde
 
 from __future__ import annotations
 
-import csv
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flow.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
+from flow.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
 from vta_config.errors import CalibrationError
+from vta_config.text import printable
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-IMAGE_SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-LABELS_FILE: Final = "labels.csv"
-LABELS_HEADER: Final = ("filename", "label_index")
+#: A resized picture above so many pixels is not made as a whole.
+LARGEST_RESIZED: Final = 1 << 24
 DIGITS_CLASSES: Final = 10
 
 
@@ -83,17 +86,27 @@ class Preprocessing:
         )
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop `image`; return uint8[height, width, channels]."""
-        if image.mode.startswith("I;16"):  # which Pillow would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        """Resize and crop `image`; return uint8[height, width, channels].
+
+        Raises
+        ------
+        CalibrationError
+            When `image` has no 8-bit form (`flow.pictures.eight_bits`).
+        """
+        image = eight_bits(image, "image")
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
         width, height = image.size
         short = min(width, height)
         size = (int(self.resize * width / short), int(self.resize * height / short))
-        if size != (width, height):
-            image = image.resize(size, Image.Resampling.BILINEAR)
         left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
-        image = image.crop((left, top, left + self.width, top + self.height))
+        crop = (left, top, left + self.width, top + self.height)
+        if math.prod(size) > LARGEST_RESIZED:
+            image, crop = _resize_part(image, size, crop)
+        elif size != (width, height):
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.crop(crop)
         return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,6 +118,48 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess `image`; return float32[1, C, H, W]."""
         return self.normalize(self.pixels(image))
+
+
+def _resize_part(
+    image: Image.Image, size: tuple[int, int], region: tuple[int, int, int, int]
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Resize the part of `image` that `region` of the resized picture needs.
+
+    A picture of 1 × 65,000 pixels would be resized to 256 × 16,640,000 only to be cropped. Pixels
+    differ from those of the whole by the rounding of coordinates: by 1 at most.
+
+    Parameters
+    ----------
+    image : Image
+        The picture.
+    size : (int, int)
+        Width and height of the whole, resized.
+    region : (int, int, int, int)
+        Left, top, right and bottom in the resized picture; may reach beyond it.
+
+    Returns
+    -------
+    Image, (int, int, int, int)
+        The resized part, and `region` in its coordinates.
+    """
+    first, last, box_first, box_last = [], [], [], []
+    starts = [max(0, region[axis]) for axis in (0, 1)]
+    stops = [min(size[axis], region[axis + 2]) for axis in (0, 1)]
+    for axis in (0, 1):
+        scale = image.size[axis] / size[axis]
+        reach = math.ceil(max(scale, 1.0)) + 1  # source pixels that the filter looks at
+        lo, hi = starts[axis] * scale, stops[axis] * scale
+        first.append(max(0, math.floor(lo) - reach))
+        last.append(min(image.size[axis], math.ceil(hi) + reach))
+        box_first.append(lo - first[axis])
+        box_last.append(hi - first[axis])
+    part = image.crop((first[0], first[1], last[0], last[1])).resize(
+        (stops[0] - starts[0], stops[1] - starts[1]),
+        Image.Resampling.BILINEAR,
+        box=(box_first[0], box_first[1], box_last[0], box_last[1]),
+    )
+    left, top, right, bottom = region
+    return part, (left - starts[0], top - starts[1], right - starts[0], bottom - starts[1])
 
 
 class ImageSource(Protocol):
@@ -137,21 +192,7 @@ class FileSource:
         CalibrationError
             When the file is not a readable image.
         """
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                decoded: Image.Image = image.copy()
-                return decoded
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problem = f"truncated or damaged ({error})"
-            if not path.is_file():
-                problem = "a folder" if path.is_dir() else "no such file"
-            raise CalibrationError(
-                str(path),
-                "must be a readable image",
-                got=problem,
-                hint="replace or remove it",
-            ) from None
+        return read_picture(self.paths[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +285,9 @@ def image_folder(
 ) -> Dataset:
     """Open a folder of images.
 
-    With ``labels.csv`` (``filename,label_index``) the images are its rows. Without it and with
-    sub-folders, every sub-folder is a class: its name is the class index when all names are
-    integers, else its place in sorted order. A flat folder has no labels.
+    With ``labels.csv`` (``filename,label_index``) the images are its rows, whatever else is there.
+    Without it and with sub-folders, every sub-folder is a class: its name is the class index when
+    all names are integers, else its place in sorted order. A flat folder has no labels.
 
     Parameters
     ----------
@@ -257,8 +298,8 @@ def image_folder(
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
-        False for calibration: labels are neither read nor checked, and every image below the
-        folder counts.
+        False for calibration: labels are neither read nor checked. Without ``labels.csv`` every
+        image below the folder counts.
 
     Raises
     ------
@@ -266,22 +307,21 @@ def image_folder(
         When the folder is missing or empty, or the labels do not match images or network.
     """
     root = Path(directory)
-    if not root.is_dir():
+    problem = file_problem(root)
+    if problem != FOLDER:
         raise CalibrationError(
             str(root),
             "must be a folder of images",
-            got="a file" if root.exists() else "nothing there",
+            got={None: "a file", MISSING: "nothing there"}.get(problem, problem),
             hint="check the path",
         )
     labels: list[int] | None = None
-    if (root / LABELS_FILE).is_file():
-        paths, labels = _read_labels(root, classes if labelled else None)
-    elif labelled and (
-        folders := sorted(p for p in root.iterdir() if p.is_dir() and _images_in(p))
-    ):
-        paths, labels = _class_folders(root, folders, classes)
+    if file_problem(root / LABELS_FILE) != MISSING:
+        paths, labels = read_labels(root, classes, labelled=labelled)
+    elif labelled and (members := read_class_folders(root, classes)) is not None:
+        paths, labels = members
     else:
-        paths = _images_in(root)
+        paths = images_in(root)
     if not paths:
         raise CalibrationError(
             str(root),
@@ -289,99 +329,13 @@ def image_folder(
             got="none",
             hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
+    name = os.fsencode(root.name or str(root)).decode(errors="backslashreplace")
     return Dataset(
-        name=root.name or str(root),
+        name=printable(name),  # of any bytes: reports are UTF-8
         source=FileSource(tuple(paths)),
         preprocessing=preprocessing,
         labels=None if labels is None or not labelled else np.asarray(labels, dtype=np.int64),
     )
-
-
-def _images_in(root: Path) -> list[Path]:
-    """List the images below `root`, sorted by path."""
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-
-
-def _read_labels(root: Path, classes: int | None) -> tuple[list[Path], list[int]]:
-    """Read ``labels.csv`` and check it against the files beside it and the number of classes."""
-    file = root / LABELS_FILE
-    try:
-        rows = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CalibrationError(
-            str(file), "must be a CSV text file", got=error, hint="save it as UTF-8"
-        ) from None
-    header = tuple(cell.strip() for cell in rows[0]) if rows else ()
-    if header[:2] != LABELS_HEADER:
-        raise CalibrationError(
-            f"{file} line 1",
-            f"must be {','.join(LABELS_HEADER)}",
-            got=repr(",".join(header)),
-            hint="name the two columns so",
-        )
-    paths: list[Path] = []
-    labels: list[int] = []
-    seen: set[str] = set()
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        where = f"{file} line {number}"
-        if len(row) < 2 or not row[1].strip().isdecimal():
-            raise CalibrationError(
-                where,
-                "must be a file name and a class number",
-                got=repr(",".join(row)),
-                hint="e.g. cat.png,282",
-            )
-        name, label = row[0].strip(), int(row[1])
-        if name in seen:
-            raise CalibrationError(
-                where, "must name every image once", got=f"{name} again", hint="remove one row"
-            )
-        if classes is not None and label >= classes:
-            raise CalibrationError(
-                where,
-                f"must be a class in [0, {classes - 1}]",
-                got=label,
-                hint="these labels belong to another model",
-            )
-        if not (root / name).is_file():
-            raise CalibrationError(
-                where,
-                "must name an image beside it",
-                got=f"{name}, which is missing",
-                hint="fix the row or the folder",
-            )
-        seen.add(name)
-        paths.append(root / name)
-        labels.append(label)
-    return paths, labels
-
-
-def _class_folders(
-    root: Path, folders: list[Path], classes: int | None
-) -> tuple[list[Path], list[int]]:
-    """Label images by the folder that they lie in."""
-    if all(folder.name.isdecimal() for folder in folders):
-        numbers = [int(folder.name) for folder in folders]
-        if classes is not None and max(numbers) >= classes:
-            raise CalibrationError(
-                str(root),
-                f"must have folders named after classes in [0, {classes - 1}]",
-                got=max(numbers),
-                hint="these labels belong to another model",
-            )
-    else:
-        numbers = list(range(len(folders)))
-        if classes is not None and len(folders) != classes:
-            raise CalibrationError(
-                str(root),
-                f"must have one folder for each of the {classes} classes",
-                got=f"{len(folders)} folders",
-                hint="name the folders by class index, or write labels.csv",
-            )
-    pairs = [(p, n) for folder, n in zip(folders, numbers, strict=True) for p in _images_in(folder)]
-    return [p for p, _ in pairs], [n for _, n in pairs]
 
 
 # ---- digits -------------------------------------------------------------------------------------

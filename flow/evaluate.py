@@ -12,20 +12,19 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.datasets import Dataset
 from flow.stages import Progress
+from relay_passes.numerics import SQNR_LIMIT_DB, sqnr_db
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
 Logits = NDArray[np.float32]
 #: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
 Network = Callable[[NDArray[np.float32]], NDArray[Any]]
-#: Largest SQNR that is told apart from a perfect copy, in dB.
-SQNR_LIMIT_DB: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +43,12 @@ class Metrics:
     agreement : float
         Share of images (0 to 1) with the same arg-max as float32.
     sqnr_db : float, optional
-        10 log10(sum of ref² / sum of (logits - ref)²) over all logits; None when they are equal
-        (infinite).
+        10 log10(sum of ref² / sum of (logits - ref)²) over all logits, within ±300; None when they
+        are equal (infinite).
+    centred_sqnr_db : float, optional
+        The same after each image's mean logit is subtracted from its logits, in both. A class wins
+        by how far its logit is above the others, which a mean far from zero hides; None when
+        nothing but means differs, as with a single logit.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Metrics:
     top5: float | None
     agreement: float
     sqnr_db: float | None
+    centred_sqnr_db: float | None
 
 
 def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
@@ -79,18 +83,17 @@ def agreement(logits: Logits, reference: Logits) -> float:
     return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
 
 
-def sqnr_db(values: NDArray[Any], reference: NDArray[Any]) -> float | None:
-    """Return 10 log10(signal / noise) of `values` in dB, None when equal to `reference`.
+def centred(logits: Logits) -> NDArray[np.float64]:
+    """Subtract each image's mean logit: float64[images, classes]."""
+    wide = logits.astype(np.float64)
+    return np.asarray(wide - wide.mean(axis=1, keepdims=True))
 
-    Signal is the sum of reference², noise the sum of (values - reference)², in float64.
-    """
-    signal = float(np.square(reference, dtype=np.float64).sum())
-    noise = float(np.square(values.astype(np.float64) - reference.astype(np.float64)).sum())
-    if noise == 0.0:
+
+def _finite(decibels: float) -> float | None:
+    """Return an SQNR within ±`SQNR_LIMIT_DB`, None for infinity."""
+    if decibels == float("inf"):
         return None
-    if signal == 0.0:
-        return -SQNR_LIMIT_DB
-    return float(np.clip(10.0 * np.log10(signal / noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+    return float(np.clip(decibels, -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
 
 
 def measure(
@@ -131,7 +134,8 @@ def measure(
         top1=None if targets is None else top_k(logits, targets, 1),
         top5=None if targets is None else top_k(logits, targets, 5),
         agreement=agreement(logits, reference),
-        sqnr_db=sqnr_db(logits, reference),
+        sqnr_db=_finite(sqnr_db(reference, logits)),
+        centred_sqnr_db=_finite(sqnr_db(centred(reference), centred(logits))),
     )
 
 
@@ -176,13 +180,17 @@ def run_all(
     done = 0
     running: deque[Future[None]] = deque()
     with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
-        for index, image in enumerate(images):
-            running.append(pool.submit(one, index, image))
-            while len(running) > len(copies) or (running and index + 1 == len(data)):
-                running.popleft().result()
-                done += 1
-                if progress is not None:
-                    progress(done, len(data))
+        try:
+            for index, image in enumerate(images):
+                running.append(pool.submit(one, index, image))
+                while len(running) > len(copies) or (running and index + 1 == len(data)):
+                    running.popleft().result()
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(data))
+        finally:
+            for future in running:  # nothing runs after a failure
+                future.cancel()
     return result
 
 

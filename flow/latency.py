@@ -7,14 +7,12 @@ programs are data independent, so that one timing holds for every image.
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.sim.timing_report import above
-from vta_config.errors import ArtifactError
 
 if TYPE_CHECKING:
     from flow.sim.tsim import TSim
@@ -166,31 +164,20 @@ def write_pictures(timed: Sequence[TSim], directory: Path) -> tuple[Path, ...]:
     Raises
     ------
     ArtifactError
-        When the folder or a file cannot be written.
+        When a file cannot be written.
     """
     from flow.sim.plots import plot_layers, plot_roofline
     from flow.sim.trace import write_trace
 
     written: list[Path] = []
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".pictures.") as name:
-            folder = Path(name)
-            for sim in timed:
-                prefix = f"{sim.program.symbol}." if len(timed) > 1 else ""
-                write_trace(sim, folder / f"{prefix}{TRACE_FILE}")
-                written.append(folder / f"{prefix}{TRACE_FILE}")
-                if can_plot():
-                    roofline, layers = (
-                        folder / f"{prefix}{stem}" for stem in (ROOFLINE_STEM, LAYERS_STEM)
-                    )
-                    written += plot_roofline(sim.result, sim.program.config, roofline)
-                    written += plot_layers(sim.result, layers)
-            return tuple(path.replace(directory / path.name) for path in written)
-    except OSError as error:
-        raise ArtifactError(
-            str(directory),
-            "must be a folder that pictures can be written to",
-            got=error.strerror or str(error),
-            hint="choose another --output",
-        ) from None
+    for sim in timed:
+        prefix = f"{sim.program.symbol}." if len(timed) > 1 else ""
+        write_trace(sim, directory / f"{prefix}{TRACE_FILE}")
+        written.append(directory / f"{prefix}{TRACE_FILE}")
+        if can_plot():
+            roofline, layers = (
+                directory / f"{prefix}{stem}" for stem in (ROOFLINE_STEM, LAYERS_STEM)
+            )
+            written += plot_roofline(sim.result, sim.program.config, roofline)
+            written += plot_layers(sim.result, layers)
+    return tuple(written)

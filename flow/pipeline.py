@@ -6,7 +6,7 @@ Every stage is a method whose result can be looked at, kept or replaced before t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +15,21 @@ from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
+from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
+from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
-from relay_passes.partition import annotated_functions, fallbacks, partition
+from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import (
+    STEPS,
+    VARIANTS,
+    QuantOptions,
+    prepare_with_names,
+    quantize_model,
+)
 from relay_passes.stock_relay import StockRelay
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
@@ -34,9 +42,9 @@ if TYPE_CHECKING:
     from flow.compiler.program import Program
     from flow.compiler.tiling import Objective
     from flow.importer import ImportedModel
+    from flow.origins import OnnxNode
     from relay_passes.moments import Moments
-    from relay_passes.params import TensorProfile
-    from relay_passes.partition import Fallback
+    from relay_passes.params import HostWork, TensorProfile
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
@@ -58,7 +66,7 @@ class CompiledModel:
     config : VTAConfig
     programs : tuple[Program, ...]
         One for each part, in order.
-    fallbacks : tuple[Fallback, ...]
+    host : HostWork
         What stays on the host, and why.
     """
 
@@ -66,7 +74,16 @@ class CompiledModel:
     partitioned: Any
     config: VTAConfig
     programs: tuple[Program, ...]
-    fallbacks: tuple[Fallback, ...]
+    host: HostWork
+
+    @property
+    def crossing_bytes(self) -> int:
+        """Bytes of inputs and outputs of all programs for one image, as they lie in DRAM."""
+        return sum(
+            tensor.bytes_in(self.config)
+            for program in self.programs
+            for tensor in (*program.inputs, *program.outputs)
+        )
 
     @cached_property
     def executable(self) -> Any:
@@ -88,16 +105,25 @@ class CompiledModel:
     @cached_property
     def simulators(self) -> tuple[ProgramSim, ...]:
         """Each program on the functional simulator, checked."""
-        return tuple(ProgramSim(program) for program in self.programs)
+        return tuple(ProgramSim(program, limits=UNLIMITED) for program in self.programs)
 
-    def counters_by_layer(self) -> dict[str, dict[str, int]]:
-        """Count bytes, operations and instructions of each layer for one image."""
-        return {k: v for sim in self.simulators for k, v in counters_by_layer(sim).items()}
+    def counters_by_layer(self) -> dict[str | None, dict[str, int]]:
+        """Count bytes, operations and instructions of each layer for one image.
+
+        By layer, None for what works for none in any program.
+        """
+        result: dict[str | None, dict[str, int]] = {}
+        for sim in self.simulators:
+            for layer, counts in counters_by_layer(sim).items():
+                total = result.setdefault(layer, dict.fromkeys(counts, 0))
+                for key, value in counts.items():
+                    total[key] += value
+        return result
 
     @cached_property
     def timed(self) -> tuple[TSim, ...]:
         """Each program on the cycle model, timed for the machine's generation of hardware."""
-        return tuple(TSim(program) for program in self.programs)
+        return tuple(TSim(program, limits=UNLIMITED) for program in self.programs)
 
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program to `path`, a ``.vta`` file; of several each with its name before that.
@@ -155,7 +181,11 @@ class Pipeline:
         self.config = config
         self._schedules = schedules
         self._objective = objective
-        self.folded = prepare(model.mod)
+        self.folded, before = prepare_with_names(model.mod)
+        #: Tensor of the folded module -> the ONNX node that it comes from, where that is known.
+        self.origins: Mapping[str, OnnxNode] = {
+            name: model.origins[old] for name, old in before.items() if old in model.origins
+        }
         self.profiles: dict[str, TensorProfile] = {}
         self._images: list[NDArray[np.float32]] = []
         self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
@@ -244,5 +274,16 @@ class Pipeline:
             partitioned=partitioned,
             config=self.config,
             programs=tuple(programs),
-            fallbacks=tuple(fallbacks(quantized, self.config)),
+            host=self._named(host_work(quantized, self.config)),
         )
+
+    def _named(self, host: HostWork) -> HostWork:
+        """Return the host's work with the names of ONNX nodes."""
+        origins = {**self.model.origins, **self.origins}
+        named = []
+        for fallback in host.fallbacks:
+            node = origins.get(fallback.name)
+            if node is not None:
+                fallback = replace(fallback, node=node.label, node_type=node.operator)
+            named.append(fallback)
+        return replace(host, fallbacks=tuple(named))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.evaluate import Metrics
+from flow.files import write_atomic
 from flow.latency import Latency
 from flow.sim.timing_report import percent_above
-from vta_config.errors import ArtifactError
+from relay_passes.params import Fallback
 from vta_config.hardware import VTAConfig
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
-SCHEMA_VERSION: Final = 2
-#: Operators on the host that the table names, of variants that are not deployed.
+SCHEMA_VERSION: Final = 3
+#: Operators on the host that a line names.
 _NAMED: Final = 8
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that work for no layer: constants and FINISH.
@@ -75,12 +74,39 @@ class LayerCounters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    """An operator that runs on the host, and why."""
+class Placement:
+    """What of a compiled variant runs where.
 
-    name: str
-    operator: str
-    reason: str
+    Parameters
+    ----------
+    programs : int
+        VTA programs; between two of them the host works.
+    crossing_bytes : int
+        Bytes of the programs' inputs and outputs for one image, as they lie in VTA's DRAM.
+    macs, vta_macs : int
+        Multiply-accumulate operations of convolutions and dense layers for one image, and VTA's.
+    fallbacks : tuple of Fallback
+        What the host runs besides quantizing the input and scaling the outputs.
+    """
+
+    programs: int
+    crossing_bytes: int
+    macs: int
+    vta_macs: int
+    fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def vta_share(self) -> float | None:
+        """VTA's share of the multiply-accumulate operations (0 to 1); None where there are none."""
+        return self.vta_macs / self.macs if self.macs else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        share = self.vta_share
+        return asdict(self) | {
+            "vta_mac_share": None if share is None else round(share, 6),
+            "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +118,8 @@ class ProgramFacts:
     variant : str
     latency : Latency, optional
         None when the machine runs nothing.
-    fallbacks : tuple of Fallback
-        What the latency leaves out.
+    placement : Placement
+        What runs where.
     requantization_error : float
         Largest |used / meant - 1| of any ratio of scales; 0.0: all are exact.
     exact : Exactness, optional
@@ -102,9 +128,18 @@ class ProgramFacts:
 
     variant: str
     latency: Latency | None
-    fallbacks: tuple[Fallback, ...] = ()
+    placement: Placement
     requantization_error: float = 0.0
     exact: Exactness | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the latency leaves operators out that the host runs."""
+        return bool(self.placement.fallbacks)
+
+    def latency_json(self) -> dict[str, Any] | None:
+        """Return the latency as JSON values, and whether it is partial."""
+        return None if self.latency is None else {"partial": self.partial} | self.latency.to_json()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +182,12 @@ class Report:
         Of the deployed variant's program, in execution order.
     seconds : mapping
         Wall time by stage.
-    fallbacks : tuple of Fallback
-        Operators of the deployed variant on the host.
     programs : tuple of ProgramFacts
         One a compiled variant, in order.
     skipped : tuple of Skipped
         Variants left out.
+    stopped : str
+        Why no further variant was tried; "" where all were.
     """
 
     model_name: str
@@ -166,9 +201,9 @@ class Report:
     deployed: str = ""
     layers: tuple[LayerCounters, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
-    fallbacks: tuple[Fallback, ...] = ()
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    stopped: str = ""
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return what a variant's program needs; None when it has none."""
@@ -179,6 +214,12 @@ class Report:
         """Return the latency of the deployed variant."""
         facts = self.facts(self.deployed)
         return None if facts is None else facts.latency
+
+    @property
+    def placement(self) -> Placement | None:
+        """Return what of the deployed variant runs where."""
+        facts = self.facts(self.deployed)
+        return None if facts is None else facts.placement
 
     @property
     def exact(self) -> Exactness | None:
@@ -207,8 +248,9 @@ class Report:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
             "skipped": [asdict(variant) for variant in self.skipped],
+            "stopped": self.stopped or None,
             "deployed": self.deployed or None,
-            "latency": None if self.latency is None else self.latency.to_json(),
+            "latency": None if (own := self.facts(self.deployed)) is None else own.latency_json(),
             "exact": None if self.exact is None else asdict(self.exact),
             "counters": {
                 "total": self.totals(),
@@ -219,16 +261,16 @@ class Report:
                 ],
             },
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
-            "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
+            "placement": None if self.placement is None else self.placement.to_json(),
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:
         """Return what was measured of a variant, and of its program if it has one."""
         facts = self.facts(variant.name)
-        latency, exact = (None, None) if facts is None else (facts.latency, facts.exact)
+        exact = None if facts is None else facts.exact
         return _rounded(asdict(variant)) | {
-            "latency": None if latency is None else latency.to_json(),
-            "fallbacks": [] if facts is None else [asdict(f) for f in facts.fallbacks],
+            "latency": None if facts is None else facts.latency_json(),
+            "placement": None if facts is None else facts.placement.to_json(),
             "requantization_error": None if facts is None else facts.requantization_error,
             "exact": None if exact is None else asdict(exact),
         }
@@ -248,58 +290,8 @@ def write_report(report: Report, directory: Path) -> Path:
         When the folder or the file cannot be written.
     """
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_atomic(directory / REPORT_FILE, text.encode())
-
-
-def write_atomic(path: Path, data: bytes) -> Path:
-    """Write `data` to a temporary file beside `path`, then rename it: all of it or nothing.
-
-    Raises
-    ------
-    ArtifactError
-        When that is not possible.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ArtifactError(
-            str(path),
-            "must be writable",
-            got=error.strerror or str(error),
-            hint="choose another --output",
-        ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path
-
-
-def check_writable(directory: Path) -> None:
-    """Check, before any long work, that `directory` can be made and written to; makes nothing.
-
-    Raises
-    ------
-    ArtifactError
-        When it cannot.
-    """
-    nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.lexists(p))
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        problem = "a file" if nearest.exists() else "a broken link"
-        if nearest.is_dir():
-            problem = "without permission to write"
-        raise ArtifactError(
-            str(directory),
-            "must be a folder that can be written to",
-            got=f"{nearest}, {problem}",
-            hint="choose another --output",
-        )
+    # A name that is no UTF-8 becomes an escape of JSON.
+    return write_atomic(directory / REPORT_FILE, text.encode(errors="backslashreplace"))
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -315,7 +307,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
     """Lay the variants out side by side; an asterisk marks times that leave operators out."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("variant")
-    for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)"):
+    for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)", "centred"):
         table.add_column(heading, justify="right")
     if programs:
         for heading in ("requant. error", "VTA cycles", "VTA ms"):
@@ -331,15 +323,18 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             "" if own else _points(v.top1, reference),
             _percent(v.top5),
             "" if own else _percent(v.agreement),
-            "" if own else sqnr_cell(v.sqnr_db),
+            *(("", "") if own else sqnr_cells(v)),
             *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
 
 
-def sqnr_cell(decibels: float | None) -> str:
-    """Return an SQNR as a table shows it; None: no difference at all."""
-    return "exact" if decibels is None else f"{decibels:.2f}"
+def sqnr_cells(metrics: Metrics) -> tuple[str, str]:
+    """Return SQNR and centred SQNR as tables show them; "exact": no difference at all."""
+    plain, centred = metrics.sqnr_db, metrics.centred_sqnr_db
+    if plain is None:
+        return "exact", "exact"
+    return f"{plain:.2f}", "–" if centred is None else f"{centred:.2f}"
 
 
 def error_cell(error: float) -> str:
@@ -354,7 +349,7 @@ def _program_cells(facts: ProgramFacts | None) -> tuple[str, str, str]:
     error = error_cell(facts.requantization_error)
     if facts.latency is None:
         return error, "–", "–"
-    mark = "*" if facts.fallbacks else ""
+    mark = "*" if facts.partial else ""
     return error, f"{facts.latency.cycles:,}{mark}", f"{facts.latency.ms:.2f}{mark}"
 
 
@@ -420,14 +415,10 @@ def render(report: Report) -> RenderableType:
             f"{moved / 1e6:.2f} MB moved"
         )
     if report.latency is not None:
-        lines.append("latency    " + _latency_line(report.latency))
-    lines.append("on host    " + _fallback_line(report.fallbacks))
-    if report.variants:
-        lines += [
-            f"           * {p.variant}: VTA's part only; on host {_named(p.fallbacks)}"
-            for p in report.programs
-            if p.fallbacks and p.variant != report.deployed  # whose are told above
-        ]
+        lines.append("latency    " + _latency_line(report.latency, partial=_is_partial(report)))
+    if report.placement is not None:
+        lines += _placement_lines(report.placement)
+    lines += _partial_lines(report)
     lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
@@ -439,21 +430,52 @@ def render(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _fallback_line(fallbacks: tuple[Fallback, ...]) -> str:
-    if not fallbacks:
-        return "nothing but quantizing the image and scaling the logits"
-    return ", ".join(f"{f.name} ({f.operator}: {f.reason})" for f in fallbacks)
+def _placement_lines(placement: Placement) -> list[str]:
+    """Tell what runs where: the share of VTA, and the host's operators grouped by reason."""
+    programs = f"{placement.programs:,} program" + ("s" if placement.programs != 1 else "")
+    share = "none" if placement.vta_share is None else f"{placement.vta_share:.2%}"
+    lines = [
+        f"on VTA     {share} of {placement.macs / 1e6:,.2f} M multiply-accumulates, in {programs}; "
+        f"{placement.crossing_bytes / 1e6:,.3f} MB cross between host and VTA for an image"
+    ]
+    if not placement.fallbacks:
+        return [*lines, "on host    nothing but quantizing the input and scaling the outputs"]
+    lines.append(
+        f"on host    {len(placement.fallbacks):,} operators, which the latency leaves out:"
+    )
+    by_reason: dict[str, list[str]] = {}
+    for fallback in placement.fallbacks:
+        by_reason.setdefault(fallback.reason, []).append(fallback.label)
+    for reason, labels in by_reason.items():
+        lines.append(f"           {len(labels):,} × {reason}: {_listed(labels)}")
+    return lines
 
 
-def _named(fallbacks: tuple[Fallback, ...]) -> str:
-    more = len(fallbacks) - _NAMED
-    shown = fallbacks if more <= 1 else fallbacks[:_NAMED]
-    text = ", ".join(f"{f.name} ({f.operator})" for f in shown)
-    return text if more <= 1 else f"{text} and {more} more"
+def _partial_lines(report: Report) -> list[str]:
+    """Tell of the variants that are not deployed which operators their latency leaves out."""
+    return [
+        f"           * {p.variant}: VTA's part only; on host "
+        + _listed([fallback.label for fallback in p.placement.fallbacks])
+        for p in report.programs
+        if p.partial and p.variant != report.deployed
+    ]
 
 
-def _latency_line(latency: Latency) -> str:
+def _listed(labels: list[str]) -> str:
+    """Name the first few."""
+    more = len(labels) - _NAMED
+    shown = labels if more <= 1 else labels[:_NAMED]
+    text = ", ".join(shown)
+    return text if more <= 1 else f"{text} and {more:,} more"
+
+
+def _is_partial(report: Report) -> bool:
+    return report.placement is not None and bool(report.placement.fallbacks)
+
+
+def _latency_line(latency: Latency, *, partial: bool) -> str:
     return (
+        f"{'VTA part only: ' if partial else ''}"
         f"{latency.cycles:,} cycles, {latency.ms:.2f} ms an image "
         f"({latency.engine}, timing profile {latency.timing_profile})\n"
         f"           {percent_above(latency.cycles, latency.floor_cycles)} above the layers' "

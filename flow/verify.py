@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from flow.datasets import Dataset
 from flow.evaluate import Network, prefetch
+from flow.limits import UNLIMITED
 from flow.pipeline import CompiledModel
 from flow.report import Exactness
 from flow.sim.oracle import run_program
@@ -123,7 +124,7 @@ class Verifier:
                 }
                 yield engine, result.layers | outputs
             if index == 0 or not self._slow:
-                oracle = run_program(sim.program, inputs)
+                oracle = run_program(sim.program, inputs, limits=UNLIMITED)
                 yield (
                     "oracle",
                     {r.output.name: oracle.layers[r.name] for r in sim.program.layers},

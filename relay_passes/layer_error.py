@@ -13,6 +13,7 @@ from relay_passes.choose_scales import RESHAPES
 from relay_passes.expose_tensors import expose_variables
 from relay_passes.graph import Module, dtype_of, op_name, read_graph
 from relay_passes.host import HostModule
+from relay_passes.numerics import SQNR_LIMIT_DB, decibels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,8 @@ class LayerError:
     name : str
         The tensor.
     sqnr_db : float
-        10 log10(sum f² / sum (f - s q)²) with the scale s that makes it largest.
+        10 log10(sum f² / sum (f - s q)²) with the scale s that makes it largest, within
+        ±`SQNR_LIMIT_DB`.
     """
 
     name: str
@@ -59,10 +61,11 @@ def layer_errors(
         for row, (f, q) in zip(sums, pairs, strict=True):
             f, q = f.ravel().astype(np.float64), q.ravel().astype(np.float64)
             row += f @ f, f @ q, q @ q
-    found = [LayerError(name=n, sqnr_db=_sqnr(*row)) for n, row in zip(names, sums, strict=True)]
+    found = [LayerError(name=n, sqnr_db=_best(*row)) for n, row in zip(names, sums, strict=True)]
     return tuple(sorted(found, key=lambda error: error.sqnr_db))
 
 
-def _sqnr(ff: float, fq: float, qq: float) -> float:
+def _best(ff: float, fq: float, qq: float) -> float:
+    """Return the SQNR at s = sum f q / sum q², which leaves sum f² - (sum f q)² / sum q²."""
     noise = ff - fq * fq / qq if qq > 0 else ff
-    return float(10 * np.log10(ff / max(noise, ff * 1e-30))) if ff > 0 else 0.0
+    return float(np.clip(decibels(ff, max(noise, 0.0)), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))

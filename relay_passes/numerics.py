@@ -20,6 +20,8 @@ from vta_config.errors import CapacityError
 
 #: Ratios of scales that are stored as float32 count as powers of two within this.
 POWER_OF_TWO_TOLERANCE: Final = 2.0**-20
+#: Largest SQNR that reports tell apart from a perfect copy, in dB; theirs are finite numbers.
+SQNR_LIMIT_DB: Final = 300.0
 
 
 def round_half_up(x: Any) -> NDArray[np.float64]:
@@ -205,10 +207,33 @@ def check_accumulator(name: str, bound: NDArray[np.int64]) -> None:
 
 
 def sqnr_db(reference: Any, values: Any) -> float:
-    """Return the signal-to-quantization-noise ratio: 10 log10(sum r^2 / sum (r - v)^2), in dB."""
+    """Return the signal-to-quantization-noise ratio: 10 log10(sum r² / sum (r - v)²), in dB.
+
+    Parameters
+    ----------
+    reference : number[...]
+        r; computed in float64.
+    values : number[...]
+        v, of the same shape.
+
+    Returns
+    -------
+    float
+        Infinity when they are equal.
+    """
     reference = np.asarray(reference, np.float64)
     noise = float(np.square(reference - np.asarray(values, np.float64)).sum())
-    signal = float(np.square(reference).sum())
+    return decibels(float(np.square(reference).sum()), noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise): infinity without noise, else minus infinity without signal.
+
+    Parameters
+    ----------
+    signal, noise : float
+        Sums of squares, >= 0.
+    """
     if noise == 0:
         return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal else float("-inf")
+    return float(10 * (np.log10(signal) - np.log10(noise))) if signal else float("-inf")

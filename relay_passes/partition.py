@@ -20,14 +20,11 @@ import tvm
 from tvm import relax
 
 from relay_passes.chains import Chain, ChainFinder
-from relay_passes.choose_scales import MOVES, RESHAPES, WEIGHT_AXIS
 from relay_passes.graph import (
     Expr,
-    Graph,
     GraphBuilder,
     GraphPass,
     Module,
-    constant,
     dtype_of,
     graph_of,
     ints,
@@ -38,7 +35,6 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.params import RESIDUAL_OPS, Layer, LayerKind, Subgraph, TensorSpec, TensorType
-from relay_passes.quantize import INTEGER_OPS
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import MAX_PAD
@@ -46,29 +42,6 @@ from vta_config.isa import MAX_PAD
 CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
-#: Host operators that only quantize the input, dequantize results or move values.
-_BORDER_OPS: Final = frozenset({"astype", "floor", "clip", *RESHAPES})
-#: What quantizing does to floats, from its result back.
-_QUANTIZING: Final = ("clip", "floor", "add", "multiply")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    """An operator that stays on the host.
-
-    Parameters
-    ----------
-    name : str
-        Tensor that it makes.
-    operator : str
-        Relax operator, e.g. ``nn.conv2d``.
-    reason : str
-        Why VTA does not run it.
-    """
-
-    name: str
-    operator: str
-    reason: str
 
 
 # ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
@@ -284,80 +257,6 @@ def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
     """Return the same layers as a compiler gets them, tensors named as in the module."""
     chains = find_chains(mod, config)
     return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
-
-
-def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
-    """Return the operators of a quantized module that stay on the host, and why.
-
-    Quantizing the input and dequantizing the results are the host's work anyway.
-    """
-    reasons: dict[Expr, str] = {}
-
-    def allow(chain: Chain) -> bool:
-        reason = refusal(chain, config)
-        if reason:
-            reasons[chain.anchor.var] = reason
-        return not reason
-
-    graph = read_graph(mod)
-    inside = {b.var for c in ChainFinder(graph).all(allow) for b in c.bindings}
-    borders = _borders(graph)
-    found = []
-    for binding in graph.bindings:
-        kind = op_name(binding.value)
-        reason = reasons.get(binding.var, "")
-        if binding.var in inside or not kind:
-            continue
-        constants_only = kind in _BORDER_OPS or _with_constant(binding.value)
-        float_work = dtype_of(binding.var) == "float32" and kind not in MOVES
-        if not reason and constants_only and (not float_work or binding.var in borders):
-            continue
-        name = str(binding.var.name).removesuffix(".acc")
-        found.append(Fallback(name=name, operator=kind, reason=reason or _why_host(binding)))
-    return tuple(found)
-
-
-def _why_host(binding: Expr) -> str:
-    """Say why an operator that no check refused is not among the layers."""
-    if dtype_of(binding.var) in ("int32", "int8"):
-        return "no pattern takes these integer operands"
-    if op_name(binding.value) == "add" and not _with_constant(binding.value):
-        return "the operands have no common integer scale"
-    if op_name(binding.value) in INTEGER_OPS:
-        return "an operand is a float of the host's"
-    return "the operator has no integer form"
-
-
-def _borders(graph: Graph) -> set[Expr]:
-    """Return the floats on the way from and to integers, and what belongs to another operator.
-
-    That is a scalar, as of the original tools' rounding, and the bias of a layer on the host.
-    """
-    definitions = graph.definitions()
-    found: set[Expr] = set()
-    for binding in graph.bindings:
-        value, data = binding.value, binding.value.args[0] if op_name(binding.value) else None
-        if op_name(value) == "astype" and dtype_of(binding.var) == "float32":
-            found.add(binding.var)
-        elif op_name(value) == "astype" and dtype_of(data) == "float32":
-            for kind in _QUANTIZING:
-                if op_name(definitions.get(data)) == kind:
-                    found.add(data)
-                    data = definitions[data].args[0]
-        elif op_name(value) in ("multiply", "add"):
-            before = {"multiply": ("astype",), "add": tuple(WEIGHT_AXIS)}[op_name(value)]
-            while op_name(definitions.get(data)) in MOVES:
-                data = definitions[data].args[0]
-            scalar = any((c := constant(a)) is not None and c.size == 1 for a in value.args)
-            if scalar or op_name(definitions.get(data)) in before:
-                found.add(binding.var)
-    return found
-
-
-def _with_constant(value: Expr) -> bool:
-    """Whether a call is elementwise arithmetic with a constant, as around an unfused layer."""
-    steps = ("add", "multiply", "left_shift", "right_shift", "maximum", "minimum")
-    return op_name(value) in steps and any(constant(a) is not None for a in value.args)
 
 
 def _composite(chain: Chain, order: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:

@@ -146,7 +146,16 @@ STEPS: Final[dict[str, QuantOptions]] = {
 
 def prepare(mod: Module) -> Module:
     """Fold constants and BatchNorm, then name the tensors: the float module to profile."""
-    return NameTensors()(FoldBatchNorm()(FoldConstants()(mod)))
+    return prepare_with_names(mod)[0]
+
+
+def prepare_with_names(mod: Module) -> tuple[Module, dict[str, str]]:
+    """Return what `prepare` does, and the name in `mod` of each tensor that still has one."""
+    folded = FoldBatchNorm()(FoldConstants()(mod))
+    named = NameTensors()(folded)
+    before, after = (read_graph(m).bindings for m in (folded, named))
+    assert len(before) == len(after), "naming keeps every binding"
+    return named, {new.var.name: old.var.name for old, new in zip(before, after, strict=True)}
 
 
 def quantize_model(

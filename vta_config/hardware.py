@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from vta_config.errors import ConfigError
+from vta_config.files import read_bounded
 from vta_config.timing import PROFILES
 
 PRESET_DIR: Final = Path(__file__).parent / "presets"
 INSN_BYTES: Final = 16
 UOP_BYTES: Final = 4
 PAGE_BYTES: Final = 4096
+#: Of a file that describes a machine.
+MAX_JSON_BYTES: Final = 1 << 20
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
 CAPABILITIES: Final = ("mul", "acc_8bit", "shr_register")
 #: Timing models of the cycle-level simulator.
@@ -85,14 +88,16 @@ class VTAConfig:
                     got=repr(value),
                     hint="sizes are base-2 logarithms, as in the original vta_config.json",
                 )
-        if not (isinstance(self.clock_hz, int | float) and 0 < self.clock_hz < float("inf")):
+        if isinstance(self.clock_hz, bool) or not (
+            isinstance(self.clock_hz, int | float) and 1 <= self.clock_hz < 1 << 32
+        ):
             raise ConfigError(
                 f"{self.name}.CLOCK_HZ",
-                "must be a positive frequency in Hz",
+                "must be a frequency of at least 1 Hz below 2^32 Hz",
                 got=repr(self.clock_hz),
                 hint="100000000 is stock",
             )
-        if self.bus_bits not in (32, 64, 128, 256, 512):
+        if type(self.bus_bits) is not int or self.bus_bits not in (32, 64, 128, 256, 512):
             raise ConfigError(
                 f"{self.name}.BUS_BITS",
                 "must be 32, 64, 128, 256 or 512",
@@ -213,7 +218,7 @@ class VTAConfig:
         if not path.is_file():
             path = Path(preset_or_path)
         try:
-            source = json.loads(path.read_text(encoding="utf-8"))
+            source = json.loads(read_bounded(path, MAX_JSON_BYTES).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             problem = (
                 "is neither a preset nor a readable file"

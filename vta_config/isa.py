@@ -15,8 +15,11 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from vta_config.errors import ConfigError, DecodeError, EncodeError
 from vta_config.hardware import INSN_BYTES
+from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -195,6 +198,9 @@ UOP_FIELDS: Final = (
 )
 
 
+_WORD: Final = (1 << 64) - 1
+
+
 def _largest(format_name: str, field_name: str) -> int:
     """Return the largest value of an unsigned field of fixed width."""
     field = next(f for f in FORMATS[format_name].fields if f.name == field_name)
@@ -215,12 +221,12 @@ TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 class Insn:
     """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
-    `origin` is for people: ``"layer2.0.conv1 tile (0, 3)"``.
+    `origin` is for reports and errors; it is no part of the encoding.
     """
 
     opcode: Opcode
     values: dict[str, int]
-    origin: str = ""
+    origin: Origin = NOWHERE
 
     def __getitem__(self, name: str) -> int:
         """Return the value of field `name`, 0 where it was not given."""
@@ -303,7 +309,7 @@ def check_widths(config: VTAConfig) -> None:
             )
 
 
-def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: str) -> int:
+def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: object) -> int:
     word, left = 0, dict(values)
     for p in placements:
         value = left.pop(p.field.name, 0)
@@ -406,3 +412,53 @@ def encode_uop(
 def decode_uop(word: int, config: VTAConfig) -> dict[str, int]:
     """Decode a uint32 micro-op into dst_idx, src_idx and wgt_idx (elements)."""
     return _unpack(uop_layout(config), word)[0]
+
+
+def decode_stream(
+    data: bytes | memoryview, config: VTAConfig
+) -> list[tuple[Opcode, dict[str, int]]]:
+    """Decode a stream, 16 bytes an instruction: the opcode and the fields that are not 0 of each.
+
+    Many times as fast as `decode` on each instruction.
+
+    Raises
+    ------
+    DecodeError
+        As `decode` does, on the first instruction that is none.
+    """
+    if len(data) % INSN_BYTES:
+        raise DecodeError(
+            "stream",
+            f"must be a multiple of {INSN_BYTES} bytes",
+            got=len(data),
+            hint="is it truncated?",
+        )
+    words = np.frombuffer(data, "<u8").reshape(-1, 2)
+    opcodes = (words[:, 0] & 7).astype(np.int64)
+    bad = opcodes > max(Opcode)
+    result: list[tuple[Opcode, dict[str, int]]] = [(Opcode.FINISH, {})] * len(words)
+    for opcode in Opcode:
+        (rows,) = np.nonzero(opcodes == opcode)
+        mine, covered = words[rows], [0, 0]
+        columns: dict[str, list[int]] = {}
+        for p in layout(opcode, config):
+            mask = (1 << p.bits) - 1
+            covered[p.lsb >> 6 & 1] |= mask << (p.lsb & 63)
+            if not p.bits or p.field.name == "opcode":
+                continue
+            column = (mine[:, p.lsb >> 6] >> np.uint64(p.lsb & 63)) & np.uint64(mask)
+            if p.field.signed:
+                shift = np.int64(64 - p.bits)
+                column = column.astype(np.int64) << shift >> shift
+            columns[p.field.name] = column.tolist()
+        stray = (mine[:, 0] & np.uint64(~covered[0] & _WORD)) | (
+            mine[:, 1] & np.uint64(~covered[1] & _WORD)
+        )
+        bad[rows] |= stray != 0
+        names = tuple(columns)
+        for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
+            result[row] = (opcode, {n: v for n, v in zip(names, values, strict=True) if v})
+    if bad.any():
+        first = int(np.argmax(bad)) * INSN_BYTES
+        decode(bytes(data[first : first + INSN_BYTES]), config)
+    return result

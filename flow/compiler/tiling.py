@@ -128,7 +128,7 @@ class ConvShape:
             (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         )
 
-    def window(self, out: Range, axis: int, where: str) -> Window:
+    def window(self, out: Range, axis: int, where: object) -> Window:
         """Return the input rows (axis 0) or columns (1) that outputs read, and zeros around them.
 
         Raises
@@ -283,6 +283,11 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
                 continue
             if tiling.wgt_elems(shape) <= room.wgt:
                 yield from (tiling, replace(tiling, oc_outer=True))
+
+
+def is_candidate(tiling: Tiling | None, shape: ConvShape, room: Capacity) -> bool:
+    """Tell whether a tiling from elsewhere is one that `shortlist` could give."""
+    return tiling is not None and tiling in _candidates(shape, room)
 
 
 class Cost(NamedTuple):

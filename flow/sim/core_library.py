@@ -24,6 +24,7 @@ _KINDS: Final = (
     errors.DecodeError,
     errors.HazardError,
     errors.DeadlockError,
+    errors.DriverError,
     errors.ArtifactError,
 )
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flow.compiler.program import Program
+from flow.limits import DEFAULT, add_options, of_options
 from flow.sim.core_library import config_words, core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace
-from vta_config.errors import ConfigError
+from vta_config.errors import ConfigError, FlowError
 from vta_config.timing import PROFILES, TimingProfile
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.limits import Limits
     from flow.sim.fsim import FSim
     from vta_config.hardware import VTAConfig
 
@@ -142,6 +144,8 @@ class TSim:
         By default the one of the program's machine.
     stream_address : int
         Byte address that a driver puts the first instruction at, as of `time_stream`.
+    limits : Limits
+        What it may cost.
 
     Raises
     ------
@@ -157,11 +161,12 @@ class TSim:
         *,
         profile: str | TimingProfile | None = None,
         stream_address: int = 0,
+        limits: Limits = DEFAULT,
     ) -> None:
         """Verify the program and time it."""
         self.program = program
         self.profile = program.config.timing if profile is None else profile
-        self._functional = ProgramSim(program)
+        self._functional = ProgramSim(program, limits=limits)
         self.cycles, self.table = time_stream(
             self._functional.sim, self.profile, stream_address=stream_address
         )
@@ -172,6 +177,11 @@ class TSim:
         name = self.profile if isinstance(self.profile, str) else "custom"
         timing = profile_of(self.profile)
         return summarize(self.program, self.cycles, self.table, name, timing)
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """What checking and running takes: steps, bytes."""
+        return self._functional.sim.cost
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> ProgramResult:
         """Run on int8[N, C, H, W] inputs, every instruction when it starts."""
@@ -192,18 +202,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--trace", type=Path, metavar="JSON", help="write a trace for Perfetto")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write roofline and layers there")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    program = Program.load(options.program)
-    sim = TSim(program, profile=options.profile, stream_address=options.stream_address)
+    try:
+        _show(options)
+    except FlowError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
+    return 0
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Time a program file and write what was asked for."""
+    limits = of_options(options)
+    program = Program.load(options.program, limits=limits)
+    sim = TSim(
+        program,
+        profile=options.profile,
+        stream_address=options.stream_address,
+        limits=limits,
+    )
     result = sim.result
+    cost = sim.cost
     sys.stdout.write(result.table() + "\n")
+    sys.stdout.write(f"takes {cost['steps']:,} steps, {cost['bytes']:,} bytes of memory\n")
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
-        options.plots.mkdir(parents=True, exist_ok=True)
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from flow.deploy import UNCALIBRATED, Options
 from flow.evaluate import Network, OnnxRuntime
 from flow.importer import ImportedModel
 from flow.latency import Latency, LayerLatency
-from flow.report import Exactness, Fallback, LayerCounters
+from flow.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress
+from relay_passes.params import Fallback
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
@@ -52,7 +53,13 @@ class FakeCompiled:
         ),
     )
     requantization_error = 2e-8
-    fallbacks = (Fallback(name="odd", operator="nn.conv2d", reason="groups must be 1, got 2"),)
+    placement = Placement(
+        programs=2,
+        crossing_bytes=4096,
+        macs=1000,
+        vta_macs=900,
+        fallbacks=(Fallback(name="odd", operator="nn.conv2d", reason="groups must be 1, got 2"),),
+    )
 
     def __init__(self, model: ImportedModel, step: float, mismatches: int) -> None:
         self._network = OnnxRuntime(model.proto)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_empty_folder(tmp_path: Path) -> None:
         ),
         ("filename,label_index\na.png\n", r"line 2: must be a file name and a class number"),
         (
-            "filename,label_index\na.png,0\n\na.png,1\n",
+            "filename,label_index\na.png,0\n\na.png,0\n",
             r"line 4: must name every image once, got a.png again; remove one row",
         ),
         ("filename,label_index\n", r"must hold images, got none"),
@@ -158,6 +159,32 @@ def test_numbered_folders_that_do_not_match(tmp_path: Path) -> None:
     write_image(tmp_path / "5" / "x.png")
     with pytest.raises(CalibrationError, match=r"folders named after classes in \[0, 2\], got 5"):
         image_folder(tmp_path, SMALL, classes=3)
+
+
+def test_folder_of_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xff\xc3\xa9\x1b")
+    write_image(folder / os.fsdecode(b"\xe9.png"))
+    data = image_folder(folder, SMALL)
+    assert data.name == "b\\xffé\\x1b" and data[0].shape == (1, 3, 4, 4)
+
+
+def test_folder_that_cannot_be_reached(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name, problem in (("loop", "Too many levels"), ("n" * 5000, "File name too long")):
+        with pytest.raises(CalibrationError, match=rf"must be a folder of images, got {problem}"):
+            image_folder(tmp_path / name, SMALL)
+
+
+def test_labels_csv_wins_over_class_folders(tmp_path: Path) -> None:
+    for name in ("cat/x.png", "dog/y.png", "dog/z.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("filename,label_index\ndog/y.png,0\ncat/x.png,0\n")
+    data = image_folder(tmp_path, SMALL, classes=1)
+    assert len(data) == 2 and data.targets is not None and data.targets.tolist() == [0, 0]
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "labels.csv").symlink_to("nowhere")
+    with pytest.raises(CalibrationError, match=r"labels.csv: must be a CSV text file, got a link"):
+        image_folder(tmp_path, SMALL)
 
 
 def test_unreadable_image(folder: Path) -> None:

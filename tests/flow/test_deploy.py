@@ -68,7 +68,7 @@ def test_report_of_the_embedded_model() -> None:
     assert exact == dict.fromkeys(VARIANTS, OTHERS_EXACT_IMAGES) | {"best": 5}
     assert all(p.requantization_error == 2e-8 for p in report.programs)
     assert report.latency == compiled.latency
-    assert report.layers == compiled.layers and report.fallbacks == compiled.fallbacks
+    assert report.layers == compiled.layers and report.placement == compiled.placement
     assert display.open_bars == 0 and "running profiled on fsim" in display.texts
     assert (125, 125) in display.moves and (50, 50) in display.moves
 

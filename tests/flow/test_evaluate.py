@@ -17,7 +17,6 @@ from flow.evaluate import (
     measure,
     prefetch,
     run_all,
-    sqnr_db,
     top_k,
 )
 from flow.models import DIGITS, bundled_data, load_model
@@ -53,11 +52,32 @@ def test_agreement() -> None:
     assert agreement(np.roll(reference, 1, axis=0), reference) == 0.0
 
 
-def test_sqnr() -> None:
-    reference = np.array([3.0, 4.0], np.float32)
-    assert sqnr_db(reference, reference) is None
-    assert sqnr_db(reference + np.float32(0.5), reference) == pytest.approx(10 * np.log10(50))
-    assert sqnr_db(reference, np.zeros(2, np.float32)) == -300.0
+def test_sqnr_is_finite_or_none() -> None:
+    reference = np.array([[3.0, 4.0]], np.float32)
+    noisy, zeros = reference + np.float32(0.5), np.zeros((1, 2), np.float32)
+    assert measure("a", noisy, reference, None).sqnr_db == pytest.approx(10 * np.log10(50))
+    assert measure("a", reference, reference, None).sqnr_db is None
+    assert measure("a", reference, zeros, None).sqnr_db == -300.0
+    assert measure("a", reference, reference + np.float32(1e-20), None).sqnr_db is None
+
+
+def test_centred_sqnr_leaves_the_mean_of_each_image_out() -> None:
+    reference = np.array([[9.0, 11.0], [-21.0, -19.0]], np.float32)  # ±1 about 10 and -20
+    apart = np.array([[0.5, -0.5], [0.5, -0.5]], np.float32)
+    metrics = measure("a", reference + apart, reference, None)
+    assert metrics.sqnr_db == pytest.approx(10 * np.log10(1004.0))
+    assert metrics.centred_sqnr_db == pytest.approx(10 * np.log10(4.0))
+    # What moves all logits of an image decides nothing.
+    moved = measure("b", reference + apart + np.float32([[3.0], [-2.0]]), reference, None)
+    assert moved.centred_sqnr_db == metrics.centred_sqnr_db
+    assert moved.sqnr_db is not None and metrics.sqnr_db is not None
+    assert moved.sqnr_db < metrics.sqnr_db - 10
+
+
+def test_a_single_logit_has_no_centred_sqnr() -> None:
+    reference = np.array([[2.0], [3.0]], np.float32)
+    metrics = measure("a", reference + np.float32(0.1), reference, None)
+    assert metrics.sqnr_db is not None and metrics.centred_sqnr_db is None
 
 
 def test_measure_without_labels() -> None:

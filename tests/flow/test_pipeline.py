@@ -39,7 +39,7 @@ def test_calibration_does_not_share_an_image_between_threads(pipeline: Pipeline)
 def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> None:
     # Stock Relay skips the first convolution; this network has no other.
     compiled = pipeline.compile(pipeline.quantize(STOCK_RELAY))
-    assert "nn.conv2d" in [f.operator for f in compiled.fallbacks]
+    assert "nn.conv2d" in [f.operator for f in compiled.host.fallbacks]
     assert compiled.programs == () and compiled.timed == ()
     image = np.ones(pipeline.model.input_shape, np.float32)
     assert np.isfinite(compiled.network()(image)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,25 +19,32 @@ from flow.report import (
     SCHEMA_VERSION,
     DataFacts,
     Exactness,
-    Fallback,
     LayerCounters,
+    Placement,
     ProgramFacts,
     Report,
     Skipped,
     latency_table,
     layers_table,
     render,
-    write_atomic,
     write_report,
 )
+from relay_passes.params import Fallback
 from vta_config import VTAConfig
-from vta_config.errors import ArtifactError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics:
-    return Metrics(name=name, images=599, top1=top1, top5=top1, agreement=0.98765, sqnr_db=sqnr)
+    return Metrics(
+        name=name,
+        images=599,
+        top1=top1,
+        top5=top1,
+        agreement=0.98765,
+        sqnr_db=sqnr,
+        centred_sqnr_db=None if sqnr is None else sqnr - 8,
+    )
 
 
 def latency(cycles: int) -> Latency:
@@ -63,6 +71,12 @@ def latency(cycles: int) -> Latency:
     return Latency(timing_profile="chisel", cycles=cycles, ms=cycles / 1e5, layers=layers)
 
 
+def placement(*fallbacks: Fallback) -> Placement:
+    return Placement(
+        programs=2, crossing_bytes=4096, macs=400, vta_macs=300, fallbacks=tuple(fallbacks)
+    )
+
+
 @pytest.fixture
 def report(default_config: VTAConfig) -> Report:
     return Report(
@@ -85,26 +99,38 @@ def report(default_config: VTAConfig) -> Report:
             LayerCounters(name="fc", kind="dense", counters={"gemm_ops": 8}),
         ),
         seconds={"import": 0.12345, "fsim": 2.0},
-        fallbacks=(Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),),
         programs=(
             ProgramFacts(
                 variant="stock_relay",
                 latency=latency(7654321),
-                fallbacks=(Fallback(name="conv1", operator="nn.conv2d", reason="float"),),
+                placement=placement(Fallback(name="conv1", operator="nn.conv2d", reason="float")),
                 exact=Exactness(images=4, tensors=120, mismatches=0),
             ),
-            ProgramFacts(variant="profiled", latency=None),
+            ProgramFacts(variant="profiled", latency=None, placement=placement()),
             ProgramFacts(
                 variant="profiled_fused",
                 latency=latency(1234567),
+                placement=placement(
+                    Fallback(
+                        name="act0",
+                        operator="sigmoid",
+                        reason="the operator has no integer form",
+                        node="/act/Sigmoid",
+                        node_type="Sigmoid",
+                    ),
+                    Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),
+                    Fallback(
+                        name="act1", operator="sigmoid", reason="the operator has no integer form"
+                    ),
+                ),
                 requantization_error=1.96e-8,
                 exact=Exactness(images=20, tensors=640, mismatches=0),
             ),
             ProgramFacts(
                 variant="dyadic",
                 latency=latency(9999),
-                fallbacks=tuple(
-                    Fallback(name=f"n{i}", operator="add", reason="float") for i in range(11)
+                placement=placement(
+                    *(Fallback(name=f"n{i}", operator="add", reason="float") for i in range(11))
                 ),
                 requantization_error=3e-5,
                 exact=Exactness(images=4, tensors=60, mismatches=0),
@@ -131,8 +157,8 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
         "float32", "stock_relay", "single_scale", "profiled", "profiled_fused",
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
-        "name", "images", "top1", "top5", "agreement", "sqnr_db", "latency", "fallbacks",
-        "requantization_error", "exact",
+        "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
+        "placement", "requantization_error", "exact",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -170,10 +196,18 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
         "above_floor": round(1234367 / 777 - 1, 6),
         "above_full_floor": round(1234367 / 900 - 1, 6),
     }
-    assert by_name["float32"]["latency"] is None and by_name["float32"]["fallbacks"] == []
+    assert by_name["float32"]["latency"] is None and by_name["float32"]["placement"] is None
     assert by_name["profiled"]["latency"] is None
     assert by_name["stock_relay"]["latency"]["cycles"] == 7654321
-    assert [f["name"] for f in by_name["stock_relay"]["fallbacks"]] == ["conv1"]
+    assert [f["name"] for f in by_name["stock_relay"]["placement"]["fallbacks"]] == ["conv1"]
+    assert value["latency"]["partial"] is True and value["placement"]["vta_mac_share"] == 0.75
+    assert value["placement"]["fallbacks"][0] == {
+        "name": "act0",
+        "operator": "sigmoid",
+        "reason": "the operator has no integer form",
+        "node": "/act/Sigmoid",
+        "node_type": "Sigmoid",
+    }
 
 
 def test_document_names_every_field(report: Report) -> None:
@@ -181,7 +215,8 @@ def test_document_names_every_field(report: Report) -> None:
     named = {word for cell in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", cell)}
     value = report.to_json()
     keys = set(value) | set(value["variants"][0]) | set(value["exact"]) | set(COUNTERS)
-    keys |= set(value["fallbacks"][0]) | set(value["evaluation"]) | set(value["model"])
+    keys |= set(value["placement"]) | set(value["placement"]["fallbacks"][0])
+    keys |= set(value["evaluation"]) | set(value["model"])
     keys |= set(value["skipped"][0])
     keys |= set(value["latency"]) | set(value["latency"]["layers"][0])
     assert keys <= named
@@ -193,22 +228,28 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
     value = bare.to_json()
     assert value["exact"] is None and value["evaluation"] is None and value["variants"] == []
     assert value["latency"] is None and latency_table(bare).row_count == 0
-    assert "nothing but quantizing the image" in shown(render(bare))
+    assert "on host" not in shown(render(bare))
 
 
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
+    assert "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row
+    assert "│     20.50 │   12.50 │" in row  # SQNR, centred
     assert (
-        "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row and "20.50" in row
-    )
-    assert "conv9 (nn.conv2d: groups must be 1, got 2)" in text
+        "on VTA     75.00% of 0.00 M multiply-accumulates, in 2 programs; 0.004 MB cross between"
+        " host and VTA for an image\n"
+        "on host    3 operators, which the latency leaves out:\n"
+        "           2 × the operator has no integer form: /act/Sigmoid (Sigmoid), act1 (sigmoid)\n"
+        "           1 × groups must be 1, got 2: conv9 (nn.conv2d)\n"
+    ) in text
+    assert "VTA part only: 1,234,567 cycles" in text
     assert "profiled_fused: 640 tensors of 20 images compared, all equal" in text
     assert "2 other variants: 180 tensors of 4 images compared, all equal" in text
     assert "│          2e-08 │" in row
     assert "1×16×16" in text and "1,000,008 GEMM" in text and "together 2.1" in text
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
-    assert "1,234,567 │  12.35 │" in row
+    assert "1,234,567* │ 12.35* │" in row
     assert "* profiled_fused" not in text
     assert "* dyadic: VTA's part only; on host n0 (add), n1" in text
     assert "n7 (add) and 3 more\n" in text
@@ -228,12 +269,13 @@ def test_mismatches_are_loud(default_config: VTAConfig) -> None:
         engine="f",
         deployed="best",
         programs=(
-            ProgramFacts(variant="profiled", latency=None, exact=exact),
-            ProgramFacts(variant="best", latency=None, exact=exact),
+            ProgramFacts(variant="profiled", latency=None, placement=placement(), exact=exact),
+            ProgramFacts(variant="best", latency=None, placement=placement(), exact=exact),
         ),
     )
     assert bare.mismatches == 4
     text = shown(render(bare))
+    assert "on host    nothing but quantizing the input and scaling the outputs" in text
     for name in ("profiled", "best"):
         assert (
             f"{name}: 30 tensors of 1 images compared, 2 DIFFER; first: layer2.0.conv1 on" in text
@@ -261,14 +303,7 @@ def test_written_whole_with_the_folder(report: Report, tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
 
 
-def test_output_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(
-        ArtifactError, match=r"a.json: must be writable, got .*; choose another --o"
-    ):
-        write_atomic(tmp_path / "file" / "a.json", b"x")
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "inside").write_text("x")
-    with pytest.raises(ArtifactError, match=r"taken: must be writable, got "):
-        write_atomic(tmp_path / "taken", b"x")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
+def test_names_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
+    named = replace(report, model_name=b"\xffnet".decode(errors="surrogateescape"))
+    path = write_report(named, tmp_path)
+    assert json.loads(path.read_bytes())["model"]["name"] == "\udcffnet"

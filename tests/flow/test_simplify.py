@@ -51,7 +51,7 @@ def test_dropout_quantizes(tmp_path: Path) -> None:
     model = import_model(save(with_node("Dropout"), tmp_path / "m.onnx"))
     pipeline = Pipeline(model, VTAConfig.load("default"))
     pipeline.calibrate([IMAGE])
-    assert not pipeline.compile(pipeline.quantize("profiled_fused")).fallbacks
+    assert not pipeline.compile(pipeline.quantize("profiled_fused")).host.fallbacks
 
 
 @pytest.mark.parametrize(("training", "becomes"), [(False, "Identity"), (True, "Dropout")])

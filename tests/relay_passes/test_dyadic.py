@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from relay_passes import numerics
+from relay_passes.host_work import fallbacks
 from relay_passes.moments import collect_moments
-from relay_passes.partition import fallbacks
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import STEPS, VARIANTS, prepare, quantize_model
 from relay_passes.requantize import requantization_errors

@@ -142,3 +142,4 @@ def test_sqnr() -> None:
     assert numerics.sqnr_db([3.0, 4.0], [3.0, 4.0]) == float("inf")
     assert numerics.sqnr_db([10.0, 0.0], [9.0, 0.0]) == pytest.approx(20.0)
     assert numerics.sqnr_db([0.0], [1.0]) == float("-inf")
+    assert numerics.decibels(1e-300, 1e300) == pytest.approx(-6000.0)  # whose ratio is no float

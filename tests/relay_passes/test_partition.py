@@ -15,10 +15,10 @@ from relay_passes.choose_scales import ProfiledScales
 from relay_passes.expose_tensors import expose_tensors
 from relay_passes.graph import GraphBuilder, read_graph, replace_main
 from relay_passes.host import HostModule
+from relay_passes.host_work import fallbacks
 from relay_passes.moments import collect_moments
 from relay_passes.partition import (
     annotated_functions,
-    fallbacks,
     layers_of,
     partition,
     subgraph_of,
@@ -64,6 +64,10 @@ class Int8:
 
     def module(self, *results: Any) -> Any:
         return self.net.module(*results)
+
+
+def refused(mod: Any, config: VTAConfig) -> list[tuple[str, str]]:
+    return [(f.operator, f.reason) for f in fallbacks(mod, config)]
 
 
 def number(value: int) -> Any:
@@ -272,112 +276,6 @@ def test_padded_max_pool(default_config: VTAConfig) -> None:
     y = t.emit(relax.op.nn.max_pool2d(t.data, (3, 3), (2, 2), (1, 1, 1, 1)))
     (layer,) = check_meaning(t.module(y), default_config)
     assert (layer.kernel, layer.stride, layer.padding) == ((3, 3), (2, 2), (1, 1, 1, 1))
-
-
-def refused(mod: Any, config: VTAConfig) -> list[tuple[str, str]]:
-    return [(f.operator, f.reason) for f in fallbacks(mod, config)]
-
-
-def test_fallbacks_say_why(default_config: VTAConfig) -> None:
-    t = Int8()
-    grouped = t.module(t.small(t.conv(t.data, groups=2)))
-    assert refused(grouped, default_config)[0] == ("nn.conv2d", "a convolution must have one group")
-    assert layers_of(grouped, default_config) == ()
-    t = Int8((1, 4, 40, 40))
-    weight = relax.const(np.ones((2, 4, 35, 35), np.int8))
-    padded = t.emit(relax.op.nn.conv2d(t.data, weight, padding=17, out_dtype="int32"))
-    assert refused(t.module(padded), default_config) == [
-        ("nn.conv2d", "a window's padding must be at most 15 on every side")
-    ]
-    for padding, stride, runs in (((1, 0), 1, False), ((0, 1), 1, False), ((0, 1), 3, True)):
-        t = Int8((1, 4, 8, 8))
-        weight = relax.const(np.ones((2, 4, 1, 1), np.int8))
-        sides = (padding[0], 0, padding[1], 0)
-        rows = t.emit(relax.op.nn.conv2d(t.data, weight, stride, sides, out_dtype="int32"))
-        reasons = [reason for _, reason in refused(t.module(t.small(rows)), default_config)]
-        met = not any("every window must meet the picture" in reason for reason in reasons)
-        assert met is runs
-    t = Int8()
-    pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (2, 2), 0, (1, 1), ceil_mode=True))
-    assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must not be")
-    t = Int8((1, 16, 8, 8))
-    pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (3, 3), (2, 0, 0, 0)))
-    assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must start")
-    t = Int8()
-    total = t.emit(relax.op.sum(t.wide(t.data), axis=[1], keepdims=True))
-    assert refused(t.module(total), default_config)[-1] == (
-        "sum",
-        "a sum must be over all rows and columns, its dimensions kept",
-    )
-    t = Int8((1, 2, 3))
-    assert refused(t.module(t.emit(relax.op.nn.relu(t.wide(t.data)))), default_config) == [
-        ("nn.relu", "no pattern takes these integer operands")
-    ]
-
-
-@pytest.mark.parametrize("factor", [3, -3])
-def test_multiplication_by_less_than_one_needs_the_capability(
-    factor: int, default_config: VTAConfig
-) -> None:
-    t = Int8()
-    acc = t.emit(relax.op.multiply(t.conv(t.data), vector([factor] * 4)))
-    mod = t.module(t.small(acc))
-    if factor < 1:
-        assert (
-            "nn.conv2d",
-            "a multiplication of the accumulator by less than 1 needs a machine with capability"
-            " mul",
-        ) in refused(mod, default_config)
-        source = default_config.to_json() | {"CAPABILITIES": ["mul"]}
-        default_config = VTAConfig.from_json(source)
-    (layer,) = check_meaning(mod, default_config)
-    assert layer.steps[0].op == "mul"
-
-
-def test_float_operators_are_named(default_config: VTAConfig) -> None:
-    net = CNN()
-    x = net.emit(relax.op.sigmoid(net.conv(net.data, 6)))
-    mod = quantized(net.module(net.emit(relax.op.nn.softmax(net.head(net.conv(x, 4)), axis=-1))))
-    assert refused(mod, default_config) == [
-        ("sigmoid", "the operator has no integer form"),
-        ("nn.softmax", "the operator has no integer form"),
-    ]
-    functions = annotated_functions(partition(mod, default_config))
-    assert len(functions) == 2
-
-
-def test_grouped_network_runs_in_parts(default_config: VTAConfig) -> None:
-    net = CNN()
-    x = net.relu(net.conv(net.data, 8))
-    x = net.relu(net.conv(x, 8, groups=8))
-    mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
-    assert [f.name for f in fallbacks(mod, default_config)] == ["conv1"]
-    assert len(annotated_functions(partition(mod, default_config))) == 2
-
-
-@pytest.mark.parametrize(("operator", "listed"), [("batch_norm", "multiply"), ("clip", "clip")])
-def test_float_arithmetic_with_constants_is_listed(
-    operator: str, listed: str, default_config: VTAConfig
-) -> None:
-    net = CNN()
-    x = net.relu(net.conv(net.data, 8))
-    if operator == "batch_norm":
-        x = net.batch_norm(x)
-    else:
-        x = net.emit(relax.op.clip(x, 0.5, 1.0))
-    mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
-    assert [f.operator for f in fallbacks(mod, default_config)] == [listed]
-
-
-def test_a_sum_of_floats_says_why(default_config: VTAConfig) -> None:
-    net = CNN()
-    x = net.relu(net.conv(net.data, 8))
-    x = net.relu(net.add(net.relu(net.conv(x, 8)), x))
-    mod = quantized(net.module(net.head(net.conv(x, 8))), VARIANTS["best"])
-    assert refused(mod, default_config) == [
-        ("add", "the operands have no common integer scale"),
-        ("nn.relu", "an operand is a float of the host's"),
-    ]
 
 
 def test_foreign_function_is_rejected(default_config: VTAConfig) -> None:

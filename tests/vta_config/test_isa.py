@@ -26,6 +26,7 @@ from vta_config.isa import (
     layout,
     uop_layout,
 )
+from vta_config.origin import Origin
 
 DEFAULT = VTAConfig.load("default")
 
@@ -36,7 +37,7 @@ def test_decode_after_encode_is_identity(drawn: tuple[VTAConfig, list[Insn]]) ->
     for insn in insns:
         data = encode(insn, config)
         assert len(data) == 16
-        assert decode(data, config) == replace(insn, origin="")
+        assert decode(data, config) == replace(insn, origin=Origin())
         assert encode(decode(data, config), config) == data
 
 
@@ -109,7 +110,7 @@ def test_every_field_takes_its_limits_and_no_more(preset: VTAConfig) -> None:
                     rf"{opcode.name}\.{name}: must be in \[{low}, {high}\], got {value}; here"
                 )
                 with pytest.raises(EncodeError, match=sentence):
-                    encode(Insn(opcode, {name: value}, "here"), preset)
+                    encode(Insn(opcode, {name: value}, Origin(purpose="here")), preset)
     for place in uop_layout(preset):
         fields = {"dst_idx": 0, place.field.name: 1 << place.bits}
         sentence = rf"uop\.{place.field.name}: must be in \[0, .*\], got {1 << place.bits}; shrink"
@@ -119,7 +120,7 @@ def test_every_field_takes_its_limits_and_no_more(preset: VTAConfig) -> None:
 
 def test_unknown_field() -> None:
     with pytest.raises(EncodeError, match="LOAD: has no field iter_out; conv1"):
-        encode(Insn(Opcode.LOAD, {"iter_out": 1}, "conv1"), DEFAULT)
+        encode(Insn(Opcode.LOAD, {"iter_out": 1}, Origin(layer="conv1")), DEFAULT)
 
 
 @pytest.mark.parametrize("opcode", [5, 6, 7])

@@ -15,6 +15,7 @@ from tests.strategies import RandomProgram, programs, random_program
 from vta_config import FlowError, VTAConfig
 from vta_config.errors import CapacityError, ConfigError, DecodeError, HazardError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode_uop, encode, encode_uop
+from vta_config.origin import Origin
 from vta_config.semantics import (
     Counters,
     Dram,
@@ -345,16 +346,18 @@ def test_not_strict_reads_what_was_never_written() -> None:
 # ---- errors -------------------------------------------------------------------------------------
 def load(**values: int) -> Insn:
     base = {"memory_type": Memory.INP, "dram_base": 256, "y_size": 1, "x_size": 1, "x_stride": 1}
-    return Insn(Opcode.LOAD, base | values, "conv1 tile (0, 3)")
+    return Insn(Opcode.LOAD, base | values, Origin(layer="conv1", tile=(0, 3, 0)))
 
 
 def store(**values: int) -> Insn:
     base = {"memory_type": Memory.OUT, "dram_base": 256, "y_size": 1, "x_size": 1, "x_stride": 1}
-    return Insn(Opcode.STORE, base | values, "conv1 tile (0, 3)")
+    return Insn(Opcode.STORE, base | values, Origin(layer="conv1", tile=(0, 3, 0)))
 
 
 def gemm(**values: int) -> Insn:
-    return Insn(Opcode.GEMM, {"uop_end": 1, "iter_out": 1, "iter_in": 1} | values, "conv1")
+    return Insn(
+        Opcode.GEMM, {"uop_end": 1, "iter_out": 1, "iter_in": 1} | values, Origin(layer="conv1")
+    )
 
 
 @pytest.mark.parametrize(
@@ -363,7 +366,7 @@ def gemm(**values: int) -> Insn:
         (
             load(sram_base=2048),
             CapacityError,
-            r"LOAD.sram_base: must address inp elements below 2048, got 2048; conv1 tile \(0, 3\)",
+            r"LOAD.sram_base: must address inp elements below 2048, got 2048; conv1 tile \(0, 3,",
         ),
         (
             load(dram_base=0),
@@ -425,7 +428,7 @@ def gemm(**values: int) -> Insn:
             r"ALU.alu_opcode: MUL must be a capability of the machine, got \[\]",
         ),
         (
-            Insn(Opcode.ALU, {"alu_opcode": 6}, "x"),
+            Insn(Opcode.ALU, {"alu_opcode": 6}, Origin(purpose="x")),
             DecodeError,
             r"ALU.alu_opcode: must be in \[0, 4\], got 6; x",
         ),

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -8,12 +9,20 @@
 namespace vta {
 namespace {
 
+// The largest buffer of inp, wgt or acc elements, as in vta_config/hardware.py.
+constexpr uint32_t kMaxLogBuffBytes = 28;
+
 void CheckRange(const char* name, uint32_t value, uint32_t low, uint32_t high) {
   if (value < low || value > high) {
     Fail(ErrorKind::kConfig, std::string("config.") + name,
          "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "]",
          std::to_string(value), "was the program made for this version?");
   }
+}
+
+// A scratchpad holds 2 to 65,536 elements.
+void CheckDepth(const char* name, uint32_t log_bytes, uint32_t log_elem_bytes) {
+  CheckRange(name, log_bytes, log_elem_bytes + 1, std::min(log_elem_bytes + 16, kMaxLogBuffBytes));
 }
 
 }  // namespace
@@ -42,14 +51,15 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   CheckRange("log_batch", c.log_batch, 0, 4);
   CheckRange("log_block", c.log_block, 2, 7);
   CheckRange("log_uop_buff_bytes", c.log_uop_buff_bytes, 3, 18);
-  // 2 to 65,536 elements.
-  CheckRange("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_inp_bytes() + 1,
-             c.log_inp_bytes() + 16);
-  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, c.log_wgt_bytes() + 1,
-             c.log_wgt_bytes() + 16);
-  CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_acc_bytes() + 1,
-             c.log_acc_bytes() + 16);
+  CheckDepth("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_inp_bytes());
+  CheckDepth("log_wgt_buff_bytes", c.log_wgt_buff_bytes, c.log_wgt_bytes());
+  CheckDepth("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_acc_bytes());
   CheckRange("capabilities", words[10], 0, 7);
+  CheckRange("bus_bits", c.bus_bits, 32, 512);
+  if ((c.bus_bits & (c.bus_bits - 1)) != 0) {
+    Fail(ErrorKind::kConfig, "config.bus_bits", "must be a power of two",
+         std::to_string(c.bus_bits), "was the program made for this version?");
+  }
   if (c.burst_beats < 2 || c.burst_beats > 256 || (c.burst_beats & (c.burst_beats - 1)) != 0) {
     Fail(ErrorKind::kConfig, "config.burst_beats", "must be a power of two in [2, 256]",
          std::to_string(c.burst_beats), "was the program made for this version?");

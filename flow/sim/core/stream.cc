@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -23,12 +24,15 @@ Range DramSpan(const Insn& insn, size_t elem_bytes) {
 }  // namespace
 
 Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* bytes, size_t size,
-               const Dram& dram, bool strict, OriginFn origin)
+               const Dram& dram, bool strict, OriginFn origin, const Limits& limits)
     : config_(config),
       kernels_(kernels),
       strict_(strict),
-      origin_(std::move(origin)),
-      insns_(Decode(bytes, size, config, strict, origin_)) {
+      limits_(limits),
+      memory_(limits),
+      origin_(std::move(origin)) {
+  memory_.Take(MemoryOf(dram.bytes(), size / kInsnBytes, config_));
+  insns_ = Decode(bytes, size, config_, strict, origin_);
   dram_.reserve(insns_.size());
   for (size_t i = 0; i < insns_.size(); ++i) {
     const Insn& insn = insns_[i];
@@ -38,6 +42,7 @@ Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* byte
       uop_ranges_.push_back(DramSpan(insn, kUopBytes));
     }
   }
+  uop_ranges_ = Union(std::move(uop_ranges_));
   for (size_t i = 0; i < insns_.size(); ++i) {
     const Insn& insn = insns_[i];
     if (insn.op != Opcode::kStore || insn.dram_elems() == 0) continue;
@@ -47,13 +52,17 @@ Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* byte
            "", Locate(i, origin_));
     }
   }
+  steps_ = StepsOf(insns_, config_);
+  CheckSteps(steps_, limits_);
   if (strict) CheckFinish(insns_, origin_);
   schedule_ = MakeSchedule(insns_, strict, origin_);
 }
 
 bool Stream::ReadsUops(uint64_t begin, uint64_t end) const {
-  return std::any_of(uop_ranges_.begin(), uop_ranges_.end(),
-                     [=](const Range& r) { return begin < r.end && r.begin < end; });
+  // The last range that begins before `end` reaches furthest.
+  const auto after = std::lower_bound(uop_ranges_.begin(), uop_ranges_.end(), end,
+                                      [](const Range& r, uint64_t e) { return r.begin < e; });
+  return begin < end && after != uop_ranges_.begin() && begin < std::prev(after)->end;
 }
 
 void Stream::BindNest(size_t index, const std::vector<uint32_t>& uop,
@@ -77,7 +86,9 @@ void Stream::BindNest(size_t index, const std::vector<uint32_t>& uop,
 
 void Stream::Bind(const Dram& dram, const std::vector<Range>& defined) {
   const UopDecoder decoder(config_);
-  auto plans = std::make_unique<PlanCache>(config_, kernels_);
+  plans_ = nullptr;
+  memory_.Reset(MemoryOf(dram.bytes(), insns_.size(), config_));
+  auto plans = std::make_unique<PlanCache>(config_, kernels_, &memory_);
   nests_.assign(insns_.size(), NestRef());
   std::vector<uint32_t> uop(config_.uop_depth(), 0);
   std::vector<bool> written(config_.uop_depth(), false);

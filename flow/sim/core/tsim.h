@@ -40,8 +40,9 @@ TimingParams ParseTiming(const std::string& numbers);
 // The cycle-level simulator as the engine of a compiled module.
 class TSimEngine : public FSimEngine {
  public:
-  TSimEngine(const Program& program, OriginFn origin, const std::string& timing)
-      : FSimEngine(program, std::move(origin), ""), tsim_(&sim_, ParseTiming(timing)) {}
+  TSimEngine(const Program& program, OriginFn origin, const std::string& timing,
+             const Limits& limits = Limits())
+      : FSimEngine(program, std::move(origin), "", limits), tsim_(&sim_, ParseTiming(timing)) {}
   void Run() override { tsim_.Run({}); }
   std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps) override {
     return tsim_.Run(taps);

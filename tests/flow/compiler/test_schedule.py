@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -62,6 +62,64 @@ def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
     graph = residual_network(np.random.default_rng(0), size=16)
     config = VTAConfig.load("small")
     assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
+
+
+def test_two_searches_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another run, on another network, ends while this one is between two layers.
+    config = VTAConfig.load("small")
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
+    other = subgraph((conv(rng, "conv", x, 32, (1, 1)),), x)
+    cache = tmp_path / "schedules.json"
+    graph = residual_network(np.random.default_rng(0), size=16)
+    done: list[int] = []
+
+    def between(count: int, total: int) -> None:
+        if not done:
+            schedule.search(other, config, cache=cache)
+        done.append(count)
+
+    schedule.search(graph, config, cache=cache, progress=between)
+    assert len(done) > 1
+
+    def never(*_: object) -> int:
+        raise AssertionError("timed again")
+
+    monkeypatch.setattr(schedule, "_cycles", never)
+    schedule.search(graph, config, cache=cache)
+    schedule.search(other, config, cache=cache)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["schedules.json", "schedules.json.lock"]
+
+
+def test_a_search_that_is_stopped_keeps_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cache = VTAConfig.load("small"), tmp_path / "schedules.json"
+    graph = residual_network(np.random.default_rng(0), size=16)
+
+    def stop(count: int, total: int) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        schedule.search(graph, config, cache=cache, progress=stop)
+    best, timed = schedule._best, []
+
+    def counted(prepared: Prepared, *rest: Any) -> Tiling:
+        timed.append(prepared.layer.name)
+        return best(prepared, *rest)
+
+    monkeypatch.setattr(schedule, "_best", counted)
+    found = schedule.search(graph, config, cache=cache)
+    names = list(found.tilings)
+    assert names[0] not in timed and names[1] not in timed and len(timed) >= 1
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    config, graph = VTAConfig.load("small"), residual_network(np.random.default_rng(0), size=16)
+    (tmp_path / "file").write_text("x")
+    found = schedule.search(graph, config, cache=tmp_path / "file" / "schedules.json")
+    assert found == schedule.search(graph, config)
 
 
 def test_what_does_not_fit_is_named() -> None:

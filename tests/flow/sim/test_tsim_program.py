@@ -124,7 +124,7 @@ def test_convolution_steps_are_those_of_the_shapes(program: Program) -> None:
             want += -(-o // 16) * -(-i // 16) * h * w * kh * kw
     names = {x.name for x in graph.layers if x.inputs[0] != graph.inputs[0].name}
     steps = convolution_steps(program)
-    own = [program.layer_of(i) in names for i in range(len(program.insns))]
+    own = [insn.origin.layer in names for insn in program.insns]
     assert steps[own].sum() == want
 
 
@@ -186,7 +186,7 @@ def test_trace(timed: TSim, tmp_path: Path) -> None:
     assert document["traceEvents"] == trace_events(timed)
     insns = [e for e in events if e["cat"] == "insn"]
     assert [e["args"]["insn"] for e in insns] == list(range(len(timed.program.insns)))
-    assert insns[3]["args"]["origin"] == timed.program.insns[3].origin
+    assert insns[3]["args"]["origin"] == str(timed.program.insns[3].origin)
     assert insns[3]["ts"] == pytest.approx(timed.table["start"][3] / 100)
     assert sum(e["args"]["cycles"] for e in events if e["cat"] == "layer") == timed.cycles
     # On one track nothing overlaps.

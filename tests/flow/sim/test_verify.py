@@ -24,6 +24,7 @@ from vta_config.errors import (
 )
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Insn, Memory, Opcode
+from vta_config.origin import Origin
 
 STORE0, STORE1 = 8, 15  # the STOREs of conv(tiles=2)
 
@@ -288,7 +289,9 @@ def test_finish() -> None:
     b.insns.append(replace(finish, values={}))
     refuse(HazardError, "^tokens STORE to COMPUTE: must all be popped .*, got 2 left; the las", b)
     b = conv(tiles=1)
-    b.insns.insert(len(b.insns) - 1, Insn(Opcode.LOAD, {"memory_type": Memory.INP}, "late"))
+    b.insns.insert(
+        len(b.insns) - 1, Insn(Opcode.LOAD, {"memory_type": Memory.INP}, Origin(purpose="late"))
+    )
     refuse(
         HazardError,
         r"^FINISH: must wait until every instruction is done, got no token that orders "
@@ -296,9 +299,9 @@ def test_finish() -> None:
         b,
     )
     b = conv(tiles=1)
-    b.insns.append(Insn(Opcode.LOAD, {}, "after"))
+    b.insns.append(Insn(Opcode.LOAD, {}, Origin(purpose="after")))
     refuse(HazardError, "^LOAD: must not follow FINISH; insn 10, after$", b)
-    b.insns.append(Insn(Opcode.FINISH, {}, "again"))
+    b.insns.append(Insn(Opcode.FINISH, {}, Origin(purpose="again")))
     refuse(HazardError, "^LOAD: must not follow FINISH; insn 10, after$", b)
     verify(b, strict=False)
     with pytest.raises(HazardError, match=r"^program: must end with FINISH, got no instruction"):
@@ -566,7 +569,7 @@ def test_machines_that_do_not_fit() -> None:
         changed_words = list(words)
         for name, value in changes.items():
             changed_words[index[name]] = value
-        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [])
+        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [], -1, -1)
 
     create()
     with pytest.raises(ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got"):
