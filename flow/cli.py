@@ -30,7 +30,7 @@ from flow.limits import add_options as add_limit_options
 from flow.limits import of_options
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
-from flow.report import SETUP, Report, latency_table, layers_table, render, write_report
+from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
 from flow.stages import Progress, Stages
 from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
@@ -539,8 +539,9 @@ def _compare(args: argparse.Namespace) -> int:
     from flow.compare import ABLATION, compare, render_steps, write_steps
 
     check_writable(args.output)
-    steps = compare(_options(args, tuple(args.step or ABLATION)), Stages(Terminal()))
-    lines: list[str] = []
+    options, skipped = _options(args, tuple(args.step or ABLATION)), list[Skipped]()
+    steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
+    lines = [f"left out   {step.variant}: {step.reason}" for step in skipped]
     try:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:

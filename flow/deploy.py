@@ -35,17 +35,12 @@ from flow.report import (
     write_report,
 )
 from flow.stages import Progress, Stages
-from flow.tracebacks import InternalError, internal_error
+from flow.tracebacks import explain, reason_of, worst
 from vta_config.errors import (
     ArtifactError,
     CalibrationError,
     ConfigError,
-    DeadlockError,
-    DecodeError,
     DriverError,
-    EncodeError,
-    FlowError,
-    HazardError,
 )
 from vta_config.hardware import VTAConfig
 
@@ -412,10 +407,6 @@ def _missing(option: str, model: ImportedModel) -> CalibrationError:
     )
 
 
-#: What says, of a program that we made, that it is wrong.
-_OUR_MISTAKES: Final = (EncodeError, DecodeError, HazardError, DeadlockError)
-
-
 def deploy(
     options: Options,
     stages: Stages,
@@ -470,21 +461,19 @@ def deploy(
             failures.append(error)
             found.stopped = str(error)
         except Exception as error:
-            ours = not isinstance(error, FlowError) or isinstance(error, _OUR_MISTAKES)
-            failures.append(internal_error(error, folder, where=variant) if ours else error)
+            failures.append(explain(error, folder, where=variant))
         else:
             if folder is not None and index + 1 < len(variants):
                 with contextlib.suppress(ArtifactError):  # the last one tells of a full disk
                     write_report(found.report(variants[index + 1 :]), folder)
             continue
-        found.skipped.append(Skipped(variant=variant, reason=str(failures[-1])))
+        found.skipped.append(Skipped(variant=variant, reason=reason_of(failures[-1])))
         if found.stopped:
             later = variants[index + 1 :]
             found.skipped += [Skipped(variant=v, reason="the driver failed before") for v in later]
             break
     if found.deployed is None:
-        internal = [error for error in failures if isinstance(error, InternalError)]
-        raise (internal or failures)[0]
+        raise worst(failures)
     found.compare_deployed(folder)
     return found.report(), found.deployed.compiled
 

@@ -7,6 +7,7 @@ same few lines.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -169,28 +170,29 @@ def run_all(
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
+    failed = threading.Event()
 
     def one(index: int, image: NDArray[np.float32]) -> None:
         mine = idle.get()
         try:
-            result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+            if not failed.is_set():  # a device that has failed may hang in the next run
+                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+        except BaseException:
+            failed.set()
+            raise
         finally:
             idle.put(mine)
 
     done = 0
     running: deque[Future[None]] = deque()
     with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
-        try:
-            for index, image in enumerate(images):
-                running.append(pool.submit(one, index, image))
-                while len(running) > len(copies) or (running and index + 1 == len(data)):
-                    running.popleft().result()
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(data))
-        finally:
-            for future in running:  # nothing runs after a failure
-                future.cancel()
+        for index, image in enumerate(images):
+            running.append(pool.submit(one, index, image))
+            while len(running) > len(copies) or (running and index + 1 == len(data)):
+                running.popleft().result()
+                done += 1
+                if progress is not None:
+                    progress(done, len(data))
     return result
 
 

@@ -115,7 +115,7 @@ class Findings:
             self.stopped = str(error)
         except Exception as error:
             told = internal_error(error, folder, where=name)
-            self.skipped.append(Skipped(variant=f"{name} on more images", reason=str(told)))
+            self.skipped.append(Skipped(variant=f"{name} on more images", reason=told.reason))
         else:
             self.programs = [
                 replace(p, exact=exact) if p.variant == name else p for p in self.programs

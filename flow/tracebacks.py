@@ -9,14 +9,24 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from flow.files import write_atomic
-from vta_config.errors import ArtifactError
+from vta_config.errors import (
+    ArtifactError,
+    DeadlockError,
+    DecodeError,
+    EncodeError,
+    FlowError,
+    HazardError,
+)
 
 #: Packages whose versions are told.
 _PACKAGES: Final = ("vta-flow", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime")
+#: What says, of a program that we made, that it is wrong.
+_OUR_MISTAKES: Final = (EncodeError, DecodeError, HazardError, DeadlockError)
 #: Characters of an error's own words that a sentence takes.
 _WORDS: Final = 200
 
@@ -26,16 +36,31 @@ class InternalError(Exception):
 
     Parameters
     ----------
-    sentence : str
+    reason : str
         What failed, and where its traceback is.
+    where : str
+        What was being done; the sentence begins with it.
     text : str
         The traceback, where no file could take it.
     """
 
-    def __init__(self, sentence: str, text: str = "") -> None:
-        """Keep the sentence, and the traceback that no file took."""
-        super().__init__(sentence)
+    def __init__(self, reason: str, *, where: str = "", text: str = "") -> None:
+        """Keep the parts, and the traceback that no file took."""
+        super().__init__(f"{where}: {reason}" if where else reason)
+        self.reason = reason
         self.text = text
+
+
+def explain(error: Exception, folder: Path | None = None, *, where: str = "") -> Exception:
+    """Return `error` where it is about the input, else the `internal_error` that tells of it."""
+    if isinstance(error, FlowError) and not isinstance(error, _OUR_MISTAKES):
+        return error
+    return internal_error(error, folder, where=where)
+
+
+def worst(failures: Sequence[Exception]) -> Exception:
+    """Return the first of `failures` that is a mistake of ours, else the first."""
+    return next((f for f in failures if isinstance(f, InternalError)), failures[0])
 
 
 def internal_error(
@@ -54,8 +79,7 @@ def internal_error(
         What was being done, such as the name of a variant; part of the file's name.
     """
     text = _text(error)
-    words = f"{type(error).__name__}{_words(error)}"
-    sentence = f"{where}: internal error, got {words}" if where else f"internal error, got {words}"
+    found = f"internal error, got {type(error).__name__}{_words(error)}; please report it with"
     stem = "-".join(("internal-error", *re.findall(r"[\w.]+", where)))
     folders = [] if folder is None else [folder / f"{stem}.txt"]
     folders.append(Path(_temporary_folder()) / f"vta-flow-{stem}-{os.urandom(4).hex()}.txt")
@@ -64,8 +88,13 @@ def internal_error(
             write_atomic(path, text.encode(errors="backslashreplace"))
         except (ArtifactError, MemoryError):
             continue
-        return InternalError(f"{sentence}; please report it with {path}, which has the traceback")
-    return InternalError(f"{sentence}; please report it with this traceback:", text)
+        return InternalError(f"{found} {path}, which has the traceback", where=where)
+    return InternalError(f"{found} this traceback:", where=where, text=text)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the sentence of `error` as what is said of a variant, whose name stands before it."""
+    return error.reason if isinstance(error, InternalError) else str(error)
 
 
 def _temporary_folder() -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flow import process
 from flow.compiler.program import Program
 from flow.limits import DEFAULT, add_options, of_options
 from flow.sim.core_library import config_words, core_function
@@ -223,15 +224,15 @@ def _show(options: argparse.Namespace) -> None:
         limits=limits,
     )
     result = sim.result
-    cost = sim.cost
-    sys.stdout.write(result.table() + "\n")
-    sys.stdout.write(f"takes {cost['steps']:,} steps, {cost['bytes']:,} bytes of memory\n")
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
+    cost = sim.cost
+    sys.stdout.write(result.table() + "\n")
+    sys.stdout.write(f"takes {cost['steps']:,} steps, {cost['bytes']:,} bytes of memory\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.run("python -m flow.sim.tsim", lambda work: main()))
