@@ -19,7 +19,7 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         When the file cannot be read, is no regular file, or has more bytes; `strerror` says which.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
@@ -28,9 +28,11 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
             raise OSError(errno.EFBIG, f"{status.st_size:,} bytes", str(path))
         parts = []
         left = max_bytes + 1  # it may have grown
-        while left > 0 and (part := file.read(min(left, 1 << 24))):
+        while left > 0 and (part := os.read(descriptor, min(left, 1 << 24))):
             parts.append(part)
             left -= len(part)
+    finally:
+        os.close(descriptor)
     if left <= 0:
         raise OSError(errno.EFBIG, f"more than {max_bytes:,} bytes", str(path))
     return b"".join(parts)

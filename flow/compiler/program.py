@@ -256,7 +256,7 @@ class Program:
         capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
         fields = [getattr(c, name) for name in _GEOMETRY]
         fields += [capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at]
-        return _CONFIG.pack(*fields, 0 if c.burst_beats == STOCK_BURST_BEATS else c.burst_beats, 0)
+        return _CONFIG.pack(*fields, c.burst_beats, 0)
 
     def _meta(self) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import tvm_ffi
 
 from vta_config import errors
-from vta_config.hardware import CAPABILITIES, STOCK_BURST_BEATS
+from vta_config.hardware import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,6 @@ def config_words(config: VTAConfig, *, arena_bytes: int = 0) -> list[int]:
         int(config.clock_hz),
         arena_bytes,
         0,
-        0 if config.burst_beats == STOCK_BURST_BEATS else config.burst_beats,
+        config.burst_beats,
         0,
     ]

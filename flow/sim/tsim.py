@@ -143,10 +143,10 @@ class TSim:
     program : Program
     profile : str or TimingProfile, optional
         By default the one of the program's machine.
-    stream_address : int
-        Byte address that a driver puts the first instruction at, as of `time_stream`.
     limits : Limits
         What it may cost.
+    stream_address : int
+        Byte address that a driver puts the first instruction at, as of `time_stream`.
 
     Raises
     ------
@@ -161,8 +161,8 @@ class TSim:
         program: Program,
         *,
         profile: str | TimingProfile | None = None,
-        stream_address: int = 0,
         limits: Limits = DEFAULT,
+        stream_address: int = 0,
     ) -> None:
         """Verify the program and time it."""
         self.program = program
@@ -220,8 +220,8 @@ def _show(options: argparse.Namespace) -> None:
     sim = TSim(
         program,
         profile=options.profile,
-        stream_address=options.stream_address,
         limits=limits,
+        stream_address=options.stream_address,
     )
     result = sim.result
     if options.trace:

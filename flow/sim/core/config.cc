@@ -20,11 +20,6 @@ void CheckRange(const char* name, uint32_t value, uint32_t low, uint32_t high) {
   }
 }
 
-// A scratchpad holds 2 to 65,536 elements.
-void CheckDepth(const char* name, uint32_t log_bytes, uint32_t log_elem_bytes) {
-  CheckRange(name, log_bytes, log_elem_bytes + 1, std::min(log_elem_bytes + 16, kMaxLogBuffBytes));
-}
-
 }  // namespace
 
 Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
@@ -44,16 +39,20 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   c.shr_register = (words[10] & 4) != 0;
   c.clock_hz = words[11];
   c.arena_bytes = words[12];
-  c.burst_beats = words[14] == 0 ? c.burst_beats : words[14];
+  c.burst_beats = words[14];
   CheckRange("log_inp_width", c.log_inp_width, 2, 3);
   CheckRange("log_wgt_width", c.log_wgt_width, 2, 3);
   CheckRange("log_acc_width", c.log_acc_width, 5, 5);
   CheckRange("log_batch", c.log_batch, 0, 4);
   CheckRange("log_block", c.log_block, 2, 7);
   CheckRange("log_uop_buff_bytes", c.log_uop_buff_bytes, 3, 18);
-  CheckDepth("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_inp_bytes());
-  CheckDepth("log_wgt_buff_bytes", c.log_wgt_buff_bytes, c.log_wgt_bytes());
-  CheckDepth("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_acc_bytes());
+  // 2 to 65,536 elements.
+  CheckRange("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_inp_bytes() + 1,
+             std::min(c.log_inp_bytes() + 16, kMaxLogBuffBytes));
+  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, c.log_wgt_bytes() + 1,
+             std::min(c.log_wgt_bytes() + 16, kMaxLogBuffBytes));
+  CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_acc_bytes() + 1,
+             std::min(c.log_acc_bytes() + 16, kMaxLogBuffBytes));
   CheckRange("capabilities", words[10], 0, 7);
   CheckRange("bus_bits", c.bus_bits, 32, 512);
   if ((c.bus_bits & (c.bus_bits - 1)) != 0) {

@@ -719,9 +719,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   refl::GlobalDef()
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
+      .def("vta.cost", CostOf)
       .def("vta.decode_insn", DecodeInsn)
       .def("vta.decode_uop", DecodeUop)
-      .def("vta.cost", CostOf)
       .def("vta.driver.check", CheckDriver)
       .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
