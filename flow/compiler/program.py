@@ -47,7 +47,7 @@ from flow.files import write_atomic
 from flow.limits import DEFAULT, FILE_SHARE, INSN_COST_BYTES
 from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeError
 from vta_config.files import read_bounded
-from vta_config.hardware import CAPABILITIES, INSN_BYTES, STOCK_BURST_BEATS, VTAConfig
+from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, decode_stream, encode
 from vta_config.semantics import dram_elem_bytes
 
