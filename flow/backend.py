@@ -12,6 +12,7 @@ from flow.compiler.tiling import Objective
 from flow.datasets import Dataset
 from flow.deploy import Engine
 from flow.evaluate import Network
+from flow.host_memory import give_back
 from flow.importer import ImportedModel
 from flow.latency import Latency, latency_of, write_pictures
 from flow.pipeline import CompiledModel, Pipeline
@@ -68,6 +69,8 @@ class PipelineBackend:
 
     def quantize(self, variant: str) -> None:
         """Quantize by a variant, and keep the result for `compile`."""
+        self._quantized = ("", None)
+        give_back()  # what was made of the variant before
         self._quantized = (variant, self.pipeline.quantize(variant))
 
     def compile(self, variant: str) -> PipelineCompiled:

@@ -19,6 +19,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from flow import deploy as jobs
 from flow import process
@@ -34,6 +35,7 @@ from flow.report import SETUP, Report, Skipped, latency_table, layers_table, ren
 from flow.stages import Progress, Stages
 from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
+from vta_config.text import printable
 
 _EXIT_CODES: Final = (
     "exit codes: 0 all is well; 1 engines differ; 2 the input cannot be used; 3 an error inside "
@@ -70,7 +72,7 @@ class Terminal:
             TimeElapsedColumn(),
             console=self._console,
         )
-        task = bars.add_task(text, total=None)
+        task = bars.add_task(printable(text), total=None)
         with contextlib.suppress(OSError):
             bars.start()
             self._bars = bars
@@ -457,7 +459,7 @@ def _compile(args: argparse.Namespace) -> int:
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    show("\n".join(sizes) + f", {layers} layers", kept=str(args.output))
+    show("\n".join(map(printable, sizes)) + f", {layers} layers", kept=str(args.output))
     return 0
 
 
@@ -488,7 +490,8 @@ def _run(args: argparse.Namespace) -> int:
         order = np.argsort(-logits, kind="stable")[: args.top]
         for place, index in enumerate(order):
             name = names[index] if index < len(names) else ""
-            table.add_row(str(path) if place == 0 else "", str(index), name, f"{logits[index]:.4f}")
+            cells = (printable(str(path)) if place == 0 else "", str(index), printable(name))
+            table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
         table.add_section()
     show(table)
     return 0

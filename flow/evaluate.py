@@ -196,7 +196,9 @@ def run_all(
     return result
 
 
-def prefetch(data: Dataset, *, ahead: int = 4) -> Generator[NDArray[np.float32], None, None]:
+def prefetch(
+    data: Dataset | Sequence[NDArray[np.float32]], *, ahead: int = 4
+) -> Generator[NDArray[np.float32], None, None]:
     """Yield images float32[1, C, H, W] in order, up to `ahead` being prepared meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future[NDArray[np.float32]]] = deque()

@@ -12,7 +12,6 @@ import io
 import math
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from flow.onnx_file import Limits, parse, read_bytes
 from flow.onnx_shapes import fold_constants, infer_shapes, multiplications
 from flow.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.simplify import simplify
+from relay_passes.names import Names, with_given_names
 from vta_config.errors import FlowError, UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -108,7 +108,7 @@ def import_model(
         one float32 image in, one row of logits out.
     """
     path, limits = Path(path), limits or Limits()
-    name = name or path.name.removesuffix(".xz").removesuffix(".onnx")
+    name = name or _stem(path)
     data = read_bytes(path, limits)
     try:
         return _import(data, path, name, check, limits)
@@ -275,6 +275,12 @@ def _classes(mod: Any, name: str) -> int:
 
 
 # ---- names ------------------------------------------------------------------------------------
+def _stem(path: Path) -> str:
+    """Return a file's name without suffixes; what the system could not decode is escaped."""
+    stem = path.name.removesuffix(".xz").removesuffix(".onnx")
+    return stem.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
     """Name the convolutions and dense layers with constant weights, in graph order.
 
@@ -286,17 +292,21 @@ def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
     names: dict[str, tuple[str, str]] = {}
-    count: Counter[str] = Counter()
-    used: Counter[str] = Counter()
+    count = dict.fromkeys(LAYER_KINDS.values(), 0)
+    taken: set[str] = set()
     for node in graph.node:
         kind = LAYER_KINDS.get(node.op_type)
         if kind is None or node.input[1] not in constants:
             continue
         default = f"{kind}{count[kind]}"
         base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
-        used[base] += 1
         count[kind] += 1
-        names[node.output[0]] = (kind, base if used[base] == 1 else f"{base}#{used[base]}")
+        number, name = 1, base
+        while name in taken:  # by a layer with the same weight, or by one that is called "conv#2"
+            number += 1
+            name = f"{base}#{number}"
+        taken.add(name)
+        names[node.output[0]] = (kind, name)
     return names
 
 
@@ -305,6 +315,9 @@ def _restore_names(
 ) -> tuple[Any, dict[str, str]]:
     """Call the result of every named layer in ``main`` after its layer; the passes keep names.
 
+    The importer's own names give way to them, and the module says which ones the model brought
+    along: any text can be a layer's name, the importer's ``lv1`` too.
+
     Returns
     -------
     tuple
@@ -312,7 +325,8 @@ def _restore_names(
     """
     from relay_passes.graph import op_name, read_graph, rewrite
 
-    bindings = read_graph(mod).bindings
+    graph = read_graph(mod)
+    bindings = graph.bindings
     new = {} if tensors else _names_by_position(mod, layers)
     within: list[str] = []
     for binding in bindings if tensors else ():
@@ -322,15 +336,17 @@ def _restore_names(
             if tensor in layers and len(within) == 1:
                 new[within[0]] = layers[tensor][1]
             within = []
-    taken = set(new.values())
+    given = set(new.values())
+    own = Names((*given, *(str(param.name) for param in graph.params)))
     for binding in bindings:
-        old = binding.var.name
-        new.setdefault(old, old if old not in taken else f"{old}.tensor")
+        old = str(binding.var.name)
+        if old not in new:
+            new[old] = own.fresh(old)
 
     def visit(builder: Any, var: Any, value: Any) -> Any:
         return builder.emit(with_float_bounds(value), new[var.name])
 
-    return rewrite(mod, visit), new
+    return with_given_names(rewrite(mod, visit), given), new
 
 
 def _names_by_position(mod: Any, layers: Mapping[str, tuple[str, str]]) -> dict[str, str]:

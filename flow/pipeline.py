@@ -6,15 +6,20 @@ Every stage is a method whose result can be looked at, kept or replaced before t
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
+from flow.datasets import Dataset
+from flow.evaluate import prefetch
+from flow.host_memory import give_back
 from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
@@ -148,6 +153,32 @@ class CompiledModel:
         return tuple(paths)
 
 
+class Pictures(Sequence["NDArray[np.float32]"]):
+    """Some images of a data set, decoded anew whenever they are read."""
+
+    def __init__(self, data: Dataset, indices: range) -> None:
+        """Take the images at `indices`."""
+        self._data, self._indices = data, indices
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Pictures:
+        """Decode one image, float32[1, C, H, W]; of a slice none yet."""
+        if isinstance(index, slice):
+            return Pictures(self._data, self._indices[index])
+        return self._data[self._indices[index]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images in order, some decoded ahead in another thread."""
+        return prefetch(self)
+
+
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -160,6 +191,11 @@ class Pipeline:
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+
+    Raises
+    ------
+    ConfigError
+        When the compiler does not know the machine's numbers.
     """
 
     def __init__(
@@ -171,6 +207,7 @@ class Pipeline:
         objective: Objective = "balanced",
     ) -> None:
         """Fold constants and BatchNorm."""
+        config.check_runs()
         self.model = model
         self.config = config
         self._schedules = schedules
@@ -181,8 +218,9 @@ class Pipeline:
             name: model.origins[old] for name, old in before.items() if old in model.origins
         }
         self.profiles: dict[str, TensorProfile] = {}
-        self._images: list[NDArray[np.float32]] = []
-        self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
+        self._images: Sequence[NDArray[np.float32]] = []
+        # Of the variants quantized last.
+        self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
 
     def calibrate(
@@ -195,17 +233,24 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._moments, self._rescaled = [], {}, {}
+        self._images, self._moments, self._rescaled = [], None, {}
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
-            self.profiles = profile(self.folded, self._keep(images), progress=progress)
+            self.profiles = profile(self.folded, self._kept(images), progress=progress)
+        give_back()
         return self.profiles
 
-    def _keep(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Yield `images`, keeping the first for the variants that learn from them."""
+    def _kept(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Yield `images`; the first are kept, or read again, for the variants that learn."""
+        if isinstance(images, Dataset):  # 75 MB of floats for 128 pictures of 224×224
+            self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
+            yield from images
+            return
+        kept: list[NDArray[np.float32]] = []
+        self._images = kept
         for image in images:
-            if len(self._images) < LEARNING_IMAGES:
-                self._images.append(image)
+            if len(kept) < LEARNING_IMAGES:
+                kept.append(image)
             yield image
 
     def quantize(self, variant: str | QuantOptions) -> Any:
@@ -233,10 +278,16 @@ class Pipeline:
         options = variant.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
-            """Collect the moments once for all variants with the same passes before."""
-            if options.passes not in self._moments:
-                self._moments[options.passes] = collect_moments(mod, self._images)
-            return self._moments[options.passes]
+            """Collect the moments once for variants in a row with the same passes before."""
+            if self._moments is None or self._moments[0] != options.passes:
+                self._moments = None  # not beside the new ones
+                give_back()
+                # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
+                file = tempfile.TemporaryFile()
+                moments = collect_moments(mod, self._images, file=file)
+                self._moments = options.passes, moments
+                give_back()
+            return self._moments[1]
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             """Profile once for all variants with the same passes before."""

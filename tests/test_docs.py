@@ -78,7 +78,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_preset_table() -> None:
-    table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 8}
+    table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 9}
     for name in preset_names():
         config = VTAConfig.load(name)
         kib = [
@@ -86,7 +86,8 @@ def test_preset_table() -> None:
             for m in ("uop", "inp", "wgt", "acc")
         ]
         clock, bus = f"{config.clock_hz / 1e6:.0f} MHz", f"{config.bus_bits} bit"
-        assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus]
+        bursts = f"{config.burst_beats} beats"
+        assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus, bursts]
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)

@@ -120,8 +120,14 @@ class MachineState:
     dram : Dram
         Its memory.
     strict : bool
-        Refuse to read scratchpad elements that were never written, and to STORE an element whose
-        last write was not a GEMM or an ALU operation.
+        Refuse to read scratchpad elements that were never written, to STORE an element whose last
+        write was not a GEMM or an ALU operation, and an ALU operation with an immediate whose
+        unused src leaves acc.
+
+    Raises
+    ------
+    ConfigError
+        When the machine's numbers are not int8.
 
     Attributes
     ----------
@@ -149,6 +155,7 @@ class MachineState:
     def __post_init__(self) -> None:
         """Allocate the scratchpads."""
         c = self.config
+        c.check_runs()
         self.inp = np.zeros((c.inp_depth, c.batch, c.block), np.int8)
         self.wgt = np.zeros((c.wgt_depth, c.block, c.block), np.int8)
         self.acc = np.zeros((c.acc_depth, c.batch, c.block), np.int32)
@@ -242,8 +249,10 @@ def _load(state: MachineState, insn: Insn) -> None:
     state.written[pad][base:end] = True
     if pad == "acc":
         state.written["out"][base:end] = False
+    # Of ACC_8BIT the original counts what it fills, not what it reads.
+    counted = config.acc_elem_bytes if memory == Memory.ACC_8BIT else size
     name = f"{pad}_bytes"
-    setattr(state.counters, name, getattr(state.counters, name) + x * y * size)
+    setattr(state.counters, name, getattr(state.counters, name) + x * y * counted)
 
 
 def _store(state: MachineState, insn: Insn) -> None:
@@ -421,8 +430,10 @@ def _alu_part(
     """Execute some steps of an ALU operation."""
     _check_span(insn, "dst", 0, int(dst.max()) + 1, state.config.acc_depth, "acc")
     _check_written(state, insn, "acc", dst)
-    if not insn["use_imm"]:
+    if not insn["use_imm"] or state.strict:
+        # The original functional simulator checks src beside an immediate, too.
         _check_span(insn, "src", 0, int(src.max()) + 1, state.config.acc_depth, "acc")
+    if not insn["use_imm"]:
         _check_written(state, insn, "acc", src)
     acc, imm = state.acc, np.asarray(insn["imm"], np.int32)
     for run_ in _independent_runs(dst, None if insn["use_imm"] else src):

@@ -107,6 +107,7 @@ class Lowering:
         schedule: Schedule | None = None,
     ) -> None:
         """Bring the layers into normal form and place activations in DRAM."""
+        config.check_runs()
         self.config = config
         schedule = schedule or Schedule()
         self._tilings = schedule.tilings
@@ -591,6 +592,8 @@ def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = Non
     ------
     CapacityError
         When a layer does not fit the machine.
+    ConfigError
+        When the machine's numbers are not int8.
     UnsupportedModelError
         When a step needs what the machine does not have.
     """

@@ -255,9 +255,8 @@ class Program:
         c = self.config
         capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
         fields = [getattr(c, name) for name in _GEOMETRY]
-        return _CONFIG.pack(
-            *fields, capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at, 0, 0
-        )
+        fields += [capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at]
+        return _CONFIG.pack(*fields, c.burst_beats, 0)
 
     def _meta(self) -> dict[str, Any]:
         return {

@@ -29,7 +29,7 @@ MAX_META_BYTES: Final = 1 << 24
 #: Brackets inside each other; ours have five.
 MAX_META_DEPTH: Final = 32
 #: Characters of a name.
-MAX_NAME_CHARS: Final = 4096
+MAX_NAME_CHARS: Final = 1 << 16
 #: Elements of a tensor, and of a picture with the zeros that positions of its form reach.
 MAX_TENSOR_ELEMS: Final = (1 << 31) - 1
 _HINT: Final = "compile it again"

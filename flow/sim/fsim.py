@@ -150,7 +150,7 @@ class FSim:
         """
         self._module["verify"]()
 
-    def time(self, timing: str, table: NDArray[np.int64]) -> int:
+    def time(self, timing: str, table: NDArray[np.int64], stream_address: int = 0) -> int:
         """Time the stream; `flow.sim.tsim.time_stream` is the face of this.
 
         Parameters
@@ -159,6 +159,8 @@ class FSim:
             A timing profile's numbers, `vta_config.timing.TimingProfile.text`.
         table : int64[insns, columns]
             Filled with what happens to each instruction when.
+        stream_address : int
+            Byte address of the first instruction.
 
         Returns
         -------
@@ -170,9 +172,10 @@ class FSim:
         DeadlockError, HazardError
             When the hardware would hang or lose a token.
         ConfigError
-            When `timing` is not a profile or `table` has another size.
+            When `timing` is not a profile, `table` has another size, or `stream_address` is no
+            multiple of 8.
         """
-        return int(self._module["time"](timing, table))
+        return int(self._module["time"](timing, table, stream_address))
 
     def run(
         self,

@@ -14,7 +14,7 @@ from hypothesis import given
 
 from tests.strategies import RandomProgram, programs, random_program
 from vta_config import FlowError, VTAConfig, semantics
-from vta_config.errors import CapacityError, DecodeError, HazardError
+from vta_config.errors import CapacityError, ConfigError, DecodeError, HazardError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode_uop, encode, encode_uop
 from vta_config.origin import Origin
 from vta_config.semantics import (
@@ -296,7 +296,25 @@ def test_load_acc_8bit_widens_the_sign() -> None:
     values = {"memory_type": Memory.ACC_8BIT, "dram_base": 256, "y_size": 1, "x_size": 1}
     step(state, Insn(Opcode.LOAD, {**values, "x_stride": 1}))
     assert (state.acc[0] == -128).all()
-    assert state.counters.acc_bytes == 16
+    # The original functional simulator counts the 64 bytes that an element fills.
+    assert state.counters.acc_bytes == 64
+
+
+def test_an_immediate_whose_unused_src_leaves_acc_is_refused_when_strict() -> None:
+    """As the original functional simulator does, which looks src up either way."""
+    insn = alu(AluOp.ADD, use_imm=1, imm=1, iter_in=3, src_factor_in=1024)
+    state = machine([(0, 0, 0)])
+    with pytest.raises(CapacityError, match="ALU.src: must address acc .* below 2048, got 2048"):
+        step(state, insn)
+    state.strict = False
+    step(state, insn)
+    assert (state.acc[0] == 3).all()
+
+
+def test_narrow_operands_do_not_run() -> None:
+    narrow = replace(DEFAULT, log_inp_width=2, log_inp_buff_bytes=14)
+    with pytest.raises(ConfigError, match=r"default.LOG_INP_WIDTH: must be 3 \(int8\) to compile"):
+        MachineState(config=narrow, dram=Dram([]))
 
 
 def test_no_ops_move_nothing() -> None:

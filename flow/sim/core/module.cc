@@ -165,12 +165,13 @@ class FSimModule : public ffi::ModuleObj {
           });
     }
     if (name == "time") {
-      return ffi::Function::FromTyped([this, self](ffi::String timing, ffi::TensorView table) {
-        return Guard([&] {
-          const std::lock_guard<std::mutex> lock(mutex_);
-          return Time(timing, table);
-        });
-      });
+      return ffi::Function::FromTyped(
+          [this, self](ffi::String timing, ffi::TensorView table, int64_t stream_address) {
+            return Guard([&] {
+              const std::lock_guard<std::mutex> lock(mutex_);
+              return Time(timing, table, static_cast<uint64_t>(stream_address));
+            });
+          });
     }
     if (name == "run_timed") {
       return ffi::Function::FromTyped([this, self](ffi::Array<int64_t> taps) {
@@ -185,8 +186,8 @@ class FSimModule : public ffi::ModuleObj {
   }
 
  private:
-  int64_t Time(const ffi::String& timing, const ffi::TensorView& table) {
-    tsim_.emplace(sim_.get(), ParseTiming(timing));
+  int64_t Time(const ffi::String& timing, const ffi::TensorView& table, uint64_t stream_address) {
+    tsim_.emplace(sim_.get(), ParseTiming(timing), stream_address);
     return FillTable(tsim_->timeline(), table);
   }
 
@@ -228,13 +229,43 @@ Config ToConfig(const ffi::Array<int64_t>& words) {
 
 // Times a stream that is known to be legal, without memory.
 int64_t TimeInsns(const ffi::Array<int64_t>& words, const ffi::Bytes& insns,
-                  const ffi::String& timing, const ffi::TensorView& table) {
+                  const ffi::String& timing, const ffi::TensorView& table, int64_t stream_address) {
   return Guard([&] {
     const Config config = ToConfig(words);
     const OriginFn origin;
     const std::vector<Insn> decoded =
         Decode(reinterpret_cast<const uint8_t*>(insns.data()), insns.size(), config, false, origin);
-    return FillTable(Simulate(decoded, config, ParseTiming(timing), origin), table);
+    return FillTable(Simulate(decoded, config, ParseTiming(timing), origin,
+                              static_cast<uint64_t>(stream_address)),
+                     table);
+  });
+}
+
+// One instruction as the engines decode it, to be compared with vta_config/isa.py: opcode and
+// tokens, the fields of LOAD and STORE, those of GEMM, those that only ALU has.
+ffi::Array<int64_t> DecodeInsn(const ffi::Array<int64_t>& words, const ffi::Bytes& bytes) {
+  return Guard([&] {
+    if (bytes.size() != kInsnBytes) {
+      Fail(ErrorKind::kDecode, "insn", "must be 16 bytes", std::to_string(bytes.size()));
+    }
+    const Insn i = Decode(reinterpret_cast<const uint8_t*>(bytes.data()), kInsnBytes,
+                          ToConfig(words), true, OriginFn())[0];
+    const int64_t op = static_cast<int64_t>(i.op), memory = static_cast<int64_t>(i.memory);
+    const int64_t alu = static_cast<int64_t>(i.alu);
+    return ffi::Array<int64_t>{op,         i.pop_prev,  i.pop_next,  i.push_prev, i.push_next,
+                               memory,     i.sram_base, i.dram_base, i.y_size,    i.x_size,
+                               i.x_stride, i.y_pad_0,   i.y_pad_1,   i.x_pad_0,   i.x_pad_1,
+                               i.reset,    i.uop_begin, i.uop_end,   i.iter_out,  i.iter_in,
+                               i.dst_out,  i.dst_in,    i.src_out,   i.src_in,    i.wgt_out,
+                               i.wgt_in,   alu,         i.use_imm,   i.imm};
+  });
+}
+
+// dst, src and wgt of a micro-op.
+ffi::Array<int64_t> DecodeUop(const ffi::Array<int64_t>& words, int64_t word) {
+  return Guard([&] {
+    const Uop uop = UopDecoder(ToConfig(words))(static_cast<uint32_t>(word));
+    return ffi::Array<int64_t>{uop.dst, uop.src, uop.wgt};
   });
 }
 
@@ -689,6 +720,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
       .def("vta.cost", CostOf)
+      .def("vta.decode_insn", DecodeInsn)
+      .def("vta.decode_uop", DecodeUop)
       .def("vta.driver.check", CheckDriver)
       .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);

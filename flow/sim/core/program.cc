@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "decode.h"
 #include "error.h"
 
 namespace vta {
@@ -153,7 +154,6 @@ uint32_t Crc32(const uint8_t* bytes, size_t size) {
   for (size_t i = 0; i < size; ++i) crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 0xff];
   return ~crc;
 }
-
 uint64_t TensorInfo::plane_bytes(const Config& config) const {
   const uint64_t channels = uint64_t{c} * form.patch[0] * form.patch[1];
   return CeilDiv(n, config.batch()) * CeilDiv(channels, config.block()) * form.extent[0] *
@@ -203,8 +203,8 @@ void ParseProgram(std::string file, Program* program) {
   uint32_t words[kConfigWords];
   for (int i = 0; i < kConfigWords; ++i) words[i] = U32(config.data + i * 4);
   program->config = Config::FromWords(words);
-  Require(words[14] == 0 && words[15] == 0, "must have 0 in reserved fields",
-          words[14] | words[15]);
+  Require(words[15] == 0, "must have 0 in reserved fields", words[15]);
+  program->config.CheckRuns();
   program->consts_at = words[13];
   program->insns = sections["INSNS"];
   program->consts = sections["CONSTS"];

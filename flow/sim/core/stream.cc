@@ -80,7 +80,7 @@ void Stream::BindNest(size_t index, const std::vector<uint32_t>& uop,
     }
     uops.push_back(decoder(uop[u]));
   }
-  CheckIndices(insn, index, uops.data(), config_, origin_);
+  CheckIndices(insn, index, uops.data(), config_, strict_, origin_);
   nests_[index] = plans->Get(insn, uops.data());
 }
 
@@ -120,13 +120,15 @@ Counters Stream::Count(size_t begin, size_t end) const {
   for (size_t i = begin; i < std::min(end, insns_.size()); ++i) {
     const Insn& insn = insns_[i];
     ++c.insns;
-    const uint64_t bytes = insn.is_mem() ? insn.dram_elems() * config_.dram_bytes(insn.memory) : 0;
+    // Of ACC_8BIT the original counts what it fills, not what it reads.
+    const Memory memory = insn.memory == Memory::kAcc8bit ? Memory::kAcc : insn.memory;
+    const uint64_t bytes = insn.is_mem() ? insn.dram_elems() * config_.dram_bytes(memory) : 0;
     switch (insn.op) {
       case Opcode::kLoad:
         if (insn.memory == Memory::kUop) c.uop_bytes += bytes;
         if (insn.memory == Memory::kInp) c.inp_bytes += bytes;
         if (insn.memory == Memory::kWgt) c.wgt_bytes += bytes;
-        if (insn.memory == Memory::kAcc || insn.memory == Memory::kAcc8bit) c.acc_bytes += bytes;
+        if (memory == Memory::kAcc) c.acc_bytes += bytes;
         break;
       case Opcode::kStore:
         c.out_bytes += bytes;

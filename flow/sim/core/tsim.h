@@ -15,11 +15,12 @@ namespace vta {
 
 class TSim {
  public:
-  // Times the stream of `sim`, which must outlive this. Throws as Simulate.
-  TSim(FSim* sim, const TimingParams& params)
+  // Times the stream of `sim`, which must outlive this, as if it lay at `stream_address`. Throws as
+  // Simulate.
+  TSim(FSim* sim, const TimingParams& params, uint64_t stream_address = 0)
       : sim_(sim),
         timeline_(Simulate(sim->stream().insns(), sim->stream().config(), params,
-                           sim->stream().origin())) {}
+                           sim->stream().origin(), stream_address)) {}
 
   const Timeline& timeline() const { return timeline_; }
   // Executes every instruction when it starts. Returns one snapshot a tap.

@@ -316,7 +316,7 @@ void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict
 }
 
 void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config& config,
-                  const OriginFn& origin) {
+                  bool strict, const OriginFn& origin) {
   uint64_t dst = 0, src = 0, wgt = 0;
   for (size_t u = 0; u < insn.uop_end - insn.uop_begin; ++u) {
     dst = std::max(dst, static_cast<uint64_t>(uops[u].dst));
@@ -327,7 +327,8 @@ void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config&
   const bool gemm = insn.op == Opcode::kGemm;
   CheckDepth(insn, "dst", "acc", dst + o * insn.dst_out + i * insn.dst_in + 1, config.acc_depth(),
              index, origin);
-  if (gemm ? insn.reset : insn.use_imm) return;
+  // The original functional simulator checks src of an ALU with an immediate, too.
+  if (gemm ? insn.reset : insn.use_imm && !strict) return;
   CheckDepth(insn, "src", gemm ? "inp" : "acc", src + o * insn.src_out + i * insn.src_in + 1,
              gemm ? config.inp_depth() : config.acc_depth(), index, origin);
   if (!gemm) return;

@@ -60,6 +60,19 @@ def test_every_kind_of_layer_on_every_machine(preset: str) -> None:
     check(residual_network(np.random.default_rng(1)), preset)
 
 
+@pytest.mark.parametrize("log_acc_buff_bytes", [13, 14, 15])
+def test_acc_that_is_shallower_than_inp(log_acc_buff_bytes: int) -> None:
+    """Micro-ops' src then counts more inp elements than acc has, which no ALU may name."""
+    config = replace(VTAConfig.load("default"), log_acc_buff_bytes=log_acc_buff_bytes)
+    graph = residual_network(np.random.default_rng(1))
+    program = make_program(graph, lower(graph, config), config)
+    x = [weights(np.random.default_rng(3), *spec.shape) for spec in graph.inputs]
+    expected = run_subgraph(graph, x)
+    layers = ProgramSim(program).run(x).layers
+    for name, tensor in layers.items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+
+
 def test_the_oracle_agrees() -> None:
     graph = residual_network(np.random.default_rng(2), size=16)
     x = weights(np.random.default_rng(3), 1, 3, 16, 16)

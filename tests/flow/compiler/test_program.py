@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
 from tests.flow.compiler.networks import residual_network
-from vta_config.errors import ArtifactError
+from vta_config.errors import ArtifactError, ConfigError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Opcode, decode
 
@@ -31,6 +32,34 @@ def test_files_round_trip(tmp_path: Path) -> None:
     assert again.layers == PROGRAM.layers and again.inputs == PROGRAM.inputs
     assert [i.origin for i in again.insns] == [i.origin for i in PROGRAM.insns]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("machine", "version"),
+    [
+        (CONFIG, 2),
+        (VTAConfig.load("ultra96"), 2),
+        (VTAConfig.load("block32"), 2),
+        (VTAConfig.load("de10nano"), 2),
+        (VTAConfig.load("pynq"), 3),  # bursts, which version 2 did not know
+        (VTAConfig.load("small"), 3),  # fields at other bits
+        (replace(CONFIG, log_acc_buff_bytes=16), 3),  # narrower src_factor of ALU
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_the_version_says_where_fields_lie(machine: VTAConfig, version: int) -> None:
+    data = make_program(GRAPH, lower(GRAPH, machine), machine).to_bytes()
+    assert data[8] == version
+    assert Program.from_bytes(data).config == machine
+    other = data[:8] + bytes([5 - version]) + data[9:]
+    sentence = f"version: must be {version} for the machine {machine.name}, got {5 - version}"
+    with pytest.raises(ArtifactError, match=sentence):
+        Program.from_bytes(other)
+
+
+def test_narrow_operands_do_not_compile() -> None:
+    with pytest.raises(ConfigError, match=r"default.LOG_WGT_WIDTH: must be 3 \(int8\) to compile"):
+        lower(GRAPH, replace(CONFIG, log_wgt_width=2, log_wgt_buff_bytes=17))
 
 
 def test_lowering_is_deterministic() -> None:

@@ -50,13 +50,13 @@ void Encode(const FieldSpec (&fields)[kCount], const Config& config, int word_bi
   uint64_t words[2] = {0, 0};
   int at = 0;
   for (int i = 0; i < kCount; ++i) {
-    if (fields[i].second_word) at = 64;
     uint32_t depth = 0;
     if (fields[i].depths & kLogUopDepth) depth = std::max(depth, config.log_uop_depth());
     if (fields[i].depths & kLogInpDepth) depth = std::max(depth, config.log_inp_depth());
     if (fields[i].depths & kLogWgtDepth) depth = std::max(depth, config.log_wgt_depth());
     if (fields[i].depths & kLogAccDepth) depth = std::max(depth, config.log_acc_depth());
     const int bits = static_cast<int>(fields[i].plus + depth);
+    if (at < 64 && at + bits > 64) at = 64;  // a bit-field of uint64_t does not straddle
     for (const auto& [index, value] : values) {
       if (index != i) continue;
       const uint64_t mask = ~uint64_t{0} >> (64 - bits);

@@ -410,6 +410,21 @@ def test_impossible_sections() -> None:
     config = bytearray(good["CONFIG"])
     config[16] = 9
     refuse(r"config.log_block: must be in \[2, 7\], got 9", ConfigError, CONFIG=bytes(config))
+    for at, value, sentence in (
+        (
+            0,
+            2,
+            r"config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines",
+        ),
+        (4, 2, r"config.log_wgt_width: must be 3 \(int8\) to simulate, got 2"),
+        (56, 3, r"config.burst_beats: must be a power of two in \[2, 256\], got 3"),
+    ):
+        config = bytearray(good["CONFIG"])
+        config[at] = value
+        refuse(sentence, ConfigError, CONFIG=bytes(config))
+    config = bytearray(good["CONFIG"])
+    config[20], config[32] = 11, 14  # fewer micro-ops and accumulators: fields move
+    refuse("must be version 3 for its machine, got 2", CONFIG=bytes(config))
     without = {tag: data for tag, data in good.items() if tag != "META"}
     with pytest.raises(ArtifactError, match="must have a section META, got none"):
         make(join_sections(without))
