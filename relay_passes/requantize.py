@@ -109,9 +109,8 @@ class _DoesNotFit(Exception):
     """Integers of some operators leave int32; these are left to the host then."""
 
     def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
-        super().__init__(str(error))
+        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
         self.sources = sources
-        self.error = error
 
 
 _Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
@@ -493,8 +492,10 @@ class _Interpreter:
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
         if None in shifts[0] or None in shifts[1]:
             return None
-        if max(s for own in shifts for s in own if s is not None) > _MOST_OCTAVES:
-            raise CapacityError(name, f"must add scales at most 2^{_MOST_OCTAVES} apart")
+        apart = max(s for own in shifts for s in own if s is not None)
+        if apart > _MOST_OCTAVES:
+            must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
+            raise CapacityError(name, must, got=f"2^{apart}")
         acc, addend = (
             self.shift_left(self.settle(v) if _owes_relu(v) else v, np.asarray(s, np.int64))
             for v, s in zip((acc, addend), shifts, strict=True)
