@@ -12,7 +12,6 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
@@ -38,14 +37,13 @@ from relay_passes.graph import (
     substitute,
     variables,
 )
+from relay_passes.integer_facts import with_facts
 from relay_passes.integer_values import Accumulator, Int8Tensor, IntegerWeight
 from relay_passes.names import Names, layer_names, with_layer_names
 from relay_passes.params import INT32_MAX, QuantParams
 from vta_config.errors import CapacityError
 
 _INT8_BITS: Final = 8
-_ERROR_ATTR: Final = "requantization_errors"
-_HOST_ATTR: Final = "host_reasons"
 #: Biases up to here cost nothing: one GEMM step adds them.
 _SMALL_BIAS: Final = 1 << 18
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
@@ -100,34 +98,7 @@ class Requantize(GraphPass):
                 host |= new
         result = replace_main(mod, run.builder, graph, results)
         result = with_layer_names(result, run.layers)
-        result = result.with_attr(_HOST_ATTR, json.dumps(host))
-        return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
-
-
-def requantization_errors(mod: Module) -> dict[str, float]:
-    """Return |used / meant - 1| of each requantized tensor's ratio of scales, by tensor name.
-
-    Parameters
-    ----------
-    mod : IRModule
-        As `Requantize` returned it. Shifts are exact but for scales stored as float32.
-    """
-    attrs = mod.attrs
-    text = attrs[_ERROR_ATTR] if attrs is not None and _ERROR_ATTR in attrs else "{}"
-    return {str(name): float(error) for name, error in json.loads(str(text)).items()}
-
-
-def host_reasons(mod: Module) -> dict[str, str]:
-    """Return why operators with an integer form stayed floats, by the name of what they make.
-
-    Parameters
-    ----------
-    mod : IRModule
-        As `Requantize` returned it.
-    """
-    attrs = mod.attrs
-    text = attrs[_HOST_ATTR] if attrs is not None and _HOST_ATTR in attrs else "{}"
-    return {str(name): str(reason) for name, reason in json.loads(str(text)).items()}
+        return with_facts(result, errors=run.errors, host=host)
 
 
 class _Interpreter:
