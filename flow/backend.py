@@ -19,7 +19,7 @@ from flow.pipeline import CompiledModel, Pipeline
 from flow.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
 from flow.stages import Progress
 from flow.verify import Verifier
-from relay_passes.requantize import requantization_errors
+from relay_passes.integer_facts import requantization_errors
 from vta_config.hardware import VTAConfig
 
 

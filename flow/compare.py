@@ -22,9 +22,9 @@ from flow.report import Skipped, error_cell, sqnr_cells
 from flow.stages import Stages
 from flow.tracebacks import explain, reason_of, worst
 from relay_passes.graph import GraphPass
+from relay_passes.integer_facts import requantization_errors
 from relay_passes.layer_error import LayerError, layer_errors
 from relay_passes.quantize_model import STEPS, VARIANTS
-from relay_passes.requantize import requantization_errors
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.

@@ -21,6 +21,8 @@ from relay_passes.params import QuantParams
 
 #: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
+#: Rows of a block of a Cholesky decomposition.
+_BLOCK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,8 @@ def round_rows(
     """
     size = weight.shape[1]
     order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
-    flipped = covariance[np.ix_(order[::-1], order[::-1])]
+    feedback = _unit_upper(covariance, order, extra)
     del covariance
-    feedback = _unit_upper(flipped, extra)
-    del flipped
     target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
     q = np.empty_like(target)
     error = np.zeros_like(target)
@@ -111,22 +111,53 @@ def round_rows(
     return result
 
 
-def _unit_upper(flipped: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
-    """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ.
+def _unit_upper(
+    covariance: NDArray[np.float32], order: NDArray[np.int64], extra: float
+) -> NDArray[np.float32]:
+    """Return the unit upper triangular U of C + extra * I = U D Uᵀ, C[i, k] = covariance of order.
 
-    `flipped` is the matrix with its rows and columns in reverse order; its diagonal is changed.
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
     """
-    assert np.isfinite(flipped).all()
-    diagonal, added = np.diag(flipped).copy(), max(extra, 1e-12)
+    size, backwards, added = len(order), order[::-1], max(extra, 1e-12)
+    assert np.isfinite(covariance.sum(dtype=np.float64))
+    diagonal = np.diag(covariance)[backwards]
+    matrix = np.empty((size, size))  # float64, the largest there is: no second one beside it
     while True:
-        np.fill_diagonal(flipped, diagonal + added)
+        for start in range(0, size, _BLOCK):
+            rows = backwards[start : start + _BLOCK]
+            matrix[start : start + _BLOCK] = covariance[np.ix_(rows, backwards)]
+        np.fill_diagonal(matrix, diagonal + np.float32(added))
         try:
-            lower = np.linalg.cholesky(flipped)
+            _cholesky(matrix)
             break
         except np.linalg.LinAlgError:
             added *= 10
-    upper = lower[::-1, ::-1]
+    upper = np.ascontiguousarray(matrix[::-1, ::-1], np.float32)
     upper /= np.diag(upper).copy()
-    return np.ascontiguousarray(upper, np.float32)
+    return upper
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> None:
+    """Replace a matrix by its lower Cholesky factor, zeros above, block by block in place.
+
+    numpy's own takes three times the memory of its argument.
+
+    Raises
+    ------
+    LinAlgError
+        When it is not positive definite.
+    """
+    size = len(matrix)
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        block = np.linalg.cholesky(matrix[start:stop, start:stop])
+        matrix[start:stop, start:stop] = block
+        matrix[start:stop, stop:] = 0.0
+        if stop == size:
+            break
+        below = matrix[stop:, start:stop]
+        below[:] = np.linalg.solve(block, below.T).T
+        for at in range(stop, size, _BLOCK):
+            end = min(at + _BLOCK, size)
+            matrix[at:, at:end] -= below[at - stop :] @ below[at - stop : end - stop].T

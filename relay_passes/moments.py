@@ -8,7 +8,7 @@ learned rounding and bias correction need to know of the data.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -24,6 +24,8 @@ from vta_config.errors import CalibrationError
 #: Values of a window up to which a covariance is measured: learned rounding takes about six
 #: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
 MOST_VALUES: Final = 8192
+#: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.
+_MOST_BYTES: Final = 150_000_000
 #: Rows of a band of a covariance.
 _BAND: Final = 1024
 #: Values between 2^-20 and 2^20 have squares that float32 holds and adds well.
@@ -122,7 +124,7 @@ def _bands(size: int) -> list[tuple[int, int]]:
 class _Sum:
     """Sums of windows and of their products, gathered in pieces that BLAS likes."""
 
-    _PIECE = 1024
+    PIECE: Final = 1024
 
     def __init__(self, size: int) -> None:
         self.total = np.zeros(size)
@@ -136,7 +138,7 @@ class _Sum:
     def add(self, windows: NDArray[np.float32]) -> None:
         self.pieces.append(windows)
         self.waiting += windows.shape[1]
-        if self.waiting >= self._PIECE:
+        if self.waiting >= self.PIECE:
             self.flush()
 
     def flush(self) -> None:
@@ -242,28 +244,47 @@ def collect_moments(
     inner = [v for v in inputs if v.name not in params]
     names = [str(v.name) for v in inner]
     run = HostModule(expose_variables(mod, inner), fast=True)
-    sums = {b.var.name: _Sum(int(np.prod(_oihw(b.value)[1:]))) for b in layers}
-    rng = np.random.default_rng(seed)
-    count = 0
-    for image in images:
-        outputs = run(np.asarray(image, np.float32))
-        tensors = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
-        for layer in layers:
-            x = tensors.get(layer.value.args[0].name, image)
-            sums[layer.var.name].add(_draw(layer.value, x, places, rng))
-        count += 1
-        if progress is not None:
-            progress(count)
-    if count == 0:
-        raise CalibrationError(
-            "calibration", "must have at least one image", got=0, hint="give a folder of images"
-        )
-    result = {}
-    for name in list(sums):
-        result[name] = sums.pop(name).moments()
-        if file is not None:
-            result[name].store(file)
-    return result
+    sizes = {b.var.name: int(np.prod(_oihw(b.value)[1:])) for b in layers}
+    result: dict[str, Moments] = {}
+    for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
+        sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
+        rng = np.random.default_rng(seed)
+        count = 0
+        for image in images:
+            outputs = run(np.asarray(image, np.float32))
+            tensors = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
+            for layer in layers:
+                chosen = _chosen(layer.value, places, rng)  # the same in each pass over the images
+                if layer.var.name in sums:
+                    x = tensors.get(layer.value.args[0].name, image)
+                    sums[layer.var.name].add(_draw(layer.value, x, chosen))
+            count += 1
+            if progress is not None and not result:
+                progress(count)
+        if count == 0:
+            raise CalibrationError(
+                "calibration", "must have at least one image", got=0, hint="give a folder of images"
+            )
+        for name in list(sums):
+            result[name] = sums.pop(name).moments()
+            if file is not None:
+                result[name].store(file)
+    return {name: result[name] for name in sizes}
+
+
+def _groups(sizes: Mapping[str, int]) -> list[set[str]]:
+    """Return the layers in groups, each for a pass over the images, whose sums memory holds."""
+    groups: list[set[str]] = [set()]
+    taken = 0
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        covariance = sum((j - i) * j for i, j in _bands(size)) if size <= MOST_VALUES else 0
+        need = 4 * (covariance + size * _Sum.PIECE)
+        if groups[-1] and taken + need > _MOST_BYTES:
+            groups.append(set())
+            taken = 0
+        groups[-1].add(name)
+        taken += need
+    return groups
 
 
 def _oihw(value: Expr) -> tuple[int, ...]:
@@ -274,15 +295,19 @@ def _oihw(value: Expr) -> tuple[int, ...]:
     return tuple(weight.shape)
 
 
-def _draw(
-    value: Expr, x: NDArray[Any], places: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return windows of some output pixels of a layer."""
+def _chosen(value: Expr, places: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw some output pixels of a convolution; a dense layer has one."""
+    if op_name(value) == "matmul":
+        return np.zeros(1, np.int64)
+    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
+    return np.sort(rng.permutation(n * oh * ow)[:places])
+
+
+def _draw(value: Expr, x: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the windows of the chosen output pixels of a layer."""
     if op_name(value) == "matmul":
         return np.ascontiguousarray(x.T, np.float32)
     attrs = value.attrs
-    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
-    chosen = rng.permutation(n * oh * ow)[:places]
     stride, dilation = ints(attrs.strides), ints(attrs.dilation)
     return windows(
         x,
@@ -290,5 +315,5 @@ def _draw(
         (stride[0], stride[1]),
         ints(attrs.padding),
         (dilation[0], dilation[1]),
-        np.sort(chosen),
+        chosen,
     )
