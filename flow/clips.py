@@ -25,8 +25,10 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
     Parameters
     ----------
     proto : onnx.ModelProto
-        Not changed.
+        Not changed; returned itself where it has no Clip.
     """
+    if all(node.op_type != "Clip" for node in proto.graph.node):
+        return proto, {}
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     constants = constants_of(result.graph)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from flow.files import replacing
+
 #: Longest silence of a server.
 TIMEOUT_S: Final = 30
 #: A slower server is given up.
 SLOWEST_BYTES_PER_S: Final = 20_000
-#: A partial file that nothing was written to for so long belongs to a run that was killed.
-LEFTOVER_S: Final = 3600
 _CHUNK_BYTES: Final = 1 << 16
 _MAX_REDIRECTIONS: Final = 10
-_PARTIAL_SUFFIX: Final = ".partial"
 #: Called with bytes done and bytes in all while a download runs.
 DownloadProgress = Callable[[int, int], None]
 
@@ -57,7 +53,7 @@ def fetch(
     """Download `url` to `path`, which is replaced at once, and only by the right file.
 
     Runs may do so at the same time: each writes to a file of its own, and the last one wins.
-    What a failed run leaves is removed; what a killed one left, an hour later.
+    What a failed run leaves is removed; what a killed one left, by the next.
 
     Parameters
     ----------
@@ -79,28 +75,17 @@ def fetch(
     OSError
         When it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX
-    )
-    partial = Path(name)
-    try:
-        digest = hashlib.sha256()
-        done = 0
-        with os.fdopen(handle, "wb") as file:
-            for chunk in _chunks(url, file_bytes):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, file_bytes)
+    digest = hashlib.sha256()
+    done = 0
+    with replacing(path) as file:
+        for chunk in _chunks(url, file_bytes):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, file_bytes)
         if digest.hexdigest() != sha256:
             raise DownloadFailure("a file with another checksum")
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _chunks(url: str, file_bytes: int) -> Iterator[bytes]:
@@ -160,12 +145,3 @@ def _body(raw: Any, announced: str | None, file_bytes: int) -> Iterator[bytes]:
         yield chunk
     if done < file_bytes:
         raise DownloadFailure(f"a file of {done:,} instead of {file_bytes:,} bytes")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the partial files of `path` that runs left when they were killed."""
-    oldest = time.time() - LEFTOVER_S
-    for partial in path.parent.glob(f".{path.name}.*{_PARTIAL_SUFFIX}"):
-        with contextlib.suppress(OSError):  # another run may be first
-            if partial.stat().st_mtime < oldest:
-                partial.unlink()

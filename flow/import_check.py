@@ -210,6 +210,11 @@ def _difference(ours: Array, expected: Array, again: Callable[[], Array]) -> str
     if not np.issubdtype(expected.dtype, np.floating):
         different = int(np.count_nonzero(ours.astype(expected.dtype) != expected))
         return f"{different} of {expected.size} integers that differ" if different else ""
+    share = ROUNDING.get(str(expected.dtype), ROUNDING_FLOAT32)
+    with np.errstate(invalid="ignore"):
+        worst = float(np.abs(ours - expected).max(initial=0.0))
+    if worst <= share * float(np.abs(expected).max(initial=0.0)) < math.inf:
+        return ""
     finite = np.isfinite(expected)
     if not np.array_equal(np.isfinite(ours), finite) or not np.array_equal(
         ours[~finite], expected[~finite], equal_nan=True
@@ -219,7 +224,6 @@ def _difference(ours: Array, expected: Array, again: Callable[[], Array]) -> str
     if not b.size:
         return ""
     worst, largest = float(np.abs(a - b).max()), float(np.abs(b).max())
-    share = ROUNDING.get(str(expected.dtype), ROUNDING_FLOAT32)
     if worst <= share * largest:
         return ""
     nudged = again()[finite].astype(np.float64)

@@ -24,7 +24,7 @@ from flow.batch import check_batch, set_batch_to_one
 from flow.clips import hide_clips, restore_clips, with_float_bounds
 from flow.onnx_checks import check_finite, node_label, operator_of, unsupported
 from flow.onnx_file import Limits, parse, read_bytes
-from flow.onnx_shapes import fold_constants, infer_shapes, multiplications
+from flow.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
 from flow.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.simplify import simplify
 from relay_passes.names import Names, with_given_names
@@ -110,11 +110,14 @@ def import_model(
     path, limits = Path(path), limits or Limits()
     name = name or _stem(path)
     data = read_bytes(path, limits)
+    sha256 = hashlib.sha256(data).hexdigest()
     try:
-        return _import(data, path, name, check, limits)
+        proto = parse(data, path, limits)
+        del data  # as large as the model, which holds a copy
+        return _import(proto, path, name, sha256, check, limits)
     except FlowError:
         raise
-    except (MemoryError, Exception) as error:  # whatever a file makes others raise
+    except Exception as error:  # whatever a file makes others raise
         raise UnsupportedModelError(
             name,
             "must be a model that can be imported",
@@ -123,15 +126,18 @@ def import_model(
         ) from error
 
 
-def _import(data: bytes, path: Path, name: str, check: bool, limits: Limits) -> ImportedModel:
-    """Import ``.onnx`` bytes; see `import_model`."""
-    proto = parse(data, path, limits)
+def _import(
+    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits
+) -> ImportedModel:
+    """Import a parsed model; see `import_model`."""
     input_name, shape = _input(proto, name)
-    limits.check(f"{name} input", "bytes", 4 * math.prod(shape), limits.tensor_bytes)
+    given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
+    limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
     before = set_batch_to_one(proto)
     simple = simplify(fold_constants(proto, limits, name))
     check_finite(simple.graph, name)
     if before is not None and check:
+        check_costs(before, infer_shapes(before), limits, name)
         check_batch(before, proto, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     classes = _classes(mod, name)
@@ -157,7 +163,7 @@ def _import(data: bytes, path: Path, name: str, check: bool, limits: Limits) -> 
     return ImportedModel(
         name=name,
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         proto=proto,
         mod=mod,
         input_name=input_name,
@@ -197,7 +203,7 @@ def _input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
         )
     dims = tensor.shape.dim
     shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-    if len(dims) != 4 or any(not dim.dim_value for dim in dims[1:]):
+    if len(dims) != 4 or any(dim.dim_value < 1 for dim in dims[1:]):
         raise UnsupportedModelError(
             f"{name} input {value.name}",
             "must have static shape [N, C, H, W] (only the batch may be dynamic)",

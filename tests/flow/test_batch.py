@@ -102,6 +102,13 @@ def test_a_constant_for_each_picture_is_refused(tmp_path: Path) -> None:
         import_model(save(proto, tmp_path / "m.onnx"))
 
 
+def test_a_batch_that_would_fill_the_memory(tmp_path: Path) -> None:
+    proto = tiny_model(shape=(1 << 31, 3, 8, 8))
+    sentence = r"m input: must take at most 268,435,456 bytes, got 1,649,267,441,664; use a smaller"
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        import_model(save(proto, tmp_path / "m.onnx"))
+
+
 def test_any_batch_is_one(tmp_path: Path) -> None:
     proto = tiny_model(shape=("N", 3, 8, 8), elem_type=TensorProto.FLOAT)
     assert import_model(save(proto, tmp_path / "m.onnx")).input_shape == (1, 3, 8, 8)

@@ -15,9 +15,10 @@ struct FieldPlace {
   int bits;
 };
 
-// Places the fields of a format LSB first, as decode.cc does, without its checks.
+// Places the fields of a format as C packs bit-fields of integers of `unit` bits.
 template <int kCount>
-std::vector<FieldPlace> Places(const FieldSpec (&fields)[kCount], const Config& config) {
+std::vector<FieldPlace> Places(const FieldSpec (&fields)[kCount], const Config& config,
+                               int unit = 64) {
   std::vector<FieldPlace> places;
   int at = 0;
   for (const FieldSpec& field : fields) {
@@ -27,7 +28,7 @@ std::vector<FieldPlace> Places(const FieldSpec (&fields)[kCount], const Config& 
     if (field.depths & kLogWgtDepth) depth = std::max(depth, config.log_wgt_depth());
     if (field.depths & kLogAccDepth) depth = std::max(depth, config.log_acc_depth());
     const int bits = static_cast<int>(field.plus + depth);
-    if (field.second_word) at = 64;
+    if (at / unit != (at + bits - 1) / unit) at = (at + unit - 1) / unit * unit;
     places.push_back({at, bits});
     at += bits;
   }
@@ -46,7 +47,7 @@ inline std::vector<FieldPlace> PlacesOf(uint32_t opcode, const Config& config) {
 }
 
 inline std::vector<FieldPlace> UopPlaces(const Config& config) {
-  return Places(uop::kFields, config);
+  return Places(uop::kFields, config, 32);
 }
 
 inline uint64_t GetField(const FieldPlace& place, const uint8_t* bytes) {

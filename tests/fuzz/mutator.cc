@@ -300,6 +300,7 @@ std::string RandomProgram(Random* random) {
   words[10] = static_cast<uint32_t>(Below(random, 8));
   words[11] = 100000000;
   words[12] = kArena;
+  words[14] = 2U << Below(random, 8);  // beats a burst
   Maker maker{Config::FromWords(words), {}};
   const Config& c = maker.config;
   const uint32_t tiles = 1 + static_cast<uint32_t>(Below(random, 4));

@@ -46,5 +46,6 @@ def test_every_kind_is_a_flow_error_with_a_docstring() -> None:
         "DeadlockError",
         "ArtifactError",
         "DownloadError",
+        "DriverError",
     }
     assert all(issubclass(kind, FlowError) and kind.__doc__ for kind in kinds)

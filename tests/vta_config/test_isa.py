@@ -20,6 +20,7 @@ from vta_config.isa import (
     Opcode,
     Width,
     decode,
+    decode_stream,
     decode_uop,
     encode,
     encode_uop,
@@ -172,3 +173,27 @@ def test_widths_print_as_expressions() -> None:
     assert str(Width(1, ("log_uop_depth",))) == "log_uop_depth + 1"
     assert str(Width(0, ("log_acc_depth", "log_inp_depth"))) == "max(log_acc_depth, log_inp_depth)"
     assert all(f.meaning for row in FORMATS.values() for f in row.fields)
+
+
+@given(config_and_insns(max_size=20))
+def test_a_stream_decodes_as_its_instructions(drawn: tuple[VTAConfig, list[Insn]]) -> None:
+    config, insns = drawn
+    data = b"".join(encode(insn, config) for insn in insns)
+    expected = [
+        (insn.opcode, {name: value for name, value in insn.values.items() if value})
+        for insn in (decode(data[at : at + 16], config) for at in range(0, len(data), 16))
+    ]
+    assert decode_stream(data, config) == expected
+    assert decode_stream(memoryview(data), config) == expected
+
+
+def test_streams_that_are_none() -> None:
+    good = encode(Insn(Opcode.LOAD, {"x_size": 1}), DEFAULT)
+    with pytest.raises(DecodeError, match="stream: must be a multiple of 16 bytes, got 17; is it"):
+        decode_stream(good + b"x", DEFAULT)
+    with pytest.raises(DecodeError, match=r"insn.opcode: must be in \[0, 4\], got 7"):
+        decode_stream(good + b"\7" + good[1:] + good, DEFAULT)
+    stray = (int.from_bytes(good, "little") | 1 << 63).to_bytes(16, "little")
+    with pytest.raises(DecodeError, match="LOAD: bits that no field covers must be 0, got"):
+        decode_stream(good + stray, DEFAULT)
+    assert decode_stream(b"", DEFAULT) == []

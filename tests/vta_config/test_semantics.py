@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from tests.strategies import RandomProgram, programs, random_program
-from vta_config import FlowError, VTAConfig
+from vta_config import FlowError, VTAConfig, semantics
 from vta_config.errors import CapacityError, ConfigError, DecodeError, HazardError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode_uop, encode, encode_uop
 from vta_config.origin import Origin
@@ -542,3 +543,33 @@ def test_golden_stream(shared_data: Path, name: str) -> None:
     assert state.counters == Counters(
         **dict(zip(Counters.__dataclass_fields__, GOLDEN[name], strict=True))
     )
+
+
+@pytest.mark.parametrize("part", [1, 2, 7])
+def test_nests_in_parts_mean_the_same(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(20):
+        program = random_program(EXTRA, seed, portable=False)
+        states = []
+        for steps in (1 << 20, part):
+            monkeypatch.setattr(semantics, "_PART", steps)
+            memory = program.memory.copy()
+            dram = Dram([(program.address, memory)])
+            states.append(run(MachineState(config=EXTRA, dram=dram), program.insns))
+        whole, parts = states
+        assert whole.counters == parts.counters
+        np.testing.assert_array_equal(whole.acc, parts.acc)
+        np.testing.assert_array_equal(whole.out, parts.out)
+        np.testing.assert_array_equal(whole.dram.segments[0][1], parts.dram.segments[0][1])
+
+
+def test_large_nests_take_little_memory() -> None:
+    state = MachineState(config=DEFAULT, dram=Dram([]))
+    state.written["uop"][:] = True
+    state.written["acc"][:] = True
+    nest = {"uop_end": 4, "iter_out": 1000, "iter_in": 2000}
+    tracemalloc.start()
+    try:
+        step(state, Insn(Opcode.GEMM, {"reset": 1, **nest}))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()

@@ -226,10 +226,6 @@ std::vector<Insn> Decode(const uint8_t* bytes, size_t size, const Config& config
   return insns;
 }
 
-int AluLsb(const Config& config, alu::Index field) {
-  return Layout<alu::kCount>(alu::kFields, config, 64, 128).places[field].lsb;
-}
-
 UopDecoder::UopDecoder(const Config& config) {
   const Layout<uop::kCount> layout(uop::kFields, config, 32, 32);
   for (int i = 0; i < uop::kCount; ++i) {

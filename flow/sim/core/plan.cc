@@ -216,8 +216,9 @@ void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool u
           ++plan->runs.back().count;
         } else {
           if (plan->runs.size() == plan->runs.capacity()) {
-            // It doubles, and holds both for a while.
-            memory_->Take((2 * plan->runs.size() + 1) * sizeof(AluRun));
+            const size_t more = std::max<size_t>(plan->runs.size(), 1);
+            memory_->Take(more * sizeof(AluRun));
+            plan->runs.reserve(plan->runs.size() + more);
           }
           plan->runs.push_back({d, s, 1});
         }

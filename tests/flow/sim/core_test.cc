@@ -319,7 +319,7 @@ void TestPrograms() {
   const Case c = MakeCase(MakeConfig(0, 4), &random, 2);
   std::string config, tensors;
   for (uint32_t word :
-       {3U, 3U, 5U, 0U, 4U, 8U, 9U, 12U, 11U, 64U, 3U, 100000000U, 1U << 20, 0U, 0U, 0U}) {
+       {3U, 3U, 5U, 0U, 4U, 8U, 9U, 12U, 11U, 64U, 3U, 100000000U, 1U << 20, 0U, 16U, 0U}) {
     Append(&config, word, 4);
   }
   for (uint32_t word :
