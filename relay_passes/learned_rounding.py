@@ -94,8 +94,11 @@ def round_rows(
     """
     size = weight.shape[1]
     order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
-    feedback = _unit_upper(covariance, order, extra)
+    factor = _backward_factor(covariance, order, extra)
     del covariance
+    feedback = np.ascontiguousarray(factor[::-1, ::-1], np.float32)
+    del factor
+    feedback /= np.diag(feedback).copy()
     target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
     q = np.empty_like(target)
     error = np.zeros_like(target)
@@ -111,10 +114,10 @@ def round_rows(
     return result
 
 
-def _unit_upper(
+def _backward_factor(
     covariance: NDArray[np.float32], order: NDArray[np.int64], extra: float
-) -> NDArray[np.float32]:
-    """Return the unit upper triangular U of C + extra * I = U D Uᵀ, C[i, k] = covariance of order.
+) -> NDArray[np.float64]:
+    """Return the lower factor of C + extra * I with C in backward `order`: U √D, backwards.
 
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
@@ -130,12 +133,9 @@ def _unit_upper(
         np.fill_diagonal(matrix, diagonal + np.float32(added))
         try:
             _cholesky(matrix)
-            break
+            return matrix
         except np.linalg.LinAlgError:
             added *= 10
-    upper = np.ascontiguousarray(matrix[::-1, ::-1], np.float32)
-    upper /= np.diag(upper).copy()
-    return upper
 
 
 def _cholesky(matrix: NDArray[np.float64]) -> None:
