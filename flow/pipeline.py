@@ -18,17 +18,21 @@ from flow.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
+from relay_passes.choose_variant import Candidate, Choice, choose, compare, results
 from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
+from relay_passes.prove_layers import prove_layers, usual_places
 from relay_passes.quantize_model import (
+    ALTERNATIVES,
     STEPS,
     VARIANTS,
     QuantOptions,
     prepare_with_names,
     quantize_model,
 )
+from relay_passes.sinks import paired_layers
 from relay_passes.stock_relay import StockRelay
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
@@ -44,10 +48,13 @@ if TYPE_CHECKING:
     from flow.origins import OnnxNode
     from relay_passes.moments import Moments
     from relay_passes.params import HostWork, TensorProfile
+    from relay_passes.prove_layers import LayerProof
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
 LEARNING_IMAGES: Final = 128
+#: Of them those on which the forms of a variant are compared.
+JUDGING_IMAGES: Final = 32
 #: The variant that stock Relay's quantization makes, its first convolution in float.
 STOCK_RELAY: Final = "stock_relay"
 
@@ -174,6 +181,10 @@ class Pipeline:
         self._images: list[NDArray[np.float32]] = []
         self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
+        self._proofs: dict[str, LayerProof] | None = None
+        self._quantized: dict[str, Any] = {}
+        #: What each variant quantized so far became, and which steps it kept.
+        self.choices: dict[str, Choice] = {}
 
     def calibrate(
         self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
@@ -186,6 +197,7 @@ class Pipeline:
             When there are no images, or one does not fit the model.
         """
         self._images, self._moments, self._rescaled = [], {}, {}
+        self._proofs, self._quantized, self.choices = None, {}, {}
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             self.profiles = profile(self.folded, self._keep(images), progress=progress)
@@ -210,22 +222,61 @@ class Pipeline:
         """
         if variant == STOCK_RELAY:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
-        if isinstance(variant, str):
-            known = VARIANTS | STEPS
-            if variant not in known:
-                raise CalibrationError(
-                    "variant",
-                    f"must be among {', '.join((STOCK_RELAY, *known))}",
-                    got=variant,
-                    hint="choose one of these",
-                )
-            variant = known[variant]
-        options = variant.for_block(self.config.block)
+        if not isinstance(variant, str):
+            return self._quantize(variant)
+        known = VARIANTS | STEPS
+        if variant not in known:
+            raise CalibrationError(
+                "variant",
+                f"must be among {', '.join((STOCK_RELAY, *known))}",
+                got=variant,
+                hint="choose one of these",
+            )
+        names = ALTERNATIVES.get(variant, (variant,)) if self._images else (variant,)
+        if not paired_layers(self.folded):
+            names = tuple(n for n in names if n == variant or n != "separate_downsample")
+        chosen, candidates = variant, tuple[Candidate, ...]()
+        if len(names) > 1:
+            candidates = self._candidates(names)
+            chosen = choose(candidates).name
+        self.choices[variant] = Choice(
+            variant=variant,
+            chosen=chosen,
+            candidates=candidates,
+            layers=tuple((self._proofs or {}).values()) if known[chosen].learns else (),
+        )
+        return self._form(chosen)
+
+    def _form(self, name: str) -> Any:
+        """Return the integer module of one recipe, made once."""
+        if name not in self._quantized:
+            self._quantized[name] = self._quantize((VARIANTS | STEPS)[name])
+        return self._quantized[name]
+
+    def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+        """Run the forms of these names on calibration images."""
+        count = len(self._images)
+        some = np.unique(np.linspace(0, count - 1, min(count, JUDGING_IMAGES)).astype(int))
+        images = [self._images[i] for i in some]
+        with blas_threads(available_cores()):
+            reference = results(self.folded, images)
+        found = []
+        for name in names:
+            form = self._form(name)
+            with blas_threads(available_cores()):
+                found.append(compare(name, results(form, images), reference))
+        return tuple(found)
+
+    def _quantize(self, options: QuantOptions) -> Any:
+        """Return the integer Relax module of these very options."""
+        options = options.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for all variants with the same passes before."""
             if options.passes not in self._moments:
-                self._moments[options.passes] = collect_moments(mod, self._images)
+                self._moments[options.passes] = collect_moments(
+                    mod, self._images, places=usual_places(len(self._images))
+                )
             return self._moments[options.passes]
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
@@ -236,8 +287,15 @@ class Pipeline:
             return self._rescaled[options.passes]
 
         with blas_threads(available_cores()):
+            if options.learns and self._images and self._proofs is None:
+                self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
             return quantize_model(
-                self.folded, self.profiles, options, measure=measure, observe=observe
+                self.folded,
+                self.profiles,
+                options,
+                measure=measure,
+                observe=observe,
+                proofs=self._proofs,
             )
 
     def compile(self, quantized: Any) -> CompiledModel:

@@ -7,7 +7,7 @@ learned rounding and bias correction need to know of the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -145,28 +145,44 @@ def collect_moments(
         When there is no image.
     """
     layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
+    sums = {b.var.name: _Sum(int(np.prod(_oihw(b.value)[1:]))) for b in layers}
+    images = list(images)
+    if not images:
+        raise CalibrationError(
+            "calibration", "must have at least one image", got=0, hint="give a folder of images"
+        )
+    for name, found in each_window(mod, images, places=places, seed=seed, progress=progress):
+        sums[name].add(found)
+    return {name: total.moments() for name, total in sums.items()}
+
+
+def each_window(
+    mod: Module,
+    images: Iterable[NDArray[Any]],
+    *,
+    places: int = 96,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Run the float model; yield each layer's name and windows float32[K, P], image by image.
+
+    The parameters are those of `collect_moments`.
+    """
+    layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
     params = {p.name for p in read_graph(mod).params}
     inputs = list(dict.fromkeys(b.value.args[0] for b in layers))
     inner = [v for v in inputs if v.name not in params]
     names = [str(v.name) for v in inner]
     run = HostModule(expose_variables(mod, inner), fast=True)
-    sums = {b.var.name: _Sum(int(np.prod(_oihw(b.value)[1:]))) for b in layers}
     rng = np.random.default_rng(seed)
-    count = 0
-    for image in images:
+    for count, image in enumerate(images, start=1):
         outputs = run(np.asarray(image, np.float32))
         tensors = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
         for layer in layers:
             x = tensors.get(layer.value.args[0].name, image)
-            sums[layer.var.name].add(_draw(layer.value, x, places, rng))
-        count += 1
+            yield str(layer.var.name), _draw(layer.value, x, places, rng)
         if progress is not None:
             progress(count)
-    if count == 0:
-        raise CalibrationError(
-            "calibration", "must have at least one image", got=0, hint="give a folder of images"
-        )
-    return {name: total.moments() for name, total in sums.items()}
 
 
 def _oihw(value: Expr) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from relay_passes.moments import Moments
 from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
 from relay_passes.params import TensorProfile
 from relay_passes.permute_channels import PermuteChannels
+from relay_passes.prove_layers import LayerProof
 from relay_passes.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
 from relay_passes.requantize import Requantize
 from relay_passes.search_scales import BlockScales
@@ -143,6 +144,14 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "w4a8_plain_scales": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
 }
 
+#: What a variant may become where its own steps do not pay, in the order of what they cost.
+ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
+    "per_tensor": ("per_tensor", "per_tensor_fused", "profiled_fused"),
+    "best": ("best", "separate_downsample", "profiled_fused", "per_tensor", "dyadic"),
+    "dyadic": ("dyadic", "separate_downsample", "profiled_fused"),
+    "w4a8": ("w4a8", "w4a8_plain_scales"),
+}
+
 
 def prepare(mod: Module) -> Module:
     """Fold constants and BatchNorm, then name the tensors: the float module to profile."""
@@ -165,6 +174,7 @@ def quantize_model(
     *,
     measure: Measure | None = None,
     observe: Observe | None = None,
+    proofs: Mapping[str, LayerProof] | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -180,6 +190,8 @@ def quantize_model(
         Usually `collect_moments` with the calibration images; for options that learn.
     observe : callable (module) -> dict[str, TensorProfile], optional
         Usually `profile` with the calibration images; for options that scale channels.
+    proofs : dict[str, LayerProof], optional
+        How each layer learns, as `prove_layers` found; a layer without learns as usual.
 
     Raises
     ------
@@ -210,11 +222,18 @@ def quantize_model(
             )
         moments = measure(mod)
         if isinstance(rounder, SecondOrderRounder):
-            rounder = replace(rounder, moments=moments, noise=_input_noise(mod, scales))
+            rounder = replace(
+                rounder,
+                moments=moments,
+                noise=_input_noise(mod, scales),
+                dampings={name: proof.damping for name, proof in (proofs or {}).items()},
+            )
         weights = _rounded(mod, scales, rounder)
         rounder = GivenWeights(weights=weights)
         if options.correct_bias:
-            mod = CorrectBias(scales=scales, weights=weights, moments=moments, block=options.block)(
+            harmful = {p.layer for p in (proofs or {}).values() if not p.correct_bias}
+            kept = {name: m for name, m in moments.items() if name not in harmful}
+            mod = CorrectBias(scales=scales, weights=weights, moments=kept, block=options.block)(
                 mod
             )
     quantized = Quantize(scales=scales, rounder=rounder, block=options.block)(mod)

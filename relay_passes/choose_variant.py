@@ -1,0 +1,151 @@
+"""Choose among quantized forms of one network by the error of their results on given images.
+
+Each step of a variant is chosen by what it does to its layer; whether all of them together pay is
+only seen at the end. The forms are tried in the order of what they cost, and the first is taken
+that is within `MARGIN_DB` of the best of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.choose_scales import RESHAPES
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    Module,
+    op_name,
+    read_graph,
+    replace_main,
+    substitute,
+    variables,
+)
+from relay_passes.host import HostModule
+from relay_passes.prove_layers import LayerProof
+
+#: A form is as good as the best one when it is this near, in dB.
+MARGIN_DB: Final = 0.2
+#: Functions that make nothing of a difference between large values.
+SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
+#: Beyond this no difference is told.
+_LIMIT_DB: Final = 200.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One form of the network, and how near its results come to the float ones.
+
+    Parameters
+    ----------
+    name : str
+        The variant or step.
+    sqnr_db : float
+        10 log10(Σ r² / Σ (r - v)²) of all results r and v.
+    centred_db : float
+        The same of results less each image's mean; equal to `sqnr_db` for a single result.
+    """
+
+    name: str
+    sqnr_db: float
+    centred_db: float
+
+    def behind(self, others: Sequence[Candidate]) -> float:
+        """Return by how many dB the best of others is better, in the measure where it is more."""
+        return max(
+            max(other.sqnr_db for other in others) - self.sqnr_db,
+            max(other.centred_db for other in others) - self.centred_db,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which steps of a variant were kept.
+
+    Parameters
+    ----------
+    variant : str
+        What was asked for.
+    chosen : str
+        The candidate that was taken: the variant itself where all of its steps pay.
+    candidates : tuple[Candidate, ...]
+        In the order of preference; empty where there is one form only.
+    layers : tuple[LayerProof, ...]
+        How each layer learns.
+    """
+
+    variant: str
+    chosen: str
+    candidates: tuple[Candidate, ...] = ()
+    layers: tuple[LayerProof, ...] = ()
+
+
+def results(mod: Module, images: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
+    """Run a module on the host; return all of its results, float32[images, values].
+
+    Of a softmax or another function that saturates, its input is the result: a few images between
+    two classes would decide alone.
+    """
+    run = HostModule(before_saturation(mod), fast=True)
+    return np.stack([np.concatenate([r.ravel() for r in run(x)]) for x in images])
+
+
+def before_saturation(mod: Module) -> Module:
+    """Return `mod` without the functions at its end that saturate, and what only they need."""
+    graph = read_graph(mod)
+    definitions = graph.definitions()
+
+    def source(var: Expr) -> Expr:
+        value, found = definitions.get(var), var
+        while value is not None and op_name(value) in SATURATING | RESHAPES:
+            var = value.args[0]
+            if op_name(value) in SATURATING:
+                found = var
+            value = definitions.get(var)
+        return found
+
+    ends = [source(var) for var in graph.results]
+    needed = set(ends)
+    bindings = []
+    for binding in reversed(graph.bindings):
+        if binding.var in needed:
+            bindings.append(binding)
+            needed.update(variables(binding.value))
+    builder = GraphBuilder()
+    env: dict[Expr, Expr] = {}
+    for binding in reversed(bindings):
+        env[binding.var] = builder.emit(substitute(binding.value, env), binding.var.name)
+    return replace_main(mod, builder, graph, [env.get(v, v) for v in ends])
+
+
+def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
+    """Measure the results of one form against the float ones, both float32[images, values]."""
+    exact, found = reference.astype(np.float64), values.astype(np.float64)
+    if not np.isfinite(found).all():
+        return Candidate(name=name, sqnr_db=-_LIMIT_DB, centred_db=-_LIMIT_DB)
+    plain = centred = _sqnr(exact, found)
+    if exact.shape[1] > 1:
+        exact = exact - exact.mean(axis=1, keepdims=True)
+        centred = _sqnr(exact, found - found.mean(axis=1, keepdims=True))
+    return Candidate(name=name, sqnr_db=plain, centred_db=centred)
+
+
+def choose(candidates: Sequence[Candidate], margin_db: float = MARGIN_DB) -> Candidate:
+    """Return the first candidate that no other is better than by more than `margin_db`.
+
+    Where none is near the best in both measures, the one that is behind least.
+    """
+    behind = [candidate.behind(candidates) for candidate in candidates]
+    near = [c for c, db in zip(candidates, behind, strict=True) if db <= margin_db]
+    return near[0] if near else candidates[int(np.argmin(behind))]
+
+
+def _sqnr(reference: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    signal, noise = float(np.square(reference).sum()), float(np.square(reference - values).sum())
+    least = 1e-290
+    ratio = 10 * (np.log10(max(signal, least)) - np.log10(max(noise, least)))
+    return float(np.clip(ratio, -_LIMIT_DB, _LIMIT_DB))

@@ -1,0 +1,162 @@
+"""Let learned rounding and bias correction prove themselves, layer by layer, on images held apart.
+
+A covariance from few images holds directions in which those images do not vary. Learned rounding
+moves all error into them, and on other images they vary. So each layer's weights are rounded with
+several dampings from a part of the images, to nearest as well, and the error of the layer's
+output is measured on the other part:
+
+    e = Σ_rows mean_x |D (x - μ)|²      D = W - s q, x the windows of images held apart,
+                                        μ the mean over the images learned from.
+
+The least error wins; the usual damping keeps its place unless another is better by more than
+`NOISE`. A bias is corrected where that makes e smaller than the same without μ. What is estimated
+from k times as many images needs a k-th of the damping, as in ridge regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, log10
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.channels import layer_weights
+from relay_passes.choose_scales import largest_weights
+from relay_passes.graph import Module
+from relay_passes.learned_rounding import USUAL_DAMPING, round_rows
+from relay_passes.moments import Moments, collect_moments, each_window
+
+#: Dampings tried; infinite is rounding to nearest. The first is used where nothing else is better.
+DAMPINGS: Final = (USUAL_DAMPING, 0.1, 1.0, inf)
+#: Share of the error by which another damping must be better than the usual one.
+NOISE: Final = 0.05
+#: Rows of a weight that are tried: an even choice.
+_ROWS: Final = 48
+#: From so many images on one split is enough, of so many images to learn from and to judge by.
+_MANY, _LEARN, _JUDGE = 48, 32, 16
+#: Largest integer of the weights that are tried. The choice hardly depends on it.
+_LIMIT: Final = 127
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerProof:
+    """What learning does for one layer on images that it did not learn from.
+
+    Parameters
+    ----------
+    layer : str
+        Convolution or dense tensor.
+    damping : float
+        For learned rounding; infinite where nearest rounding is better.
+    correct_bias : bool
+        Whether the corrected bias makes the error smaller.
+    gain_db : float
+        Error of nearest rounding without a corrected bias over that of what was chosen.
+    """
+
+    layer: str
+    damping: float
+    correct_bias: bool
+    gain_db: float
+
+
+def splits(count: int) -> list[tuple[list[int], list[int]]]:
+    """Return (images to learn from, images to judge by), by index; none for a single image.
+
+    Few images are split in halves, each of which learns once. Of many, every third of the first
+    48 judges what the others taught.
+    """
+    if count >= _MANY:
+        chosen = np.linspace(0, count - 1, _LEARN + _JUDGE).astype(int).tolist()
+        judge = chosen[2::3]
+        return [([i for i in chosen if i not in judge], judge)]
+    if count < 2:
+        return []
+    even, odd = list(range(0, count, 2)), list(range(1, count, 2))
+    return [(even, odd), (odd, even)]
+
+
+def prove_layers(
+    mod: Module, images: Sequence[NDArray[Any]], *, block: int = 16
+) -> dict[str, LayerProof]:
+    """Return what each layer's learning is worth, by layer.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
+    images : sequence of float32[N, C, H, W]
+        Calibration images.
+    block : int
+        Output channels that share a scale.
+    """
+    weights = layer_weights(mod)
+    trials: dict[str, _Trial] = {}
+    for learn, judge in splits(len(images)):
+        moments = collect_moments(mod, [images[i] for i in learn], places=usual_places(len(images)))
+        tests = {
+            name: trials.setdefault(name, _Trial()).start(weights[name], taught, block)
+            for name, taught in moments.items()
+        }
+        del moments
+        for name, windows in each_window(
+            mod, [images[i] for i in judge], places=usual_places(len(images)), seed=1
+        ):
+            tests[name].add(windows)
+    share = len(splits(len(images))[0][0]) / len(images) if trials else 1.0
+    return {name: trial.proof(name, share) for name, trial in trials.items()}
+
+
+def usual_places(images: int) -> int:
+    """Return how many output pixels to draw from each image: more where images are few."""
+    return max(96, -(-12_000 // max(images, 1)))
+
+
+class _Trial:
+    """Errors of one layer on images held apart, summed over the splits."""
+
+    def __init__(self) -> None:
+        self.learned = {d: 0.0 for d in DAMPINGS}
+        self.uncorrected = {d: 0.0 for d in DAMPINGS}
+
+    def start(self, weight: NDArray[np.float64], moments: Moments, block: int) -> _Trial:
+        """Round with every damping from the moments of one split."""
+        rows = weight.reshape(len(weight), -1)
+        peaks = np.repeat(largest_weights(rows, 0, "block", block), block)[: len(rows)]
+        scale = np.where(peaks > 0, peaks, 1.0) / _LIMIT
+        some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))
+        rows, scale = rows[some].astype(np.float32), scale[some].astype(np.float32)
+        self.deltas = {}
+        for damping in DAMPINGS:
+            q = np.clip(np.floor(rows / scale[:, np.newaxis] + np.float32(0.5)), -_LIMIT, _LIMIT)
+            if damping < inf and (covariance := moments.covariance) is not None:
+                extra = damping * float(np.diag(covariance).mean())
+                q = round_rows(rows, scale, covariance, extra=extra, qmax=_LIMIT)
+            self.deltas[damping] = rows - scale[:, np.newaxis] * q
+        self.offsets = {d: delta @ moments.mean for d, delta in self.deltas.items()}
+        return self
+
+    def add(self, windows: NDArray[np.float32]) -> None:
+        """Add the errors on windows float32[K, P]."""
+        for damping, delta in self.deltas.items():
+            error = delta @ windows
+            self.uncorrected[damping] += float(np.square(error).sum(dtype=np.float64))
+            error -= self.offsets[damping][:, np.newaxis]
+            self.learned[damping] += float(np.square(error).sum(dtype=np.float64))
+
+    def proof(self, name: str, share: float) -> LayerProof:
+        """Choose; `share` of the images taught in each split."""
+        errors = {d: min(self.learned[d], self.uncorrected[d]) for d in DAMPINGS}
+        best = min(DAMPINGS, key=errors.__getitem__)
+        if errors[USUAL_DAMPING] * (1 - NOISE) <= errors[best]:
+            best = USUAL_DAMPING
+        gain = self.uncorrected[inf] / max(errors[best], 1e-300) if self.uncorrected[inf] else 1.0
+        return LayerProof(
+            layer=name,
+            damping=max(USUAL_DAMPING, best * share),
+            correct_bias=self.learned[best] <= self.uncorrected[best],
+            gain_db=10 * log10(min(max(gain, 1e-30), 1e30)),
+        )
