@@ -26,18 +26,20 @@ from relay_passes.profiling import profile
 from relay_passes.prove_layers import prove_layers, usual_places
 from relay_passes.quantize_model import (
     ALTERNATIVES,
+    FORMS,
+    SECOND_LOOK,
     STEPS,
     VARIANTS,
     QuantOptions,
     prepare_with_names,
     quantize_model,
 )
-from relay_passes.sinks import paired_layers
+from relay_passes.sinks import fused_sinks, paired_layers
 from relay_passes.stock_relay import StockRelay
-from vta_config.errors import CalibrationError, UnsupportedModelError
+from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -55,6 +57,10 @@ if TYPE_CHECKING:
 LEARNING_IMAGES: Final = 128
 #: Of them those on which the forms of a variant are compared.
 JUDGING_IMAGES: Final = 32
+#: How far behind layers that share one scale may be where equalizing them is still tried, in dB.
+EQUALIZING_DB: Final = 2.0
+#: Forms that several variants are compared with: kept, since they take long to make.
+_COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 #: The variant that stock Relay's quantization makes, its first convolution in float.
 STOCK_RELAY: Final = "stock_relay"
 
@@ -233,8 +239,6 @@ class Pipeline:
                 hint="choose one of these",
             )
         names = ALTERNATIVES.get(variant, (variant,)) if self._images else (variant,)
-        if not paired_layers(self.folded):
-            names = tuple(n for n in names if n == variant or n != "separate_downsample")
         chosen, candidates = variant, tuple[Candidate, ...]()
         if len(names) > 1:
             candidates = self._candidates(names)
@@ -243,29 +247,70 @@ class Pipeline:
             variant=variant,
             chosen=chosen,
             candidates=candidates,
-            layers=tuple((self._proofs or {}).values()) if known[chosen].learns else (),
+            layers=tuple((self._proofs or {}).values()) if (known | FORMS)[chosen].learns else (),
         )
-        return self._form(chosen)
+        return self.form(chosen)
 
-    def _form(self, name: str) -> Any:
-        """Return the integer module of one recipe, made once."""
+    def _may_be_better(self, name: str, found: Sequence[Candidate]) -> bool:
+        """Tell whether a form that is looked at second can be better than those found."""
+        if name == "separate_downsample":
+            return bool(paired_layers(self.folded))
+        if name == "fine_residuals":
+            return any(sink.skip for sink in fused_sinks(self.folded).values())
+        # Equalized layers need moments of their own. They may pay where one scale a tensor nearly
+        # does without.
+        plain = next((c for c in found if c.name == "per_tensor_ordered"), None)
+        return plain is None or plain.behind(found) <= EQUALIZING_DB
+
+    def form(self, name: str) -> Any:
+        """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
+
+        `quantize` returns the form that is best for its variant instead.
+        """
         if name not in self._quantized:
-            self._quantized[name] = self._quantize((VARIANTS | STEPS)[name])
+            form = self._quantize((VARIANTS | STEPS | FORMS)[name])
+            if name not in _COMPARED:
+                return form
+            self._quantized[name] = form
         return self._quantized[name]
 
     def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
-        """Run the forms of these names on calibration images."""
+        """Run forms on calibration images; return those worth a look, in the order of `names`.
+
+        Raises
+        ------
+        CapacityError
+            When accumulators may overflow in all of them.
+        """
         count = len(self._images)
         some = np.unique(np.linspace(0, count - 1, min(count, JUDGING_IMAGES)).astype(int))
         images = [self._images[i] for i in some]
         with blas_threads(available_cores()):
             reference = results(self.folded, images)
-        found = []
-        for name in names:
-            form = self._form(name)
+        found: dict[str, Candidate] = {}
+        errors: list[CapacityError] = []
+
+        def look(name: str) -> None:
+            try:
+                form = self.form(name)
+            except CapacityError as error:  # of one form; others may fit
+                errors.append(error)
+                return
             with blas_threads(available_cores()):
-                found.append(compare(name, results(form, images), reference))
-        return tuple(found)
+                found[name] = compare(name, results(form, images), reference)
+
+        second = [n for n in names[1:] if n in SECOND_LOOK]
+        for name in names:
+            if name not in second:
+                look(name)
+        if not found:
+            raise errors[0]
+        first = tuple(found.values())
+        if choose(first).name != names[0]:
+            for name in second:
+                if self._may_be_better(name, first):
+                    look(name)
+        return tuple(found[name] for name in names if name in found)
 
     def _quantize(self, options: QuantOptions) -> Any:
         """Return the integer Relax module of these very options."""

@@ -124,13 +124,16 @@ def before_saturation(mod: Module) -> Module:
 
 def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
     """Measure the results of one form against the float ones, both float32[images, values]."""
-    exact, found = reference.astype(np.float64), values.astype(np.float64)
-    if not np.isfinite(found).all():
+    if not np.isfinite(values).all():
         return Candidate(name=name, sqnr_db=-_LIMIT_DB, centred_db=-_LIMIT_DB)
-    plain = centred = _sqnr(exact, found)
-    if exact.shape[1] > 1:
-        exact = exact - exact.mean(axis=1, keepdims=True)
-        centred = _sqnr(exact, found - found.mean(axis=1, keepdims=True))
+    sums = np.zeros((2, 2))  # with and without the mean: signal, noise
+    for exact, found in zip(reference, values, strict=True):
+        r, error = exact.astype(np.float64), exact.astype(np.float64) - found
+        sums[0] += r @ r, error @ error
+        if len(r) > 1:
+            r, error = r - r.mean(), error - error.mean()
+        sums[1] += r @ r, error @ error
+    plain, centred = (_ratio_db(signal, noise) for signal, noise in sums)
     return Candidate(name=name, sqnr_db=plain, centred_db=centred)
 
 
@@ -144,8 +147,7 @@ def choose(candidates: Sequence[Candidate], margin_db: float = MARGIN_DB) -> Can
     return near[0] if near else candidates[int(np.argmin(behind))]
 
 
-def _sqnr(reference: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    signal, noise = float(np.square(reference).sum()), float(np.square(reference - values).sum())
+def _ratio_db(signal: float, noise: float) -> float:
     least = 1e-290
     ratio = 10 * (np.log10(max(signal, least)) - np.log10(max(noise, least)))
     return float(np.clip(ratio, -_LIMIT_DB, _LIMIT_DB))

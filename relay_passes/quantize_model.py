@@ -137,6 +137,7 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
     "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
     "separate_downsample": replace(_ORDERED, chooser=BlockScales()),
+    "fine_residuals": replace(_ORDERED, chooser=BlockScales(fine_residuals=True)),
     "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
     "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
@@ -144,13 +145,29 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "w4a8_plain_scales": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
 }
 
-#: What a variant may become where its own steps do not pay, in the order of what they cost.
+#: Forms that serve as alternatives only. Where one scale serves a tensor, order changes nothing but
+#: what the moments are shared with.
+FORMS: Final[dict[str, QuantOptions]] = {
+    "per_tensor_ordered": replace(_ORDERED, chooser=_POWERS_OF_TWO),
+}
+#: What a variant may become where its own steps do not pay, itself first, the others in the order
+#: of what they cost.
 ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
-    "per_tensor": ("per_tensor", "per_tensor_fused", "profiled_fused"),
-    "best": ("best", "separate_downsample", "profiled_fused", "per_tensor", "dyadic"),
-    "dyadic": ("dyadic", "separate_downsample", "profiled_fused"),
+    "per_tensor": ("per_tensor", "profiled_fused", "per_tensor_ordered"),
+    "best": (
+        "best",
+        "separate_downsample",
+        "profiled_fused",
+        "fine_residuals",
+        "per_tensor_ordered",
+        "per_tensor",
+        "dyadic",
+    ),
+    "dyadic": ("dyadic", "best", "profiled_fused"),
     "w4a8": ("w4a8", "w4a8_plain_scales"),
 }
+#: Those that are looked at only where the variant itself is not good enough among the others.
+SECOND_LOOK: Final = frozenset({"separate_downsample", "fine_residuals", "per_tensor"})
 
 
 def prepare(mod: Module) -> Module:
