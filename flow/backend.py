@@ -12,6 +12,7 @@ from flow.compiler.tiling import Objective
 from flow.datasets import Dataset
 from flow.deploy import Engine
 from flow.evaluate import Network
+from flow.host_memory import give_back
 from flow.importer import ImportedModel
 from flow.latency import Latency, latency_of, write_pictures
 from flow.pipeline import CompiledModel, Pipeline
@@ -35,6 +36,8 @@ class PipelineBackend:
         What runs the programs.
     driver : Path, optional
         Shared library, for ``driver``.
+    driver_timeout_s : float, optional
+        What one call of the library may take; by default any time.
     schedules : Path, optional
         Search schedules and keep them in this file.
     objective : {"balanced", "latency"}
@@ -48,6 +51,7 @@ class PipelineBackend:
         *,
         engine: Engine = "fsim",
         driver: Path | None = None,
+        driver_timeout_s: float | None = None,
         schedules: Path | None = None,
         objective: Objective = "balanced",
     ) -> None:
@@ -55,6 +59,7 @@ class PipelineBackend:
         self.pipeline = Pipeline(model, config, schedules=schedules, objective=objective)
         self._engine = engine
         self._driver = driver
+        self._driver_timeout_s = driver_timeout_s
         self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
@@ -64,6 +69,8 @@ class PipelineBackend:
 
     def quantize(self, variant: str) -> None:
         """Quantize by a variant, and keep the result for `compile`."""
+        self._quantized = ("", None)
+        give_back()  # what was made of the variant before
         self._quantized = (variant, self.pipeline.quantize(variant))
 
     def compile(self, variant: str) -> PipelineCompiled:
@@ -72,6 +79,7 @@ class PipelineBackend:
             self.quantize(variant)
         compiled = self.pipeline.compile(self._quantized[1])
         for module in vta_modules(compiled.executable.mod):
+            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
             module["set_engine"](
                 self._engine, "" if self._driver is None else str(self._driver.absolute())
             )
@@ -107,13 +115,13 @@ class PipelineCompiled:
     def layers(self) -> tuple[LayerCounters, ...]:
         """Return the counters of every layer for one image; what is no layer's comes first."""
         kinds = {record.name: record.kind for p in self.model.programs for record in p.layers}
-        setup = dict.fromkeys(COUNTERS, 0)
-        rows = []
-        for name, counters in self.model.counters_by_layer().items():
-            if name in kinds:
-                rows.append(LayerCounters(name=name, kind=kinds[name], counters=counters))
-            else:
-                setup = {key: setup[key] + counters[key] for key in COUNTERS}
+        counters = self.model.counters_by_layer()
+        setup = counters.pop(None, dict.fromkeys(COUNTERS, 0))
+        rows = (
+            LayerCounters(name=name, kind=kinds[name], counters=own)
+            for name, own in counters.items()
+            if name is not None
+        )
         return (LayerCounters(name=SETUP, kind=SETUP, counters=setup), *rows)
 
     @property

@@ -1,46 +1,64 @@
 """The command line, ``vta-flow``: options in, progress bars and a table out.
 
-Exit codes: 0; 1 when engines differ; 2 for bad input, said in one line on stderr; 130 interrupted.
+What is found is written first and shown then, so that nothing is lost with stdout. `flow.process`
+has the exit codes, and what becomes of errors and signals.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from flow import deploy as jobs
+from flow import process
 from flow.datasets import Dataset, FileSource
 from flow.files import check_writable, write_atomic
+from flow.findings import verify
 from flow.latency import can_plot
+from flow.limits import add_options as add_limit_options
+from flow.limits import of_options
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.report import SETUP, latency_table, layers_table, render, write_report
+from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
+from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
 from flow.stages import Progress, Stages
-from vta_config.errors import CalibrationError, FlowError
+from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
+from vta_config.text import printable
 
-EXIT_MISMATCH: Final = 1
-EXIT_BAD_INPUT: Final = 2
-EXIT_INTERRUPTED: Final = 130
+_EXIT_CODES: Final = (
+    "exit codes: 0 all is well; 1 engines differ; 2 the input cannot be used; 3 an error inside "
+    "vta-flow, with its traceback in a file; 130 interrupted, 143 terminated"
+)
 #: Columns when the output is a file or a pipe.
 PLAIN_COLUMNS: Final = 132
 
 
+class _Console(Console):
+    """A console that leaves it to us what becomes of an output that nobody reads."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error out; by default the process would end with 1."""
+        raise
+
+
 class Terminal:
-    """Progress bars on stderr, none when it is not a terminal."""
+    """Progress bars on stderr, none when it is not a terminal, or no longer one."""
 
     def __init__(self) -> None:
         """Look where stderr goes."""
-        self._console = Console(stderr=True)
+        self._console = _Console(stderr=True)
         self._bars: Bars | None = None
 
     def open(self, text: str) -> Progress:
@@ -54,25 +72,73 @@ class Terminal:
             TimeElapsedColumn(),
             console=self._console,
         )
-        task = bars.add_task(text, total=None)
-        bars.start()
-        self._bars = bars
-        return lambda done, total: bars.update(task, completed=done, total=total or None)
+        task = bars.add_task(printable(text), total=None)
+        with contextlib.suppress(OSError):
+            bars.start()
+            self._bars = bars
+
+        def move(done: int, total: int) -> None:
+            with contextlib.suppress(OSError):
+                bars.update(task, completed=done, total=total or None)
+
+        return move
 
     def close(self) -> None:
         """End the bar, full."""
-        if self._bars is not None:
-            for task in self._bars.tasks:
-                done = task.completed or 1
-                self._bars.update(task.id, completed=done, total=task.total or done)
-            self._bars.stop()
-            self._bars = None
+        bars, self._bars = self._bars, None
+        if bars is not None:
+            with contextlib.suppress(OSError):
+                for task in bars.tasks:
+                    done = task.completed or 1
+                    bars.update(task.id, completed=done, total=task.total or done)
+                bars.stop()
 
 
 def output_console() -> Console:
     """Return where tables go: stdout, wide enough for a table when it is a file."""
-    width = None if Console().is_terminal else PLAIN_COLUMNS
-    return Console(highlight=False, markup=False, width=width)  # names may hold brackets
+    width = None if sys.stdout.isatty() else PLAIN_COLUMNS
+    return _Console(highlight=False, markup=False, width=width)  # names may hold brackets
+
+
+@contextlib.contextmanager
+def _stdout(kept: str = "") -> Iterator[None]:
+    """Run what prints to stdout, which may be full or gone.
+
+    Parameters
+    ----------
+    kept : str
+        Where else the user finds the result, such as a file; "" where nowhere.
+
+    Raises
+    ------
+    ArtifactError
+        When stdout cannot be written to and the result is nowhere else. A reader that has read
+        enough (``| head``) is no error.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        process.silence(sys.stdout)
+    except OSError as error:
+        process.silence(sys.stdout)
+        lost = ArtifactError(
+            "stdout",
+            "must be writable",
+            got=error.strerror or str(error),
+            hint=f"the result is in {kept}" if kept else "write to another place",
+        )
+        if not kept:
+            raise lost from None
+        process.complain(str(lost))
+
+
+def show(*parts: RenderableType, kept: str = "") -> None:
+    """Print text and tables to stdout; see `_stdout`."""
+    with _stdout(kept):
+        console = output_console()
+        for part in parts:
+            console.print(part)
 
 
 # ---- options ---------------------------------------------------------------------------------
@@ -84,6 +150,16 @@ def _natural(text: str) -> int:
     return _integer(text, 0, "0 or a positive integer")
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
+    return value
+
+
 def _integer(text: str, least: int, words: str) -> int:
     try:
         value = int(text)
@@ -91,6 +167,16 @@ def _integer(text: str, least: int, words: str) -> int:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"must be {words}, got {text}")
+    return value
+
+
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, below 1e6, got {text}")
     return value
 
 
@@ -115,6 +201,19 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument(
+        "--skip-import-check",
+        action="store_true",
+        help="do not compare the imported float graph with ONNX Runtime first",
+    )
+    group.add_argument(
+        "--model-limit",
+        type=_factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        "(default: %(default)s)",
+    )
     group.add_argument(
         "--search",
         action="store_true",
@@ -158,7 +257,14 @@ def _engine_options() -> argparse.ArgumentParser:
         "--driver",
         type=Path,
         metavar="LIB",
-        help="shared library with the original VTA driver functions, for --engine driver",
+        help="shared library with the original VTA driver functions, for --engine driver; it is "
+        "loaded in a process of its own",
+    )
+    group.add_argument(
+        "--driver-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
     )
     return parser
 
@@ -185,7 +291,9 @@ def _variants_option(parser: argparse.ArgumentParser) -> None:
 def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     """Describe every subcommand and option."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Take an ONNX CNN to the VTA accelerator, integers only."
+        prog=prog,
+        description="Take an ONNX CNN to the VTA accelerator, integers only.",
+        epilog=_EXIT_CODES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
     model, images, engine = _model_options(), _image_options(), _engine_options()
@@ -195,6 +303,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
             name,
             help=about,
             description=about,
+            epilog=_EXIT_CODES,
             parents=list(parents),  # type: ignore[arg-type]
         )
         command.set_defaults(run=run)
@@ -232,6 +341,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     disasm = add("disasm", _disasm, "Show a program file as text that assembles back.")
     disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
     disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    add_limit_options(disasm, steps=False)
     verify = add(
         "verify",
         _verify,
@@ -287,6 +397,7 @@ def _options(
         config=args.config,
         engine=getattr(args, "engine", "fsim"),
         driver=getattr(args, "driver", None),
+        driver_timeout_s=getattr(args, "driver_timeout", None),
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
@@ -295,6 +406,8 @@ def _options(
         cache=args.cache,
         search=args.search,
         objective=args.objective,
+        check_import=not args.skip_import_check,
+        model_limit=args.model_limit,
     )
 
 
@@ -302,30 +415,41 @@ def _options(
 def _deploy(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options = _options(args, _chosen(args), args.exact_images)
-    report, compiled = jobs.deploy(options, Stages(Terminal()))
-    console = output_console()
-    console.print(render(report))
+    report, compiled = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    tables = [render(report)]
     if args.layers:
-        console.print(layers_table(report))
-        console.print(latency_table(report))
-    path = write_report(report, args.output)
-    lines = [f"report     {path}"]
-    if report.latency is not None:
-        lines.append(f"time       {', '.join(p.name for p in compiled.draw(args.output))}")
-        if not can_plot():
-            lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
-    console.print("\n".join(lines), markup=False)
-    return EXIT_MISMATCH if report.mismatches else 0
+        tables += [layers_table(report), latency_table(report)]
+    lines: list[str] = []
+    try:
+        path = write_report(report, args.output)
+        lines.append(f"report     {path}")
+        if report.latency is not None:
+            lines.append(f"time       {', '.join(p.name for p in compiled.draw(args.output))}")
+            if not can_plot():
+                lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
+    finally:  # what was measured is worth showing also where a file cannot be written
+        show(*tables, *lines, kept=str(args.output))
+    return _exit_code(report)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_writable(args.output)
-    report, _ = jobs.deploy(_options(args, _chosen(args)), Stages(Terminal()))
-    output_console().print(render(report))
-    if args.output is not None:
-        write_report(report, args.output)
-    return 0
+    options = _options(args, _chosen(args))
+    report, _ = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    try:
+        if args.output is not None:
+            write_report(report, args.output)
+    finally:
+        show(render(report), kept=str(args.output or ""))
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    if report.stopped:
+        process.complain(f"stopped: {report.stopped}")
+        return EXIT_BAD_INPUT
+    return EXIT_MISMATCH if report.mismatches else 0
 
 
 def _compile(args: argparse.Namespace) -> int:
@@ -335,7 +459,7 @@ def _compile(args: argparse.Namespace) -> int:
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    output_console().print("\n".join(sizes) + f", {layers} layers")
+    show("\n".join(map(printable, sizes)) + f", {layers} layers", kept=str(args.output))
     return 0
 
 
@@ -366,9 +490,10 @@ def _run(args: argparse.Namespace) -> int:
         order = np.argsort(-logits, kind="stable")[: args.top]
         for place, index in enumerate(order):
             name = names[index] if index < len(names) else ""
-            table.add_row(str(path) if place == 0 else "", str(index), name, f"{logits[index]:.4f}")
+            cells = (printable(str(path)) if place == 0 else "", str(index), printable(name))
+            table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
         table.add_section()
-    output_console().print(table)
+    show(table)
     return 0
 
 
@@ -389,12 +514,13 @@ def _disasm(args: argparse.Namespace) -> int:
     from flow.compiler.asm import disassemble
     from flow.compiler.program import Program
 
-    program = Program.load(args.program)
+    program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)
     if args.output is not None:
-        write_atomic(args.output, text.encode())
+        write_atomic(args.output, text.encode(errors="backslashreplace"))
     else:
-        sys.stdout.write(text)
+        with _stdout():
+            sys.stdout.write(text)
     return 0
 
 
@@ -403,13 +529,12 @@ def _verify(args: argparse.Namespace) -> int:
     compiled, session = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or jobs.EXACT_IMAGES, seed=args.seed)
-    exact = jobs.verify(compiled, images, stages, args.variant)
-    console = output_console()
+    exact = verify(compiled, images, stages, args.variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
-        console.print(f"{exact.mismatches:,} of {told} differ; first: {exact.first}")
+        show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")
         return EXIT_MISMATCH
-    console.print(f"{told} compared, all equal")
+    show(f"{told} compared, all equal", kept="the exit code")
     return 0
 
 
@@ -417,32 +542,29 @@ def _compare(args: argparse.Namespace) -> int:
     from flow.compare import ABLATION, compare, render_steps, write_steps
 
     check_writable(args.output)
-    steps = compare(_options(args, tuple(args.step or ABLATION)), Stages(Terminal()))
-    console = output_console()
-    console.print(render_steps(steps))
-    console.print("\n".join(str(p) for p in write_steps(steps, args.output)), markup=False)
+    options, skipped = _options(args, tuple(args.step or ABLATION)), list[Skipped]()
+    steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
+    lines = [f"left out   {step.variant}: {step.reason}" for step in skipped]
+    try:
+        lines += [str(path) for path in write_steps(steps, args.output)]
+    finally:
+        show(render_steps(steps), *lines, kept=str(args.output))
     return 0
 
 
 # ---- entry point -----------------------------------------------------------------------------
-def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
-    """Run a subcommand; return the exit code."""
+def run(argv: Sequence[str] | None, prog: str, work: process.Work) -> int:
+    """Run a subcommand; return the exit code, or raise."""
     args = build_parser(prog).parse_args(argv)
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-    except FlowError as error:
-        sys.stderr.write(f"{prog}: {error}\n")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{prog}: interrupted\n")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # a path that no check foresaw, a full disk
-        where = error.filename or "a file"
-        sys.stderr.write(f"{prog}: {where}: must be usable, got {error.strerror or error}; ")
-        sys.stderr.write("check the paths given and the space left\n")
-        return EXIT_BAD_INPUT
+    if args.command != "disasm":  # which writes a file
+        work.folder = getattr(args, "output", None)
+    code: int = args.run(args)
     return code
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:
+    """Run a subcommand and return the exit code, in a process that does other things, too.
+
+    `flow.__main__` is the program itself.
+    """
+    return process.run(prog, lambda work: run(argv, prog, work))

@@ -25,8 +25,10 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
     Parameters
     ----------
     proto : onnx.ModelProto
-        Not changed.
+        Not changed; returned itself where it has no Clip.
     """
+    if all(node.op_type != "Clip" for node in proto.graph.node):
+        return proto, {}
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     constants = constants_of(result.graph)
@@ -77,3 +79,15 @@ def restore_clips(mod: Any, tensors: Mapping[str, str], bounds: Bounds) -> Any |
         )
 
     return rewrite(mod, visit)
+
+
+def with_float_bounds(value: Any) -> Any:
+    """Return a clip of floats with bounds that are floats; the importer writes some as integers."""
+    from tvm import relax
+
+    from relay_passes.graph import dtype_of, op_name
+
+    if op_name(value) != "clip" or not dtype_of(value.args[0]).startswith("float"):
+        return value
+    low, high = (getattr(bound.value, "value", bound.value) for bound in value.args[1:])
+    return relax.op.clip(value.args[0], float(low), float(high))

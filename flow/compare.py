@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Mapping
@@ -13,17 +14,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flow.backend import PipelineBackend
-from flow.deploy import Options, calibrate, open_session
-from flow.evaluate import Metrics, OnnxRuntime, measure, run_all
+from flow.deploy import Options, Session, calibrate, open_session
+from flow.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
 from flow.files import write_atomic
 from flow.pipeline import STOCK_RELAY
-from flow.report import error_cell, sqnr_cells
+from flow.report import Skipped, error_cell, sqnr_cells
 from flow.stages import Stages
+from flow.tracebacks import explain, reason_of, worst
 from relay_passes.graph import GraphPass
 from relay_passes.layer_error import LayerError, layer_errors
 from relay_passes.quantize_model import STEPS, VARIANTS
 from relay_passes.requantize import requantization_errors
-from vta_config.errors import CalibrationError
+from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.
 ABLATION: Final[Mapping[str, str]] = {
@@ -85,16 +87,34 @@ class Step:
 
 
 def compare(
-    options: Options, stages: Stages, *, layer_images: int = LAYER_IMAGES
+    options: Options,
+    stages: Stages,
+    *,
+    layer_images: int = LAYER_IMAGES,
+    folder: Path | None = None,
+    skipped: list[Skipped] | None = None,
 ) -> tuple[Step, ...]:
     """Measure float32 and each step of `options.variants`, by names of `ABLATION`; default: all.
 
     Steps that need a capability which the machine lacks (``per_channel``) are left out.
 
+    Parameters
+    ----------
+    options, stages
+        As `flow.deploy.deploy`.
+    layer_images : int
+        Images on which layers are compared.
+    folder : Path, optional
+        Where the steps so far are written after each, and tracebacks of unexpected errors.
+    skipped : list of Skipped, optional
+        Gets the steps that fail, while the others go on; by default the first failure is raised.
+
     Raises
     ------
     CalibrationError
         When a step is unknown.
+    FlowError, InternalError
+        When no step can be measured; where `skipped` is not given, when one cannot.
     """
     names = options.variants or tuple(ABLATION)
     for name in names:
@@ -105,40 +125,60 @@ def compare(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    pipeline, classes = backend.pipeline, session.model.classes
     with stages("float32", "running float32 on ONNX Runtime") as progress:
         reference = run_all(
-            OnnxRuntime(session.model.proto), data, classes=classes, progress=progress
+            OnnxRuntime(session.model.proto), data, classes=session.model.classes, progress=progress
         )
     rows = [_row("", measure("float32", reference, reference, data.targets))]
     calibrate(session, stages)
-    sample = data.take(layer_images, seed=options.seed)
+    failures: list[Exception] = []
     for name in names:
         choice = (VARIANTS | STEPS).get(name)
         if choice is not None and not choice.needs <= session.machine.capabilities:
             continue
-        with stages(f"quantize {name}", f"quantizing {name}"):
-            # As it stands: `quantize` might return a better form of the variant.
-            quantized = pipeline.quantize(name) if choice is None else pipeline.form(name)
-        with stages("compile", f"compiling {name}"):
-            compiled = pipeline.compile(quantized)
-        with stages("fsim", f"running {name}") as progress:
-            logits = run_all(compiled.network(), data, classes=classes, progress=progress)
-        layers: tuple[LayerError, ...] = ()
-        if choice is not None and layer_images:
-            with stages("layers", f"comparing layers of {name}"):
-                passes = choice.for_block(session.machine.block).passes
-                layers = layer_errors(_after(pipeline.folded, passes), quantized, sample)
-        rows.append(
-            Step(
-                change=ABLATION[name],
-                metrics=measure(name, logits, reference, data.targets),
-                requantization_error=max(requantization_errors(quantized).values(), default=0.0),
-                layers=layers,
-                seconds=stages.seconds[f"quantize {name}"],
-            )
-        )
+        try:
+            rows.append(_measure(name, session, stages, reference, options.seed, layer_images))
+        except Exception as error:
+            failures.append(explain(error, folder, where=name))
+            if skipped is None:
+                raise failures[-1] from None
+            skipped.append(Skipped(variant=name, reason=reason_of(failures[-1])))
+        else:
+            if folder is not None:
+                with contextlib.suppress(ArtifactError):  # the last one tells of a full disk
+                    _write_json(tuple(rows), folder)
+    if failures and len(rows) == 1:
+        raise worst(failures)
     return tuple(rows)
+
+
+def _measure(
+    name: str, session: Session, stages: Stages, reference: Logits, seed: int, layer_images: int
+) -> Step:
+    """Measure one step."""
+    data, backend = session.evaluation, session.backend
+    assert data is not None and isinstance(backend, PipelineBackend)
+    pipeline, choice = backend.pipeline, (VARIANTS | STEPS).get(name)
+    with stages(f"quantize {name}", f"quantizing {name}"):
+        # As it stands: `quantize` might return a better form of the variant.
+        quantized = pipeline.quantize(name) if choice is None else pipeline.form(name)
+    with stages("compile", f"compiling {name}"):
+        compiled = pipeline.compile(quantized)
+    with stages("fsim", f"running {name}") as progress:
+        logits = run_all(compiled.network(), data, classes=session.model.classes, progress=progress)
+    layers: tuple[LayerError, ...] = ()
+    if choice is not None and layer_images:
+        with stages("layers", f"comparing layers of {name}"):
+            passes = choice.for_block(session.machine.block).passes
+            sample = data.take(layer_images, seed=seed)
+            layers = layer_errors(_after(pipeline.folded, passes), quantized, sample)
+    return Step(
+        change=ABLATION[name],
+        metrics=measure(name, logits, reference, data.targets),
+        requantization_error=max(requantization_errors(quantized).values(), default=0.0),
+        layers=layers,
+        seconds=stages.seconds[f"quantize {name}"],
+    )
 
 
 def _row(change: str, metrics: Metrics) -> Step:
@@ -187,8 +227,7 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
 
 def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
     """Write ``compare.json`` and, where matplotlib is installed, ``compare.png``."""
-    text = json.dumps([asdict(step) for step in steps], indent=2, allow_nan=False) + "\n"
-    paths = [write_atomic(directory / COMPARE_FILE, text.encode())]
+    paths = [_write_json(steps, directory)]
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -217,3 +256,8 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=150)
     return (*paths, write_atomic(path, picture.getvalue()))
+
+
+def _write_json(steps: tuple[Step, ...], directory: Path) -> Path:
+    text = json.dumps([asdict(step) for step in steps], indent=2, allow_nan=False) + "\n"
+    return write_atomic(directory / COMPARE_FILE, text.encode())

@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.program import layer_of_origin
 from flow.report import GEMM_PARTS
+from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
-    from flow.compiler.program import Program
+    from collections.abc import Mapping
+
     from flow.sim.program_sim import ProgramSim
 
-#: Kinds of layers whose GEMMs multiply an input with weights.
-_PRODUCTS: Final = ("conv2d", "dense")
+#: Which of `GEMM_PARTS` a GEMM counts for, by its purpose. Clearing counts for none: it has no
+#: operations.
+_PART_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Purpose.GEMM: "gemm_conv_ops",
+        Purpose.BIAS: "gemm_bias_ops",
+        Purpose.RESIDUAL: "gemm_residual_ops",
+        Purpose.POOL: "gemm_pool_ops",
+    }
+)
 
 
-def gemm_part(origin: str, kind: str) -> str:
-    """Return what a GEMM is for, one of `GEMM_PARTS`.
-
-    Parameters
-    ----------
-    origin : str
-        Of the instruction; the compiler ends it with what the instruction does beside the layer's
-        product, e.g. ``"layer1.0.conv1 tile (0, 3) bias"``.
-    kind : str
-        Of its layer; of two layers in one, both: ``"conv2d+max_pool2d"``.
-    """
-    word = origin.rpartition(" ")[2]
-    if word in ("bias", "residual", "pool"):
-        return f"gemm_{word}_ops"
-    if kind.partition("+")[0] in _PRODUCTS:
-        return "gemm_conv_ops"
-    return "gemm_residual_ops" if kind == "add" else "gemm_pool_ops"
-
-
-def counters_by_layer(sim: ProgramSim) -> dict[str, dict[str, int]]:
+def counters_by_layer(sim: ProgramSim) -> dict[str | None, dict[str, int]]:
     """Count bytes, operations and instructions of each layer for one run.
 
     Returns
     -------
-    dict of str to dict of str to int
-        By layer in execution order, what works for none by its origin; the simulator's counters,
+    dict of (str or None) to dict of str to int
+        By layer, what works for none (shared constants, FINISH) by None; the simulator's counters,
         and `gemm_ops` by `GEMM_PARTS`. Clearing accumulators is no GEMM operation, as in the
         original simulator.
     """
-    program: Program = sim.program
-    kinds = {record.name: record.kind for record in program.layers}
-    result: dict[str, dict[str, int]] = {}
+    result: dict[str | None, dict[str, int]] = {}
     begin = 0
-    for origin, group in groupby(insn.origin for insn in program.insns):
+    for origin, group in groupby(insn.origin for insn in sim.program.insns):
         end = begin + sum(1 for _ in group)
         counts = sim.sim.counters(begin, end)
-        name = layer_of_origin(origin)
-        total = result.setdefault(name, dict.fromkeys((*counts, *GEMM_PARTS), 0))
+        total = result.setdefault(origin.layer, dict.fromkeys((*counts, *GEMM_PARTS), 0))
         for key, value in counts.items():
             total[key] += value
-        total[gemm_part(origin, kinds.get(name, ""))] += counts["gemm_ops"]
+        if origin.purpose in _PART_OF:
+            total[_PART_OF[origin.purpose]] += counts["gemm_ops"]
         begin = end
     return result

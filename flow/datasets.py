@@ -22,6 +22,7 @@ from PIL import Image
 from flow.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
 from flow.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
 from vta_config.errors import CalibrationError
+from vta_config.text import printable
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -328,10 +329,9 @@ def image_folder(
             got="none",
             hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    # A name of any bytes is text that every file takes.
     name = os.fsencode(root.name or str(root)).decode(errors="backslashreplace")
     return Dataset(
-        name=name,
+        name=printable(name),  # of any bytes: reports are UTF-8
         source=FileSource(tuple(paths)),
         preprocessing=preprocessing,
         labels=None if labels is None or not labelled else np.asarray(labels, dtype=np.int64),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import flow.sim
 from flow.compiler.tiling import Objective
 from flow.datasets import Dataset, image_folder
-from flow.evaluate import Logits, Metrics, Network, OnnxRuntime, measure, run_all
+from flow.evaluate import Logits, Network, OnnxRuntime, measure, run_all
+from flow.files import check_writable
+from flow.findings import Findings
 from flow.importer import ImportedModel
 from flow.latency import Latency
 from flow.models import (
@@ -22,22 +25,22 @@ from flow.models import (
     load_model,
     preprocessing_of,
 )
+from flow.onnx_file import Limits
 from flow.report import (
-    DataFacts,
     Exactness,
     LayerCounters,
     Placement,
-    ProgramFacts,
     Report,
     Skipped,
+    write_report,
 )
 from flow.stages import Progress, Stages
+from flow.tracebacks import explain, reason_of, worst
 from vta_config.errors import (
+    ArtifactError,
     CalibrationError,
-    CapacityError,
     ConfigError,
-    FlowError,
-    UnsupportedModelError,
+    DriverError,
 )
 from vta_config.hardware import VTAConfig
 
@@ -97,6 +100,8 @@ class Options:
         What runs the programs.
     driver : Path, optional
         Shared library with the original VTA driver functions, for engine ``driver``.
+    driver_timeout_s : float, optional
+        What one call of the library may take; by default any time.
     limit : int, optional
         Evaluate at most so many images, drawn by `seed`.
     seed : int
@@ -115,6 +120,10 @@ class Options:
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    check_import : bool
+        Compare the imported float graph with ONNX Runtime before anything else.
+    model_limit : float
+        Multiplies what a model may cost; see `Limits`.
 
     Raises
     ------
@@ -128,6 +137,7 @@ class Options:
     config: str = "default"
     engine: Engine = "fsim"
     driver: Path | None = None
+    driver_timeout_s: float | None = None
     limit: int | None = None
     seed: int = 0
     variants: tuple[str, ...] | None = None
@@ -136,6 +146,8 @@ class Options:
     cache: Path | None = None
     search: bool = False
     objective: Objective = "balanced"
+    check_import: bool = True
+    model_limit: float = 1.0
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""
@@ -145,6 +157,13 @@ class Options:
                 "must be given with --engine driver, and only then",
                 got=f"--engine {self.engine}, --driver {self.driver or 'missing'}",
                 hint="give both or none",
+            )
+        if self.driver_timeout_s is not None and self.driver is None:
+            raise ConfigError(
+                "--driver-timeout",
+                "must be given with --engine driver",
+                got=f"--engine {self.engine}",
+                hint="leave it out",
             )
         if self.driver is not None and not self.driver.is_file():
             raise ConfigError(
@@ -169,6 +188,23 @@ def _is_own_simulator(library: Path) -> bool:
     ours = Path(flow.sim.__file__).parent / LIBRARY
     same = ours.is_file() and filecmp.cmp(ours, library, shallow=False)
     return same or library.resolve().name == LIBRARY
+
+
+def check_driver(library: Path, timeout_s: float | None = None) -> None:
+    """Load a driver library in a process of its own and open its device, before any long work.
+
+    Raises
+    ------
+    ArtifactError
+        When it is no library of this machine's, or lacks a driver function.
+    DriverError
+        When it has no device, crashes, or takes longer than `timeout_s`.
+    CapacityError
+        When its memory cannot be used.
+    """
+    from flow.sim.core_library import core_function  # as above
+
+    core_function("vta.driver.check")(str(library.absolute()), timeout_s or 0.0)
 
 
 class Compiled(Protocol):
@@ -249,6 +285,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         config,
         engine=options.engine,
         driver=options.driver,
+        driver_timeout_s=options.driver_timeout_s,
         schedules=schedule_cache(options.cache) if options.search else None,
         objective=options.objective,
     )
@@ -302,9 +339,19 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
+    machine.check_runs()
+    if options.driver is not None:
+        check_driver(options.driver, options.driver_timeout_s)
+    if options.search:
+        check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
         model = load_model(
-            options.model, mirrors=options.mirrors, cache=options.cache, progress=progress
+            options.model,
+            mirrors=options.mirrors,
+            cache=options.cache,
+            progress=progress,
+            check=options.check_import,
+            limits=Limits(factor=options.model_limit),
         )
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
         backend = factory(model, machine, options)
@@ -361,76 +408,74 @@ def _missing(option: str, model: ImportedModel) -> CalibrationError:
 
 
 def deploy(
-    options: Options, stages: Stages, *, factory: BackendFactory = open_backend
+    options: Options,
+    stages: Stages,
+    *,
+    factory: BackendFactory = open_backend,
+    folder: Path | None = None,
 ) -> tuple[Report, Compiled]:
     """Run the whole flow; return what was found, and the variant that is deployed.
+
+    A variant that fails is left out, with the reason, and the others go on; where the driver of
+    engine ``driver`` fails, nothing more is tried.
+
+    Parameters
+    ----------
+    options : Options
+        What the user asks for.
+    stages : Stages
+        Measures and shows.
+    factory : callable, optional
+        Makes the backend.
+    folder : Path, optional
+        Where a report of the variants so far is written after each but the last, so that what
+        was found is there if the run is stopped; and tracebacks of errors that nobody expected.
 
     Raises
     ------
     FlowError
         When the input cannot be deployed; of a variant only when there is no other that can.
+    InternalError
+        The same, where an error that nobody expected is a reason.
     """
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
     assert data is not None
     reference = _reference_logits(session.model, data, stages)
-    metrics = [measure("float32", reference, reference, data.targets)]
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
-    preferred = min(variants, key=PREFERENCE.index)
-    deployed: tuple[str, Compiled] | None = None
-    programs: list[ProgramFacts] = []
-    skipped: list[Skipped] = []
-    first_error: FlowError | None = None
-    for variant in variants:
-        try:
-            with stages("quantize", f"quantizing {variant}"):
-                session.backend.quantize(variant)
-            with stages("compile", f"compiling {variant}"):
-                compiled = session.backend.compile(variant)
-        except (UnsupportedModelError, CapacityError) as error:
-            first_error = first_error or error
-            skipped.append(Skipped(variant=variant, reason=str(error)))
-            continue
-        with stages("time", f"timing {variant}"):
-            latency = compiled.latency
-        with stages(options.engine, f"running {variant} on {options.engine}") as progress:
-            logits = run_all(
-                compiled.networks(), data, classes=session.model.classes, progress=progress
-            )
-        metrics.append(measure(variant, logits, reference, data.targets))
-        exact = None
-        if variant != preferred and (few := min(options.exact_images, OTHERS_EXACT_IMAGES)):
-            exact = verify(compiled, data.take(few, seed=options.seed), stages, variant)
-        programs.append(
-            ProgramFacts(
-                variant=variant,
-                latency=latency,
-                placement=compiled.placement,
-                requantization_error=compiled.requantization_error,
-                exact=exact,
-            )
-        )
-        if deployed is None or PREFERENCE.index(variant) < PREFERENCE.index(deployed[0]):
-            deployed = variant, compiled
-    if deployed is None:
-        assert first_error is not None
-        raise first_error
-    name, compiled = deployed
-    if options.exact_images:
-        exact = verify(compiled, data.take(options.exact_images, seed=options.seed), stages, name)
-        programs = [replace(p, exact=exact) if p.variant == name else p for p in programs]
-    report = report_of(
-        session,
-        options,
-        stages,
-        tuple(metrics),
-        compiled,
-        name,
-        programs=tuple(programs),
-        skipped=tuple(skipped),
+    found = Findings(
+        session=session,
+        options=options,
+        stages=stages,
+        reference=reference,
+        preference=tuple(sorted(variants, key=PREFERENCE.index)),
+        few_images=OTHERS_EXACT_IMAGES,
+        metrics=[measure("float32", reference, reference, data.targets)],
     )
-    return report, compiled
+    failures: list[Exception] = []
+    for index, variant in enumerate(variants):
+        try:
+            found.add(variant)
+        except DriverError as error:
+            failures.append(error)
+            found.stopped = str(error)
+        except Exception as error:
+            failures.append(explain(error, folder, where=variant))
+        else:
+            if folder is not None and index + 1 < len(variants):
+                with contextlib.suppress(ArtifactError):  # the last one tells of a full disk
+                    write_report(found.report(variants[index + 1 :]), folder)
+            continue
+        found.skipped.append(Skipped(variant=variant, reason=reason_of(failures[-1])))
+        if found.stopped:
+            later = variants[index + 1 :]
+            found.skipped += [Skipped(variant=v, reason="the driver failed before") for v in later]
+            break
+    if found.deployed is None:
+        raise worst(failures)
+    found.compare_deployed(folder)
+    return found.report(), found.deployed.compiled
 
 
 def calibrate(session: Session, stages: Stages) -> None:
@@ -440,45 +485,6 @@ def calibrate(session: Session, stages: Stages) -> None:
         return
     with stages("calibrate", "calibrating") as progress:
         session.backend.calibrate(images, progress)
-
-
-def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
-    """Compare the engines on `images`."""
-    with stages("verify", f"comparing engines: {variant}") as progress:
-        return compiled.verify(images, progress)
-
-
-def report_of(
-    session: Session,
-    options: Options,
-    stages: Stages,
-    metrics: tuple[Metrics, ...],
-    compiled: Compiled,
-    deployed: str,
-    *,
-    programs: tuple[ProgramFacts, ...] = (),
-    skipped: tuple[Skipped, ...] = (),
-) -> Report:
-    """Put everything found into a report."""
-    return Report(
-        model_name=session.model.name,
-        model_sha256=session.model.sha256,
-        machine=session.machine,
-        engine=options.engine,
-        evaluation=_facts(session.evaluation),
-        calibration=_facts(session.calibration),
-        seed=options.seed,
-        variants=metrics,
-        deployed=deployed,
-        layers=compiled.layers,
-        seconds=dict(stages.seconds),
-        programs=programs,
-        skipped=skipped,
-    )
-
-
-def _facts(data: Dataset | None) -> DataFacts | None:
-    return None if data is None else DataFacts(name=data.name, images=len(data))
 
 
 def _reference_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:

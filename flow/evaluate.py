@@ -7,6 +7,7 @@ same few lines.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -169,11 +170,16 @@ def run_all(
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
+    failed = threading.Event()
 
     def one(index: int, image: NDArray[np.float32]) -> None:
         mine = idle.get()
         try:
-            result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+            if not failed.is_set():  # a device that has failed may hang in the next run
+                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+        except BaseException:
+            failed.set()
+            raise
         finally:
             idle.put(mine)
 
@@ -190,7 +196,9 @@ def run_all(
     return result
 
 
-def prefetch(data: Dataset, *, ahead: int = 4) -> Generator[NDArray[np.float32], None, None]:
+def prefetch(
+    data: Dataset | Sequence[NDArray[np.float32]], *, ahead: int = 4
+) -> Generator[NDArray[np.float32], None, None]:
     """Yield images float32[1, C, H, W] in order, up to `ahead` being prepared meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future[NDArray[np.float32]]] = deque()

@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from vta_config.errors import ArtifactError
 
@@ -39,23 +39,36 @@ def write_atomic(path: Path, data: bytes, *, hint: str = _OUTPUT) -> Path:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(data)
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
-        descriptor, temporary = _create(path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:  # closing it gives the lock back
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.replace(path)
-        finally:
-            _discard(temporary)
-        _sync(path.parent)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise ArtifactError(
             str(path), "must be writable", got=error.strerror or str(error), hint=hint
         ) from None
     return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` when the block ends without an error.
+
+    Raises
+    ------
+    OSError
+        When that is not possible.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    descriptor, temporary = _create(path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:  # closing it gives the lock back
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        _discard(temporary)
+    _sync(path.parent)
 
 
 def _create(folder: Path) -> tuple[int, Path]:

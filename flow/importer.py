@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import lzma
+import math
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,16 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import onnx
-from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
-from flow.clips import hide_clips, restore_clips
-from flow.origins import OnnxNode, origins_of, run_importer
+from flow.batch import check_batch, set_batch_to_one
+from flow.clips import hide_clips, restore_clips, with_float_bounds
+from flow.onnx_checks import check_finite, node_label, operator_of, unsupported
+from flow.onnx_file import Limits, parse, read_bytes
+from flow.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
+from flow.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.simplify import simplify
-from vta_config.errors import UnsupportedModelError
+from relay_passes.names import Names, with_given_names
+from vta_config.errors import FlowError, UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
 #: ONNX operators whose second input is a layer's weight, and what kind of layer they are.
@@ -81,68 +84,9 @@ class ImportedModel:
     origins: Mapping[str, OnnxNode]
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read ``FILE.onnx`` or ``FILE.onnx.xz``; return the ``.onnx`` bytes.
-
-    Raises
-    ------
-    UnsupportedModelError
-        When the file is missing, unreadable or not whole.
-    """
-    if not path.is_file():
-        raise UnsupportedModelError(
-            str(path),
-            "must be an ONNX file",
-            got="a folder" if path.is_dir() else "no such file",
-            hint="check the path, or see --model in --help",
-        )
-    try:
-        data = path.read_bytes()
-        return lzma.decompress(data) if path.suffix == ".xz" else data
-    except (OSError, lzma.LZMAError) as error:
-        raise UnsupportedModelError(
-            str(path),
-            "must be readable",
-            got=str(error) or type(error).__name__,
-            hint="fetch the file again",
-        ) from None
-
-
-def parse(data: bytes, path: Path) -> Any:
-    """Parse and check ``.onnx`` bytes; return the onnx.ModelProto.
-
-    Raises
-    ------
-    UnsupportedModelError
-        When the bytes are not a whole, valid ONNX model.
-    """
-    try:
-        proto = onnx.load_model_from_string(data)
-        onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    except (ProtobufError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise _damaged(path, error) from None
-    if not proto.graph.node:
-        raise UnsupportedModelError(
-            str(path),
-            "must hold a graph",
-            got=f"{len(data)} bytes without a node",
-            hint="fetch or export the file again",
-        )
-    _check_known_operators(proto, path)
-    try:
-        if not all(v.type.tensor_type.HasField("shape") for v in proto.graph.output):
-            proto = onnx.shape_inference.infer_shapes(proto)  # as of a model that was cut by hand
-        onnx.checker.check_model(proto)
-    except (
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        ValueError,
-    ) as error:
-        raise _damaged(path, error) from None
-    return proto
-
-
-def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
+def import_model(
+    path: str | Path, *, name: str = "", check: bool = True, limits: Limits | None = None
+) -> ImportedModel:
     """Import the ONNX file at `path` (``.onnx`` or ``.onnx.xz``) as Relax.
 
     Parameters
@@ -151,28 +95,75 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
         The file.
     name : str, optional
         What reports call the model; the file's name without suffixes by default.
+    check : bool
+        Compare the float graph with ONNX Runtime on a random picture (`check_import`).
+    limits : Limits, optional
+        What the model may cost.
 
     Raises
     ------
     UnsupportedModelError
-        When the file is missing or damaged, a shape other than the batch is dynamic, an operator
-        is not supported, or the model is not one float32 image in, one row of logits out.
+        When the file is missing or damaged, costs too much, a shape other than the batch is
+        dynamic, an operator is not supported or differs from ONNX Runtime's, or the model is not
+        one float32 image in, one row of logits out.
     """
-    path = Path(path)
-    data = read_bytes(path)
-    proto = parse(data, path)
-    name = name or path.name.removesuffix(".xz").removesuffix(".onnx")
-    input_name, shape = _fix_input(proto, name)
-    simple = simplify(proto)
+    path, limits = Path(path), limits or Limits()
+    name = name or _stem(path)
+    data = read_bytes(path, limits)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        proto = parse(data, path, limits)
+        del data  # as large as the model, which holds a copy
+        return _import(proto, path, name, sha256, check, limits)
+    except FlowError:
+        raise
+    except Exception as error:  # whatever a file makes others raise
+        raise UnsupportedModelError(
+            name,
+            "must be a model that can be imported",
+            got=f"{type(error).__name__} ({_last_line(error)})",
+            hint="correct or simplify the export",
+        ) from error
+
+
+def _import(
+    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits
+) -> ImportedModel:
+    """Import a parsed model; see `import_model`."""
+    input_name, shape = _input(proto, name)
+    given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
+    limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
+    before = set_batch_to_one(proto)
+    simple = simplify(fold_constants(proto, limits, name))
+    check_finite(simple.graph, name)
+    if before is not None and check:
+        check_costs(before, infer_shapes(before), limits, name)
+        check_batch(before, proto, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     classes = _classes(mod, name)
     layers = _layer_names(simple.graph)
-    origins = origins_of(mod, tensors, (simple, proto))
-    mod, origins = _restore_names(mod, layers, tensors, origins)
+    mod, renamed = _restore_names(mod, layers, tensors)
+    tensors = {renamed[var]: tensor for var, tensor in tensors.items() if var in renamed}
+    if check:
+        from flow.import_check import check_import
+
+        shapes = infer_shapes(simple)
+        check_import(
+            proto,
+            mod,
+            tensors,
+            {
+                o: f"{node_label(n, i)} ({operator_of(n)})"
+                for i, n in enumerate(proto.graph.node)
+                for o in n.output
+            },
+            name=name,
+            multiplications=sum(multiplications(node, shapes) for node in simple.graph.node),
+        )
     return ImportedModel(
         name=name,
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         proto=proto,
         mod=mod,
         input_name=input_name,
@@ -180,57 +171,19 @@ def import_model(path: str | Path, *, name: str = "") -> ImportedModel:
         classes=classes,
         conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
         dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
-        origins=origins,
+        origins=origins_of(mod, tensors, (simple, proto)),
     )
 
 
 # ---- checks -------------------------------------------------------------------------------------
-def _damaged(path: Path, error: Exception) -> UnsupportedModelError:
-    """Say that `path` is not a whole model, with the first line of why."""
-    why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UnsupportedModelError(
-        str(path),
-        "must be a whole ONNX file",
-        got=f"a truncated or damaged one ({why.strip().rstrip('.')})",
-        hint="fetch or export it again",
-    )
-
-
-def _node_label(node: Any, index: int) -> str:
-    """Name a node for an error: its name, else its first output, else its place."""
-    return node.name or (node.output[0] if node.output else "") or f"node {index}"
-
-
-def _check_known_operators(proto: Any, path: Path) -> None:
-    """Refuse operators that the model's version of ONNX does not have, naming the node."""
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    for index, node in enumerate(proto.graph.node):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        version = versions.get(domain, versions.get("ai.onnx", 1) if domain == "" else 1)
-        try:
-            onnx.defs.get_schema(node.op_type, version, domain)
-        except onnx.defs.SchemaError:
-            raise _unsupported(path.name, node, index) from None
-
-
-def _unsupported(where: str, node: Any, index: int) -> UnsupportedModelError:
-    """Build the error for an operator that we cannot import."""
-    operator = (
-        f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    )
-    return UnsupportedModelError(
-        f"{where} node {_node_label(node, index)}",
-        "must be an operator that TVM's ONNX importer supports",
-        got=operator,
-        hint="rewrite or remove it before the export",
-    )
-
-
-def _fix_input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
-    """Set the batch to 1, drop weights from the inputs (old files list them); return the input."""
+def _input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
+    """Return the input's name and shape, of batch 1."""
     graph = proto.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    names: set[str] = set()
+    for node in graph.node:  # ONNX Runtime takes no name twice
+        node.name = "" if node.name in names else node.name
+        names.add(node.name)
+    inputs = list(graph.input)
     if len(inputs) != 1 or len(graph.output) != 1:
         raise UnsupportedModelError(
             name,
@@ -238,8 +191,6 @@ def _fix_input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
             got=f"{len(inputs)} and {len(graph.output)}",
             hint="export the classifier alone",
         )
-    del graph.input[:]
-    graph.input.extend(inputs)
     value = graph.input[0]
     tensor = value.type.tensor_type
     if tensor.elem_type != FLOAT:
@@ -252,18 +203,13 @@ def _fix_input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
         )
     dims = tensor.shape.dim
     shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-    if len(dims) != 4 or any(not dim.dim_value for dim in dims[1:]):
+    if len(dims) != 4 or any(dim.dim_value < 1 for dim in dims[1:]):
         raise UnsupportedModelError(
             f"{name} input {value.name}",
             "must have static shape [N, C, H, W] (only the batch may be dynamic)",
             got=shown,
             hint="export with a fixed image size",
         )
-    dims[0].dim_value = 1
-    output = graph.output[0].type.tensor_type.shape
-    if output.dim:
-        output.dim[0].dim_value = 1
-    del graph.value_info[:]  # intermediate shapes may still name the old batch
     return value.name, (1, dims[1].dim_value, dims[2].dim_value, dims[3].dim_value)
 
 
@@ -298,22 +244,23 @@ def _run_importer(
     try:
         with _quiet():
             return run_importer(proto, shapes)
-    except tvm.error.OpNotImplemented as error:
-        words = set(re.findall(r"\w+", str(error).rsplit(":", maxsplit=1)[-1]))
-        nodes = enumerate(proto.graph.node)
-        index, node = next((i, n) for i, n in nodes if n.op_type in words)
-        raise _unsupported(name, node, index) from None
-    except Exception as error:  # the importer has no error type of its own
-        why = next(
-            (line for line in reversed(str(error).splitlines()) if line.strip()),
-            type(error).__name__,
-        )
+    except NodeError as failure:
+        error: Any = failure.__cause__
+        node = proto.graph.node[failure.index]
+        if isinstance(error, tvm.error.OpNotImplemented):
+            raise unsupported(name, node, failure.index) from None
         raise UnsupportedModelError(
-            name,
-            "must be a model that TVM's ONNX importer takes",
-            got=why.strip(),
+            f"{name} node {node_label(node, failure.index)}",
+            "must be an operator that TVM's ONNX importer takes",
+            got=f"{operator_of(node)} ({_last_line(error)})",
             hint="simplify the export",
         ) from None
+
+
+def _last_line(error: BaseException) -> str:
+    """Return what an error of TVM says, less the trace before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
 def _classes(mod: Any, name: str) -> int:
@@ -334,6 +281,12 @@ def _classes(mod: Any, name: str) -> int:
 
 
 # ---- names ------------------------------------------------------------------------------------
+def _stem(path: Path) -> str:
+    """Return a file's name without suffixes; what the system could not decode is escaped."""
+    stem = path.name.removesuffix(".xz").removesuffix(".onnx")
+    return stem.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
     """Name the convolutions and dense layers with constant weights, in graph order.
 
@@ -345,57 +298,61 @@ def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
     names: dict[str, tuple[str, str]] = {}
-    count: Counter[str] = Counter()
-    used: Counter[str] = Counter()
+    count = dict.fromkeys(LAYER_KINDS.values(), 0)
+    taken: set[str] = set()
     for node in graph.node:
         kind = LAYER_KINDS.get(node.op_type)
         if kind is None or node.input[1] not in constants:
             continue
         default = f"{kind}{count[kind]}"
         base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
-        used[base] += 1
         count[kind] += 1
-        names[node.output[0]] = (kind, base if used[base] == 1 else f"{base}#{used[base]}")
+        number, name = 1, base
+        while name in taken:  # by a layer with the same weight, or by one that is called "conv#2"
+            number += 1
+            name = f"{base}#{number}"
+        taken.add(name)
+        names[node.output[0]] = (kind, name)
     return names
 
 
 def _restore_names(
-    mod: Any,
-    layers: Mapping[str, tuple[str, str]],
-    tensors: Mapping[str, str],
-    origins: Mapping[str, OnnxNode],
-) -> tuple[Any, dict[str, OnnxNode]]:
+    mod: Any, layers: Mapping[str, tuple[str, str]], tensors: Mapping[str, str]
+) -> tuple[Any, dict[str, str]]:
     """Call the result of every named layer in ``main`` after its layer; the passes keep names.
+
+    The importer's own names give way to them, and the module says which ones the model brought
+    along: any text can be a layer's name, the importer's ``lv1`` too.
 
     Returns
     -------
     tuple
-        The module, and `origins` under the new names.
+        The module, and its new names by the old ones.
     """
     from relay_passes.graph import op_name, read_graph, rewrite
 
-    new = _names_by_position(mod, layers)
-    if tensors:
-        new = {}
-        within: list[str] = []
-        for binding in read_graph(mod).bindings:
-            if op_name(binding.value) in RELAX_KINDS:
-                within.append(binding.var.name)
-            if (tensor := tensors.get(binding.var.name)) is not None:
-                if tensor in layers and len(within) == 1:
-                    new[within[0]] = layers[tensor][1]
-                within = []
-    taken = set(new.values())
-
-    def name_of(old: str) -> str:
-        if old in new:
-            return new[old]
-        return old if old not in taken else f"{old}.tensor"
+    graph = read_graph(mod)
+    bindings = graph.bindings
+    new = {} if tensors else _names_by_position(mod, layers)
+    within: list[str] = []
+    for binding in bindings if tensors else ():
+        if op_name(binding.value) in RELAX_KINDS:
+            within.append(binding.var.name)
+        if (tensor := tensors.get(binding.var.name)) is not None:
+            if tensor in layers and len(within) == 1:
+                new[within[0]] = layers[tensor][1]
+            within = []
+    given = set(new.values())
+    own = Names((*given, *(str(param.name) for param in graph.params)))
+    for binding in bindings:
+        old = str(binding.var.name)
+        if old not in new:
+            new[old] = own.fresh(old)
 
     def visit(builder: Any, var: Any, value: Any) -> Any:
-        return builder.emit(value, name_of(var.name))
+        return builder.emit(with_float_bounds(value), new[var.name])
 
-    return rewrite(mod, visit), {name_of(old): node for old, node in origins.items()}
+    return with_given_names(rewrite(mod, visit), given), new
 
 
 def _names_by_position(mod: Any, layers: Mapping[str, tuple[str, str]]) -> dict[str, str]:

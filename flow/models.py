@@ -7,15 +7,19 @@ against the checksums of the zoo's own ONNX_HUB_MANIFEST.json.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
+
+import platformdirs
 
 from flow.datasets import Dataset, Preprocessing, digits
+from flow.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
 from flow.importer import ImportedModel, import_model
+from flow.onnx_file import Limits
+from flow.pictures import file_problem
 from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
@@ -29,9 +33,6 @@ MIRRORS: Final = (
     "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/classification/",
     "https://github.com/onnx/models/raw/main/validated/vision/classification/",
 )
-TIMEOUT_S: Final = 30
-#: Called with bytes done and bytes in all (0: not known) while a download runs.
-DownloadProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,8 @@ def load_model(
     mirrors: tuple[str, ...] = MIRRORS,
     cache: Path | None = None,
     progress: DownloadProgress | None = None,
+    check: bool = True,
+    limits: Limits | None = None,
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
 
@@ -115,6 +118,10 @@ def load_model(
         Folder of downloads; the user's cache folder by default.
     progress : callable, optional
         Told how a download goes on.
+    check : bool
+        Compare the imported graph with ONNX Runtime; see `import_model`.
+    limits : Limits, optional
+        What a model may cost.
 
     Raises
     ------
@@ -125,18 +132,18 @@ def load_model(
     """
     name = str(model)
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name)
-    if not Path(name).is_file() and not name.endswith((".onnx", ".xz")):
+        return import_model(path, name=name, check=check, limits=limits)
+    if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
             "must be an ONNX file or a known name",
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name)
+    return import_model(name, check=check, limits=limits)
 
 
 def preprocessing_of(model: ImportedModel) -> Preprocessing:
@@ -156,32 +163,9 @@ def bundled_data(model: ImportedModel) -> tuple[Dataset, Dataset] | None:
 
 
 # ---- downloads ----------------------------------------------------------------------------------
-class _Meter:
-    """What pooch takes for a progress bar (the few methods of tqdm that it calls)."""
-
-    def __init__(self, progress: DownloadProgress) -> None:
-        self.total = 0
-        self._done = 0
-        self._progress = progress
-
-    def update(self, more: int) -> None:
-        """Count `more` bytes."""
-        self._done += more
-        self._progress(min(self._done, int(self.total)), int(self.total))  # whole chunks
-
-    def reset(self) -> None:
-        """Start over."""
-        self._done = 0
-
-    def close(self) -> None:
-        """Do nothing: the caller owns the bar."""
-
-
 def cache_folder(folder: Path | None = None) -> Path:
     """Return `folder`, or the user's cache folder of this project."""
-    import pooch
-
-    return folder if folder is not None else Path(pooch.os_cache("vta-flow"))
+    return folder if folder is not None else platformdirs.user_cache_path("vta-flow")
 
 
 def download(
@@ -198,48 +182,35 @@ def download(
     Raises
     ------
     DownloadError
-        When no mirror gives the file: offline, missing there, or another checksum.
+        When no mirror gives the file: offline, missing there, of another size or checksum, or too
+        slow; or the cache cannot be written.
     """
-    import pooch
-
     entry = ZOO[name]
     folder = cache if cache is not None else cache_folder() / "models"
-    file = Path(entry.path).name
-    pooch.get_logger().setLevel(logging.ERROR)  # progress and errors are ours to show
+    path = folder / Path(entry.path).name
     failures: list[str] = []
-    for mirror in mirrors:
-        meter: Any = False if progress is None else _Meter(progress)
-        try:
-            fetched = pooch.retrieve(
-                url=f"{mirror.rstrip('/')}/{entry.path}",
-                known_hash=f"sha256:{entry.sha256}",
-                fname=file,
-                path=folder,
-                downloader=pooch.HTTPDownloader(progressbar=meter, timeout=TIMEOUT_S),
-            )
-        # Errors of requests are OSErrors; a wrong checksum is a ValueError.
-        except (OSError, ValueError) as error:
-            failures.append(_why(mirror, error))
-        else:
-            return Path(fetched)
+    try:
+        if is_intact(path, sha256=entry.sha256, file_bytes=entry.file_bytes):
+            return path
+        for mirror in mirrors:
+            try:
+                fetch(
+                    f"{mirror.rstrip('/')}/{entry.path}",
+                    path,
+                    sha256=entry.sha256,
+                    file_bytes=entry.file_bytes,
+                    progress=progress,
+                )
+            except DownloadFailure as failure:
+                host = mirror.split("//")[-1].split("/")[0]
+                failures.append(f"{failure} from {host}")
+            else:
+                return path
+    except OSError as error:
+        failures.append(f"a cache that cannot be used ({error.strerror or error})")
     raise DownloadError(
         name,
         f"must be downloaded once ({entry.file_bytes / 1e6:.0f} MB)",
         got="; ".join(failures),
-        hint=f"go online, or put the file at {folder / file}, or give --model FILE.onnx",
+        hint=f"go online, or put the file at {path}, or give --model FILE.onnx",
     )
-
-
-def _why(mirror: str, error: Exception) -> str:
-    """Say in a few words why a mirror failed."""
-    import requests  # pooch's own way of downloading
-
-    host = mirror.split("//")[-1].split("/")[0]
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return f"HTTP {status} from {host}"
-    if isinstance(error, requests.RequestException):
-        return f"no answer from {host}"
-    if isinstance(error, ValueError):
-        return f"a file with another checksum from {host}"
-    return f"a cache that cannot be written ({getattr(error, 'strerror', None) or error})"

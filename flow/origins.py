@@ -7,9 +7,14 @@ of TVM work in another way, the module is imported as ever and only the origins 
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from flow.onnx_checks import operator_of
+from flow.onnx_file import default_opset
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,21 @@ class OnnxNode:
         return self.name or self.output
 
 
+class NodeError(Exception):
+    """TVM's importer failed; the cause says why.
+
+    Parameters
+    ----------
+    index : int
+        Place of the node that it was at.
+    """
+
+    def __init__(self, index: int) -> None:
+        """Note where."""
+        super().__init__(index)
+        self.index = index
+
+
 def run_importer(proto: Any, shapes: Mapping[str, list[int]]) -> tuple[Any, dict[str, str]]:
     """Run TVM's importer; return the module and what ONNX tensors its variables hold.
 
@@ -51,7 +71,13 @@ def run_importer(proto: Any, shapes: Mapping[str, list[int]]) -> tuple[Any, dict
     -------
     tuple
         The IRModule, and a mapping of names: variable -> ONNX tensor.
+
+    Raises
+    ------
+    NodeError
+        When the importer does not take the model; it has no error type of its own.
     """
+    import tvm
     from tvm.relax.frontend.onnx import from_onnx, onnx_frontend
 
     variables: dict[str, str] = {}
@@ -59,9 +85,23 @@ def run_importer(proto: Any, shapes: Mapping[str, list[int]]) -> tuple[Any, dict
         importer = onnx_frontend.ONNXGraphImporter(dict(shapes), "float32")
         importer._nodes = _Table(importer.bb.emit, variables)
     except (AttributeError, TypeError):  # another version of TVM
-        return from_onnx(proto, shape_dict=dict(shapes)), {}
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    return importer.from_onnx(proto.graph, versions.get("", versions.get("ai.onnx", 1))), variables
+        importer = None
+    try:
+        if importer is None:
+            return from_onnx(proto, shape_dict=dict(shapes)), {}
+        return importer.from_onnx(proto.graph, default_opset(proto)), variables
+    except Exception as error:
+        nodes = proto.graph.node
+        index = 0
+        if isinstance(error, tvm.error.OpNotImplemented):
+            words = set(re.findall(r"\w+", str(error).rsplit(":", maxsplit=1)[-1]))
+            index = next((i for i, n in enumerate(nodes) if n.op_type in words), 0)
+        elif importer is not None:
+            with contextlib.suppress(Exception):  # else the builder warns of what is not ended
+                importer.bb._end_block()
+            done = importer._nodes
+            index = next((i for i, n in enumerate(nodes) if not set(n.output) & done.keys()), 0)
+        raise NodeError(index) from error
 
 
 class _Table(dict[str, Any]):
@@ -119,8 +159,7 @@ def origins_of(
         if node is None:
             within.append(name)
             continue
-        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
-        operator = f"{domain}{node.op_type}"
+        operator = operator_of(node)
         origins |= {step: OnnxNode(node.name, operator, "") for step in within}
         origins[name] = OnnxNode(node.name, operator, tensor)
         within = []

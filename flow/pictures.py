@@ -26,8 +26,10 @@ from PIL import Image, UnidentifiedImageError
 
 from vta_config.errors import CalibrationError
 
-#: A decoded picture takes 4 bytes a pixel, a converted one as much again: half a GiB in all.
+#: A decoded picture takes up to 4 bytes a pixel: a quarter of a GiB.
 MAX_PIXELS: Final = 1 << 26
+#: The limit of those that take twice the memory.
+MAX_COSTLY_PIXELS: Final = MAX_PIXELS // 2
 #: Kinds of file that are read, by what they hold, whatever their name. Pillow knows more, among
 #: them one (EPS) that it hands to another program.
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -62,7 +64,7 @@ def read_picture(path: Path) -> Image.Image:
     Raises
     ------
     CalibrationError
-        When the file is not a readable picture, or is larger than `MAX_PIXELS`.
+        When the file is not a readable picture, or has too many pixels.
     """
     problem = file_problem(path)
     if problem is not None:
@@ -79,8 +81,8 @@ def read_picture(path: Path) -> Image.Image:
         except CalibrationError:
             raise
         except Image.DecompressionBombError:
-            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise _too_large(path, f"more than {limit:,}") from None
+            known = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow itself stops
+            raise _too_large(path, f"more than {known:,}", MAX_PIXELS) from None
         except UnidentifiedImageError:
             kinds = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
             raise _unreadable(path, f"truncated or damaged (no {kinds})") from None
@@ -153,14 +155,26 @@ def eight_bits(image: Image.Image, where: str) -> Image.Image:
 # ---- limits -------------------------------------------------------------------------------------
 def _check_pixels(path: Path, image: Image.Image) -> None:
     """Refuse a picture that is too large, before it is decoded."""
-    pixels = math.prod(image.size)
-    if pixels > MAX_PIXELS:
-        raise _too_large(path, f"{image.width} × {image.height}")
+    limit = MAX_COSTLY_PIXELS if _is_costly(image) else MAX_PIXELS
+    if math.prod(image.size) > limit:
+        raise _too_large(path, f"{image.width} × {image.height}", limit)
 
 
-def _too_large(path: Path, got: str) -> CalibrationError:
+def _is_costly(image: Image.Image) -> bool:
+    """Tell whether decoding holds a second form of the picture beside the first.
+
+    That is another colour space, an upright copy, or all coefficients of a progressive JPEG.
+    """
+    if image.mode not in ("1", "L", "P", "RGB", "I", "F") and not image.mode.startswith("I;16"):
+        return True
+    if image.info.keys() & {"transparency", "progressive", "progression"}:
+        return True
+    return "exif" in image.info and _orientation(image) in _UPRIGHT
+
+
+def _too_large(path: Path, got: str, limit: int) -> CalibrationError:
     return CalibrationError(
-        str(path), f"must have at most {MAX_PIXELS:,} pixels", got=got, hint="scale it down"
+        str(path), f"must have at most {limit:,} pixels", got=got, hint="scale it down"
     )
 
 
@@ -192,7 +206,9 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
 def _over_white(image: Image.Image) -> Image.Image:
     """Lay a picture with transparent pixels over white."""
     grey = image.mode in ("1", "L", "LA", "La")
-    image = image.convert("LA" if grey else "RGBA")
+    mode = "LA" if grey else "RGBA"
+    if image.mode != mode:
+        image = image.convert(mode)
     alpha = image.getchannel("A")
     white = Image.new("L" if grey else "RGB", image.size, "white")
     white.paste(image.getchannel("L") if grey else image, mask=alpha)

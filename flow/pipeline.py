@@ -6,15 +6,21 @@ Every stage is a method whose result can be looked at, kept or replaced before t
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
 from flow.counters import counters_by_layer
+from flow.datasets import Dataset
+from flow.evaluate import prefetch
+from flow.host_memory import give_back
+from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
@@ -117,16 +123,25 @@ class CompiledModel:
     @cached_property
     def simulators(self) -> tuple[ProgramSim, ...]:
         """Each program on the functional simulator, checked."""
-        return tuple(ProgramSim(program) for program in self.programs)
+        return tuple(ProgramSim(program, limits=UNLIMITED) for program in self.programs)
 
-    def counters_by_layer(self) -> dict[str, dict[str, int]]:
-        """Count bytes, operations and instructions of each layer for one image."""
-        return {k: v for sim in self.simulators for k, v in counters_by_layer(sim).items()}
+    def counters_by_layer(self) -> dict[str | None, dict[str, int]]:
+        """Count bytes, operations and instructions of each layer for one image.
+
+        By layer, None for what works for none in any program.
+        """
+        result: dict[str | None, dict[str, int]] = {}
+        for sim in self.simulators:
+            for layer, counts in counters_by_layer(sim).items():
+                total = result.setdefault(layer, dict.fromkeys(counts, 0))
+                for key, value in counts.items():
+                    total[key] += value
+        return result
 
     @cached_property
     def timed(self) -> tuple[TSim, ...]:
         """Each program on the cycle model, timed for the machine's generation of hardware."""
-        return tuple(TSim(program) for program in self.programs)
+        return tuple(TSim(program, limits=UNLIMITED) for program in self.programs)
 
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program to `path`, a ``.vta`` file; of several each with its name before that.
@@ -151,6 +166,32 @@ class CompiledModel:
         return tuple(paths)
 
 
+class Pictures(Sequence["NDArray[np.float32]"]):
+    """Some images of a data set, decoded anew whenever they are read."""
+
+    def __init__(self, data: Dataset, indices: range) -> None:
+        """Take the images at `indices`."""
+        self._data, self._indices = data, indices
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Pictures:
+        """Decode one image, float32[1, C, H, W]; of a slice none yet."""
+        if isinstance(index, slice):
+            return Pictures(self._data, self._indices[index])
+        return self._data[self._indices[index]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images in order, some decoded ahead in another thread."""
+        return prefetch(self)
+
+
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -163,6 +204,11 @@ class Pipeline:
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+
+    Raises
+    ------
+    ConfigError
+        When the compiler does not know the machine's numbers.
     """
 
     def __init__(
@@ -174,6 +220,7 @@ class Pipeline:
         objective: Objective = "balanced",
     ) -> None:
         """Fold constants and BatchNorm."""
+        config.check_runs()
         self.model = model
         self.config = config
         self._schedules = schedules
@@ -184,8 +231,9 @@ class Pipeline:
             name: model.origins[old] for name, old in before.items() if old in model.origins
         }
         self.profiles: dict[str, TensorProfile] = {}
-        self._images: list[NDArray[np.float32]] = []
-        self._moments: dict[tuple[Any, ...], Mapping[str, Moments]] = {}
+        self._images: Sequence[NDArray[np.float32]] = []
+        # Of the variants quantized last.
+        self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
@@ -202,18 +250,25 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._moments, self._rescaled = [], {}, {}
+        self._images, self._moments, self._rescaled = [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
-            self.profiles = profile(self.folded, self._keep(images), progress=progress)
+            self.profiles = profile(self.folded, self._kept(images), progress=progress)
+        give_back()
         return self.profiles
 
-    def _keep(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Yield `images`, keeping the first for the variants that learn from them."""
+    def _kept(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Yield `images`; the first are kept, or read again, for the variants that learn."""
+        if isinstance(images, Dataset):  # 75 MB of floats for 128 pictures of 224×224
+            self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
+            yield from images
+            return
+        kept: list[NDArray[np.float32]] = []
+        self._images = kept
         for image in images:
-            if len(self._images) < LEARNING_IMAGES:
-                self._images.append(image)
+            if len(kept) < LEARNING_IMAGES:
+                kept.append(image)
             yield image
 
     def quantize(self, variant: str | QuantOptions) -> Any:
@@ -317,12 +372,17 @@ class Pipeline:
         options = options.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
-            """Collect the moments once for all variants with the same passes before."""
-            if options.passes not in self._moments:
-                self._moments[options.passes] = collect_moments(
-                    mod, self._images, places=usual_places(len(self._images))
-                )
-            return self._moments[options.passes]
+            """Collect the moments once for variants in a row with the same passes before."""
+            if self._moments is None or self._moments[0] != options.passes:
+                self._moments = None  # not beside the new ones
+                give_back()
+                # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
+                file = tempfile.TemporaryFile()
+                places = usual_places(len(self._images))
+                moments = collect_moments(mod, self._images, places=places, file=file)
+                self._moments = options.passes, moments
+                give_back()
+            return self._moments[1]
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             """Profile once for all variants with the same passes before."""

@@ -18,11 +18,14 @@ from flow.latency import Latency
 from flow.sim.timing_report import percent_above
 from relay_passes.params import Fallback
 from vta_config.hardware import VTAConfig
+from vta_config.text import printable, shown_name
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 3
 #: Operators on the host that a line names.
 _NAMED: Final = 8
+#: Characters of an operator's name and type.
+LABEL_CHARS: Final = 120
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that work for no layer: constants and FINISH.
 SETUP: Final = "setup"
@@ -186,6 +189,8 @@ class Report:
         One a compiled variant, in order.
     skipped : tuple of Skipped
         Variants left out.
+    stopped : str
+        Why no further variant was tried; "" where all were.
     """
 
     model_name: str
@@ -201,6 +206,7 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    stopped: str = ""
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return what a variant's program needs; None when it has none."""
@@ -245,6 +251,7 @@ class Report:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
             "skipped": [asdict(variant) for variant in self.skipped],
+            "stopped": self.stopped or None,
             "deployed": self.deployed or None,
             "latency": None if (own := self.facts(self.deployed)) is None else own.latency_json(),
             "exact": None if self.exact is None else asdict(self.exact),
@@ -333,6 +340,11 @@ def sqnr_cells(metrics: Metrics) -> tuple[str, str]:
     return f"{plain:.2f}", "–" if centred is None else f"{centred:.2f}"
 
 
+def name_cell(name: str) -> Text:
+    """Return a name as a table shows it: as it is, without markup."""
+    return Text(shown_name(name))
+
+
 def error_cell(error: float) -> str:
     """Return a relative requantization error as a table shows it."""
     return f"{error:.0e}" if error else "0"
@@ -359,7 +371,7 @@ def layers_table(report: Report) -> Table:
         table.add_column(key.replace("_", " "), justify="right")
     for layer in report.layers:
         values = (f"{layer.counters.get(key, 0):,}" for key in shown)
-        table.add_row(layer.name, layer.kind, *values)
+        table.add_row(name_cell(layer.name), layer.kind, *values)
     table.add_section()
     totals = report.totals()
     table.add_row("total", "", *(f"{totals[key]:,}" for key in shown))
@@ -376,11 +388,11 @@ def latency_table(report: Report) -> Table:
         table.add_column(heading, justify="right")
     for key in GEMM_PARTS:
         table.add_column(f"{key.split('_')[1]} steps", justify="right")
-    counters = {layer.name: layer.counters for layer in report.layers}
+    counters = {layer.name: layer.counters for layer in report.layers if layer.kind != SETUP}
     for layer in () if report.latency is None else report.latency.layers:
         own = counters.get(layer.name, {})
         table.add_row(
-            layer.name,
+            name_cell(layer.name),
             f"{layer.cycles:,}",
             f"{layer.floor_cycles:,}",
             percent_above(layer.cycles, layer.floor_cycles),
@@ -397,8 +409,8 @@ def render(report: Report) -> RenderableType:
     """Return what is shown at the end of a deployment."""
     machine = report.machine
     lines = [
-        f"model      {report.model_name}  (sha256 {report.model_sha256[:12]}…)",
-        f"machine    {machine.name}: {machine.batch}×{machine.block}×{machine.block}, "
+        f"model      {printable(report.model_name)}  (sha256 {report.model_sha256[:12]}…)",
+        f"machine    {printable(machine.name)}: {machine.batch}×{machine.block}×{machine.block}, "
         f"{machine.clock_hz / 1e6:g} MHz, {machine.bus_bits}-bit bus; engine {report.engine}",
     ]
     if report.layers:
@@ -441,7 +453,7 @@ def _placement_lines(placement: Placement) -> list[str]:
     )
     by_reason: dict[str, list[str]] = {}
     for fallback in placement.fallbacks:
-        by_reason.setdefault(fallback.reason, []).append(fallback.label)
+        by_reason.setdefault(fallback.reason, []).append(printable(fallback.label, LABEL_CHARS))
     for reason, labels in by_reason.items():
         lines.append(f"           {len(labels):,} × {reason}: {_listed(labels)}")
     return lines
@@ -451,7 +463,7 @@ def _partial_lines(report: Report) -> list[str]:
     """Tell of the variants that are not deployed which operators their latency leaves out."""
     return [
         f"           * {p.variant}: VTA's part only; on host "
-        + _listed([fallback.label for fallback in p.placement.fallbacks])
+        + _listed([printable(f.label, LABEL_CHARS) for f in p.placement.fallbacks])
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]
@@ -502,5 +514,5 @@ def _exact_lines(report: Report) -> list[str]:
 def _exact_line(exact: Exactness) -> str:
     told = f"{exact.tensors:,} tensors of {exact.images:,} images compared, "
     if exact.mismatches:
-        return f"{told}{exact.mismatches:,} DIFFER; first: {exact.first}"
+        return f"{told}{exact.mismatches:,} DIFFER; first: {printable(exact.first)}"
     return f"{told}all equal"

@@ -6,20 +6,25 @@
 - A Pad of zeros joins the convolutions that read it.
 - A Sum becomes Adds.
 - A Clip from 0 without an upper bound becomes Relu.
+- A ConvTranspose's ``output_shape``, and its ``auto_pad``, become numbers.
+- Pools of windows of one number, and Pads by nothing, become Identity: they do nothing.
+- A BatchNormalization that trains becomes InstanceNormalization, which it is for one picture.
+- Optional results that nobody reads, and nodes none of whose results are read, are dropped.
 - An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-#: Tensor name -> shape; tensors of which a dimension is not known are missing.
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+from flow.onnx_shapes import Shapes, infer_shapes
+
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -34,27 +39,83 @@ def simplify(proto: Any) -> Any:
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     constants = constants_of(result.graph)
-    read = {name for node in result.graph.node for name in node.input}
-    read |= {value.name for value in result.graph.output}
+    outputs = {value.name for value in result.graph.output}
+    read = outputs | {name for node in result.graph.node for name in node.input}
+    versions = {entry.domain: entry.version for entry in result.opset_import}
     shapes: Shapes | None = None
     nodes: list[Any] = []
     for node in result.graph.node:
-        if node.op_type == "Dropout" and _is_inference(node, constants, read):
+        if _trains(node) and read.isdisjoint(node.output[1:]):
+            # The statistics are those of the one picture, channel by channel.
+            epsilon = _attributes(node).get("epsilon", 1e-5)
+            node = helper.make_node(
+                "InstanceNormalization", node.input[:3], node.output[:1], node.name, epsilon=epsilon
+            )
+        _drop_unread(node, read, versions)
+        if _does_nothing(node, constants):
+            node = helper.make_node("Identity", node.input[:1], node.output, node.name)
+        elif node.op_type == "Dropout" and _is_inference(node, constants, read):
             node = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
         elif node.op_type == "Clip" and clip_bounds(node, constants) == (0.0, float("inf")):
             node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
         elif node.op_type == "Sum":
             nodes += _adds(node)
             continue
-        elif node.op_type in ("Conv", "MaxPool", "AveragePool", "ReduceMean"):
+        elif node.op_type in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "ReduceMean"):
             if shapes is None and _needs_shapes(node):
-                shapes = _shapes(proto)
+                shapes = infer_shapes(proto)
             nodes += _with_shapes(node, shapes or {}, constants)
             continue
         nodes.append(node)
     del result.graph.node[:]
-    result.graph.node.extend(_joined_pads(nodes, constants, {v.name for v in result.graph.output}))
+    result.graph.node.extend(_live(_joined_pads(nodes, constants, outputs), outputs))
     return result
+
+
+def _trains(node: Any) -> bool:
+    """Whether a BatchNormalization computes statistics: said by its results before version 14."""
+    return node.op_type == "BatchNormalization" and (
+        len(node.output) > 1 or bool(_attributes(node).get("training_mode", 0))
+    )
+
+
+def _drop_unread(node: Any, read: set[str], versions: Mapping[str, int]) -> None:
+    """Drop the last results of a node that it need not compute, as far as nobody reads them."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+    while len(node.output) > 1 and len(node.output) <= len(schema.outputs):
+        last = len(node.output) - 1
+        if node.output[last] in read or schema.outputs[last].option != optional:
+            return
+        del node.output[last]
+
+
+def _does_nothing(node: Any, constants: Mapping[str, Any]) -> bool:
+    """Whether a pool or Pad passes its input on."""
+    attributes = _attributes(node)
+    if node.op_type in ("MaxPool", "AveragePool"):
+        small = {1} >= {*attributes.get("kernel_shape", (0,)), *attributes.get("strides", ())}
+        return small and not any(attributes.get("pads", ())) and len(node.output) == 1
+    if node.op_type != "Pad":
+        return False
+    pads = attributes.get("pads")
+    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
+        pads = numpy_helper.to_array(tensor).reshape(-1)
+    return pads is not None and not np.any(pads)
+
+
+def _live(nodes: list[Any], outputs: set[str]) -> list[Any]:
+    """Return the nodes that the outputs need."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def constants_of(graph: Any) -> dict[str, Any]:
@@ -77,7 +138,7 @@ def clip_bounds(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] 
     for key, source in zip(("min", "max"), node.input[1:], strict=False):
         if not source:
             continue
-        if (tensor := constants.get(source)) is None:
+        if (tensor := constants.get(source)) is None or math.prod(tensor.dims) != 1:
             return None
         given[key] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
     return given.get("min", float("-inf")), given.get("max", float("inf"))
@@ -118,18 +179,7 @@ def _auto_pad(attributes: Mapping[str, Any]) -> str:
 
 def _needs_shapes(node: Any) -> bool:
     pools = node.op_type in ("AveragePool", "ReduceMean")
-    return pools or bool({"auto_pad", "ceil_mode"} & _attributes(node).keys())
-
-
-def _shapes(proto: Any) -> Shapes:
-    """Infer the shape of every tensor."""
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    dims = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.value_info)
-    }
-    dims |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    return {name: tuple(shape) for name, shape in dims.items() if shape and all(shape)}
+    return pools or bool({"auto_pad", "ceil_mode", "output_shape"} & _attributes(node).keys())
 
 
 def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> list[Any]:
@@ -137,7 +187,7 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
     attributes, shape = _attributes(node), shapes.get(node.input[0], ())
     if node.op_type == "ReduceMean":
         return _mean(node, attributes, shape, constants)
-    weight = shapes.get(node.input[1], ()) if node.op_type == "Conv" else ()
+    weight = shapes.get(node.input[1], ()) if node.op_type in ("Conv", "ConvTranspose") else ()
     kernel = tuple(attributes.get("kernel_shape", weight[2:]))
     if len(shape) != 4 or len(kernel) != 2:
         return [node]
@@ -146,6 +196,8 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
         if whole and all(d == 1 for d in attributes.get("dilations", ())):
             return [_global_average(node, node.output[0])]
         return [node]
+    if node.op_type == "ConvTranspose":
+        return [_transposed(node, attributes, shape[2:], kernel)]
     if (mode := _auto_pad(attributes)) in _SAME:
         pads = _same_pads(mode, attributes, shape[2:], kernel)
     elif mode == "NOTSET" and attributes.get("ceil_mode"):
@@ -169,6 +221,39 @@ def _same_pads(
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
     return before + after
+
+
+def _transposed(
+    node: Any, attributes: dict[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> Any:
+    """Return a ConvTranspose whose size of output is said by its padding alone.
+
+    total padding = stride (n - 1) + output_padding + (k - 1) dilation + 1 - size of output, from
+    https://onnx.ai/onnx/operators/onnx__ConvTranspose.html; what is missing is padding of the
+    output.
+    """
+    mode = _auto_pad(attributes)
+    wanted = attributes.pop("output_shape", None)
+    strides = attributes.get("strides", (1, 1))
+    if wanted is None and mode in _SAME:
+        wanted = [n * s for n, s in zip(size, strides, strict=True)]
+    if wanted is None or len(wanted) != 2:
+        return node
+    dilations = attributes.get("dilations", (1, 1))
+    extra = list(attributes.pop("output_padding", (0, 0)))
+    before, after = [], []
+    for axis, (n, k, stride, dilation) in enumerate(
+        zip(size, kernel, strides, dilations, strict=True)
+    ):
+        total = stride * (n - 1) + extra[axis] + (k - 1) * dilation + 1 - wanted[axis]
+        extra[axis] += max(-total, 0)
+        total = max(total, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    kept = {k: v for k, v in attributes.items() if k not in ("auto_pad", "pads")}
+    kept |= {"pads": before + after, "output_padding": extra}
+    return helper.make_node(node.op_type, node.input, node.output, node.name, **kept)
 
 
 def _ceil_pads(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from flow.datasets import Dataset
 from flow.evaluate import Network, prefetch
+from flow.limits import UNLIMITED
 from flow.pipeline import CompiledModel
 from flow.report import Exactness
 from flow.sim.oracle import run_program
@@ -26,6 +27,7 @@ from flow.stages import Progress
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
 from relay_passes.host import HostModule
 from relay_passes.partition import find_chains
+from vta_config.text import printable, shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.
 ORACLE_GEMM_OPS: Final = 1_000_000
@@ -48,7 +50,7 @@ class Tally:
             return
         self.mismatches += 1
         if not self.first:
-            self.first = f"{where}: {difference(got, want)}"
+            self.first = f"{printable(where)}: {difference(got, want)}"
 
 
 def difference(got: NDArray[Any], want: NDArray[Any]) -> str:
@@ -96,7 +98,9 @@ class Verifier:
             reference = dict(zip(self._names, results[1:], strict=True))
             for engine, tensors in self._engines(reference, index):
                 for name, got in tensors.items():
-                    tally.compare(f"{name} on {engine}, image {index}", got, reference[name])
+                    tally.compare(
+                        f"{shown_name(name)} on {engine}, image {index}", got, reference[name]
+                    )
             logits = np.asarray(self.network(image))
             tally.compare(f"logits of the executable, image {index}", logits, results[0])
             progress(index + 1, len(images))
@@ -123,7 +127,7 @@ class Verifier:
                 }
                 yield engine, result.layers | outputs
             if index == 0 or not self._slow:
-                oracle = run_program(sim.program, inputs)
+                oracle = run_program(sim.program, inputs, limits=UNLIMITED)
                 yield (
                     "oracle",
                     {r.output.name: oracle.layers[r.name] for r in sim.program.layers},

@@ -8,6 +8,7 @@ accumulator that is added. Tables decide, never names.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, Graph, constant, dtype_of, ints, op_name, static_shape
+from relay_passes.names import Names
 from relay_passes.params import (
     ADDITIONS,
     INT32_MAX,
@@ -52,6 +54,10 @@ class Chain:
         What the layer makes.
     products : list of Chain
         Accumulators, each only its anchor, that are added to this one's before the steps.
+    name : str
+        The layer's: that of its anchor's, or for ``add`` of its output's.
+    output_name : str
+        The name of the tensor made; an int32 accumulator has the layer's where no other tensor has.
     """
 
     kind: LayerKind
@@ -61,6 +67,8 @@ class Chain:
     output: Expr
     steps: list[tuple[StepOp, Any, Expr | None]] = field(default_factory=list)
     products: list[Chain] = field(default_factory=list)
+    name: str = ""
+    output_name: str = ""
 
     @property
     def inputs(self) -> tuple[Expr, ...]:
@@ -68,17 +76,6 @@ class Chain:
         first = () if self.source is None else (self.source,)
         products = (product.source for product in self.products)
         return (*first, *products, *(var for _, _, var in self.steps if var is not None))
-
-    @property
-    def name(self) -> str:
-        """The layer's name: its anchor's, or for ``add`` its output's."""
-        var = self.output if self.kind == "add" else self.anchor.var
-        return str(var.name).removesuffix(".acc").removesuffix(".sum").removesuffix(".wide")
-
-    @property
-    def output_name(self) -> str:
-        """The name of the tensor made; an int32 accumulator has the layer's name."""
-        return str(self.output.name) if dtype_of(self.output) == "int8" else self.name
 
     def layer(self, names: Mapping[Expr, str], name: str = "", output: str = "") -> Layer:
         """Return the chain as a `Layer`; `names` maps its inputs to tensor names."""
@@ -139,11 +136,19 @@ def _window(attrs: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, in
 
 
 class ChainFinder:
-    """Find all chains of a graph; a binding belongs to one chain at most."""
+    """Find all chains of a graph; a binding belongs to one chain at most.
 
-    def __init__(self, graph: Graph) -> None:
+    Parameters
+    ----------
+    graph : Graph
+    layers : mapping, optional
+        The layers of tensors that are not called like theirs, by tensor (`names.layer_names`).
+    """
+
+    def __init__(self, graph: Graph, layers: Mapping[str, str] | None = None) -> None:
         """Read who defines and who reads what."""
-        self.bindings = graph.bindings
+        self.layers = layers or {}
+        self.bindings, self.params = graph.bindings, graph.params
         self.by_var = {b.var: b for b in graph.bindings}
         self.uses = graph.uses()
         self.claimed: set[Expr] = set()
@@ -166,7 +171,20 @@ class ChainFinder:
             self.claimed.update(b.var for b in chain.bindings)
             found.append(chain)
         position = {b.var: i for i, b in enumerate(self.bindings)}
-        return sorted(found, key=lambda chain: position[chain.output])
+        found.sort(key=lambda chain: position[chain.output])
+        self._name(found)
+        return found
+
+    def _name(self, chains: list[Chain]) -> None:
+        """Name layers, each with a name of its own, and the tensors that they make."""
+        taken = Counter(str(v.name) for v in (*self.params, *(b.var for b in self.bindings)))
+        names = Names()
+        for chain in chains:
+            var = chain.output if chain.kind == "add" else chain.anchor.var
+            chain.name = names.fresh(self.layers.get(str(var.name), str(var.name)))
+            own = str(chain.output.name)
+            free = taken[chain.name] == (chain.name == own)
+            chain.output_name = chain.name if dtype_of(chain.output) != "int8" and free else own
 
     @staticmethod
     def _is_work(chain: Chain) -> bool:

@@ -26,6 +26,7 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
+from relay_passes.names import Names, given_names, layer_names, with_layer_names
 from relay_passes.numerics import along
 
 #: Names the importer makes up; others are kept.
@@ -182,7 +183,8 @@ class NameTensors(GraphPass):
 
     A name that the importer restored (``layer2.0.conv1`` on the convolution) is kept. A layer's
     bias add takes the layer's name, since that is the tensor one quantizes, and the sum before it
-    ``NAME.acc``; a ReLU is ``NAME.relu``, a residual sum ``NAME.add``.
+    ``NAME.acc``; a ReLU is ``NAME.relu``, a residual sum ``NAME.add``. A number follows a name that
+    another tensor has; the layer of a ``NAME.acc`` is kept beside it (`relay_passes.names`).
     """
 
     def transform(self, mod: Module) -> Module:
@@ -198,20 +200,27 @@ class NameTensors(GraphPass):
         }
         layer_of = {bias: layer for layer, bias in biased.items()}
         counts: dict[str, int] = {}
-        taken = {var.name for var in graph.params}
-        layer_names: dict[Expr, str] = {}
+        given_by_model = given_names(mod)
+        # The model's own names come before those made here.
+        left = {*(given_by_model or ())} - {str(var.name) for var in graph.params}
+        names = Names((*left, *(str(var.name) for var in graph.params)))
+        names_of_layers: dict[Expr, str] = {}
+        layers = layer_names(mod)
 
-        def fresh(name: str) -> str:
-            base, number = name, 1
-            while name in taken:
-                number += 1
-                name = f"{base}_{number}"
-            taken.add(name)
+        def is_given(name: str) -> bool:
+            if given_by_model is None:
+                return not _ANONYMOUS.match(name)
+            return name in given_by_model
+
+        def own(var: Expr, name: str) -> str:
+            if name != var.name or name not in left:
+                return names.fresh(name)
+            left.discard(name)
             return name
 
         def name_of(var: Expr, value: Expr) -> str:
             kind = op_name(value)
-            given = "" if _ANONYMOUS.match(var.name) else var.name
+            given = str(var.name) if is_given(var.name) else ""
             if kind in _SUFFIXES and not given.endswith(_SUFFIXES[kind]):
                 source = next((a for a in value.args if isinstance(a, relax.Var)), None)
                 if source is not None:
@@ -224,11 +233,12 @@ class NameTensors(GraphPass):
 
         def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
             if var in layer_of:
-                return builder.emit(value, layer_names[layer_of[var]])
-            name = fresh(name_of(var, value))
+                return builder.emit(value, names_of_layers[layer_of[var]])
+            name = own(var, name_of(var, value))
             if var in biased:
-                layer_names[var] = name
-                name += ".acc"
+                layer = names_of_layers[var] = name
+                name = names.fresh(f"{layer}.acc")
+                layers[name] = layer
             return builder.emit(value, name)
 
-        return rewrite(mod, visit)
+        return with_layer_names(rewrite(mod, visit), layers)

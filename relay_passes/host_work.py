@@ -24,9 +24,11 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.names import layer_names
 from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition import refusal
 from relay_passes.quantize import INTEGER_OPS
+from relay_passes.requantize import host_reasons
 from vta_config.hardware import VTAConfig
 
 #: Operators that move nothing: another shape of the same bytes.
@@ -50,7 +52,7 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
     config : VTAConfig
         The machine.
     """
-    graph = read_graph(mod)
+    graph, layers, floats = read_graph(mod), layer_names(mod), host_reasons(mod)
     refused: list[tuple[Chain, str]] = []
 
     def allow(chain: Chain) -> bool:
@@ -80,7 +82,10 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
         owner = told_with.get(var, var)
         if owner != var and owner not in on_vta:
             continue
-        name, reason = str(var.name).removesuffix(".acc"), reasons.get(var, "")
+        name = str(var.name)
+        reason = reasons.get(var) or floats.get(name, "")
+        if kind in WEIGHT_AXIS or kind == "sum":  # its layer's, which people know
+            name = layers.get(name, name)
         if var in conversions.part_of:
             whole = conversions.part_of[var]
             kind = conversions.kinds[whole]

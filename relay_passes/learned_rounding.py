@@ -54,16 +54,17 @@ class SecondOrderRounder:
         self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
     ) -> NDArray[np.int8]:
         """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
-        covariance = self.moments[name].covariance if name in self.moments else None
+        moments = self.moments.get(name)
         damping = self.dampings.get(name, self.damping)
-        if covariance is None or damping == inf:
+        if moments is None or not moments.has_covariance or damping == inf:
             return quantize(weight, params, axis=axis, block=self.block)
         rows = np.moveaxis(weight, axis, 0)
-        extra = damping * float(np.diag(covariance).mean()) + self.noise.get(name, 0.0)
+        noise = self.noise.get(name, 0.0) / moments.unit**2
+        extra = damping * moments.mean_variance + noise
         q = round_rows(
             rows.reshape(len(rows), -1),
             params.scales(len(rows), self.block).astype(np.float32),
-            covariance,
+            moments.whole(),  # no name for it here: it is large, and freed on the way
             extra=extra,
             qmax=params.qmax,
         )
@@ -98,7 +99,10 @@ def round_rows(
     """
     size = weight.shape[1]
     order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
-    feedback = _unit_upper(covariance[np.ix_(order, order)], extra)
+    flipped = covariance[np.ix_(order[::-1], order[::-1])]
+    del covariance
+    feedback = _unit_upper(flipped, extra)
+    del flipped
     target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
     q = np.empty_like(target)
     error = np.zeros_like(target)
@@ -114,13 +118,14 @@ def round_rows(
     return result
 
 
-def _unit_upper(matrix: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
+def _unit_upper(flipped: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
     """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ.
 
+    `flipped` is the matrix with its rows and columns in reverse order; its diagonal is changed.
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
     """
-    flipped = np.ascontiguousarray(matrix[::-1, ::-1])
+    assert np.isfinite(flipped).all()
     diagonal, added = np.diag(flipped).copy(), max(extra, 1e-12)
     while True:
         np.fill_diagonal(flipped, diagonal + added)
@@ -128,7 +133,7 @@ def _unit_upper(matrix: NDArray[np.float32], extra: float) -> NDArray[np.float32
             lower = np.linalg.cholesky(flipped)
             break
         except np.linalg.LinAlgError:
-            assert np.isfinite(matrix).all()
             added *= 10
     upper = lower[::-1, ::-1]
-    return np.asarray(upper / np.diag(upper), np.float32)
+    upper /= np.diag(upper).copy()
+    return np.ascontiguousarray(upper, np.float32)

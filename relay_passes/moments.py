@@ -7,9 +7,9 @@ learned rounding and bias correction need to know of the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+import io
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,47 +18,127 @@ from relay_passes.channels import is_dense_layer
 from relay_passes.expose_tensors import expose_variables
 from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
 from relay_passes.host import HostModule
+from relay_passes.numerics import power_of_two_at_least
 from vta_config.errors import CalibrationError
 
 #: Values of a window up to which a covariance is measured: learned rounding takes about six
 #: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
 MOST_VALUES: Final = 8192
+#: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.
+_MOST_BYTES: Final = 150_000_000
+#: Rows of a band of a covariance.
+_BAND: Final = 1024
+#: Values between 2^-20 and 2^20 have squares that float32 holds and adds well.
+_USUAL_OCTAVES: Final = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
     """First and second moments of a layer's input windows, K = I·KH·KW values each.
+
+    The covariance is kept as bands of its lower triangle, which is 0.6 of it for large K.
 
     Parameters
     ----------
     mean : float32[K]
         In the order of the weight's row: input channel, kernel row, kernel column.
-    covariance : float32[K, K], optional
-        About the mean; None beyond `MOST_VALUES`.
+    covariance : float32[K, K], or its bands, optional
+        About the mean, of windows divided by `unit`; None beyond `MOST_VALUES`.
     samples : int
         Windows seen.
+    unit : float
+        A power of two: 1 but for windows whose squares might leave float32.
     """
 
-    mean: NDArray[np.float32]
-    covariance: NDArray[np.float32] | None
-    samples: int
+    __slots__ = ("_bands", "mean", "mean_variance", "samples", "unit")
+
+    def __init__(
+        self,
+        *,
+        mean: NDArray[np.float32],
+        covariance: NDArray[np.float32] | list[NDArray[np.float32]] | None,
+        samples: int,
+        unit: float = 1.0,
+    ) -> None:
+        """Take the moments; of a whole covariance only the bands."""
+        if isinstance(covariance, np.ndarray):
+            covariance = [covariance[i:j, :j].copy() for i, j in _bands(len(covariance))]
+        self._bands: Iterable[NDArray[np.float32]] | None = covariance
+        self.mean = mean
+        self.samples = samples
+        self.unit = unit
+        #: Mean of the covariance's diagonal; 0 without a covariance.
+        self.mean_variance = 0.0
+        if covariance is not None:
+            places = zip(_bands(len(mean)), covariance, strict=True)
+            diagonal = [np.diagonal(band, i) for (i, _), band in places]
+            self.mean_variance = float(np.concatenate(diagonal).mean())
+
+    def store(self, file: BinaryIO) -> None:
+        """Move the covariance to the end of an open file, from which it is read when needed."""
+        if self._bands is not None:
+            self._bands = _Stored(file, self._bands, len(self.mean))
+
+    @property
+    def covariance(self) -> NDArray[np.float32] | None:
+        """The covariance, float32[K, K], made anew at each call."""
+        return self.whole() if self.has_covariance else None
+
+    def whole(self) -> NDArray[np.float32]:
+        """Return the covariance, float32[K, K], which must have been measured."""
+        assert self._bands is not None
+        size = len(self.mean)
+        full = np.empty((size, size), np.float32)
+        for (i, j), band in zip(_bands(size), self._bands, strict=True):
+            full[i:j, :j] = band
+            full[:i, i:j] = band[:, :i].T
+        return full
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether it was measured."""
+        return self._bands is not None
+
+
+class _Stored:
+    """Bands of a covariance in a file."""
+
+    def __init__(self, file: BinaryIO, bands: Iterable[NDArray[np.float32]], size: int) -> None:
+        self._file, self._size = file, size
+        self._start = file.seek(0, io.SEEK_END)
+        for band in bands:
+            file.write(band.data)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        at = self._start
+        for i, j in _bands(self._size):
+            self._file.seek(at)
+            at += (size := 4 * (j - i) * j)
+            yield np.frombuffer(self._file.read(size), np.float32).reshape(j - i, j)
+
+
+def _bands(size: int) -> list[tuple[int, int]]:
+    """Return first and last row of each band of a symmetric matrix: band[i:j, :j] is kept."""
+    return [(i, min(i + _BAND, size)) for i in range(0, size, _BAND)]
 
 
 class _Sum:
     """Sums of windows and of their products, gathered in pieces that BLAS likes."""
 
-    _PIECE = 1024
+    PIECE: Final = 1024
 
     def __init__(self, size: int) -> None:
         self.total = np.zeros(size)
-        self.products = np.zeros((size, size), np.float32) if size <= MOST_VALUES else None
+        self.products: list[NDArray[np.float32]] | None = None
+        if size <= MOST_VALUES:
+            self.products = [np.zeros((j - i, j), np.float32) for i, j in _bands(size)]
         self.samples = self.waiting = 0
+        self.unit = 0.0  # none yet
         self.pieces: list[NDArray[np.float32]] = []
 
     def add(self, windows: NDArray[np.float32]) -> None:
         self.pieces.append(windows)
         self.waiting += windows.shape[1]
-        if self.waiting >= self._PIECE:
+        if self.waiting >= self.PIECE:
             self.flush()
 
     def flush(self) -> None:
@@ -66,18 +146,29 @@ class _Sum:
             return
         x = np.ascontiguousarray(np.concatenate(self.pieces, axis=1))
         self.total += x.sum(axis=1, dtype=np.float64)
+        if not self.unit and (peak := float(np.abs(x).max(initial=0.0))):
+            usual = 2.0**-_USUAL_OCTAVES < peak < 2.0**_USUAL_OCTAVES
+            self.unit = 1.0 if usual else power_of_two_at_least(peak)
+        if self.unit not in (0.0, 1.0):
+            x = x / np.float32(self.unit)
         if self.products is not None:
-            self.products += x @ x.T
+            for (i, j), band in zip(_bands(len(x)), self.products, strict=True):
+                band += x[i:j] @ x[:j].T
         self.samples += x.shape[1]
         self.pieces, self.waiting = [], 0
 
     def moments(self) -> Moments:
+        """Return the moments; this object is used up."""
         self.flush()
-        mean = (self.total / self.samples).astype(np.float32)
-        covariance = None
-        if self.products is not None:
-            covariance = self.products / np.float32(self.samples) - np.outer(mean, mean)
-        return Moments(mean=mean, covariance=covariance, samples=self.samples)
+        unit = self.unit or 1.0
+        mean = (self.total / unit / self.samples).astype(np.float32)
+        bands, self.products = self.products, None
+        if bands is not None:
+            for (i, j), band in zip(_bands(len(mean)), bands, strict=True):
+                band /= np.float32(self.samples)
+                band -= np.outer(mean[i:j], mean[:j])
+        real = (self.total / self.samples).astype(np.float32)
+        return Moments(mean=real, covariance=bands, samples=self.samples, unit=unit)
 
 
 def windows(
@@ -122,6 +213,7 @@ def collect_moments(
     *,
     places: int = 96,
     seed: int = 0,
+    file: BinaryIO | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Mapping[str, Moments]:
     """Run the float model over calibration images; return every layer's moments by tensor name.
@@ -136,6 +228,8 @@ def collect_moments(
         Output pixels drawn from each image.
     seed : int
         Of the draw.
+    file : binary file, optional
+        Where covariances are kept, open for reading and writing; in memory without.
     progress : callable (count), optional
         Called after every image.
 
@@ -144,45 +238,84 @@ def collect_moments(
     CalibrationError
         When there is no image.
     """
-    layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
-    sums = {b.var.name: _Sum(int(np.prod(_oihw(b.value)[1:]))) for b in layers}
-    images = list(images)
-    if not images:
-        raise CalibrationError(
-            "calibration", "must have at least one image", got=0, hint="give a folder of images"
-        )
-    for name, found in each_window(mod, images, places=places, seed=seed, progress=progress):
-        sums[name].add(found)
-    return {name: total.moments() for name, total in sums.items()}
+    reader = WindowReader(mod)
+    sizes = reader.sizes
+    result: dict[str, Moments] = {}
+    for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
+        sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
+        count = 0
+        for found in reader(images, group, places=places, seed=seed):
+            for name, columns in found:
+                sums[name].add(columns)
+            count += 1
+            if progress is not None and not result:
+                progress(count)
+        if count == 0:
+            raise CalibrationError(
+                "calibration", "must have at least one image", got=0, hint="give a folder of images"
+            )
+        for name in list(sums):
+            result[name] = sums.pop(name).moments()
+            if file is not None:
+                result[name].store(file)
+    return {name: result[name] for name in sizes}
 
 
-def each_window(
-    mod: Module,
-    images: Iterable[NDArray[Any]],
-    *,
-    places: int = 96,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Run the float model; yield each layer's name and windows float32[K, P], image by image.
+class WindowReader:
+    """Runs a float module and yields what its layers read.
 
-    The parameters are those of `collect_moments`.
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
     """
-    layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
-    params = {p.name for p in read_graph(mod).params}
-    inputs = list(dict.fromkeys(b.value.args[0] for b in layers))
-    inner = [v for v in inputs if v.name not in params]
-    names = [str(v.name) for v in inner]
-    run = HostModule(expose_variables(mod, inner), fast=True)
-    rng = np.random.default_rng(seed)
-    for count, image in enumerate(images, start=1):
-        outputs = run(np.asarray(image, np.float32))
-        tensors = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
-        for layer in layers:
-            x = tensors.get(layer.value.args[0].name, image)
-            yield str(layer.var.name), _draw(layer.value, x, places, rng)
-        if progress is not None:
-            progress(count)
+
+    def __init__(self, mod: Module) -> None:
+        """Compile the module."""
+        self._layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
+        params = {p.name for p in read_graph(mod).params}
+        inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
+        inner = [v for v in inputs if v.name not in params]
+        self._names = [str(v.name) for v in inner]
+        self._run = HostModule(expose_variables(mod, inner), fast=True)
+        #: Values of a window, K, by layer.
+        self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
+
+    def __call__(
+        self, images: Iterable[NDArray[Any]], layers: Container[str], *, places: int, seed: int
+    ) -> Iterator[Iterator[tuple[str, NDArray[np.float32]]]]:
+        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels."""
+        rng = np.random.default_rng(seed)
+        for image in images:
+            outputs = self._run(np.asarray(image, np.float32))
+            last = outputs[len(outputs) - len(self._names) :]
+            tensors = dict(zip(self._names, last, strict=True))
+            chosen = {  # the same in each pass over the images
+                b.var.name: _chosen(b.value, places, rng) for b in self._layers
+            }
+            yield (
+                (
+                    str(b.var.name),
+                    _draw(b.value, tensors.get(b.value.args[0].name, image), chosen[b.var.name]),
+                )
+                for b in self._layers
+                if b.var.name in layers
+            )
+
+
+def _groups(sizes: Mapping[str, int]) -> list[set[str]]:
+    """Return the layers in groups, each for a pass over the images, whose sums memory holds."""
+    groups: list[set[str]] = [set()]
+    taken = 0
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        covariance = sum((j - i) * j for i, j in _bands(size)) if size <= MOST_VALUES else 0
+        need = 4 * (covariance + size * _Sum.PIECE)
+        if groups[-1] and taken + need > _MOST_BYTES:
+            groups.append(set())
+            taken = 0
+        groups[-1].add(name)
+        taken += need
+    return groups
 
 
 def _oihw(value: Expr) -> tuple[int, ...]:
@@ -193,15 +326,19 @@ def _oihw(value: Expr) -> tuple[int, ...]:
     return tuple(weight.shape)
 
 
-def _draw(
-    value: Expr, x: NDArray[Any], places: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return windows of some output pixels of a layer."""
+def _chosen(value: Expr, places: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw some output pixels of a convolution; a dense layer has one."""
+    if op_name(value) == "matmul":
+        return np.zeros(1, np.int64)
+    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
+    return np.sort(rng.permutation(n * oh * ow)[:places])
+
+
+def _draw(value: Expr, x: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the windows of the chosen output pixels of a layer."""
     if op_name(value) == "matmul":
         return np.ascontiguousarray(x.T, np.float32)
     attrs = value.attrs
-    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
-    chosen = rng.permutation(n * oh * ow)[:places]
     stride, dilation = ints(attrs.strides), ints(attrs.dilation)
     return windows(
         x,
@@ -209,5 +346,5 @@ def _draw(
         (stride[0], stride[1]),
         ints(attrs.padding),
         (dilation[0], dilation[1]),
-        np.sort(chosen),
+        chosen,
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.params import INT32_MAX, QuantParams, Requant
+from relay_passes.params import INT32_MAX, MIN_SCALE, QuantParams, Requant
 from vta_config.errors import CapacityError
 
 #: Ratios of scales that are stored as float32 count as powers of two within this.
@@ -102,10 +102,12 @@ def power_of_two_at_least(x: float) -> float:
 def scale_for(max_abs: float, qmax: int, *, power_of_two: bool = True) -> float:
     """Return the scale that maps [-max_abs, max_abs] into [-qmax, qmax].
 
-    scale = max_abs / qmax, or the smallest power of two >= that; 1.0 when max_abs is 0.
+    scale = max_abs / qmax, or the smallest power of two >= that, and `MIN_SCALE` at least; 1.0 when
+    max_abs is 0.
     """
     if max_abs == 0:
         return 1.0
+    max_abs = max(max_abs, MIN_SCALE * qmax)
     if not power_of_two:
         return max_abs / qmax
     scale = power_of_two_at_least(max_abs / qmax)

@@ -32,6 +32,9 @@ ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
 PRODUCT_KINDS: Final = frozenset({"conv2d", "dense"})
 INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
+#: Smallest scale that passes choose: it, its inverse and what integers make of it are normal
+#: float32 numbers. Values below it become zero.
+MIN_SCALE: Final = 2.0**-120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

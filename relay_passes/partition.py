@@ -10,7 +10,6 @@ sentence that the user reads when it does not hold.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +33,7 @@ from relay_passes.graph import (
     static_shape,
     substitute,
 )
+from relay_passes.names import Names, layer_names
 from relay_passes.params import RESIDUAL_OPS, Layer, LayerKind, Subgraph, TensorSpec, TensorType
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
@@ -42,6 +42,8 @@ from vta_config.isa import MAX_PAD
 CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 _LAYER_ATTR, _OUTPUT_ATTR = "vta.layer", "vta.output"
+#: 64 GEMM steps with a diagonal of 127.
+MAX_RESIDUAL: Final = 64 * 127
 
 
 # ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
@@ -130,10 +132,34 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
 
 
+def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A residual must be added at most 8,128 times."""
+    factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
+    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+
+
+def _residuals(chain: Chain) -> list[tuple[str, Any]]:
+    return [(op, value) for op, value, _ in chain.steps if op in RESIDUAL_OPS]
+
+
+def limits_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A limit of the accumulator must fit 16 bits."""
+    limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
+    return all(-(1 << 15) <= np.min(v) and np.max(v) < 1 << 15 for v in limits)
+
+
+def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
+    """A left shift must be the same for all channels."""
+    return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
+
+
 Check = Callable[[Chain, VTAConfig], bool]
 _ALWAYS: Final[tuple[Check, ...]] = (
     four_dimensions,
     shifts_in_range,
+    residuals_fit,
+    limits_fit,
+    one_left_shift,
     one_number_a_block,
     multiplies_if_possible,
 )
@@ -189,8 +215,7 @@ class WrapLayers(GraphPass):
             var = binding.var
             if (chain := by_output.get(var)) is not None:
                 function, arguments = _composite(chain, graph.bindings)
-                symbol = _identifier(f"vta_{chain.kind}_{chain.name}", functions)
-                gvar = relax.GlobalVar(symbol)
+                gvar = relax.GlobalVar(f"vta_{chain.kind}_{len(functions)}")
                 gvar = _typed(gvar, function)
                 functions[gvar] = function
                 call = relax.Call(gvar, [env.get(a, a) for a in arguments])
@@ -250,7 +275,8 @@ class NameFunctions(GraphPass):
 
 def find_chains(mod: Module, config: VTAConfig) -> list[Chain]:
     """Return the layers of a quantized module that VTA takes, in execution order."""
-    return ChainFinder(read_graph(mod)).all(lambda chain: not refusal(chain, config))
+    finder = ChainFinder(read_graph(mod), layer_names(mod))
+    return finder.all(lambda chain: not refusal(chain, config))
 
 
 def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
@@ -284,16 +310,6 @@ def _typed(gvar: Expr, function: Expr) -> Expr:
     return gvar
 
 
-def _identifier(name: str, taken: Any) -> str:
-    base = re.sub(r"\W", "_", name)
-    names = {g.name_hint for g in taken}
-    number, result = 1, base
-    while result in names:
-        number += 1
-        result = f"{base}_{number}"
-    return result
-
-
 # ---- reading annotated functions -------------------------------------------------------------
 def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
     """Read an annotated function, as the code generator receives it.
@@ -314,8 +330,9 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
     graph = graph_of(function, symbol)
     local: dict[Expr, Expr] = {}
     names: dict[Expr, str] = {}
+    taken = Names()
     for param in graph.params:
-        names[param] = _unique(str(param.name), set(names.values()))
+        names[param] = taken.fresh(str(param.name))
     layers = []
     for binding in graph.bindings:
         value = binding.value
@@ -330,7 +347,7 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
                 got=op_name(value) or type(value).__name__,
                 hint="use partition",
             )
-        output = _unique(str(callee.attrs[_OUTPUT_ATTR]), set(names.values()))
+        output = taken.fresh(str(callee.attrs[_OUTPUT_ATTR]))
         names[binding.var] = output
         arguments = {p: names[a] for p, a in zip(callee.params, value.args, strict=True)}
         found = ChainFinder(graph_of(callee, symbol)).all()
@@ -344,22 +361,15 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
     )
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    number, result = 1, name
-    while result in taken:
-        number += 1
-        result = f"{name}_{number}"
-    return result
-
-
 def _spec(name: str, var: Expr) -> TensorSpec:
     dtype: TensorType = "int8" if dtype_of(var) == "int8" else "int32"
     return TensorSpec(name=name, shape=static_shape(var), dtype=dtype)
 
 
 def annotated_functions(mod: Module) -> list[Expr]:
-    """Return the functions of a partitioned module that VTA runs."""
-    functions = [mod[g] for g in mod.get_global_vars()]
+    """Return the functions of a partitioned module that VTA runs, in the order of their calls."""
+    calls = (b.value.op for b in read_graph(mod).bindings if isinstance(b.value, relax.Call))
+    functions = [mod[g] for g in dict.fromkeys(c for c in calls if isinstance(c, relax.GlobalVar))]
     return [
         f
         for f in functions

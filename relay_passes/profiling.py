@@ -27,7 +27,7 @@ PROFILE_FUNCTION: Final = "relay_passes.host.profile"
 #: Bins of a histogram, over both signs.
 BINS: Final = 2048
 #: Narrower histograms would overflow float32 when values are divided by their bins' width.
-_SMALLEST_LIMIT: Final = 2.0**-64
+_SMALLEST_LIMIT: Final = 2.0**-112
 _HEAD: Final = 3  # lo, hi, limit
 
 

@@ -15,6 +15,7 @@ from k times as many images needs a k-th of the damping, as in ridge regression.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log10
@@ -27,7 +28,7 @@ from relay_passes.channels import layer_weights
 from relay_passes.choose_scales import largest_weights
 from relay_passes.graph import Module
 from relay_passes.learned_rounding import USUAL_DAMPING, round_rows
-from relay_passes.moments import Moments, collect_moments, each_window
+from relay_passes.moments import Moments, WindowReader, collect_moments
 
 #: Dampings tried; infinite is rounding to nearest. The first is used where nothing else is better.
 DAMPINGS: Final = (USUAL_DAMPING, 0.1, 1.0, inf)
@@ -95,24 +96,24 @@ def prove_layers(
     """
     weights = layer_weights(mod)
     trials: dict[str, _Trial] = {}
+    reader, places = WindowReader(mod), usual_places(len(images))
     for learn, judge in splits(len(images)):
-        moments = collect_moments(mod, [images[i] for i in learn], places=usual_places(len(images)))
-        tests = {
-            name: trials.setdefault(name, _Trial()).start(weights[name], taught, block)
-            for name, taught in moments.items()
-        }
-        del moments
-        for name, windows in each_window(
-            mod, [images[i] for i in judge], places=usual_places(len(images)), seed=1
-        ):
-            tests[name].add(windows)
+        with tempfile.TemporaryFile() as file:  # one layer's covariance at a time is needed
+            taught = collect_moments(mod, [images[i] for i in learn], places=places, file=file)
+            tests = {
+                name: trials.setdefault(name, _Trial()).start(weights[name], moments, block)
+                for name, moments in taught.items()
+            }
+        for found in reader([images[i] for i in judge], tests, places=places, seed=1):
+            for name, windows in found:
+                tests[name].add(windows)
     share = len(splits(len(images))[0][0]) / len(images) if trials else 1.0
     return {name: trial.proof(name, share) for name, trial in trials.items()}
 
 
 def usual_places(images: int) -> int:
     """Return how many output pixels to draw from each image: more where images are few."""
-    return max(96, -(-12_000 // max(images, 1)))
+    return min(1536, max(96, -(-12_000 // max(images, 1))))
 
 
 class _Trial:
@@ -130,7 +131,7 @@ class _Trial:
         some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))
         rows, scale = rows[some].astype(np.float32), scale[some].astype(np.float32)
         covariance = moments.covariance
-        spread = 0.0 if covariance is None else float(np.diag(covariance).mean())
+        spread = moments.mean_variance
         self.deltas = {}
         for damping in DAMPINGS:
             if damping == inf or covariance is None:
@@ -146,10 +147,10 @@ class _Trial:
     def add(self, windows: NDArray[np.float32]) -> None:
         """Add the errors on windows float32[K, P]."""
         for damping, delta in self.deltas.items():
-            error = delta @ windows
-            self.uncorrected[damping] += float(np.square(error).sum(dtype=np.float64))
+            error = (delta @ windows).astype(np.float64)
+            self.uncorrected[damping] += float(np.square(error).sum())
             error -= self.offsets[damping][:, np.newaxis]
-            self.learned[damping] += float(np.square(error).sum(dtype=np.float64))
+            self.learned[damping] += float(np.square(error).sum())
 
     def proof(self, name: str, share: float) -> LayerProof:
         """Choose; `share` of the images taught in each split."""

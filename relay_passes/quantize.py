@@ -35,6 +35,7 @@ from relay_passes.graph import (
     replace_main,
     substitute,
 )
+from relay_passes.names import Names
 from relay_passes.params import QuantParams
 
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
@@ -112,20 +113,21 @@ class Quantize(GraphPass):
         graph = read_graph(mod)
         uses = graph.uses()
         builder = GraphBuilder()
+        names = Names(str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings)))
         env: dict[Expr, Expr] = {}
         for param in graph.params:
             if any(_reads_integers(b, uses) for b in uses.get(param, [])):
-                env[param] = self._pair(builder, param, param.name)
+                env[param] = self._pair(builder, names, param)
         for binding in graph.bindings:
             value = substitute(binding.value, env)
             name = binding.var.name
             axis = WEIGHT_AXIS.get(op_name(value))
             if axis is not None and name in self.scales.weights:
-                value = self._with_weight(builder, value, name, axis)
+                value = self._with_weight(builder, names, value, name, axis)
             var = builder.emit(value, name)
             env[binding.var] = var
             if self._needs_pair(binding, uses):
-                env[binding.var] = self._pair(builder, var, name)
+                env[binding.var] = self._pair(builder, names, var)
         return replace_main(mod, builder, graph, [env.get(v, v) for v in graph.results])
 
     def _needs_pair(self, binding: Expr, uses: dict[Expr, list[Expr]]) -> bool:
@@ -144,18 +146,23 @@ class Quantize(GraphPass):
             and split_bias(readers[0].value) is not None
         )
 
-    def _pair(self, builder: GraphBuilder, var: Expr, name: str) -> Expr:
+    def _pair(self, builder: GraphBuilder, names: Names, var: Expr) -> Expr:
+        name = str(var.name)
         params = self.scales.tensors[name]
         scale = relax.const(np.float32(params.scale[0]))
         zero = relax.const(np.int8(0))
         q = builder.emit(
-            relax.op.quantize(var, scale, zero, axis=-1, out_dtype="int8"), f"{name}.q"
+            relax.op.quantize(var, scale, zero, axis=-1, out_dtype="int8"),
+            names.fresh(f"{name}.q"),
         )
         return builder.emit(
-            relax.op.dequantize(q, scale, zero, axis=-1, out_dtype="float32"), f"{name}.dq"
+            relax.op.dequantize(q, scale, zero, axis=-1, out_dtype="float32"),
+            names.fresh(f"{name}.dq"),
         )
 
-    def _with_weight(self, builder: GraphBuilder, call: Expr, name: str, axis: int) -> Expr:
+    def _with_weight(
+        self, builder: GraphBuilder, names: Names, call: Expr, name: str, axis: int
+    ) -> Expr:
         weight = constant(call.args[1])
         assert weight is not None, name
         params = self.scales.weights[name]
@@ -171,7 +178,7 @@ class Quantize(GraphPass):
                 axis=axis,
                 out_dtype="float32",
             ),
-            f"{name}.weight",
+            names.fresh(f"{name}.weight"),
         )
         return relax.Call(call.op, [call.args[0], weight_var], call.attrs, call.ty_args)
 

@@ -22,6 +22,7 @@ from relay_passes.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTenso
 from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
 from relay_passes.learned_rounding import SecondOrderRounder
+from relay_passes.limit_scales import limit_scales, live_profiles
 from relay_passes.moments import Moments
 from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
 from relay_passes.params import TensorProfile
@@ -214,8 +215,6 @@ def quantize_model(
     ------
     CalibrationError
         When a tensor was not profiled, or moments or profiles are needed and cannot be measured.
-    CapacityError
-        When an accumulator or a bias may leave int32.
     """
     options = options or QuantOptions()
     for step in options.passes:
@@ -228,7 +227,15 @@ def quantize_model(
                 hint="calibrate again with images, or choose a variant without",
             )
         profiles = observe(mod)
-    scales = options.chooser(mod, profiles)
+    profiles = live_profiles(mod, profiles)
+    pairs = getattr(options.chooser, "pair", False)
+    scales = limit_scales(
+        mod,
+        options.chooser(mod, profiles),
+        fuse=options.fuse,
+        pairs=pairs,
+        block=options.block,
+    )
     rounder = options.rounder
     if options.learns:
         if measure is None:

@@ -13,7 +13,7 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -36,11 +36,21 @@ from relay_passes.graph import (
     replace_main,
     static_shape,
     substitute,
+    variables,
 )
-from relay_passes.params import QuantParams
+from relay_passes.names import Names, layer_names, with_layer_names
+from relay_passes.params import INT32_MAX, QuantParams
+from vta_config.errors import CapacityError
 
 _INT8_BITS: Final = 8
 _ERROR_ATTR: Final = "requantization_errors"
+_HOST_ATTR: Final = "host_reasons"
+#: Biases up to here cost nothing: one GEMM step adds them.
+_SMALL_BIAS: Final = 1 << 18
+#: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
+_SATURATING_SHIFT: Final = 8
+#: Accumulators whose scales are further apart are not added as integers.
+_MOST_OCTAVES: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +91,8 @@ class _Accumulator:
         Largest result (ReLU6), not yet done; infinity for none.
     name : str
         Tensor name.
+    sources : tuple[str, ...]
+        Operators of which it is the sum: those that go to the host where it does not fit.
     """
 
     var: Expr
@@ -90,6 +102,15 @@ class _Accumulator:
     relu: bool = False
     ceiling: float = float("inf")
     name: str
+    sources: tuple[str, ...] = ()
+
+
+class _DoesNotFit(Exception):
+    """Integers of some operators leave int32; these are left to the host then."""
+
+    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
+        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
+        self.sources = sources
 
 
 _Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
@@ -112,17 +133,25 @@ class Requantize(GraphPass):
     def transform(self, mod: Module) -> Module:
         """Return the integer module.
 
-        Raises
-        ------
-        CapacityError
-            When an accumulator or a bias may leave int32.
+        Operators whose accumulator or bias may leave int32 stay floats; see `host_reasons`.
         """
         graph = read_graph(mod)
-        run = _Interpreter(dyadic=self.dyadic)
-        for binding in graph.bindings:
-            run.visit(binding)
-        results = [run.as_float(run.value(v), v.name) for v in graph.results]
+        names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
+        host: dict[str, str] = {}
+        while True:
+            run = _Interpreter(names, dict(layer_names(mod)), dyadic=self.dyadic, host=host)
+            try:
+                for binding in graph.bindings:
+                    run.visit(binding)
+                results = [run.as_float(run.value(v), v.name) for v in graph.results]
+                break
+            except _DoesNotFit as stop:
+                new = {name: str(stop) for name in stop.sources if name not in host}
+                assert new, str(stop)  # or this would not end
+                host |= new
         result = replace_main(mod, run.builder, graph, results)
+        result = with_layer_names(result, run.layers)
+        result = result.with_attr(_HOST_ATTR, json.dumps(host))
         return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
 
 
@@ -139,15 +168,56 @@ def requantization_errors(mod: Module) -> dict[str, float]:
     return {str(name): float(error) for name, error in json.loads(str(text)).items()}
 
 
-class _Interpreter:
-    """Interpret one graph; `env` maps its variables to what became of them."""
+def host_reasons(mod: Module) -> dict[str, str]:
+    """Return why operators with an integer form stayed floats, by the name of what they make.
 
-    def __init__(self, *, dyadic: bool = False) -> None:
+    Parameters
+    ----------
+    mod : IRModule
+        As `Requantize` returned it.
+    """
+    attrs = mod.attrs
+    text = attrs[_HOST_ATTR] if attrs is not None and _HOST_ATTR in attrs else "{}"
+    return {str(name): str(reason) for name, reason in json.loads(str(text)).items()}
+
+
+class _Interpreter:
+    """Interpret one graph; `env` maps its variables to what became of them.
+
+    `layers` maps names of tensors to those of the layers that they belong to. Operators whose names
+    are in `host` get floats.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        layers: dict[str, str],
+        *,
+        dyadic: bool = False,
+        host: Mapping[str, str] | None = None,
+    ) -> None:
         self.dyadic = dyadic
+        self.host = host or {}
         self.builder = GraphBuilder()
+        self.layers = layers
+        #: Names of the graph that no tensor has yet: its own tensors keep them.
+        self._left = set(names)
+        self._names = Names(self._left)
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
         self.errors: dict[str, float] = {}
+
+    def emit(self, expr: Expr, name: str) -> Expr:
+        """Bind the graph's tensor `name`, once; another one is called like it, with a number."""
+        own = name in self._left
+        self._left.discard(name)
+        return self.builder.emit(expr, name if own else self._names.fresh(name))
+
+    def step(self, expr: Expr, name: str, role: str) -> Expr:
+        """Bind a step on the way to the tensor or layer `name`."""
+        var = self.builder.emit(expr, self._names.fresh(f"{name}.{role}"))
+        self.layers[str(var.name)] = name
+        return var
 
     def value(self, expr: Expr) -> Any:
         """Return what an operand became."""
@@ -156,19 +226,32 @@ class _Interpreter:
     def visit(self, binding: Expr) -> None:
         """Interpret one binding."""
         handler = self.HANDLERS.get(op_name(binding.value))
-        result = handler(self, binding) if handler is not None else None
+        if binding.var.name in self.host:
+            handler = None
+        try:
+            result = handler(self, binding) if handler is not None else None
+        except CapacityError as error:
+            values = (self.value(v) for v in variables(binding.value))
+            sources = (v.sources for v in values if isinstance(v, _Accumulator))
+            names = tuple(dict.fromkeys(s for names in sources for s in names))
+            adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
+            raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
         if result is None:  # no integer form: floats, as it is
             operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
-            result = self.builder.emit(substitute(binding.value, operands), binding.var.name)
+            result = self.emit(substitute(binding.value, operands), binding.var.name)
         self.env[binding.var] = result
 
     # ---- from and to floats ------------------------------------------------------------------
     def as_float(self, value: Any, name: str) -> Expr:
         """Emit the float32 form of a value."""
         if isinstance(value, _Accumulator):
-            value = self.settle(value)
+            try:
+                value = self.settle(value)
+            except CapacityError as error:
+                raise _DoesNotFit(value.sources, error) from None
             shape = static_shape(value.var)
-            scale = _per_channel(value.scale, len(shape), np.float32)
+            largest = float(np.finfo(np.float32).max)
+            scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
             return self._scaled(value.var, scale, value.name)
         if isinstance(value, _Int8):
             return self._scaled(value.var, np.float32(value.scale), value.name)
@@ -178,9 +261,9 @@ class _Interpreter:
 
     def _scaled(self, var: Expr, scale: Any, name: str) -> Expr:
         if var not in self.floats:
-            wide = self.builder.emit(relax.op.astype(var, "float32"), f"{name}.float")
+            wide = self.step(relax.op.astype(var, "float32"), name, "float")
             product = relax.op.multiply(wide, relax.const(scale))
-            self.floats[var] = self.builder.emit(product, f"{name}.real")
+            self.floats[var] = self.step(product, name, "real")
         return self.floats[var]
 
     def _dequantize(self, binding: Expr) -> Any:
@@ -199,34 +282,34 @@ class _Interpreter:
         if scale is None or scale.size != 1:
             return None
         value = self.value(binding.value.args[0])
-        name = str(binding.var.name)
+        name = str(getattr(binding.value.args[0], "name", binding.var.name))
         params = QuantParams(scale=(float(scale),), bits=_INT8_BITS)
         if isinstance(value, _Int8):
             value = self.widen(value)
         if isinstance(value, _Accumulator):
             shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
             if None not in shifts:
-                return self.requantize(value, params, np.asarray(shifts), name.removesuffix(".q"))
+                return self.requantize(value, params, np.asarray(shifts), name)
             if self.dyadic:
-                return self.requantize_dyadic(value, params, name.removesuffix(".q"))
+                return self.requantize_dyadic(value, params, name)
             value = self.as_float(value, value.name)
-        return self.quantize_float(value, params, name)
+        return self.quantize_float(value, params, str(binding.var.name))
 
     def quantize_float(self, var: Expr, params: QuantParams, name: str) -> _Int8:
         """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
-        emit, scale = self.builder.emit, params.scale[0]
-        x = emit(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), f"{name}.scaled")
-        x = emit(relax.op.add(x, relax.const(np.float32(0.5))), f"{name}.half")
-        x = emit(relax.op.floor(x), f"{name}.floor")
-        x = emit(relax.op.clip(x, float(params.qmin), float(params.qmax)), f"{name}.clip")
-        x = emit(relax.op.astype(x, "int8"), name)
+        step, scale = self.step, params.scale[0]
+        x = step(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), name, "scaled")
+        x = step(relax.op.add(x, relax.const(np.float32(0.5))), name, "half")
+        x = step(relax.op.floor(x), name, "floor")
+        x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
+        x = self.emit(relax.op.astype(x, "int8"), name)
         return _Int8(var=x, scale=scale, bound=params.qmax, name=name)
 
     # ---- accumulators ------------------------------------------------------------------------
     def widen(self, value: _Int8) -> _Accumulator:
         """Return an int8 tensor as an accumulator."""
         channels = static_shape(value.var)[1]
-        var = self.builder.emit(relax.op.astype(value.var, "int32"), f"{value.name}.wide")
+        var = self.step(relax.op.astype(value.var, "int32"), value.name, "wide")
         return _Accumulator(
             var=var,
             scale=np.full(channels, value.scale),
@@ -238,13 +321,13 @@ class _Interpreter:
     def settle(self, acc: _Accumulator) -> _Accumulator:
         """Emit the bias and the ReLU that an accumulator still owes."""
         acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
-        emit, var = self.builder.emit, acc.var
+        var = acc.var
         if acc.relu:
-            var = emit(relax.op.maximum(var, relax.const(np.int32(0))), f"{acc.name}.max")
+            var = self.step(relax.op.maximum(var, relax.const(np.int32(0))), acc.name, "max")
         if np.isfinite(acc.ceiling):
             top = numerics.round_half_up(acc.ceiling / acc.scale)
             limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
-            var = emit(relax.op.minimum(var, relax.const(limit)), f"{acc.name}.min")
+            var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
         return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
 
     def add_integers(self, acc: _Accumulator, addend: NDArray[np.int64]) -> _Accumulator:
@@ -254,7 +337,7 @@ class _Interpreter:
         if not addend.any():
             return acc
         number = _per_channel(addend, acc.var.ty.ndim, np.int32)
-        var = self.builder.emit(relax.op.add(acc.var, relax.const(number)), f"{acc.name}.bias")
+        var = self.step(relax.op.add(acc.var, relax.const(number)), acc.name, "bias")
         return replace(acc, var=var, bound=bound)
 
     def shift_left(self, acc: _Accumulator, shift: NDArray[np.int64]) -> _Accumulator:
@@ -264,9 +347,7 @@ class _Interpreter:
         bound = acc.bound << shift
         numerics.check_accumulator(acc.name, bound)
         amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
-        var = self.builder.emit(
-            relax.op.left_shift(acc.var, relax.const(amount)), f"{acc.name}.shl"
-        )
+        var = self.step(relax.op.left_shift(acc.var, relax.const(amount)), acc.name, "shl")
         return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
 
     def requantize(
@@ -276,17 +357,31 @@ class _Interpreter:
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
         low = 0 if acc.relu else params.qmin
         self.errors[name] = float(np.abs(params.scale[0] / acc.scale / 2.0**shift - 1).max())
-        acc = self.shift_left(acc, np.maximum(-shift, 0))
+        acc = self._finer(acc, np.maximum(-shift, 0), params.scale[0])
         shift = np.maximum(shift, 0)
-        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
-        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        bias = _bias(acc, 2.0**shift)
+        acc = self.add_integers(acc, bias + ((1 << np.minimum(shift, 40)) >> 1))
         return self._narrow(acc.var, params, shift, (low, int(ceiling)), name)
+
+    def _finer(self, acc: _Accumulator, left: NDArray[np.int64], scale: float) -> _Accumulator:
+        """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
+
+        Any sum but 0 saturates the output where it counts for 2^8 of its units or more.
+        """
+        most = np.minimum(left, _SATURATING_SHIFT)
+        if (left == most).all() and (acc.bound << left).max() <= INT32_MAX >> 1:
+            return self.shift_left(acc, left)
+        limit = (1 << 15) - 1
+        var = self.builder.emit(relax.op.clip(acc.var, -limit, limit), f"{acc.name}.clip")
+        bound = np.minimum(acc.bound, limit)
+        unit = np.where(left > most, scale * 2.0**most, acc.scale)
+        return self.shift_left(replace(acc, var=var, bound=bound, scale=unit), most)
 
     def requantize_dyadic(self, acc: _Accumulator, params: QuantParams, name: str) -> _Int8:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
-        bias = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
         ratio = acc.scale / params.scale[0]
+        bias = _bias(acc, 1.0 / ratio)
         bound = acc.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio).astype(np.int64) + 1
         requant = numerics.dyadic(ratio, int(bound.max()))
         self.errors[name] = requant.relative_error
@@ -294,7 +389,7 @@ class _Interpreter:
         rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
         acc = self.add_integers(acc, bias + rounding)
         factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
-        var = self.builder.emit(relax.op.multiply(acc.var, factor), f"{name}.mul")
+        var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
         low = 0 if acc.relu else params.qmin
         return self._narrow(var, params, c, (low, int(ceiling)), name)
 
@@ -307,12 +402,11 @@ class _Interpreter:
         name: str,
     ) -> _Int8:
         """Emit shift, clip and cast."""
-        emit = self.builder.emit
         if shift.any():
             amount = _per_channel(shift, var.ty.ndim, np.int32)
-            var = emit(relax.op.right_shift(var, relax.const(amount)), f"{name}.shr")
-        var = emit(relax.op.clip(var, *limits), f"{name}.clip")
-        var = emit(relax.op.astype(var, "int8"), name)
+            var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
+        var = self.step(relax.op.clip(var, *limits), name, "clip")
+        var = self.emit(relax.op.astype(var, "int8"), name)
         return _Int8(var=var, scale=params.scale[0], bound=params.qmax, name=name)
 
     # ---- operators ---------------------------------------------------------------------------
@@ -347,14 +441,18 @@ class _Interpreter:
         self, binding: Expr, expr: Expr, data: _Int8, weight: _Weight, rows: NDArray[np.int8]
     ) -> _Accumulator:
         name = str(binding.var.name)
+        layer = self.layers.get(name)
         bound = numerics.accumulator_bound(rows, data.bound)
         numerics.check_accumulator(name, bound)
+        # Without a bias the name is the layer's, and what the accumulator becomes is called so.
+        var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
         return _Accumulator(
-            var=self.builder.emit(expr, name),
+            var=var,
             scale=data.scale * weight.scale,
             bound=bound,
             bias=np.zeros(len(bound)),
-            name=name.removesuffix(".acc"),
+            name=name if layer is None else layer,
+            sources=(name,),
         )
 
     def _add(self, binding: Expr) -> Any:
@@ -382,6 +480,8 @@ class _Interpreter:
     ) -> _Accumulator | None:
         """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
         if isinstance(other, _Int8) and not (acc.relu or np.isfinite(acc.ceiling)):
+            if (other.bound * other.scale < acc.scale / 2).all():
+                return replace(acc, name=name)  # less than half a unit: rounds to 0
             factor = numerics.exact_integers(other.scale / acc.scale)
             if factor is not None and not _is_one_shift(factor):
                 return self._add_scaled(acc, other, factor, name)
@@ -392,6 +492,10 @@ class _Interpreter:
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
         if None in shifts[0] or None in shifts[1]:
             return None
+        apart = max(s for own in shifts for s in own if s is not None)
+        if apart > _MOST_OCTAVES:
+            must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
+            raise CapacityError(name, must, got=f"2^{apart}")
         acc, addend = (
             self.shift_left(self.settle(v) if _owes_relu(v) else v, np.asarray(s, np.int64))
             for v, s in zip((acc, addend), shifts, strict=True)
@@ -399,25 +503,26 @@ class _Interpreter:
         bound = acc.bound + addend.bound
         numerics.check_accumulator(name, bound)
         return _Accumulator(
-            var=self.builder.emit(relax.op.add(acc.var, addend.var), f"{name}.sum"),
+            var=self.step(relax.op.add(acc.var, addend.var), name, "sum"),
             scale=acc.scale,
             bound=bound,
             bias=acc.bias + addend.bias,
             name=name,
+            sources=(*acc.sources, *addend.sources),
         )
 
     def _add_scaled(
         self, acc: _Accumulator, other: _Int8, factor: NDArray[np.int64], name: str
     ) -> _Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
-        emit, addend = self.builder.emit, self.widen(other)
+        addend = self.widen(other)
         bound = acc.bound + addend.bound * factor
         numerics.check_accumulator(name, bound)
         number = relax.const(_per_channel(factor, acc.var.ty.ndim, np.int32))
-        product = emit(relax.op.multiply(addend.var, number), f"{other.name}.scaled")
+        product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
             acc,
-            var=emit(relax.op.add(acc.var, product), f"{name}.sum"),
+            var=self.step(relax.op.add(acc.var, product), name, "sum"),
             bound=bound,
             name=name,
         )
@@ -442,7 +547,7 @@ class _Interpreter:
         wide = self.widen(data)
         expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
         return _Accumulator(
-            var=self.builder.emit(expr, f"{name}.acc"),
+            var=self.step(expr, name, "acc"),
             scale=wide.scale / count,
             bound=wide.bound * count,
             bias=wide.bias,
@@ -455,7 +560,7 @@ class _Interpreter:
             return None
         moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
         name = str(binding.var.name)
-        return replace(data, var=self.builder.emit(moved, name), name=name)
+        return replace(data, var=self.emit(moved, name), name=name)
 
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
@@ -474,6 +579,16 @@ class _Interpreter:
     }
 
 
+def _bias(acc: _Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
+    """Quantize the bias of an accumulator that becomes int8, `unit` of its units one of int8's.
+
+    A bias that the sum cannot take back saturates the output whatever it is, so that it need not be
+    larger: constants cost time by their size.
+    """
+    enough = np.maximum(acc.bound + 129.0 * unit, _SMALL_BIAS) * acc.scale
+    return numerics.quantize_bias(acc.name, np.clip(acc.bias, -enough, enough), acc.scale)
+
+
 def _is_one_shift(factor: NDArray[np.int64]) -> bool:
     """Whether all factors are one power of two, which a shift says better."""
     return bool((factor == factor[0]).all()) and numerics.exact_log2(float(factor[0])) is not None
@@ -484,8 +599,6 @@ def _owes_relu(acc: _Accumulator) -> bool:
 
 
 def _operands(value: Expr) -> set[Expr]:
-    from relay_passes.graph import variables
-
     return set(variables(value))
 
 

@@ -32,6 +32,7 @@ from relay_passes.choose_scales import (
     largest_weights,
 )
 from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph
+from relay_passes.numerics import scale_for
 from relay_passes.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.sinks import Sink, fused_sinks, paired_layers
@@ -133,8 +134,7 @@ class BlockScales:
             return profiles[name]
 
         def own(name: str) -> float:
-            magnitude = self.observer(profile(name), qmax)
-            return magnitude / qmax if magnitude > 0 else 1.0
+            return scale_for(self.observer(profile(name), qmax), qmax, power_of_two=False)
 
         def choose(name: str, scale: float) -> None:
             tensors[name] = QuantParams(scale=(scale,), bits=self.bits)

@@ -53,8 +53,10 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
                 if reader.var.name in pairs:
                     pair = pairs[reader.var.name]
                     partner = pair[1] if pair[0] == binding.var.name else pair[0]
-                elif reader.var.name in joined:
-                    break
+                elif reader.var.name in joined or (
+                    value.args[0].same_as(other) and _is_result(other, uses, definitions)
+                ):
+                    break  # `FuseConvRelu` takes the first operand that is a layer's result
                 else:
                     joined.add(reader.var.name)
                     skip = _source(other, definitions)
@@ -93,6 +95,14 @@ def paired_layers(mod: Module) -> dict[str, tuple[str, str]]:
 
 def _is_layer(value: Expr) -> bool:
     return op_name(value) in WEIGHT_AXIS and constant(value.args[1]) is not None
+
+
+def _is_result(var: Expr, uses: dict[Expr, list[Expr]], definitions: dict[Expr, Expr]) -> bool:
+    """Whether a tensor read once is a layer's sum, its bias added or not."""
+    value = definitions.get(var)
+    if op_name(value) == "add" and (found := split_bias(value)) is not None:
+        value = definitions.get(found[0])
+    return value is not None and _is_layer(value) and len(uses.get(var, [])) == 1
 
 
 def _only_reader(graph: Graph, uses: dict[Expr, list[Expr]], var: Expr) -> Expr | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import GraphBuilder, Module, dtype_of, read_graph, replace_main
+from relay_passes.names import Names, with_layer_names
 from vta_config.errors import UnsupportedModelError
 
 Array: TypeAlias = NDArray[Any]
@@ -33,6 +34,8 @@ _SUFFIX: Final = {
     "right_shift": "shr",
     "multiply": "scaled",
 }
+#: Operators that a layer begins with.
+_LAYERS: Final = ("conv2d", "dense")
 
 #: Relax operators that rules know by a short name; everything else is ``"other"``.
 _SHORT: Final = {
@@ -328,7 +331,7 @@ def write_nodes(root: Node, mod: Module) -> Module:
     builder = GraphBuilder()
     done: dict[Node, Any] = {}
     params = {str(var.name) for var in graph.params}
-    taken = Counter(params)
+    names, layers = Names(params), dict[str, str]()
     for node in post_order(root):
         if node.op in ("var", "const"):
             done[node] = node.origin if node.op == "var" else relax.const(node.value, node.dtype)
@@ -336,12 +339,14 @@ def write_nodes(root: Node, mod: Module) -> Module:
         name = _name(node)
         if node.op == "cast" and name in params:
             name = f"{name}.{node.dtype}"
-        taken[name] += 1
-        emit = _Emit(builder, name if taken[name] == 1 else f"{name}.{taken[name]}")
+        name = names.fresh(name)
+        if node.op in _LAYERS:
+            layers[name] = node.name or node.op
+        emit = _Emit(builder, name, names, layers)
         expr = _WRITERS.get(node.op, _again)(emit, node, [done[arg] for arg in node.args])
         done[node] = expr if node.op == "tuple" else emit(expr)
     results = list(done[root].fields) if root.op == "tuple" else [done[root]]
-    return replace_main(mod, builder, graph, results)
+    return with_layer_names(replace_main(mod, builder, graph, results), layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,10 +355,16 @@ class _Emit:
 
     builder: GraphBuilder
     name: str
+    names: Names
+    layers: dict[str, str]
 
     def __call__(self, expr: Any, suffix: str = "") -> Any:
         """Bind an expression to the node's name and return the variable."""
-        return self.builder.emit(expr, self.name + suffix)
+        if not suffix:
+            return self.builder.emit(expr, self.name)
+        var = self.builder.emit(expr, self.names.fresh(self.name + suffix))
+        self.layers[str(var.name)] = self.name
+        return var
 
 
 def _name(node: Node) -> str:

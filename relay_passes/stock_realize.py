@@ -27,6 +27,18 @@ IntType: TypeAlias = Literal["int8", "int16", "int32"]
 _KEEPS_RANGE: Final = frozenset("cast max_pool2d relu reshape transpose strided_slice".split())
 #: Bits of a fixed-point multiplier: a float factor is multiplier · 2^(shift − 31).
 _MULTIPLIER_BITS: Final = 31
+#: Products are shifted by so many bits at most, beyond which they are 0.
+_PRODUCT_BITS: Final = 62
+#: int32 is shifted by so many bits at most, beyond which it is 0 (or -1 without rounding).
+_LONGEST_SHIFT: Final = 31
+#: Shifts that one VTA instruction does.
+_SHORT_SHIFT: Final = 15
+#: Where the scales of two operands are further apart, the finer one gives up bits.
+_MOST_OCTAVES: Final = 12
+#: It then keeps so many below the other one's last, or what int32 holds beside 8 bits.
+_KEPT_OCTAVES: Final = (10, 22)
+#: Smallest scale of a constant, whose products are still float32 numbers.
+_SMALLEST_SCALE: Final = 2.0**-100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +164,28 @@ class _Arithmetic:
                 return data
         return self.make("clip", (data,), data.dtype, bounds=(low, high))
 
+    def shift_right(self, data: Node, shift: int, *, rounded: bool) -> Node:
+        """Return data >> shift of int32, half of the divisor added before when `rounded`.
+
+        (x + 2^(n-1)) >> n is ((x >> k) + 2^(n-1-k)) >> (n - k): large constants cost VTA time.
+        """
+        shift = min(shift, _LONGEST_SHIFT)
+        if rounded and (first := shift - _SHORT_SHIFT) > 0:
+            data, shift = self.scalar("right_shift", data, first), _SHORT_SHIFT
+        if rounded:
+            data = self.scalar("add", data, 1 << (shift - 1))
+        return self.scalar("right_shift", data, shift)
+
+    def shift_left(self, data: Node, shift: int, limit: int) -> Node:
+        """Return data << shift of integers that are clipped to ±limit afterwards.
+
+        Where shifting could leave int32, what saturates anyway is clipped before.
+        """
+        most = limit.bit_length() + 1
+        if shift > most and limit < 1 << 15:
+            data, shift = self.clip(data, -limit - 1, limit + 1), most
+        return self.scalar("left_shift", data, min(shift, _LONGEST_SHIFT))
+
     def cast(self, data: Node, dtype: str) -> Node:
         """Return data in another type; what was clipped to the storage type goes through it.
 
@@ -172,6 +206,7 @@ class _Arithmetic:
         >> (31 + max(−shift, 0)).
         """
         mantissa, shift = math.frexp(float(factor))
+        shift = max(_MULTIPLIER_BITS - _PRODUCT_BITS, min(shift, _LONGEST_SHIFT))
         multiplier = math.floor(mantissa * 2**_MULTIPLIER_BITS + 0.5)
         if multiplier == 2**_MULTIPLIER_BITS:
             multiplier, shift = multiplier // 2, shift + 1
@@ -257,10 +292,12 @@ class Realize:
             value = node.args[0].value
             assert value is not None
             largest = float(np.abs(value).max(initial=0))
+            smallest = _SMALLEST_SCALE * (1 << (self.options.bits(kind) - 1))
             if largest == 0:  # Relay's `max` divides by zero here; zeros are zeros on any scale
                 largest = 1.0
             elif self.options.weight_scale == "power2":
                 largest = math.ldexp(1.0, math.ceil(math.log(largest, 2)))
+            largest = max(largest, smallest)
         scale: np.float32 = np.float32(largest / (1 << (self.options.bits(kind) - 1)))
         return scale
 
@@ -285,10 +322,11 @@ class Realize:
                     raise unsupported(
                         node, f"must be {self.options.dtype_activation} to be shifted"
                     )
-                if shift > 0 and self.options.round_for_shift:
-                    value = make.scalar("add", value, int(2 ** (shift - 1)))
-                direction = "right_shift" if shift > 0 else "left_shift"
-                value = make.scalar(direction, value, abs(int(shift)))
+                if shift > 0:
+                    rounded = self.options.round_for_shift
+                    value = make.shift_right(value, int(shift), rounded=rounded)
+                else:
+                    value = make.shift_left(value, -int(shift), int(limit))
         clipped = make.clip(value, -limit, limit)
         return self._integer(make.cast(clipped, data.dtype), scale, data.dtype)
 
@@ -357,7 +395,7 @@ class Realize:
         if not all(isinstance(value, _Integer) for value in args):
             raise unsupported(node, "must have all of its operands quantized, or none")
         if len(args) == 2:
-            scale = min(value.scale for value in args)
+            scale = self._common_scale(*(value.scale for value in args))
         else:
             steps = 2 ** (self.options.nbit_activation - 1)
             scale = np.float32(self.options.global_scale / steps)
@@ -368,8 +406,29 @@ class Realize:
             if value.dtype == dtype and is_input:  # a shared operand: stored, then read again
                 data = self.arithmetic.cast(data, self.options.dtype_input)
             data = self.arithmetic.cast(data, dtype)
-            operands.append(self._rescaled(node, data, value.scale, scale))
+            if len(args) == 2 and value.scale < scale:
+                octaves = round(_log2(np.float32(scale / value.scale)))
+                operands.append(self.arithmetic.shift_right(data, octaves, rounded=False))
+            else:
+                operands.append(self._rescaled(node, data, value.scale, scale))
         return operands, scale
+
+    def _common_scale(self, *scales: np.float32) -> np.float32:
+        """Return the finer of two scales, or a coarser one where int32 cannot hold that.
+
+        Relay takes the finer one always, and its integers overflow. Bits below the output's
+        rounding constant change nothing: they go first.
+        """
+        scale, coarse = min(scales), max(scales)
+        octaves = math.ceil(_log2(np.float32(coarse / scale)))
+        if octaves <= _MOST_OCTAVES:
+            return scale
+        output = np.float32(self.options.global_scale / (1 << (self.options.nbit_input - 1)))
+        free = max(0, math.floor(_log2(np.float32(output / scale))) - 1)
+        kept, most = _KEPT_OCTAVES
+        dropped = max(min(octaves - kept, free), octaves - most, 0)
+        common: np.float32 = scale * np.float32(2.0**dropped)
+        return common
 
     def _rescaled(self, node: Node, data: Node, old: np.float32, new: np.float32) -> Node:
         """Return data · old / new: a shift, an integer factor, or a fixed-point product."""

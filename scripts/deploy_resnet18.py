@@ -8,7 +8,7 @@ from pathlib import Path
 if importlib.util.find_spec("flow") is None:  # run from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flow.cli import main
+from flow.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["deploy", *sys.argv[1:]]))

@@ -11,6 +11,50 @@ from numpy.typing import NDArray
 
 from vta_config import FlowError, VTAConfig, preset_names
 from vta_config.isa import AluOp, Insn, Memory, Opcode, encode_uop, layout
+from vta_config.origin import Origin
+
+#: Names of layers that look like parts of texts, or like what a terminal or a library obeys.
+HOSTILE_NAMES = (
+    "",
+    " ",
+    " tile (1,2)c1",
+    "a tile (0, 0, 0) bias",
+    "wait for a",
+    "a uops",
+    "a",
+    "a.sum",
+    "a.acc",
+    "a.acc.acc",
+    "a.wide",
+    "a.relu",
+    "a.q",
+    "a_2",
+    "a#2",
+    "lv",
+    "lv1",
+    "gv",
+    "input",
+    "setup",
+    "finish",
+    "constant vector",
+    "all",
+    "[bold]a[/]",
+    "[/nothing]",
+    "$x$ \\frac{",
+    "\x1b[31mred\x1b[0m",
+    "two\nlines; FINISH",
+    "\x00\x07\x9b2J",
+    "größe 大 🙂",
+    "\u202eright to left",
+    "x" * 10_000,
+)
+
+
+def layer_names(count: int) -> st.SearchStrategy[list[str]]:
+    """Different names, any text that UTF-8 has."""
+    name = st.sampled_from(HOSTILE_NAMES) | st.text(st.characters(exclude_categories=["Cs"]))
+    return st.lists(name, min_size=count, max_size=count, unique=True)
+
 
 PRESETS = [VTAConfig.load(name) for name in preset_names()]
 
@@ -109,7 +153,7 @@ class _Builder:
         return base // elem_bytes
 
     def emit(self, opcode: Opcode, **values: int) -> None:
-        self.insns.append(Insn(opcode, values, f"random {len(self.insns)}"))
+        self.insns.append(Insn(opcode, values, Origin(purpose=f"random {len(self.insns)}")))
 
     def load(self, memory: Memory, depth: int, elem_bytes: int, **flags: int) -> tuple[int, int]:
         """Load a random 2-D block; return the elements [begin, end) that are now written."""

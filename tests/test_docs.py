@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from flow.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
+from flow.labels import IMAGE_SUFFIXES
+from flow.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
 from relay_passes import numerics
 from vta_config import VTAConfig, preset_names
 
@@ -75,7 +78,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_preset_table() -> None:
-    table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 8}
+    table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 9}
     for name in preset_names():
         config = VTAConfig.load(name)
         kib = [
@@ -83,7 +86,8 @@ def test_preset_table() -> None:
             for m in ("uop", "inp", "wgt", "acc")
         ]
         clock, bus = f"{config.clock_hz / 1e6:.0f} MHz", f"{config.bus_bits} bit"
-        assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus]
+        bursts = f"{config.burst_beats} beats"
+        assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus, bursts]
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
@@ -92,3 +96,15 @@ def test_modules_that_are_named_exist(page: Path) -> None:
         r"`((?:vta_config|relay_passes|flow|scripts|tests)/[\w/.]*)`", page.read_text()
     )
     assert all((ROOT / name).exists() for name in names), names
+
+
+def test_limits_of_images_and_downloads() -> None:
+    page = (DOCS / "images.md").read_text(encoding="utf-8")
+    (suffixes,) = re.findall(r"with the suffix (.*), in any case", page)
+    assert set(re.findall(r"\.\w+", suffixes)) == IMAGE_SUFFIXES
+    (kinds,) = re.findall(r"A file may hold (.*) data", page)
+    assert {kind.upper() for kind in re.findall(r"\w+", kinds) if kind != "or"} == set(FORMATS)
+    assert f"at most {MAX_PIXELS:,} pixels (8192 × 8192)" in page and MAX_PIXELS == 8192 * 8192
+    assert f"; {MAX_COSTLY_PIXELS:,}\nwhere" in page
+    assert f"silent for {TIMEOUT_S} s" in page
+    assert f"{SLOWEST_BYTES_PER_S // 1000} kB/s" in page

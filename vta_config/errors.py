@@ -6,39 +6,54 @@ command line prints its sentence and exits with 2. `assert` is kept for our own 
 
 from __future__ import annotations
 
-_NOTHING = object()
+from typing import Final
+
+from vta_config.text import printable
+
+_NOTHING: Final = object()
+#: Characters that a sentence shows of one of its parts; a name may have any number.
+PART_CHARS: Final = 1000
 
 
 class FlowError(Exception):
     """Say where something is wrong, what must hold there, what was found and what to do.
 
+    Each part becomes one line of printable text, and a very long one is cut in its middle: names
+    come from files that anybody may have written.
+
     Parameters
     ----------
-    where : str
+    where : str or Origin
         The place: a file, a field, a layer, an instruction.
     must : str
         What must hold, e.g. ``"must be in [0, 15]"``.
     got : object, optional
         What was found instead; left out of the sentence when not given.
-    hint : str, optional
+    hint : str or Origin, optional
         What to do, or where it happened.
     """
 
-    def __init__(self, where: str, must: str, *, got: object = _NOTHING, hint: str = "") -> None:
+    def __init__(
+        self, where: object, must: str, *, got: object = _NOTHING, hint: object = ""
+    ) -> None:
         """Build the sentence from its four parts."""
-        sentence = f"{where}: {must}"
+        sentence = f"{_part(where)}: {_part(must)}"
         if got is not _NOTHING:
-            sentence += f", got {got}"
-        if hint:
-            sentence += f"; {hint}"
+            sentence += f", got {_part(got)}"
+        if advice := _part(hint):
+            sentence += f"; {advice}"
         super().__init__(sentence)
 
     @classmethod
     def from_sentence(cls, sentence: str) -> FlowError:
         """Wrap a sentence that already has the form (the C++ core writes its own)."""
         error = cls.__new__(cls)
-        Exception.__init__(error, sentence)
+        Exception.__init__(error, printable(sentence, 4 * PART_CHARS))
         return error
+
+
+def _part(value: object) -> str:
+    return printable(str(value), PART_CHARS)
 
 
 class ConfigError(FlowError):
@@ -71,6 +86,10 @@ class HazardError(FlowError):
 
 class DeadlockError(FlowError):
     """A program whose modules wait for tokens that never come."""
+
+
+class DriverError(FlowError):
+    """A driver library that failed, so that nothing more is run on it."""
 
 
 class ArtifactError(FlowError):

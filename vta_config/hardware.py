@@ -1,7 +1,8 @@
 """VTAConfig: geometry, buffers, bus, clock and capabilities of one VTA machine, and its sizes.
 
 A machine is a JSON file with the keys of the original ``vta_config.json`` (LOG_BLOCK,
-LOG_INP_BUFF_SIZE, ...) and, optionally, our own: NAME, CLOCK_HZ, BUS_BITS, CAPABILITIES, TIMING.
+LOG_INP_BUFF_SIZE, ...) and, optionally, our own: NAME, CLOCK_HZ, BUS_BITS, BURST_BEATS,
+CAPABILITIES, TIMING.
 ``presets/`` holds one file a machine.
 """
 
@@ -13,20 +14,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from vta_config.errors import ConfigError
+from vta_config.files import read_bounded
 from vta_config.timing import PROFILES
 
 PRESET_DIR: Final = Path(__file__).parent / "presets"
 INSN_BYTES: Final = 16
 UOP_BYTES: Final = 4
 PAGE_BYTES: Final = 4096
+#: Of a file that describes a machine.
+MAX_JSON_BYTES: Final = 1 << 20
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
 CAPABILITIES: Final = ("mul", "acc_8bit", "shr_register")
 #: Timing models of the cycle-level simulator.
 TIMINGS: Final = tuple(PROFILES)
-#: What the original TARGET says of a board's clock and bus; 100 MHz and 64 bits otherwise.
+#: What the original TARGET says of a board: DefaultPynqConfig has AXI lengths of 8 bits,
+#: DefaultDe10Config of 4; 100 MHz, 64 bits and bursts of 16 beats otherwise (docs/machine.md).
 _BOARDS: Final[dict[str, dict[str, Any]]] = {
-    board: {"clock_hz": 333e6, "bus_bits": 128} for board in ("ultra96", "zcu104")
+    "pynq": {"burst_beats": 256},
+    "ultra96": {"clock_hz": 333e6, "bus_bits": 128},
+    "zcu104": {"clock_hz": 333e6, "bus_bits": 128},
 }
+#: LOG_ACC_WIDTH of every machine, so that a file may leave it out.
+_LOG_ACC_WIDTH: Final = 5
+#: Beats of a burst where a file says nothing.
+STOCK_BURST_BEATS: Final = 16
 #: Original keys that name the target or the build and say nothing about geometry.
 _IGNORED_KEYS: Final = frozenset({"TARGET", "HW_VER", "LOG_OUT_WIDTH", "LOG_OUT_BUFF_SIZE"})
 
@@ -47,9 +58,9 @@ class VTAConfig:
         the fields do not fit a 128-bit instruction or a 32-bit micro-op.
     """
 
-    log_inp_width: int = _log2_field("LOG_INP_WIDTH", 3, 3)
-    log_wgt_width: int = _log2_field("LOG_WGT_WIDTH", 3, 3)
-    log_acc_width: int = _log2_field("LOG_ACC_WIDTH", 5, 5)
+    log_inp_width: int = _log2_field("LOG_INP_WIDTH", 2, 3)
+    log_wgt_width: int = _log2_field("LOG_WGT_WIDTH", 2, 3)
+    log_acc_width: int = _log2_field("LOG_ACC_WIDTH", _LOG_ACC_WIDTH, _LOG_ACC_WIDTH)
     log_batch: int = _log2_field("LOG_BATCH", 0, 4)
     log_block: int = _log2_field("LOG_BLOCK", 2, 7)
     log_uop_buff_bytes: int = _log2_field("LOG_UOP_BUFF_SIZE", 3, 24)
@@ -59,6 +70,8 @@ class VTAConfig:
     name: str = "custom"
     clock_hz: float = 100e6
     bus_bits: int = 64
+    #: Beats that a burst on the bus has at most; none crosses a multiple of this many bus words.
+    burst_beats: int = STOCK_BURST_BEATS
     capabilities: frozenset[str] = frozenset()
     timing: str = "chisel"
 
@@ -75,19 +88,29 @@ class VTAConfig:
                     got=repr(value),
                     hint="sizes are base-2 logarithms, as in the original vta_config.json",
                 )
-        if not (isinstance(self.clock_hz, int | float) and 0 < self.clock_hz < float("inf")):
+        if isinstance(self.clock_hz, bool) or not (
+            isinstance(self.clock_hz, int | float) and 1 <= self.clock_hz < 1 << 32
+        ):
             raise ConfigError(
                 f"{self.name}.CLOCK_HZ",
-                "must be a positive frequency in Hz",
+                "must be a frequency of at least 1 Hz below 2^32 Hz",
                 got=repr(self.clock_hz),
                 hint="100000000 is stock",
             )
-        if self.bus_bits not in (32, 64, 128, 256, 512):
+        if type(self.bus_bits) is not int or self.bus_bits not in (32, 64, 128, 256, 512):
             raise ConfigError(
                 f"{self.name}.BUS_BITS",
                 "must be 32, 64, 128, 256 or 512",
                 got=repr(self.bus_bits),
                 hint="64 is stock",
+            )
+        beats = self.burst_beats
+        if not isinstance(beats, int) or beats not in (2, 4, 8, 16, 32, 64, 128, 256):
+            raise ConfigError(
+                f"{self.name}.BURST_BEATS",
+                "must be a power of two in [2, 256]",
+                got=repr(beats),
+                hint="16 is that of DefaultDe10Config, 256 that of DefaultPynqConfig",
             )
         if not isinstance(self.name, str):
             raise ConfigError(
@@ -136,11 +159,13 @@ class VTAConfig:
             "NAME": "name",
             "CLOCK_HZ": "clock_hz",
             "BUS_BITS": "bus_bits",
+            "BURST_BEATS": "burst_beats",
             "CAPABILITIES": "capabilities",
             "TIMING": "timing",
         }
         where = str(source.get("NAME", name))
-        values: dict[str, Any] = {"name": where, **_BOARDS.get(str(source.get("TARGET")), {})}
+        values: dict[str, Any] = {"name": where, "log_acc_width": _LOG_ACC_WIDTH}
+        values |= _BOARDS.get(str(source.get("TARGET")), {})
         # LOG_BLOCK stands for both in the original; some files spell the two out.
         source = dict(source)
         for alias in ("LOG_BLOCK_IN", "LOG_BLOCK_OUT"):
@@ -193,7 +218,7 @@ class VTAConfig:
         if not path.is_file():
             path = Path(preset_or_path)
         try:
-            source = json.loads(path.read_text(encoding="utf-8"))
+            source = json.loads(read_bounded(path, MAX_JSON_BYTES).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             problem = (
                 "is neither a preset nor a readable file"
@@ -213,17 +238,44 @@ class VTAConfig:
         return cls.from_json(source, name=path.stem)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the machine as JSON keys and values that `from_json` reads back."""
+        """Return the machine as JSON keys and values that `from_json` reads back.
+
+        BURST_BEATS is left out where it is the stock one, so that programs of such machines stay
+        the bytes that they were before there was the key.
+        """
         result: dict[str, Any] = {
             f.metadata["key"]: getattr(self, f.name) for f in fields(self) if "key" in f.metadata
         }
-        return result | {
+        result |= {
             "NAME": self.name,
             "CLOCK_HZ": self.clock_hz,
             "BUS_BITS": self.bus_bits,
             "CAPABILITIES": sorted(self.capabilities),
             "TIMING": self.timing,
         }
+        if self.burst_beats != STOCK_BURST_BEATS:
+            result["BURST_BEATS"] = self.burst_beats
+        return result
+
+    # ---- what runs -----------------------------------------------------------------------------
+    def check_runs(self) -> None:
+        """Check that the compiler and the simulators know the machine's numbers: int8.
+
+        Other machines are descriptions: their instructions can be encoded, decoded, assembled.
+
+        Raises
+        ------
+        ConfigError
+            When inputs or weights are narrower than 8 bits.
+        """
+        for f in fields(self):
+            if f.name in ("log_inp_width", "log_wgt_width") and getattr(self, f.name) != 3:
+                raise ConfigError(
+                    f"{self.name}.{f.metadata['key']}",
+                    "must be 3 (int8) to compile or simulate",
+                    got=f"{getattr(self, f.name)}",
+                    hint="machines of narrower numbers can only be encoded, decoded and assembled",
+                )
 
     # ---- geometry ------------------------------------------------------------------------------
     @property
@@ -238,12 +290,12 @@ class VTAConfig:
 
     @property
     def inp_elem_bytes(self) -> int:
-        """Bytes of one inp element, int8[batch, block]."""
+        """Bytes of one inp element, int[batch, block] of 2^LOG_INP_WIDTH bits: int8 or int4."""
         return self.batch * self.block << self.log_inp_width >> 3
 
     @property
     def wgt_elem_bytes(self) -> int:
-        """Bytes of one wgt element, int8[block_out, block_in]."""
+        """Bytes of one wgt element, int[block_out, block_in] of 2^LOG_WGT_WIDTH bits."""
         return self.block * self.block << self.log_wgt_width >> 3
 
     @property
@@ -253,7 +305,7 @@ class VTAConfig:
 
     @property
     def out_elem_bytes(self) -> int:
-        """Bytes of one out element, int8[batch, block]; out is as wide as inp."""
+        """Bytes of one out element, int[batch, block]; out is as wide as inp."""
         return self.inp_elem_bytes
 
     @property

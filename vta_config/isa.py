@@ -2,8 +2,10 @@
 
 The encoder, the decoder, the assembler text, ``docs/isa.md`` and the C++ header
 ``flow/sim/core/isa.gen.h`` are derived from `FORMATS` and `UOP_FIELDS`. Source: apache/tvm-vta,
-``include/vta/hw_spec.h`` (revision d4a15f6): 128-bit little-endian instructions, packed as
-bit-fields of two ``uint64_t``, so that a field never straddles bit 64.
+``include/vta/hw_spec.h`` (revision d4a15f6), which declares instructions as C bit-fields of
+``uint64_t`` and micro-ops as bit-fields of ``uint32_t``. Fields therefore follow one another from
+bit 0, and one that would straddle a multiple of 64 (32 in a micro-op) moves up to it: where a field
+lies depends on the widths of all fields before it.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from vta_config.errors import ConfigError, DecodeError, EncodeError
 from vta_config.hardware import INSN_BYTES
+from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,8 +94,6 @@ class Field:
     width: Width
     meaning: str
     signed: bool = False
-    #: The field starts at bit 64 (the first one of the second word).
-    second_word: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,13 @@ class InsnFormat:
     fields: tuple[Field, ...]
 
 
-def _f(name: str, width: int | Width, meaning: str, **flags: bool) -> Field:
-    return Field(name, Width(width) if isinstance(width, int) else width, meaning, **flags)
+def _f(name: str, width: int | Width, meaning: str, *, signed: bool = False) -> Field:
+    return Field(name, Width(width) if isinstance(width, int) else width, meaning, signed)
 
+
+#: The words that instructions are packed in, and the one of a micro-op.
+WORD_BITS: Final = 64
+UOP_BITS: Final = 32
 
 _UOP_DEPTH: Final = Width(0, ("log_uop_depth",))
 _UOP_DEPTH_1: Final = Width(1, ("log_uop_depth",))
@@ -139,7 +146,7 @@ FORMATS: Final[dict[str, InsnFormat]] = {
                 _f("memory_type", 3, "UOP 0, WGT 1, INP 2, ACC 3, OUT 4, ACC_8BIT 5"),
                 _f("sram_base", 16, "first scratchpad element"),
                 _f("dram_base", 32, "first DRAM element: byte address / element bytes"),
-                _f("y_size", 16, "rows", second_word=True),
+                _f("y_size", 16, "rows"),
                 _f("x_size", 16, "elements a row; 0 makes a no-op that only moves tokens"),
                 _f("x_stride", 16, "elements from a row to the next in DRAM"),
                 _f("y_pad_0", 4, "rows of zeros above"),
@@ -154,12 +161,7 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f(
-                    "dst_factor_out",
-                    _ACC_DEPTH,
-                    "acc elements per outer iteration",
-                    second_word=True,
-                ),
+                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration"),
                 _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration"),
                 _f("src_factor_out", _INP_DEPTH, "inp elements per outer iteration"),
                 _f("src_factor_in", _INP_DEPTH, "inp elements per inner iteration"),
@@ -173,15 +175,10 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f(
-                    "dst_factor_out",
-                    _ACC_DEPTH,
-                    "acc elements per outer iteration, destination",
-                    second_word=True,
-                ),
+                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration, destination"),
                 _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration, destination"),
-                _f("src_factor_out", _SRC_DEPTH, "acc elements per outer iteration, source"),
-                _f("src_factor_in", _SRC_DEPTH, "acc elements per inner iteration, source"),
+                _f("src_factor_out", _ACC_DEPTH, "acc elements per outer iteration, source"),
+                _f("src_factor_in", _ACC_DEPTH, "acc elements per inner iteration, source"),
                 _f("alu_opcode", 3, "MIN 0, MAX 1, ADD 2, SHR 3, MUL 4 (capability mul)"),
                 _f(
                     "use_imm",
@@ -199,6 +196,9 @@ UOP_FIELDS: Final = (
     _f("src_idx", _SRC_DEPTH, "inp element (GEMM) or acc element (ALU) read"),
     _f("wgt_idx", _WGT_DEPTH, "wgt element read (GEMM)"),
 )
+
+
+_WORD: Final = (1 << 64) - 1
 
 
 def _largest(format_name: str, field_name: str) -> int:
@@ -221,12 +221,12 @@ TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 class Insn:
     """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
-    `origin` is for people: ``"layer2.0.conv1 tile (0, 3)"``.
+    `origin` is for reports and errors; it is no part of the encoding.
     """
 
     opcode: Opcode
     values: dict[str, int]
-    origin: str = ""
+    origin: Origin = NOWHERE
 
     def __getitem__(self, name: str) -> int:
         """Return the value of field `name`, 0 where it was not given."""
@@ -251,11 +251,15 @@ class Placement:
     bits: int
 
 
-def _place(fields: Iterable[Field], config: VTAConfig) -> list[Placement]:
+def _place(
+    fields: Iterable[Field], config: VTAConfig, unit_bits: int = WORD_BITS
+) -> list[Placement]:
+    """Place fields LSB first as a C compiler places bit-fields of an integer of `unit_bits`."""
     placements, at = [], 0
     for f in fields:
-        at = 64 if f.second_word else at
         bits = f.width.bits(config)
+        if at // unit_bits != (at + bits - 1) // unit_bits:
+            at += -at % unit_bits
         placements.append(Placement(f, at, bits))
         at += bits
     return placements
@@ -270,7 +274,7 @@ def layout(opcode: Opcode, config: VTAConfig) -> tuple[Placement, ...]:
 @lru_cache(maxsize=64)
 def uop_layout(config: VTAConfig) -> tuple[Placement, ...]:
     """Return where each field of a 32-bit micro-op lies on the machine `config`."""
-    return tuple(_place(UOP_FIELDS, config))
+    return tuple(_place(UOP_FIELDS, config, UOP_BITS))
 
 
 def check_widths(config: VTAConfig) -> None:
@@ -279,28 +283,22 @@ def check_widths(config: VTAConfig) -> None:
     Raises
     ------
     ConfigError
-        Naming the format, the bits it needs and the bits there are.
+        Naming the format, the bits there are and the bits it needs.
     """
-    for row in FORMATS.values():
-        for word, limit in ((0, 64), (1, 128)):
-            end = max(
-                p.lsb + p.bits for p in _place(row.fields, config) if (p.lsb >= 64) == bool(word)
+    needs = [
+        (row.name, _place(row.fields, config), 2 * WORD_BITS, " in words of 64")
+        for row in FORMATS.values()
+    ]
+    needs.append(("uop", _place(UOP_FIELDS, config, UOP_BITS), UOP_BITS, ""))
+    for name, placements, limit, words in needs:
+        end = placements[-1].lsb + placements[-1].bits
+        if end > limit:
+            raise ConfigError(
+                f"{config.name}.{name}",
+                f"must fit {limit} bits{words}",
+                got=f"{end}",
+                hint="choose smaller buffers or a larger block",
             )
-            if end > limit:
-                raise ConfigError(
-                    f"{config.name}.{row.name}",
-                    f"word {word} must fit 64 bits",
-                    got=f"{end - 64 * word}",
-                    hint="choose smaller buffers or a larger block",
-                )
-    bits = sum(p.bits for p in _place(UOP_FIELDS, config))
-    if bits > 32:
-        raise ConfigError(
-            f"{config.name}.uop",
-            "must fit 32 bits",
-            got=f"{bits}",
-            hint="choose smaller buffers or a larger block",
-        )
     for memory in ("inp", "wgt", "acc", "uop"):
         if getattr(config, f"log_{memory}_depth") > 16:
             raise ConfigError(
@@ -311,7 +309,7 @@ def check_widths(config: VTAConfig) -> None:
             )
 
 
-def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: str) -> int:
+def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: object) -> int:
     word, left = 0, dict(values)
     for p in placements:
         value = left.pop(p.field.name, 0)
@@ -414,3 +412,53 @@ def encode_uop(
 def decode_uop(word: int, config: VTAConfig) -> dict[str, int]:
     """Decode a uint32 micro-op into dst_idx, src_idx and wgt_idx (elements)."""
     return _unpack(uop_layout(config), word)[0]
+
+
+def decode_stream(
+    data: bytes | memoryview, config: VTAConfig
+) -> list[tuple[Opcode, dict[str, int]]]:
+    """Decode a stream, 16 bytes an instruction: the opcode and the fields that are not 0 of each.
+
+    Many times as fast as `decode` on each instruction.
+
+    Raises
+    ------
+    DecodeError
+        As `decode` does, on the first instruction that is none.
+    """
+    if len(data) % INSN_BYTES:
+        raise DecodeError(
+            "stream",
+            f"must be a multiple of {INSN_BYTES} bytes",
+            got=len(data),
+            hint="is it truncated?",
+        )
+    words = np.frombuffer(data, "<u8").reshape(-1, 2)
+    opcodes = (words[:, 0] & 7).astype(np.int64)
+    bad = opcodes > max(Opcode)
+    result: list[tuple[Opcode, dict[str, int]]] = [(Opcode.FINISH, {})] * len(words)
+    for opcode in Opcode:
+        (rows,) = np.nonzero(opcodes == opcode)
+        mine, covered = words[rows], [0, 0]
+        columns: dict[str, list[int]] = {}
+        for p in layout(opcode, config):
+            mask = (1 << p.bits) - 1
+            covered[p.lsb >> 6 & 1] |= mask << (p.lsb & 63)
+            if not p.bits or p.field.name == "opcode":
+                continue
+            column = (mine[:, p.lsb >> 6] >> np.uint64(p.lsb & 63)) & np.uint64(mask)
+            if p.field.signed:
+                shift = np.int64(64 - p.bits)
+                column = column.astype(np.int64) << shift >> shift
+            columns[p.field.name] = column.tolist()
+        stray = (mine[:, 0] & np.uint64(~covered[0] & _WORD)) | (
+            mine[:, 1] & np.uint64(~covered[1] & _WORD)
+        )
+        bad[rows] |= stray != 0
+        names = tuple(columns)
+        for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
+            result[row] = (opcode, {n: v for n, v in zip(names, values, strict=True) if v})
+    if bad.any():
+        first = int(np.argmax(bad)) * INSN_BYTES
+        decode(bytes(data[first : first + INSN_BYTES]), config)
+    return result

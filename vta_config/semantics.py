@@ -30,12 +30,14 @@ from vta_config.hardware import INSN_BYTES, UOP_BYTES, VTAConfig
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode, uop_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 #: GEMM steps evaluated at once; bounds the memory that the gathered weights take.
 _CHUNK: Final = 4096
+#: Steps of a nest whose indices are computed at once.
+_PART: Final = 1 << 20
 Pad = Literal["inp", "wgt", "acc", "out", "uop"]
 _PAD_OF: Final[dict[Memory, Pad]] = {
     Memory.UOP: "uop",
@@ -72,7 +74,7 @@ class Dram:
                 )
 
     def view(
-        self, address: int, size_bytes: int, where: str = "dram", hint: str = ""
+        self, address: int, size_bytes: int, where: str = "dram", hint: object = ""
     ) -> NDArray[np.uint8]:
         """Return the `size_bytes` bytes at `address`, as a view.
 
@@ -118,8 +120,14 @@ class MachineState:
     dram : Dram
         Its memory.
     strict : bool
-        Refuse to read scratchpad elements that were never written, and to STORE an element whose
-        last write was not a GEMM or an ALU operation.
+        Refuse to read scratchpad elements that were never written, to STORE an element whose last
+        write was not a GEMM or an ALU operation, and an ALU operation with an immediate whose
+        unused src leaves acc.
+
+    Raises
+    ------
+    ConfigError
+        When the machine's numbers are not int8.
 
     Attributes
     ----------
@@ -147,6 +155,7 @@ class MachineState:
     def __post_init__(self) -> None:
         """Allocate the scratchpads."""
         c = self.config
+        c.check_runs()
         self.inp = np.zeros((c.inp_depth, c.batch, c.block), np.int8)
         self.wgt = np.zeros((c.wgt_depth, c.block, c.block), np.int8)
         self.acc = np.zeros((c.acc_depth, c.batch, c.block), np.int32)
@@ -240,8 +249,10 @@ def _load(state: MachineState, insn: Insn) -> None:
     state.written[pad][base:end] = True
     if pad == "acc":
         state.written["out"][base:end] = False
+    # Of ACC_8BIT the original counts what it fills, not what it reads.
+    counted = config.acc_elem_bytes if memory == Memory.ACC_8BIT else size
     name = f"{pad}_bytes"
-    setattr(state.counters, name, getattr(state.counters, name) + x * y * size)
+    setattr(state.counters, name, getattr(state.counters, name) + x * y * counted)
 
 
 def _store(state: MachineState, insn: Insn) -> None:
@@ -264,29 +275,47 @@ def _store(state: MachineState, insn: Insn) -> None:
     state.counters.out_bytes += x * y * size
 
 
-def _nest(state: MachineState, insn: Insn, operands: tuple[str, ...]) -> list[NDArray[np.intp]]:
-    """Return the index of each operand (dst, src, wgt) at every step, in execution order.
+def _nest(
+    state: MachineState, insn: Insn, operands: tuple[str, ...]
+) -> Iterator[list[NDArray[np.intp]]]:
+    """Yield the index of each operand (dst, src, wgt) at every step, in execution order.
 
     index = uop field + o * factor_out + i * factor_in,
     for o < iter_out, for i < iter_in, for u in [uop_begin, uop_end).
+
+    Nests of many steps come in parts, which bounds the memory that they take.
     """
     begin, end = insn["uop_begin"], insn["uop_end"]
     _check_span(insn, "uop_end", begin, end, state.config.uop_depth, "uop")
     if end > begin:
         _check_written(state, insn, "uop", np.arange(begin, end))
     words = state.uop[begin:end].astype(np.intp)
-    o = np.arange(insn["iter_out"], dtype=np.intp)[:, None, None]
-    i = np.arange(insn["iter_in"], dtype=np.intp)[None, :, None]
-    indices = []
-    for place in uop_layout(state.config):
-        name = place.field.name.removesuffix("_idx")
-        if name in operands:
-            base = words >> place.lsb & ((1 << place.bits) - 1)
-            nest = (
-                base[None, None, :] + o * insn[f"{name}_factor_out"] + i * insn[f"{name}_factor_in"]
+    for o, i in _parts(insn["iter_out"], insn["iter_in"], words.size):
+        indices = []
+        for place in uop_layout(state.config):
+            name = place.field.name.removesuffix("_idx")
+            if name in operands:
+                base = words >> place.lsb & ((1 << place.bits) - 1)
+                outer = o[:, None, None] * insn[f"{name}_factor_out"]
+                nest = base + outer + i[:, None] * insn[f"{name}_factor_in"]
+                indices.append(nest.reshape(-1))
+        yield indices
+
+
+def _parts(
+    iter_out: int, iter_in: int, uops: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield outer and inner loop indices, in execution order, of at most _PART steps or one."""
+    if not iter_out * iter_in * uops:
+        return
+    inner = max(1, min(iter_in, _PART // uops))
+    outer = max(1, _PART // (uops * iter_in))
+    for o in range(0, iter_out, outer):
+        for i in range(0, iter_in, inner):
+            yield (
+                np.arange(o, min(o + outer, iter_out), dtype=np.intp),
+                np.arange(i, min(i + inner, iter_in), dtype=np.intp),
             )
-            indices.append(nest.reshape(-1))
-    return indices
 
 
 def _write_out(state: MachineState, dst: NDArray[np.intp]) -> None:
@@ -297,10 +326,19 @@ def _write_out(state: MachineState, dst: NDArray[np.intp]) -> None:
 
 def _gemm(state: MachineState, insn: Insn) -> None:
     """Accumulate products of inp and wgt elements into acc, or clear acc with reset."""
+    for dst, src, wgt in _nest(state, insn, ("dst", "src", "wgt")):
+        _gemm_part(state, insn, dst, src, wgt)
+
+
+def _gemm_part(
+    state: MachineState,
+    insn: Insn,
+    dst: NDArray[np.intp],
+    src: NDArray[np.intp],
+    wgt: NDArray[np.intp],
+) -> None:
+    """Execute some steps of a GEMM."""
     config = state.config
-    dst, src, wgt = _nest(state, insn, ("dst", "src", "wgt"))
-    if not dst.size:
-        return
     _check_span(insn, "dst", 0, int(dst.max()) + 1, config.acc_depth, "acc")
     if insn["reset"]:
         state.acc[dst] = 0
@@ -382,13 +420,20 @@ def _alu(state: MachineState, insn: Insn) -> None:
             got=sorted(state.config.capabilities),
             hint=insn.origin,
         )
-    dst, src = _nest(state, insn, ("dst", "src"))
-    if not dst.size:
-        return
+    for dst, src in _nest(state, insn, ("dst", "src")):
+        _alu_part(state, insn, op, dst, src)
+
+
+def _alu_part(
+    state: MachineState, insn: Insn, op: AluOp, dst: NDArray[np.intp], src: NDArray[np.intp]
+) -> None:
+    """Execute some steps of an ALU operation."""
     _check_span(insn, "dst", 0, int(dst.max()) + 1, state.config.acc_depth, "acc")
     _check_written(state, insn, "acc", dst)
-    if not insn["use_imm"]:
+    if not insn["use_imm"] or state.strict:
+        # The original functional simulator checks src beside an immediate, too.
         _check_span(insn, "src", 0, int(src.max()) + 1, state.config.acc_depth, "acc")
+    if not insn["use_imm"]:
         _check_written(state, insn, "acc", src)
     acc, imm = state.acc, np.asarray(insn["imm"], np.int32)
     for run_ in _independent_runs(dst, None if insn["use_imm"] else src):
@@ -449,7 +494,7 @@ def run(state: MachineState, insns: Iterable[Insn]) -> MachineState:
             raise HazardError(
                 insn.opcode.name,
                 "must not follow FINISH",
-                hint=insn.origin or "FINISH ends the stream",
+                hint=str(insn.origin) or "FINISH ends the stream",
             )
         step(state, insn)
     if state.strict and not state.finished:

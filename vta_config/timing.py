@@ -1,5 +1,7 @@
 """Timing profiles: the cycle counts of one generation of the hardware, each with its source.
 
+Bus, bursts and clock are not of a generation but of a machine: `vta_config.hardware.VTAConfig`.
+
 "machine.md" stands for docs/machine.md, section "Timing"; the names in parentheses are the units of
 apache/tvm-vta (revision d4a15f6, hardware/chisel) that the number was read from.
 """
@@ -28,9 +30,6 @@ class TimingProfile:
         ALU with an immediate, with two registers (TensorAlu).
     memory_latency : int
         Cycles that the first request of a busy spell of the memory waits (VTAMemDPIToAXI).
-    burst_beats : int
-        Beats that a burst has at most; none crosses a multiple of this many bus words (AXI lenBits
-        4; GenVMECmd, TensorStore, Fetch).
     tags : int
         Reads in flight (VMEParams.RequestQueueDepth).
     queue_insns : int
@@ -50,7 +49,6 @@ class TimingProfile:
     alu_reg_step: int = 2
     alu_fixed: int = 6
     memory_latency: int = 16
-    burst_beats: int = 16
     tags: int = 16
     queue_insns: int = 512
     simple_memory: int = 0

@@ -36,6 +36,8 @@ from vta_config.isa import (
     layout,
     uop_layout,
 )
+from vta_config.origin import NOWHERE, Origin
+from vta_config.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +61,7 @@ class Assembly:
     Parameters
     ----------
     insns : list of Insn
-        The instructions; the origin of each is its line, ``"line 12"``.
+        The instructions; the origin of each tells its line, as its purpose: ``"line 12"``.
     uops : list of int
         The micro-ops, uint32 words.
     """
@@ -126,7 +128,7 @@ def disassemble(
     insns: Iterable[Insn],
     config: VTAConfig,
     uops: Iterable[int] | None = None,
-    origins: Sequence[str] | Callable[[int], str] | None = None,
+    origins: Sequence[object] | Callable[[int], object] | None = None,
 ) -> str:
     """Write a program as text that `assemble` and `assemble_all` read back exactly.
 
@@ -138,9 +140,9 @@ def disassemble(
         The machine, whose field widths hold.
     uops : iterable of int, optional
         Micro-ops (uint32), written before the instructions.
-    origins : sequence of str or function of the instruction's index, optional
+    origins : sequence or function of the instruction's index, optional
         Where instructions come from, written as a comment above each change; each instruction's own
-        `origin` where not given.
+        `origin` where not given. A comment is one printable line, whatever a layer's name is.
 
     Raises
     ------
@@ -149,16 +151,16 @@ def disassemble(
     DecodeError
         When a micro-op is not a uint32.
     """
-    lines = [f"; machine {config.name}: batch {config.batch}, block {config.block}"]
+    lines = [f"; machine {printable(config.name)}: batch {config.batch}, block {config.block}"]
     lines += [f"{uop_text(int(word), config)} ; {at}" for at, word in enumerate(uops or ())]
-    last = ""
+    last: object = NOWHERE if origins is None else ""
     for index, insn in enumerate(insns):
         if origins is None:
-            origin = insn.origin
+            origin: object = insn.origin
         else:
             origin = origins(index) if callable(origins) else origins[index]
         if origin != last:
-            lines.append(f"; {' '.join(origin.split())}")
+            lines.append(f"; {printable(str(origin))}".rstrip())
             last = origin
         lines.append(f"{insn_text(insn, config)} ; {_comment(index, insn)}")
     return "\n".join(lines) + "\n"
@@ -206,7 +208,7 @@ def _parse_insn(words: list[str], config: VTAConfig, line: str) -> Insn:
     places = layout(opcode, config)
     given = _parse_fields(words, places, f"{line} {name}")
     values = {p.field.name: given.get(p.field.name, 0) for p in places if p.field.name != "opcode"}
-    insn = Insn(opcode, values, line)
+    insn = Insn(opcode, values, Origin(purpose=line))
     encode(insn, config)
     return insn
 

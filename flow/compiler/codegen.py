@@ -12,6 +12,7 @@ from tvm import relax
 from flow.compiler.lower import Schedule, lower
 from flow.compiler.program import Program, make_program
 from flow.compiler.schedule import search
+from flow.limits import UNLIMITED
 from flow.sim.core_library import core_function
 from relay_passes.partition import CODEGEN, subgraph_of
 from relay_passes.schedule_host import ScheduleConvs
@@ -74,7 +75,7 @@ def _codegen(functions: Sequence[Any], options: Any, constant_names: Any) -> lis
             data = compile_function(function, config).to_bytes()
         else:
             data = bytes(ready[symbol])
-        modules.append(create(symbol, data))
+        modules.append(create(symbol, data, UNLIMITED.max_steps, UNLIMITED.max_bytes))
     return modules
 
 

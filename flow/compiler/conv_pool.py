@@ -28,6 +28,7 @@ from flow.compiler.multiply import ShiftAdds
 from flow.compiler.packing import blocks
 from flow.compiler.prepare import AluStep, LateConstants, RegisterShift, prepare
 from flow.compiler.tiling import Cost, Tiling, cost, extents, least_cycles, price, too_small
+from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -155,7 +156,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             job = lowering.new_job()
             if ic.start == 0 and part.start == 0:
                 vectors = oc.count * axes[0].rows.count * axes[1].rows.count
-                job.body.append(emit.reset(tile.acc, vectors, f"{tile.origin} reset"))
+                job.body.append(emit.reset(tile.acc, vectors, tile.origin))
             row = ic.count * shape.taps
             group = Range(oc.start + part.start, part.count)
             wgt = lowering.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
@@ -163,7 +164,14 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             if loads is not None:
                 name = prepared.layer.inputs[0]
                 loads += emit.load_window(
-                    name, base, n, ic, y, x, tile.origin, row_step=shape.row_step
+                    name,
+                    base,
+                    n,
+                    ic,
+                    y,
+                    x,
+                    tile.origin.to(Purpose.INPUT),
+                    row_step=shape.row_step,
                 )
             for (py, px), plane in planes.items():
                 area = plane.rows.count * plane.columns.count
@@ -183,7 +191,7 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                     Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
                     Dim(shape.kernel[1], 0, shape.dilation[1], 1),
                 )
-                job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin))
+                job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM)))
             jobs.append(job)
         _maximum(lowering, jobs[-1], tile, axes, planes, above)
         above = planes
@@ -260,7 +268,7 @@ def _maximum(
     def meet(into: _Plane, source: _Plane, axis: int, valid: Range, shift: int) -> None:
         if valid.count > 0:
             dims, start = _shifted(tile, into, source, axis, valid, shift)
-            job.body.append(lowering.emit.alu("max", dims, start, f"{tile.origin} pool"))
+            job.body.append(lowering.emit.alu("max", dims, start, tile.origin.to(Purpose.POOL)))
 
     for axis in (1, 0):
         phases = range(axes[0].stride) if axis == 1 else (0,)

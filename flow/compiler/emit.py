@@ -11,12 +11,14 @@ from flow.compiler.packing import blocks
 from flow.compiler.tokens import Emitted, Region, Space
 from vta_config.errors import CapacityError
 from vta_config.isa import MAX_TRANSFER, AluOp, Insn, Memory, Opcode
+from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.memory import DramTensor
     from vta_config.hardware import VTAConfig
+    from vta_config.origin import Origin
 
 T = TypeVar("T")
 
@@ -41,7 +43,8 @@ class Tile:
         Blocks of output channels, rows, columns.
     acc : int
         First acc element; the tile lies as [oc][oy][ox].
-    origin : str
+    origin : Origin
+        Its layer and place; instructions add their purpose.
     """
 
     n: int
@@ -49,7 +52,7 @@ class Tile:
     oy: Range
     ox: Range
     acc: int
-    origin: str
+    origin: Origin
 
     @property
     def area(self) -> int:
@@ -103,7 +106,7 @@ class Emitter:
         memory: Memory,
         sram: int,
         dram: int,
-        origin: str,
+        origin: Origin,
         *,
         rows: int = 1,
         columns: int = 1,
@@ -114,7 +117,7 @@ class Emitter:
         emitted.reads = ()
         return emitted
 
-    def load_flat(self, name: str, sram: int, n: int, elements: Range, origin: str) -> Emitted:
+    def load_flat(self, name: str, sram: int, n: int, elements: Range, origin: Origin) -> Emitted:
         """Load a run of a tensor's elements, counted through its blocks and pixels."""
         at = self._element(self._tensors[name], n, 0, elements.start)
         count = elements.count
@@ -128,7 +131,7 @@ class Emitter:
         channels: Range,
         y: Window,
         x: Window,
-        origin: str,
+        origin: Origin,
         *,
         row_step: int = 1,
     ) -> list[Emitted]:
@@ -180,7 +183,7 @@ class Emitter:
         memory: Memory,
         sram: int,
         dram: int,
-        origin: str,
+        origin: Origin,
         *,
         rows: int,
         columns: int,
@@ -203,7 +206,7 @@ class Emitter:
 
     def store(self, name: str, tile: Tile, plane: int = 0) -> list[Emitted]:
         """Store the low byte of a tile to a tensor's plane, in as few instructions as go."""
-        tensor = self._tensors[name]
+        tensor, origin = self._tensors[name], tile.origin.to(Purpose.STORE)
         _, _, h, w = tensor.shape
         pixel = tile.oy.start * w + tile.ox.start
         if tile.ox.count == w and (tile.oc.count == 1 or h * w <= MAX_TRANSFER):
@@ -235,21 +238,21 @@ class Emitter:
             values = {
                 "memory_type": int(Memory.OUT),
                 "sram_base": acc,
-                **_transfer(dram, rows, columns, stride, tile.origin),
+                **_transfer(dram, rows, columns, stride, origin),
             }
             reads = (Region("acc", acc, rows * columns),)
             writes = (Region("dram", dram, columns, rows, stride),)
-            result.append(Emitted(Insn(Opcode.STORE, values, tile.origin), reads, writes))
+            result.append(Emitted(Insn(Opcode.STORE, values, origin), reads, writes))
         return result
 
-    def reset(self, acc: int, vectors: int, origin: str) -> Emitted:
+    def reset(self, acc: int, vectors: int, origin: Origin) -> Emitted:
         """Set `vectors` acc elements to zero."""
-        emitted = self.gemm((Dim(vectors, 1, 0),), (acc, 0, 0), origin)
+        emitted = self.gemm((Dim(vectors, 1, 0),), (acc, 0, 0), origin.to(Purpose.RESET))
         emitted.insn.values["reset"] = 1
         emitted.reads = ()
         return emitted
 
-    def gemm(self, dims: Sequence[Dim], start: tuple[int, int, int], origin: str) -> Emitted:
+    def gemm(self, dims: Sequence[Dim], start: tuple[int, int, int], origin: Origin) -> Emitted:
         """Accumulate over a nest from elements `start` = (acc, inp, wgt)."""
         loops, uops = nest(dims, start)
         values = {
@@ -268,7 +271,7 @@ class Emitter:
         op: str,
         dims: Sequence[Dim],
         start: tuple[int, int],
-        origin: str,
+        origin: Origin,
         *,
         imm: int | None = None,
     ) -> Emitted:
@@ -297,7 +300,7 @@ def _loop_fields(loops: tuple[Dim, Dim]) -> dict[str, int]:
     }
 
 
-def _transfer(dram: int, rows: int, columns: int, stride: int, origin: str) -> dict[str, int]:
+def _transfer(dram: int, rows: int, columns: int, stride: int, origin: Origin) -> dict[str, int]:
     if max(rows, columns, stride) > MAX_TRANSFER:
         raise CapacityError(
             origin,

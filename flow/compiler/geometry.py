@@ -50,7 +50,9 @@ def split(total: int, extent: int) -> list[Range]:
     return [Range(start, min(extent, total - start)) for start in range(0, total, extent)]
 
 
-def window(out: Range, *, stride: int, padding: int, extent: int, size: int, where: str) -> Window:
+def window(
+    out: Range, *, stride: int, padding: int, extent: int, size: int, where: object
+) -> Window:
     """Return the part of [0, size) that outputs `out` read, `extent` long with its zeros.
 
     Raises

@@ -39,6 +39,7 @@ from flow.compiler.tiling import (
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
 from vta_config.isa import Insn, Memory
+from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -106,6 +107,7 @@ class Lowering:
         schedule: Schedule | None = None,
     ) -> None:
         """Bring the layers into normal form and place activations in DRAM."""
+        config.check_runs()
         self.config = config
         schedule = schedule or Schedule()
         self._tilings = schedule.tilings
@@ -238,7 +240,7 @@ class Lowering:
         """Give a piece of the output a place in acc."""
         where = (oc.start, oy.start, ox.start)
         acc = self._acc.place((layer.name, n, *where), self._job + 1).base
-        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=f"{layer.name} tile {where}")
+        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=Origin(layer=layer.name, tile=where))
 
     def place_input(
         self, job: Job, key: Hashable, pool: str = "chunk"
@@ -256,12 +258,14 @@ class Lowering:
         if self._needs_vector:
             at = self._constants.add(constant_vector(config)) // config.inp_elem_bytes
             job.loads.append(
-                self.emit.load_constant(Memory.INP, self.vector_at, at, "constant vector")
+                self.emit.load_constant(
+                    Memory.INP, self.vector_at, at, Origin(purpose=Purpose.VECTOR)
+                )
             )
         for multiplier, sram in self.diagonal_at.items():
             at = self._constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
             job.loads.append(
-                self.emit.load_constant(Memory.WGT, sram, at, f"diagonal weight {multiplier}")
+                self.emit.load_constant(Memory.WGT, sram, at, Origin(purpose=Purpose.DIAGONAL))
             )
         return job
 
@@ -331,7 +335,7 @@ class Lowering:
             for part, ic, at in zip(prepared.reductions, ics, weights_at, strict=True)
             for job in self._reduction(part, replace(tiling, ic=ic), tile, at)
         ]
-        jobs[0].body.insert(0, self.emit.reset(tile.acc, tile.vectors, f"{tile.origin} reset"))
+        jobs[0].body.insert(0, self.emit.reset(tile.acc, tile.vectors, tile.origin))
         return jobs
 
     def _reduction(
@@ -358,12 +362,16 @@ class Lowering:
                 inp = self._place_input(job, prepared, tile, ic)
                 window_dims = _conv_dims(shape, tile, ic, part, row)
                 job.body.append(
-                    self.emit.gemm(window_dims, (acc, inp, wgt + constants), tile.origin)
+                    self.emit.gemm(
+                        window_dims,
+                        (acc, inp, wgt + constants),
+                        tile.origin.to(Purpose.GEMM),
+                    )
                 )
             yield job
 
     def add_constants(
-        self, acc: int, oc: int, area: int, wgt: int, row: int, steps: int, origin: str
+        self, acc: int, oc: int, area: int, wgt: int, row: int, steps: int, origin: Origin
     ) -> list[Emitted]:
         """Add a constant a channel to `oc` blocks of `area` vectors each, `steps` GEMM steps.
 
@@ -371,7 +379,7 @@ class Lowering:
         """
         dims = (Dim(oc, area, 0, row), Dim(area, 1, 0))
         starts = ((acc, self.vector_at, wgt + step) for step in range(steps))
-        return [self.emit.gemm(dims, start, f"{origin} bias") for start in starts]
+        return [self.emit.gemm(dims, start, origin.to(Purpose.BIAS)) for start in starts]
 
     def place_weights(
         self,
@@ -381,7 +389,7 @@ class Lowering:
         oc: Range,
         ic: Range,
         row: int,
-        origin: str,
+        origin: Origin,
     ) -> int:
         """Return where a chunk of weights lies in wgt; load it if it must be."""
         placed = self._wgt.place((prepared.layer.name, oc, ic), self._job)
@@ -394,20 +402,27 @@ class Lowering:
                 + (shape.constants + ic.start * shape.taps if ic.start else 0)
             )
             load = self.emit.load_constant(
-                Memory.WGT, placed.base, at, origin, rows=oc.count, columns=row, stride=stride
+                Memory.WGT,
+                placed.base,
+                at,
+                origin.to(Purpose.WEIGHTS),
+                rows=oc.count,
+                columns=row,
+                stride=stride,
             )
             (job.late_loads if placed.late else job.loads).append(load)
         return placed.base
 
     def _place_input(self, job: Job, prepared: Prepared, tile: Tile, ic: Range) -> int:
         shape, layer = prepared.shape, prepared.layer
+        origin = tile.origin.to(Purpose.INPUT)
         base, loads = self.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
         if loads is not None and prepared.flat:
-            loads.append(self.emit.load_flat(layer.inputs[0], base, tile.n, ic, tile.origin))
+            loads.append(self.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin))
         elif loads is not None:
             y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
             name, step = layer.inputs[0], shape.row_step
-            loads += self.emit.load_window(name, base, tile.n, ic, y, x, tile.origin, row_step=step)
+            loads += self.emit.load_window(name, base, tile.n, ic, y, x, origin, row_step=step)
         return base
 
     # ---- residuals, epilogue, stores
@@ -415,13 +430,14 @@ class Lowering:
     def residual_jobs(self, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
         """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
         jobs: list[Job] = []
+        origin = tile.origin.to(Purpose.RESIDUAL)
         for residual, block in product(residuals, range(tile.oc.count)):
             job = self.new_job()
             oc = Range(tile.oc.start + block, 1)
             base, loads = self.place_input(job, self._job, "residual")
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
-            loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, tile.origin)
+            loads += self.emit.load_window(residual.tensor, base, tile.n, oc, y, x, origin)
             if residual.diagonals is None:
                 terms = [(self.diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
             else:
@@ -429,7 +445,7 @@ class Lowering:
             for wgt, repeats, stride in terms:
                 dims = (Dim(tile.area, 1, 1), Dim(repeats, 0, 0, stride))
                 start = (tile.acc + block * tile.area, base, wgt)
-                job.body.append(self.emit.gemm(dims, start, f"{tile.origin} residual"))
+                job.body.append(self.emit.gemm(dims, start, origin))
             jobs.append(job)
         return jobs
 
@@ -441,7 +457,11 @@ class Lowering:
             steps = residual.passes
             at = self._constants.add(residual.diagonals) // self.config.wgt_elem_bytes
             load = self.emit.load_constant(
-                Memory.WGT, placed.base, at + oc.start * steps, tile.origin, columns=steps
+                Memory.WGT,
+                placed.base,
+                at + oc.start * steps,
+                tile.origin.to(Purpose.RESIDUAL),
+                columns=steps,
             )
             (job.late_loads if placed.late else job.loads).append(load)
         return placed.base
@@ -462,9 +482,9 @@ class Lowering:
         output = prepared.last.output
         for plane in range(self._tensors[output].planes):
             if plane:
-                dims = (Dim(tile.vectors, 1, 1),)
+                dims, origin = (Dim(tile.vectors, 1, 1),), tile.origin.to(Purpose.STORE)
                 jobs[-1].body.append(
-                    self.emit.alu("shr", dims, (tile.acc, tile.acc), tile.origin, imm=8)
+                    self.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=8)
                 )
             jobs[-1].body += self.emit.store(output, tile, plane)
         return jobs
@@ -482,7 +502,7 @@ class Lowering:
             digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
             at = self._constants.add(digits) // self.config.wgt_elem_bytes
             load = self.emit.load_constant(
-                Memory.WGT, placed.base, at, tile.origin, columns=len(digits)
+                Memory.WGT, placed.base, at, tile.origin.to(Purpose.BIAS), columns=len(digits)
             )
             (job.late_loads if placed.late else job.loads).append(load)
         steps = step.digits.shape[1]
@@ -492,6 +512,7 @@ class Lowering:
 
     def _register_shift(self, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
         """Shift a tile by the amounts of its channels; load those that acc does not hold."""
+        origin = tile.origin.to(Purpose.REQUANTIZE)
         for held in split(len(step.amounts), self._amounts.count):
             first = max(held.start, tile.oc.start)
             count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
@@ -504,22 +525,23 @@ class Lowering:
                     Memory.ACC,
                     self._amounts.start,
                     at + held.start,
-                    tile.origin,
+                    origin,
                     columns=held.count,
                 )
             dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
             acc = tile.acc + (first - tile.oc.start) * tile.area
             amounts = self._amounts.start + first - held.start
-            yield self.emit.alu("shr", dims, (acc, amounts), tile.origin)
+            yield self.emit.alu("shr", dims, (acc, amounts), origin)
 
     def _alu_pass(self, step: AluStep, tile: Tile) -> Iterator[Emitted]:
         """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
+        origin = tile.origin.to(Purpose.REQUANTIZE)
         for imm, run in tile.runs(step.imm):
             dims = (Dim(run.count, 1, 1),)
             if step.op == "double":
-                yield self.emit.alu("add", dims, (run.start, run.start), tile.origin)
+                yield self.emit.alu("add", dims, (run.start, run.start), origin)
             elif imm or step.op not in ("shr", "add"):
-                yield self.emit.alu(step.op, dims, (run.start, run.start), tile.origin, imm=imm)
+                yield self.emit.alu(step.op, dims, (run.start, run.start), origin, imm=imm)
 
 
 def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, Pool]:
@@ -570,6 +592,8 @@ def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = Non
     ------
     CapacityError
         When a layer does not fit the machine.
+    ConfigError
+        When the machine's numbers are not int8.
     UnsupportedModelError
         When a step needs what the machine does not have.
     """

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from flow.compiler.geometry import Dim, split
+from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flow.compiler.emit import Emitter, Tile
     from flow.compiler.geometry import Range
     from flow.compiler.tokens import Emitted
+    from vta_config.origin import Origin
 
 #: A shift by a register or beyond 15 is not portable (docs/machine.md); several immediate shifts
 #: are.
@@ -106,22 +108,24 @@ class ShiftAdds:
     def emit(self, emitter: Emitter, tile: Tile, copy: Range) -> Iterator[Emitted]:
         """Run over a tile: each run of blocks with equal actions, in pieces that `copy` holds."""
         for actions, run in tile.runs(self.actions):
+            origin = tile.origin.to(Purpose.REQUANTIZE)
             most = copy.count if Action("copy") in actions else run.count
             for piece in split(run.count, most):
                 acc = run.start + piece.start
                 for action in actions:
-                    yield from _emit(emitter, action, piece.count, acc, copy.start, tile.origin)
+                    yield from _emit(emitter, action, piece.count, acc, copy.start, origin)
 
 
 def _emit(
-    emitter: Emitter, action: Action, vectors: int, acc: int, copy: int, origin: str
+    emitter: Emitter, action: Action, vectors: int, acc: int, copy: int, origin: Origin
 ) -> Iterator[Emitted]:
     dims = (Dim(vectors, 1, 1),)
     if action.move == "shr":
         yield emitter.alu("shr", dims, (acc, acc), origin, imm=action.amount)
         return
     if action.move == "copy":
-        yield emitter.reset(copy, vectors, f"{origin} copy")
+        yield emitter.reset(copy, vectors, origin)
+        origin = origin.to(Purpose.COPY)
     operands = {
         "double": (acc, acc),
         "copy": (copy, acc),

@@ -36,7 +36,8 @@ LOOKAHEAD_LOADS: Final = 32
 class Job:
     """The loads of a chunk, and what is computed and stored with it."""
 
-    layer: str = ""
+    #: Its name, any text; None for what works for no layer.
+    layer: str | None = None
     loads: list[Emitted] = field(default_factory=list)
     #: Loads into a slot that the job ahead still uses.
     late_loads: list[Emitted] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Job:
         return sum(_compute_cycles(e) for e in self.body)
 
 
-def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str, Emitted]]:
+def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None, Emitted]]:
     """Yield (layer, instruction) of all jobs in the order of issue."""
     ahead, before = Job(), Job()
     weights = _Weights(jobs, config)
@@ -94,7 +95,7 @@ def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
 class _Load(NamedTuple):
     """A load of weights, and the first job before whose predecessor's body it may be issued."""
 
-    layer: str
+    layer: str | None
     emitted: Emitted
     cycles: int
     earliest: int
@@ -125,7 +126,7 @@ class _Weights:
             for region in (r for e in job.body for r in e.reads if r.space == "wgt"):
                 touched[region.indices()] = index
 
-    def take(self, index: int, cycles: int) -> Iterator[tuple[str, Emitted]]:
+    def take(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
         """Take loads of later layers to issue with job `index`, as many as `cycles` allow."""
         for loads in self._loads[self._layer_of[index] + 1 :]:
             while loads:
@@ -160,13 +161,13 @@ def _compute_cycles(emitted: Emitted) -> int:
     return COMPUTE_OVERHEAD_CYCLES + insn["iter_out"] * insn["iter_in"] * len(emitted.uops)
 
 
-def in_layers(stream: Iterator[tuple[str, Emitted]]) -> Iterator[list[Emitted]]:
+def in_layers(stream: Iterator[tuple[str | None, Emitted]]) -> Iterator[list[Emitted]]:
     """Cut the stream before the first instruction with micro-ops of each layer."""
     group: list[Emitted] = []
-    current = ""
+    current: str | None = None
     for name, emitted in stream:
         if emitted.uops and name != current:
-            if current:
+            if current is not None:
                 yield group
                 group = []
             current = name

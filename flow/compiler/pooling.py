@@ -10,6 +10,7 @@ from flow.compiler.geometry import Dim, Range, Window, split, view
 from flow.compiler.packing import blocks
 from flow.compiler.tiling import Capacity, ConvShape, Tiling, extents
 from vta_config.errors import CapacityError
+from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +45,12 @@ def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             base, loads = lowering.place_input(job, (layer.name, n, oc, oy, ox))
             assert loads is not None
             y, x = (Window(r.start, r.count, 0, 0) for r in (oy, ox))
-            loads += lowering.emit.load_window(layer.inputs[0], base, n, oc, y, x, tile.origin)
+            origin = tile.origin.to(Purpose.INPUT)
+            loads += lowering.emit.load_window(layer.inputs[0], base, n, oc, y, x, origin)
             area = oy.count * ox.count
             dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
-            job.body.append(
-                lowering.emit.gemm(dims, (tile.acc, base, lowering.diagonal_at[1]), tile.origin)
-            )
+            start, origin = (tile.acc, base, lowering.diagonal_at[1]), tile.origin.to(Purpose.POOL)
+            job.body.append(lowering.emit.gemm(dims, start, origin))
             jobs.append(job)
         jobs += lowering.residual_jobs(prepared.residuals, tile)
         yield from lowering.finish_tile(prepared, tile, jobs)
@@ -105,12 +106,12 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
         area = y.count * x.count
         base, loads = lowering.place_input(job, (layer.name, n, oc, oy, ox))
         assert loads is not None
-        loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, tile.origin)
+        reads = tile.origin.to(Purpose.INPUT)
+        loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, reads)
+        origin = tile.origin.to(Purpose.POOL)
         copied = tile.acc + tile.vectors
         job.body.append(emit.reset(tile.acc, tile.vectors + oc.count * area, tile.origin))
-        job.body.append(
-            emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), tile.origin)
-        )
+        job.body.append(emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), origin))
         for index, tap in enumerate(taps):
             offsets = [
                 k * d - p for k, d, p in zip(tap, shape.dilation, shape.padding, strict=True)
@@ -128,15 +129,13 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 Dim(oc.count, tile.area, area),
             )
             if index == 0:
-                job.body.append(
-                    emit.gemm(dims, (tile.acc + dst, base + src, identity), tile.origin)
-                )
+                job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
             else:
-                job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), tile.origin))
+                job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), origin))
         yield from lowering.finish_tile(prepared, tile, [job])
 
 
-def _inside(shape: ConvShape, out: Range, axis: int, where: str) -> Window:
+def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:
     """Return the part of the picture that outputs read, without zeros around it."""
     padded = shape.window(out, axis, where)
     return Window(padded.start, padded.count, 0, 0)

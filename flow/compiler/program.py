@@ -11,11 +11,12 @@ describes each field.
 from __future__ import annotations
 
 import json
+import math
 import struct
+import sys
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,11 +24,31 @@ import numpy as np
 
 from flow.compiler.input_form import InputForm
 from flow.compiler.memory import arena_alignment_bytes, plane_bytes
+from flow.compiler.origins import origins_json, read_origins
 from flow.compiler.packing import join_byte_planes, pack_activation, unpack_activation
+from flow.compiler.program_file import (
+    ALIGN,
+    HEADER,
+    MAGIC,
+    MAX_TENSOR_ELEMS,
+    SECTION,
+    check_tensor,
+    clipped,
+    damaged,
+    entry,
+    integer_of,
+    list_of,
+    object_of,
+    read_meta,
+    read_sections,
+    text_of,
+)
 from flow.files import write_atomic
-from vta_config.errors import ArtifactError, FlowError
+from flow.limits import DEFAULT, FILE_SHARE, INSN_COST_BYTES
+from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeError
+from vta_config.files import read_bounded
 from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
-from vta_config.isa import Insn, Memory, Opcode, decode, encode
+from vta_config.isa import Insn, Memory, Opcode, decode_stream, encode
 from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
@@ -36,16 +57,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.compiler.lower import Lowered
+    from flow.limits import Limits
     from relay_passes.params import Subgraph
 
-MAGIC: Final = b"VTAFLOW1"
-VERSION: Final = 2
-_HEADER: Final = struct.Struct("<8sIIQII")
-_SECTION: Final = struct.Struct("<8sQQII")
+VERSION: Final = 3
 _CONFIG: Final = struct.Struct("<16I")
 _TENSOR: Final = struct.Struct("<IIQ12I")
-_ALIGN: Final = 64
-_TAGS: Final = ("CONFIG", "INSNS", "CONSTS", "TENSORS", "META")
 _GEOMETRY: Final = (
     "log_inp_width",
     "log_wgt_width",
@@ -111,9 +128,9 @@ class PortTensor:
         return _TENSOR.pack(role, int(self.dtype == "int32"), self.address, *self.shape, *pairs)
 
     @classmethod
-    def from_bytes(cls, name: str, record: bytes) -> PortTensor:
-        """Read a record of a program file."""
-        _, kind, address, n, c, h, w, *pairs = _TENSOR.unpack(record)
+    def from_fields(cls, name: str, fields: tuple[int, ...]) -> PortTensor:
+        """Read the fields of a record of a program file."""
+        _, kind, address, n, c, h, w, *pairs = fields
         patch, stride, padding, extent = zip(pairs[::2], pairs[1::2], strict=True)
         form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent)
         shape = (n, c, h, w)
@@ -195,9 +212,10 @@ class Program:
         """What the arena's physical address must be a multiple of, in bytes."""
         return arena_alignment_bytes(self.config)
 
-    def layer_of(self, index: int) -> str:
-        """Return the name of the layer that instruction `index` works for."""
-        return layer_of_origin(self.insns[index].origin)
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all inputs, outputs and layers' tensors, as arrays and as they are packed."""
+        return sum(t.planes * math.prod(t.shape) + t.bytes_in(self.config) for t in self._tensors())
 
     def new_arena(self) -> NDArray[np.uint8]:
         """Return the arena with constants in place and zeros elsewhere, uint8[arena_bytes]."""
@@ -221,14 +239,14 @@ class Program:
             ),
             "META": json.dumps(self._meta(), separators=(",", ":")).encode(),
         }
-        offset = _HEADER.size + _SECTION.size * len(sections)
+        offset = HEADER.size + SECTION.size * len(sections)
         table, body = b"", b""
         for tag, data in sections.items():
-            gap = -(offset + len(body)) % _ALIGN
+            gap = -(offset + len(body)) % ALIGN
             body += bytes(gap)
-            table += _SECTION.pack(tag.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
+            table += SECTION.pack(tag.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
             body += data
-        header = _HEADER.pack(
+        header = HEADER.pack(
             MAGIC, VERSION, len(sections), offset + len(body), zlib.crc32(table), 0
         )
         return header + table + body
@@ -237,9 +255,8 @@ class Program:
         c = self.config
         capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
         fields = [getattr(c, name) for name in _GEOMETRY]
-        return _CONFIG.pack(
-            *fields, capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at, 0, 0
-        )
+        fields += [capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at]
+        return _CONFIG.pack(*fields, c.burst_beats, 0)
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -259,58 +276,88 @@ class Program:
                 }
                 for r in self.layers
             ],
-            "origins": [
-                [origin, len(list(group))]
-                for origin, group in groupby(i.origin for i in self.insns)
-            ],
+            "origins": origins_json(self.insns, [r.name for r in self.layers]),
         }
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str = "program") -> Program:
+    def from_bytes(
+        cls, data: bytes, where: str = "program", *, limits: Limits = DEFAULT
+    ) -> Program:
         """Read a program file.
 
         Raises
         ------
         ArtifactError
             When the bytes are not a whole, undamaged program of this version.
+        CapacityError
+            When its instructions take more memory than `limits` allow.
         """
-        sections = _sections(data, where)
+        sections = read_sections(data, VERSION, where)
+        count, odd = divmod(len(sections["INSNS"]), INSN_BYTES)
+        if not limits.allows(memory_bytes=count * INSN_COST_BYTES):
+            raise CapacityError(
+                where,
+                f"must take at most {limits.max_bytes} bytes of memory",
+                got=f"{count} instructions of {INSN_COST_BYTES} bytes",
+                hint="allow more where you trust it (max_bytes)",
+            )
+        if (
+            odd
+            or len(sections["CONFIG"]) != _CONFIG.size
+            or len(sections["TENSORS"]) % _TENSOR.size
+        ):
+            damaged(where, "must have whole records in CONFIG, INSNS and TENSORS", "parts of one")
+        arena_bytes, constants_at = _CONFIG.unpack(sections["CONFIG"])[12:14]
+        meta = read_meta(sections["META"], where)
         try:
-            config_words = _CONFIG.unpack(sections["CONFIG"])
-            meta = json.loads(sections["META"])
-            config = VTAConfig.from_json(meta["config"])
-            origins = [origin for origin, count in meta["origins"] for _ in range(count)]
-            raw = sections["INSNS"]
-            insns = tuple(
-                _with_origin(decode(raw[i * INSN_BYTES : (i + 1) * INSN_BYTES], config), origin)
-                for i, origin in enumerate(origins)
-            )
-            records = sections["TENSORS"]
-            ports = range(0, len(records), _TENSOR.size)
-            tensors = [
-                PortTensor.from_bytes(name, records[at : at + _TENSOR.size])
-                for name, at in zip([*meta["inputs"], *meta["outputs"]], ports, strict=True)
-            ]
-            program = cls(
-                symbol=meta["symbol"],
-                config=config,
-                insns=insns,
-                constants=sections["CONSTS"],
-                constants_at=config_words[13],
-                arena_bytes=config_words[12],
-                inputs=tuple(tensors[: len(meta["inputs"])]),
-                outputs=tuple(tensors[len(meta["inputs"]) :]),
-                layers=tuple(_record(entry) for entry in meta["layers"]),
-            )
-        except (KeyError, ValueError, TypeError, struct.error, FlowError) as error:
-            raise ArtifactError(
-                where, "must be a whole program file", got=f"{error}", hint="compile it again"
-            ) from None
-        if program._config_bytes() != sections["CONFIG"] or len(raw) != INSN_BYTES * len(insns):
-            raise ArtifactError(
-                where, "must describe one machine and every instruction", hint="compile it again"
-            )
+            config = VTAConfig.from_json(object_of(entry(meta, "config", where), "config", where))
+            decoded = decode_stream(sections["INSNS"], config)
+        except (ConfigError, DecodeError) as error:
+            damaged(where, "must be a whole program file", error)
+        layers = tuple(
+            _record(layer, count, where)
+            for layer in list_of(entry(meta, "layers", where), "layers", where)
+        )
+        origins = read_origins(
+            entry(meta, "origins", where), count, [layer.name for layer in layers], where
+        )
+        inputs, outputs = _ports(meta, sections["TENSORS"], where)
+        program = cls(
+            symbol=text_of(entry(meta, "symbol", where), "symbol", where),
+            config=config,
+            insns=tuple(
+                Insn(*fields, origin) for fields, origin in zip(decoded, origins, strict=True)
+            ),
+            constants=bytes(sections["CONSTS"]),
+            constants_at=constants_at,
+            arena_bytes=arena_bytes,
+            inputs=inputs,
+            outputs=outputs,
+            layers=layers,
+        )
+        if program._config_bytes() != sections["CONFIG"]:
+            damaged(where, "must have one machine in CONFIG and META", "two")
+        program._check_arena(where)
         return program
+
+    def _check_arena(self, where: str) -> None:
+        """Check that the constants and all tensors lie in the arena."""
+        tensors = [(t.address, t.bytes_in(self.config), t.name) for t in self._tensors()]
+        for address, size, name in [
+            (self.constants_at, len(self.constants), "constants"),
+            *tensors,
+        ]:
+            if address + size > self.arena_bytes:
+                damaged(
+                    where,
+                    f"must have {name} in the arena of {self.arena_bytes} bytes",
+                    f"{size} bytes at {address}",
+                )
+
+    def _tensors(self) -> Iterator[PortTensor]:
+        """Yield inputs, outputs and the layers' tensors."""
+        yield from (*self.inputs, *self.outputs)
+        yield from (record.output for record in self.layers)
 
     def save(self, path: Path) -> None:
         """Write the program file to `path`, whole or not at all.
@@ -323,21 +370,29 @@ class Program:
         write_atomic(path, self.to_bytes())
 
     @classmethod
-    def load(cls, path: Path) -> Program:
+    def load(cls, path: Path, *, limits: Limits = DEFAULT) -> Program:
         """Read the program file at `path`.
 
         Raises
         ------
         ArtifactError
-            When it cannot be read or is damaged.
+            When it cannot be read, is no file, is larger than half of the memory that `limits`
+            allow, or is damaged.
+        CapacityError
+            When its instructions take more memory than `limits` allow.
         """
+        largest = sys.maxsize if limits.max_bytes < 0 else limits.max_bytes // FILE_SHARE
         try:
-            data = path.read_bytes()
-        except OSError as error:
+            data = read_bounded(path, largest)
+        except (OSError, ValueError) as error:
+            got = getattr(error, "strerror", None) or error
             raise ArtifactError(
-                str(path), "must be a readable file", got=error.strerror, hint="check the path"
+                clipped(path),
+                f"must be a readable file of at most {largest} bytes",
+                got=got,
+                hint="check the path",
             ) from None
-        return cls.from_bytes(data, str(path))
+        return cls.from_bytes(data, clipped(path), limits=limits)
 
 
 def relocated(insn: Insn, elements: int) -> Insn:
@@ -346,11 +401,6 @@ def relocated(insn: Insn, elements: int) -> Insn:
         return insn
     values = {**insn.values, "dram_base": insn["dram_base"] + elements}
     return Insn(insn.opcode, values, insn.origin)
-
-
-def layer_of_origin(origin: str) -> str:
-    """Return the layer that an instruction's origin names."""
-    return origin.removeprefix("wait for ").split(" tile ")[0].removesuffix(" uops")
 
 
 def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
@@ -366,7 +416,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         )
 
     last_store = {
-        layer_of_origin(insn.origin): i
+        insn.origin.layer: i
         for i, insn in enumerate(lowered.insns)
         if insn.opcode == Opcode.STORE and insn["x_size"]
     }
@@ -391,55 +441,58 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
     )
 
 
-def _with_origin(insn: Insn, origin: str) -> Insn:
-    return Insn(insn.opcode, {k: v for k, v in insn.values.items() if v}, origin)
+def _record(value: object, insns: int, where: str) -> LayerRecord:
+    """Read a layer of META."""
+    layer = object_of(value, "layer", where)
+    name = text_of(entry(layer, "name", where), "name of a layer", where)
 
+    def integer(of: object, what: str, high: int, low: int = 0) -> int:
+        return integer_of(of, f"{what} of the layer {name}", where, low, high)
 
-def _record(entry: dict[str, Any]) -> LayerRecord:
-    output = PortTensor(
-        name=entry["output"],
-        dtype=entry["dtype"],
-        shape=tuple(entry["shape"]),
-        address=entry["address"],
-    )
+    shape = list_of(entry(layer, "shape", where), "shape", where)
+    if len(shape) != 4:
+        damaged(where, f"must have 4 dimensions of the layer {name}", len(shape))
+    shape = [integer(size, "dimension", MAX_TENSOR_ELEMS, 1) for size in shape]
+    check_tensor(shape, ((1, 1), (1, 1), (0, 0), tuple(shape[2:])), name, where)
+    dtype = entry(layer, "dtype", where)
+    if dtype not in ("int8", "int32"):
+        damaged(where, f"must have int8 or int32 as dtype of the layer {name}", dtype)
     return LayerRecord(
-        name=entry["name"], kind=entry["kind"], output=output, last_store=entry["last_store"]
+        name=name,
+        kind=text_of(entry(layer, "kind", where), "kind of a layer", where),
+        output=PortTensor(
+            name=text_of(entry(layer, "output", where), "output of a layer", where),
+            dtype=dtype,
+            shape=tuple(shape),
+            address=integer(entry(layer, "address", where), "address", (1 << 32) - 1),
+        ),
+        last_store=integer(entry(layer, "last_store", where), "last_store", insns - 1),
     )
 
 
-def _sections(data: bytes, where: str) -> dict[str, bytes]:
-    def check(holds: bool, must: str, got: object) -> None:
-        if not holds:
-            raise ArtifactError(where, must, got=got, hint="compile it again")
-
-    check(len(data) >= _HEADER.size, f"must have a header of {_HEADER.size} bytes", f"{len(data)}")
-    magic, version, count, file_bytes, table_crc, _ = _HEADER.unpack_from(data)
-    check(magic == MAGIC, f"must start with {MAGIC.decode()}", magic)
-    check(version == VERSION, f"must be version {VERSION}", version)
-    check(file_bytes == len(data), f"must have {file_bytes} bytes", len(data))
-    end = _HEADER.size + count * _SECTION.size
-    check(end <= len(data), "must hold its section table", f"{count} sections")
-    table = data[_HEADER.size : end]
-    check(
-        zlib.crc32(table) == table_crc, "must have an undamaged section table", "another checksum"
-    )
-    sections: dict[str, bytes] = {}
-    for tag_bytes, offset, size, crc, _ in _iter_sections(table):
-        tag = tag_bytes.rstrip(b"\0").decode("ascii", "replace")
-        check(offset + size <= len(data), f"must hold its section {tag}", f"{offset + size} bytes")
-        section = data[offset : offset + size]
-        check(
-            zlib.crc32(section) == crc, f"must have an undamaged section {tag}", "another checksum"
-        )
-        sections[tag] = section
-    missing = [tag for tag in _TAGS if tag not in sections]
-    check(
-        not missing,
-        "must have the sections " + ", ".join(_TAGS),
-        f"none named {', '.join(missing)}",
-    )
-    return sections
-
-
-def _iter_sections(table: bytes) -> Iterator[tuple[bytes, int, int, int, int]]:
-    return _SECTION.iter_unpack(table)
+def _ports(
+    meta: dict[str, Any], records: memoryview, where: str
+) -> tuple[tuple[PortTensor, ...], tuple[PortTensor, ...]]:
+    """Read the tensors' records, and their names from META: inputs, then outputs."""
+    names = [
+        (role, text_of(name, f"name in {key}", where))
+        for role, key in enumerate(("inputs", "outputs"))
+        for name in list_of(entry(meta, key, where), key, where)
+    ]
+    if len(names) * _TENSOR.size != len(records):
+        damaged(where, f"must have {len(names)} tensors, as META", len(records) // _TENSOR.size)
+    ports: tuple[list[PortTensor], list[PortTensor]] = ([], [])
+    for (role, name), fields in zip(names, _TENSOR.iter_unpack(records), strict=True):
+        if fields[0] != role or fields[1] > role:
+            damaged(
+                where,
+                "must have inputs of role 0 and kind 0, then outputs of role 1 and kind 0 or 1",
+                f"{fields[:2]} of {name}",
+            )
+        shape, pairs = fields[3:7], [fields[at : at + 2] for at in range(7, 15, 2)]
+        check_tensor(shape, pairs, name, where)
+        port = PortTensor.from_fields(name, fields)
+        if role and port.form is not None:
+            damaged(where, "must have plain outputs", f"another form of {name}")
+        ports[role].append(port)
+    return tuple(ports[0]), tuple(ports[1])

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.input_form import InputForm
 from flow.compiler.lower import Lowering, Schedule
-from flow.compiler.tiling import Objective, Tiling, fastest, price, shortlist
+from flow.compiler.tiling import Objective, Tiling, fastest, is_candidate, price, shortlist
 from flow.files import locked, write_atomic
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
 from vta_config.errors import ArtifactError
+from vta_config.files import read_bounded
 from vta_config.isa import encode
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Tilings of a layer that are timed, beside the model's own.
 SHORTLIST: Final = 10
+#: Larger caches are not read.
+MAX_CACHE_BYTES: Final = 1 << 24
 #: Part of every key: raise it when lowering or the timing model changes.
 VERSION: Final = 6
 
@@ -74,7 +77,7 @@ def search(
     forms = {}
     for name, prepared in first_layers(subgraph, plain.work):
         key = _key(prepared, plain, config)
-        if key not in known.forms:
+        if not _form_fits(known, key, prepared, plain, config):
             known.forms[key] = _best_form(prepared, plain, config)
             _keep(cache, known)
         if (form := known.forms[key]) is not None:
@@ -84,7 +87,7 @@ def search(
     tilings: dict[str, Tiling] = {}
     for index, prepared in enumerate(work):
         key = _key(prepared, lowering, config)
-        if key not in known.tilings:
+        if not is_candidate(known.tilings.get(key), prepared.shape, lowering.room_of(prepared)):
             known.tilings[key] = _best(prepared, lowering, config)
             _keep(cache, known)
         tilings[prepared.layer.name] = known.tilings[key]
@@ -156,17 +159,50 @@ class _Known:
 
 
 def _read(cache: Path | None) -> _Known:
-    """Read the cache; what cannot be read is searched again."""
-    try:
-        entries = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-        tilings = {str(key): Tiling(**fields) for key, fields in entries["tilings"].items()}
-        forms = {
-            str(key): fields and InputForm(**{name: tuple(f) for name, f in fields.items()})
-            for key, fields in entries["forms"].items()
-        }
-        return _Known(tilings, forms)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    """Read the cache; what cannot be read is searched again.
+
+    Whether what it holds fits a layer is for `is_candidate` and `_form_fits` to say.
+    """
+    if cache is None:
         return _Known()
+    try:
+        entries = json.loads(read_bounded(cache, MAX_CACHE_BYTES).decode("utf-8"))
+        return _Known(
+            {key: _tiling(fields) for key, fields in entries["tilings"].items()},
+            {key: _form(fields) for key, fields in entries["forms"].items()},
+        )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return _Known()
+
+
+def _tiling(fields: dict[str, object]) -> Tiling:
+    """Read a tiling: whole numbers, and a truth value; not 1.0, which equals 1."""
+    tiling = Tiling(**fields)  # type: ignore[arg-type]  # checked next
+    kinds = {name: type(value) for name, value in asdict(tiling).items()}
+    if kinds.pop("oc_outer") is not bool or set(kinds.values()) != {int}:
+        raise TypeError("a tiling has whole numbers")
+    return tiling
+
+
+def _form(fields: dict[str, list[int]] | None) -> InputForm | None:
+    """Read a form: pairs of whole numbers."""
+    if fields is None:
+        return None
+    if any(len(f) != 2 or {type(v) for v in f} != {int} for f in fields.values()):
+        raise TypeError("a form has pairs of whole numbers")
+    return InputForm(**{name: (f[0], f[1]) for name, f in fields.items()})
+
+
+def _form_fits(
+    known: _Known, key: str, prepared: Prepared, lowering: Lowering, config: VTAConfig
+) -> bool:
+    """Tell whether a form is known that a search could have found."""
+    if key not in known.forms:
+        return False
+    choices = [
+        changed.form for _, changed in in_forms(prepared, config, lowering.room_of(prepared))
+    ]
+    return known.forms[key] in (choices or [None])
 
 
 def _keep(cache: Path | None, known: _Known) -> None:

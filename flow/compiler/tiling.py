@@ -24,7 +24,7 @@ from flow.compiler.geometry import nest_uops, window
 from flow.compiler.packing import blocks
 from flow.compiler.uops import uop_room
 from vta_config.errors import CapacityError
-from vta_config.hardware import UOP_BYTES
+from vta_config.hardware import STOCK_BURST_BEATS, UOP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,7 @@ Objective = Literal["balanced", "latency"]
 #: its beats.
 COMPUTE_OVERHEAD_CYCLES: Final = 7
 LOAD_OVERHEAD_CYCLES: Final = 24
+#: Bytes of a burst of 16 beats on the stock bus.
 STORE_BURST_BYTES: Final = 128
 #: Vectors from which on a piece of a tile has an epilogue of its own, so that STORE begins sooner.
 PIECE_VECTORS: Final = 64
@@ -127,7 +128,7 @@ class ConvShape:
             (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         )
 
-    def window(self, out: Range, axis: int, where: str) -> Window:
+    def window(self, out: Range, axis: int, where: object) -> Window:
         """Return the input rows (axis 0) or columns (1) that outputs read, and zeros around them.
 
         Raises
@@ -154,6 +155,7 @@ class Capacity:
     acc: int
     uop: int
     bus_bytes: int
+    store_burst_bytes: int
     inp_elem_bytes: int
     wgt_elem_bytes: int
     objective: Objective
@@ -175,6 +177,7 @@ class Capacity:
             acc=config.acc_depth - resident_acc,
             uop=uop_room(config),
             bus_bytes=config.bus_bytes,
+            store_burst_bytes=STORE_BURST_BYTES * config.burst_beats // STOCK_BURST_BEATS,
             inp_elem_bytes=config.inp_elem_bytes,
             wgt_elem_bytes=config.wgt_elem_bytes,
             objective=objective,
@@ -282,6 +285,11 @@ def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
                 yield from (tiling, replace(tiling, oc_outer=True))
 
 
+def is_candidate(tiling: Tiling | None, shape: ConvShape, room: Capacity) -> bool:
+    """Tell whether a tiling from elsewhere is one that `shortlist` could give."""
+    return tiling is not None and tiling in _candidates(shape, room)
+
+
 class Cost(NamedTuple):
     """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
 
@@ -364,7 +372,7 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
 
     out_bytes = vectors * room.inp_elem_bytes
     run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
-    bursts = out_bytes / run_bytes * blocks(run_bytes, STORE_BURST_BYTES)
+    bursts = out_bytes / run_bytes * blocks(run_bytes, room.store_burst_bytes)
     store = 1.5 * out_bytes / room.bus_bytes + 3 * bursts
 
     fill = inp_cycles / max(1, inp_loads) + wgt_cycles / max(1, wgt_loads)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import numpy as np
 
 from vta_config.isa import Insn, Memory, Module, Opcode
+from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,7 @@ class _Node:
         )
 
 
-def no_op(module: Module, origin: str) -> Insn:
+def no_op(module: Module, origin: Origin) -> Insn:
     """Return the instruction that only moves tokens on `module`, in its original form."""
     opcode = Opcode.STORE if module == Module.STORE else Opcode.LOAD
     memory = {Module.LOAD: Memory.INP, Module.COMPUTE: Memory.UOP, Module.STORE: Memory.OUT}[module]
@@ -119,14 +120,14 @@ class TokenInserter:
         #: Index, in its queue, of the last instruction that pushed towards a neighbour.
         self._last_push = dict.fromkeys([(a, b) for a in Module for b in Module], -1)
 
-    def insert(self, program: Sequence[Emitted], *, finish_origin: str = "finish") -> list[Insn]:
+    def insert(self, program: Sequence[Emitted]) -> list[Insn]:
         """Return the program with tokens, no-ops that pass them on, and FINISH.
 
         FINISH waits for the last STORE, so that nothing runs after it; pushes and pops balance.
         """
         for emitted in program:
             self._add(emitted)
-        finish = self._append(Insn(Opcode.FINISH, {}, finish_origin))
+        finish = self._append(Insn(Opcode.FINISH, {}, Origin(purpose=Purpose.FINISH)))
         for module in (Module.STORE, Module.LOAD):
             self._require(finish, module, len(self._queues[module]) - 1)
         return [node.finish() for node in self._program]
@@ -181,7 +182,7 @@ class TokenInserter:
         relay = self._relay(producer, consumer, index)
         if relay is None:
             origin = self._queues[producer][index].insn.origin
-            node = self._append(no_op(Module.COMPUTE, f"wait for {origin}"))
+            node = self._append(no_op(Module.COMPUTE, origin.to(Purpose.WAIT)))
             self._require(node, producer, index)
             relay = node.index
         return relay

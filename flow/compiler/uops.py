@@ -11,6 +11,7 @@ from flow.compiler.tokens import Emitted
 from vta_config.errors import CapacityError
 from vta_config.hardware import UOP_BYTES
 from vta_config.isa import Insn, Memory, Module, Opcode, encode_uop
+from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class UopAllocator:
                     hint="choose a machine with a larger uop buffer",
                 )
             if batch:
-                yield from self._load(batch, layer[start].insn.origin)
+                yield from self._load(batch, layer[start].insn.origin.layer)
             yield from map(self._place, layer[start:end])
             start = end
 
@@ -87,7 +88,7 @@ class UopAllocator:
         values = {**emitted.insn.values, "uop_begin": begin, "uop_end": begin + len(emitted.uops)}
         return replace(emitted, insn=Insn(emitted.insn.opcode, values, emitted.insn.origin))
 
-    def _load(self, batch: list[UopSequence], origin: str) -> Iterator[Emitted]:
+    def _load(self, batch: list[UopSequence], layer: str | None) -> Iterator[Emitted]:
         words = [
             encode_uop(self._config, dst_idx=dst, src_idx=src, wgt_idx=wgt)
             for uops in batch
@@ -106,6 +107,6 @@ class UopAllocator:
             "x_size": len(words),
             "x_stride": len(words),
         }
-        insn = Insn(Opcode.LOAD, values, f"{origin.split(' tile')[0]} uops")
+        insn = Insn(Opcode.LOAD, values, Origin(layer=layer, purpose=Purpose.UOPS))
         assert insn.module == Module.COMPUTE
         yield Emitted(insn)

@@ -24,6 +24,7 @@ _KINDS: Final = (
     errors.DecodeError,
     errors.HazardError,
     errors.DeadlockError,
+    errors.DriverError,
     errors.ArtifactError,
 )
 
@@ -98,6 +99,6 @@ def config_words(config: VTAConfig, *, arena_bytes: int = 0) -> list[int]:
         int(config.clock_hz),
         arena_bytes,
         0,
-        0,
+        config.burst_beats,
         0,
     ]

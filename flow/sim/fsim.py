@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flow.limits import DEFAULT
 from flow.sim.core_library import config_words, core_function
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.limits import Limits
     from vta_config.hardware import VTAConfig
 
 
@@ -40,11 +42,14 @@ class FSim:
         Inner loops to use: plain, avx2, avx512bw or avx512vnni; by default the fastest.
     defined : list of (int, int)
         Memory (byte address, bytes) that holds data before the run; by default all of it.
+    limits : Limits
+        What it may cost.
 
     Raises
     ------
     DecodeError, CapacityError, HazardError, DeadlockError
         When the stream is not a legal program; the sentence names instruction and origin.
+        CapacityError also when it costs more than `limits` allow.
     ConfigError
         When this processor does not have `kernels`.
     """
@@ -59,6 +64,7 @@ class FSim:
         origins: Callable[[int], str] | Sequence[str] | None = None,
         kernels: str = "",
         defined: Sequence[tuple[int, int]] = (),
+        limits: Limits = DEFAULT,
     ) -> None:
         """Decode and check the stream."""
         segments = arena if isinstance(arena, list) else [arena]
@@ -75,6 +81,8 @@ class FSim:
             name_of,
             kernels,
             [int(v) for span in defined for v in span],
+            limits.max_steps,
+            limits.max_bytes,
         )
         self._write = self._module["write"]
         self._read = self._module["read"]
@@ -96,6 +104,11 @@ class FSim:
         """
         counts = self._module["counters"](begin, self.insn_count if end is None else end)
         return {str(name): int(value) for name, value in counts.items()}
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """What checking and running takes, as `flow.limits.Limits` counts: steps, bytes."""
+        return {str(name): int(value) for name, value in self._module["cost"]().items()}
 
     def write(self, address: int, array: NDArray[Any] | bytes) -> None:
         """Write the bytes of `array` (C order) at byte `address`.
@@ -129,14 +142,15 @@ class FSim:
         Raises
         ------
         CapacityError
-            When an index leaves its scratchpad.
+            When an index leaves its scratchpad, or loop nests take more memory than the limits
+            allow.
         HazardError
             When something is read that was never written, two modules race, or an ALU operation
             touches what the one just before it wrote.
         """
         self._module["verify"]()
 
-    def time(self, timing: str, table: NDArray[np.int64]) -> int:
+    def time(self, timing: str, table: NDArray[np.int64], stream_address: int = 0) -> int:
         """Time the stream; `flow.sim.tsim.time_stream` is the face of this.
 
         Parameters
@@ -145,6 +159,8 @@ class FSim:
             A timing profile's numbers, `vta_config.timing.TimingProfile.text`.
         table : int64[insns, columns]
             Filled with what happens to each instruction when.
+        stream_address : int
+            Byte address of the first instruction.
 
         Returns
         -------
@@ -156,9 +172,10 @@ class FSim:
         DeadlockError, HazardError
             When the hardware would hang or lose a token.
         ConfigError
-            When `timing` is not a profile or `table` has another size.
+            When `timing` is not a profile, `table` has another size, or `stream_address` is no
+            multiple of 8.
         """
-        return int(self._module["time"](timing, table))
+        return int(self._module["time"](timing, table, stream_address))
 
     def run(
         self,
@@ -187,7 +204,8 @@ class FSim:
         Raises
         ------
         CapacityError
-            When a tap lies outside memory or the stream.
+            When a tap lies outside memory or the stream, or snapshots take more memory than the
+            limits leave.
         FlowError
             As `verify`.
         """

@@ -1,7 +1,8 @@
 """Run a compiled program on the numpy oracle, instruction by instruction in program order.
 
-Slow and independent of the C++ core: `vta_config.semantics` is all it shares with the rest. It is
-also the engine ``oracle`` of the TVM runtime module: the global function ``vta.engine.oracle``.
+Slow, and independent of the C++ core but for what a program costs: `vta_config.semantics` is all it
+shares with the rest. It is also the engine ``oracle`` of the TVM runtime module, by the global
+function ``vta.engine.oracle``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import numpy as np
 import tvm_ffi
 
 from flow.compiler.program import PortTensor, Program
+from flow.compiler.program_file import clipped
+from flow.limits import ORACLE, UNLIMITED
+from flow.sim.core_library import config_words, core_function
 from vta_config.errors import CapacityError
 from vta_config.semantics import Counters, Dram, MachineState, run, step
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from flow.limits import Limits
 
 ENGINE_FUNCTION: Final = "vta.engine.oracle"
 
@@ -44,16 +50,20 @@ class OracleResult:
     counters: Counters
 
 
-def run_program(program: Program, inputs: Sequence[NDArray[np.int8]]) -> OracleResult:
+def run_program(
+    program: Program, inputs: Sequence[NDArray[np.int8]], *, limits: Limits = ORACLE
+) -> OracleResult:
     """Run `program` on int8[N, C, H, W] inputs; capture every layer's output as it is stored.
 
     Raises
     ------
     CapacityError
-        When the number of inputs or a shape is not the program's.
+        When the number of inputs or a shape is not the program's, or it costs more than `limits`
+        allow.
     FlowError
         As `vta_config.semantics.run` does.
     """
+    check_cost(program, limits)
     if len(inputs) != len(program.inputs):
         raise CapacityError(
             program.symbol,
@@ -83,6 +93,29 @@ def run_program(program: Program, inputs: Sequence[NDArray[np.int8]]) -> OracleR
     return OracleResult(outputs=outputs, layers=layers, counters=state.counters)
 
 
+def check_cost(program: Program, limits: Limits) -> None:
+    """Check what `run_program` takes, before it takes anything.
+
+    Raises
+    ------
+    CapacityError
+        When that is more than `limits` allow.
+    """
+    words = config_words(program.config, arena_bytes=program.arena_bytes)
+    cost = core_function("vta.cost")(words, program.insn_bytes)
+    for got, most, what in (
+        (int(cost["steps"]), limits.max_steps, "steps"),
+        (int(cost["bytes"]) + program.tensor_bytes, limits.max_bytes, "bytes of memory"),
+    ):
+        if 0 <= most < got:
+            raise CapacityError(
+                clipped(program.symbol),
+                f"must take at most {most} {what}",
+                got=got,
+                hint="allow more where you trust it (max_steps, max_bytes)",
+            )
+
+
 def _tensor(program: Program, port: PortTensor, arena: NDArray[np.uint8]) -> NDArray[Any]:
     size = port.bytes_in(program.config)
     data = arena[port.address : port.address + size].copy()
@@ -91,7 +124,7 @@ def _tensor(program: Program, port: PortTensor, arena: NDArray[np.uint8]) -> NDA
 
 @lru_cache(maxsize=2)
 def _program(data: bytes) -> Program:
-    return Program.from_bytes(data)
+    return Program.from_bytes(data, limits=UNLIMITED)  # the core has checked what it costs
 
 
 @tvm_ffi.register_global_func(ENGINE_FUNCTION, override=True)

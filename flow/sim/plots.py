@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.files import write_atomic
 from flow.sim.timing_report import RESOURCES, percent_above
 from vta_config.errors import ConfigError
+from vta_config.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,8 @@ _COLOURS: Final = dict(
     zip(RESOURCES, ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999"), strict=True)
 )
 FORMATS: Final = ("png", "svg")
+#: Characters of a name for which there is room.
+_NAME_CHARS: Final = 40
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -35,11 +39,18 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
-    for path, suffix in zip(paths, formats, strict=True):
-        picture = io.BytesIO()
-        figure.savefig(picture, format=suffix, dpi=150)
-        write_atomic(path, picture.getvalue())
+    with warnings.catch_warnings():
+        # A letter that the font does not have is drawn as a box; names may have any.
+        warnings.filterwarnings("ignore", "Glyph ")
+        for path, suffix in zip(paths, formats, strict=True):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=suffix, dpi=150)
+            write_atomic(path, picture.getvalue())
     return paths
+
+
+def _shown(name: str) -> str:
+    return printable(name, _NAME_CHARS)
 
 
 def _groups(points: Sequence[tuple[float, float]], apart: float) -> list[list[int]]:
@@ -139,24 +150,29 @@ def plot_roofline(
         some = [p for p, layer in zip(points, layers, strict=True) if layer.bound == resource]
         if some:
             axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], label=resource, s=25)
-    width = max((len(x.name) for x in layers), default=0)
+    names = [_shown(x.name) for x in layers]
+    width = max(map(len, names), default=0)
     rows = [
-        f"{k:2} {x.name:{width}} {percent_above(x.cycles, x.floor):>7}"
-        for k, x in enumerate(layers)
+        f"{k:2} {name:{width}} {percent_above(x.cycles, x.floor):>7}"
+        for k, (name, x) in enumerate(zip(names, layers, strict=True))
     ]
-    names = "\n".join(["   layer, above its roofline", *rows])
-    axes.text(1.02, 1.0, names, transform=axes.transAxes, va="top", fontsize=7, family="monospace")
+    text = "\n".join(["   layer, above its roofline", *rows])
+    style = {"va": "top", "fontsize": 7, "family": "monospace", "parse_math": False}
+    axes.text(1.02, 1.0, text, transform=axes.transAxes, **style)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     axes.set_xlabel("multiply-accumulates per byte read from DRAM")
     axes.set_ylabel("multiply-accumulates per cycle")
-    axes.set_title(f"{config.name}, {_headline(result)}", fontsize=10)
+    title = f"{printable(config.name)}, {_headline(result)}"
+    axes.set_title(title, fontsize=10, parse_math=False)
     if points:
         axes.legend(title="bound by", fontsize=8, loc="lower right")
     axes.grid(which="both", alpha=0.2)
     # Where the points are is known when the layout is. Points lie close together: numbers beside
     # them, one text for those that touch; names beside the picture.
-    figure.draw_without_rendering()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph ")
+        figure.draw_without_rendering()
     to_points = 72 / figure.dpi
 
     def shown(x: float, y: float) -> tuple[float, float]:
@@ -202,7 +218,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     """
     count = len(result.layers)
     figure, axes = _figure(9, 1.4 + 0.27 * count)
-    names = [layer.name for layer in result.layers]
+    places = range(count)  # names are no places: two may be shown alike
     left = [0.0] * count
     for resource in RESOURCES:
         width = [layer.path[resource] / 1e3 for layer in result.layers]
@@ -210,7 +226,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
             continue
         # What cannot be seen has no place in the legend.
         label = resource if 1e3 * sum(width) >= 1e-3 * result.cycles else None
-        axes.barh(names, width, left=left, color=_COLOURS[resource], label=label, height=0.7)
+        axes.barh(places, width, left=left, color=_COLOURS[resource], label=label, height=0.7)
         left = [a + b for a, b in zip(left, width, strict=True)]
     ends = left[:]
     low, high = [k - 0.42 for k in range(count)], [k + 0.42 for k in range(count)]
@@ -224,6 +240,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     for k, layer in enumerate(result.layers):
         text = f"{layer.utilization:.1%}, {percent_above(layer.cycles, layer.floor)} above"
         axes.text(ends[k], k, f"  {text}", va="center", fontsize=7)
+    axes.set_yticks(places, [_shown(layer.name) for layer in result.layers], parse_math=False)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("thousand cycles by what binds; GEMM utilization, cycles above the roofline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flow.limits import DEFAULT
 from flow.sim.fsim import FSim
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.compiler.program import Program
+    from flow.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,23 +31,25 @@ class ProgramSim:
     Parameters
     ----------
     program : Program
+    limits : Limits
+        What it may cost.
 
     Raises
     ------
     DecodeError, CapacityError, HazardError, DeadlockError
-        When the program is not legal.
+        When the program is not legal, or costs more than `limits` allow.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, limits: Limits = DEFAULT) -> None:
         """Place the program's arena behind the first page and verify the stream."""
         self.program = program
         self._base = program.arena_alignment
-        origins = [insn.origin for insn in program.insns]
         self.sim = FSim(
             program.config,
             program.insns_at(self._base),
             arena=(self._base, program.arena_bytes),
-            origins=origins,
+            origins=lambda index: str(program.insns[index].origin),
+            limits=limits,
         )
         self.sim.write(self._base + program.constants_at, program.constants)
         self.sim.verify()

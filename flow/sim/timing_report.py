@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flow.compiler.program import layer_of_origin
-from vta_config.hardware import UOP_BYTES
-from vta_config.isa import Memory, Opcode, decode_uop
+from vta_config.isa import Memory, Opcode
+from vta_config.origin import Purpose
 from vta_config.semantics import dram_elem_bytes
+from vta_config.text import shown_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,13 +152,14 @@ class TimingResult:
 
     def table(self) -> str:
         """Return the layers and modules as text."""
-        width = max(len(layer.name) for layer in self.layers)
+        names = [shown_name(layer.name) for layer in self.layers]
+        width = max(len(name) for name in (*names, "layer"))
         head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6} {'roofline':>9}"
         head += f" {'above':>7} {'all steps':>9} {'above':>7}  {'bound':5}"
         head += "".join(f" {r:>8}" for r in RESOURCES) + f" {'KiB':>7} {'insns':>6}"
         lines = [head]
-        for x in self.layers:
-            line = f"{x.name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
+        for name, x in zip(names, self.layers, strict=True):
+            line = f"{name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
             line += _floors(x.cycles, x.floor, x.full_floor)
             line += f"  {x.bound:5}" + "".join(f" {x.path[r]:8,}" for r in RESOURCES)
             lines.append(line + f" {x.bytes_moved / 1024:7,.0f} {x.insns:6,}")
@@ -217,48 +218,27 @@ def module_of(insn: Insn) -> int:
 def convolution_steps(program: Program) -> NDArray[np.int64]:
     """Count the GEMM steps of each instruction that multiply a layer's inputs with its weights.
 
-    Clearing does not count, nor do steps on operands that belong to no layer: the constant vector
-    that brings the bias, the diagonal weights that add a residual or move a maximum.
+    Clearing, biases, residuals and pooling do not count.
 
     Returns
     -------
     int64[insns]
     """
-    config = program.config
-    known = {record.name for record in program.layers}
-    memory = np.frombuffer(program.constants, np.uint8)
-    uop = np.zeros(config.uop_depth, np.uint32)
-    shared = {
-        Memory.INP: np.zeros(config.inp_depth, bool),
-        Memory.WGT: np.zeros(config.wgt_depth, bool),
-    }
-    steps = np.zeros(len(program.insns), np.int64)
-    for i, insn in enumerate(program.insns):
-        if insn.opcode == Opcode.LOAD and insn["x_size"]:
-            kind = Memory(insn["memory_type"])
-            if kind == Memory.UOP:
-                at = insn["dram_base"] * UOP_BYTES - program.constants_at
-                data = memory[at : at + insn["x_size"] * UOP_BYTES].view("<u4")
-                uop[insn["sram_base"] : insn["sram_base"] + len(data)] = data
-            elif kind in shared:
-                columns = insn["x_pad_0"] + insn["x_size"] + insn["x_pad_1"]
-                rows = insn["y_pad_0"] + insn["y_size"] + insn["y_pad_1"]
-                ours = layer_of_origin(insn.origin) not in known
-                shared[kind][insn["sram_base"] : insn["sram_base"] + rows * columns] = ours
-        elif insn.opcode == Opcode.GEMM and not insn["reset"]:
-            first = decode_uop(int(uop[insn["uop_begin"]]), config)
-            if shared[Memory.INP][first["src_idx"]] or shared[Memory.WGT][first["wgt_idx"]]:
-                continue
-            uops = insn["uop_end"] - insn["uop_begin"]
-            steps[i] = uops * insn["iter_out"] * insn["iter_in"]
-    return steps
+    return np.array(
+        [steps_of(i) if i.origin.purpose == Purpose.GEMM else 0 for i in program.insns], np.int64
+    )
+
+
+def steps_of(insn: Insn) -> int:
+    """Return the steps of a GEMM or ALU instruction."""
+    return (insn["uop_end"] - insn["uop_begin"]) * insn["iter_out"] * insn["iter_in"]
 
 
 def step_cycles(insn: Insn, timing: TimingProfile) -> int:
     """Return the cycles of the steps of a GEMM or ALU instruction; 0 for any other."""
     if insn.opcode not in (Opcode.GEMM, Opcode.ALU):
         return 0
-    steps = (insn["uop_end"] - insn["uop_begin"]) * insn["iter_out"] * insn["iter_in"]
+    steps = steps_of(insn)
     if insn.opcode == Opcode.GEMM:
         return steps * (timing.gemm_reset_step if insn["reset"] else timing.gemm_step)
     return steps * (timing.alu_imm_step if insn["use_imm"] else timing.alu_reg_step)
@@ -379,8 +359,8 @@ def _layers(program: Program) -> tuple[list[str], NDArray[np.int64]]:
     last one.
     """
     known = [record.name for record in program.layers]
-    index = {name: k for k, name in enumerate(known)}
-    found = [index.get(layer_of_origin(insn.origin), -1) for insn in program.insns]
+    index: dict[str | None, int] = {name: k for k, name in enumerate(known)}
+    found = [index.get(insn.origin.layer, -1) for insn in program.insns]
     if not known:
         return ["program"], np.zeros(len(found), np.int64)
     after = len(known) - 1

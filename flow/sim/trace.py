@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flow.files import write_atomic
 from flow.sim.timing_report import MODULES, module_of
 from vta_config.isa import Memory, Opcode
+from vta_config.text import shown_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,8 @@ def trace_events(sim: TSim) -> list[dict[str, Any]]:
             start,
             done + 1,
             insn=i,
-            origin=insn.origin,
+            origin=str(insn.origin),
+            purpose=insn.origin.purpose,
             beats=columns["beats"][i],
         )
     last = -1
@@ -90,7 +92,7 @@ def trace_events(sim: TSim) -> list[dict[str, Any]]:
             event(0, f"insns {i} to {chunk[-1]}", "fetch", last, end)
     at = 0
     for layer in sim.result.layers:
-        event(_LAYERS, layer.name, "layer", at, at + layer.cycles, bound=layer.bound)
+        event(_LAYERS, shown_name(layer.name), "layer", at, at + layer.cycles, bound=layer.bound)
         at += layer.cycles
     return events
 

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flow import process
 from flow.compiler.program import Program
+from flow.limits import DEFAULT, add_options, of_options
 from flow.sim.core_library import config_words, core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace
-from vta_config.errors import ConfigError
+from vta_config.errors import ConfigError, FlowError
 from vta_config.timing import PROFILES, TimingProfile
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.limits import Limits
     from flow.sim.fsim import FSim
     from vta_config.hardware import VTAConfig
 
@@ -70,9 +73,17 @@ def profile_of(profile: str | TimingProfile) -> TimingProfile:
 
 
 def time_stream(
-    sim: FSim, profile: str | TimingProfile = "chisel"
+    sim: FSim, profile: str | TimingProfile = "chisel", *, stream_address: int = 0
 ) -> tuple[int, dict[str, NDArray[np.int64]]]:
     """Time the stream of `sim`.
+
+    Parameters
+    ----------
+    sim : FSim
+    profile : str or TimingProfile
+    stream_address : int
+        Byte address of the first instruction, a multiple of 8. Buses of 128 bits and more fetch
+        otherwise where it is not the start of a burst.
 
     Returns
     -------
@@ -87,14 +98,20 @@ def time_stream(
         When no module can go on; the sentence names who waits for whom since which cycle.
     HazardError
         When more tokens are outstanding than the hardware counts.
+    ConfigError
+        When `stream_address` is not a multiple of 8.
     """
     table = np.zeros((sim.insn_count, len(COLUMNS)), np.int64)
-    cycles = int(sim.time(profile_of(profile).text, table))
+    cycles = int(sim.time(profile_of(profile).text, table, stream_address))
     return cycles, {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
 
 
 def time_insns(
-    config: VTAConfig, insns: bytes, profile: str | TimingProfile | None = None
+    config: VTAConfig,
+    insns: bytes,
+    profile: str | TimingProfile | None = None,
+    *,
+    stream_address: int = 0,
 ) -> tuple[int, dict[str, NDArray[np.int64]]]:
     """Time a stream that is known to be legal: no memory, no checks but its encoding.
 
@@ -105,12 +122,16 @@ def time_insns(
         16 bytes an instruction; it need not end with FINISH.
     profile : str or TimingProfile, optional
         By default the machine's.
+    stream_address : int
+        As of `time_stream`.
 
     Returns and raises as `time_stream`; also DecodeError.
     """
     table = np.zeros((len(insns) // 16, len(COLUMNS)), np.int64)
     text = profile_of(profile or config.timing).text
-    cycles = core_function("vta.time_insns")(config_words(config), insns, text, table)
+    cycles = core_function("vta.time_insns")(
+        config_words(config), insns, text, table, stream_address
+    )
     return int(cycles), {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
 
 
@@ -122,21 +143,34 @@ class TSim:
     program : Program
     profile : str or TimingProfile, optional
         By default the one of the program's machine.
+    limits : Limits
+        What it may cost.
+    stream_address : int
+        Byte address that a driver puts the first instruction at, as of `time_stream`.
 
     Raises
     ------
     DecodeError, CapacityError, HazardError, DeadlockError
         When the program is not legal, as `flow.sim.program_sim.ProgramSim`.
     ConfigError
-        When there is no such profile.
+        When there is no such profile, or `stream_address` is not a multiple of 8.
     """
 
-    def __init__(self, program: Program, *, profile: str | TimingProfile | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        profile: str | TimingProfile | None = None,
+        limits: Limits = DEFAULT,
+        stream_address: int = 0,
+    ) -> None:
         """Verify the program and time it."""
         self.program = program
         self.profile = program.config.timing if profile is None else profile
-        self._functional = ProgramSim(program)
-        self.cycles, self.table = time_stream(self._functional.sim, self.profile)
+        self._functional = ProgramSim(program, limits=limits)
+        self.cycles, self.table = time_stream(
+            self._functional.sim, self.profile, stream_address=stream_address
+        )
 
     @cached_property
     def result(self) -> TimingResult:
@@ -144,6 +178,11 @@ class TSim:
         name = self.profile if isinstance(self.profile, str) else "custom"
         timing = profile_of(self.profile)
         return summarize(self.program, self.cycles, self.table, name, timing)
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """What checking and running takes: steps, bytes."""
+        return self._functional.sim.cost
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> ProgramResult:
         """Run on int8[N, C, H, W] inputs, every instruction when it starts."""
@@ -155,20 +194,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flow.sim.tsim", description=main.__doc__)
     parser.add_argument("program", type=Path, help="a .vta file")
     parser.add_argument("--profile", choices=tuple(PROFILES), help="default: the machine's")
+    parser.add_argument(
+        "--stream-address",
+        type=lambda text: int(text, 0),
+        default=0,
+        metavar="BYTE",
+        help="where the driver puts the first instruction, e.g. 0x10 (default: a page's start)",
+    )
     parser.add_argument("--trace", type=Path, metavar="JSON", help="write a trace for Perfetto")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write roofline and layers there")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    program = Program.load(options.program)
-    sim = TSim(program, profile=options.profile)
+    try:
+        _show(options)
+    except FlowError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
+    return 0
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Time a program file and write what was asked for."""
+    limits = of_options(options)
+    program = Program.load(options.program, limits=limits)
+    sim = TSim(
+        program,
+        profile=options.profile,
+        limits=limits,
+        stream_address=options.stream_address,
+    )
     result = sim.result
-    sys.stdout.write(result.table() + "\n")
     if options.trace:
         write_trace(sim, options.trace)
     if options.plots:
         plot_roofline(result, program.config, options.plots / "roofline")
         plot_layers(result, options.plots / "layers")
-    return 0
+    cost = sim.cost
+    sys.stdout.write(result.table() + "\n")
+    sys.stdout.write(f"takes {cost['steps']:,} steps, {cost['bytes']:,} bytes of memory\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.run("python -m flow.sim.tsim", lambda work: main()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,6 @@ STEPS = {
 class FakeCompiled:
     """Logits of ONNX Runtime rounded to a step."""
 
-    layers = (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
     latency = Latency(
         timing_profile="chisel",
         cycles=1234,
@@ -66,8 +66,17 @@ class FakeCompiled:
         self._step = step
         self._mismatches = mismatches
 
+    def fail(self, place: str) -> None:
+        """Raise what the test wants at this place."""
+
+    @property
+    def layers(self) -> tuple[LayerCounters, ...]:
+        self.fail("layers")
+        return (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
+
     def networks(self) -> Sequence[Network]:
         def rounded(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            self.fail("run")
             logits = self._network(image)
             return np.float32(self._step) * np.floor(logits / np.float32(self._step) + 0.5)
 
@@ -75,11 +84,13 @@ class FakeCompiled:
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         progress(len(images), len(images))
+        self.fail("verify")
         count = self._mismatches
         first = "conv1 on fsim" if count else ""
         return Exactness(images=len(images), tensors=len(images), mismatches=count, first=first)
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
+        self.fail("draw")
         path = directory / "trace.json"
         path.write_text("{}")
         return (path,)
@@ -95,6 +106,9 @@ class FakeBackend:
     mismatches = 0
     #: Variants that do not compile; "interrupt": as if the user stopped it.
     broken: frozenset[str] = frozenset()
+    #: What is raised, by variant, and where: in `quantize`, `compile`, `run`, `verify` or `layers`.
+    faults: Mapping[str, BaseException] = {}
+    place = "compile"
     #: The variants whose engines differ; all where empty.
     differing: frozenset[str] = frozenset()
 
@@ -107,13 +121,21 @@ class FakeBackend:
             progress(self._images, len(images))
 
     def quantize(self, variant: str) -> None:
-        """Do nothing: the fake rounds logits."""
+        """Do nothing else: the fake rounds logits."""
+        self._fail(variant, "quantize")
+
+    def _fail(self, variant: str, place: str) -> None:
+        if variant in self.faults and place == self.place:
+            raise self.faults[variant]
 
     def compile(self, variant: str) -> FakeCompiled:
+        self._fail(variant, "compile")
         assert self._images or variant in UNCALIBRATED
         if variant in self.broken:
             raise UnsupportedModelError("conv1", "must be something else", hint="change it")
         if "interrupt" in self.broken:
             raise KeyboardInterrupt
         differs = not self.differing or variant in self.differing
-        return FakeCompiled(self._model, STEPS[variant], self.mismatches if differs else 0)
+        compiled = FakeCompiled(self._model, STEPS[variant], self.mismatches if differs else 0)
+        compiled.fail = partial(self._fail, variant)
+        return compiled

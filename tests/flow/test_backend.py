@@ -117,7 +117,7 @@ def test_variants_that_need_no_calibration(variant: str, default_config: VTAConf
 
 def test_a_wrong_weight_is_found(compiled: PipelineCompiled, images: Dataset) -> None:
     program = compiled.model.programs[0]
-    load = next(i for i in program.insns if i.origin.startswith("conv1") and is_weight_load(i))
+    load = next(i for i in program.insns if i.origin.layer == "conv1" and is_weight_load(i))
     at = load["dram_base"] * program.config.wgt_elem_bytes - program.constants_at
     damaged = bytearray(program.constants)
     damaged[at : at + 1024] = bytes(b ^ 0x20 for b in damaged[at : at + 1024])

@@ -21,6 +21,8 @@ from flow import deploy as jobs
 from flow.models import DIGITS_ONNX
 from tests.flow.fakes import FakeBackend
 from tests.flow.onnx_models import save, tiny_model
+from vta_config import VTAConfig
+from vta_config.errors import DriverError
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +173,7 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "Console", lambda stderr=False: console)
+    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
     terminal = cli.Terminal()
     progress = terminal.open("calibrating")
     progress(1, 3)
@@ -183,6 +185,187 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "calibrating" in text and "3/3" in text and "compiling" in text
+
+
+# ---- an output that is full, gone, narrow or without characters ----------------------------------
+class Output:
+    """Puts another file in the place of stdout."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def full(self) -> None:
+        self._monkeypatch.setattr(sys, "stdout", Path("/dev/full").open("w"))
+
+    def gone(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        self._monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
+
+    def file(self, path: Path, encoding: str) -> None:
+        self._monkeypatch.setattr(sys, "stdout", path.open("w", encoding=encoding))
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Output:
+    return Output(monkeypatch)
+
+
+@pytest.mark.parametrize("how", ["full", "gone"])
+def test_results_do_not_depend_on_stdout(
+    how: str, fake: type[FakeBackend], output: Output, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for command, file in (
+        (("deploy", "--variant", "best"), "report.json"),
+        (("evaluate", "--variant", "best"), "report.json"),
+        (("compile",), "digits-resnet18.vta"),
+    ):
+        out = tmp_path / command[0]
+        limit = () if command == ("compile",) else ("--limit", 2)
+        getattr(output, how)()
+        assert call(*command, *limit, "--output", out) == 0
+        assert (out / file).stat().st_size
+        error = capsys.readouterr().err
+        if how == "gone":
+            assert error == ""
+        else:
+            told = "stdout: must be writable, got No space left on device; the result is in "
+            assert error == f"{told}{out}\n"
+    getattr(output, how)()
+    fake.mismatches = 1
+    assert call("verify", "--limit", 2) == 1
+    getattr(output, how)()
+    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path / "x") == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "run"])
+def test_what_is_shown_alone_is_lost_with_stdout(
+    command: str, fake: type[FakeBackend], output: Output, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    args = (tmp_path / "x.png",) if command == "run" else ("--limit", 2, "--variant", "best")
+    output.full()
+    assert call(command, *args) == 2
+    sentence = "stdout: must be writable, got No space left on device; write to another place"
+    assert capsys.readouterr().err == f"vta-flow: {sentence}\n"
+    output.gone()
+    assert call(command, *args) == 0 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_tables_stay_tables_without_characters(
+    encoding: str, fake: type[FakeBackend], output: Output, tmp_path: Path
+) -> None:
+    args = ("deploy", "--limit", 2, "--variant", "best", "--variant", "profiled", "--layers")
+    output.file(tmp_path / "shown", encoding)
+    assert call(*args, "--output", tmp_path / "café 漢") == 0
+    sys.stdout.close()
+    text = (tmp_path / "shown").read_text(encoding=encoding)
+    rows = [line for line in text.splitlines() if line.startswith(("|", "+"))]
+    assert len(rows) > 12 and any("profiled" in row for row in rows)
+    first = text[: text.index("model  ")].splitlines()
+    assert len({len(row) for row in first}) == 1  # as wide as each other
+    assert "1x16x16" in text if encoding == "ascii" else "1×16×16" in text
+    assert (tmp_path / "café 漢" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "NO_COLOR", "TERM", "FORCE_COLOR"])
+def test_terminals_of_all_kinds(
+    name: str, fake: type[FakeBackend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, {"COLUMNS": "20", "TERM": "dumb"}.get(name, "1"))
+    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 0
+    assert "exact      best: 2 tensors of 2 images compared, all equal" in capsys.readouterr().out
+
+
+def test_narrow_terminal(
+    fake: type[FakeBackend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    console = cli._Console(highlight=False, markup=False, width=20)
+    monkeypatch.setattr(cli, "output_console", lambda: console)
+    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 0
+    assert all(len(line) <= 20 for line in capsys.readouterr().out.splitlines())
+    assert (tmp_path / "report.json").is_file()
+
+
+def test_bars_on_a_terminal_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    console = cli._Console(file=Gone(), force_terminal=True, width=100)
+    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
+    monkeypatch.setattr("threading.excepthook", lambda args: None)  # of the bars' own thread
+    terminal = cli.Terminal()
+    progress = terminal.open("calibrating")
+    progress(1, 3)
+    terminal.close()
+
+
+# ---- errors inside -------------------------------------------------------------------------------
+def test_internal_error_of_all_variants(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.faults = {"best": IndexError("list index out of range")}
+    args = ("--limit", 2, "--variant", "best")
+    assert call("deploy", *args, "--output", tmp_path / "out") == 3
+    path = tmp_path / "out" / "internal-error-best.txt"
+    assert capsys.readouterr().err == (
+        "vta-flow: best: internal error, got IndexError: list index out of range; "
+        f"please report it with {path}, which has the traceback\n"
+    )
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["internal-error-best.txt"]
+    assert call("compile", "--output", tmp_path / "c") == 3
+    assert (tmp_path / "c" / "internal-error.txt").is_file()
+    capsys.readouterr()
+    assert call("evaluate", *args, "--variant", "profiled", "--output", tmp_path / "e") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "left out best: internal error, got IndexError: list index" in shown
+
+
+def test_error_while_drawing_loses_nothing_else(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.faults, fake.place = {"best": ZeroDivisionError("no picture")}, "draw"
+    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 3
+    shown = capsys.readouterr()
+    assert "all equal" in shown.out and f"report     {tmp_path}/report.json" in shown.out
+    assert "internal error, got ZeroDivisionError: no picture" in shown.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["internal-error.txt", "report.json"]
+
+
+def test_driver_that_fails_in_a_later_variant(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.faults = {"best": DriverError("lib.so", "must finish the program", got="status 1")}
+    args = ("--limit", 2, "--variant", "profiled", "--variant", "best", "--output", tmp_path)
+    assert call("deploy", *args) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "stopped: lib.so: must finish the program, got status 1\n"
+    assert "profiled: 2 tensors of 2 images compared, all equal" in shown.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["deployed"] == "profiled" and report["stopped"] in shown.err
+
+
+def test_report_that_cannot_be_written_is_shown(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").mkdir()
+    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 2
+    shown = capsys.readouterr()
+    assert "all equal" in shown.out and "report.json: must be writable, got Is a dir" in shown.err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+def test_timeout_is_a_time(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call("deploy", "--driver-timeout", value)
+    sentence = f"--driver-timeout: must be a positive number of seconds, got {value}"
+    assert sentence in capsys.readouterr().err
 
 
 def test_reader_that_goes_away() -> None:
@@ -238,12 +421,19 @@ def test_a_folder_is_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "m.onnx: must be an ONNX file, got a folder; check the path" in text
 
 
-@pytest.mark.parametrize("option", ["--model", "--config", "--images"])
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--model", ": must be an ONNX file or a known name, got neither; known names: "),
+        ("--config", ": must be usable, got File name too long; check the paths"),
+        ("--images", ": must be a folder of images, got File name too long; check the path"),
+    ],
+)
 def test_a_name_that_no_file_can_have(
-    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    option: str, sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     text = refused(capsys, tmp_path, option, "x" * 5000)
-    assert "xxx" in text and ": must be usable, got File name too long; check the paths" in text
+    assert "xxx" in text and sentence in text
 
 
 def test_output_beyond_a_broken_link(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -275,6 +465,13 @@ def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = refused(capsys, tmp_path, "--config", "vta9000")
     assert "vta9000: is neither a preset nor a readable file; presets: " in text
+
+
+def test_machine_of_narrow_operands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    keys = VTAConfig.load("default").to_json() | {"LOG_WGT_WIDTH": 2, "LOG_WGT_BUFF_SIZE": 17}
+    (tmp_path / "int4.json").write_text(json.dumps(keys | {"NAME": "int4"}))
+    text = refused(capsys, tmp_path, "--config", tmp_path / "int4.json")
+    assert "int4.LOG_WGT_WIDTH: must be 3 (int8) to compile or simulate, got 2; machines of" in text
 
 
 def test_offline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from flow import cli
 from flow.compare import ABLATION, compare, write_steps
 from flow.deploy import Options
 from flow.models import DIGITS
-from flow.pipeline import STOCK_RELAY
+from flow.pipeline import STOCK_RELAY, Pipeline
 from flow.stages import Stages
+from flow.tracebacks import InternalError
 from relay_passes.quantize_model import STEPS, VARIANTS
 from vta_config.errors import CalibrationError
 
@@ -52,3 +54,27 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_step() -> None:
     with pytest.raises(CalibrationError, match="--step: must be among stock_relay, profiled, "):
         compare(Options(model=DIGITS, variants=("magic",)), Stages())
+
+
+def test_a_step_that_fails_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize = Pipeline.quantize
+
+    def fails(self: Pipeline, variant: str) -> Any:
+        if variant == "profiled":
+            raise IndexError("list index out of range")
+        return quantize(self, variant)
+
+    monkeypatch.setattr(Pipeline, "quantize", fails)
+    steps = ("--step", "profiled", "--step", STOCK_RELAY)
+    assert cli.main(["compare", "--limit", "2", *steps, "--output", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "left out profiled: internal error, got IndexError: list index out of range" in shown
+    written = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["metrics"]["name"] for row in written] == ["float32", STOCK_RELAY]
+    assert (tmp_path / "internal-error-profiled.txt").is_file()
+    options = Options(model=DIGITS, limit=2, variants=("profiled",))
+    for skipped in (None, []):
+        with pytest.raises(InternalError, match="profiled: internal error, got IndexError: list"):
+            compare(options, Stages(), folder=tmp_path, skipped=skipped)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
 
 import flow.sim
+from flow.datasets import Dataset
 from flow.deploy import (
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
@@ -20,12 +22,22 @@ from flow.deploy import (
     open_session,
 )
 from flow.models import DIGITS
+from flow.report import Exactness
 from flow.sim.core_library import LIBRARY
 from flow.stages import Progress, Stages
-from tests.flow.fakes import FakeBackend
+from flow.tracebacks import InternalError
+from tests.flow.fakes import FakeBackend, FakeCompiled
 from tests.flow.onnx_models import save, tiny_model
 from tests.flow.test_datasets import write_image
-from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
+from vta_config.errors import (
+    ArtifactError,
+    CalibrationError,
+    CapacityError,
+    ConfigError,
+    DriverError,
+    HazardError,
+    UnsupportedModelError,
+)
 
 
 class Recorder:
@@ -174,6 +186,126 @@ def test_next_preferred_variant_where_the_best_is_impossible(
     assert [s.variant for s in report.skipped] == ["best", "w4a8"]
     assert report.deployed == "per_tensor"
     assert report.exact is not None and report.exact.images == 6
+
+
+PLACES = ("quantize", "compile", "run", "verify", "layers")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("error", [IndexError("list index out of range"), MemoryError()])
+def test_unexpected_error_in_one_variant_leaves_the_others(
+    place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeBackend, "faults", {"best": error})
+    monkeypatch.setattr(FakeBackend, "place", place)
+    options = Options(limit=3, exact_images=3, variants=("profiled", "best", "w4a8"))
+    report, _ = deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+    assert [m.name for m in report.variants] == ["float32", "profiled", "w4a8"]
+    assert [p.variant for p in report.programs] == ["profiled", "w4a8"]
+    assert report.deployed == "profiled" and report.stopped == ""
+    assert report.exact is not None and report.exact.images == 3
+    (skipped,) = report.skipped
+    path = tmp_path / "internal-error-best.txt"
+    assert skipped.reason.startswith(f"internal error, got {type(error).__name__}")
+    assert skipped.reason.endswith(f"; please report it with {path}, which has the traceback")
+    assert "Traceback" in path.read_text() and type(error).__name__ in path.read_text()
+
+
+def test_nothing_left_after_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = CapacityError("conv1", "must fit")
+    options = Options(limit=2, variants=("profiled", "best"))
+    for faults, kind, sentence in (
+        ({"profiled": refused, "best": IndexError("i")}, InternalError, "best: internal error, "),
+        ({"profiled": refused, "best": ConfigError("x", "must")}, CapacityError, "conv1: must fit"),
+        (
+            {"profiled": HazardError("insn", "must"), "best": refused},
+            InternalError,
+            "got HazardErr",
+        ),
+    ):
+        monkeypatch.setattr(FakeBackend, "faults", faults)
+        with pytest.raises(kind, match=sentence):
+            deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_report_of_the_variants_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBackend, "faults", {"w4a8": KeyboardInterrupt()})
+    options = Options(limit=3, exact_images=1, variants=("profiled", "best", "w4a8"))
+    with pytest.raises(KeyboardInterrupt):
+        deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "best"]
+    assert report["deployed"] == "best" and report["stopped"] == "the run has not ended"
+    assert report["skipped"] == [
+        {"variant": "w4a8", "reason": "not measured: the run did not get there"}
+    ]
+    (tmp_path / "file").write_text("x")  # a folder that cannot be written is told of at the end
+    with pytest.raises(KeyboardInterrupt):
+        deploy(options, Stages(), factory=FakeBackend, folder=tmp_path / "file")
+
+
+def test_driver_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = DriverError("lib.so", "must finish the program", got="status 1")
+    monkeypatch.setattr(FakeBackend, "faults", {"profiled_fused": error})
+    monkeypatch.setattr(FakeBackend, "place", "run")
+    options = Options(limit=3, variants=("profiled", "profiled_fused", "best"))
+    report, _ = deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+    assert report.stopped == "lib.so: must finish the program, got status 1"
+    assert report.deployed == "profiled" and [p.variant for p in report.programs] == ["profiled"]
+    assert [(s.variant, s.reason) for s in report.skipped] == [
+        ("profiled_fused", report.stopped),
+        ("best", "the driver failed before"),
+    ]
+    monkeypatch.setattr(FakeBackend, "faults", {"profiled": error})
+    with pytest.raises(DriverError, match="lib.so: must finish the program, got status 1"):
+        deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_error_in_the_last_comparison(
+    driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `best` is left out, so `profiled` is compared again, on more images.
+    calls: list[int] = []
+
+    def verify(self: object, images: Dataset, progress: Progress) -> Exactness:
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise DriverError("lib.so", "must run") if driver else ZeroDivisionError
+        return Exactness(images=len(images), tensors=1, mismatches=0)
+
+    monkeypatch.setattr(FakeCompiled, "verify", verify)
+    monkeypatch.setattr(FakeBackend, "broken", frozenset({"best"}))
+    options = Options(limit=9, exact_images=8, variants=("profiled", "best"))
+    report, _ = deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
+    assert calls == [4, 8] and report.deployed == "profiled"
+    assert report.exact is not None and report.exact.images == 4
+    if driver:
+        assert report.stopped == "lib.so: must run"
+    else:
+        (_, skipped) = report.skipped
+        assert (
+            skipped.variant == "profiled on more images" and "ZeroDivisionError" in skipped.reason
+        )
+
+
+def test_wrong_driver_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "bad.so").write_text("no library" * 100)
+    options = Options(engine="driver", driver=tmp_path / "bad.so", model="nothing")
+    sentence = r"bad.so: must be a loadable shared library, got .*header; pass the path of a VTA dr"
+    with pytest.raises(ArtifactError, match=sentence):
+        open_session(options, Stages(), factory=FakeBackend)
+    sentence = r"--driver-timeout: must be given with --engine driver, got --engine fsim; leave it"
+    with pytest.raises(ConfigError, match=sentence):
+        Options(driver_timeout_s=1.0)
+
+
+def test_cache_of_a_search_is_tried_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    options = Options(search=True, cache=tmp_path / "file" / "x", model="nothing")
+    with pytest.raises(ArtifactError, match=r"must be a folder .*; choose another --cache"):
+        open_session(options, Stages(), factory=FakeBackend)
 
 
 def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:

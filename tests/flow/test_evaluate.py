@@ -128,6 +128,20 @@ def test_an_error_in_the_network_comes_out(workers: int) -> None:
     assert len(calls) < 100
 
 
+def test_nothing_runs_after_a_failure() -> None:
+    started = []
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        started.append(float(image.reshape(-1)[0]))
+        time.sleep(0.05)  # the next images wait meanwhile
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all(network, ramp(200), classes=2)
+    time.sleep(0.1)
+    assert len(started) == 1
+
+
 def test_a_network_is_never_called_twice_at_a_time() -> None:
     class Once:
         def __init__(self) -> None:

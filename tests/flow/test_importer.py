@@ -163,7 +163,7 @@ def test_model_that_tvm_cannot_import(tmp_path: Path) -> None:
         import_model(save(model, tmp_path / "m.onnx"))
 
 
-@pytest.mark.parametrize("shape", [("N", 3, "H", "W"), ("N", 3, 8, 0), ("N", 24)])
+@pytest.mark.parametrize("shape", [("N", 3, "H", "W"), ("N", 3, 8, 0), (1, 3, -8, -8), ("N", 24)])
 def test_dynamic_shape(tmp_path: Path, shape: tuple[object, ...]) -> None:
     sentence = r"m input data: must have static shape \[N, C, H, W\] \(only the batch may be dyn"
     with pytest.raises(UnsupportedModelError, match=sentence):

@@ -11,7 +11,7 @@ import pytest
 
 from flow import latency as module
 from flow.backend import PipelineBackend, PipelineCompiled, vta_modules
-from flow.counters import counters_by_layer, gemm_part
+from flow.counters import counters_by_layer
 from flow.importer import import_model
 from flow.latency import can_plot, latency_of, write_pictures
 from flow.report import COUNTERS, GEMM_PARTS
@@ -98,23 +98,6 @@ def test_folder_that_cannot_be_written(compiled: PipelineCompiled, tmp_path: Pat
 
 
 # ---- counters ------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("origin", "kind", "part"),
-    [
-        ("layer1.0.conv1 tile (0, 3)", "conv2d", "gemm_conv_ops"),
-        ("conv1 tile (0, 3)", "conv2d+max_pool2d", "gemm_conv_ops"),
-        ("fc tile (0, 3)", "dense", "gemm_conv_ops"),
-        ("layer1.0.conv1 tile (0, 3) bias", "conv2d", "gemm_bias_ops"),
-        ("layer1.0.conv1 tile (0, 3) residual", "conv2d", "gemm_residual_ops"),
-        ("sum tile (0, 3)", "add", "gemm_residual_ops"),
-        ("conv1 tile (0, 3) pool", "conv2d+max_pool2d", "gemm_pool_ops"),
-        ("avgpool tile (0, 3)", "sum_pool2d", "gemm_pool_ops"),
-    ],
-)
-def test_what_a_gemm_is_for(origin: str, kind: str, part: str) -> None:
-    assert gemm_part(origin, kind) == part
-
-
 def test_parts_sum_to_the_simulators_count(compiled: PipelineCompiled) -> None:
     (sim,) = compiled.model.simulators
     ours = counters_by_layer(sim)

@@ -97,7 +97,7 @@ def test_damaged_cache_is_fetched_again(tiny_zoo: tuple[str, Path], tmp_path: Pa
 
 def test_wrong_checksum(tiny_zoo: tuple[str, Path], tmp_path: Path) -> None:
     url, file = tiny_zoo
-    file.write_bytes(b"something else")
+    file.write_bytes(bytes(file.stat().st_size))
     cache = tmp_path / "cache"
     sentence = (
         r"tiny: must be downloaded once \(0 MB\), got a file with another checksum from "
@@ -105,7 +105,17 @@ def test_wrong_checksum(tiny_zoo: tuple[str, Path], tmp_path: Path) -> None:
     )
     with pytest.raises(DownloadError, match=sentence):
         download("tiny", mirrors=(url,), cache=cache)
-    assert not list(cache.rglob("*.onnx"))  # nothing half-written
+    assert not list(cache.iterdir())  # nothing half-written
+
+
+def test_larger_file_than_known(tiny_zoo: tuple[str, Path], tmp_path: Path) -> None:
+    url, file = tiny_zoo
+    with file.open("ab") as more:
+        more.truncate(1 << 32)
+    sentence = r"got a file of 4294967296 instead of [\d,]+ bytes from 127.0.0.1:\d+; go online"
+    with pytest.raises(DownloadError, match=sentence):
+        download("tiny", mirrors=(url,), cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_missing_on_the_server(tiny_zoo: tuple[str, Path], tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ def test_offline(tmp_path: Path) -> None:
 
 def test_cache_that_cannot_be_written(tiny_zoo: tuple[str, Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DownloadError, match=r"got a cache that cannot be written \("):
+    with pytest.raises(DownloadError, match=r"got a cache that cannot be used \("):
         download("tiny", mirrors=(tiny_zoo[0],), cache=tmp_path / "file" / "cache")
 
 
@@ -134,6 +144,8 @@ def test_unknown_name(tmp_path: Path) -> None:
     sentence = r"resnet19: must be an ONNX file or a known name, got neither; known names: digits-"
     with pytest.raises(UnsupportedModelError, match=sentence):
         load_model("resnet19")
+    with pytest.raises(UnsupportedModelError, match=r"nnn: must be an ONNX file or a known name"):
+        load_model("n" * 5000)
     with pytest.raises(UnsupportedModelError, match=r"x.onnx: must be an ONNX file, got no such"):
         load_model(tmp_path / "x.onnx")
 

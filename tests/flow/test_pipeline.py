@@ -11,8 +11,10 @@ from onnx import helper
 from threadpoolctl import threadpool_info
 
 from flow.compiler.program import Program
+from flow.datasets import ArraySource, Dataset, Preprocessing
 from flow.importer import import_model
-from flow.pipeline import STOCK_RELAY, Pipeline
+from flow.models import DIGITS, bundled_data, load_model
+from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
 from relay_passes.choose_variant import MARGIN_DB, compare, results
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS
@@ -114,3 +116,22 @@ def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
     pipeline.quantize("profiled_fused")
     choice = pipeline.choices["profiled_fused"]
     assert choice.chosen == "profiled_fused" and not choice.candidates and not choice.layers
+
+
+def test_pictures_are_decoded_when_they_are_read() -> None:
+    data = bundled_data(load_model(DIGITS))[1]  # type: ignore[index]
+    pictures = Pictures(data, range(2, 6))
+    assert len(pictures) == 4 and len(pictures[1:3]) == 2
+    for found, index in zip(pictures, range(2, 6), strict=True):
+        np.testing.assert_array_equal(found, data[index])
+    np.testing.assert_array_equal(pictures[1:3][0], data[3])
+
+
+def test_images_of_a_data_set_are_not_kept(pipeline: Pipeline) -> None:
+    source = ArraySource(np.zeros((130, 8, 8, 3), np.uint8))
+    scaling = Preprocessing(
+        height=8, width=8, resize=8, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    pipeline.calibrate(Dataset(name="zeros", source=source, preprocessing=scaling))
+    assert isinstance(pipeline._images, Pictures)
+    assert len(pipeline._images) == LEARNING_IMAGES < len(source)

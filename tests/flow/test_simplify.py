@@ -228,3 +228,108 @@ def test_a_pad_that_others_read_stays() -> None:
     model = padded((0, 0, 1, 1, 0, 0, 1, 1))
     model.graph.node.insert(4, helper.make_node("Relu", ["padded"], ["other"]))
     assert "Pad" in types(model)
+
+
+# ---- what nobody reads, what does nothing -------------------------------------------------------
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("MaxPool", ["r"], ["e", "index"], "n", kernel_shape=[2, 2]),
+        helper.make_node("MaxPool", ["r"], ["e", ""], "n", kernel_shape=[2, 2]),
+        helper.make_node("Dropout", ["r"], ["e", "mask"], "n"),
+    ],
+    ids=["index", "empty", "mask"],
+)
+def test_results_that_nobody_reads_are_dropped(node: onnx.NodeProto, tmp_path: Path) -> None:
+    model = tiny_model(extra=(node,), shape=IMAGE.shape)
+    assert [n.output for n in simplify(model).graph.node if n.name == "n"] == [["e"]]
+    assert "nn.dropout" not in operators(model, tmp_path)
+
+
+def test_results_that_are_read_stay() -> None:
+    nodes = (
+        helper.make_node("MaxPool", ["r"], ["e", "index"], "n", kernel_shape=[2, 2]),
+        helper.make_node("Cast", ["index"], ["more"], to=TensorProto.FLOAT),
+    )
+    model = tiny_model(extra=nodes, shape=IMAGE.shape)
+    model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, None))
+    assert [n.output for n in simplify(model).graph.node if n.name == "n"] == [["e", "index"]]
+
+
+@pytest.mark.parametrize(("opset", "training"), [(9, False), (13, False), (15, True)])
+def test_a_batch_norm_that_trains_uses_the_pictures_statistics(
+    opset: int, training: bool, tmp_path: Path
+) -> None:
+    """Before version 14, more than one result says that it trains."""
+    model = with_node("BatchNormalization", "g", "b", "m", "v", opset=opset, epsilon=1e-3)
+    rng = np.random.default_rng(0)
+    model.graph.initializer.extend(
+        weights(g=rng.normal(size=4), b=rng.normal(size=4), m=np.zeros(4), v=np.ones(4))
+    )
+    node = next(n for n in model.graph.node if n.name == "extra")
+    node.output.extend(["mean", "variance"])
+    if training:
+        node.attribute.append(helper.make_attribute("training_mode", 1))
+    else:
+        node.output.extend(["saved_mean", "saved_variance"])
+    assert "InstanceNormalization" in types(model)
+    operators(model, tmp_path)  # equal to ONNX Runtime
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_a_pool_of_one_number_does_nothing(op: str, tmp_path: Path) -> None:
+    model = with_node(op, kernel_shape=[1, 1], strides=[1, 1])
+    assert "Identity" in types(model) and op not in types(model)
+    found = operators(model, tmp_path)
+    assert not {"nn.max_pool2d", "nn.avg_pool2d", "max_pool"} & set(found)
+    assert op in types(with_node(op, kernel_shape=[1, 1], strides=[2, 2]))
+    assert op in types(with_node(op, kernel_shape=[1, 1], pads=[1, 1, 1, 1]))
+
+
+def test_a_pad_by_nothing_does_nothing(tmp_path: Path) -> None:
+    model = with_node("Pad", "pads", mode="reflect")
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(8, np.int64), "pads"))
+    assert "Pad" not in types(model)
+    assert "nn.pad" not in operators(model, tmp_path)
+
+
+def test_branches_that_lead_nowhere_are_dropped() -> None:
+    nodes = (
+        helper.make_node("Sigmoid", ["r"], ["dead"], "dead"),
+        helper.make_node("Exp", ["dead"], ["deader"], "deader"),
+        helper.make_node("Relu", ["r"], ["e"], "alive"),
+    )
+    names = {n.name for n in simplify(tiny_model(extra=nodes, shape=IMAGE.shape)).graph.node}
+    assert "alive" in names and names.isdisjoint({"dead", "deader"})
+
+
+# ---- ConvTranspose ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kernel", "stride", "more", "auto_pad"),
+    [
+        (3, 2, 0, "NOTSET"),
+        (3, 2, -1, "NOTSET"),
+        (3, 2, 0, "SAME_UPPER"),
+        (3, 2, 0, "SAME_LOWER"),
+        (4, 3, 1, "NOTSET"),
+        (3, 1, 0, "SAME_UPPER"),
+    ],
+)
+def test_sizes_of_transposed_convolutions(
+    kernel: int, stride: int, more: int, auto_pad: str, tmp_path: Path
+) -> None:
+    size = 8 * stride + more
+    model = with_node(
+        "ConvTranspose", "w", strides=[stride, stride], output_shape=[size, size - 1],
+        auto_pad=auto_pad,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    model.graph.initializer.extend(weights(w=rng.normal(size=(4, 4, kernel, kernel))))
+    assert "nn.conv2d_transpose" in operators(model, tmp_path)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_auto_pad_of_transposed_convolutions(auto_pad: str, tmp_path: Path) -> None:
+    model = with_node("ConvTranspose", "w", strides=[2, 2], auto_pad=auto_pad)
+    model.graph.initializer.extend(weights(w=np.random.default_rng(0).normal(size=(4, 4, 3, 3))))
+    assert "nn.conv2d_transpose" in operators(model, tmp_path)

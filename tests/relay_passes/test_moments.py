@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -66,3 +69,31 @@ def test_wide_layers_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None
     weight = np.ones((4, 6, 3, 3), np.float32)
     q = SecondOrderRounder(moments=found)("conv2.acc", weight, QuantParams(scale=(0.5,), bits=8), 0)
     assert (q == 2).all()
+
+
+def test_bands_groups_and_files_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mod, data = prepare(residual_net()), images(3)
+    whole = collect_moments(mod, iter(data))
+    monkeypatch.setattr("relay_passes.moments._MOST_BYTES", 1)  # a pass for each layer
+    monkeypatch.setattr("relay_passes.moments._BAND", 7)
+    with tempfile.TemporaryFile() as file:
+        found = collect_moments(mod, data, file=file)
+        assert list(found) == list(whole)
+        for name, expected in whole.items():
+            np.testing.assert_array_equal(found[name].mean, expected.mean)
+            np.testing.assert_allclose(found[name].covariance, expected.covariance, atol=1e-6)
+            assert found[name].mean_variance == pytest.approx(expected.mean_variance)
+        assert file.seek(0, io.SEEK_END) > 0
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e25])
+def test_squares_that_float32_does_not_hold(factor: float) -> None:
+    net = CNN()
+    mod = prepare(net.module(net.conv(net.data, 4, bias=False)))
+    usual = collect_moments(mod, images(2))["conv0"]
+    found = collect_moments(mod, [x * np.float32(factor) for x in images(2)])["conv0"]
+    assert usual.unit == 1.0 and np.log2(found.unit) % 1 == 0
+    assert found.covariance is not None and usual.covariance is not None
+    relative = found.unit / factor
+    np.testing.assert_allclose(found.covariance * relative**2, usual.covariance, atol=1e-5)
+    np.testing.assert_allclose(found.mean / factor, usual.mean, rtol=1e-4)

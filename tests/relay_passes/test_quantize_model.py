@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,21 +12,24 @@ import pytest
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import ProfiledScales, Scales, SingleScale
+from relay_passes.choose_scales import ProfiledScales, Scales
+from relay_passes.expose_tensors import expose_variables
 from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import constant, dtype_of, op_name, read_graph
 from relay_passes.host import HostModule, conv2d
 from relay_passes.learned_rounding import SecondOrderRounder
 from relay_passes.moments import collect_moments
 from relay_passes.params import QuantParams
+from relay_passes.partition import fallbacks
 from relay_passes.permute_channels import PermuteChannels
 from relay_passes.profiling import profile
 from relay_passes.quantize import Quantize
 from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
-from relay_passes.requantize import Requantize
+from relay_passes.requantize import Requantize, host_reasons
 from relay_passes.search_scales import BlockScales
 from tests.relay_passes.models import CNN, images, residual_net
-from vta_config.errors import CalibrationError, CapacityError
+from vta_config import VTAConfig
+from vta_config.errors import CalibrationError
 
 
 def operators(mod: Any) -> Counter[str]:
@@ -283,10 +287,80 @@ def test_scale_ratio_that_is_no_power_of_two_goes_through_float() -> None:
     assert operators(integers)["floor"] >= 2
 
 
-def test_accumulator_bound_is_checked() -> None:
-    net = CNN((1, 3, 4, 4))
-    mod = prepare(net.module(net.conv(net.conv(net.data, 2), 2)))
-    scales = SingleScale()(mod, {})
-    tensors = {**scales.tensors, "data": QuantParams(scale=(2.0**-40,))}
-    with pytest.raises(CapacityError, match=r"conv0\.bias: must fit int32 at the accumulator's sc"):
-        Requantize()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
+def test_what_leaves_int32_stays_float_with_its_reason(default_config: VTAConfig) -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 2))
+    mod = prepare(net.module(net.head(net.relu(net.conv(net.relu(net.conv(x, 4)), 2)))))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    weights = {**scales.weights, "conv1.acc": QuantParams(scale=(2.0**-40,))}
+    integers = Requantize()(
+        FuseConvRelu()(Quantize(scales=Scales(tensors=scales.tensors, weights=weights))(mod))
+    )
+    ((name, reason),) = host_reasons(integers).items()
+    assert name == "conv1.acc"
+    assert reason.startswith("conv1.relu.bias: must fit int32 at the accumulator's scale, got ")
+    assert ";" not in reason
+    kinds = {b.var.name: dtype_of(b.var) for b in read_graph(integers).bindings}
+    assert (kinds["conv0.acc"], kinds["conv1.acc"], kinds["conv2.acc"]) == (
+        "int32", "float32", "int32",
+    )  # fmt: skip
+    found = {f.name: f.reason for f in fallbacks(integers, default_config)}
+    assert found["conv1"] == reason and "conv0" not in found and "conv2" not in found
+
+
+def test_scales_too_far_apart_are_added_on_the_host() -> None:
+    net = CNN()
+    left, right = net.relu(net.conv(net.data, 3)), net.relu(net.conv(net.data, 3))
+    mod = prepare(net.module(net.head(net.relu(net.add(left, right)))))
+    scales = ProfiledScales()(mod, profile(mod, images(3)))
+    fine = replace(scales.tensors["conv0.relu"], scale=(2.0**-40,))
+    tensors = {**scales.tensors, "conv0.relu": fine}
+    integers = Requantize()(
+        FuseConvRelu()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
+    )
+    (reason,) = host_reasons(integers).values()
+    assert reason.startswith("conv0.add: must add tensors whose scales are at most 2^12 apart, got")
+
+
+def test_a_bias_that_saturates_is_no_larger_than_it_must_be() -> None:
+    net = CNN()
+    x = net.emit(relax.op.nn.conv2d(net.data, net.const(3, 3, 3, 3), padding=(1,) * 4))
+    bias = np.float32([[-1e9, 0.5, 1e9]]).reshape(1, 3, 1, 1)
+    x = net.relu(net.emit(relax.op.add(x, relax.const(bias))))
+    mod = prepare(net.module(net.conv(x, 2, 1)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    tensors = {**scales.tensors, "conv0.relu": QuantParams(scale=(2.0**-4,), signed=False)}
+    integers = Requantize()(
+        FuseConvRelu()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
+    )
+    graph = {b.var.name: b for b in read_graph(integers).bindings}
+    (added,) = (constant(b.value.args[1]) for n, b in graph.items() if n == "conv0.relu.bias")
+    assert np.abs(added).max() < 2**20
+    shown = expose_variables(integers, [graph["conv0.relu"].var])
+    q = HostModule(shown)(np.float32(100) * images(1)[0])[-1]  # far beyond calibration
+    assert (q[:, 0] == 0).all() and (q[:, 2] == 127).all() and len(np.unique(q[:, 1])) > 10
+
+
+@pytest.mark.parametrize("octaves", [3, 8, 9, 60])
+def test_left_shifts_saturate(octaves: int) -> None:
+    net = CNN()
+    x = net.conv(net.data, 3)
+    mod = prepare(net.module(net.conv(net.relu(x), 2, 1)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    unit = scales.tensors["data"].scale[0] * scales.weights["conv0.acc"].scale[0]
+    output = QuantParams(scale=(unit * 0.5**octaves,), signed=False)
+    integers = Requantize()(
+        FuseConvRelu()(
+            Quantize(
+                scales=Scales(
+                    tensors={**scales.tensors, "conv0.relu": output}, weights=scales.weights
+                )
+            )(mod)
+        )
+    )
+    assert "conv0.acc" not in host_reasons(integers)
+    graph = {b.var.name: b for b in read_graph(integers).bindings}
+    q = HostModule(expose_variables(integers, [graph["conv0.relu"].var]))(images(1)[0])[-1]
+    names = {b.var.name: b.var for b in read_graph(mod).bindings}
+    y = HostModule(expose_variables(mod, [names["conv0"]]))(images(1)[0])[-1]
+    assert ((q == 127) == (y > 0))[np.abs(y) > 1000 * unit].all()

@@ -33,7 +33,8 @@ DEFAULT = VTAConfig.load("default")
 
 # ---- presets ------------------------------------------------------------------------------------
 def test_presets() -> None:
-    assert preset_names() == ["block32", "default", "small", "ultra96"]
+    stock_boards = ["pynq", "de10nano", "ultra96", "zcu104"]
+    assert preset_names() == sorted(["block32", "default", "small", *stock_boards])
 
 
 def test_preset_round_trips_through_json(preset: VTAConfig) -> None:
@@ -67,6 +68,23 @@ def test_other_presets() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("board", "clock_hz", "bus_bits", "burst_beats"),
+    [
+        ("pynq", 100e6, 64, 256),
+        ("de10nano", 100e6, 64, 16),
+        ("ultra96", 333e6, 128, 16),
+        ("zcu104", 333e6, 128, 16),
+    ],
+)
+def test_presets_of_the_stock_boards(
+    board: str, clock_hz: float, bus_bits: int, burst_beats: int
+) -> None:
+    memory = {"clock_hz": clock_hz, "bus_bits": bus_bits, "burst_beats": burst_beats}
+    assert VTAConfig.load(board) == replace(DEFAULT, name=board, **memory)
+    assert VTAConfig.from_json({**STOCK, "TARGET": board, "NAME": board}) == VTAConfig.load(board)
+
+
 @given(configs())
 def test_elements_fill_the_buffers(config: VTAConfig) -> None:
     for memory in ("inp", "wgt", "acc"):
@@ -79,27 +97,57 @@ def test_elements_fill_the_buffers(config: VTAConfig) -> None:
 
 # ---- original files -----------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("target", "clock_hz", "bus_bits"),
+    ("target", "clock_hz", "bus_bits", "burst_beats"),
     [
-        ("sim", 100e6, 64),
-        ("tsim", 100e6, 64),
-        ("pynq", 100e6, 64),
-        ("de10nano", 100e6, 64),
-        ("ultra96", 333e6, 128),
-        ("zcu104", 333e6, 128),
+        ("sim", 100e6, 64, 16),
+        ("tsim", 100e6, 64, 16),
+        ("pynq", 100e6, 64, 256),
+        ("de10nano", 100e6, 64, 16),
+        ("ultra96", 333e6, 128, 16),
+        ("zcu104", 333e6, 128, 16),
     ],
 )
-def test_original_file(tmp_path: Path, target: str, clock_hz: float, bus_bits: int) -> None:
+def test_original_file(
+    tmp_path: Path, target: str, clock_hz: float, bus_bits: int, burst_beats: int
+) -> None:
     path = tmp_path / f"{target}_sample.json"
     path.write_text(json.dumps({**STOCK, "TARGET": target}))
     config = VTAConfig.load(path)
-    assert config == replace(DEFAULT, name=f"{target}_sample", clock_hz=clock_hz, bus_bits=bus_bits)
+    memory = {"clock_hz": clock_hz, "bus_bits": bus_bits, "burst_beats": burst_beats}
+    assert config == replace(DEFAULT, name=f"{target}_sample", **memory)
 
 
 def test_older_original_file_spells_out_blocks_and_out_sizes() -> None:
     source = {k: v for k, v in STOCK.items() if k != "LOG_BLOCK"}
     source |= {"LOG_BLOCK_IN": 4, "LOG_BLOCK_OUT": 4, "LOG_OUT_WIDTH": 3, "LOG_OUT_BUFF_SIZE": 15}
-    assert VTAConfig.from_json(source) == replace(DEFAULT, name="custom")
+    assert VTAConfig.from_json(source) == replace(DEFAULT, name="custom", burst_beats=256)
+
+
+def test_accumulators_are_int32_where_a_file_says_nothing() -> None:
+    source = {k: v for k, v in STOCK.items() if k != "LOG_ACC_WIDTH"}
+    assert VTAConfig.from_json(source) == VTAConfig.from_json(STOCK)
+
+
+def test_bursts_are_written_where_they_are_not_stock() -> None:
+    """Programs hold the machine as JSON; those of stock bursts keep their bytes."""
+    assert "BURST_BEATS" not in DEFAULT.to_json()
+    assert VTAConfig.load("pynq").to_json()["BURST_BEATS"] == 256
+
+
+def test_narrow_operands_are_a_description() -> None:
+    """int4 inputs: 8 bytes an element, and twice as many; nothing runs them."""
+    config = VTAConfig.from_json({**STOCK, "LOG_INP_WIDTH": 2, "LOG_INP_BUFF_SIZE": 14})
+    assert (config.inp_elem_bytes, config.out_elem_bytes, config.inp_depth) == (8, 8, 2048)
+    assert (config.wgt_elem_bytes, config.wgt_depth) == (256, 1024)
+    sentence = (
+        r"custom.LOG_INP_WIDTH: must be 3 \(int8\) to compile or simulate, got 2; machines of "
+        "narrower numbers can only be encoded, decoded and assembled"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        config.check_runs()
+    with pytest.raises(ConfigError, match=r"custom.LOG_WGT_WIDTH: must be 3 .*, got 2"):
+        VTAConfig.from_json({**STOCK, "LOG_WGT_WIDTH": 2, "LOG_WGT_BUFF_SIZE": 17}).check_runs()
+    DEFAULT.check_runs()
 
 
 def test_own_keys() -> None:
@@ -115,9 +163,9 @@ def test_own_keys() -> None:
     [
         (
             {"LOG_INP_WIDTH": 4},
-            r"custom.LOG_INP_WIDTH: must be an integer in \[3, 3\], got 4; sizes are base-2",
+            r"custom.LOG_INP_WIDTH: must be an integer in \[2, 3\], got 4; sizes are base-2",
         ),
-        ({"LOG_WGT_WIDTH": 2}, r"custom.LOG_WGT_WIDTH: must be an integer in \[3, 3\], got 2"),
+        ({"LOG_WGT_WIDTH": 1}, r"custom.LOG_WGT_WIDTH: must be an integer in \[2, 3\], got 1"),
         ({"LOG_ACC_WIDTH": 4}, r"custom.LOG_ACC_WIDTH: must be an integer in \[5, 5\], got 4"),
         ({"LOG_BATCH": -1}, r"custom.LOG_BATCH: must be an integer in \[0, 4\], got -1"),
         ({"LOG_BLOCK": 8}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got 8"),
@@ -125,13 +173,29 @@ def test_own_keys() -> None:
         ({"LOG_BLOCK": 4.0}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got 4.0"),
         ({"LOG_BATCH": True}, r"custom.LOG_BATCH: must be an integer in \[0, 4\], got True"),
         ({"LOG_UOP_BUFF_SIZE": 99}, r"LOG_UOP_BUFF_SIZE: must be an integer in \[3, 24\], got 99"),
-        ({"CLOCK_HZ": 0}, "custom.CLOCK_HZ: must be a positive frequency in Hz, got 0; 100000000"),
-        ({"CLOCK_HZ": "fast"}, "custom.CLOCK_HZ: must be a positive frequency in Hz, got 'fast'"),
+        (
+            {"CLOCK_HZ": 0},
+            "custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2^32 Hz, got 0; 100000000",
+        ),
+        (
+            {"CLOCK_HZ": "fast"},
+            "custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2^32 Hz, got 'fast'",
+        ),
         (
             {"CLOCK_HZ": float("nan")},
-            "custom.CLOCK_HZ: must be a positive frequency in Hz, got nan",
+            "custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2^32 Hz, got nan",
         ),
+        ({"CLOCK_HZ": 1 << 32}, "custom.CLOCK_HZ: .* below 2.32 Hz, got 4294967296"),
+        ({"CLOCK_HZ": True}, "custom.CLOCK_HZ: .* below 2.32 Hz, got True"),
+        ({"BUS_BITS": 64.0}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 64.0; 64"),
         ({"BUS_BITS": 48}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 48; 64 is stock"),
+        (
+            {"BURST_BEATS": 24},
+            r"BURST_BEATS: must be a power of two in \[2, 256\], got 24; 16 is that of DefaultDe10",
+        ),
+        ({"BURST_BEATS": 512}, r"BURST_BEATS: must be a power of two in \[2, 256\], got 512"),
+        ({"BURST_BEATS": "16"}, r"BURST_BEATS: must be a power of two in \[2, 256\], got '16'"),
+        ({"BURST_BEATS": True}, r"BURST_BEATS: must be a power of two in \[2, 256\], got True"),
         (
             {"CAPABILITIES": ["mul", "sqrt"]},
             r"CAPABILITIES: must be among mul, acc_8bit, shr_register, got \['sqrt'\]; remove",
@@ -159,12 +223,12 @@ def test_own_keys() -> None:
         ({"LOG_BLOK": 4}, "custom.LOG_BLOK: is not a known key; known: LOG_INP_WIDTH, "),
         (
             {"LOG_UOP_BUFF_SIZE": 16},
-            "custom.gemm: word 0 must fit 64 bits, got 65; choose smaller buffers",
+            "custom.gemm: must fit 128 bits in words of 64, got 148; choose smaller buffers",
         ),
-        ({"LOG_INP_BUFF_SIZE": 16}, "custom.gemm: word 1 must fit 64 bits, got 66"),
+        ({"LOG_INP_BUFF_SIZE": 16}, "custom.gemm: must fit 128 bits in words of 64, got 138"),
         (
             {"LOG_WGT_BUFF_SIZE": 19, "LOG_INP_BUFF_SIZE": 14},
-            "custom.uop: must fit 32 bits, got 33; choose smaller buffers",
+            "custom.uop: must fit 32 bits, got 43; choose smaller buffers",
         ),
         (
             {
@@ -192,7 +256,7 @@ def test_missing_key() -> None:
 
 def test_unknown_preset() -> None:
     sentence = (
-        "nope: is neither a preset nor a readable file; presets: block32, default, small, ultra"
+        "nope: is neither a preset nor a readable file; presets: block32, de10nano, default, pynq"
     )
     with pytest.raises(ConfigError, match=sentence):
         VTAConfig.load("nope")

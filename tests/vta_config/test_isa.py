@@ -20,12 +20,14 @@ from vta_config.isa import (
     Opcode,
     Width,
     decode,
+    decode_stream,
     decode_uop,
     encode,
     encode_uop,
     layout,
     uop_layout,
 )
+from vta_config.origin import Origin
 
 DEFAULT = VTAConfig.load("default")
 
@@ -36,7 +38,7 @@ def test_decode_after_encode_is_identity(drawn: tuple[VTAConfig, list[Insn]]) ->
     for insn in insns:
         data = encode(insn, config)
         assert len(data) == 16
-        assert decode(data, config) == replace(insn, origin="")
+        assert decode(data, config) == replace(insn, origin=Origin())
         assert encode(decode(data, config), config) == data
 
 
@@ -109,7 +111,7 @@ def test_every_field_takes_its_limits_and_no_more(preset: VTAConfig) -> None:
                     rf"{opcode.name}\.{name}: must be in \[{low}, {high}\], got {value}; here"
                 )
                 with pytest.raises(EncodeError, match=sentence):
-                    encode(Insn(opcode, {name: value}, "here"), preset)
+                    encode(Insn(opcode, {name: value}, Origin(purpose="here")), preset)
     for place in uop_layout(preset):
         fields = {"dst_idx": 0, place.field.name: 1 << place.bits}
         sentence = rf"uop\.{place.field.name}: must be in \[0, .*\], got {1 << place.bits}; shrink"
@@ -119,7 +121,7 @@ def test_every_field_takes_its_limits_and_no_more(preset: VTAConfig) -> None:
 
 def test_unknown_field() -> None:
     with pytest.raises(EncodeError, match="LOAD: has no field iter_out; conv1"):
-        encode(Insn(Opcode.LOAD, {"iter_out": 1}, "conv1"), DEFAULT)
+        encode(Insn(Opcode.LOAD, {"iter_out": 1}, Origin(layer="conv1")), DEFAULT)
 
 
 @pytest.mark.parametrize("opcode", [5, 6, 7])
@@ -171,3 +173,27 @@ def test_widths_print_as_expressions() -> None:
     assert str(Width(1, ("log_uop_depth",))) == "log_uop_depth + 1"
     assert str(Width(0, ("log_acc_depth", "log_inp_depth"))) == "max(log_acc_depth, log_inp_depth)"
     assert all(f.meaning for row in FORMATS.values() for f in row.fields)
+
+
+@given(config_and_insns(max_size=20))
+def test_a_stream_decodes_as_its_instructions(drawn: tuple[VTAConfig, list[Insn]]) -> None:
+    config, insns = drawn
+    data = b"".join(encode(insn, config) for insn in insns)
+    expected = [
+        (insn.opcode, {name: value for name, value in insn.values.items() if value})
+        for insn in (decode(data[at : at + 16], config) for at in range(0, len(data), 16))
+    ]
+    assert decode_stream(data, config) == expected
+    assert decode_stream(memoryview(data), config) == expected
+
+
+def test_streams_that_are_none() -> None:
+    good = encode(Insn(Opcode.LOAD, {"x_size": 1}), DEFAULT)
+    with pytest.raises(DecodeError, match="stream: must be a multiple of 16 bytes, got 17; is it"):
+        decode_stream(good + b"x", DEFAULT)
+    with pytest.raises(DecodeError, match=r"insn.opcode: must be in \[0, 4\], got 7"):
+        decode_stream(good + b"\7" + good[1:] + good, DEFAULT)
+    stray = (int.from_bytes(good, "little") | 1 << 63).to_bytes(16, "little")
+    with pytest.raises(DecodeError, match="LOAD: bits that no field covers must be 0, got"):
+        decode_stream(good + stray, DEFAULT)
+    assert decode_stream(b"", DEFAULT) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import given
 
 from tests.strategies import RandomProgram, programs, random_program
-from vta_config import FlowError, VTAConfig
-from vta_config.errors import CapacityError, DecodeError, HazardError
+from vta_config import FlowError, VTAConfig, semantics
+from vta_config.errors import CapacityError, ConfigError, DecodeError, HazardError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode_uop, encode, encode_uop
+from vta_config.origin import Origin
 from vta_config.semantics import (
     Counters,
     Dram,
@@ -294,7 +296,25 @@ def test_load_acc_8bit_widens_the_sign() -> None:
     values = {"memory_type": Memory.ACC_8BIT, "dram_base": 256, "y_size": 1, "x_size": 1}
     step(state, Insn(Opcode.LOAD, {**values, "x_stride": 1}))
     assert (state.acc[0] == -128).all()
-    assert state.counters.acc_bytes == 16
+    # The original functional simulator counts the 64 bytes that an element fills.
+    assert state.counters.acc_bytes == 64
+
+
+def test_an_immediate_whose_unused_src_leaves_acc_is_refused_when_strict() -> None:
+    """As the original functional simulator does, which looks src up either way."""
+    insn = alu(AluOp.ADD, use_imm=1, imm=1, iter_in=3, src_factor_in=1024)
+    state = machine([(0, 0, 0)])
+    with pytest.raises(CapacityError, match="ALU.src: must address acc .* below 2048, got 2048"):
+        step(state, insn)
+    state.strict = False
+    step(state, insn)
+    assert (state.acc[0] == 3).all()
+
+
+def test_narrow_operands_do_not_run() -> None:
+    narrow = replace(DEFAULT, log_inp_width=2, log_inp_buff_bytes=14)
+    with pytest.raises(ConfigError, match=r"default.LOG_INP_WIDTH: must be 3 \(int8\) to compile"):
+        MachineState(config=narrow, dram=Dram([]))
 
 
 def test_no_ops_move_nothing() -> None:
@@ -327,16 +347,18 @@ def test_not_strict_reads_what_was_never_written() -> None:
 # ---- errors -------------------------------------------------------------------------------------
 def load(**values: int) -> Insn:
     base = {"memory_type": Memory.INP, "dram_base": 256, "y_size": 1, "x_size": 1, "x_stride": 1}
-    return Insn(Opcode.LOAD, base | values, "conv1 tile (0, 3)")
+    return Insn(Opcode.LOAD, base | values, Origin(layer="conv1", tile=(0, 3, 0)))
 
 
 def store(**values: int) -> Insn:
     base = {"memory_type": Memory.OUT, "dram_base": 256, "y_size": 1, "x_size": 1, "x_stride": 1}
-    return Insn(Opcode.STORE, base | values, "conv1 tile (0, 3)")
+    return Insn(Opcode.STORE, base | values, Origin(layer="conv1", tile=(0, 3, 0)))
 
 
 def gemm(**values: int) -> Insn:
-    return Insn(Opcode.GEMM, {"uop_end": 1, "iter_out": 1, "iter_in": 1} | values, "conv1")
+    return Insn(
+        Opcode.GEMM, {"uop_end": 1, "iter_out": 1, "iter_in": 1} | values, Origin(layer="conv1")
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,7 +367,7 @@ def gemm(**values: int) -> Insn:
         (
             load(sram_base=2048),
             CapacityError,
-            r"LOAD.sram_base: must address inp elements below 2048, got 2048; conv1 tile \(0, 3\)",
+            r"LOAD.sram_base: must address inp elements below 2048, got 2048; conv1 tile \(0, 3,",
         ),
         (
             load(dram_base=0),
@@ -407,7 +429,7 @@ def gemm(**values: int) -> Insn:
             r"ALU.alu_opcode: MUL must be a capability of the machine, got \[\]",
         ),
         (
-            Insn(Opcode.ALU, {"alu_opcode": 6}, "x"),
+            Insn(Opcode.ALU, {"alu_opcode": 6}, Origin(purpose="x")),
             DecodeError,
             r"ALU.alu_opcode: must be in \[0, 4\], got 6; x",
         ),
@@ -521,3 +543,33 @@ def test_golden_stream(shared_data: Path, name: str) -> None:
     assert state.counters == Counters(
         **dict(zip(Counters.__dataclass_fields__, GOLDEN[name], strict=True))
     )
+
+
+@pytest.mark.parametrize("part", [1, 2, 7])
+def test_nests_in_parts_mean_the_same(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(20):
+        program = random_program(EXTRA, seed, portable=False)
+        states = []
+        for steps in (1 << 20, part):
+            monkeypatch.setattr(semantics, "_PART", steps)
+            memory = program.memory.copy()
+            dram = Dram([(program.address, memory)])
+            states.append(run(MachineState(config=EXTRA, dram=dram), program.insns))
+        whole, parts = states
+        assert whole.counters == parts.counters
+        np.testing.assert_array_equal(whole.acc, parts.acc)
+        np.testing.assert_array_equal(whole.out, parts.out)
+        np.testing.assert_array_equal(whole.dram.segments[0][1], parts.dram.segments[0][1])
+
+
+def test_large_nests_take_little_memory() -> None:
+    state = MachineState(config=DEFAULT, dram=Dram([]))
+    state.written["uop"][:] = True
+    state.written["acc"][:] = True
+    nest = {"uop_end": 4, "iter_out": 1000, "iter_in": 2000}
+    tracemalloc.start()
+    try:
+        step(state, Insn(Opcode.GEMM, {"reset": 1, **nest}))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()

@@ -26,6 +26,7 @@ struct Config {
   uint32_t log_wgt_buff_bytes = 18;
   uint32_t log_acc_buff_bytes = 17;
   uint32_t bus_bits = 64;
+  uint32_t burst_beats = 16;
   bool mul = false;
   bool acc_8bit = false;
   bool shr_register = false;
@@ -35,19 +36,25 @@ struct Config {
   // Reads the words of a CONFIG section. Throws ConfigError when a machine cannot be built from
   // them.
   static Config FromWords(const uint32_t (&words)[kConfigWords]);
+  // Checks that the engines know the machine's numbers, int8; narrower ones can only be decoded.
+  // Throws ConfigError.
+  void CheckRuns() const;
 
   size_t batch() const { return size_t{1} << log_batch; }
   size_t block() const { return size_t{1} << log_block; }
   // Lanes (numbers) of an inp, acc or out element.
   size_t lanes() const { return batch() * block(); }
-  size_t inp_bytes() const { return lanes(); }
-  size_t wgt_bytes() const { return block() * block(); }
-  size_t acc_bytes() const { return lanes() * 4; }
-  size_t out_bytes() const { return lanes(); }
+  size_t inp_bytes() const { return size_t{1} << log_inp_bytes(); }
+  size_t wgt_bytes() const { return size_t{1} << log_wgt_bytes(); }
+  size_t acc_bytes() const { return size_t{1} << log_acc_bytes(); }
+  size_t out_bytes() const { return inp_bytes(); }
+  uint32_t log_inp_bytes() const { return log_batch + log_block + log_inp_width - 3; }
+  uint32_t log_wgt_bytes() const { return 2 * log_block + log_wgt_width - 3; }
+  uint32_t log_acc_bytes() const { return log_batch + log_block + log_acc_width - 3; }
   uint32_t log_uop_depth() const { return log_uop_buff_bytes - 2; }
-  uint32_t log_inp_depth() const { return log_inp_buff_bytes - log_batch - log_block; }
-  uint32_t log_wgt_depth() const { return log_wgt_buff_bytes - 2 * log_block; }
-  uint32_t log_acc_depth() const { return log_acc_buff_bytes - log_batch - log_block - 2; }
+  uint32_t log_inp_depth() const { return log_inp_buff_bytes - log_inp_bytes(); }
+  uint32_t log_wgt_depth() const { return log_wgt_buff_bytes - log_wgt_bytes(); }
+  uint32_t log_acc_depth() const { return log_acc_buff_bytes - log_acc_bytes(); }
   size_t uop_depth() const { return size_t{1} << log_uop_depth(); }
   size_t inp_depth() const { return size_t{1} << log_inp_depth(); }
   size_t wgt_depth() const { return size_t{1} << log_wgt_depth(); }

@@ -23,33 +23,32 @@ int Bits(const FieldSpec& field, const Config& config) {
   return static_cast<int>(field.plus + depth);
 }
 
-// Places fields LSB first; throws ConfigError when they do not fit `limit` bits (a word each).
+// Places fields LSB first as a C compiler places bit-fields of an integer of `unit` bits: one that
+// would straddle a multiple of `unit` moves up to it. Throws ConfigError when they do not fit
+// `limit` bits.
 template <int kCount>
 struct Layout {
   Place places[kCount];
   uint64_t covered[2] = {0, 0};
 
-  Layout(const FieldSpec (&fields)[kCount], const Config& config, int word_bits) {
+  Layout(const FieldSpec (&fields)[kCount], const Config& config, int unit, int limit) {
     int at = 0;
     for (int i = 0; i < kCount; ++i) {
-      if (fields[i].second_word) at = 64;
       const int bits = Bits(fields[i], config);
-      const int limit = at < 64 ? word_bits : 128;
+      if (at / unit != (at + bits - 1) / unit) at = (at + unit - 1) / unit * unit;
       if (at + bits > limit) {
         Fail(ErrorKind::kConfig, std::string("config.") + fields[i].name,
              "must end at or below bit " + std::to_string(limit), std::to_string(at + bits),
              "choose smaller buffers or a larger block");
       }
       places[i] = {at, bits};
-      const uint64_t mask = bits == 0 ? 0 : ~uint64_t{0} >> (64 - bits);
-      covered[at >> 6] |= at < 128 && bits > 0 ? mask << (at & 63) : 0;
+      covered[at >> 6] |= ~uint64_t{0} >> (64 - bits) << (at & 63);
       at += bits;
     }
   }
 
   uint32_t Get(const uint64_t (&words)[2], int index) const {
     const Place p = places[index];
-    if (p.bits == 0) return 0;
     return static_cast<uint32_t>(words[p.lsb >> 6] >> (p.lsb & 63) &
                                  (~uint64_t{0} >> (64 - p.bits)));
   }
@@ -72,9 +71,9 @@ struct StreamDecoder {
   const Config& config;
   bool strict;
   const OriginFn& origin;
-  Layout<mem::kCount> mem_layout{mem::kFields, config, 64};
-  Layout<gemm::kCount> gemm_layout{gemm::kFields, config, 64};
-  Layout<alu::kCount> alu_layout{alu::kFields, config, 64};
+  Layout<mem::kCount> mem_layout{mem::kFields, config, 64, 128};
+  Layout<gemm::kCount> gemm_layout{gemm::kFields, config, 64, 128};
+  Layout<alu::kCount> alu_layout{alu::kFields, config, 64, 128};
 
   void CheckStray(const uint64_t (&words)[2], const uint64_t (&covered)[2], size_t index,
                   Opcode op) const {
@@ -227,12 +226,16 @@ std::vector<Insn> Decode(const uint8_t* bytes, size_t size, const Config& config
   return insns;
 }
 
+int AluLsb(const Config& config, alu::Index field) {
+  return Layout<alu::kCount>(alu::kFields, config, 64, 128).places[field].lsb;
+}
+
 UopDecoder::UopDecoder(const Config& config) {
-  const Layout<uop::kCount> layout(uop::kFields, config, 32);
+  const Layout<uop::kCount> layout(uop::kFields, config, 32, 32);
   for (int i = 0; i < uop::kCount; ++i) {
     const Place p = layout.places[i];
-    shift_[i] = p.bits == 0 ? 0 : p.lsb;
-    mask_[i] = p.bits == 0 ? 0 : ~uint32_t{0} >> (32 - p.bits);
+    shift_[i] = p.lsb;
+    mask_[i] = ~uint32_t{0} >> (32 - p.bits);
   }
 }
 

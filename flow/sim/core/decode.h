@@ -65,6 +65,9 @@ std::string Describe(size_t index, const Insn& insn, const OriginFn& origin);
 std::vector<Insn> Decode(const uint8_t* bytes, size_t size, const Config& config, bool strict,
                          const OriginFn& origin);
 
+// The lowest bit of a field of ALU.
+int AluLsb(const Config& config, alu::Index field);
+
 // Where the three fields of a micro-op lie.
 class UopDecoder {
  public:

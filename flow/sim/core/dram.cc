@@ -19,6 +19,22 @@ std::string HexRange(uint64_t begin, uint64_t end) {
 
 }  // namespace
 
+std::vector<Range> Union(std::vector<Range> ranges) {
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  size_t count = 0;
+  for (const Range& r : ranges) {
+    if (r.begin >= r.end) continue;
+    if (count != 0 && r.begin <= ranges[count - 1].end) {
+      ranges[count - 1].end = std::max(ranges[count - 1].end, r.end);
+    } else {
+      ranges[count++] = r;
+    }
+  }
+  ranges.resize(count);
+  return ranges;
+}
+
 Dram::Dram(std::vector<std::pair<uint64_t, uint64_t>> segments) {
   std::sort(segments.begin(), segments.end());
   for (const auto& [address, bytes] : segments) {
@@ -39,9 +55,12 @@ Dram::Dram(std::vector<std::pair<uint64_t, uint64_t>> segments) {
     }
   }
   uint64_t total = kAlign;
-  for (const Range& s : segments_) total += (s.end - s.begin + 2 * kAlign - 1) / kAlign * kAlign;
-  storage_.reset(new uint8_t[total]());
-  uint8_t* at = storage_.get();
+  for (const Range& s : segments_) {
+    total += (s.end - s.begin + 2 * kAlign - 1) / kAlign * kAlign;
+    bytes_ += s.end - s.begin;
+  }
+  storage_ = ZeroedArray<uint8_t>(total);
+  uint8_t* at = storage_.data();
   at += (kAlign - reinterpret_cast<uintptr_t>(at) % kAlign) % kAlign;
   for (const Range& s : segments_) {
     // Keep the alignment of the address within a line, so that aligned elements stay aligned.

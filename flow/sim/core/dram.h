@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "zeroed_array.h"
+
 namespace vta {
 
 // A half-open range of byte addresses.
@@ -16,6 +18,9 @@ struct Range {
   uint64_t begin = 0;
   uint64_t end = 0;
 };
+
+// The same bytes as ranges that are ascending and do not touch.
+std::vector<Range> Union(std::vector<Range> ranges);
 
 class Dram {
  public:
@@ -30,13 +35,16 @@ class Dram {
   uint8_t* At(uint64_t address, uint64_t bytes, const std::string& where,
               const std::string& hint = "") const;
   const std::vector<Range>& segments() const { return segments_; }
+  // The bytes of all segments.
+  uint64_t bytes() const { return bytes_; }
   // "[0x1000, 0x3c000), [0x6d000, 0x6e000)".
   std::string ToString() const;
 
  private:
   std::vector<Range> segments_;
   std::vector<uint8_t*> data_;
-  std::unique_ptr<uint8_t[]> storage_;
+  uint64_t bytes_ = 0;
+  ZeroedArray<uint8_t> storage_;
 };
 
 }  // namespace vta

@@ -49,8 +49,7 @@ std::string Relocate(Bytes insns, const Config& config, uint64_t arena_address) 
   return moved;
 }
 
-Driver::Driver(const std::string& library, const Program& program)
-    : library_(library), arena_bytes_(program.config.arena_bytes) {
+Driver::Driver(const std::string& library) : library_(library) {
   handle_ = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle_ == nullptr) {
     const char* reason = dlerror();
@@ -69,26 +68,42 @@ Driver::Driver(const std::string& library, const Program& program)
     Resolve(handle_, "VTAFlushCache", library, &api_.flush_cache);
     Resolve(handle_, "VTAInvalidateCache", library, &api_.invalidate_cache);
     device_ = api_.device_alloc();
-    // Drivers align to pages; a larger element needs room to move the arena.
-    const uint64_t align = Alignment(program.config);
-    const uint64_t slack = align > kPageBytes ? align : 0;
-    arena_ = Allocate(arena_bytes_ + slack, "the arena");
-    const uint64_t address = api_.mem_address(arena_);
-    arena_offset_ = (align - address % align) % align;
-    if (arena_offset_ > slack) {
-      Fail(ErrorKind::kCapacity, library_, "must give memory that starts a page of 4096 bytes",
-           std::to_string(address));
+    if (device_ == nullptr) {
+      Fail(ErrorKind::kDriver, library_, "must have a device", "none from VTADeviceAlloc",
+           "is it there, and free?");
     }
-    insns_ = Allocate(std::max<size_t>(program.insns.size, 1), "the instructions");
-    const std::string insns = Relocate(program.insns, program.config, address + arena_offset_);
-    insn_count_ = static_cast<uint32_t>(insns.size() / kInsnBytes);
-    api_.copy_from_host(insns_, insns.data(), insns.size());
-    api_.flush_cache(insns_, api_.mem_address(insns_), static_cast<int>(insns.size()));
-    Write(program.consts_at, program.consts.data, program.consts.size);
+    void* page = Allocate(kPageBytes, "a page");
+    const uint64_t address = api_.mem_address(page);
+    api_.mem_free(page);
+    CheckPage(address);
   } catch (...) {
     Free();
     throw;
   }
+}
+
+void Driver::CheckPage(uint64_t address) const {
+  if (address % kPageBytes != 0) {
+    Fail(ErrorKind::kCapacity, library_, "must give memory that starts a page of 4096 bytes",
+         std::to_string(address));
+  }
+}
+
+void Driver::Place(const Program& program) {
+  arena_bytes_ = program.config.arena_bytes;
+  // Drivers align to pages; a larger element needs room to move the arena.
+  const uint64_t align = Alignment(program.config);
+  const uint64_t slack = align > kPageBytes ? align : 0;
+  arena_ = Allocate(arena_bytes_ + slack, "the arena");
+  const uint64_t address = api_.mem_address(arena_);
+  CheckPage(address);
+  arena_offset_ = (align - address % align) % align;
+  insns_ = Allocate(std::max<size_t>(program.insns.size, 1), "the instructions");
+  const std::string insns = Relocate(program.insns, program.config, address + arena_offset_);
+  insn_count_ = static_cast<uint32_t>(insns.size() / kInsnBytes);
+  api_.copy_from_host(insns_, insns.data(), insns.size());
+  api_.flush_cache(insns_, api_.mem_address(insns_), static_cast<int>(insns.size()));
+  Write(program.consts_at, program.consts.data, program.consts.size);
 }
 
 Driver::~Driver() { Free(); }
@@ -128,8 +143,9 @@ void Driver::Run() {
   api_.flush_cache(arena_, address, bytes);
   const int failed = api_.device_run(device_, api_.mem_address(insns_), insn_count_, kWaitCycles);
   if (failed != 0) {
-    Fail(ErrorKind::kDeadlock, library_, "must finish the program",
-         "status " + std::to_string(failed), "the device waited too long");
+    Fail(ErrorKind::kDriver, library_, "must finish the program",
+         "status " + std::to_string(failed) + " of VTADeviceRun",
+         "the device waited too long; nothing more is run on it");
   }
   api_.invalidate_cache(arena_, address, bytes);
 }

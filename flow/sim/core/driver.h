@@ -33,24 +33,30 @@ struct DriverApi {
 // CapacityError when the address is not a multiple of an element's bytes.
 std::string Relocate(Bytes insns, const Config& config, uint64_t arena_address);
 
+// A device of a driver library, in the process that loads the library.
 class Driver {
  public:
-  // Loads the library and puts program and constants into the device's memory. Throws ArtifactError
-  // when the library cannot be loaded or lacks a function, CapacityError when the device has no
-  // memory left.
-  Driver(const std::string& library, const Program& program);
+  // Loads the library, opens a device and tries a page of its memory. Throws ArtifactError when the
+  // library cannot be loaded or lacks a function, DriverError when it has no device, CapacityError
+  // when its memory cannot be used.
+  explicit Driver(const std::string& library);
   ~Driver();
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
 
+  // Puts instructions and constants into the device's memory, once. Throws CapacityError when it
+  // has not enough.
+  void Place(const Program& program);
   // Copies bytes to or from an address of the arena.
   void Write(uint64_t address, const uint8_t* bytes, size_t size);
   void Read(uint64_t address, uint8_t* bytes, size_t size);
-  // Runs the program once. Throws DeadlockError when the device does not finish in time.
+  // Runs the program once. Throws DriverError when the device does not finish in time.
   void Run();
 
  private:
   void* Allocate(size_t bytes, const char* what);
+  // Throws CapacityError when a physical address does not start a page.
+  void CheckPage(uint64_t address) const;
   void Free();
 
   std::string library_;

@@ -25,10 +25,19 @@ std::vector<std::vector<uint8_t>> Engine::RunTapped(const std::vector<Tap>& taps
        "set_engine(\"fsim\", \"\")");
 }
 
-FSimEngine::FSimEngine(const Program& program, OriginFn origin, const std::string& kernels)
+void CheckCost(const Program& program, const Limits& limits) {
+  const Config& config = program.config;
+  CheckMemory(MemoryOf(config.arena_bytes, program.insns.size / kInsnBytes, config), limits);
+  CheckSteps(
+      StepsOf(Decode(program.insns.data, program.insns.size, config, false, nullptr), config),
+      limits);
+}
+
+FSimEngine::FSimEngine(const Program& program, OriginFn origin, const std::string& kernels,
+                       const Limits& limits)
     : sim_(program.config, program.insns.data, program.insns.size,
            {{uint64_t{0}, uint64_t{program.config.arena_bytes}}}, true, std::move(origin),
-           kernels.c_str(), Defined(program)) {
+           kernels.c_str(), Defined(program), limits) {
   sim_.Write(program.consts_at, program.consts.data, program.consts.size);
   sim_.Verify();
 }

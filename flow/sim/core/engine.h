@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "driver.h"
+#include "driver_process.h"
 #include "fsim.h"
 #include "program.h"
 
@@ -23,10 +24,14 @@ class Engine {
   virtual std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps);
 };
 
+// Throws CostError when decoding, checking or running `program` costs more than `limits` allow.
+void CheckCost(const Program& program, const Limits& limits);
+
 // The functional simulator; checks the program when it is made.
 class FSimEngine : public Engine {
  public:
-  FSimEngine(const Program& program, OriginFn origin, const std::string& kernels);
+  FSimEngine(const Program& program, OriginFn origin, const std::string& kernels,
+             const Limits& limits = Limits());
   void Write(uint64_t address, const uint8_t* bytes, size_t size) override;
   void Read(uint64_t address, uint8_t* bytes, size_t size) override;
   void Run() override;
@@ -37,16 +42,19 @@ class FSimEngine : public Engine {
   FSim sim_;
 };
 
-// A library with the original driver functions.
+// A library with the original driver functions, in a process of its own.
 class DriverEngine : public Engine {
  public:
-  DriverEngine(const Program& program, const std::string& library) : driver_(library, program) {}
+  DriverEngine(const Program& program, const std::string& library, DriverOptions options)
+      : driver_(library, std::move(options)) {
+    driver_.Place(program);
+  }
   void Write(uint64_t address, const uint8_t* bytes, size_t size) override;
   void Read(uint64_t address, uint8_t* bytes, size_t size) override;
   void Run() override;
 
  private:
-  Driver driver_;
+  DriverProcess driver_;
 };
 
 }  // namespace vta

@@ -7,9 +7,11 @@
 #include <string>
 #include <utility>
 
+#include "text.h"
+
 namespace vta {
 
-enum class ErrorKind { kConfig, kCapacity, kDecode, kHazard, kDeadlock, kArtifact };
+enum class ErrorKind { kConfig, kCapacity, kDecode, kHazard, kDeadlock, kDriver, kArtifact };
 
 // The Python class of vta_config.errors that an ErrorKind becomes.
 inline const char* ErrorName(ErrorKind kind) {
@@ -24,6 +26,8 @@ inline const char* ErrorName(ErrorKind kind) {
       return "HazardError";
     case ErrorKind::kDeadlock:
       return "DeadlockError";
+    case ErrorKind::kDriver:
+      return "DriverError";
     case ErrorKind::kArtifact:
       break;
   }
@@ -39,13 +43,19 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-// Throws "where: must, got `got`; hint"; empty parts are left out.
+// A program that costs more than is allowed: a CapacityError whose cause is no fault of it.
+class CostError : public Error {
+ public:
+  explicit CostError(const std::string& sentence) : Error(ErrorKind::kCapacity, sentence) {}
+};
+
+// Throws "where: must, got `got`; hint", fit for a terminal; empty parts are left out.
 [[noreturn]] inline void Fail(ErrorKind kind, const std::string& where, const std::string& must,
                               const std::string& got = "", const std::string& hint = "") {
   std::string sentence = where + ": " + must;
   if (!got.empty()) sentence += ", got " + got;
   if (!hint.empty()) sentence += "; " + hint;
-  throw Error(kind, sentence);
+  throw Error(kind, Printable(sentence));
 }
 
 }  // namespace vta

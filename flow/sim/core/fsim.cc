@@ -9,7 +9,11 @@
 namespace vta {
 namespace {
 
+// A snapshot, the bytes that its reader gets, and the tensor that it makes of them.
+constexpr uint64_t kCopiesOfTap = 3;
+
 const Kernels& Choose(const char* name, const Config& config) {
+  config.CheckRuns();
   const Kernels* kernels = ChooseKernels(name, config.block());
   if (kernels == nullptr) {
     Fail(ErrorKind::kConfig, "kernels", "must be ones that this processor and block can use", name,
@@ -18,15 +22,25 @@ const Kernels& Choose(const char* name, const Config& config) {
   return *kernels;
 }
 
+// Returns `segments` once their memory is known to be allowed.
+std::vector<std::pair<uint64_t, uint64_t>> Allowed(
+    std::vector<std::pair<uint64_t, uint64_t>> segments, size_t insn_bytes, const Config& config,
+    const Limits& limits) {
+  uint64_t total = 0;
+  for (const auto& segment : segments) total = SaturatingAdd(total, segment.second);
+  CheckMemory(MemoryOf(total, insn_bytes / kInsnBytes, config), limits);
+  return segments;
+}
+
 }  // namespace
 
 FSim::FSim(const Config& config, const uint8_t* insns, size_t size,
            std::vector<std::pair<uint64_t, uint64_t>> segments, bool strict, OriginFn origin,
-           const char* kernels, std::vector<Range> defined)
-    : dram_(std::move(segments)),
+           const char* kernels, std::vector<Range> defined, const Limits& limits)
+    : dram_(Allowed(std::move(segments), size, config, limits)),
       kernels_(Choose(kernels, config)),
       defined_(std::move(defined)),
-      stream_(config, kernels_, insns, size, dram_, strict, std::move(origin)),
+      stream_(config, kernels_, insns, size, dram_, strict, std::move(origin), limits),
       machine_(config, kernels_) {}
 
 void FSim::Write(uint64_t address, const uint8_t* bytes, uint64_t size) {
@@ -53,6 +67,7 @@ std::vector<std::vector<uint8_t>> FSim::RunOrder(const std::vector<uint32_t>& or
                                                  const std::vector<Tap>& taps) {
   Verify();
   const std::vector<Insn>& insns = stream_.insns();
+  Budget memory(stream_.limits(), stream_.cost().bytes);
   std::vector<size_t> by_insn(taps.size());
   for (size_t t = 0; t < taps.size(); ++t) {
     if (taps[t].insn >= insns.size()) {
@@ -61,6 +76,7 @@ std::vector<std::vector<uint8_t>> FSim::RunOrder(const std::vector<uint32_t>& or
            std::to_string(taps[t].insn));
     }
     dram_.At(taps[t].address, taps[t].bytes, "tap.address");
+    memory.Take(SaturatingMul(taps[t].bytes, kCopiesOfTap));
     by_insn[t] = t;
   }
   std::sort(by_insn.begin(), by_insn.end(),

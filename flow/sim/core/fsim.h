@@ -24,10 +24,11 @@ struct Tap {
 class FSim {
  public:
   // Checks the stream as far as memory contents do not matter (Stream). `kernels` as ChooseKernels;
-  // throws ConfigError when this processor does not have them. `defined` as Stream::Bind.
+  // throws ConfigError when this processor does not have them. `defined` as Stream::Bind. Throws
+  // CapacityError, before it allocates anything, when more is needed than `limits` allow.
   FSim(const Config& config, const uint8_t* insns, size_t size,
        std::vector<std::pair<uint64_t, uint64_t>> segments, bool strict, OriginFn origin,
-       const char* kernels = "", std::vector<Range> defined = {});
+       const char* kernels = "", std::vector<Range> defined = {}, const Limits& limits = Limits());
 
   // Throws CapacityError when the bytes do not lie inside one segment.
   void Write(uint64_t address, const uint8_t* bytes, uint64_t size);
@@ -35,7 +36,8 @@ class FSim {
 
   // Reads the micro-ops and checks what depends on them; Run does this by itself when needed.
   void Verify();
-  // Runs in stream order, or with `seed` in a random token-legal order. Returns one snapshot a tap.
+  // Runs in stream order, or with `seed` in a random token-legal order. Returns one snapshot a tap;
+  // throws CapacityError when they take more memory than the limits leave.
   std::vector<std::vector<uint8_t>> Run(std::optional<uint64_t> seed, const std::vector<Tap>& taps);
   // Runs in `order`, which must be token-legal.
   std::vector<std::vector<uint8_t>> RunOrder(const std::vector<uint32_t>& order,

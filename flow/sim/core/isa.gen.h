@@ -29,7 +29,6 @@ struct FieldSpec {
   uint8_t plus;
   uint8_t depths;
   bool is_signed;
-  bool second_word;  // starts at bit 64
 };
 
 namespace mem {
@@ -52,21 +51,21 @@ enum Index : int {
   kCount
 };
 inline constexpr FieldSpec kFields[kCount] = {
-    {"opcode", 3, 0, false, false},
-    {"pop_prev", 1, 0, false, false},
-    {"pop_next", 1, 0, false, false},
-    {"push_prev", 1, 0, false, false},
-    {"push_next", 1, 0, false, false},
-    {"memory_type", 3, 0, false, false},
-    {"sram_base", 16, 0, false, false},
-    {"dram_base", 32, 0, false, false},
-    {"y_size", 16, 0, false, true},
-    {"x_size", 16, 0, false, false},
-    {"x_stride", 16, 0, false, false},
-    {"y_pad_0", 4, 0, false, false},
-    {"y_pad_1", 4, 0, false, false},
-    {"x_pad_0", 4, 0, false, false},
-    {"x_pad_1", 4, 0, false, false},
+    {"opcode", 3, 0, false},
+    {"pop_prev", 1, 0, false},
+    {"pop_next", 1, 0, false},
+    {"push_prev", 1, 0, false},
+    {"push_next", 1, 0, false},
+    {"memory_type", 3, 0, false},
+    {"sram_base", 16, 0, false},
+    {"dram_base", 32, 0, false},
+    {"y_size", 16, 0, false},
+    {"x_size", 16, 0, false},
+    {"x_stride", 16, 0, false},
+    {"y_pad_0", 4, 0, false},
+    {"y_pad_1", 4, 0, false},
+    {"x_pad_0", 4, 0, false},
+    {"x_pad_1", 4, 0, false},
 };
 }  // namespace mem
 
@@ -91,22 +90,22 @@ enum Index : int {
   kCount
 };
 inline constexpr FieldSpec kFields[kCount] = {
-    {"opcode", 3, 0, false, false},
-    {"pop_prev", 1, 0, false, false},
-    {"pop_next", 1, 0, false, false},
-    {"push_prev", 1, 0, false, false},
-    {"push_next", 1, 0, false, false},
-    {"reset", 1, 0, false, false},
-    {"uop_begin", 0, 1, false, false},
-    {"uop_end", 1, 1, false, false},
-    {"iter_out", 14, 0, false, false},
-    {"iter_in", 14, 0, false, false},
-    {"dst_factor_out", 0, 8, false, true},
-    {"dst_factor_in", 0, 8, false, false},
-    {"src_factor_out", 0, 2, false, false},
-    {"src_factor_in", 0, 2, false, false},
-    {"wgt_factor_out", 0, 4, false, false},
-    {"wgt_factor_in", 0, 4, false, false},
+    {"opcode", 3, 0, false},
+    {"pop_prev", 1, 0, false},
+    {"pop_next", 1, 0, false},
+    {"push_prev", 1, 0, false},
+    {"push_next", 1, 0, false},
+    {"reset", 1, 0, false},
+    {"uop_begin", 0, 1, false},
+    {"uop_end", 1, 1, false},
+    {"iter_out", 14, 0, false},
+    {"iter_in", 14, 0, false},
+    {"dst_factor_out", 0, 8, false},
+    {"dst_factor_in", 0, 8, false},
+    {"src_factor_out", 0, 2, false},
+    {"src_factor_in", 0, 2, false},
+    {"wgt_factor_out", 0, 4, false},
+    {"wgt_factor_in", 0, 4, false},
 };
 }  // namespace gemm
 
@@ -132,23 +131,23 @@ enum Index : int {
   kCount
 };
 inline constexpr FieldSpec kFields[kCount] = {
-    {"opcode", 3, 0, false, false},
-    {"pop_prev", 1, 0, false, false},
-    {"pop_next", 1, 0, false, false},
-    {"push_prev", 1, 0, false, false},
-    {"push_next", 1, 0, false, false},
-    {"reset", 1, 0, false, false},
-    {"uop_begin", 0, 1, false, false},
-    {"uop_end", 1, 1, false, false},
-    {"iter_out", 14, 0, false, false},
-    {"iter_in", 14, 0, false, false},
-    {"dst_factor_out", 0, 8, false, true},
-    {"dst_factor_in", 0, 8, false, false},
-    {"src_factor_out", 0, 10, false, false},
-    {"src_factor_in", 0, 10, false, false},
-    {"alu_opcode", 3, 0, false, false},
-    {"use_imm", 1, 0, false, false},
-    {"imm", 16, 0, true, false},
+    {"opcode", 3, 0, false},
+    {"pop_prev", 1, 0, false},
+    {"pop_next", 1, 0, false},
+    {"push_prev", 1, 0, false},
+    {"push_next", 1, 0, false},
+    {"reset", 1, 0, false},
+    {"uop_begin", 0, 1, false},
+    {"uop_end", 1, 1, false},
+    {"iter_out", 14, 0, false},
+    {"iter_in", 14, 0, false},
+    {"dst_factor_out", 0, 8, false},
+    {"dst_factor_in", 0, 8, false},
+    {"src_factor_out", 0, 8, false},
+    {"src_factor_in", 0, 8, false},
+    {"alu_opcode", 3, 0, false},
+    {"use_imm", 1, 0, false},
+    {"imm", 16, 0, true},
 };
 }  // namespace alu
 
@@ -160,9 +159,9 @@ enum Index : int {
   kCount
 };
 inline constexpr FieldSpec kFields[kCount] = {
-    {"dst_idx", 0, 8, false, false},
-    {"src_idx", 0, 10, false, false},
-    {"wgt_idx", 0, 4, false, false},
+    {"dst_idx", 0, 8, false},
+    {"src_idx", 0, 10, false},
+    {"wgt_idx", 0, 4, false},
 };
 }  // namespace uop
 

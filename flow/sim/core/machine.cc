@@ -4,8 +4,8 @@
 
 namespace vta {
 
-AlignedBytes::AlignedBytes(size_t bytes) : storage_(new uint8_t[bytes + 63]()) {
-  uint8_t* start = storage_.get();
+AlignedBytes::AlignedBytes(size_t bytes) : storage_(bytes + 63) {
+  uint8_t* start = storage_.data();
   data_ = start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64;
 }
 
@@ -18,6 +18,7 @@ Machine::Machine(const Config& config, const Kernels& kernels)
       wgt_bytes_(config.wgt_depth() * wgt_packed_),
       acc_bytes_(config.acc_depth() * config.acc_bytes()),
       acc_(reinterpret_cast<int32_t*>(acc_bytes_.data())) {
+  if (kernels.inp_zero == 0) return;
   std::memset(inp_bytes_.data(), kernels.inp_zero, config.inp_depth() * inp_packed_);
 }
 

@@ -3,12 +3,11 @@
 #ifndef FLOW_SIM_CORE_MACHINE_H_
 #define FLOW_SIM_CORE_MACHINE_H_
 
-#include <memory>
-
 #include "config.h"
 #include "decode.h"
 #include "kernels.h"
 #include "plan.h"
+#include "zeroed_array.h"
 
 namespace vta {
 
@@ -19,7 +18,7 @@ class AlignedBytes {
   uint8_t* data() const { return data_; }
 
  private:
-  std::unique_ptr<uint8_t[]> storage_;
+  ZeroedArray<uint8_t> storage_;
   uint8_t* data_;
 };
 

@@ -3,16 +3,21 @@
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/extra/json.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +33,9 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
+constexpr char kNoMemory[] =
+    "memory: must be enough for the program; use a machine with more, or a smaller program";
+
 // Runs `body`; an error of ours becomes one of tvm_ffi whose kind is the name of the Python class.
 template <typename Body>
 auto Guard(Body body) {
@@ -35,7 +43,26 @@ auto Guard(Body body) {
     return body();
   } catch (const Error& error) {
     throw ffi::Error(ErrorName(error.kind()), error.what(), "");
+  } catch (const std::bad_alloc&) {
+    throw ffi::Error("CapacityError", kNoMemory, "");
+  } catch (const std::length_error&) {
+    throw ffi::Error("CapacityError", kNoMemory, "");
   }
+}
+
+// A limit as Python passes it: below 0 is none.
+uint64_t ToLimit(int64_t limit) { return limit < 0 ? UINT64_MAX : static_cast<uint64_t>(limit); }
+
+// How a driver is waited for: Python may look for signals, such as Ctrl-C, meanwhile.
+DriverOptions WaitFor(double timeout_s) {
+  return {timeout_s, [] {
+            if (TVMFFIEnvCheckSignals() != 0) throw ffi::EnvErrorAlreadySet();
+          }};
+}
+
+// Loads a driver library and opens its device, without a program.
+void CheckDriver(const ffi::String& library, double timeout_s) {
+  Guard([&] { DriverProcess(std::string(library), WaitFor(timeout_s)); });
 }
 
 OriginFn ToOrigin(const ffi::Optional<ffi::Function>& origin) {
@@ -57,6 +84,13 @@ ffi::Map<ffi::String, int64_t> ToMap(const Counters& c) {
       {"uop_bytes", c.uop_bytes}, {"out_bytes", c.out_bytes}, {"gemm_ops", c.gemm_ops},
       {"alu_ops", c.alu_ops},     {"insns", c.insns}};
   for (const auto& [name, value] : items) map.Set(name, static_cast<int64_t>(value));
+  return map;
+}
+
+ffi::Map<ffi::String, int64_t> ToMap(const Cost& cost) {
+  ffi::Map<ffi::String, int64_t> map;
+  map.Set("steps", static_cast<int64_t>(std::min<uint64_t>(cost.steps, INT64_MAX)));
+  map.Set("bytes", static_cast<int64_t>(std::min<uint64_t>(cost.bytes, INT64_MAX)));
   return map;
 }
 
@@ -106,6 +140,9 @@ class FSimModule : public ffi::ModuleObj {
         return ToMap(sim_->stream().Count(static_cast<size_t>(begin), static_cast<size_t>(end)));
       });
     }
+    if (name == "cost") {
+      return ffi::Function::FromTyped([this, self]() { return ToMap(sim_->stream().cost()); });
+    }
     if (name == "verify") {
       return ffi::Function::FromTyped([this, self]() {
         Guard([&] {
@@ -128,12 +165,13 @@ class FSimModule : public ffi::ModuleObj {
           });
     }
     if (name == "time") {
-      return ffi::Function::FromTyped([this, self](ffi::String timing, ffi::TensorView table) {
-        return Guard([&] {
-          const std::lock_guard<std::mutex> lock(mutex_);
-          return Time(timing, table);
-        });
-      });
+      return ffi::Function::FromTyped(
+          [this, self](ffi::String timing, ffi::TensorView table, int64_t stream_address) {
+            return Guard([&] {
+              const std::lock_guard<std::mutex> lock(mutex_);
+              return Time(timing, table, static_cast<uint64_t>(stream_address));
+            });
+          });
     }
     if (name == "run_timed") {
       return ffi::Function::FromTyped([this, self](ffi::Array<int64_t> taps) {
@@ -148,8 +186,8 @@ class FSimModule : public ffi::ModuleObj {
   }
 
  private:
-  int64_t Time(const ffi::String& timing, const ffi::TensorView& table) {
-    tsim_.emplace(sim_.get(), ParseTiming(timing));
+  int64_t Time(const ffi::String& timing, const ffi::TensorView& table, uint64_t stream_address) {
+    tsim_.emplace(sim_.get(), ParseTiming(timing), stream_address);
     return FillTable(tsim_->timeline(), table);
   }
 
@@ -191,21 +229,63 @@ Config ToConfig(const ffi::Array<int64_t>& words) {
 
 // Times a stream that is known to be legal, without memory.
 int64_t TimeInsns(const ffi::Array<int64_t>& words, const ffi::Bytes& insns,
-                  const ffi::String& timing, const ffi::TensorView& table) {
+                  const ffi::String& timing, const ffi::TensorView& table, int64_t stream_address) {
   return Guard([&] {
     const Config config = ToConfig(words);
     const OriginFn origin;
     const std::vector<Insn> decoded =
         Decode(reinterpret_cast<const uint8_t*>(insns.data()), insns.size(), config, false, origin);
-    return FillTable(Simulate(decoded, config, ParseTiming(timing), origin), table);
+    return FillTable(Simulate(decoded, config, ParseTiming(timing), origin,
+                              static_cast<uint64_t>(stream_address)),
+                     table);
   });
 }
 
-// segments and defined: flat pairs (address, bytes).
+// One instruction as the engines decode it, to be compared with vta_config/isa.py: opcode and
+// tokens, the fields of LOAD and STORE, those of GEMM, those that only ALU has.
+ffi::Array<int64_t> DecodeInsn(const ffi::Array<int64_t>& words, const ffi::Bytes& bytes) {
+  return Guard([&] {
+    if (bytes.size() != kInsnBytes) {
+      Fail(ErrorKind::kDecode, "insn", "must be 16 bytes", std::to_string(bytes.size()));
+    }
+    const Insn i = Decode(reinterpret_cast<const uint8_t*>(bytes.data()), kInsnBytes,
+                          ToConfig(words), true, OriginFn())[0];
+    const int64_t op = static_cast<int64_t>(i.op), memory = static_cast<int64_t>(i.memory);
+    const int64_t alu = static_cast<int64_t>(i.alu);
+    return ffi::Array<int64_t>{op,         i.pop_prev,  i.pop_next,  i.push_prev, i.push_next,
+                               memory,     i.sram_base, i.dram_base, i.y_size,    i.x_size,
+                               i.x_stride, i.y_pad_0,   i.y_pad_1,   i.x_pad_0,   i.x_pad_1,
+                               i.reset,    i.uop_begin, i.uop_end,   i.iter_out,  i.iter_in,
+                               i.dst_out,  i.dst_in,    i.src_out,   i.src_in,    i.wgt_out,
+                               i.wgt_in,   alu,         i.use_imm,   i.imm};
+  });
+}
+
+// dst, src and wgt of a micro-op.
+ffi::Array<int64_t> DecodeUop(const ffi::Array<int64_t>& words, int64_t word) {
+  return Guard([&] {
+    const Uop uop = UopDecoder(ToConfig(words))(static_cast<uint32_t>(word));
+    return ffi::Array<int64_t>{uop.dst, uop.src, uop.wgt};
+  });
+}
+
+// What a stream costs with one segment of `words[12]` bytes of DRAM.
+ffi::Map<ffi::String, int64_t> CostOf(const ffi::Array<int64_t>& words, const ffi::Bytes& insns) {
+  return Guard([&] {
+    const Config config = ToConfig(words);
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(insns.data());
+    Cost cost;
+    cost.steps = StepsOf(Decode(bytes, insns.size(), config, false, nullptr), config);
+    cost.bytes = MemoryOf(config.arena_bytes, insns.size() / kInsnBytes, config);
+    return ToMap(cost);
+  });
+}
+
+// segments and defined: flat pairs (address, bytes); limits: steps and bytes.
 ffi::Module CreateFSim(const ffi::Array<int64_t>& config, const ffi::Bytes& insns,
                        const ffi::Array<int64_t>& segments, bool strict,
                        const ffi::Optional<ffi::Function>& origin, const ffi::String& kernels,
-                       const ffi::Array<int64_t>& defined) {
+                       const ffi::Array<int64_t>& defined, int64_t max_steps, int64_t max_bytes) {
   return Guard([&] {
     std::vector<std::pair<uint64_t, uint64_t>> list;
     for (size_t i = 0; i + 1 < segments.size(); i += 2) {
@@ -218,7 +298,8 @@ ffi::Module CreateFSim(const ffi::Array<int64_t>& config, const ffi::Bytes& insn
     }
     auto sim = std::make_unique<FSim>(
         ToConfig(config), reinterpret_cast<const uint8_t*>(insns.data()), insns.size(),
-        std::move(list), strict, ToOrigin(origin), std::string(kernels).c_str(), std::move(ranges));
+        std::move(list), strict, ToOrigin(origin), std::string(kernels).c_str(), std::move(ranges),
+        Limits{ToLimit(max_steps), ToLimit(max_bytes)});
     return ffi::Module(ffi::make_object<FSimModule>(std::move(sim)));
   });
 }
@@ -228,15 +309,19 @@ struct HostAlloc {
   void AllocData(DLTensor* tensor) {
     size_t bytes = static_cast<size_t>(tensor->dtype.bits) / 8;
     for (int i = 0; i < tensor->ndim; ++i) bytes *= static_cast<size_t>(tensor->shape[i]);
-    tensor->data = new uint8_t[bytes + 1]();
+    tensor->data = std::calloc(bytes + 1, 1);  // pages that nothing touches take no memory
+    if (tensor->data == nullptr) throw std::bad_alloc();
   }
-  void FreeData(DLTensor* tensor) { delete[] static_cast<uint8_t*>(tensor->data); }
+  void FreeData(DLTensor* tensor) { std::free(tensor->data); }
 };
 
 ffi::Tensor NewTensor(const std::vector<int64_t>& shape, uint8_t code, uint8_t bits) {
   return ffi::Tensor::FromNDAlloc(HostAlloc(), ffi::Shape(shape), DLDataType{code, bits, 1},
                                   DLDevice{kDLCPU, 0});
 }
+
+// How much longer than fsim a global function may take for a step.
+constexpr uint64_t kFunctionSlowness = 32;
 
 // Runs a program through a global function vta.engine.NAME(program_bytes, arena).
 class FunctionEngine : public Engine {
@@ -281,9 +366,16 @@ class VtaModule : public ffi::ModuleObj {
   }
 
  public:
-  VtaModule(ffi::String symbol, const ffi::Bytes& file) : symbol_(std::move(symbol)) {
-    ParseProgram(std::string(file.data(), file.size()), &program_);
-    SetEngine("fsim", "");
+  // A program that costs more than `limits` allow is kept, but has no engine: whatever needs one
+  // throws, until set_limits allows more.
+  VtaModule(ffi::String symbol, std::string file, const Limits& limits)
+      : symbol_(std::move(symbol)), limits_(limits) {
+    ParseProgram(std::move(file), &program_);
+    try {
+      SetEngine("fsim", "");
+    } catch (const CostError& error) {
+      too_costly_ = error;
+    }
   }
 
   const char* kind() const final { return "vta"; }
@@ -298,19 +390,39 @@ class VtaModule : public ffi::ModuleObj {
   }
 
   static ffi::Module LoadFromBytes(const ffi::Bytes& saved) {
-    const std::string bytes(saved.data(), saved.size());
-    const size_t line = bytes.find('\n');
-    if (line == 0 || line > 8 || bytes.find_first_not_of("0123456789") != line ||
-        std::stoul(bytes) > bytes.size() - line - 1) {
+    const std::string head(saved.data(), std::min<size_t>(saved.size(), 9));
+    const size_t line = head.find('\n');
+    if (line == 0 || line > 8 || head.find_first_not_of("0123456789") != line ||
+        std::stoul(head) > saved.size() - line - 1) {
       throw ffi::Error("ArtifactError",
                        "module vta: must start with the length of its symbol; export it again", "");
     }
-    const size_t size = std::stoul(bytes);
-    return Create(bytes.substr(line + 1, size), ffi::Bytes(bytes.substr(line + 1 + size)));
+    const size_t size = std::stoul(head);
+    const char* const file = saved.data() + line + 1 + size;
+    return Guard([&] {
+      return Make(std::string(saved.data() + line + 1, size),
+                  std::string(file, static_cast<size_t>(saved.data() + saved.size() - file)),
+                  Limits());
+    });
   }
 
-  static ffi::Module Create(const ffi::String& symbol, const ffi::Bytes& file) {
-    return Guard([&] { return ffi::Module(ffi::make_object<VtaModule>(symbol, file)); });
+  // (symbol, file) or (symbol, file, steps, bytes): what the program may cost.
+  static void Create(ffi::PackedArgs args, ffi::Any* result) {
+    *result = Guard([&] {
+      Limits limits;
+      if (args.size() == 4) {
+        limits = {ToLimit(args[2].cast<int64_t>()), ToLimit(args[3].cast<int64_t>())};
+      } else if (args.size() != 2) {
+        Fail(ErrorKind::kConfig, "vta.create_module", "must be called with 2 or 4 arguments",
+             std::to_string(args.size()));
+      }
+      const auto file = args[1].cast<ffi::Bytes>();
+      return Make(args[0].cast<ffi::String>(), std::string(file.data(), file.size()), limits);
+    });
+  }
+
+  static ffi::Module Make(ffi::String symbol, std::string file, const Limits& limits) {
+    return ffi::Module(ffi::make_object<VtaModule>(std::move(symbol), std::move(file), limits));
   }
 
   ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
@@ -329,8 +441,20 @@ class VtaModule : public ffi::ModuleObj {
         Locked([&] { SetEngine(engine, argument); });
       });
     }
+    if (name == "set_limits") {
+      return ffi::Function::FromTyped([this, self](int64_t steps, int64_t bytes) {
+        Locked([&] {
+          limits_ = {ToLimit(steps), ToLimit(bytes)};
+          SetEngine(std::string(engine_name_), std::string(argument_));
+        });
+      });
+    }
+    if (name == "set_driver_timeout") {
+      return ffi::Function::FromTyped(
+          [this, self](double seconds) { Locked([&] { driver_timeout_s_ = seconds; }); });
+    }
     if (name == "engine") {
-      return ffi::Function::FromTyped([this, self]() { return engine_name_; });
+      return ffi::Function::FromTyped([this, self]() { return ffi::String(engine_name_); });
     }
     if (name == "layers") {
       return ffi::Function::FromTyped([this, self]() {
@@ -352,10 +476,10 @@ class VtaModule : public ffi::ModuleObj {
     if (name == "cycles") {
       return ffi::Function::FromTyped([this, self]() {
         return Locked([&] {
-          const auto* tsim = dynamic_cast<const TSimEngine*>(engine_.get());
+          const auto* tsim = dynamic_cast<const TSimEngine*>(&engine());
           if (tsim == nullptr) {
-            Fail(ErrorKind::kConfig, "engine", "must be tsim to have cycles",
-                 std::string(engine_name_), "set_engine(\"tsim\", \"\")");
+            Fail(ErrorKind::kConfig, "engine", "must be tsim to have cycles", engine_name_,
+                 "set_engine(\"tsim\", \"\")");
           }
           return tsim->cycles();
         });
@@ -365,22 +489,31 @@ class VtaModule : public ffi::ModuleObj {
   }
 
  private:
+  // Throws CostError while the program costs more than is allowed.
+  Engine& engine() const {
+    if (engine_ == nullptr) throw *too_costly_;
+    return *engine_;
+  }
+
   void SetEngine(const std::string& name, const std::string& argument) {
     if (name == "fsim") {
-      engine_ = std::make_unique<FSimEngine>(program_, MakeOrigin(), argument);
+      engine_ = std::make_unique<FSimEngine>(program_, MakeOrigin(), argument, limits_);
     } else if (name == "tsim") {
-      engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument);
+      engine_ = std::make_unique<TSimEngine>(program_, MakeOrigin(), argument, limits_);
     } else if (name == "driver") {
-      engine_ = std::make_unique<DriverEngine>(program_, argument);
+      CheckCost(program_, limits_);
+      engine_ = std::make_unique<DriverEngine>(program_, argument, WaitFor(driver_timeout_s_));
     } else {
       const auto function = ffi::Function::GetGlobal("vta.engine." + name);
       if (!function.has_value()) {
         Fail(ErrorKind::kConfig, "engine",
              "must be fsim, tsim, driver or a registered global function vta.engine.NAME", name);
       }
+      CheckCost(program_, {limits_.steps / kFunctionSlowness, limits_.bytes});
       engine_ = std::make_unique<FunctionEngine>(program_, *function);
     }
     engine_name_ = name;
+    argument_ = argument;
   }
 
   ffi::json::Object Meta() const {
@@ -395,14 +528,20 @@ class VtaModule : public ffi::ModuleObj {
     return *object;
   }
 
-  // Names instructions from META "origins", [[origin, count], ...], read when first needed.
+  // Tells where instructions come from, read from META when first needed: "origins" has rows of a
+  // layer's index, a tile and a purpose, and runs of a row and a number of instructions.
   OriginFn MakeOrigin() const {
     return [this](size_t index) -> std::string {
       try {
-        for (const ffi::Any& run : Meta().at(ffi::String("origins")).cast<ffi::json::Array>()) {
-          const auto pair = run.cast<ffi::json::Array>();
-          const size_t count = static_cast<size_t>(pair[1].cast<int64_t>());
-          if (index < count) return std::string(pair[0].cast<ffi::String>());
+        const ffi::json::Object meta = Meta();
+        const auto origins = meta.at(ffi::String("origins")).cast<ffi::json::Object>();
+        const auto runs = origins.at(ffi::String("runs")).cast<ffi::json::Array>();
+        for (size_t i = 0; i + 1 < runs.size(); i += 2) {
+          const size_t count = static_cast<size_t>(runs[i + 1].cast<int64_t>());
+          if (index < count) {
+            const auto table = origins.at(ffi::String("table")).cast<ffi::json::Array>();
+            return OriginText(table[runs[i].cast<int64_t>()].cast<ffi::json::Array>(), meta);
+          }
           index -= count;
         }
       } catch (const std::exception&) {
@@ -412,7 +551,41 @@ class VtaModule : public ffi::ModuleObj {
     };
   }
 
+  // A row of the table as vta_config/origin.py writes it for people.
+  static std::string OriginText(const ffi::json::Array& row, const ffi::json::Object& meta) {
+    std::string text;
+    const auto add = [&text](const std::string& word) {
+      if (!word.empty()) text += text.empty() ? word : " " + word;
+    };
+    if (row[0] != nullptr) {
+      const auto layers = meta.at(ffi::String("layers")).cast<ffi::json::Array>();
+      const auto layer = layers[row[0].cast<int64_t>()].cast<ffi::json::Object>();
+      add(Shortened(layer.at(ffi::String("name")).cast<ffi::String>()));
+    }
+    if (row[1] != nullptr) {
+      std::string places;
+      for (const ffi::Any& place : row[1].cast<ffi::json::Array>()) {
+        places += (places.empty() ? "" : ", ") + std::to_string(place.cast<int64_t>());
+      }
+      add("tile (" + places + ")");
+    }
+    add(Shortened(row[2].cast<ffi::String>()));
+    return text;
+  }
+
   std::vector<LayerInfo> Layers() const {
+    try {
+      return ReadLayers();
+    } catch (const Error&) {
+      throw;
+    } catch (const ffi::Error& error) {  // a value that is missing or of another type
+      Fail(ErrorKind::kArtifact, "program META",
+           "must describe layers by name, address, dtype, last_store and shape",
+           std::string(error.what()), "compile it again");
+    }
+  }
+
+  std::vector<LayerInfo> ReadLayers() const {
     std::vector<LayerInfo> layers;
     for (const ffi::Any& item : Meta().at(ffi::String("layers")).cast<ffi::json::Array>()) {
       const auto entry = item.cast<ffi::json::Object>();
@@ -442,9 +615,9 @@ class VtaModule : public ffi::ModuleObj {
   }
 
   Counters Count(int64_t begin, int64_t end) const {
-    const auto* fsim = dynamic_cast<const FSimEngine*>(engine_.get());
+    const auto* fsim = dynamic_cast<const FSimEngine*>(&engine());
     if (fsim == nullptr) {
-      Fail(ErrorKind::kConfig, "engine", "must be fsim to count", std::string(engine_name_));
+      Fail(ErrorKind::kConfig, "engine", "must be fsim to count", engine_name_);
     }
     const size_t last = end < 0 ? program_.insns.size / kInsnBytes : static_cast<size_t>(end);
     return fsim->sim().stream().Count(static_cast<size_t>(begin), last);
@@ -485,11 +658,12 @@ class VtaModule : public ffi::ModuleObj {
       staging_.resize(t.packed_bytes(program_.config));
       const void* data = Argument(args, static_cast<int>(i), t);
       PackTensor(t, program_.config, static_cast<const int8_t*>(data), staging_.data());
-      engine_->Write(t.address, staging_.data(), staging_.size());
+      engine().Write(t.address, staging_.data(), staging_.size());
     }
   }
 
   void Call(const ffi::PackedArgs& args) {
+    engine();
     CheckCount(args, program_.inputs.size() + program_.outputs.size());
     std::vector<void*> outputs;
     for (size_t i = 0; i < program_.outputs.size(); ++i) {
@@ -497,17 +671,18 @@ class VtaModule : public ffi::ModuleObj {
       outputs.push_back(Argument(args, index, program_.outputs[i]));
     }
     WriteInputs(args);
-    engine_->Run();
+    engine().Run();
     for (size_t i = 0; i < outputs.size(); ++i) {
       const TensorInfo& t = program_.outputs[i];
       staging_.resize(t.packed_bytes(program_.config));
-      engine_->Read(t.address, staging_.data(), staging_.size());
+      engine().Read(t.address, staging_.data(), staging_.size());
       UnpackTensor(t, program_.config, staging_.data(), outputs[i]);
     }
   }
 
   // Runs on the inputs and returns every layer's output tensor, in the order of `layers`.
   ffi::Array<ffi::Tensor> Taps(const ffi::PackedArgs& args) {
+    engine();
     CheckCount(args, program_.inputs.size());
     const std::vector<LayerInfo> layers = Layers();
     std::vector<Tap> taps;
@@ -516,7 +691,7 @@ class VtaModule : public ffi::ModuleObj {
           {layer.last_store, layer.output.address, layer.output.packed_bytes(program_.config)});
     }
     WriteInputs(args);
-    const std::vector<std::vector<uint8_t>> snapshots = engine_->RunTapped(taps);
+    const std::vector<std::vector<uint8_t>> snapshots = engine().RunTapped(taps);
     ffi::Array<ffi::Tensor> tensors;
     for (size_t i = 0; i < layers.size(); ++i) {
       const uint8_t bits = layers[i].output.is_int32 ? 32 : 8;
@@ -530,8 +705,12 @@ class VtaModule : public ffi::ModuleObj {
   std::mutex mutex_;
   ffi::String symbol_;
   Program program_;
-  ffi::String engine_name_;
+  Limits limits_;
+  std::string engine_name_ = "fsim";
+  std::string argument_;
+  double driver_timeout_s_ = 0;  // of the next driver; 0: none
   std::unique_ptr<Engine> engine_;
+  std::optional<CostError> too_costly_;  // why there is no engine
   std::vector<uint8_t> staging_;
 };
 
@@ -540,7 +719,11 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   refl::GlobalDef()
       .def("vta.fsim.create", CreateFSim)
       .def("vta.time_insns", TimeInsns)
-      .def("vta.create_module", VtaModule::Create)
+      .def("vta.cost", CostOf)
+      .def("vta.decode_insn", DecodeInsn)
+      .def("vta.decode_uop", DecodeUop)
+      .def("vta.driver.check", CheckDriver)
+      .def_packed("vta.create_module", VtaModule::Create)
       .def("ffi.Module.load_from_bytes.vta", VtaModule::LoadFromBytes);
 }
 

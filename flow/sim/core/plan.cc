@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <bitset>
 #include <map>
 #include <tuple>
 
@@ -9,6 +10,9 @@ namespace {
 
 constexpr size_t kMaxTaps = size_t{1} << 15;
 constexpr size_t kMaxRows = size_t{1} << 16;
+// A plan or a group of one without what its vectors hold.
+constexpr uint64_t kPlanBytes = 512;
+constexpr uint64_t kGroupBytes = 256;
 
 // Offsets in elements.
 struct Row {
@@ -32,7 +36,7 @@ struct Group {
 // Groups micro-ops into rows that sum the same steps: all micro-ops of one dst, sorted, are the
 // row's steps, and rows whose steps differ only by a constant inp offset belong together. Sums are
 // associative modulo 2^32, so order is free.
-std::vector<Group> GroupUops(std::vector<Uop> uops) {
+std::vector<Group> GroupUops(std::vector<Uop> uops, Budget* memory) {
   std::sort(uops.begin(), uops.end(), [](const Uop& a, const Uop& b) {
     return std::tie(a.dst, a.wgt, a.src) < std::tie(b.dst, b.wgt, b.src);
   });
@@ -48,6 +52,7 @@ std::vector<Group> GroupUops(std::vector<Uop> uops) {
     }
     const auto [found, added] = known.emplace(std::move(key), groups.size());
     if (added) {
+      memory->Take(kGroupBytes + 3 * (end - begin) * sizeof(Tap));  // its key, its taps
       groups.emplace_back();
       for (size_t i = begin; i < end; ++i) {
         groups.back().taps.push_back({uops[i].src - uops[begin].src, uops[i].wgt});
@@ -68,11 +73,13 @@ bool Distinct(const std::vector<Row>& rows) {
 
 // Merges one loop of the nest into the group: into its steps where dst stays, into its rows where
 // wgt stays and the rows remain distinct, else into its bases.
-void Merge(const Loop& loop, Group* group) {
+void Merge(const Loop& loop, Group* group, Budget* memory) {
   if (loop.count == 1) return;
   if (loop.dst == 0 && group->taps.size() * loop.count <= kMaxTaps) {
+    memory->Take(group->taps.size() * loop.count * sizeof(Tap));
     const std::vector<Tap> taps = std::move(group->taps);
     group->taps.clear();
+    group->taps.reserve(taps.size() * loop.count);
     for (uint32_t n = 0; n < loop.count; ++n) {
       const int32_t k = static_cast<int32_t>(n);
       for (const Tap& t : taps) group->taps.push_back({t.src + k * loop.src, t.wgt + k * loop.wgt});
@@ -80,6 +87,7 @@ void Merge(const Loop& loop, Group* group) {
     return;
   }
   if (loop.dst != 0 && loop.wgt == 0 && group->rows.size() * loop.count <= kMaxRows) {
+    memory->Take(group->rows.size() * loop.count * sizeof(Row));
     std::vector<Row> rows;
     rows.reserve(group->rows.size() * loop.count);
     for (uint32_t n = 0; n < loop.count; ++n) {
@@ -91,7 +99,9 @@ void Merge(const Loop& loop, Group* group) {
       return;
     }
   }
+  memory->Take(group->bases.size() * loop.count * sizeof(Uop));
   std::vector<Uop> bases;
+  bases.reserve(group->bases.size() * loop.count);
   for (uint32_t n = 0; n < loop.count; ++n) {
     const int32_t k = static_cast<int32_t>(n);
     for (const Uop& b : group->bases) {
@@ -101,25 +111,32 @@ void Merge(const Loop& loop, Group* group) {
   group->bases = std::move(bases);
 }
 
-// A set of small signed offsets.
+// A set of signed offsets below a depth.
 class OffsetSet {
  public:
-  explicit OffsetSet(size_t depth) : depth_(static_cast<int32_t>(depth)), seen_(2 * depth, false) {}
+  explicit OffsetSet(size_t depth) : depth_(static_cast<int32_t>(depth)), words_(depth / 32 + 1) {}
   void Add(int32_t offset) {
     const size_t at = static_cast<size_t>(offset + depth_);
-    if (at < seen_.size()) seen_[at] = true;
+    if (at < words_.size() * 64) words_[at / 64] |= uint64_t{1} << at % 64;
   }
-  std::vector<int32_t> List() const {
+  // The offsets, ascending; their memory is taken.
+  std::vector<int32_t> List(Budget* memory) const {
+    size_t count = 0;
+    for (uint64_t word : words_) count += std::bitset<64>(word).count();
+    memory->Take(count * sizeof(int32_t));
     std::vector<int32_t> list;
-    for (size_t i = 0; i < seen_.size(); ++i) {
-      if (seen_[i]) list.push_back(static_cast<int32_t>(i) - depth_);
+    list.reserve(count);
+    for (size_t w = 0; w < words_.size(); ++w) {
+      for (uint64_t word = words_[w]; word != 0; word &= word - 1) {
+        list.push_back(static_cast<int32_t>(w) * 64 + __builtin_ctzll(word) - depth_);
+      }
     }
     return list;
   }
 
  private:
   int32_t depth_;
-  std::vector<bool> seen_;
+  std::vector<uint64_t> words_;
 };
 
 }  // namespace
@@ -135,9 +152,17 @@ void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPl
   const int32_t inp_bytes = lanes * lane_bytes;
   const int32_t wgt_bytes = static_cast<int32_t>(kernels_.wgt_bytes(config_.block()));
   OffsetSet dst(config_.acc_depth()), src(config_.inp_depth()), wgt(config_.wgt_depth());
-  for (Group& g : GroupUops(uops)) {
-    Merge(in, &g);
-    Merge(out, &g);
+  const uint64_t used = memory_->used();
+  uint64_t kept = 0;
+  for (Group& g : GroupUops(uops, memory_)) {
+    const uint64_t before = memory_->used();
+    Merge(in, &g, memory_);
+    Merge(out, &g, memory_);
+    // Twice: vectors that grow have room for as much again.
+    const uint64_t bytes =
+        2 * (sizeof(GemmGroup) + g.rows.size() * config_.batch() * sizeof(GemmRow) +
+             g.taps.size() * sizeof(GemmTap) + g.bases.size() * sizeof(GemmBase));
+    memory_->Take(bytes);
     GemmGroup group;
     group.row_begin = static_cast<uint32_t>(plan->rows.size());
     group.tap_begin = static_cast<uint32_t>(plan->taps.size());
@@ -161,10 +186,16 @@ void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPl
     group.tap_count = static_cast<uint32_t>(plan->taps.size()) - group.tap_begin;
     group.base_count = static_cast<uint32_t>(plan->bases.size()) - group.base_begin;
     plan->groups.push_back(group);
+    g = Group();
+    memory_->Reset(before);
+    memory_->Take(bytes);
+    kept += bytes;
   }
-  plan->dst = dst.List();
-  plan->src = src.List();
-  plan->wgt = wgt.List();
+  memory_->Reset(used);
+  memory_->Take(kept);
+  plan->dst = dst.List(memory_);
+  plan->src = src.List(memory_);
+  plan->wgt = wgt.List(memory_);
 }
 
 void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool use_src,
@@ -184,6 +215,11 @@ void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool u
         if (step > 0 && d == last.dst + 1 && (!use_src || s == last.src + 1)) {
           ++plan->runs.back().count;
         } else {
+          if (plan->runs.size() == plan->runs.capacity()) {
+            const size_t more = std::max<size_t>(plan->runs.size(), 1);
+            memory_->Take(more * sizeof(AluRun));
+            plan->runs.reserve(plan->runs.size() + more);
+          }
           plan->runs.push_back({d, s, 1});
         }
         dst.Add(d);
@@ -193,8 +229,8 @@ void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool u
       }
     }
   }
-  plan->dst = dst.List();
-  plan->src = src.List();
+  plan->dst = dst.List(memory_);
+  plan->src = src.List(memory_);
 }
 
 NestRef PlanCache::Get(const Insn& insn, const Uop* uops) {
@@ -227,6 +263,7 @@ NestRef PlanCache::Get(const Insn& insn, const Uop* uops) {
   key.append(reinterpret_cast<const char*>(relative.data()), relative.size() * sizeof(Uop));
   std::unique_ptr<NestPlan>& plan = plans_[key];
   if (plan == nullptr) {
+    memory_->Take(kPlanBytes + relative.size() * sizeof(Uop));
     plan = std::make_unique<NestPlan>();
     if (gemm) {
       BuildGemm(insn, relative, plan.get());

@@ -12,6 +12,7 @@
 #include "config.h"
 #include "decode.h"
 #include "kernels.h"
+#include "limits.h"
 
 namespace vta {
 
@@ -51,9 +52,12 @@ struct NestRef {
 
 class PlanCache {
  public:
-  PlanCache(const Config& config, const Kernels& kernels) : config_(config), kernels_(kernels) {}
+  // `memory` must outlive this; plans are taken from it.
+  PlanCache(const Config& config, const Kernels& kernels, Budget* memory)
+      : config_(config), kernels_(kernels), memory_(memory) {}
   // Finds or makes the plan of `insn`, whose micro-ops are `uops` (uop_end - uop_begin of them, at
-  // least one). The caller has checked that the indices are in range.
+  // least one). The caller has checked that the indices are in range. Throws CapacityError when the
+  // plans take more memory than is allowed.
   NestRef Get(const Insn& insn, const Uop* uops);
   size_t size() const { return plans_.size(); }
 
@@ -64,6 +68,7 @@ class PlanCache {
 
   Config config_;
   const Kernels& kernels_;
+  Budget* memory_;
   std::unordered_map<std::string, std::unique_ptr<NestPlan>> plans_;
 };
 

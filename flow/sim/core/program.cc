@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "decode.h"
 #include "error.h"
 
 namespace vta {
@@ -35,7 +36,7 @@ void Require(bool holds, const std::string& must, uint64_t got) {
 std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
   Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
   if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
-  Require(U32(data + 8) == kProgramVersion, "must be version 2", U32(data + 8));
+  Require(U32(data + 8) == kProgramVersion, "must be version 3", U32(data + 8));
   const uint32_t count = U32(data + 12);
   Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
   Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,
@@ -51,6 +52,7 @@ std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
     const char* tag_bytes = reinterpret_cast<const char*>(row);
     const std::string tag(tag_bytes, strnlen(tag_bytes, 8));
     const uint64_t offset = U64(row + 8), bytes = U64(row + 16);
+    Require(U32(row + 28) == 0, "must have 0 in reserved fields", U32(row + 28));
     Require(
         offset % kSectionAlign == 0 && offset >= end && offset <= size && bytes <= size - offset,
         "must hold its section " + tag, offset);
@@ -68,6 +70,27 @@ std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
     if (sections.count(tag) == 0) Damaged(std::string("must have a section ") + tag, "none");
   }
   return sections;
+}
+
+// JSON readers call themselves for each bracket.
+void CheckDepth(Bytes json) {
+  size_t depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < json.size; ++i) {
+    const uint8_t c = json.data[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxMetaDepth) {
+        Damaged("must have a META of at most " + std::to_string(kMaxMetaDepth) + " levels", "more");
+      }
+    } else if ((c == ']' || c == '}') && depth != 0) {
+      --depth;
+    }
+  }
 }
 
 TensorInfo ReadTensor(const uint8_t* row) {
@@ -131,7 +154,6 @@ uint32_t Crc32(const uint8_t* bytes, size_t size) {
   for (size_t i = 0; i < size; ++i) crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 0xff];
   return ~crc;
 }
-
 uint64_t TensorInfo::plane_bytes(const Config& config) const {
   const uint64_t channels = uint64_t{c} * form.patch[0] * form.patch[1];
   return CeilDiv(n, config.batch()) * CeilDiv(channels, config.block()) * form.extent[0] *
@@ -146,16 +168,18 @@ bool TensorInfo::plain() const {
 
 void CheckTensor(const TensorInfo& t, const Config& config, const std::string& where) {
   const InputForm& f = t.form;
-  double elems = double{1} * t.n * t.c * t.h * t.w, packed = double{1} * t.n * t.c;
-  bool sane = elems > 0;
+  const double elems = double{1} * t.n * t.c * t.h * t.w;
+  double packed = double{1} * t.n * t.c, reached = packed;
+  bool sane = elems > 0 && elems <= kMaxTensorElems;
   for (int axis : {0, 1}) {
     packed *= double{1} * f.patch[axis] * f.extent[axis];
     sane = sane && f.stride[axis] != 0;
     // Rows and columns that positions reach, zeros included.
-    sane = sane && double{1} * f.extent[axis] * f.stride[axis] + f.patch[axis] < 1e9 &&
-           f.padding[axis] < 1e9;
+    const double span = (f.extent[axis] - 1.0) * f.stride[axis] + f.patch[axis];
+    sane = sane && span < 1e9 && f.padding[axis] < 1e9;
+    reached *= span;
   }
-  sane = sane && packed > 0 && elems < 1e12 && packed < 1e12;
+  sane = sane && packed > 0 && packed <= kMaxTensorElems && reached <= kMaxTensorElems;
   if (!sane) {
     Fail(ErrorKind::kArtifact, where, "must have dimensions of at least 1 that fit the arena",
          std::to_string(t.n) + "x" + std::to_string(t.c) + "x" + std::to_string(t.h) + "x" +
@@ -179,10 +203,16 @@ void ParseProgram(std::string file, Program* program) {
   uint32_t words[kConfigWords];
   for (int i = 0; i < kConfigWords; ++i) words[i] = U32(config.data + i * 4);
   program->config = Config::FromWords(words);
+  Require(words[15] == 0, "must have 0 in reserved fields", words[15]);
+  program->config.CheckRuns();
   program->consts_at = words[13];
   program->insns = sections["INSNS"];
   program->consts = sections["CONSTS"];
   program->meta = sections["META"];
+  Require(program->meta.size <= kMaxMetaBytes,
+          "must have a META of at most " + std::to_string(kMaxMetaBytes) + " bytes",
+          program->meta.size);
+  CheckDepth(program->meta);
   Require(program->insns.size % kInsnBytes == 0, "must have whole instructions",
           program->insns.size);
   Require(program->consts_at + program->consts.size <= program->config.arena_bytes,

@@ -11,7 +11,13 @@
 
 namespace vta {
 
-inline constexpr uint32_t kProgramVersion = 2;
+inline constexpr uint32_t kProgramVersion = 3;
+// META is text for people; its values take many times its bytes once they are read.
+inline constexpr size_t kMaxMetaBytes = size_t{1} << 24;
+// Brackets inside each other; ours have five.
+inline constexpr size_t kMaxMetaDepth = 32;
+// Elements of a tensor, and of a picture with the zeros that positions of its form reach.
+inline constexpr uint64_t kMaxTensorElems = (uint64_t{1} << 31) - 1;
 
 // The zlib CRC-32.
 uint32_t Crc32(const uint8_t* bytes, size_t size);

@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -23,12 +24,15 @@ Range DramSpan(const Insn& insn, size_t elem_bytes) {
 }  // namespace
 
 Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* bytes, size_t size,
-               const Dram& dram, bool strict, OriginFn origin)
+               const Dram& dram, bool strict, OriginFn origin, const Limits& limits)
     : config_(config),
       kernels_(kernels),
       strict_(strict),
-      origin_(std::move(origin)),
-      insns_(Decode(bytes, size, config, strict, origin_)) {
+      limits_(limits),
+      memory_(limits),
+      origin_(std::move(origin)) {
+  memory_.Take(MemoryOf(dram.bytes(), size / kInsnBytes, config_));
+  insns_ = Decode(bytes, size, config_, strict, origin_);
   dram_.reserve(insns_.size());
   for (size_t i = 0; i < insns_.size(); ++i) {
     const Insn& insn = insns_[i];
@@ -38,6 +42,7 @@ Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* byte
       uop_ranges_.push_back(DramSpan(insn, kUopBytes));
     }
   }
+  uop_ranges_ = Union(std::move(uop_ranges_));
   for (size_t i = 0; i < insns_.size(); ++i) {
     const Insn& insn = insns_[i];
     if (insn.op != Opcode::kStore || insn.dram_elems() == 0) continue;
@@ -47,13 +52,17 @@ Stream::Stream(const Config& config, const Kernels& kernels, const uint8_t* byte
            "", Locate(i, origin_));
     }
   }
+  steps_ = StepsOf(insns_, config_);
+  CheckSteps(steps_, limits_);
   if (strict) CheckFinish(insns_, origin_);
   schedule_ = MakeSchedule(insns_, strict, origin_);
 }
 
 bool Stream::ReadsUops(uint64_t begin, uint64_t end) const {
-  return std::any_of(uop_ranges_.begin(), uop_ranges_.end(),
-                     [=](const Range& r) { return begin < r.end && r.begin < end; });
+  // The last range that begins before `end` reaches furthest.
+  const auto after = std::lower_bound(uop_ranges_.begin(), uop_ranges_.end(), end,
+                                      [](const Range& r, uint64_t e) { return r.begin < e; });
+  return begin < end && after != uop_ranges_.begin() && begin < std::prev(after)->end;
 }
 
 void Stream::BindNest(size_t index, const std::vector<uint32_t>& uop,
@@ -71,13 +80,15 @@ void Stream::BindNest(size_t index, const std::vector<uint32_t>& uop,
     }
     uops.push_back(decoder(uop[u]));
   }
-  CheckIndices(insn, index, uops.data(), config_, origin_);
+  CheckIndices(insn, index, uops.data(), config_, strict_, origin_);
   nests_[index] = plans->Get(insn, uops.data());
 }
 
 void Stream::Bind(const Dram& dram, const std::vector<Range>& defined) {
   const UopDecoder decoder(config_);
-  auto plans = std::make_unique<PlanCache>(config_, kernels_);
+  plans_ = nullptr;
+  memory_.Reset(MemoryOf(dram.bytes(), insns_.size(), config_));
+  auto plans = std::make_unique<PlanCache>(config_, kernels_, &memory_);
   nests_.assign(insns_.size(), NestRef());
   std::vector<uint32_t> uop(config_.uop_depth(), 0);
   std::vector<bool> written(config_.uop_depth(), false);
@@ -109,13 +120,15 @@ Counters Stream::Count(size_t begin, size_t end) const {
   for (size_t i = begin; i < std::min(end, insns_.size()); ++i) {
     const Insn& insn = insns_[i];
     ++c.insns;
-    const uint64_t bytes = insn.is_mem() ? insn.dram_elems() * config_.dram_bytes(insn.memory) : 0;
+    // Of ACC_8BIT the original counts what it fills, not what it reads.
+    const Memory memory = insn.memory == Memory::kAcc8bit ? Memory::kAcc : insn.memory;
+    const uint64_t bytes = insn.is_mem() ? insn.dram_elems() * config_.dram_bytes(memory) : 0;
     switch (insn.op) {
       case Opcode::kLoad:
         if (insn.memory == Memory::kUop) c.uop_bytes += bytes;
         if (insn.memory == Memory::kInp) c.inp_bytes += bytes;
         if (insn.memory == Memory::kWgt) c.wgt_bytes += bytes;
-        if (insn.memory == Memory::kAcc || insn.memory == Memory::kAcc8bit) c.acc_bytes += bytes;
+        if (memory == Memory::kAcc) c.acc_bytes += bytes;
         break;
       case Opcode::kStore:
         c.out_bytes += bytes;

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "decode.h"
 #include "dram.h"
+#include "limits.h"
 #include "plan.h"
 #include "tokens.h"
 
@@ -26,10 +27,10 @@ inline constexpr uint64_t kMaxSteps = uint64_t{1} << 24;
 class Stream {
  public:
   // Decodes and checks everything that does not depend on the micro-ops in memory: encoding, ranges
-  // of scratchpads and DRAM, tokens, FINISH. `strict` also requires the portable subset. Throws
-  // DecodeError, CapacityError, HazardError, DeadlockError.
+  // of scratchpads and DRAM, tokens, FINISH, and what it costs. `strict` also requires the portable
+  // subset. Throws DecodeError, CapacityError, HazardError, DeadlockError.
   Stream(const Config& config, const Kernels& kernels, const uint8_t* bytes, size_t size,
-         const Dram& dram, bool strict, OriginFn origin);
+         const Dram& dram, bool strict, OriginFn origin, const Limits& limits = Limits());
 
   // Reads the micro-ops from `dram`, makes the plans, and checks their indices and, when strict,
   // that everything read was written and that no two modules race. `defined`: DRAM bytes that hold
@@ -51,6 +52,9 @@ class Stream {
   uint8_t* dram(size_t index) const { return dram_[index]; }
   const OriginFn& origin() const { return origin_; }
   Counters Count(size_t begin, size_t end) const;
+  const Limits& limits() const { return limits_; }
+  // What checking and running takes; the loop nests count once they are bound.
+  Cost cost() const { return {steps_, memory_.used()}; }
 
  private:
   void BindNest(size_t index, const std::vector<uint32_t>& uop, const std::vector<bool>& written,
@@ -59,13 +63,16 @@ class Stream {
   Config config_;
   const Kernels& kernels_;
   bool strict_;
+  Limits limits_;
+  uint64_t steps_ = 0;
+  Budget memory_;
   bool bound_ = false;
   OriginFn origin_;
   std::vector<Insn> insns_;
   Schedule schedule_;
   std::vector<uint8_t*> dram_;
   std::vector<NestRef> nests_;
-  std::vector<Range> uop_ranges_;  // DRAM bytes read by LOAD UOP, in stream order
+  std::vector<Range> uop_ranges_;  // DRAM bytes read by LOAD UOP, ascending, apart
   std::unique_ptr<PlanCache> plans_;
 };
 

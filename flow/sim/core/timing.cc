@@ -25,6 +25,8 @@ constexpr int64_t kNarrowPad = 2, kWidePad = 1;
 // STORE: address phase and answer of a burst besides its beats (VME, TensorStore).
 constexpr int64_t kStoreBurst = 4;
 
+// What the address of the first instruction is a multiple of (FetchWideVME asserts it).
+constexpr uint64_t kFetchAlign = 8;
 // Instructions between the buffer of the wide fetch unit and the queues (FetchWideVME).
 constexpr size_t kFetchStage = 2;
 
@@ -86,18 +88,25 @@ int64_t Advance(int64_t cycle, int64_t steps, bool stalls, const std::vector<Spa
 class Simulation {
  public:
   Simulation(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
-             const OriginFn& origin)
-      : insns_(insns), config_(config), p_(params), origin_(origin), memory_(params) {
+             const OriginFn& origin, uint64_t stream_address)
+      : insns_(insns),
+        config_(config),
+        p_(params),
+        origin_(origin),
+        stream_address_(stream_address),
+        memory_(params) {
     while ((uint64_t{8} << log_bus_) < config.bus_bits) ++log_bus_;
-    while ((uint64_t{1} << log_burst_) < params.burst_beats) ++log_burst_;
+    while ((uint64_t{1} << log_burst_) < config.burst_beats) ++log_burst_;
     bus_ = uint64_t{1} << log_bus_;
     line_.insns.resize(insns.size());
     for (size_t i = 0; i < insns.size(); ++i) {
       queue_[static_cast<size_t>(insns[i].module)].push_back(static_cast<uint32_t>(i));
     }
-    // Buses of an instruction's width and more use a fetch unit with room for 16 instructions.
+    // Buses of an instruction's width and more use a fetch unit with room for as many instructions
+    // as a burst has beats.
     const bool wide = bus_ >= kInsnBytes;
-    chunk_ = wide ? p_.burst_beats : std::max<size_t>(p_.burst_beats * bus_ / kInsnBytes, 1);
+    const size_t beats = config.burst_beats;
+    chunk_ = wide ? beats : std::max<size_t>(beats * bus_ / kInsnBytes, 1);
     wide_fetch_ = wide && !p_.simple_memory;
   }
 
@@ -141,7 +150,9 @@ class Simulation {
     ReadStream& s = memory_.stream(kFetchClient);
     s.active = true;
     s.valid = p_.simple_memory ? cycle : cycle + 1;
-    s.bursts = BurstList(0, chunk_insns_ * kInsnBytes, 0, 1, log_bus_, log_burst_, true);
+    // The narrow unit asks for its chunk at once, wherever it lies.
+    const uint64_t address = wide_fetch_ ? stream_address_ + drained_ * kInsnBytes : 0;
+    s.bursts = BurstList(address, chunk_insns_ * kInsnBytes, 0, 1, log_bus_, log_burst_, true);
   }
 
   void ChunkArrived(int64_t last_beat) {
@@ -444,6 +455,7 @@ class Simulation {
   const Config& config_;
   const TimingParams p_;
   const OriginFn& origin_;
+  const uint64_t stream_address_;
   MemoryChannel memory_;
   uint32_t log_bus_ = 0, log_burst_ = 0;
   uint64_t bus_ = 8;
@@ -463,8 +475,15 @@ class Simulation {
 }  // namespace
 
 Timeline Simulate(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
-                  const OriginFn& origin) {
-  return Simulation(insns, config, params, origin).Run();
+                  const OriginFn& origin, uint64_t stream_address) {
+  config.CheckRuns();
+  if (stream_address % kFetchAlign != 0 || stream_address >> 32 != 0) {
+    Fail(ErrorKind::kConfig, "stream_address",
+         "must be a multiple of " + std::to_string(kFetchAlign) + " below 2^32",
+         std::to_string(static_cast<int64_t>(stream_address)),
+         "FETCH reads whole words of 64 bits");
+  }
+  return Simulation(insns, config, params, origin, stream_address).Run();
 }
 
 }  // namespace vta

@@ -20,7 +20,6 @@ struct TimingParams {
   uint32_t alu_imm_step = 1, alu_reg_step = 2, alu_fixed = 6;
   // From the first request of a busy spell until its first beat may be asked for.
   uint32_t memory_latency = 16;
-  uint32_t burst_beats = 16;
   uint32_t tags = 16;
   uint32_t queue_insns = 512;
   // One request outstanding over all clients, padding in series (the older generation).
@@ -28,7 +27,7 @@ struct TimingParams {
   // Cycles of a burst besides its beats, with simple_memory.
   uint32_t simple_burst = 4;
 };
-inline constexpr int kTimingParams = 13;
+inline constexpr int kTimingParams = 12;
 
 // Why an instruction could not start earlier: the thing that was ready last.
 enum class Cause : int32_t { kModule = 0, kFetch = 1, kToken = 2, kNone = 3 };
@@ -56,9 +55,12 @@ struct Timeline {
   int64_t cycles = 0;           // from launch until FINISH (or the last instruction) is done
 };
 
-// Throws DeadlockError that names who waits for whom, HazardError when a token counter overflows.
+// `stream_address`: the byte address of the first instruction, on which the chunks depend that the
+// fetch unit of buses of 128 bits and more reads. Throws DeadlockError that names who waits for
+// whom, HazardError when a token counter overflows, ConfigError for an address within a 64-bit word
+// or a machine that no engine runs.
 Timeline Simulate(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
-                  const OriginFn& origin);
+                  const OriginFn& origin, uint64_t stream_address = 0);
 
 }  // namespace vta
 

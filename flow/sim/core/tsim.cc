@@ -27,11 +27,8 @@ TimingParams ParseTiming(const std::string& numbers) {
          "vta_config.timing has them");
   }
   std::memcpy(&params, raw, sizeof(params));
-  const bool power =
-      params.burst_beats != 0 && (params.burst_beats & (params.burst_beats - 1)) == 0;
-  if (params.tags == 0 || params.queue_insns == 0 || !power) {
-    Fail(ErrorKind::kConfig, "timing", "must have tags, a queue, and a power of two beats a burst",
-         numbers);
+  if (params.tags == 0 || params.queue_insns == 0) {
+    Fail(ErrorKind::kConfig, "timing", "must have tags and a queue", numbers);
   }
   return params;
 }

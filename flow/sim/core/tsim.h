@@ -15,11 +15,12 @@ namespace vta {
 
 class TSim {
  public:
-  // Times the stream of `sim`, which must outlive this. Throws as Simulate.
-  TSim(FSim* sim, const TimingParams& params)
+  // Times the stream of `sim`, which must outlive this, as if it lay at `stream_address`. Throws as
+  // Simulate.
+  TSim(FSim* sim, const TimingParams& params, uint64_t stream_address = 0)
       : sim_(sim),
         timeline_(Simulate(sim->stream().insns(), sim->stream().config(), params,
-                           sim->stream().origin())) {}
+                           sim->stream().origin(), stream_address)) {}
 
   const Timeline& timeline() const { return timeline_; }
   // Executes every instruction when it starts. Returns one snapshot a tap.
@@ -39,8 +40,9 @@ TimingParams ParseTiming(const std::string& numbers);
 // The cycle-level simulator as the engine of a compiled module.
 class TSimEngine : public FSimEngine {
  public:
-  TSimEngine(const Program& program, OriginFn origin, const std::string& timing)
-      : FSimEngine(program, std::move(origin), ""), tsim_(&sim_, ParseTiming(timing)) {}
+  TSimEngine(const Program& program, OriginFn origin, const std::string& timing,
+             const Limits& limits = Limits())
+      : FSimEngine(program, std::move(origin), "", limits), tsim_(&sim_, ParseTiming(timing)) {}
   void Run() override { tsim_.Run({}); }
   std::vector<std::vector<uint8_t>> RunTapped(const std::vector<Tap>& taps) override {
     return tsim_.Run(taps);

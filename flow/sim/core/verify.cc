@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "stream.h"
+#include "zeroed_array.h"
 
 namespace vta {
 namespace {
@@ -50,8 +51,8 @@ void RequireZero(const Insn& insn, const char* field, uint32_t value, size_t ind
 // The accesses that matter to one scratchpad element or DRAM granule: instruction index + 1, 0 for
 // none. The readers of the module that writes are left out, as a module is ordered with itself.
 struct Access {
-  uint32_t writer = 0;
-  uint32_t reader[2] = {0, 0};
+  uint32_t writer;
+  uint32_t reader[2];
 };
 
 class HazardChecker {
@@ -74,13 +75,14 @@ class HazardChecker {
       granules_.push_back({s.begin / granule_, (s.end + granule_ - 1) / granule_, total});
       total += granules_.back().end - granules_.back().begin;
     }
-    dram_.resize(total);
+    dram_ = ZeroedArray<Access>(total);
     if (!check_defined_) return;
     defined_.resize(total, false);
-    for (const Range& r : defined) {
-      for (uint64_t g = r.begin / granule_; g < (r.end + granule_ - 1) / granule_; ++g) {
-        for (const Granules& s : granules_) {
-          if (g >= s.begin && g < s.end) defined_[s.first + g - s.begin] = true;
+    for (const Range& r : Union(defined)) {
+      const uint64_t begin = r.begin / granule_, end = (r.end + granule_ - 1) / granule_;
+      for (auto s = Segment(begin); s != granules_.end() && s->begin < end; ++s) {
+        for (uint64_t g = std::max(begin, s->begin); g < std::min(end, s->end); ++g) {
+          defined_[s->first + g - s->begin] = true;
         }
       }
     }
@@ -95,6 +97,12 @@ class HazardChecker {
     uint64_t begin, end;  // byte address / granule
     uint64_t first;       // index of the first one in dram_
   };
+
+  // The first segment that ends after granule `g`.
+  std::vector<Granules>::const_iterator Segment(uint64_t g) const {
+    return std::upper_bound(granules_.begin(), granules_.end(), g,
+                            [](uint64_t at, const Granules& s) { return at < s.end; });
+  }
 
   std::string Who(uint32_t index) const { return Describe(index, insns_[index], origin_); }
 
@@ -157,8 +165,7 @@ class HazardChecker {
     for (uint64_t row = 0; row < insn.y_size; ++row) {
       const uint64_t begin = (insn.dram_base + row * insn.x_stride) * bytes;
       const uint64_t end = begin + insn.x_size * bytes;
-      const Granules* s = &granules_[0];
-      while (begin / granule_ >= s->end) ++s;
+      const auto s = Segment(begin / granule_);
       for (uint64_t g = begin / granule_; g < (end + granule_ - 1) / granule_; ++g) {
         f(s->first + g - s->begin, g * granule_);
       }
@@ -249,7 +256,8 @@ class HazardChecker {
   const bool check_defined_;
   const uint64_t granule_;
   std::vector<Granules> granules_;
-  std::vector<Access> inp_, wgt_, acc_, dram_;
+  std::vector<Access> inp_, wgt_, acc_;
+  ZeroedArray<Access> dram_;
   std::vector<bool> defined_;
 };
 
@@ -308,7 +316,7 @@ void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict
 }
 
 void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config& config,
-                  const OriginFn& origin) {
+                  bool strict, const OriginFn& origin) {
   uint64_t dst = 0, src = 0, wgt = 0;
   for (size_t u = 0; u < insn.uop_end - insn.uop_begin; ++u) {
     dst = std::max(dst, static_cast<uint64_t>(uops[u].dst));
@@ -319,7 +327,8 @@ void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config&
   const bool gemm = insn.op == Opcode::kGemm;
   CheckDepth(insn, "dst", "acc", dst + o * insn.dst_out + i * insn.dst_in + 1, config.acc_depth(),
              index, origin);
-  if (gemm ? insn.reset : insn.use_imm) return;
+  // The original functional simulator checks src of an ALU with an immediate, too.
+  if (gemm ? insn.reset : insn.use_imm && !strict) return;
   CheckDepth(insn, "src", gemm ? "inp" : "acc", src + o * insn.src_out + i * insn.src_in + 1,
              gemm ? config.inp_depth() : config.acc_depth(), index, origin);
   if (!gemm) return;

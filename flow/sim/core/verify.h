@@ -22,9 +22,10 @@ uint8_t* CheckMem(const Insn& insn, size_t index, const Config& config, const Dr
 void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict,
                const OriginFn& origin);
 
-// Checks the largest index of each operand of a GEMM or ALU. Throws CapacityError.
+// Checks the largest index of each operand of a GEMM or ALU; with `strict` also the src beside an
+// immediate, which is not read. Throws CapacityError.
 void CheckIndices(const Insn& insn, size_t index, const Uop* uops, const Config& config,
-                  const OriginFn& origin);
+                  bool strict, const OriginFn& origin);
 
 // Checks that there is one FINISH, at the end. Throws HazardError.
 void CheckFinish(const std::vector<Insn>& insns, const OriginFn& origin);

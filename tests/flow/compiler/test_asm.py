@@ -14,6 +14,7 @@ from tests.strategies import RandomProgram, config_and_insns, configs, programs
 from vta_config import FlowError, VTAConfig
 from vta_config.errors import DecodeError, EncodeError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode, encode, encode_uop
+from vta_config.origin import Origin
 
 DEFAULT = VTAConfig.load("default")
 
@@ -56,33 +57,37 @@ def test_text() -> None:
         Insn(
             Opcode.LOAD,
             {"memory_type": Memory.INP, "push_next": 1, "dram_base": 9, "y_size": 2, "x_size": 3},
-            "conv1  tile (0, 3)",
+            Origin(layer="conv1", tile=(0, 3, 0), purpose="input"),
         ),
-        Insn(Opcode.GEMM, {"pop_prev": 1, "uop_end": 2, "iter_out": 3, "iter_in": 4}, "conv1"),
-        Insn(Opcode.ALU, {"alu_opcode": AluOp.MIN, "use_imm": 1, "imm": -5}, "conv1"),
-        Insn(Opcode.ALU, {"alu_opcode": 6, "uop_begin": 1}, "conv1"),
-        Insn(Opcode.STORE, {"memory_type": Memory.OUT}, ""),
-        Insn(Opcode.FINISH, {"pop_next": 1}, ""),
+        Insn(
+            Opcode.GEMM,
+            {"pop_prev": 1, "uop_end": 2, "iter_out": 3, "iter_in": 4},
+            Origin(layer="conv1"),
+        ),
+        Insn(Opcode.ALU, {"alu_opcode": AluOp.MIN, "use_imm": 1, "imm": -5}, Origin(layer="conv1")),
+        Insn(Opcode.ALU, {"alu_opcode": 6, "uop_begin": 1}, Origin(layer="conv1")),
+        Insn(Opcode.STORE, {"memory_type": Memory.OUT}),
+        Insn(Opcode.FINISH, {"pop_next": 1}),
     ]
     uops = [encode_uop(DEFAULT, dst_idx=3, wgt_idx=2), 0]
     assert disassemble(insns, DEFAULT, uops=uops).splitlines() == [
         "; machine default: batch 1, block 16",
         "uop dst_idx=3 wgt_idx=2 ; 0",
         "uop ; 1",
-        "; conv1 tile (0, 3)",
+        "; conv1 tile (0, 3, 0) input",
         "LOAD.INP      push_next dram_base=9 y_size=2 x_size=3 ; 0",
         "; conv1",
         "GEMM          pop_prev uop_end=2 iter_out=3 iter_in=4 ; 1: 24 steps",
         "ALU.MIN       use_imm imm=-5 ; 2: 0 steps",
         "ALU           uop_begin=1 alu_opcode=6 ; 3: 0 steps",
-        "; ",
+        ";",
         "STORE.OUT ; 4",
         "FINISH        pop_next ; 5",
     ]
 
 
 def test_origins_may_be_given() -> None:
-    insns = [Insn(Opcode.GEMM, {}, "a"), Insn(Opcode.GEMM, {}, "b")]
+    insns = [Insn(Opcode.GEMM, {}), Insn(Opcode.GEMM, {})]
     assert "; x\nGEMM ; 0: 0 steps\n; y\nGEMM" in disassemble(insns, DEFAULT, origins=["x", "y"])
     assert "; 0\nGEMM ; 0: 0 steps\n; 1\nGEMM" in disassemble(insns, DEFAULT, origins=str)
 
@@ -100,7 +105,7 @@ def test_people_may_write_it_their_way() -> None:
     load, shift = program.insns
     assert (load["memory_type"], load["sram_base"], load["push_next"]) == (Memory.WGT, 16, 1)
     assert (load["pop_next"], shift["imm"], shift["use_imm"]) == (0, -3, 1)
-    assert load.origin == "line 4"
+    assert load.origin == Origin(purpose="line 4")
     assert program.uops == [12, encode_uop(DEFAULT, dst_idx=0, src_idx=1)]
 
 
@@ -153,7 +158,7 @@ def test_error_names_the_line(text: str, kind: type[FlowError], sentence: str) -
 
 def test_what_cannot_be_encoded_is_not_written() -> None:
     with pytest.raises(EncodeError, match=r"LOAD.x_pad_0: must be in \[0, 15\], got 16; here"):
-        insn_text(Insn(Opcode.LOAD, {"x_pad_0": 16}, "here"), DEFAULT)
+        insn_text(Insn(Opcode.LOAD, {"x_pad_0": 16}, Origin(purpose="here")), DEFAULT)
     with pytest.raises(
         DecodeError, match=r"uop: must be in \[0, 2\^32\), got -1; micro-ops are uint"
     ):

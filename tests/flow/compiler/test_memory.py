@@ -12,6 +12,7 @@ from flow.compiler.uops import UopAllocator
 from tests.flow.compiler.networks import residual_network
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode
+from vta_config.origin import Origin
 
 
 def test_tensors_that_live_together_lie_apart(preset: VTAConfig) -> None:
@@ -67,7 +68,10 @@ def test_a_new_layer_starts_where_the_last_one_is_done() -> None:
 
 def uop_program(config: VTAConfig, lengths: list[int]) -> list[Insn]:
     emitted = [
-        Emitted(Insn(Opcode.GEMM, {}, f"layer tile {n}"), uops=tuple((n, i, 0) for i in range(n)))
+        Emitted(
+            Insn(Opcode.GEMM, {}, Origin(layer="layer", tile=(n, 0, 0))),
+            uops=tuple((n, i, 0) for i in range(n)),
+        )
         for n in lengths
     ]
     return [e.insn for e in UopAllocator(config, Constants(128, 0)).assign(emitted)]

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.compiler import order
-from flow.compiler.program import layer_of_origin
 from flow.compiler.tokens import Emitted
 from flow.sim.tsim import time_insns
 from relay_passes.params import Subgraph, TensorSpec
@@ -33,7 +32,7 @@ def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgra
 def test_weights_come_while_the_layers_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     config = VTAConfig.load("default")
     program = check(network())
-    names = [layer_of_origin(insn.origin) for insn in program.insns]
+    names = [insn.origin.layer for insn in program.insns]
     stores = [i for i, insn in enumerate(program.insns) if insn.opcode == Opcode.STORE]
     first_done = max(i for i in stores if names[i] == "first")
     ahead = [

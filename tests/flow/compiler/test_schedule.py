@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,6 +122,75 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     found = schedule.search(graph, config, cache=tmp_path / "file" / "schedules.json")
     assert found == schedule.search(graph, config)
+
+
+def _write(cache: Path, entries: object) -> None:
+    cache.write_text(json.dumps(entries), encoding="utf-8")
+
+
+NONSENSE = (
+    None,
+    [],
+    7,
+    "x",
+    {},
+    {"oc": 1},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), -1) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), 0) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), 1 << 70) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), 1.0) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), True) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), 1) | {"oc_outer": 1},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w"), float("nan")) | {"oc_outer": True},
+    dict.fromkeys(("oc", "oh", "ow", "ic", "oc_w", "more"), 1) | {"oc_outer": True},
+    dict.fromkeys(("patch", "stride", "padding", "extent"), (1, 1)),
+    dict.fromkeys(("patch", "stride", "padding", "extent"), (1 << 40, 1 << 40)),
+    dict.fromkeys(("patch", "stride", "padding", "extent"), (-1, -1)),
+    dict.fromkeys(("patch", "stride", "padding", "extent"), (1.0, 1.0)),
+    dict.fromkeys(("patch", "stride", "padding", "extent"), (1, 1, 1)),
+    dict.fromkeys(("patch", "stride", "padding", "extent"), "11"),
+)
+
+
+def test_nonsense_in_a_cache_is_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
+    x = TensorSpec(name="x", shape=(1, 3, 10, 10), dtype="int8")
+    graph = subgraph((conv(np.random.default_rng(0), "conv", x, 20, (3, 3)),), x)
+    right = schedule.search(graph, config, cache=cache)
+    good = json.loads(cache.read_text(encoding="utf-8"))
+    times = iter(range(10**9, 0, -1))  # whatever is timed again looks better than before
+    monkeypatch.setattr(schedule, "_cycles", lambda *_: next(times))
+    assert schedule.search(graph, config, cache=cache) == right
+    monkeypatch.undo()
+    for kind in ("tilings", "forms"):
+        for wrong in NONSENSE:
+            if kind == "forms" and wrong is None:
+                continue  # the plain form
+            _write(cache, good | {kind: dict.fromkeys(good[kind], wrong)})
+            assert schedule.search(graph, config, cache=cache) == right, wrong
+        for wrong in (None, [], 7, "x", [[]]):
+            _write(cache, good | {kind: wrong})
+            assert schedule.search(graph, config, cache=cache) == right, wrong
+
+
+def test_what_is_no_cache_is_not_read(tmp_path: Path) -> None:
+    config, cache = VTAConfig.load("small"), tmp_path / "schedules.json"
+    x = TensorSpec(name="x", shape=(1, 3, 6, 6), dtype="int8")
+    graph = subgraph((conv(np.random.default_rng(0), "conv", x, 8, (1, 1)),), x)
+    right = schedule.search(graph, config)
+    for text in (b"[" * 1_000_000, b'{"tilings":' * 100_000, b"\xff", b"9" * 5000, b"null", b""):
+        cache.write_bytes(text)
+        assert schedule.search(graph, config, cache=cache) == right
+    with cache.open("wb") as file:
+        file.truncate(1 << 40)
+    assert schedule.search(graph, config, cache=cache) == right
+    assert cache.stat().st_size < 1 << 20  # written anew
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert schedule._read(pipe) == schedule._Known()
+    assert schedule._read(tmp_path) == schedule._Known()
 
 
 def test_what_does_not_fit_is_named() -> None:

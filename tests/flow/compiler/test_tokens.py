@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flow.compiler.tokens import Emitted, Region, TokenInserter
 from vta_config.isa import Insn, Memory, Module, Opcode
+from vta_config.origin import Origin, Purpose
 
 DEPTHS = {"inp": 8, "wgt": 8, "acc": 8, "dram": 16}
 
@@ -17,18 +18,24 @@ DEPTHS = {"inp": 8, "wgt": 8, "acc": 8, "dram": 16}
 def load(sram: int, dram: int, count: int = 1) -> Emitted:
     values = {"memory_type": int(Memory.INP), "x_size": count}
     reads = (Region("dram", dram, count),)
-    return Emitted(Insn(Opcode.LOAD, values, "load"), reads, (Region("inp", sram, count),))
+    return Emitted(
+        Insn(Opcode.LOAD, values, Origin(purpose="load")), reads, (Region("inp", sram, count),)
+    )
 
 
 def gemm(src: int, dst: int) -> Emitted:
     reads = (Region("inp", src, 1),)
-    return Emitted(Insn(Opcode.GEMM, {}, "gemm"), reads, (Region("acc", dst, 1),))
+    return Emitted(Insn(Opcode.GEMM, {}, Origin(purpose="gemm")), reads, (Region("acc", dst, 1),))
 
 
 def store(sram: int, dram: int) -> Emitted:
     values = {"memory_type": int(Memory.OUT), "x_size": 1}
     writes = (Region("dram", dram, 1),)
-    return Emitted(Insn(Opcode.STORE, values, "store"), (Region("acc", sram, 1),), writes)
+    return Emitted(
+        Insn(Opcode.STORE, values, Origin(layer="a", tile=(0, 1, 2), purpose="store")),
+        (Region("acc", sram, 1),),
+        writes,
+    )
 
 
 def tokens(insn: Insn) -> set[str]:
@@ -59,7 +66,8 @@ def test_a_layer_reads_what_the_last_one_stored_through_compute() -> None:
     program = [load(0, 0), gemm(0, 0), store(0, 8), load(1, 8), gemm(1, 1)]
     insns = TokenInserter(DEPTHS).insert(program)
     relay = insns[3]
-    assert relay.origin == "wait for store" and relay.module == Module.COMPUTE
+    assert relay.origin == Origin(layer="a", tile=(0, 1, 2), purpose=Purpose.WAIT)
+    assert relay.module == Module.COMPUTE
     assert relay["x_size"] == 0 and tokens(relay) == {"pop_next", "push_prev"}
     assert tokens(insns[4]) == {"pop_next", "push_next"}
 
@@ -79,7 +87,9 @@ def test_every_order_that_tokens_allow_gives_the_same_memory(
     effects = {}
     for index, (kind, a, b) in enumerate(steps):
         emitted = make[kind](a, b)
-        emitted.insn = Insn(emitted.insn.opcode, emitted.insn.values, f"step {index}")
+        emitted.insn = Insn(
+            emitted.insn.opcode, emitted.insn.values, Origin(purpose=f"step {index}")
+        )
         effects[emitted.insn.origin] = emitted
     insns = TokenInserter(DEPTHS).insert(list(effects.values()))
     for a, b, push, pop in (
@@ -123,7 +133,7 @@ def _legal_order(insns: list[Insn], seed: int) -> list[int]:
     return order
 
 
-def _run(insns: list[Insn], effects: dict[str, Emitted]) -> dict[tuple[str, int], int]:
+def _run(insns: list[Insn], effects: dict[Origin, Emitted]) -> dict[tuple[str, int], int]:
     """Execute symbolically: an element holds a hash of what it was computed from."""
     memory: dict[tuple[str, int], int] = {}
     for insn in insns:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Insn, Memory, Opcode, encode, encode_uop
+from vta_config.origin import Origin
 
 PAGE = 4096
 
@@ -26,7 +27,9 @@ class Builder:
         """Append an instruction; `tokens` among "<p >p <n >n": pop or push, prev or next."""
         names = {"<p": "pop_prev", ">p": "push_prev", "<n": "pop_next", ">n": "push_next"}
         flags = {names[t]: 1 for t in tokens.split()}
-        self.insns.append(Insn(opcode, {**values, **flags}, f"step {len(self.insns)}"))
+        self.insns.append(
+            Insn(opcode, {**values, **flags}, Origin(purpose=f"step {len(self.insns)}"))
+        )
         return len(self.insns) - 1
 
     def mem(
@@ -101,7 +104,7 @@ class Builder:
 
     @property
     def origins(self) -> list[str]:
-        return [insn.origin for insn in self.insns]
+        return [str(insn.origin) for insn in self.insns]
 
 
 # Where the parts of `conv` lie in the arena.

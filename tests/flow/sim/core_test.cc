@@ -11,6 +11,7 @@
 #include "error.h"
 #include "fsim.h"
 #include "program.h"
+#include "text.h"
 
 namespace vta {
 namespace {
@@ -49,13 +50,13 @@ void Encode(const FieldSpec (&fields)[kCount], const Config& config, int word_bi
   uint64_t words[2] = {0, 0};
   int at = 0;
   for (int i = 0; i < kCount; ++i) {
-    if (fields[i].second_word) at = 64;
     uint32_t depth = 0;
     if (fields[i].depths & kLogUopDepth) depth = std::max(depth, config.log_uop_depth());
     if (fields[i].depths & kLogInpDepth) depth = std::max(depth, config.log_inp_depth());
     if (fields[i].depths & kLogWgtDepth) depth = std::max(depth, config.log_wgt_depth());
     if (fields[i].depths & kLogAccDepth) depth = std::max(depth, config.log_acc_depth());
     const int bits = static_cast<int>(fields[i].plus + depth);
+    if (at < 64 && at + bits > 64) at = 64;  // a bit-field of uint64_t does not straddle
     for (const auto& [index, value] : values) {
       if (index != i) continue;
       const uint64_t mask = ~uint64_t{0} >> (64 - bits);
@@ -335,7 +336,7 @@ void TestPrograms() {
   CHECK(program.outputs[0].packed_bytes(program.config) == 512);
   // inp and acc are neither constants nor inputs.
   CHECK(Refused([&] { FSimEngine engine(program, nullptr, ""); }));
-  CHECK(Refused([&] { DriverEngine engine(program, "/nowhere/libvta.so"); }));
+  CHECK(Refused([&] { DriverEngine engine(program, "/nowhere/libvta.so", {}); }));
   for (int n = 0; n < 400; ++n) {
     std::string damaged = file;
     damaged[Below(&random, static_cast<uint32_t>(file.size()))] ^=
@@ -430,6 +431,25 @@ void TestForms() {
   }
 }
 
+void TestText() {
+  CHECK(Printable("größe 大 🙂 [b]$") == "größe 大 🙂 [b]$");
+  CHECK(Printable("\x1b[31ma\n\t\r") == "\\x1b[31ma\\n\\t\\r");
+  CHECK(Printable("\xc2\x9b"
+                  "2J") == "\\x9b2J");
+  CHECK(Printable("a\u202e\u2028") == "a\\u202e\\u2028");
+  CHECK(Printable(std::string("\0", 1)) == "\\x00");
+  // No UTF-8: a lead byte alone, one cut short, a long form, half a pair, beyond Unicode.
+  CHECK(Printable("\xff") == "\\xff" && Printable("\xe5\xa4") == "\\xe5\\xa4");
+  CHECK(Printable("\xc0\x80") == "\\xc0\\x80" && Printable("\xed\xa0\x80") == "\\xed\\xa0\\x80");
+  CHECK(Printable("\xf4\x90\x80\x80") == "\\xf4\\x90\\x80\\x80");
+  CHECK(Shortened(std::string(kNameChars, 'a')) == std::string(kNameChars, 'a'));
+  const std::string cut = Shortened(std::string(5000, 'a') + std::string(5000, 'b'));
+  CHECK(cut == std::string(53, 'a') + "…" + std::string(26, 'b'));
+  std::string wide;
+  for (int n = 0; n < 100; ++n) wide += "大";
+  CHECK(Shortened(wide).size() == 3 * kNameChars);
+}
+
 }  // namespace
 }  // namespace vta
 
@@ -439,6 +459,7 @@ int main() {
   vta::TestPrograms();
   vta::TestTensors();
   vta::TestForms();
+  vta::TestText();
   std::printf(vta::failures == 0 ? "core: ok\n" : "core: %d failures\n", vta::failures);
   return vta::failures == 0 ? 0 : 1;
 }

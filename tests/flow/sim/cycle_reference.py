@@ -15,7 +15,7 @@ from vta_config.hardware import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode
 from vta_config.semantics import dram_elem_bytes
 
-LATENCY, BEATS, TAGS, QUEUE, STAGE = 16, 16, 16, 512, 2
+LATENCY, TAGS, QUEUE, STAGE = 16, 16, 512, 2
 FETCH, CLIENT = 0, {Memory.UOP: 1, Memory.INP: 2, Memory.WGT: 3, Memory.ACC: 4}
 LOAD, COMPUTE, STORE = range(3)
 
@@ -27,13 +27,16 @@ def module_of(insn: Insn) -> int:
     return LOAD if inp_wgt else COMPUTE
 
 
-def bursts(address: int, size: int, stride: int, rows: int, bus: int) -> Iterator[tuple[int, bool]]:
-    """Yield (beats, ends a row), reading whole bus words, never across 16 words' boundaries."""
+def bursts(
+    address: int, size: int, stride: int, rows: int, config: VTAConfig
+) -> Iterator[tuple[int, bool]]:
+    """Yield (beats, ends a row), reading whole bus words, never across a burst's boundary."""
+    bus = config.bus_bytes
     for row in range(rows):
         at = address + row * stride
         word, end = at // bus, -(-(at + size) // bus)
         while word < end:
-            stop = min(end, (word // BEATS + 1) * BEATS)
+            stop = min(end, (word // config.burst_beats + 1) * config.burst_beats)
             yield stop - word, stop == end
             word = stop
 
@@ -140,7 +143,7 @@ class Loader:
                 insn["x_size"] * size,
                 insn["x_stride"] * size,
                 insn["y_size"],
-                bus,
+                config,
             )
         )
         self.rows_above = insn["y_pad_0"]
@@ -210,7 +213,7 @@ class Storer:
                 insn["x_size"] * size,
                 insn["x_stride"] * size,
                 insn["y_size"],
-                bus,
+                config,
             )
         )
         self.state = "cmd"
@@ -251,11 +254,13 @@ class Once:
 class Fetch:
     """Chunks of instructions, read and then dispatched."""
 
-    def __init__(self, count: int, config: VTAConfig, memory: Memory5) -> None:
+    def __init__(self, count: int, config: VTAConfig, memory: Memory5, address: int) -> None:
         self.memory, self.count = memory, count
         self.wide = config.bus_bits >= 128
-        self.bus = config.bus_bytes
-        self.chunk = BEATS if self.wide else max(BEATS * self.bus // 16, 1)
+        self.config = config
+        self.address = address if self.wide else 0
+        beats = config.burst_beats
+        self.chunk = beats if self.wide else max(beats * config.bus_bytes // 16, 1)
         self.asked, self.at = 0, 0
         self.state, self.wait = "read", 0
         self.beats = self.missing = 0
@@ -266,7 +271,9 @@ class Fetch:
 
     def _begin(self) -> None:
         self.have = min(self.chunk, self.count - self.asked)
-        self.commands = deque(b for b, _ in bursts(0, self.have * 16, 0, 1, self.bus))
+        # The narrow unit asks for a chunk at once, wherever it lies.
+        at = self.address + self.asked * 16 if self.wide else 0
+        self.commands = deque(b for b, _ in bursts(at, self.have * 16, 0, 1, self.config))
         self.missing = sum(self.commands)
         # The wide unit spends the first cycle of a chunk but the first on its start signal.
         self.wait = 1 if self.wide and not self.first else 0
@@ -310,11 +317,15 @@ class Fetch:
 
 
 def simulate(
-    insns: list[Insn], config: VTAConfig, limit: int = 200_000, queue: int = QUEUE
+    insns: list[Insn],
+    config: VTAConfig,
+    limit: int = 200_000,
+    queue: int = QUEUE,
+    stream_address: int = 0,
 ) -> list[tuple[int, int]]:
     """Return (start, done) of every instruction; cycle 0 is the launch."""
     memory = Memory5()
-    fetch = Fetch(len(insns), config, memory)
+    fetch = Fetch(len(insns), config, memory, stream_address)
     modules = [module_of(insn) for insn in insns]
     queues: list[deque[int]] = [deque() for _ in range(3)]
     unit: list[Loader | Nest | Storer | Once | None] = [None] * 3

@@ -1,9 +1,18 @@
 // A driver library with the C functions of the original VTA driver, for tests: a small and slow VTA
-// of its own for the default machine, which runs instructions in order and ignores tokens.
+// of its own for the default machine, which runs instructions in order and ignores tokens. What
+// FAKE_DRIVER names goes wrong: in VTADeviceRun, where FAKE_DRIVER_AT says in which run (1: the
+// first), or, with "open-" before it, in VTADeviceAlloc. FAKE_DRIVER_LOG is a file that gets a line
+// a call.
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace {
@@ -32,9 +41,12 @@ uint64_t Bits(uint64_t word, int lsb, int bits) {
 void Mem(uint64_t w0, uint64_t w1, bool store) {
   const uint64_t type = Bits(w0, 7, 3), sram = Bits(w0, 10, 16), dram = Bits(w0, 26, 32);
   const uint64_t y = Bits(w1, 0, 16), x = Bits(w1, 16, 16), stride = Bits(w1, 32, 16);
-  for (uint64_t r = 0; x != 0 && r < y; ++r) {
-    for (uint64_t c = 0; c < x; ++c) {
-      const uint64_t from = dram + r * stride + c, to = sram + r * x + c;
+  const uint64_t top = Bits(w1, 48, 4), bottom = Bits(w1, 52, 4);
+  const uint64_t left = Bits(w1, 56, 4), right = Bits(w1, 60, 4), width = left + x + right;
+  for (uint64_t r = 0; x != 0 && r < top + y + bottom; ++r) {
+    for (uint64_t c = 0; c < width; ++c) {
+      const bool inside = r >= top && r < top + y && c >= left && c < left + x;
+      const uint64_t from = dram + (r - top) * stride + (c - left), to = sram + r * width + c;
       if (store) {
         for (uint32_t l = 0; l < kBlock; ++l)
           At(from * 16)[l] = static_cast<uint8_t>(vta.acc[to][l]);
@@ -43,9 +55,11 @@ void Mem(uint64_t w0, uint64_t w1, bool store) {
       } else if (type == 1) {
         std::memcpy(vta.wgt[to], At(from * 256), 256);
       } else if (type == 2) {
-        std::memcpy(vta.inp[to], At(from * 16), 16);
+        std::memset(vta.inp[to], 0, 16);
+        if (inside) std::memcpy(vta.inp[to], At(from * 16), 16);
       } else {
-        std::memcpy(vta.acc[to], At(from * 64), 64);
+        std::memset(vta.acc[to], 0, 64);
+        if (inside) std::memcpy(vta.acc[to], At(from * 64), 64);
       }
     }
   }
@@ -81,15 +95,48 @@ void Nest(uint64_t w0, uint64_t w1, bool gemm) {
   }
 }
 
+std::string Setting(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+void Log(const char* call) {
+  const std::string path = Setting("FAKE_DRIVER_LOG");
+  if (path.empty()) return;
+  std::FILE* file = std::fopen(path.c_str(), "a");
+  std::fprintf(file, "%s %d\n", call, static_cast<int>(getpid()));
+  std::fclose(file);
+}
+
+// Does what FAKE_DRIVER asks for at this place; returns whether the call fails as C functions do.
+bool GoWrong(const std::string& place) {
+  const std::string mode = Setting("FAKE_DRIVER");
+  if (mode == place + "status") return true;
+  if (mode == place + "throw") throw std::runtime_error("no clock");
+  if (mode == place + "throw-int") throw 5;
+  if (mode == place + "crash") std::raise(SIGSEGV);
+  if (mode == place + "abort") std::abort();
+  if (mode == place + "exit") std::exit(7);
+  if (mode == place + "print") std::printf("printed by the driver\n");
+  while (mode == place + "hang") pause();
+  return false;
+}
+
+int runs = 0;
+
 }  // namespace
 
 extern "C" {
 
-void* VTADeviceAlloc() { return &vta; }
-void VTADeviceFree(void*) {}
+void* VTADeviceAlloc() {
+  Log("alloc");
+  return GoWrong("open-") ? nullptr : &vta;
+}
+void VTADeviceFree(void*) { Log("free"); }
 
 void* VTAMemAlloc(size_t size, int) {
-  if (std::getenv("FAKE_DRIVER_NO_MEMORY") != nullptr) return nullptr;
+  const std::string most = Setting("FAKE_DRIVER_MEMORY");  // bytes of one allocation
+  if (!most.empty() && size > std::stoul(most)) return nullptr;
   auto* block = new std::vector<uint8_t>(size, 0xa5);
   const uint32_t address =
       next_address + (std::getenv("FAKE_DRIVER_MISALIGNED") != nullptr ? 8 : 0);
@@ -111,7 +158,9 @@ void VTAFlushCache(void*, uint32_t, int) {}
 void VTAInvalidateCache(void*, uint32_t, int) {}
 
 int VTADeviceRun(void*, uint32_t insn_address, uint32_t insn_count, uint32_t) {
-  if (std::getenv("FAKE_DRIVER_TIMEOUT") != nullptr) return 1;
+  Log("run");
+  const std::string at = Setting("FAKE_DRIVER_AT");
+  if ((at.empty() || std::stoi(at) == ++runs) && GoWrong("")) return 1;
   for (uint32_t i = 0; i < insn_count; ++i) {
     uint64_t w[2];
     std::memcpy(w, At(insn_address + 16 * i), 16);

@@ -28,7 +28,7 @@ def join_sections(sections: dict[str, bytes]) -> bytes:
         )
         body += data
     head = struct.pack(
-        "<8sIIQII", b"VTAFLOW1", 2, len(sections), offset + len(body), zlib.crc32(table), 0
+        "<8sIIQII", b"VTAFLOW1", 3, len(sections), offset + len(body), zlib.crc32(table), 0
     )
     return head + table + body
 
@@ -68,7 +68,10 @@ def conv_sections(weights: NDArray[np.int8], builder: Builder | None = None) -> 
                 "last_store": store,
             }
         ],
-        "origins": [[origin, 1] for origin in b.origins],
+        "origins": {
+            "table": [[None, None, origin] for origin in b.origins],
+            "runs": [n for at in range(len(b.origins)) for n in (at, 1)],
+        },
     }
     return {
         "CONFIG": struct.pack("<16I", *words),

@@ -30,3 +30,5 @@ def test_broken_library(tmp_path: Path) -> None:
 def test_config_words() -> None:
     words = config_words(VTAConfig.load("default"), arena_bytes=4096)
     assert words == [3, 3, 5, 0, 4, 15, 15, 18, 17, 64, 0, 100000000, 4096, 0, 0, 0]
+    words[14], words[12] = 256, 0
+    assert config_words(VTAConfig.load("pynq")) == words

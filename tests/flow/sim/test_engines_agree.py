@@ -25,7 +25,7 @@ def check(program: RandomProgram, **options: Any) -> None:
     dram = Dram([(program.address, memory)])
     state = run(MachineState(config=program.config, dram=dram), program.insns)
     stream = b"".join(encode(insn, program.config) for insn in program.insns)
-    origins = [insn.origin for insn in program.insns]
+    origins = [str(insn.origin) for insn in program.insns]
     arena = (program.address, memory.size)
     sim = FSim(program.config, stream, arena=arena, origins=origins, **options)
     assert sim.counters() == asdict(state.counters)

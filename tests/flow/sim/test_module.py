@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,15 +18,17 @@ import tvm_ffi
 from builder import conv
 from program_file import conv_case, conv_sections, join_sections, tensor
 
-from flow.sim.core_library import core_function
+import flow.sim
+from flow.sim.core_library import LIBRARY, core_function
 from vta_config.errors import (
     ArtifactError,
     CapacityError,
     ConfigError,
-    DeadlockError,
+    DriverError,
     FlowError,
     HazardError,
 )
+from vta_config.origin import Origin
 
 
 def make(file: bytes, symbol: str = "conv") -> Any:
@@ -101,7 +105,7 @@ def test_driver_engine(fake_driver: Path) -> None:
 def test_driver_engine_errors(
     fake_driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, x, _ = conv_case()
+    file, _, _ = conv_case()
     module = make(file)
     missing = tmp_path / "none.so"
     with pytest.raises(ArtifactError, match="must be a loadable shared library, got"):
@@ -111,18 +115,127 @@ def test_driver_engine_errors(
     with pytest.raises(ArtifactError, match="must have the driver function VTADeviceAlloc"):
         module["set_engine"]("driver", str(library))
     assert module["engine"]() == "fsim"
-    monkeypatch.setenv("FAKE_DRIVER_NO_MEMORY", "1")
-    with pytest.raises(CapacityError, match="must have memory for the arena of 32768 bytes"):
-        module["set_engine"]("driver", str(fake_driver))
-    monkeypatch.delenv("FAKE_DRIVER_NO_MEMORY")
+    for most, what in (("4095", "a page of 4096"), ("4096", "the arena of 32768")):
+        monkeypatch.setenv("FAKE_DRIVER_MEMORY", most)
+        with pytest.raises(CapacityError, match=f"must have memory for {what} bytes, got none"):
+            module["set_engine"]("driver", str(fake_driver))
+    monkeypatch.delenv("FAKE_DRIVER_MEMORY")
     monkeypatch.setenv("FAKE_DRIVER_MISALIGNED", "1")
     with pytest.raises(CapacityError, match="must give memory that starts a page of 4096 bytes"):
         module["set_engine"]("driver", str(fake_driver))
     monkeypatch.delenv("FAKE_DRIVER_MISALIGNED")
+    text = tmp_path / "text.so"
+    text.write_text("no library" * 100)
+    with pytest.raises(ArtifactError, match="must be a loadable shared library, got .*header"):
+        core_function("vta.driver.check")(str(text), 0.0)
+    core_function("vta.driver.check")(str(fake_driver), 0.0)
+
+
+#: What a library does, and how the sentence goes on after the library's path.
+FAILURES = {
+    "status": "must finish the program, got status 1 of VTADeviceRun; the device waited too long",
+    "throw": "must not throw, got an exception: no clock; nothing more is run on it",
+    "throw-int": "must not throw, got an exception of no known kind; nothing more is run on it",
+    "crash": r"must run the program, got a crash, signal 11 \(Segmentation fault\); see what it wr",
+    "abort": r"must run the program, got a crash, signal 6 \(Aborted\); see what it wrote",
+    "exit": "must run the program, got the end of its process with code 7; see what it wrote",
+    "hang": "must run the program, got no answer in 0.3 s; nothing more is run on it; give it more",
+}
+
+
+@pytest.mark.parametrize("mode", FAILURES)
+def test_driver_that_fails_in_its_second_run(
+    mode: str, fake_driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    for name, value in (("", mode), ("_AT", "2"), ("_LOG", str(log))):
+        monkeypatch.setenv(f"FAKE_DRIVER{name}", value)
+    file, x, y = conv_case()
+    module = make(file)
+    module["set_driver_timeout"](0.3 if mode == "hang" else 60.0)
     module["set_engine"]("driver", str(fake_driver))
-    monkeypatch.setenv("FAKE_DRIVER_TIMEOUT", "1")
-    with pytest.raises(DeadlockError, match="must finish the program, got status 1"):
+    np.testing.assert_array_equal(call(module, x), y)
+    for _ in range(2):  # the second time from memory: nothing reaches the library any more
+        with pytest.raises(DriverError, match=f"{fake_driver}: {FAILURES[mode]}"):
+            call(module, x)
+    lines = log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["alloc", "run", "run"]
+    (pid,) = {int(line.split()[1]) for line in lines}
+    assert pid != os.getpid()
+    module["set_engine"]("fsim", "")  # the process of the driver ends with its engine
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    np.testing.assert_array_equal(call(module, x), y)
+
+
+#: What goes wrong before there is a program.
+OPENING = {
+    "open-status": "must have a device, got none from VTADeviceAlloc; is it there, and free?",
+    "open-throw": "must not throw, got an exception: no clock; nothing more is run on it",
+    "open-crash": "must load and open a device, got a crash, signal 11",
+    "open-hang": "must load and open a device, got no answer in 0.3 s",
+}
+
+
+@pytest.mark.parametrize("mode", OPENING)
+def test_driver_that_does_not_open(
+    mode: str, fake_driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DRIVER", mode)
+    timeout_s = 0.3 if mode == "open-hang" else 60.0
+    with pytest.raises(DriverError, match=f"{fake_driver}: {OPENING[mode]}"):
+        core_function("vta.driver.check")(str(fake_driver), timeout_s)
+
+
+def test_device_is_given_back(
+    fake_driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DRIVER_LOG", str(tmp_path / "log"))
+    core_function("vta.driver.check")(str(fake_driver), 0.0)
+    words = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert words == ["alloc", "free"]
+
+
+def test_what_a_driver_prints_is_not_in_our_output(
+    fake_driver: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DRIVER", "open-print")
+    core_function("vta.driver.check")(str(fake_driver), 0.0)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+
+
+def test_driver_that_hangs_is_interrupted(
+    fake_driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DRIVER", "hang")
+    file, x, _ = conv_case()
+    module = make(file)
+    module["set_engine"]("driver", str(fake_driver))
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
         call(module, x)
+    timer.join()
+    with pytest.raises(DriverError, match="must not have been stopped; nothing more is run on it"):
+        call(module, x)
+
+
+def test_driver_without_its_program(tmp_path: Path) -> None:
+    own = Path(flow.sim.__file__).parent / LIBRARY
+    (tmp_path / LIBRARY).write_bytes(own.read_bytes())
+    code = f"""
+import pathlib
+from flow.sim.core_library import core_function, load_library
+load_library(pathlib.Path({str(tmp_path)!r}))
+import tvm_ffi
+tvm_ffi.get_global_func("vta.driver.check")("x.so", 0.0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "vta_driver_host: must be a program that can be started, got No such file" in done.stderr
 
 
 def test_function_engine() -> None:
@@ -197,6 +310,30 @@ def test_error_names_the_origin() -> None:
         make(join_sections(sections))
 
 
+def test_origins_are_told_as_in_python_and_fit_for_a_terminal() -> None:
+    b = conv(tiles=2)
+    b.insns[5].values["uop_end"] = 7
+    sections = conv_sections(np.zeros((16, 16), np.int8), b)
+    meta = json.loads(sections["META"])
+    for name in ("conv", "", "\x1b[2J\n\u202e", "a" * 10_000 + "ß", "x tile (0, 0, 0) bias"):
+        meta["layers"][0]["name"] = name
+        for tile in (None, (3, 0, 14)):
+            meta["origins"] = {
+                "table": [[None, None, "other"], [0, tile, "gemm"]],
+                "runs": [0, 5, 1, 1, 0, len(b.insns) - 6],
+            }
+            sections["META"] = json.dumps(meta).encode()
+            place = str(Origin(layer=name, tile=tile, purpose="gemm")).strip()
+            with pytest.raises(HazardError) as error:
+                make(join_sections(sections))
+            assert str(error.value).endswith(f"; insn 5, {place}")
+    for broken in (None, {}, {"runs": [9, 99], "table": []}, {"runs": [0, 99], "table": [[1]]}):
+        meta["origins"] = broken
+        sections["META"] = json.dumps(meta).encode()
+        with pytest.raises(HazardError, match=r"uop\[2\]: must be written .*; insn 5$"):
+            make(join_sections(sections))
+
+
 def test_input_must_be_written_before_it_is_read() -> None:
     rng = np.random.default_rng(0)
     sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8))
@@ -228,7 +365,7 @@ def test_damaged_files() -> None:
     ("at", "value", "sentence"),
     [
         (0, b"X", "must start with VTAFLOW1, got another file"),
-        (8, b"\x01", "must be version 2, got 1"),
+        (8, b"\x01", "must be version 3, got 1"),
         (12, b"\x63", "must hold its section table, got 99"),
         (16, b"\x01", "bytes, got"),
         (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),
@@ -273,6 +410,21 @@ def test_impossible_sections() -> None:
     config = bytearray(good["CONFIG"])
     config[16] = 9
     refuse(r"config.log_block: must be in \[2, 7\], got 9", ConfigError, CONFIG=bytes(config))
+    for at, value, sentence in (
+        (
+            0,
+            2,
+            r"config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines",
+        ),
+        (4, 2, r"config.log_wgt_width: must be 3 \(int8\) to simulate, got 2"),
+        (56, 3, r"config.burst_beats: must be a power of two in \[2, 256\], got 3"),
+    ):
+        config = bytearray(good["CONFIG"])
+        config[at] = value
+        refuse(sentence, ConfigError, CONFIG=bytes(config))
+    config = bytearray(good["CONFIG"])
+    config[20], config[32] = 11, 14  # fewer micro-ops and accumulators: fields move
+    refuse("must be version 3 for its machine, got 2", CONFIG=bytes(config))
     without = {tag: data for tag, data in good.items() if tag != "META"}
     with pytest.raises(ArtifactError, match="must have a section META, got none"):
         make(join_sections(without))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from builder import Builder
 from program_file import conv_case
 
+from flow.cli import main as cli_main
 from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
 from flow.sim.core_library import core_function
@@ -122,7 +124,7 @@ def test_convolution_steps_are_those_of_the_shapes(program: Program) -> None:
             want += -(-o // 16) * -(-i // 16) * h * w * kh * kw
     names = {x.name for x in graph.layers if x.inputs[0] != graph.inputs[0].name}
     steps = convolution_steps(program)
-    own = [program.layer_of(i) in names for i in range(len(program.insns))]
+    own = [insn.origin.layer in names for insn in program.insns]
     assert steps[own].sum() == want
 
 
@@ -184,7 +186,7 @@ def test_trace(timed: TSim, tmp_path: Path) -> None:
     assert document["traceEvents"] == trace_events(timed)
     insns = [e for e in events if e["cat"] == "insn"]
     assert [e["args"]["insn"] for e in insns] == list(range(len(timed.program.insns)))
-    assert insns[3]["args"]["origin"] == timed.program.insns[3].origin
+    assert insns[3]["args"]["origin"] == str(timed.program.insns[3].origin)
     assert insns[3]["ts"] == pytest.approx(timed.table["start"][3] / 100)
     assert sum(e["args"]["cycles"] for e in events if e["cat"] == "layer") == timed.cycles
     # On one track nothing overlaps.
@@ -227,6 +229,30 @@ def test_command(program: Program, tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(list(out.iterdir())) == 4
 
 
+def test_where_the_stream_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = compiled("ultra96")
+    page, later = (TSim(program, stream_address=at).cycles for at in (4096, 0x10))
+    assert page == TSim(program).cycles != later
+    program.save(tmp_path / "net.vta")
+    assert main([str(tmp_path / "net.vta"), "--stream-address", "0x10"]) == 0
+    assert f"{later:,}" in capsys.readouterr().out
+
+
+#: The instructions of digits, `best`, on ultra96 that the original's RTL was run with.
+STREAM_OF_RTL = 1_708_565_954
+
+
+@pytest.mark.slow
+def test_digits_from_where_the_original_took_other_cycles(tmp_path: Path) -> None:
+    arguments = ["--config", "ultra96", "--variant", "best", "--output", str(tmp_path)]
+    assert cli_main(["compile", *arguments]) == 0
+    program = Program.load(tmp_path / "digits-resnet18.vta")
+    if zlib.crc32(program.insn_bytes) != STREAM_OF_RTL:
+        pytest.skip("the compiler makes another program now than the original's RTL was run with")
+    assert TSim(program).cycles == 58_115
+    assert TSim(program, stream_address=0x10).cycles == 58_065
+
+
 def test_the_engine_of_a_module() -> None:
     file, x, want = conv_case()
     module = core_function("vta.create_module")("conv", file)
@@ -244,9 +270,9 @@ def test_the_engine_of_a_module() -> None:
     assert cycles[""] == cycles[PROFILES["chisel"].text] < cycles[PROFILES["chisel-simple"].text]
     assert module["counters"](0, -1)["gemm_ops"] == 20
     for text, must in (
-        ("1,2", "timing: must be 13 numbers, separated by commas, got 1,2"),
-        (PROFILES["chisel"].text + ",", "must be 13 numbers"),
-        ("1,6,1,6,1,2,6,16,12,16,512,0,4", "must have tags, a queue, and a power of two beats"),
+        ("1,2", "timing: must be 12 numbers, separated by commas, got 1,2"),
+        (PROFILES["chisel"].text + ",", "must be 12 numbers"),
+        ("1,6,1,6,1,2,6,16,0,512,0,4", "timing: must have tags and a queue, got 1,6,1,6,1,2,6"),
     ):
         with pytest.raises(ConfigError, match=must):
             module["set_engine"]("tsim", text)

@@ -16,6 +16,7 @@ from scripts.compare_streams import read_dump
 from tests.flow.sim.builder import Builder, conv
 from tests.flow.sim.cycle_reference import simulate
 from vta_config import VTAConfig
+from vta_config.errors import ConfigError
 from vta_config.isa import AluOp, Memory, Opcode, decode
 from vta_config.timing import PROFILES
 
@@ -137,6 +138,38 @@ def test_queues_that_fill(bus_bits: int) -> None:
         assert got == simulate(b.insns, b.config, queue=4)
 
 
+@pytest.mark.parametrize("burst_beats", [2, 8, 64, 256])
+@pytest.mark.parametrize("bus_bits", [64, 128, 256])
+def test_other_bursts(bus_bits: int, burst_beats: int) -> None:
+    for seed in range(20):
+        b = random_program(seed, bus_bits)
+        b.config = replace(b.config, burst_beats=burst_beats)
+        check(b)
+
+
+@pytest.mark.parametrize("burst_beats", [16, 256])
+@pytest.mark.parametrize("bus_bits", [64, 128, 256, 512])
+def test_where_the_stream_lies(bus_bits: int, burst_beats: int) -> None:
+    """FETCH of wide buses reads a chunk that crosses a burst's boundary as two requests."""
+    for address in (8, 0x10, 0x88, 0xF0, 0x1000 - 8, 0x1010):
+        for seed in range(5):
+            b = random_program(seed, bus_bits)
+            b.config = replace(b.config, burst_beats=burst_beats)
+            _, table = time_insns(b.config, b.stream, stream_address=address)
+            got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
+            assert got == simulate(b.insns, b.config, stream_address=address)
+            if bus_bits == 64:
+                assert got == simulate(b.insns, b.config)
+
+
+def test_the_stream_starts_a_word_of_64_bits() -> None:
+    b = conv(tiles=1, pixels=6)
+    for address in (12, -8, 1 << 32):
+        sentence = rf"stream_address: must be a multiple of 8 below 2\^32, got {address}; FETCH"
+        with pytest.raises(ConfigError, match=sentence):
+            time_insns(b.config, b.stream, stream_address=address)
+
+
 @pytest.mark.parametrize("tiles", [1, 2, 7])
 def test_a_small_convolution(tiles: int) -> None:
     check(conv(tiles=tiles, pixels=6))
@@ -169,6 +202,18 @@ def test_a_stream_of_the_original_compiler(shared_data: Path, default_config: VT
     _, table = time_insns(default_config, stream)
     got = list(zip(table["start"].tolist(), table["done"].tolist(), strict=True))
     assert got == simulate(insns, default_config, limit=500_000)
+
+
+#: The original hardware in DefaultPynqConfig: bursts of 256 beats.
+PYNQ = {"C2": 543_219, "C5": 498_728, "C11": 469_044}
+
+
+@pytest.mark.parametrize("name", PYNQ)
+def test_the_original_hardware_with_long_bursts(shared_data: Path, name: str) -> None:
+    path = shared_data / "golden" / "vta_streams" / f"run_00000_{name}.vtadump"
+    stream, _, _ = read_dump(path)
+    assert time_insns(VTAConfig.load("pynq"), stream)[0] == PYNQ[name]
+    assert time_insns(VTAConfig.load("de10nano"), stream)[0] == ORIGINAL[name, 64][0]
 
 
 # The original hardware (docs/timing.md): cycles, CRC-32 of (start, done) of every instruction.

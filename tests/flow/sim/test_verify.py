@@ -13,6 +13,7 @@ from builder import ARENA, INP, OUT, PAGE, UOP, WGT, Builder, conv
 
 from flow.sim import FSim
 from flow.sim.core_library import config_words, core_function
+from flow.sim.tsim import time_insns
 from vta_config.errors import (
     CapacityError,
     ConfigError,
@@ -23,6 +24,7 @@ from vta_config.errors import (
 )
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Insn, Memory, Opcode
+from vta_config.origin import Origin
 
 STORE0, STORE1 = 8, 15  # the STOREs of conv(tiles=2)
 
@@ -143,7 +145,16 @@ def test_acc_8bit() -> None:
     sim.write(INP, x)
     sim.run()
     np.testing.assert_array_equal(sim.read(OUT, 32).view(np.int8), x - 1)
-    assert sim.counters()["acc_bytes"] == 32
+    assert sim.counters()["acc_bytes"] == 128
+
+
+def test_narrow_operands() -> None:
+    b = conv()
+    b.config = replace(b.config, log_inp_width=2, log_inp_buff_bytes=14)
+    sentence = r"^config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines of narrower"
+    refuse(ConfigError, sentence, b)
+    with pytest.raises(ConfigError, match=sentence):
+        time_insns(b.config, b.stream)
 
 
 def test_shapes_of_transfers() -> None:
@@ -203,6 +214,15 @@ def test_indices() -> None:
     b = changed(5, alu_opcode=AluOp.ADD, use_imm=0, src_factor_in=1000)
     refuse(CapacityError, "^ALU.src: must address acc elements below 2048, got 3000; insn 5", b)
     verify(changed(3, src_factor_in=2047, wgt_factor_in=1023))  # reset reads neither
+
+
+def test_the_src_beside_an_immediate_stays_in_acc() -> None:
+    """Nothing reads it, but the original functional simulator looks it up and stops."""
+    b = changed(5, src_factor_in=1000)
+    assert b.insns[5]["use_imm"] == 1
+    refuse(CapacityError, "^ALU.src: must address acc elements below 2048, got 3000; insn 5", b)
+    verify(b, strict=False)
+    verify(changed(5, src_factor_in=600))
 
 
 def test_dram_ranges() -> None:
@@ -269,7 +289,9 @@ def test_finish() -> None:
     b.insns.append(replace(finish, values={}))
     refuse(HazardError, "^tokens STORE to COMPUTE: must all be popped .*, got 2 left; the las", b)
     b = conv(tiles=1)
-    b.insns.insert(len(b.insns) - 1, Insn(Opcode.LOAD, {"memory_type": Memory.INP}, "late"))
+    b.insns.insert(
+        len(b.insns) - 1, Insn(Opcode.LOAD, {"memory_type": Memory.INP}, Origin(purpose="late"))
+    )
     refuse(
         HazardError,
         r"^FINISH: must wait until every instruction is done, got no token that orders "
@@ -277,9 +299,9 @@ def test_finish() -> None:
         b,
     )
     b = conv(tiles=1)
-    b.insns.append(Insn(Opcode.LOAD, {}, "after"))
+    b.insns.append(Insn(Opcode.LOAD, {}, Origin(purpose="after")))
     refuse(HazardError, "^LOAD: must not follow FINISH; insn 10, after$", b)
-    b.insns.append(Insn(Opcode.FINISH, {}, "again"))
+    b.insns.append(Insn(Opcode.FINISH, {}, Origin(purpose="again")))
     refuse(HazardError, "^LOAD: must not follow FINISH; insn 10, after$", b)
     verify(b, strict=False)
     with pytest.raises(HazardError, match=r"^program: must end with FINISH, got no instruction"):
@@ -547,7 +569,7 @@ def test_machines_that_do_not_fit() -> None:
         changed_words = list(words)
         for name, value in changes.items():
             changed_words[index[name]] = value
-        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [])
+        core_function("vta.fsim.create")(changed_words, b"", [0, 4096], False, None, "", [], -1, -1)
 
     create()
     with pytest.raises(ConfigError, match=r"^config.log_wgt_buff_bytes: must be in \[9, 24\], got"):
