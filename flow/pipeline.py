@@ -24,6 +24,7 @@ from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
+from relay_passes.channels import layer_weights
 from relay_passes.choose_variant import Candidate, Choice, choose, compare, results
 from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
@@ -33,7 +34,6 @@ from relay_passes.prove_layers import prove_layers, usual_places
 from relay_passes.quantize_model import (
     ALTERNATIVES,
     FORMS,
-    SECOND_LOOK,
     STEPS,
     VARIANTS,
     QuantOptions,
@@ -65,6 +65,9 @@ LEARNING_IMAGES: Final = 128
 JUDGING_IMAGES: Final = 32
 #: How far behind layers that share one scale may be where equalizing them is still tried, in dB.
 EQUALIZING_DB: Final = 2.0
+#: Weights of a network up to which `best` is compared with one scale a tensor: in larger ones that
+#: is never the better form by chance, and learning takes long.
+SMALL_WEIGHTS: Final = 4_000_000
 #: Forms that several variants are compared with: kept, since they take long to make.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 #: The variant that stock Relay's quantization makes, its first convolution in float.
@@ -306,16 +309,23 @@ class Pipeline:
         )
         return self.form(chosen)
 
-    def _may_be_better(self, name: str, found: Sequence[Candidate]) -> bool:
-        """Tell whether a form that is looked at second can be better than those found."""
-        if name == "separate_downsample":
-            return bool(paired_layers(self.folded))
-        if name == "fine_residuals":
-            return any(sink.skip for sink in fused_sinks(self.folded).values())
-        # Equalized layers need moments of their own. They may pay where one scale a tensor nearly
-        # does without.
-        plain = next((c for c in found if c.name == "per_tensor_ordered"), None)
-        return plain is None or plain.behind(found) <= EQUALIZING_DB
+    def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
+        """Tell whether a form may be better than those found before; looking takes time."""
+        if name == variant:
+            return True
+        if name == "fine_residuals":  # where the variant is not good enough, and sums are there
+            sinks = fused_sinks(self.folded, paired_layers(self.folded))
+            sums = any(sink.skip or sink.partner for sink in sinks.values())
+            return sums and choose(found).name != variant
+        if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
+            weights = sum(w.size for w in layer_weights(self.folded).values())
+            # Equalized layers need moments of their own. They may pay where one scale a tensor
+            # nearly does without.
+            near = any(
+                c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
+            )
+            return weights <= SMALL_WEIGHTS and (near or name == "per_tensor_ordered")
+        return True
 
     def form(self, name: str) -> Any:
         """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
@@ -354,17 +364,12 @@ class Pipeline:
             with blas_threads(available_cores()):
                 found[name] = compare(name, results(form, images), reference)
 
-        second = [n for n in names[1:] if n in SECOND_LOOK]
-        for name in names:
-            if name not in second:
+        # Those that depend on what others bring come last.
+        for name in sorted(names, key=["fine_residuals", "per_tensor"].count):
+            if self._worth_a_look(names[0], name, tuple(found.values())):
                 look(name)
         if not found:
             raise errors[0]
-        first = tuple(found.values())
-        if choose(first).name != names[0]:
-            for name in second:
-                if self._may_be_better(name, first):
-                    look(name)
         return tuple(found[name] for name in names if name in found)
 
     def _quantize(self, options: QuantOptions) -> Any:

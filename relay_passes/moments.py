@@ -211,6 +211,7 @@ def collect_moments(
     mod: Module,
     images: Iterable[NDArray[Any]],
     *,
+    layers: Container[str] | None = None,
     places: int = 96,
     seed: int = 0,
     file: BinaryIO | None = None,
@@ -224,6 +225,8 @@ def collect_moments(
         Float module, folded and named.
     images : iterable of float32[N, C, H, W]
         Preprocessed inputs.
+    layers : container of str, optional
+        Those wanted; all by default.
     places : int
         Output pixels drawn from each image.
     seed : int
@@ -239,7 +242,7 @@ def collect_moments(
         When there is no image.
     """
     reader = WindowReader(mod)
-    sizes = reader.sizes
+    sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
     result: dict[str, Moments] = {}
     for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
         sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
@@ -280,6 +283,8 @@ class WindowReader:
         self._run = HostModule(expose_variables(mod, inner), fast=True)
         #: Values of a window, K, by layer.
         self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
+        #: Windows of an image, by layer.
+        self.pixels = {str(b.var.name): _pixels(b.value) for b in self._layers}
 
     def __call__(
         self, images: Iterable[NDArray[Any]], layers: Container[str], *, places: int, seed: int
@@ -326,12 +331,19 @@ def _oihw(value: Expr) -> tuple[int, ...]:
     return tuple(weight.shape)
 
 
+def _pixels(value: Expr) -> int:
+    """Return how many output pixels a layer has, one for each of its windows."""
+    if op_name(value) == "matmul":
+        return 1
+    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
+    return n * oh * ow
+
+
 def _chosen(value: Expr, places: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw some output pixels of a convolution; a dense layer has one."""
     if op_name(value) == "matmul":
         return np.zeros(1, np.int64)
-    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
-    return np.sort(rng.permutation(n * oh * ow)[:places])
+    return np.sort(rng.permutation(_pixels(value))[:places])
 
 
 def _draw(value: Expr, x: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[np.float32]:

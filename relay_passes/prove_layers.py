@@ -36,8 +36,8 @@ DAMPINGS: Final = (USUAL_DAMPING, 0.1, 1.0, inf)
 NOISE: Final = 0.05
 #: Rows of a weight that are tried: an even choice.
 _ROWS: Final = 48
-#: From so many images on one split is enough, of so many images to learn from and to judge by.
-_MANY, _LEARN, _JUDGE = 48, 32, 16
+#: From so many images on one split is enough.
+_MANY: Final = 48
 #: Largest integer of the weights that are tried. The choice hardly depends on it.
 _LIMIT: Final = 127
 
@@ -67,13 +67,11 @@ class LayerProof:
 def splits(count: int) -> list[tuple[list[int], list[int]]]:
     """Return (images to learn from, images to judge by), by index; none for a single image.
 
-    Few images are split in halves, each of which learns once. Of many, every third of the first
-    48 judges what the others taught.
+    Few images are split in halves, each of which learns once. Of many, every third judges what the
+    others taught.
     """
     if count >= _MANY:
-        chosen = np.linspace(0, count - 1, _LEARN + _JUDGE).astype(int).tolist()
-        judge = chosen[2::3]
-        return [([i for i in chosen if i not in judge], judge)]
+        return [([i for i in range(count) if i % 3 != 2], list(range(2, count, 3)))]
     if count < 2:
         return []
     even, odd = list(range(0, count, 2)), list(range(1, count, 2))
@@ -85,6 +83,9 @@ def prove_layers(
 ) -> dict[str, LayerProof]:
     """Return what each layer's learning is worth, by layer.
 
+    Of many images only layers with fewer windows than values in one (dense layers, most of all)
+    are tried; the others learn as usual, as all do from a single image.
+
     Parameters
     ----------
     mod : IRModule
@@ -94,21 +95,30 @@ def prove_layers(
     block : int
         Output channels that share a scale.
     """
-    weights = layer_weights(mod)
-    trials: dict[str, _Trial] = {}
     reader, places = WindowReader(mod), usual_places(len(images))
-    for learn, judge in splits(len(images)):
+    doubtful = set(reader.sizes)
+    if len(images) >= _MANY:  # more windows than values: little is left to overfit
+        doubtful = {
+            name
+            for name, size in reader.sizes.items()
+            if len(images) * min(places, reader.pixels[name]) < size
+        }
+    weights = layer_weights(mod)
+    trials = {name: _Trial() for name in doubtful}
+    for learn, judge in splits(len(images)) if doubtful else []:
         with tempfile.TemporaryFile() as file:  # one layer's covariance at a time is needed
-            taught = collect_moments(mod, [images[i] for i in learn], places=places, file=file)
-            tests = {
-                name: trials.setdefault(name, _Trial()).start(weights[name], moments, block)
-                for name, moments in taught.items()
-            }
-        for found in reader([images[i] for i in judge], tests, places=places, seed=1):
+            taught = collect_moments(
+                mod, [images[i] for i in learn], layers=doubtful, places=places, file=file
+            )
+            for name, moments in taught.items():
+                trials[name].start(weights[name], moments, block)
+        for found in reader([images[i] for i in judge], doubtful, places=places, seed=1):
             for name, windows in found:
-                tests[name].add(windows)
-    share = len(splits(len(images))[0][0]) / len(images) if trials else 1.0
-    return {name: trial.proof(name, share) for name, trial in trials.items()}
+                trials[name].add(windows)
+    if len(images) < 2:
+        return {}
+    share = len(splits(len(images))[0][0]) / len(images)
+    return {name: trials[name].proof(name, share) for name in reader.sizes if name in doubtful}
 
 
 def usual_places(images: int) -> int:
@@ -123,7 +133,7 @@ class _Trial:
         self.learned = {d: 0.0 for d in DAMPINGS}
         self.uncorrected = {d: 0.0 for d in DAMPINGS}
 
-    def start(self, weight: NDArray[np.float64], moments: Moments, block: int) -> _Trial:
+    def start(self, weight: NDArray[np.float64], moments: Moments, block: int) -> None:
         """Round with every damping from the moments of one split."""
         rows = weight.reshape(len(weight), -1)
         peaks = np.repeat(largest_weights(rows, 0, "block", block), block)[: len(rows)]
@@ -142,7 +152,6 @@ class _Trial:
                 q = round_rows(rows, scale, covariance, extra=damping * spread, qmax=_LIMIT)
             self.deltas[damping] = rows - scale[:, np.newaxis] * q
         self.offsets = {d: delta @ moments.mean for d, delta in self.deltas.items()}
-        return self
 
     def add(self, windows: NDArray[np.float32]) -> None:
         """Add the errors on windows float32[K, P]."""

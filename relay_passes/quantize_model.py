@@ -157,7 +157,6 @@ ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
     "per_tensor": ("per_tensor", "profiled_fused", "per_tensor_ordered"),
     "best": (
         "best",
-        "separate_downsample",
         "profiled_fused",
         "fine_residuals",
         "per_tensor_ordered",
@@ -167,8 +166,6 @@ ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
     "dyadic": ("dyadic", "best", "profiled_fused"),
     "w4a8": ("w4a8", "w4a8_plain_scales"),
 }
-#: Those that are looked at only where the variant itself is not good enough among the others.
-SECOND_LOOK: Final = frozenset({"separate_downsample", "fine_residuals", "per_tensor"})
 
 
 def prepare(mod: Module) -> Module:
