@@ -25,7 +25,15 @@ from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
 from relay_passes.channels import layer_weights
-from relay_passes.choose_variant import Candidate, Choice, choose, compare, results
+from relay_passes.choose_variant import (
+    MARGIN_DB,
+    SMALL_MARGIN_DB,
+    Candidate,
+    Choice,
+    choose,
+    compare,
+    results,
+)
 from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, partition
@@ -300,7 +308,7 @@ class Pipeline:
         chosen, candidates = variant, tuple[Candidate, ...]()
         if len(names) > 1:
             candidates = self._candidates(names)
-            chosen = choose(candidates).name
+            chosen = choose(candidates, self._margin_db).name
         self.choices[variant] = Choice(
             variant=variant,
             chosen=chosen,
@@ -309,6 +317,15 @@ class Pipeline:
         )
         return self.form(chosen)
 
+    @cached_property
+    def _is_small(self) -> bool:
+        return sum(w.size for w in layer_weights(self.folded).values()) <= SMALL_WEIGHTS
+
+    @property
+    def _margin_db(self) -> float:
+        """By how much a dearer form must be better."""
+        return SMALL_MARGIN_DB if self._is_small else MARGIN_DB
+
     def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
         """Tell whether a form may be better than those found before; looking takes time."""
         if name == variant:
@@ -316,15 +333,14 @@ class Pipeline:
         if name == "fine_residuals":  # where the variant is not good enough, and sums are there
             sinks = fused_sinks(self.folded, paired_layers(self.folded))
             sums = any(sink.skip or sink.partner for sink in sinks.values())
-            return sums and choose(found).name != variant
+            return sums and choose(found, self._margin_db).name != variant
         if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
-            weights = sum(w.size for w in layer_weights(self.folded).values())
             # Equalized layers need moments of their own. They may pay where one scale a tensor
             # nearly does without.
             near = any(
                 c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
             )
-            return weights <= SMALL_WEIGHTS and (near or name == "per_tensor_ordered")
+            return self._is_small and (near or name == "per_tensor_ordered")
         return True
 
     def form(self, name: str) -> Any:

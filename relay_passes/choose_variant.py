@@ -2,7 +2,7 @@
 
 Each step of a variant is chosen by what it does to its layer; whether all of them together pay is
 only seen at the end. The forms are tried in the order of what they cost, and the first is taken
-that is within `MARGIN_DB` of the best of all.
+that is within a margin of the best of all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from relay_passes.host import HostModule
 from relay_passes.prove_layers import LayerProof
 
 #: A form is as good as the best one when it is this near, in dB.
-MARGIN_DB: Final = 0.2
+MARGIN_DB: Final = 0.3
+#: The same for a small network, of which the images that choose say less about others.
+SMALL_MARGIN_DB: Final = 0.1
 #: Functions that make nothing of a difference between large values.
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
 #: Beyond this no difference is told.
@@ -137,7 +139,7 @@ def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float3
     return Candidate(name=name, sqnr_db=plain, centred_db=centred)
 
 
-def choose(candidates: Sequence[Candidate], margin_db: float = MARGIN_DB) -> Candidate:
+def choose(candidates: Sequence[Candidate], margin_db: float) -> Candidate:
     """Return the first candidate that no other is better than by more than `margin_db`.
 
     Where none is near the best in both measures, the one that is behind least.

@@ -15,7 +15,7 @@ from flow.datasets import ArraySource, Dataset, Preprocessing
 from flow.importer import import_model
 from flow.models import DIGITS, bundled_data, load_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
-from relay_passes.choose_variant import MARGIN_DB, compare, results
+from relay_passes.choose_variant import SMALL_MARGIN_DB, compare, results
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS
 from relay_passes.search_scales import BlockScales
@@ -105,7 +105,7 @@ def test_a_variant_becomes_what_is_better(
     choice = pipeline.choices["best"]
     assert choice.chosen != "best" and choice.layers
     behind = {c.name: c.behind(choice.candidates) for c in choice.candidates}
-    assert behind["best"] > 10 and behind[choice.chosen] <= MARGIN_DB
+    assert behind["best"] > 10 and behind[choice.chosen] <= SMALL_MARGIN_DB
     found = compare("", taken, results(pipeline.folded, images))
     assert found.sqnr_db == next(c.sqnr_db for c in choice.candidates if c.name == choice.chosen)
 
