@@ -45,6 +45,7 @@ ABLATION: Final[Mapping[str, str]] = {
     "ordered_channels": "+ channels ordered",
     "corrected_bias": "+ biases corrected",
     "separate_downsample": "+ learned rounding",
+    "fine_residuals": "+ residuals' multipliers finer",
     "best": "+ downsample in the same accumulator",
     "searched_scales": "+ scales searched",
     "w4a8_plain_scales": "as best, 4-bit weights",
@@ -159,7 +160,8 @@ def _measure(
     assert data is not None and isinstance(backend, PipelineBackend)
     pipeline, choice = backend.pipeline, (VARIANTS | STEPS).get(name)
     with stages(f"quantize {name}", f"quantizing {name}"):
-        quantized = pipeline.quantize(name)
+        # As it stands: `quantize` might return a better form of the variant.
+        quantized = pipeline.quantize(name) if choice is None else pipeline.form(name)
     with stages("compile", f"compiling {name}"):
         compiled = pipeline.compile(quantized)
     with stages("fsim", f"running {name}") as progress:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,8 @@ from relay_passes.moments import Moments
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
 
+#: Share of the mean variance that is added to each variance where images are many.
+USUAL_DAMPING: Final = 0.01
 #: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
 #: Rows of a block of a Cholesky decomposition.
@@ -37,13 +40,16 @@ class SecondOrderRounder:
         Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
     damping : float
         Share of the mean of the diagonal that is added to it, since calibration data are few.
+    dampings : dict[str, float]
+        Of layers that need another; infinite: rounded to nearest.
     block : int
         Output channels a block, for granularity ``block``.
     """
 
     moments: Mapping[str, Moments] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
-    damping: float = 0.01
+    damping: float = USUAL_DAMPING
+    dampings: Mapping[str, float] = field(default_factory=dict)
     block: int = 16
 
     def __call__(
@@ -51,11 +57,12 @@ class SecondOrderRounder:
     ) -> NDArray[np.int8]:
         """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
         moments = self.moments.get(name)
-        if moments is None or not moments.has_covariance:
+        damping = self.dampings.get(name, self.damping)
+        if moments is None or not moments.has_covariance or damping == inf:
             return quantize(weight, params, axis=axis, block=self.block)
         rows = np.moveaxis(weight, axis, 0)
         noise = self.noise.get(name, 0.0) / moments.unit**2
-        extra = self.damping * moments.mean_variance + noise
+        extra = damping * moments.mean_variance + noise
         q = round_rows(
             rows.reshape(len(rows), -1),
             params.scales(len(rows), self.block).astype(np.float32),

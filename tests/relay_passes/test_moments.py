@@ -58,6 +58,15 @@ def test_counts_images_and_needs_one() -> None:
         collect_moments(mod, [])
 
 
+def test_some_layers_only() -> None:
+    mod, data = prepare(residual_net()), images(2)
+    whole = collect_moments(mod, data)
+    name = list(whole)[2]
+    some = collect_moments(mod, data, layers={name})
+    assert list(some) == [name]
+    np.testing.assert_array_equal(some[name].mean, whole[name].mean)
+
+
 def test_wide_layers_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay_passes.moments.MOST_VALUES", 5 * 3 * 3)
     net = CNN()
