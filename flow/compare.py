@@ -22,9 +22,9 @@ from flow.report import Skipped, error_cell, sqnr_cells
 from flow.stages import Stages
 from flow.tracebacks import explain, reason_of, worst
 from relay_passes.graph import GraphPass
+from relay_passes.integer_facts import requantization_errors
 from relay_passes.layer_error import LayerError, layer_errors
 from relay_passes.quantize_model import STEPS, VARIANTS
-from relay_passes.requantize import requantization_errors
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.
@@ -45,6 +45,7 @@ ABLATION: Final[Mapping[str, str]] = {
     "ordered_channels": "+ channels ordered",
     "corrected_bias": "+ biases corrected",
     "separate_downsample": "+ learned rounding",
+    "fine_residuals": "+ residuals' multipliers finer",
     "best": "+ downsample in the same accumulator",
     "searched_scales": "+ scales searched",
     "w4a8_plain_scales": "as best, 4-bit weights",
@@ -159,7 +160,8 @@ def _measure(
     assert data is not None and isinstance(backend, PipelineBackend)
     pipeline, choice = backend.pipeline, (VARIANTS | STEPS).get(name)
     with stages(f"quantize {name}", f"quantizing {name}"):
-        quantized = pipeline.quantize(name)
+        # As it stands: `quantize` might return a better form of the variant.
+        quantized = pipeline.quantize(name) if choice is None else pipeline.form(name)
     with stages("compile", f"compiling {name}"):
         compiled = pipeline.compile(quantized)
     with stages("fsim", f"running {name}") as progress:

@@ -24,6 +24,8 @@ OLDEST_OPSET: Final = 7
 #: From this version of the file format on, weights need not be listed as inputs.
 MODERN_IR: Final = 8
 _CHUNK_BYTES: Final = 1 << 20
+#: What unpacking may take besides the result; ``xz -9`` takes 65 MiB.
+_XZ_MEMORY_BYTES: Final = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +111,22 @@ def _no_file(path: Path, got: str) -> UnsupportedModelError:
 
 
 def _unpack(path: Path, limits: Limits) -> bytes:
-    """Unpack piece by piece, so that a small file cannot fill the memory."""
-    pieces: list[bytes] = []
-    total = 0
-    with lzma.open(path) as file:
-        while piece := file.read(_CHUNK_BYTES):
-            total += len(piece)
-            limits.check(str(path), "bytes when unpacked", total, limits.file_bytes)
-            pieces.append(piece)
-    return b"".join(pieces)
+    """Unpack piece by piece, so that a small file cannot fill the memory, nor its dictionary."""
+    result = bytearray()
+    decompressor = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+    with path.open("rb") as file:
+        packed = file.read(_CHUNK_BYTES)
+        while packed or not decompressor.needs_input:
+            if decompressor.eof:  # another stream follows
+                packed = decompressor.unused_data + packed
+                decompressor = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+            result += decompressor.decompress(packed, _CHUNK_BYTES)
+            limits.check(str(path), "bytes when unpacked", len(result), limits.file_bytes)
+            more = decompressor.needs_input or decompressor.eof
+            packed = file.read(_CHUNK_BYTES) if more else b""
+            if decompressor.eof and not packed and not decompressor.unused_data:
+                return bytes(result)
+    raise EOFError("the end is missing")
 
 
 def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:

@@ -24,22 +24,35 @@ from flow.limits import UNLIMITED
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
+from relay_passes.channels import layer_weights
+from relay_passes.choices import Candidate, Choice
+from relay_passes.choose_variant import (
+    MARGIN_DB,
+    SMALL_MARGIN_DB,
+    choose,
+    compare,
+    results,
+)
 from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
+from relay_passes.prove_layers import prove_layers, usual_places
 from relay_passes.quantize_model import (
+    ALTERNATIVES,
+    FORMS,
     STEPS,
     VARIANTS,
     QuantOptions,
     prepare_with_names,
     quantize_model,
 )
+from relay_passes.sinks import fused_sinks, paired_layers
 from relay_passes.stock_relay import StockRelay
-from vta_config.errors import CalibrationError, UnsupportedModelError
+from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,12 +61,22 @@ if TYPE_CHECKING:
     from flow.compiler.tiling import Objective
     from flow.importer import ImportedModel
     from flow.origins import OnnxNode
+    from relay_passes.choices import LayerProof
     from relay_passes.moments import Moments
     from relay_passes.params import HostWork, TensorProfile
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
 LEARNING_IMAGES: Final = 128
+#: Of them those on which the forms of a variant are compared.
+JUDGING_IMAGES: Final = 32
+#: How far behind layers that share one scale may be where equalizing them is still tried, in dB.
+EQUALIZING_DB: Final = 2.0
+#: Weights of a network up to which `best` is compared with one scale a tensor: in larger ones that
+#: is never the better form by chance, and learning takes long.
+SMALL_WEIGHTS: Final = 4_000_000
+#: Forms that several variants are compared with: kept, since they take long to make.
+_COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 #: The variant that stock Relay's quantization makes, its first convolution in float.
 STOCK_RELAY: Final = "stock_relay"
 
@@ -222,6 +245,10 @@ class Pipeline:
         # Of the variants quantized last.
         self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
+        self._proofs: dict[str, LayerProof] | None = None
+        self._quantized: dict[str, Any] = {}
+        #: What each variant quantized so far became, and which steps it kept.
+        self.choices: dict[str, Choice] = {}
 
     def calibrate(
         self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
@@ -234,6 +261,7 @@ class Pipeline:
             When there are no images, or one does not fit the model.
         """
         self._images, self._moments, self._rescaled = [], None, {}
+        self._proofs, self._quantized, self.choices = None, {}, {}
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             self.profiles = profile(self.folded, self._kept(images), progress=progress)
@@ -265,17 +293,103 @@ class Pipeline:
         """
         if variant == STOCK_RELAY:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
-        if isinstance(variant, str):
-            known = VARIANTS | STEPS
-            if variant not in known:
-                raise CalibrationError(
-                    "variant",
-                    f"must be among {', '.join((STOCK_RELAY, *known))}",
-                    got=variant,
-                    hint="choose one of these",
-                )
-            variant = known[variant]
-        options = variant.for_block(self.config.block)
+        if not isinstance(variant, str):
+            return self._quantize(variant)
+        known = VARIANTS | STEPS
+        if variant not in known:
+            raise CalibrationError(
+                "variant",
+                f"must be among {', '.join((STOCK_RELAY, *known))}",
+                got=variant,
+                hint="choose one of these",
+            )
+        names = ALTERNATIVES.get(variant, (variant,)) if self._images else (variant,)
+        chosen, candidates = variant, tuple[Candidate, ...]()
+        if len(names) > 1:
+            candidates = self._candidates(names)
+            chosen = choose(candidates, self._margin_db).name
+        self.choices[variant] = Choice(
+            variant=variant,
+            chosen=chosen,
+            candidates=candidates,
+            layers=tuple((self._proofs or {}).values()) if (known | FORMS)[chosen].learns else (),
+        )
+        return self.form(chosen)
+
+    @cached_property
+    def _is_small(self) -> bool:
+        return sum(w.size for w in layer_weights(self.folded).values()) <= SMALL_WEIGHTS
+
+    @property
+    def _margin_db(self) -> float:
+        """By how much a dearer form must be better."""
+        return SMALL_MARGIN_DB if self._is_small else MARGIN_DB
+
+    def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
+        """Tell whether a form may be better than those found before; looking takes time."""
+        if name == variant:
+            return True
+        if name == "fine_residuals":  # where the variant is not good enough, and sums are there
+            sinks = fused_sinks(self.folded, paired_layers(self.folded))
+            sums = any(sink.skip or sink.partner for sink in sinks.values())
+            return sums and choose(found, self._margin_db).name != variant
+        if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
+            # Equalized layers need moments of their own. They may pay where one scale a tensor
+            # nearly does without.
+            near = any(
+                c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
+            )
+            return self._is_small and (near or name == "per_tensor_ordered")
+        return True
+
+    def form(self, name: str) -> Any:
+        """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
+
+        `quantize` returns the form that is best for its variant instead.
+        """
+        if name not in self._quantized:
+            form = self._quantize((VARIANTS | STEPS | FORMS)[name])
+            if name not in _COMPARED:
+                return form
+            self._quantized[name] = form
+        return self._quantized[name]
+
+    def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+        """Run forms on calibration images; return those worth a look, in the order of `names`.
+
+        Raises
+        ------
+        CapacityError
+            When accumulators may overflow in all of them.
+        """
+        count = len(self._images)
+        some = np.unique(np.linspace(0, count - 1, min(count, JUDGING_IMAGES)).astype(int))
+        images = [self._images[i] for i in some]
+        with blas_threads(available_cores()):
+            reference = results(self.folded, images)
+        found: dict[str, Candidate] = {}
+        errors: list[CapacityError] = []
+
+        def look(name: str) -> None:
+            try:
+                form = self.form(name)
+            except CapacityError as error:  # of one form; others may fit
+                errors.append(error)
+                return
+            with blas_threads(available_cores()):
+                found[name] = compare(name, results(form, images), reference)
+
+        # Those that depend on what others bring come last.
+        for name in sorted(names, key=["fine_residuals", "per_tensor"].count):
+            if self._worth_a_look(names[0], name, tuple(found.values())):
+                look(name)
+        if not found:
+            raise errors[0]
+        return tuple(found[name] for name in names if name in found)
+
+    def _quantize(self, options: QuantOptions) -> Any:
+        """Return the integer Relax module of these very options."""
+        options = options.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""
@@ -284,7 +398,8 @@ class Pipeline:
                 give_back()
                 # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
                 file = tempfile.TemporaryFile()
-                moments = collect_moments(mod, self._images, file=file)
+                places = usual_places(len(self._images))
+                moments = collect_moments(mod, self._images, places=places, file=file)
                 self._moments = options.passes, moments
                 give_back()
             return self._moments[1]
@@ -297,8 +412,15 @@ class Pipeline:
             return self._rescaled[options.passes]
 
         with blas_threads(available_cores()):
+            if options.learns and self._images and self._proofs is None:
+                self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
             return quantize_model(
-                self.folded, self.profiles, options, measure=measure, observe=observe
+                self.folded,
+                self.profiles,
+                options,
+                measure=measure,
+                observe=observe,
+                proofs=self._proofs,
             )
 
     def compile(self, quantized: Any) -> CompiledModel:

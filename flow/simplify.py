@@ -7,6 +7,7 @@
 - A Sum becomes Adds.
 - A Clip from 0 without an upper bound becomes Relu.
 - A ConvTranspose's ``output_shape``, and its ``auto_pad``, become numbers.
+- Resize by nearest neighbours is gathered where TVM reads it otherwise (`flow.resize`).
 - Pools of windows of one number, and Pads by nothing, become Identity: they do nothing.
 - A BatchNormalization that trains becomes InstanceNormalization, which it is for one picture.
 - Optional results that nobody reads, and nodes none of whose results are read, are dropped.
@@ -24,6 +25,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from flow.onnx_shapes import Shapes, infer_shapes
+from flow.resize import resized
 
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
@@ -60,6 +62,13 @@ def simplify(proto: Any) -> Any:
             node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
         elif node.op_type == "Sum":
             nodes += _adds(node)
+            continue
+        elif node.op_type in ("Resize", "Upsample") and not node.domain:
+            shapes = infer_shapes(proto) if shapes is None else shapes
+            shape = shapes.get(node.input[0], ())
+            made, tensors = resized(node, shape, constants, versions.get("", 1))
+            nodes += made
+            result.graph.initializer.extend(tensors)
             continue
         elif node.op_type in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "ReduceMean"):
             if shapes is None and _needs_shapes(node):

@@ -24,11 +24,11 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.integer_facts import host_reasons
 from relay_passes.names import layer_names
 from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition import refusal
 from relay_passes.quantize import INTEGER_OPS
-from relay_passes.requantize import host_reasons
 from vta_config.hardware import VTAConfig
 
 #: Operators that move nothing: another shape of the same bytes.

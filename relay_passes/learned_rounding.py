@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -19,8 +20,12 @@ from relay_passes.moments import Moments
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
 
+#: Share of the mean variance that is added to each variance where images are many.
+USUAL_DAMPING: Final = 0.01
 #: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
+#: Rows of a block of a Cholesky decomposition.
+_BLOCK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +40,16 @@ class SecondOrderRounder:
         Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
     damping : float
         Share of the mean of the diagonal that is added to it, since calibration data are few.
+    dampings : dict[str, float]
+        Of layers that need another; infinite: rounded to nearest.
     block : int
         Output channels a block, for granularity ``block``.
     """
 
     moments: Mapping[str, Moments] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
-    damping: float = 0.01
+    damping: float = USUAL_DAMPING
+    dampings: Mapping[str, float] = field(default_factory=dict)
     block: int = 16
 
     def __call__(
@@ -49,11 +57,12 @@ class SecondOrderRounder:
     ) -> NDArray[np.int8]:
         """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
         moments = self.moments.get(name)
-        if moments is None or not moments.has_covariance:
+        damping = self.dampings.get(name, self.damping)
+        if moments is None or not moments.has_covariance or damping == inf:
             return quantize(weight, params, axis=axis, block=self.block)
         rows = np.moveaxis(weight, axis, 0)
         noise = self.noise.get(name, 0.0) / moments.unit**2
-        extra = self.damping * moments.mean_variance + noise
+        extra = damping * moments.mean_variance + noise
         q = round_rows(
             rows.reshape(len(rows), -1),
             params.scales(len(rows), self.block).astype(np.float32),
@@ -92,10 +101,11 @@ def round_rows(
     """
     size = weight.shape[1]
     order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
-    flipped = covariance[np.ix_(order[::-1], order[::-1])]
+    factor = _backward_factor(covariance, order, extra)
     del covariance
-    feedback = _unit_upper(flipped, extra)
-    del flipped
+    feedback = np.ascontiguousarray(factor[::-1, ::-1], np.float32)
+    del factor
+    feedback /= np.diag(feedback).copy()
     target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
     q = np.empty_like(target)
     error = np.zeros_like(target)
@@ -111,22 +121,50 @@ def round_rows(
     return result
 
 
-def _unit_upper(flipped: NDArray[np.float32], extra: float) -> NDArray[np.float32]:
-    """Return the unit upper triangular U of matrix + extra * I = U D Uᵀ.
+def _backward_factor(
+    covariance: NDArray[np.float32], order: NDArray[np.int64], extra: float
+) -> NDArray[np.float64]:
+    """Return the lower factor of C + extra * I with C in backward `order`: U √D, backwards.
 
-    `flipped` is the matrix with its rows and columns in reverse order; its diagonal is changed.
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
     """
-    assert np.isfinite(flipped).all()
-    diagonal, added = np.diag(flipped).copy(), max(extra, 1e-12)
+    size, backwards, added = len(order), order[::-1], max(extra, 1e-12)
+    assert np.isfinite(covariance.sum(dtype=np.float64))
+    diagonal = np.diag(covariance)[backwards]
+    matrix = np.empty((size, size))  # float64, the largest there is: no second one beside it
     while True:
-        np.fill_diagonal(flipped, diagonal + added)
+        for start in range(0, size, _BLOCK):
+            rows = backwards[start : start + _BLOCK]
+            matrix[start : start + _BLOCK] = covariance[np.ix_(rows, backwards)]
+        np.fill_diagonal(matrix, diagonal + np.float32(added))
         try:
-            lower = np.linalg.cholesky(flipped)
-            break
+            _cholesky(matrix)
+            return matrix
         except np.linalg.LinAlgError:
             added *= 10
-    upper = lower[::-1, ::-1]
-    upper /= np.diag(upper).copy()
-    return np.ascontiguousarray(upper, np.float32)
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> None:
+    """Replace a matrix by its lower Cholesky factor, zeros above, block by block in place.
+
+    numpy's own takes three times the memory of its argument.
+
+    Raises
+    ------
+    LinAlgError
+        When it is not positive definite.
+    """
+    size = len(matrix)
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        block = np.linalg.cholesky(matrix[start:stop, start:stop])
+        matrix[start:stop, start:stop] = block
+        matrix[start:stop, stop:] = 0.0
+        if stop == size:
+            break
+        below = matrix[stop:, start:stop]
+        below[:] = np.linalg.solve(block, below.T).T
+        for at in range(stop, size, _BLOCK):
+            end = min(at + _BLOCK, size)
+            matrix[at:, at:end] -= below[at - stop :] @ below[at - stop : end - stop].T

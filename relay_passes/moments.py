@@ -8,7 +8,7 @@ learned rounding and bias correction need to know of the data.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -211,6 +211,7 @@ def collect_moments(
     mod: Module,
     images: Iterable[NDArray[Any]],
     *,
+    layers: Container[str] | None = None,
     places: int = 96,
     seed: int = 0,
     file: BinaryIO | None = None,
@@ -224,6 +225,8 @@ def collect_moments(
         Float module, folded and named.
     images : iterable of float32[N, C, H, W]
         Preprocessed inputs.
+    layers : container of str, optional
+        Those wanted; all by default.
     places : int
         Output pixels drawn from each image.
     seed : int
@@ -238,26 +241,15 @@ def collect_moments(
     CalibrationError
         When there is no image.
     """
-    layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
-    params = {p.name for p in read_graph(mod).params}
-    inputs = list(dict.fromkeys(b.value.args[0] for b in layers))
-    inner = [v for v in inputs if v.name not in params]
-    names = [str(v.name) for v in inner]
-    run = HostModule(expose_variables(mod, inner), fast=True)
-    sizes = {b.var.name: int(np.prod(_oihw(b.value)[1:])) for b in layers}
+    reader = WindowReader(mod)
+    sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
     result: dict[str, Moments] = {}
     for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
         sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
-        rng = np.random.default_rng(seed)
         count = 0
-        for image in images:
-            outputs = run(np.asarray(image, np.float32))
-            tensors = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
-            for layer in layers:
-                chosen = _chosen(layer.value, places, rng)  # the same in each pass over the images
-                if layer.var.name in sums:
-                    x = tensors.get(layer.value.args[0].name, image)
-                    sums[layer.var.name].add(_draw(layer.value, x, chosen))
+        for found in reader(images, group, places=places, seed=seed):
+            for name, columns in found:
+                sums[name].add(columns)
             count += 1
             if progress is not None and not result:
                 progress(count)
@@ -270,6 +262,50 @@ def collect_moments(
             if file is not None:
                 result[name].store(file)
     return {name: result[name] for name in sizes}
+
+
+class WindowReader:
+    """Runs a float module and yields what its layers read.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
+    """
+
+    def __init__(self, mod: Module) -> None:
+        """Compile the module."""
+        self._layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
+        params = {p.name for p in read_graph(mod).params}
+        inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
+        inner = [v for v in inputs if v.name not in params]
+        self._names = [str(v.name) for v in inner]
+        self._run = HostModule(expose_variables(mod, inner), fast=True)
+        #: Values of a window, K, by layer.
+        self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
+        #: Windows of an image, by layer.
+        self.pixels = {str(b.var.name): _pixels(b.value) for b in self._layers}
+
+    def __call__(
+        self, images: Iterable[NDArray[Any]], layers: Container[str], *, places: int, seed: int
+    ) -> Iterator[Iterator[tuple[str, NDArray[np.float32]]]]:
+        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels."""
+        rng = np.random.default_rng(seed)
+        for image in images:
+            outputs = self._run(np.asarray(image, np.float32))
+            last = outputs[len(outputs) - len(self._names) :]
+            tensors = dict(zip(self._names, last, strict=True))
+            chosen = {  # the same in each pass over the images
+                b.var.name: _chosen(b.value, places, rng) for b in self._layers
+            }
+            yield (
+                (
+                    str(b.var.name),
+                    _draw(b.value, tensors.get(b.value.args[0].name, image), chosen[b.var.name]),
+                )
+                for b in self._layers
+                if b.var.name in layers
+            )
 
 
 def _groups(sizes: Mapping[str, int]) -> list[set[str]]:
@@ -295,12 +331,19 @@ def _oihw(value: Expr) -> tuple[int, ...]:
     return tuple(weight.shape)
 
 
+def _pixels(value: Expr) -> int:
+    """Return how many output pixels a layer has, one for each of its windows."""
+    if op_name(value) == "matmul":
+        return 1
+    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
+    return n * oh * ow
+
+
 def _chosen(value: Expr, places: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw some output pixels of a convolution; a dense layer has one."""
     if op_name(value) == "matmul":
         return np.zeros(1, np.int64)
-    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
-    return np.sort(rng.permutation(n * oh * ow)[:places])
+    return np.sort(rng.permutation(_pixels(value))[:places])
 
 
 def _draw(value: Expr, x: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[np.float32]:

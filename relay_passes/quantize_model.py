@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.bias_correction import CorrectBias
+from relay_passes.choices import LayerProof
 from relay_passes.choose_scales import (
     WEIGHT_AXIS,
     ProfiledScales,
@@ -137,11 +138,33 @@ STEPS: Final[dict[str, QuantOptions]] = {
     "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
     "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
     "separate_downsample": replace(_ORDERED, chooser=BlockScales()),
+    "fine_residuals": replace(_ORDERED, chooser=BlockScales(fine_residuals=True)),
     "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
     "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
     "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
     "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),
     "w4a8_plain_scales": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
+}
+
+#: Forms that serve as alternatives only. Where one scale serves a tensor, order changes nothing but
+#: what the moments are shared with.
+FORMS: Final[dict[str, QuantOptions]] = {
+    "per_tensor_ordered": replace(_ORDERED, chooser=_POWERS_OF_TWO),
+}
+#: What a variant may become where its own steps do not pay, itself first, the others in the order
+#: of what they cost.
+ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
+    "per_tensor": ("per_tensor", "profiled_fused", "per_tensor_ordered"),
+    "best": (
+        "best",
+        "profiled_fused",
+        "fine_residuals",
+        "per_tensor_ordered",
+        "per_tensor",
+        "dyadic",
+    ),
+    "dyadic": ("dyadic", "best", "profiled_fused"),
+    "w4a8": ("w4a8", "w4a8_plain_scales"),
 }
 
 
@@ -166,6 +189,7 @@ def quantize_model(
     *,
     measure: Measure | None = None,
     observe: Observe | None = None,
+    proofs: Mapping[str, LayerProof] | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -181,6 +205,8 @@ def quantize_model(
         Usually `collect_moments` with the calibration images; for options that learn.
     observe : callable (module) -> dict[str, TensorProfile], optional
         Usually `profile` with the calibration images; for options that scale channels.
+    proofs : dict[str, LayerProof], optional
+        How each layer learns, as `prove_layers` found; a layer without learns as usual.
 
     Raises
     ------
@@ -217,11 +243,18 @@ def quantize_model(
             )
         moments = measure(mod)
         if isinstance(rounder, SecondOrderRounder):
-            rounder = replace(rounder, moments=moments, noise=_input_noise(mod, scales))
+            rounder = replace(
+                rounder,
+                moments=moments,
+                noise=_input_noise(mod, scales),
+                dampings={name: proof.damping for name, proof in (proofs or {}).items()},
+            )
         weights = _rounded(mod, scales, rounder)
         rounder = GivenWeights(weights=weights)
         if options.correct_bias:
-            mod = CorrectBias(scales=scales, weights=weights, moments=moments, block=options.block)(
+            harmful = {p.layer for p in (proofs or {}).values() if not p.correct_bias}
+            kept = {name: m for name, m in moments.items() if name not in harmful}
+            mod = CorrectBias(scales=scales, weights=weights, moments=kept, block=options.block)(
                 mod
             )
     quantized = Quantize(scales=scales, rounder=rounder, block=options.block)(mod)

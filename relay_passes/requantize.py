@@ -12,7 +12,6 @@ the value is dequantized, the operator stays as it is, and runs on the host.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
@@ -38,71 +37,19 @@ from relay_passes.graph import (
     substitute,
     variables,
 )
+from relay_passes.integer_facts import with_facts
+from relay_passes.integer_values import Accumulator, Int8Tensor, IntegerWeight
 from relay_passes.names import Names, layer_names, with_layer_names
 from relay_passes.params import INT32_MAX, QuantParams
 from vta_config.errors import CapacityError
 
 _INT8_BITS: Final = 8
-_ERROR_ATTR: Final = "requantization_errors"
-_HOST_ATTR: Final = "host_reasons"
 #: Biases up to here cost nothing: one GEMM step adds them.
 _SMALL_BIAS: Final = 1 << 18
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
 #: Accumulators whose scales are further apart are not added as integers.
 _MOST_OCTAVES: Final = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Int8:
-    """An int8 tensor: real = scale * var; |var| <= bound."""
-
-    var: Expr
-    scale: float
-    bound: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Weight:
-    """A quantized weight: real = scale * value, scale float64[O]."""
-
-    value: NDArray[np.int8]
-    scale: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Accumulator:
-    """An int32 tensor: real = relu(scale * var + bias).
-
-    Parameters
-    ----------
-    var : relax.Var
-        The integers so far.
-    scale : float64[C]
-        One a channel (axis 1); equal ones are used as one number.
-    bound : int64[C]
-        Bound of |var|.
-    bias : float64[C]
-        Real number not yet added.
-    relu : bool
-        Whether negative results become 0, not yet done.
-    ceiling : float
-        Largest result (ReLU6), not yet done; infinity for none.
-    name : str
-        Tensor name.
-    sources : tuple[str, ...]
-        Operators of which it is the sum: those that go to the host where it does not fit.
-    """
-
-    var: Expr
-    scale: NDArray[np.float64]
-    bound: NDArray[np.int64]
-    bias: NDArray[np.float64]
-    relu: bool = False
-    ceiling: float = float("inf")
-    name: str
-    sources: tuple[str, ...] = ()
 
 
 class _DoesNotFit(Exception):
@@ -113,7 +60,7 @@ class _DoesNotFit(Exception):
         self.sources = sources
 
 
-_Value: TypeAlias = "_Int8 | _Weight | _Accumulator | Expr"
+_Value: TypeAlias = "Int8Tensor | IntegerWeight | Accumulator | Expr"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,34 +98,7 @@ class Requantize(GraphPass):
                 host |= new
         result = replace_main(mod, run.builder, graph, results)
         result = with_layer_names(result, run.layers)
-        result = result.with_attr(_HOST_ATTR, json.dumps(host))
-        return result.with_attr(_ERROR_ATTR, json.dumps(run.errors))
-
-
-def requantization_errors(mod: Module) -> dict[str, float]:
-    """Return |used / meant - 1| of each requantized tensor's ratio of scales, by tensor name.
-
-    Parameters
-    ----------
-    mod : IRModule
-        As `Requantize` returned it. Shifts are exact but for scales stored as float32.
-    """
-    attrs = mod.attrs
-    text = attrs[_ERROR_ATTR] if attrs is not None and _ERROR_ATTR in attrs else "{}"
-    return {str(name): float(error) for name, error in json.loads(str(text)).items()}
-
-
-def host_reasons(mod: Module) -> dict[str, str]:
-    """Return why operators with an integer form stayed floats, by the name of what they make.
-
-    Parameters
-    ----------
-    mod : IRModule
-        As `Requantize` returned it.
-    """
-    attrs = mod.attrs
-    text = attrs[_HOST_ATTR] if attrs is not None and _HOST_ATTR in attrs else "{}"
-    return {str(name): str(reason) for name, reason in json.loads(str(text)).items()}
+        return with_facts(result, errors=run.errors, host=host)
 
 
 class _Interpreter:
@@ -232,7 +152,7 @@ class _Interpreter:
             result = handler(self, binding) if handler is not None else None
         except CapacityError as error:
             values = (self.value(v) for v in variables(binding.value))
-            sources = (v.sources for v in values if isinstance(v, _Accumulator))
+            sources = (v.sources for v in values if isinstance(v, Accumulator))
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
             raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
@@ -244,7 +164,7 @@ class _Interpreter:
     # ---- from and to floats ------------------------------------------------------------------
     def as_float(self, value: Any, name: str) -> Expr:
         """Emit the float32 form of a value."""
-        if isinstance(value, _Accumulator):
+        if isinstance(value, Accumulator):
             try:
                 value = self.settle(value)
             except CapacityError as error:
@@ -253,9 +173,9 @@ class _Interpreter:
             largest = float(np.finfo(np.float32).max)
             scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
             return self._scaled(value.var, scale, value.name)
-        if isinstance(value, _Int8):
+        if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name)
-        if isinstance(value, _Weight):
+        if isinstance(value, IntegerWeight):
             return relax.const((value.value * _column(value)).astype(np.float32))
         return value
 
@@ -273,9 +193,9 @@ class _Interpreter:
             axis = int(binding.value.attrs.axis)
             channels = weight.shape[axis]
             scales = np.broadcast_to(scale.astype(np.float64).reshape(-1), (channels,))
-            return _Weight(value=weight, scale=np.asarray(scales))
+            return IntegerWeight(value=weight, scale=np.asarray(scales))
         value = self.value(data)
-        return value if isinstance(value, _Int8) else None
+        return value if isinstance(value, Int8Tensor) else None
 
     def _quantize(self, binding: Expr) -> Any:
         scale = constant(binding.value.args[1])
@@ -284,9 +204,9 @@ class _Interpreter:
         value = self.value(binding.value.args[0])
         name = str(getattr(binding.value.args[0], "name", binding.var.name))
         params = QuantParams(scale=(float(scale),), bits=_INT8_BITS)
-        if isinstance(value, _Int8):
+        if isinstance(value, Int8Tensor):
             value = self.widen(value)
-        if isinstance(value, _Accumulator):
+        if isinstance(value, Accumulator):
             shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
             if None not in shifts:
                 return self.requantize(value, params, np.asarray(shifts), name)
@@ -295,7 +215,7 @@ class _Interpreter:
             value = self.as_float(value, value.name)
         return self.quantize_float(value, params, str(binding.var.name))
 
-    def quantize_float(self, var: Expr, params: QuantParams, name: str) -> _Int8:
+    def quantize_float(self, var: Expr, params: QuantParams, name: str) -> Int8Tensor:
         """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
         step, scale = self.step, params.scale[0]
         x = step(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), name, "scaled")
@@ -303,14 +223,14 @@ class _Interpreter:
         x = step(relax.op.floor(x), name, "floor")
         x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
         x = self.emit(relax.op.astype(x, "int8"), name)
-        return _Int8(var=x, scale=scale, bound=params.qmax, name=name)
+        return Int8Tensor(var=x, scale=scale, bound=params.qmax, name=name)
 
     # ---- accumulators ------------------------------------------------------------------------
-    def widen(self, value: _Int8) -> _Accumulator:
+    def widen(self, value: Int8Tensor) -> Accumulator:
         """Return an int8 tensor as an accumulator."""
         channels = static_shape(value.var)[1]
         var = self.step(relax.op.astype(value.var, "int32"), value.name, "wide")
-        return _Accumulator(
+        return Accumulator(
             var=var,
             scale=np.full(channels, value.scale),
             bound=np.full(channels, value.bound, np.int64),
@@ -318,7 +238,7 @@ class _Interpreter:
             name=value.name,
         )
 
-    def settle(self, acc: _Accumulator) -> _Accumulator:
+    def settle(self, acc: Accumulator) -> Accumulator:
         """Emit the bias and the ReLU that an accumulator still owes."""
         acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
         var = acc.var
@@ -330,7 +250,7 @@ class _Interpreter:
             var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
         return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
 
-    def add_integers(self, acc: _Accumulator, addend: NDArray[np.int64]) -> _Accumulator:
+    def add_integers(self, acc: Accumulator, addend: NDArray[np.int64]) -> Accumulator:
         """Emit the add of an int64[C] constant and bound the sum."""
         bound = acc.bound + np.abs(addend)
         numerics.check_accumulator(acc.name, bound)
@@ -340,7 +260,7 @@ class _Interpreter:
         var = self.step(relax.op.add(acc.var, relax.const(number)), acc.name, "bias")
         return replace(acc, var=var, bound=bound)
 
-    def shift_left(self, acc: _Accumulator, shift: NDArray[np.int64]) -> _Accumulator:
+    def shift_left(self, acc: Accumulator, shift: NDArray[np.int64]) -> Accumulator:
         """Emit the left shift that makes the scale 2^shift times finer, int64[C] >= 0."""
         if not shift.any():
             return acc
@@ -351,8 +271,8 @@ class _Interpreter:
         return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
 
     def requantize(
-        self, acc: _Accumulator, params: QuantParams, shift: NDArray[np.int64], name: str
-    ) -> _Int8:
+        self, acc: Accumulator, params: QuantParams, shift: NDArray[np.int64], name: str
+    ) -> Int8Tensor:
         """Emit bias, rounding, shift, clip and cast; see the module's text."""
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
         low = 0 if acc.relu else params.qmin
@@ -363,7 +283,7 @@ class _Interpreter:
         acc = self.add_integers(acc, bias + ((1 << np.minimum(shift, 40)) >> 1))
         return self._narrow(acc.var, params, shift, (low, int(ceiling)), name)
 
-    def _finer(self, acc: _Accumulator, left: NDArray[np.int64], scale: float) -> _Accumulator:
+    def _finer(self, acc: Accumulator, left: NDArray[np.int64], scale: float) -> Accumulator:
         """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
 
         Any sum but 0 saturates the output where it counts for 2^8 of its units or more.
@@ -377,7 +297,7 @@ class _Interpreter:
         unit = np.where(left > most, scale * 2.0**most, acc.scale)
         return self.shift_left(replace(acc, var=var, bound=bound, scale=unit), most)
 
-    def requantize_dyadic(self, acc: _Accumulator, params: QuantParams, name: str) -> _Int8:
+    def requantize_dyadic(self, acc: Accumulator, params: QuantParams, name: str) -> Int8Tensor:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
         ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
         ratio = acc.scale / params.scale[0]
@@ -400,20 +320,20 @@ class _Interpreter:
         shift: NDArray[np.int64],
         limits: tuple[int, int],
         name: str,
-    ) -> _Int8:
+    ) -> Int8Tensor:
         """Emit shift, clip and cast."""
         if shift.any():
             amount = _per_channel(shift, var.ty.ndim, np.int32)
             var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
         var = self.step(relax.op.clip(var, *limits), name, "clip")
         var = self.emit(relax.op.astype(var, "int8"), name)
-        return _Int8(var=var, scale=params.scale[0], bound=params.qmax, name=name)
+        return Int8Tensor(var=var, scale=params.scale[0], bound=params.qmax, name=name)
 
     # ---- operators ---------------------------------------------------------------------------
     def _conv2d(self, binding: Expr) -> Any:
         call, attrs = binding.value, binding.value.attrs
         data, weight = self.value(call.args[0]), self.value(call.args[1])
-        if not isinstance(data, _Int8) or not isinstance(weight, _Weight):
+        if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
             return None
         if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
             return None
@@ -430,7 +350,7 @@ class _Interpreter:
 
     def _matmul(self, binding: Expr) -> Any:
         data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
-        if not isinstance(data, _Int8) or not isinstance(weight, _Weight):
+        if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
             return None
         if data.var.ty.ndim != 2 or weight.value.ndim != 2:
             return None
@@ -438,15 +358,20 @@ class _Interpreter:
         return self._sum_of_products(binding, expr, data, weight, weight.value.T)
 
     def _sum_of_products(
-        self, binding: Expr, expr: Expr, data: _Int8, weight: _Weight, rows: NDArray[np.int8]
-    ) -> _Accumulator:
+        self,
+        binding: Expr,
+        expr: Expr,
+        data: Int8Tensor,
+        weight: IntegerWeight,
+        rows: NDArray[np.int8],
+    ) -> Accumulator:
         name = str(binding.var.name)
         layer = self.layers.get(name)
         bound = numerics.accumulator_bound(rows, data.bound)
         numerics.check_accumulator(name, bound)
         # Without a bias the name is the layer's, and what the accumulator becomes is called so.
         var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
-        return _Accumulator(
+        return Accumulator(
             var=var,
             scale=data.scale * weight.scale,
             bound=bound,
@@ -460,32 +385,32 @@ class _Interpreter:
         found = split_bias(binding.value)
         if found is not None:
             value = self.value(found[0])
-            value = self.widen(value) if isinstance(value, _Int8) else value
-            if not isinstance(value, _Accumulator):
+            value = self.widen(value) if isinstance(value, Int8Tensor) else value
+            if not isinstance(value, Accumulator):
                 return None
             value = self.settle(value) if _owes_relu(value) else value
             return replace(value, bias=value.bias + found[1], name=name)
         left, right = (self.value(a) for a in binding.value.args)
-        if isinstance(right, _Accumulator) and isinstance(left, _Int8):
+        if isinstance(right, Accumulator) and isinstance(left, Int8Tensor):
             left, right = right, left
-        left = self.widen(left) if isinstance(left, _Int8) else left
-        if not isinstance(left, _Accumulator) or not isinstance(right, _Int8 | _Accumulator):
+        left = self.widen(left) if isinstance(left, Int8Tensor) else left
+        if not isinstance(left, Accumulator) or not isinstance(right, Int8Tensor | Accumulator):
             return None
         if static_shape(left.var) != static_shape(right.var):
             return None
         return self._add_tensor(left, right, name)
 
     def _add_tensor(
-        self, acc: _Accumulator, other: _Int8 | _Accumulator, name: str
-    ) -> _Accumulator | None:
+        self, acc: Accumulator, other: Int8Tensor | Accumulator, name: str
+    ) -> Accumulator | None:
         """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
-        if isinstance(other, _Int8) and not (acc.relu or np.isfinite(acc.ceiling)):
+        if isinstance(other, Int8Tensor) and not (acc.relu or np.isfinite(acc.ceiling)):
             if (other.bound * other.scale < acc.scale / 2).all():
                 return replace(acc, name=name)  # less than half a unit: rounds to 0
             factor = numerics.exact_integers(other.scale / acc.scale)
             if factor is not None and not _is_one_shift(factor):
                 return self._add_scaled(acc, other, factor, name)
-        addend = self.widen(other) if isinstance(other, _Int8) else other
+        addend = self.widen(other) if isinstance(other, Int8Tensor) else other
         ratios = (numerics.exact_log2(r) for r in addend.scale / acc.scale)
         equal = all(ratio == 0 for ratio in ratios)  # in each channel, which may still differ
         finest = acc.scale if equal else min(float(acc.scale.min()), float(addend.scale.min()))
@@ -502,7 +427,7 @@ class _Interpreter:
         )
         bound = acc.bound + addend.bound
         numerics.check_accumulator(name, bound)
-        return _Accumulator(
+        return Accumulator(
             var=self.step(relax.op.add(acc.var, addend.var), name, "sum"),
             scale=acc.scale,
             bound=bound,
@@ -512,8 +437,8 @@ class _Interpreter:
         )
 
     def _add_scaled(
-        self, acc: _Accumulator, other: _Int8, factor: NDArray[np.int64], name: str
-    ) -> _Accumulator:
+        self, acc: Accumulator, other: Int8Tensor, factor: NDArray[np.int64], name: str
+    ) -> Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
         addend = self.widen(other)
         bound = acc.bound + addend.bound * factor
@@ -529,8 +454,8 @@ class _Interpreter:
 
     def _relu(self, binding: Expr) -> Any:
         value = self.value(binding.value.args[0])
-        value = self.widen(value) if isinstance(value, _Int8) else value
-        if not isinstance(value, _Accumulator):
+        value = self.widen(value) if isinstance(value, Int8Tensor) else value
+        if not isinstance(value, Accumulator):
             return None
         return replace(value, relu=True, name=str(binding.var.name))
 
@@ -541,12 +466,12 @@ class _Interpreter:
 
     def _mean(self, binding: Expr) -> Any:
         call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, _Int8) or not is_global_average(call):
+        if not isinstance(data, Int8Tensor) or not is_global_average(call):
             return None
         count, name = averaged(call), str(binding.var.name)
         wide = self.widen(data)
         expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
-        return _Accumulator(
+        return Accumulator(
             var=self.step(expr, name, "acc"),
             scale=wide.scale / count,
             bound=wide.bound * count,
@@ -556,7 +481,7 @@ class _Interpreter:
 
     def _move(self, binding: Expr) -> Any:
         call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, _Int8):
+        if not isinstance(data, Int8Tensor):
             return None
         moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
         name = str(binding.var.name)
@@ -579,7 +504,7 @@ class _Interpreter:
     }
 
 
-def _bias(acc: _Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
+def _bias(acc: Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
     """Quantize the bias of an accumulator that becomes int8, `unit` of its units one of int8's.
 
     A bias that the sum cannot take back saturates the output whatever it is, so that it need not be
@@ -594,7 +519,7 @@ def _is_one_shift(factor: NDArray[np.int64]) -> bool:
     return bool((factor == factor[0]).all()) and numerics.exact_log2(float(factor[0])) is not None
 
 
-def _owes_relu(acc: _Accumulator) -> bool:
+def _owes_relu(acc: Accumulator) -> bool:
     return acc.relu or np.isfinite(acc.ceiling)
 
 
@@ -606,7 +531,7 @@ def _number(expr: Expr) -> Any:
     return getattr(expr, "value", expr)
 
 
-def _column(weight: _Weight) -> NDArray[np.float64]:
+def _column(weight: IntegerWeight) -> NDArray[np.float64]:
     axis = 1 if weight.value.ndim == 2 else 0
     return numerics.along(weight.scale, weight.value.ndim, axis)
 

@@ -83,6 +83,9 @@ class BlockScales:
     pair : bool
         Whether two layers that a sum adds share an accumulator: fewer cycles, and one rounding
         less, but fewer bits for the weights of the layer that alone would be shifted further.
+    fine_residuals : bool
+        Whether every residual may take 16 GEMM steps, whatever its layer takes: the multipliers are
+        finer, and so are the weights' scales.
     """
 
     observer: Observer = field(default_factory=MeanSquare)
@@ -95,6 +98,10 @@ class BlockScales:
     factors: tuple[float, ...] = (1.0,)
     clip: int = 0
     pair: bool = False
+    fine_residuals: bool = False
+
+    def _octaves(self, size: int) -> int:
+        return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
 
     @property
     def _group(self) -> int:
@@ -211,7 +218,7 @@ class BlockScales:
         """
         rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
-        octaves = residual_octaves(rows.shape[1], self.block)
+        octaves = self._octaves(rows.shape[1])
         least = largest_weights(rows, 0, "block", self._group) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
@@ -259,7 +266,7 @@ class BlockScales:
         """
         rows, x = layer
         limit = (1 << (self.weight_bits - 1)) - 1
-        octaves = residual_octaves(rows.shape[1], self.block)
+        octaves = self._octaves(rows.shape[1])
         need = fitting_scales(rows, self._group, limit) * x
         if skip:
             odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
@@ -299,7 +306,7 @@ class BlockScales:
         best = fitting_scales(_rows(value), self._group, limit)
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
-            octaves = residual_octaves(_rows(value).shape[1], self.block)
+            octaves = self._octaves(_rows(value).shape[1])
             best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
         return self._params(best)
 

@@ -150,4 +150,4 @@ def test_relu6_runs_on_vta(variant: str, default_config: VTAConfig, tmp_path: Pa
     if variant == "stock_relay":  # its ends are on the host
         assert kinds.count("conv2d") >= 2
     else:
-        assert compiled.host.fallbacks == () and kinds.count("conv2d") == 3
+        assert compiled.placement.fallbacks == () and kinds.count("conv2d") == 3

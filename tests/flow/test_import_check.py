@@ -25,8 +25,8 @@ def with_node(op: str, *inputs: str, opset: int = 13, **attributes: Any) -> onnx
     return tiny_model(extra=(node,), opset=opset, shape=SHAPE)
 
 
-def resized(scale: float, **attributes: Any) -> onnx.ModelProto:
-    model = with_node("Resize", "", "scales", mode="nearest", **attributes)
+def resized(scale: float) -> onnx.ModelProto:
+    model = with_node("Resize", "", "scales", mode="linear")
     model.graph.initializer.extend(weights(scales=[1, 1, scale, scale]))
     return model
 

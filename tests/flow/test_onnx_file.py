@@ -53,6 +53,30 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
     assert len(read_bytes(tmp_path / "m.onnx.xz")) == 1 << 20
 
 
+@pytest.mark.parametrize("preset", [0, 6, 9])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_packed_files_of_many_forms(tmp_path: Path, preset: int, streams: int) -> None:
+    data = np.random.default_rng(0).integers(0, 4, size=3_000_001, dtype=np.uint8).tobytes()
+    packed = lzma.compress(data, preset=preset) * streams
+    (tmp_path / "m.onnx.xz").write_bytes(packed)
+    assert read_bytes(tmp_path / "m.onnx.xz") == data * streams
+    for cut in (packed[:-1], packed[: len(packed) // 3], b"", b"no xz at all"):
+        (tmp_path / "cut.onnx.xz").write_bytes(cut)
+        with pytest.raises(
+            UnsupportedModelError, match=r"must be readable, got .*; fetch the file"
+        ):
+            read_bytes(tmp_path / "cut.onnx.xz")
+
+
+def test_a_dictionary_that_would_fill_the_memory(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 28}]
+    (tmp_path / "m.onnx.xz").write_bytes(lzma.compress(bytes(100), filters=filters))
+    with pytest.raises(
+        UnsupportedModelError, match=r"must be readable, got Memory usage limit exce"
+    ):
+        read_bytes(tmp_path / "m.onnx.xz")
+
+
 def test_a_file_that_nobody_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tiny_model(), tmp_path / "m.onnx")
 

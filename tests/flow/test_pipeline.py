@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from flow.datasets import ArraySource, Dataset, Preprocessing
 from flow.importer import import_model
 from flow.models import DIGITS, bundled_data, load_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
+from relay_passes.choose_variant import SMALL_MARGIN_DB, compare, results
 from relay_passes.profiling import profile
+from relay_passes.quantize_model import VARIANTS
+from relay_passes.search_scales import BlockScales
 from tests.flow.onnx_models import save, tiny_model, weights
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError
@@ -87,6 +91,31 @@ def test_scaled_channels_are_profiled_once(
 def test_unknown_variant(pipeline: Pipeline) -> None:
     with pytest.raises(CalibrationError, match=r"variant: must be among stock_relay, .*, got x; "):
         pipeline.quantize("x")
+
+
+def test_a_variant_becomes_what_is_better(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(4)]
+    spoiled = replace(VARIANTS["best"], chooser=BlockScales(weight_bits=2))
+    monkeypatch.setitem(VARIANTS, "best", spoiled)
+    pipeline.calibrate(images)
+    taken = results(pipeline.quantize("best"), images)
+    choice = pipeline.choices["best"]
+    assert choice.chosen != "best" and choice.layers
+    behind = {c.name: c.behind(choice.candidates) for c in choice.candidates}
+    assert behind["best"] > 10 and behind[choice.chosen] <= SMALL_MARGIN_DB
+    found = compare("", taken, results(pipeline.folded, images))
+    assert found.sqnr_db == next(c.sqnr_db for c in choice.candidates if c.name == choice.chosen)
+
+
+def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
+    rng = np.random.default_rng(0)
+    pipeline.calibrate([rng.normal(size=pipeline.model.input_shape).astype(np.float32)])
+    pipeline.quantize("profiled_fused")
+    choice = pipeline.choices["profiled_fused"]
+    assert choice.chosen == "profiled_fused" and not choice.candidates and not choice.layers
 
 
 def test_pictures_are_decoded_when_they_are_read() -> None:

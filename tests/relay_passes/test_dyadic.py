@@ -10,10 +10,10 @@ import pytest
 
 from relay_passes import numerics
 from relay_passes.host_work import fallbacks
+from relay_passes.integer_facts import requantization_errors
 from relay_passes.moments import collect_moments
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import STEPS, VARIANTS, prepare, quantize_model
-from relay_passes.requantize import requantization_errors
 from tests.relay_passes.models import images, residual_net
 from tests.relay_passes.test_partition import check_meaning
 from vta_config.hardware import VTAConfig

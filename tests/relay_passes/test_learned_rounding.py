@@ -82,3 +82,15 @@ def test_covariances_with_rounding_errors_are_damped_more() -> None:
     scale = np.full(2, 0.05, np.float32)
     q = round_rows(weight, scale, covariance, extra=1e-3, qmax=127)
     assert np.abs(weight - 0.05 * q).max() < 1
+
+
+def test_blocks_of_the_decomposition_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(0, 1, (60, 200)) + rng.normal(0, 1, (1, 200))
+    covariance = np.cov(x).astype(np.float32)
+    weight, scale = rng.normal(0, 1, (8, 60)).astype(np.float32), np.full(8, 0.1, np.float32)
+    whole = round_rows(weight, scale, covariance, extra=0.01, qmax=127)
+    monkeypatch.setattr("relay_passes.learned_rounding._BLOCK", 7)
+    np.testing.assert_array_equal(
+        round_rows(weight, scale, covariance, extra=0.01, qmax=127), whole
+    )

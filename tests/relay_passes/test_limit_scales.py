@@ -15,10 +15,11 @@ from relay_passes import numerics
 from relay_passes.choose_scales import ProfiledScales, Scales
 from relay_passes.graph import constant, op_name, rewrite
 from relay_passes.host import HostModule
+from relay_passes.host_work import fallbacks
 from relay_passes.limit_scales import limit_scales, live_profiles
 from relay_passes.moments import collect_moments
 from relay_passes.params import MIN_SCALE, Layer, QuantParams
-from relay_passes.partition import fallbacks, layers_of
+from relay_passes.partition import layers_of
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS, prepare, quantize_model
 from relay_passes.stock_relay import StockRelay
