@@ -28,7 +28,7 @@ from relay_passes.graph import (
 from relay_passes.host import HostModule
 
 #: A form is as good as the best one when it is this near, in dB.
-MARGIN_DB: Final = 0.3
+MARGIN_DB: Final = 0.4
 #: The same for a small network, of which the images that choose say less about others.
 SMALL_MARGIN_DB: Final = 0.1
 #: Functions that make nothing of a difference between large values.
