@@ -30,7 +30,7 @@ from relay_passes.host import HostModule
 #: A form is as good as the best one when it is this near, in dB.
 MARGIN_DB: Final = 0.4
 #: The same for a small network, of which the images that choose say less about others.
-SMALL_MARGIN_DB: Final = 0.1
+SMALL_MARGIN_DB: Final = 0.2
 #: Functions that make nothing of a difference between large values.
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
 #: Beyond this no difference is told.
