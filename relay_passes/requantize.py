@@ -286,16 +286,22 @@ class _Interpreter:
     def _finer(self, acc: Accumulator, left: NDArray[np.int64], scale: float) -> Accumulator:
         """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
 
-        Any sum but 0 saturates the output where it counts for 2^8 of its units or more.
+        Any sum but 0 saturates the output where it counts for 2^8 of its units or more: the bias is
+        then added before the shift, and after it what rounding left of that.
         """
         most = np.minimum(left, _SATURATING_SHIFT)
         if (left == most).all() and (acc.bound << left).max() <= INT32_MAX >> 1:
             return self.shift_left(acc, left)
+        enough = (acc.bound + 2.0) * acc.scale
+        bias = np.clip(acc.bias, -enough, enough)
+        whole = numerics.quantize_bias(acc.name, bias, acc.scale)
+        rest = np.clip(bias - whole * acc.scale, -128 * scale, 128 * scale)
+        acc = self.add_integers(acc, whole)
         limit = (1 << 15) - 1
         var = self.builder.emit(relax.op.clip(acc.var, -limit, limit), f"{acc.name}.clip")
         bound = np.minimum(acc.bound, limit)
         unit = np.where(left > most, scale * 2.0**most, acc.scale)
-        return self.shift_left(replace(acc, var=var, bound=bound, scale=unit), most)
+        return self.shift_left(replace(acc, var=var, bound=bound, bias=rest, scale=unit), most)
 
     def requantize_dyadic(self, acc: Accumulator, params: QuantParams, name: str) -> Int8Tensor:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""

@@ -320,7 +320,9 @@ def test_scales_too_far_apart_are_added_on_the_host() -> None:
         FuseConvRelu()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
     )
     (reason,) = host_reasons(integers).values()
-    assert reason.startswith("conv0.add: must add tensors whose scales are at most 2^12 apart, got")
+    assert reason.startswith(
+        "conv0.relu.add: must add tensors whose scales are at most 2^12 apart, got"
+    )
 
 
 def test_a_bias_that_saturates_is_no_larger_than_it_must_be() -> None:
