@@ -421,16 +421,35 @@ class Pipeline:
     def _judged(self, name: str) -> Candidate:
         """Run the form of a recipe on calibration images, once for all variants."""
         if name not in self._candidates_judged:
-            values = []
-            for trial in self._trials:
-                options = (VARIANTS | STEPS | FORMS)[name]
-                apart = trial.learn is not None and options.learns
-                form = self._quantize(options, trial) if apart else self.form(name)
-                with blas_threads(available_cores()):
-                    values.append(results(form, trial.images))
-            reference = np.concatenate([trial.reference for trial in self._trials])
-            self._candidates_judged[name] = compare(name, np.concatenate(values), reference)
+            options = (VARIANTS | STEPS | FORMS)[name]
+            found = [self._compared(name, {})]
+            if self._is_small and options.learns:
+                found.append(
+                    self._compared(
+                        name,
+                        {
+                            i: self._quantize(options, trial)
+                            for i, trial in enumerate(self._trials)
+                            if trial.learn is not None
+                        },
+                    )
+                )
+            self._candidates_judged[name] = Candidate(
+                name=name,
+                sqnr_db=float(np.mean([c.sqnr_db for c in found])),
+                centred_db=float(np.mean([c.centred_db for c in found])),
+            )
         return self._candidates_judged[name]
+
+    def _compared(self, name: str, apart: Mapping[int, Any]) -> Candidate:
+        """Compare a form on the images of all trials; `apart` holds other integers for some."""
+        values = []
+        for i, trial in enumerate(self._trials):
+            form = apart[i] if i in apart else self.form(name)
+            with blas_threads(available_cores()):
+                values.append(results(form, trial.images))
+        reference = np.concatenate([trial.reference for trial in self._trials])
+        return compare(name, np.concatenate(values), reference)
 
     def _quantize(self, options: QuantOptions, trial: _Trial | None = None) -> Any:
         """Return the integer Relax module of these very options, learned from a part of a trial."""
