@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 SOURCES := $(shell find flow relay_passes vta_config -type f ! -name '*.pyc' ! -name '*.so') \
 	CMakeLists.txt pyproject.toml
-CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h)
+CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h)
 
 .PHONY: deploy install core test lint format bench clean
 

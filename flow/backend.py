@@ -19,6 +19,7 @@ from flow.pipeline import CompiledModel, Pipeline
 from flow.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
 from flow.stages import Progress
 from flow.verify import Verifier
+from relay_passes.choices import Choice
 from relay_passes.integer_facts import requantization_errors
 from vta_config.hardware import VTAConfig
 
@@ -83,7 +84,7 @@ class PipelineBackend:
             module["set_engine"](
                 self._engine, "" if self._driver is None else str(self._driver.absolute())
             )
-        return PipelineCompiled(model=compiled)
+        return PipelineCompiled(model=compiled, choice=self.pipeline.choices.get(variant))
 
 
 def vta_modules(module: Any) -> Iterator[Any]:
@@ -102,9 +103,12 @@ class PipelineCompiled:
     ----------
     model : CompiledModel
         What the pipeline made.
+    choice : Choice, optional
+        Which steps of the variant were kept; None where nothing was calibrated.
     """
 
     model: CompiledModel
+    choice: Choice | None = None
     _network: Network = field(init=False)
 
     def __post_init__(self) -> None:

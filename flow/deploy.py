@@ -36,6 +36,7 @@ from flow.report import (
 )
 from flow.stages import Progress, Stages
 from flow.tracebacks import explain, reason_of, worst
+from relay_passes.choices import Choice
 from vta_config.errors import (
     ArtifactError,
     CalibrationError,
@@ -213,6 +214,11 @@ class Compiled(Protocol):
     @property
     def layers(self) -> tuple[LayerCounters, ...]:
         """Return the counters of every layer for one image."""
+        ...
+
+    @property
+    def choice(self) -> Choice | None:
+        """Return which steps of the variant were kept."""
         ...
 
     @property

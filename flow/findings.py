@@ -90,6 +90,7 @@ class Findings:
             variant=variant,
             latency=latency,
             placement=compiled.placement,
+            choice=compiled.choice,
             requantization_error=compiled.requantization_error,
             exact=exact,
         )

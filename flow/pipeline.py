@@ -25,11 +25,10 @@ from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.threads import available_cores, blas_threads
 from relay_passes.channels import layer_weights
+from relay_passes.choices import Candidate, Choice
 from relay_passes.choose_variant import (
     MARGIN_DB,
     SMALL_MARGIN_DB,
-    Candidate,
-    Choice,
     choose,
     compare,
     results,
@@ -62,9 +61,9 @@ if TYPE_CHECKING:
     from flow.compiler.tiling import Objective
     from flow.importer import ImportedModel
     from flow.origins import OnnxNode
+    from relay_passes.choices import LayerProof
     from relay_passes.moments import Moments
     from relay_passes.params import HostWork, TensorProfile
-    from relay_passes.prove_layers import LayerProof
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.

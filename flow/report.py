@@ -16,6 +16,7 @@ from flow.evaluate import Metrics
 from flow.files import write_atomic
 from flow.latency import Latency
 from flow.sim.timing_report import percent_above
+from relay_passes.choices import Choice
 from relay_passes.params import Fallback
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
@@ -123,6 +124,8 @@ class ProgramFacts:
         None when the machine runs nothing.
     placement : Placement
         What runs where.
+    choice : Choice, optional
+        Which steps were kept; None where nothing was calibrated.
     requantization_error : float
         Largest |used / meant - 1| of any ratio of scales; 0.0: all are exact.
     exact : Exactness, optional
@@ -132,6 +135,7 @@ class ProgramFacts:
     variant: str
     latency: Latency | None
     placement: Placement
+    choice: Choice | None = None
     requantization_error: float = 0.0
     exact: Exactness | None = None
 
@@ -274,6 +278,7 @@ class Report:
         return _rounded(asdict(variant)) | {
             "latency": None if facts is None else facts.latency_json(),
             "placement": None if facts is None else facts.placement.to_json(),
+            "steps": None if facts is None or facts.choice is None else facts.choice.to_json(),
             "requantization_error": None if facts is None else facts.requantization_error,
             "exact": None if exact is None else asdict(exact),
         }
@@ -427,6 +432,7 @@ def render(report: Report) -> RenderableType:
     if report.placement is not None:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
+    lines += _step_lines(report)
     lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
@@ -467,6 +473,31 @@ def _partial_lines(report: Report) -> list[str]:
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]
+
+
+def _step_lines(report: Report) -> list[str]:
+    """Tell which steps of the variants were dropped, as they did not pay on images held apart."""
+    lines = []
+    for facts in report.programs:
+        if (choice := facts.choice) is None:
+            continue
+        dropped = []
+        if choice.chosen != choice.variant:
+            own, taken = (
+                next(c for c in choice.candidates if c.name == name)
+                for name in (choice.variant, choice.chosen)
+            )
+            dropped.append(
+                f"taken as {choice.chosen}: {taken.centred_db:.1f} dB on calibration images, "
+                f"where it has {own.centred_db:.1f} dB as it stands"
+            )
+        nearest = [x.layer for x in choice.layers if x.rounding == "nearest"]
+        biases = [x.layer for x in choice.layers if not x.correct_bias]
+        for what, layers in (("learned rounding", nearest), ("bias correction", biases)):
+            if layers:
+                dropped.append(f"{what} dropped in {len(layers):,} layers ({_listed(layers)})")
+        lines += [f"{facts.variant}: {text}" for text in dropped]
+    return [("steps      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _listed(labels: list[str]) -> str:

@@ -8,12 +8,12 @@ that is within a margin of the best of all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.choices import Candidate
 from relay_passes.choose_scales import RESHAPES
 from relay_passes.graph import (
     Expr,
@@ -26,7 +26,6 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.host import HostModule
-from relay_passes.prove_layers import LayerProof
 
 #: A form is as good as the best one when it is this near, in dB.
 MARGIN_DB: Final = 0.4
@@ -36,54 +35,6 @@ SMALL_MARGIN_DB: Final = 0.2
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
 #: Beyond this no difference is told.
 _LIMIT_DB: Final = 200.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One form of the network, and how near its results come to the float ones.
-
-    Parameters
-    ----------
-    name : str
-        The variant or step.
-    sqnr_db : float
-        10 log10(Σ r² / Σ (r - v)²) of all results r and v.
-    centred_db : float
-        The same of results less each image's mean; equal to `sqnr_db` for a single result.
-    """
-
-    name: str
-    sqnr_db: float
-    centred_db: float
-
-    def behind(self, others: Sequence[Candidate]) -> float:
-        """Return by how many dB the best of others is better, in the measure where it is more."""
-        return max(
-            max(other.sqnr_db for other in others) - self.sqnr_db,
-            max(other.centred_db for other in others) - self.centred_db,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """Which steps of a variant were kept.
-
-    Parameters
-    ----------
-    variant : str
-        What was asked for.
-    chosen : str
-        The candidate that was taken: the variant itself where all of its steps pay.
-    candidates : tuple[Candidate, ...]
-        In the order of preference; empty where there is one form only.
-    layers : tuple[LayerProof, ...]
-        How each layer learns.
-    """
-
-    variant: str
-    chosen: str
-    candidates: tuple[Candidate, ...] = ()
-    layers: tuple[LayerProof, ...] = ()
 
 
 def results(mod: Module, images: Iterable[NDArray[Any]]) -> NDArray[np.float32]:

@@ -161,8 +161,8 @@ def _raised(group: _Group, weight: QuantParams, x: float, block: int) -> list[in
 
 
 def _twos(number: int) -> int:
-    """Return how often 2 divides a number."""
-    return (number & -number).bit_length() - 1 if number > 0 else 0
+    """Return how often 2 divides a number; for 0, a residual that is left out, any often."""
+    return (number & -number).bit_length() - 1 if number > 0 else 1 << 10
 
 
 def _group(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, log10
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.channels import layer_weights
+from relay_passes.choices import LayerProof
 from relay_passes.choose_scales import largest_weights
 from relay_passes.graph import Module
 from relay_passes.learned_rounding import USUAL_DAMPING, round_rows
@@ -40,28 +40,6 @@ _ROWS: Final = 48
 _MANY: Final = 48
 #: Largest integer of the weights that are tried. The choice hardly depends on it.
 _LIMIT: Final = 127
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerProof:
-    """What learning does for one layer on images that it did not learn from.
-
-    Parameters
-    ----------
-    layer : str
-        Convolution or dense tensor.
-    damping : float
-        For learned rounding; infinite where nearest rounding is better.
-    correct_bias : bool
-        Whether the corrected bias makes the error smaller.
-    gain_db : float
-        Error of nearest rounding without a corrected bias over that of what was chosen.
-    """
-
-    layer: str
-    damping: float
-    correct_bias: bool
-    gain_db: float
 
 
 def splits(count: int) -> list[tuple[list[int], list[int]]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.bias_correction import CorrectBias
+from relay_passes.choices import LayerProof
 from relay_passes.choose_scales import (
     WEIGHT_AXIS,
     ProfiledScales,
@@ -27,7 +28,6 @@ from relay_passes.moments import Moments
 from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
 from relay_passes.params import TensorProfile
 from relay_passes.permute_channels import PermuteChannels
-from relay_passes.prove_layers import LayerProof
 from relay_passes.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
 from relay_passes.requantize import Requantize
 from relay_passes.search_scales import BlockScales

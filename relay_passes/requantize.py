@@ -415,9 +415,14 @@ class _Interpreter:
         equal = all(ratio == 0 for ratio in ratios)  # in each channel, which may still differ
         finest = acc.scale if equal else min(float(acc.scale.min()), float(addend.scale.min()))
         shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
-        if None in shifts[0] or None in shifts[1]:
+        known = [s for own in shifts for s in own if s is not None]
+        fits = len(known) == len(shifts[0]) + len(shifts[1])
+        apart = max(known, default=0)
+        below = isinstance(other, Int8Tensor) and bool((other.scale < acc.scale).all())
+        if below and (apart > _MOST_OCTAVES or not fits):
+            return replace(acc, name=name)  # less than a unit of the accumulator each
+        if not fits:
             return None
-        apart = max(s for own in shifts for s in own if s is not None)
         if apart > _MOST_OCTAVES:
             must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
             raise CapacityError(name, must, got=f"2^{apart}")

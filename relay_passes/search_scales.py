@@ -172,6 +172,8 @@ class BlockScales:
                 if len(parts) > 1:
                     rows, x, power = _joined(parts, tensors), 1.0, power / x**2
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
+                if residual < start * 0.5**_MAX_SHIFT:
+                    residual = 0.0  # below what the sum can show: `Requantize` leaves it out
                 if self.multipliers:
                     choice = self._with_multipliers(start, (rows, x), residual)
                 else:
@@ -306,6 +308,8 @@ class BlockScales:
         best = fitting_scales(_rows(value), self._group, limit)
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
+            if skip < best.min() / 2:  # `Requantize` leaves it out
+                return self._params(best)
             octaves = self._octaves(_rows(value).shape[1])
             best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
         return self._params(best)

@@ -53,6 +53,7 @@ class FakeCompiled:
         ),
     )
     requantization_error = 2e-8
+    choice = None
     placement = Placement(
         programs=2,
         crossing_bytes=4096,

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from flow.report import (
     render,
     write_report,
 )
+from relay_passes.choices import Candidate, Choice, LayerProof
 from relay_passes.params import Fallback
 from vta_config import VTAConfig
 
@@ -69,6 +71,20 @@ def latency(cycles: int) -> Latency:
         ),
     )
     return Latency(timing_profile="chisel", cycles=cycles, ms=cycles / 1e5, layers=layers)
+
+
+CHOICE = Choice(
+    variant="dyadic",
+    chosen="profiled_fused",
+    candidates=(
+        Candidate(name="dyadic", sqnr_db=20.0, centred_db=11.0),
+        Candidate(name="profiled_fused", sqnr_db=24.0, centred_db=15.25),
+    ),
+    layers=(
+        LayerProof(layer="conv1", damping=0.01, correct_bias=False, gain_db=1.5),
+        LayerProof(layer="fc", damping=inf, correct_bias=True, gain_db=0.0),
+    ),
+)
 
 
 def placement(*fallbacks: Fallback) -> Placement:
@@ -129,6 +145,7 @@ def report(default_config: VTAConfig) -> Report:
             ProgramFacts(
                 variant="dyadic",
                 latency=latency(9999),
+                choice=CHOICE,
                 placement=placement(
                     *(Fallback(name=f"n{i}", operator="add", reason="float") for i in range(11))
                 ),
@@ -158,7 +175,7 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
-        "placement", "requantization_error", "exact",
+        "placement", "steps", "requantization_error", "exact",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -210,6 +227,29 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
     }
 
 
+def test_steps_that_were_kept(report: Report) -> None:
+    facts = report.facts("dyadic")
+    assert facts is not None and facts.choice is not None
+    value = facts.choice.to_json()
+    assert value["form"] == "profiled_fused"
+    assert value["compared"][1] == {
+        "form": "profiled_fused",
+        "sqnr_db": 24.0,
+        "centred_sqnr_db": 15.25,
+    }
+    assert value["layers"][1] == {
+        "layer": "fc",
+        "rounding": "nearest",
+        "damping": None,
+        "correct_bias": True,
+        "gain_db": 0.0,
+    }
+    assert CHOICE.candidates[0].behind(CHOICE.candidates) == 4.25
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for key in (*value, *value["compared"][0], *value["layers"][0]):
+        assert f"`{key}`" in text or f".{key}`" in text or f".{key}[]`" in text, key
+
+
 def test_document_names_every_field(report: Report) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     named = {word for cell in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", cell)}
@@ -257,6 +297,12 @@ def test_table(report: Report) -> None:
     assert "7,654,321*" in stock and "76.54*" in stock
     assert "* stock_relay: VTA's part only; on host conv1 (nn.conv2d)" in text
     assert "left out   best: too large" in text
+    assert (
+        "steps      dyadic: taken as profiled_fused: 15.2 dB on calibration images, where it has "
+        "11.0 dB as it stands\n"
+        "           dyadic: learned rounding dropped in 1 layers (fc)\n"
+        "           dyadic: bias correction dropped in 1 layers (conv1)\n"
+    ) in text
     assert "1,234,567 cycles, 12.35 ms an image (tsim, timing profile chisel" in text
 
 

@@ -6,6 +6,7 @@
 // Mutates the files given and small random programs, until the time or the number is up. When a
 // program crashes, hangs for 10 s or asks for 256 MiB at once, its number is said, and
 // `--seed S --only N` runs it again alone.
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -29,7 +30,7 @@ const char* __asan_default_options() { return "max_allocation_size_mb=256:abort_
 
 namespace {
 
-constexpr unsigned kHangSeconds = 10;
+constexpr time_t kHangSeconds = 10;
 // Random programs to mutate, beside the files.
 constexpr size_t kRandomPrograms = 64;
 
@@ -41,6 +42,13 @@ void SayWhich() {
       text, sizeof(text), "vta_fuzz: it was --seed %llu --only %llu, with the same files\n",
       static_cast<unsigned long long>(seed), static_cast<unsigned long long>(number));
   if (write(2, text, static_cast<size_t>(size)) < 0) _exit(3);
+}
+
+// Ends this process once it has computed for so long; 0: never. Time that other processes take does
+// not count.
+void Watch(time_t seconds) {
+  const itimerval timer{{0, 0}, {seconds, 0}};
+  setitimer(ITIMER_PROF, &timer, nullptr);
 }
 
 void OnSignal(int signal) {
@@ -77,7 +85,7 @@ int main(int argc, char** argv) {
   if (seconds == UINT64_MAX && programs == UINT64_MAX && only == UINT64_MAX) seconds = 60;
   if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(SayWhich);
   std::signal(SIGABRT, OnSignal);
-  std::signal(SIGALRM, OnSignal);
+  std::signal(SIGPROF, OnSignal);
   std::mt19937_64 random(seed);
   for (size_t i = 0; i < kRandomPrograms; ++i) corpus.push_back(vta::RandomProgram(&random));
   for (const std::string& file : corpus) {
@@ -94,7 +102,7 @@ int main(int argc, char** argv) {
     random.seed(seed * 0x9e3779b97f4a7c15ULL + number);
     const std::string& file = corpus[random() % corpus.size()];
     const std::string& other = corpus[random() % corpus.size()];
-    alarm(kHangSeconds);
+    Watch(kHangSeconds);
     ran += vta::RunFile(vta::Mutate(file, other, &random)) == vta::Outcome::kRan;
     if (only != UINT64_MAX) break;
     if (number % 256 != 255) continue;
@@ -104,7 +112,7 @@ int main(int argc, char** argv) {
       break;
     }
   }
-  alarm(0);
+  Watch(0);
   spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::printf("fuzz: %llu programs, %llu ran, %.0f a second\n",
               static_cast<unsigned long long>(number), static_cast<unsigned long long>(ran),

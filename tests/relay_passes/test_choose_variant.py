@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from relay_passes.choose_variant import Candidate, before_saturation, choose, compare, results
+from relay_passes.choices import Candidate
+from relay_passes.choose_variant import before_saturation, choose, compare, results
 from relay_passes.graph import op_name, read_graph
 from tests.relay_passes.models import CNN, images
 

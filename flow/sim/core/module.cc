@@ -184,8 +184,14 @@ class VtaModule : public ffi::ModuleObj {
     if (name == "set_limits") {
       return ffi::Function::FromTyped([this, self](int64_t steps, int64_t bytes) {
         Locked([&] {
+          const Limits before = limits_;
           limits_ = {ToLimit(steps), ToLimit(bytes)};
-          SetEngine(std::string(engine_name_), std::string(argument_));
+          try {
+            SetEngine(std::string(engine_name_), std::string(argument_));
+          } catch (...) {
+            limits_ = before;
+            throw;
+          }
         });
       });
     }

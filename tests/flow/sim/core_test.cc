@@ -40,6 +40,7 @@ Config MakeConfig(uint32_t log_batch, uint32_t log_block) {
   words[10] = 3;
   words[11] = 100000000;
   words[12] = 1 << 20;
+  words[14] = 16;
   return Config::FromWords(words);
 }
 

@@ -1,0 +1,109 @@
+"""What was chosen for a variant: the steps that proved themselves on calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerProof:
+    """What learning does for one layer on images that it did not learn from.
+
+    Parameters
+    ----------
+    layer : str
+        Convolution or dense tensor.
+    damping : float
+        For learned rounding; infinite where nearest rounding is better.
+    correct_bias : bool
+        Whether the corrected bias makes the error smaller.
+    gain_db : float
+        Error of nearest rounding without a corrected bias over that of what was chosen.
+    """
+
+    layer: str
+    damping: float
+    correct_bias: bool
+    gain_db: float
+
+    @property
+    def rounding(self) -> str:
+        """How its weights are rounded: ``learned`` or ``nearest``."""
+        return "nearest" if self.damping == inf else "learned"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "layer": self.layer,
+            "rounding": self.rounding,
+            "damping": None if self.damping == inf else self.damping,
+            "correct_bias": self.correct_bias,
+            "gain_db": round(self.gain_db, 6),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One form of the network, and how near its results come to the float ones.
+
+    Parameters
+    ----------
+    name : str
+        The variant or step.
+    sqnr_db : float
+        10 log10(Σ r² / Σ (r - v)²) of all results r and v.
+    centred_db : float
+        The same of results less each image's mean; equal to `sqnr_db` for a single result.
+    """
+
+    name: str
+    sqnr_db: float
+    centred_db: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "form": self.name,
+            "sqnr_db": round(self.sqnr_db, 6),
+            "centred_sqnr_db": round(self.centred_db, 6),
+        }
+
+    def behind(self, others: Sequence[Candidate]) -> float:
+        """Return by how many dB the best of others is better, in the measure where it is more."""
+        return max(
+            max(other.sqnr_db for other in others) - self.sqnr_db,
+            max(other.centred_db for other in others) - self.centred_db,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which steps of a variant were kept.
+
+    Parameters
+    ----------
+    variant : str
+        What was asked for.
+    chosen : str
+        The candidate that was taken: the variant itself where all of its steps pay.
+    candidates : tuple[Candidate, ...]
+        In the order of preference; empty where there is one form only.
+    layers : tuple[LayerProof, ...]
+        How each layer learns.
+    """
+
+    variant: str
+    chosen: str
+    candidates: tuple[Candidate, ...] = ()
+    layers: tuple[LayerProof, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "form": self.chosen,
+            "compared": [candidate.to_json() for candidate in self.candidates],
+            "layers": [layer.to_json() for layer in self.layers],
+        }
