@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -37,7 +37,7 @@ from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
-from relay_passes.prove_layers import prove_layers, usual_places
+from relay_passes.prove_layers import prove_layers, splits, usual_places
 from relay_passes.quantize_model import (
     ALTERNATIVES,
     FORMS,
@@ -202,6 +202,27 @@ class Pictures(Sequence["NDArray[np.float32]"]):
         return prefetch(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """Images that forms are judged by.
+
+    Parameters
+    ----------
+    learn : list[int], optional
+        The images to learn from in their place; None where the forms are the final ones.
+    images : list of float32[N, C, H, W]
+    reference : float32[images, values]
+        Results of the float model.
+    moments : dict
+        Of the images to learn from, by passes.
+    """
+
+    learn: list[int] | None
+    images: list[NDArray[np.float32]]
+    reference: NDArray[np.float32]
+    moments: dict[tuple[Any, ...], Mapping[str, Moments]] = field(default_factory=dict)
+
+
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -247,6 +268,7 @@ class Pipeline:
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
+        self._candidates_judged: dict[str, Candidate] = {}
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -262,6 +284,8 @@ class Pipeline:
         """
         self._images, self._moments, self._rescaled = [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
+        self._candidates_judged = {}
+        self.__dict__.pop("_trials", None)  # of other images
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             self.profiles = profile(self.folded, self._kept(images), progress=progress)
@@ -362,43 +386,89 @@ class Pipeline:
         CapacityError
             When accumulators may overflow in all of them.
         """
-        count = len(self._images)
-        some = np.unique(np.linspace(0, count - 1, min(count, JUDGING_IMAGES)).astype(int))
-        images = [self._images[i] for i in some]
-        with blas_threads(available_cores()):
-            reference = results(self.folded, images)
         found: dict[str, Candidate] = {}
         errors: list[CapacityError] = []
-
-        def look(name: str) -> None:
-            try:
-                form = self.form(name)
-            except CapacityError as error:  # of one form; others may fit
-                errors.append(error)
-                return
-            with blas_threads(available_cores()):
-                found[name] = compare(name, results(form, images), reference)
-
         # Those that depend on what others bring come last.
         for name in sorted(names, key=["fine_residuals", "per_tensor"].count):
             if self._worth_a_look(names[0], name, tuple(found.values())):
-                look(name)
+                try:
+                    found[name] = self._judged(name)
+                except CapacityError as error:  # of one form; others may fit
+                    errors.append(error)
+        for trial in self._trials:
+            trial.moments.clear()
         if not found:
             raise errors[0]
         return tuple(found[name] for name in names if name in found)
 
-    def _quantize(self, options: QuantOptions) -> Any:
-        """Return the integer Relax module of these very options."""
+    @cached_property
+    def _trials(self) -> list[_Trial]:
+        """What forms are judged by: of a small network on images that they did not learn from."""
+        found = []
+        count = len(self._images)
+        parts: list[tuple[list[int] | None, list[int]]] = [(None, list(range(count)))]
+        if self._is_small and count > 1:
+            parts = [(learn, judge) for learn, judge in splits(count)]
+        for learn, judge in parts:
+            some = np.linspace(0, len(judge) - 1, min(len(judge), JUDGING_IMAGES)).astype(int)
+            images = [self._images[judge[i]] for i in some]
+            with blas_threads(available_cores()):
+                reference = results(self.folded, images)
+            found.append(_Trial(learn=learn, images=images, reference=reference))
+        return found
+
+    def _judged(self, name: str) -> Candidate:
+        """Run the form of a recipe on calibration images, once for all variants."""
+        if name not in self._candidates_judged:
+            options = (VARIANTS | STEPS | FORMS)[name]
+            found = [self._compared(name, {})]
+            if self._is_small and options.learns:
+                found.append(
+                    self._compared(
+                        name,
+                        {
+                            i: self._quantize(options, trial)
+                            for i, trial in enumerate(self._trials)
+                            if trial.learn is not None
+                        },
+                    )
+                )
+            self._candidates_judged[name] = Candidate(
+                name=name,
+                sqnr_db=float(np.mean([c.sqnr_db for c in found])),
+                centred_db=float(np.mean([c.centred_db for c in found])),
+            )
+        return self._candidates_judged[name]
+
+    def _compared(self, name: str, apart: Mapping[int, Any]) -> Candidate:
+        """Compare a form on the images of all trials; `apart` holds other integers for some."""
+        values = []
+        for i, trial in enumerate(self._trials):
+            form = apart[i] if i in apart else self.form(name)
+            with blas_threads(available_cores()):
+                values.append(results(form, trial.images))
+        reference = np.concatenate([trial.reference for trial in self._trials])
+        return compare(name, np.concatenate(values), reference)
+
+    def _quantize(self, options: QuantOptions, trial: _Trial | None = None) -> Any:
+        """Return the integer Relax module of these very options, learned from a part of a trial."""
         options = options.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""
+            places = usual_places(len(self._images))
+            if trial is not None:
+                if options.passes not in trial.moments:
+                    images = [self._images[i] for i in trial.learn or ()]
+                    trial.moments[options.passes] = collect_moments(
+                        mod, images, places=places, file=tempfile.TemporaryFile()
+                    )
+                return trial.moments[options.passes]
             if self._moments is None or self._moments[0] != options.passes:
                 self._moments = None  # not beside the new ones
                 give_back()
                 # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
                 file = tempfile.TemporaryFile()
-                places = usual_places(len(self._images))
                 moments = collect_moments(mod, self._images, places=places, file=file)
                 self._moments = options.passes, moments
                 give_back()

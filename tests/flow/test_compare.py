@@ -59,14 +59,14 @@ def test_unknown_step() -> None:
 def test_a_step_that_fails_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quantize = Pipeline.quantize
+    form = Pipeline.form
 
-    def fails(self: Pipeline, variant: str) -> Any:
-        if variant == "profiled":
+    def fails(self: Pipeline, name: str) -> Any:
+        if name == "profiled":
             raise IndexError("list index out of range")
-        return quantize(self, variant)
+        return form(self, name)
 
-    monkeypatch.setattr(Pipeline, "quantize", fails)
+    monkeypatch.setattr(Pipeline, "form", fails)
     steps = ("--step", "profiled", "--step", STOCK_RELAY)
     assert cli.main(["compare", "--limit", "2", *steps, "--output", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -15,7 +15,8 @@ from flow.datasets import ArraySource, Dataset, Preprocessing
 from flow.importer import import_model
 from flow.models import DIGITS, bundled_data, load_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
-from relay_passes.choose_variant import SMALL_MARGIN_DB, compare, results
+from relay_passes.choose_variant import SMALL_MARGIN_DB
+from relay_passes.moments import collect_moments
 from relay_passes.profiling import profile
 from relay_passes.quantize_model import VARIANTS
 from relay_passes.search_scales import BlockScales
@@ -101,13 +102,30 @@ def test_a_variant_becomes_what_is_better(
     spoiled = replace(VARIANTS["best"], chooser=BlockScales(weight_bits=2))
     monkeypatch.setitem(VARIANTS, "best", spoiled)
     pipeline.calibrate(images)
-    taken = results(pipeline.quantize("best"), images)
+    taken = pipeline.quantize("best")
     choice = pipeline.choices["best"]
     assert choice.chosen != "best" and choice.layers
     behind = {c.name: c.behind(choice.candidates) for c in choice.candidates}
     assert behind["best"] > 10 and behind[choice.chosen] <= SMALL_MARGIN_DB
-    found = compare("", taken, results(pipeline.folded, images))
-    assert found.sqnr_db == next(c.sqnr_db for c in choice.candidates if c.name == choice.chosen)
+    assert taken is pipeline.form(choice.chosen)
+
+
+def test_forms_are_judged_by_images_that_they_did_not_learn_from(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(5)]
+    taught: list[set[int]] = []
+
+    def recording(mod: object, seen: list[object], **kwargs: object) -> object:
+        taught.append({next(i for i, x in enumerate(images) if x is y) for y in seen})
+        return collect_moments(mod, seen, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("flow.pipeline.collect_moments", recording)
+    pipeline.calibrate(images)
+    pipeline.quantize("dyadic")
+    assert {0, 2, 4} in taught and {1, 3} in taught  # the halves
+    assert taught[-1] == set(range(5))  # and at last all of them
 
 
 def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
