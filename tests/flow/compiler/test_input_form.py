@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -149,4 +150,4 @@ def test_impossible_forms() -> None:
         InputForm(patch=(0, 1), stride=(1, 1), padding=(0, 0), extent=(1, 1))
     whole = PortTensor(name="x", dtype="int8", shape=(1, 3, 8, 8), address=0).to_bytes(0)
     with pytest.raises(ValueError, match="must be at least 1"):
-        PortTensor.from_bytes("x", whole[:32] + bytes(4) + whole[36:])
+        PortTensor.from_fields("x", struct.unpack("<IIQ12I", whole[:32] + bytes(4) + whole[36:]))
