@@ -46,6 +46,7 @@ from relay_passes.quantize_model import (
     QuantOptions,
     prepare_with_names,
     quantize_model,
+    run_passes,
 )
 from relay_passes.sinks import fused_sinks, paired_layers
 from relay_passes.stock_relay import StockRelay
@@ -269,6 +270,7 @@ class Pipeline:
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
         self._candidates_judged: dict[str, Candidate] = {}
+        self._passed: dict[tuple[Any, ...], Any] = {}  # the folded module after passes
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -484,6 +486,8 @@ class Pipeline:
         with blas_threads(available_cores()):
             if options.learns and self._images and self._proofs is None:
                 self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
+            if options.passes not in self._passed:
+                self._passed[options.passes] = run_passes(self.folded, options.passes)
             return quantize_model(
                 self.folded,
                 self.profiles,
@@ -491,6 +495,7 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs,
+                passed=self._passed[options.passes],
             )
 
     def compile(self, quantized: Any) -> CompiledModel:

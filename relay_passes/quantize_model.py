@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -182,6 +182,13 @@ def prepare_with_names(mod: Module) -> tuple[Module, dict[str, str]]:
     return named, {new.var.name: old.var.name for old, new in zip(before, after, strict=True)}
 
 
+def run_passes(mod: Module, passes: Sequence[GraphPass]) -> Module:
+    """Return `mod` after the passes, in order."""
+    for step in passes:
+        mod = step(mod)
+    return mod
+
+
 def quantize_model(
     mod: Module,
     profiles: Mapping[str, TensorProfile],
@@ -190,6 +197,7 @@ def quantize_model(
     measure: Measure | None = None,
     observe: Observe | None = None,
     proofs: Mapping[str, LayerProof] | None = None,
+    passed: Module | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -207,6 +215,8 @@ def quantize_model(
         Usually `profile` with the calibration images; for options that scale channels.
     proofs : dict[str, LayerProof], optional
         How each layer learns, as `prove_layers` found; a layer without learns as usual.
+    passed : IRModule, optional
+        `mod` after the passes of the options, where they ran before.
 
     Raises
     ------
@@ -214,8 +224,7 @@ def quantize_model(
         When a tensor was not profiled, or moments or profiles are needed and cannot be measured.
     """
     options = options or QuantOptions()
-    for step in options.passes:
-        mod = step(mod)
+    mod = run_passes(mod, options.passes) if passed is None else passed
     if options.rescales:
         if observe is None:
             raise CalibrationError(

@@ -125,7 +125,7 @@ def test_forms_are_judged_by_images_that_they_did_not_learn_from(
     pipeline.calibrate(images)
     pipeline.quantize("dyadic")
     assert {0, 2, 4} in taught and {1, 3} in taught  # the halves
-    assert set(range(5)) in taught  # and all of them
+    assert set(range(5)) in taught  # what is taken has learned from all
 
 
 def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
