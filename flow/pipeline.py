@@ -41,6 +41,7 @@ from relay_passes.prove_layers import prove_layers, splits, usual_places
 from relay_passes.quantize_model import (
     ALTERNATIVES,
     FORMS,
+    STAND_INS,
     STEPS,
     VARIANTS,
     QuantOptions,
@@ -270,7 +271,7 @@ class Pipeline:
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
         self._candidates_judged: dict[str, Candidate] = {}
-        self._passed: dict[tuple[Any, ...], Any] = {}  # the folded module after passes
+        self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -353,6 +354,10 @@ class Pipeline:
 
     def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
         """Tell whether a form may be better than those found before; looking takes time."""
+        if not self._is_small and name in STAND_INS:  # either of them has moments of its own
+            judged = [self._judged(stand_in) for stand_in in STAND_INS.values()]
+            chosen = judged.index(choose(judged, self._margin_db))
+            return variant == "per_tensor" and name == tuple(STAND_INS)[chosen]
         if name == variant:
             return True
         if name == "fine_residuals":  # where the variant is not good enough, and sums are there
@@ -365,7 +370,7 @@ class Pipeline:
             near = any(
                 c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
             )
-            return self._is_small and (near or name == "per_tensor_ordered")
+            return near or name == "per_tensor_ordered"
         return True
 
     def form(self, name: str) -> Any:
@@ -375,8 +380,8 @@ class Pipeline:
         """
         if name not in self._quantized:
             form = self._quantize((VARIANTS | STEPS | FORMS)[name])
-            if name not in _COMPARED:
-                return form
+            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].learns:
+                return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
 
@@ -486,8 +491,9 @@ class Pipeline:
         with blas_threads(available_cores()):
             if options.learns and self._images and self._proofs is None:
                 self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
-            if options.passes not in self._passed:
-                self._passed[options.passes] = run_passes(self.folded, options.passes)
+            if self._passed[0] != options.passes:
+                self._passed = options.passes, run_passes(self.folded, options.passes)
+            give_back()
             return quantize_model(
                 self.folded,
                 self.profiles,
@@ -495,7 +501,7 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs,
-                passed=self._passed[options.passes],
+                passed=self._passed[1],
             )
 
     def compile(self, quantized: Any) -> CompiledModel:

@@ -66,7 +66,7 @@ class SecondOrderRounder:
         q = round_rows(
             rows.reshape(len(rows), -1),
             params.scales(len(rows), self.block).astype(np.float32),
-            moments.whole(),  # no name for it here: it is large, and freed on the way
+            moments,
             extra=extra,
             qmax=params.qmax,
         )
@@ -76,7 +76,7 @@ class SecondOrderRounder:
 def round_rows(
     weight: NDArray[np.float32],
     scale: NDArray[np.float32],
-    covariance: NDArray[np.float32],
+    moments: Moments,
     *,
     extra: float,
     qmax: int,
@@ -88,10 +88,10 @@ def round_rows(
     weight : float32[O, K]
     scale : float32[O]
         Of each row.
-    covariance : float32[K, K]
-        Of the inputs.
+    moments : Moments
+        Of the inputs, with their covariance.
     extra : float
-        Added to its diagonal, or more where the result would not be positive definite.
+        Added to the covariance's diagonal, or more where the result would not be positive definite.
     qmax : int
         Largest integer.
 
@@ -100,11 +100,10 @@ def round_rows(
     int8[O, K]
     """
     size = weight.shape[1]
-    order = np.argsort(-np.diag(covariance), kind="stable")  # strong inputs first
-    factor = _backward_factor(covariance, order, extra)
-    del covariance
-    feedback = np.ascontiguousarray(factor[::-1, ::-1], np.float32)
-    del factor
+    order = np.argsort(-moments.variances, kind="stable")  # strong inputs first
+    matrix = moments.ordered(order[::-1])  # float64, the largest array: no second one beside it
+    _factorize(matrix, extra)
+    feedback = _turned(matrix)
     feedback /= np.diag(feedback).copy()
     target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
     q = np.empty_like(target)
@@ -121,32 +120,49 @@ def round_rows(
     return result
 
 
-def _backward_factor(
-    covariance: NDArray[np.float32], order: NDArray[np.int64], extra: float
-) -> NDArray[np.float64]:
-    """Return the lower factor of C + extra * I with C in backward `order`: U √D, backwards.
+def _factorize(matrix: NDArray[np.float64], extra: float) -> None:
+    """Replace a matrix C of float32 numbers by the lower Cholesky factor of C + extra * I.
 
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
     """
-    size, backwards, added = len(order), order[::-1], max(extra, 1e-12)
-    assert np.isfinite(covariance.sum(dtype=np.float64))
-    diagonal = np.diag(covariance)[backwards]
-    matrix = np.empty((size, size))  # float64, the largest there is: no second one beside it
+    blocks = _blocks(len(matrix))
+    squares = [matrix[i:j, i:j].astype(np.float32) for i, j in blocks]
+    assert np.isfinite(matrix.sum())
+    diagonal, added = np.diag(matrix).astype(np.float32), max(extra, 1e-12)
     while True:
-        for start in range(0, size, _BLOCK):
-            rows = backwards[start : start + _BLOCK]
-            matrix[start : start + _BLOCK] = covariance[np.ix_(rows, backwards)]
         np.fill_diagonal(matrix, diagonal + np.float32(added))
         try:
             _cholesky(matrix)
-            return matrix
+            break
         except np.linalg.LinAlgError:
             added *= 10
+            for (i, j), square in zip(blocks, squares, strict=True):  # C, from what is above
+                matrix[i:j, :i] = matrix[:i, i:j].T
+                matrix[i:j, i:j] = square
+    for i, j in blocks:
+        matrix[i:j, j:] = 0.0
+
+
+def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return matrix[::-1, ::-1] as float32, in the memory of `matrix`, which is used up."""
+    size = len(matrix)
+    for row in range((size + 1) // 2):
+        last = size - 1 - row
+        matrix[row], matrix[last] = matrix[last, ::-1].copy(), matrix[row, ::-1].copy()
+    narrow = matrix.reshape(-1).view(np.float32)[: size * size].reshape(size, size)
+    for row in range(size):  # never beyond what was read
+        narrow[row] = matrix[row].astype(np.float32)
+    return narrow
+
+
+def _blocks(size: int) -> list[tuple[int, int]]:
+    """Return first and last row of each block."""
+    return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
 
 
 def _cholesky(matrix: NDArray[np.float64]) -> None:
-    """Replace a matrix by its lower Cholesky factor, zeros above, block by block in place.
+    """Replace a matrix's blocks on and below the diagonal by its lower Cholesky factor.
 
     numpy's own takes three times the memory of its argument.
 
@@ -156,15 +172,13 @@ def _cholesky(matrix: NDArray[np.float64]) -> None:
         When it is not positive definite.
     """
     size = len(matrix)
-    for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
+    for start, stop in _blocks(size):
         block = np.linalg.cholesky(matrix[start:stop, start:stop])
         matrix[start:stop, start:stop] = block
-        matrix[start:stop, stop:] = 0.0
-        if stop == size:
-            break
         below = matrix[stop:, start:stop]
-        below[:] = np.linalg.solve(block, below.T).T
-        for at in range(stop, size, _BLOCK):
-            end = min(at + _BLOCK, size)
-            matrix[at:, at:end] -= below[at - stop :] @ below[at - stop : end - stop].T
+        for i, j in _blocks(size - stop):
+            below[i:j] = np.linalg.solve(block, below[i:j].T).T
+        for i, j in _blocks(size - stop):
+            for k, m in _blocks(size - stop - i):
+                square = below[i + k : i + m] @ below[i:j].T
+                matrix[stop + i + k : stop + i + m, stop + i : stop + j] -= square

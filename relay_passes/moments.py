@@ -49,7 +49,7 @@ class Moments:
         A power of two: 1 but for windows whose squares might leave float32.
     """
 
-    __slots__ = ("_bands", "mean", "mean_variance", "samples", "unit")
+    __slots__ = ("_bands", "mean", "mean_variance", "samples", "unit", "variances")
 
     def __init__(
         self,
@@ -66,12 +66,13 @@ class Moments:
         self.mean = mean
         self.samples = samples
         self.unit = unit
-        #: Mean of the covariance's diagonal; 0 without a covariance.
+        #: The covariance's diagonal, float32[K], and its mean; zeros without a covariance.
+        self.variances = np.zeros(len(mean), np.float32)
         self.mean_variance = 0.0
         if covariance is not None:
             places = zip(_bands(len(mean)), covariance, strict=True)
-            diagonal = [np.diagonal(band, i) for (i, _), band in places]
-            self.mean_variance = float(np.concatenate(diagonal).mean())
+            self.variances = np.concatenate([np.diagonal(band, i) for (i, _), band in places])
+            self.mean_variance = float(self.variances.mean())
 
     def store(self, file: BinaryIO) -> None:
         """Move the covariance to the end of an open file, from which it is read when needed."""
@@ -81,16 +82,20 @@ class Moments:
     @property
     def covariance(self) -> NDArray[np.float32] | None:
         """The covariance, float32[K, K], made anew at each call."""
-        return self.whole() if self.has_covariance else None
+        if not self.has_covariance:
+            return None
+        return self.ordered(np.arange(len(self.mean)), np.float32)
 
-    def whole(self) -> NDArray[np.float32]:
-        """Return the covariance, float32[K, K], which must have been measured."""
+    def ordered(self, order: NDArray[np.int64], dtype: Any = np.float64) -> NDArray[Any]:
+        """Return dtype[K, K], the measured covariance of windows[order], made anew at each call."""
         assert self._bands is not None
         size = len(self.mean)
-        full = np.empty((size, size), np.float32)
+        place = np.empty(size, np.int64)
+        place[order] = np.arange(size)
+        full = np.empty((size, size), dtype)  # a band at a time: the layer's largest array
         for (i, j), band in zip(_bands(size), self._bands, strict=True):
-            full[i:j, :j] = band
-            full[:i, i:j] = band[:, :i].T
+            full[np.ix_(place[i:j], place[:j])] = band
+            full[np.ix_(place[:i], place[i:j])] = band[:, :i].T
         return full
 
     @property

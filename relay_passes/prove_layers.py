@@ -118,16 +118,15 @@ class _Trial:
         scale = np.where(peaks > 0, peaks, 1.0) / _LIMIT
         some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))
         rows, scale = rows[some].astype(np.float32), scale[some].astype(np.float32)
-        covariance = moments.covariance
         spread = moments.mean_variance
         self.deltas = {}
         for damping in DAMPINGS:
-            if damping == inf or covariance is None:
+            if damping == inf or not moments.has_covariance:
                 q = np.clip(
                     np.floor(rows / scale[:, np.newaxis] + np.float32(0.5)), -_LIMIT, _LIMIT
                 )
             else:
-                q = round_rows(rows, scale, covariance, extra=damping * spread, qmax=_LIMIT)
+                q = round_rows(rows, scale, moments, extra=damping * spread, qmax=_LIMIT)
             self.deltas[damping] = rows - scale[:, np.newaxis] * q
         self.offsets = {d: delta @ moments.mean for d, delta in self.deltas.items()}
 

@@ -38,6 +38,10 @@ def test_output_error_is_smaller(bits: int) -> None:
     assert np.abs(learned).max() <= params.qmax and learned.dtype == np.int8
 
 
+def moments_of(covariance: np.ndarray) -> Moments:
+    return Moments(mean=np.zeros(len(covariance), np.float32), covariance=covariance, samples=9)
+
+
 def test_equals_the_definition() -> None:
     """Column by column: q_k = round((w_k + sum of errors before * U) / s)."""
     rng = np.random.default_rng(2)
@@ -54,7 +58,9 @@ def test_equals_the_definition() -> None:
             exact = weight[row, order[k]] / 0.1
             expected[row, order[k]] = np.floor(exact + error[:k] @ upper[:k, k] + 0.5)
             error[k] = exact - expected[row, order[k]]
-    found = round_rows(weight, np.full(3, 0.1, np.float32), covariance, extra=0.1, qmax=127)
+    found = round_rows(
+        weight, np.full(3, 0.1, np.float32), moments_of(covariance), extra=0.1, qmax=127
+    )
     np.testing.assert_array_equal(found, expected)
 
 
@@ -80,7 +86,7 @@ def test_covariances_with_rounding_errors_are_damped_more() -> None:
     assert np.linalg.eigvalsh(covariance)[0] < -0.1
     weight = np.random.default_rng(3).normal(0, 1, (2, 30)).astype(np.float32)
     scale = np.full(2, 0.05, np.float32)
-    q = round_rows(weight, scale, covariance, extra=1e-3, qmax=127)
+    q = round_rows(weight, scale, moments_of(covariance), extra=1e-3, qmax=127)
     assert np.abs(weight - 0.05 * q).max() < 1
 
 
@@ -89,8 +95,9 @@ def test_blocks_of_the_decomposition_change_nothing(monkeypatch: pytest.MonkeyPa
     x = rng.normal(0, 1, (60, 200)) + rng.normal(0, 1, (1, 200))
     covariance = np.cov(x).astype(np.float32)
     weight, scale = rng.normal(0, 1, (8, 60)).astype(np.float32), np.full(8, 0.1, np.float32)
-    whole = round_rows(weight, scale, covariance, extra=0.01, qmax=127)
+    moments = moments_of(covariance)
+    whole = round_rows(weight, scale, moments, extra=0.01, qmax=127)
     monkeypatch.setattr("relay_passes.learned_rounding._BLOCK", 7)
-    np.testing.assert_array_equal(
-        round_rows(weight, scale, covariance, extra=0.01, qmax=127), whole
-    )
+    monkeypatch.setattr("relay_passes.moments._BAND", 11)
+    moments = moments_of(covariance)
+    np.testing.assert_array_equal(round_rows(weight, scale, moments, extra=0.01, qmax=127), whole)
