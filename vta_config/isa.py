@@ -211,6 +211,9 @@ def _largest(format_name: str, field_name: str) -> int:
 #: The widest edge of zeros that a LOAD makes, and the most rows or elements a row that it moves.
 MAX_PAD: Final = _largest("mem", "y_pad_0")
 MAX_TRANSFER: Final = _largest("mem", "x_size")
+#: The range of an ALU instruction's immediate.
+MAX_IMM: Final = (1 << next(f for f in FORMATS["alu"].fields if f.name == "imm").width.plus - 1) - 1
+MIN_IMM: Final = -MAX_IMM - 1
 FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {
     op: row for row in FORMATS.values() for op in row.opcodes
 }

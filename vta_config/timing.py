@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Final
 
+from vta_config.portable import QUEUE_INSNS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingProfile:
@@ -50,7 +52,7 @@ class TimingProfile:
     alu_fixed: int = 6
     memory_latency: int = 16
     tags: int = 16
-    queue_insns: int = 512
+    queue_insns: int = QUEUE_INSNS
     simple_memory: int = 0
     simple_burst: int = 4
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 
-from flow.compiler.multiply import MAX_SHIFT, ShiftAdds
+from flow.compiler.multiply import ShiftAdds
 from flow.compiler.packing import blocks, constant_digits, pack_weight
 from flow.compiler.tiling import ConvShape
 from relay_passes.params import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
+from vta_config.isa import MAX_IMM, MIN_IMM
+from vta_config.portable import MAX_RESIDUAL, MAX_RESIDUAL_STEPS, MAX_SHIFT, MAX_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,9 +29,8 @@ if TYPE_CHECKING:
     from relay_passes.params import Layer, Step
     from vta_config.hardware import VTAConfig
 
-#: The largest diagonal weight.
-MAX_DIAGONAL: Final = 127
-_MAX_REPEATS: Final = 64
+#: Additions of immediates that one constant takes at most.
+_MAX_ADDITIONS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +86,11 @@ def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
 
 def _steps(multiplier: int, where: str) -> int:
     """Return how many diagonal weights a multiplier takes: ⌈m / 127⌉."""
-    steps = -(-multiplier // MAX_DIAGONAL)
-    if steps > _MAX_REPEATS:
+    steps = -(-multiplier // MAX_WEIGHT)
+    if steps > MAX_RESIDUAL_STEPS:
         raise CapacityError(
             where,
-            f"must be multiplied by at most {MAX_DIAGONAL * _MAX_REPEATS}",
+            f"must be multiplied by at most {MAX_RESIDUAL}",
             got=multiplier,
             hint="choose a smaller output scale for the residual's producer",
         )
@@ -376,21 +377,21 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
             values = tuple(v - min(v, MAX_SHIFT) for v in values)
         return passes
     if step.op == "add":
-        # imm has 16 bits; larger constants take several passes.
+        # Constants that imm does not hold take several passes.
         passes = []
         while any(values):
-            part = tuple(max(-32768, min(32767, v)) for v in values)
+            part = tuple(max(MIN_IMM, min(MAX_IMM, v)) for v in values)
             passes.append(AluStep(op="add", imm=part))
             values = tuple(v - p for v, p in zip(values, part, strict=True))
-            if len(passes) > _MAX_REPEATS:
+            if len(passes) > _MAX_ADDITIONS:
                 raise CapacityError(
                     f"{layer.name}.add",
-                    f"must fit {_MAX_REPEATS} immediates of 16 bits",
+                    f"must fit {_MAX_ADDITIONS} immediates of 16 bits",
                     got=step.value,
                     hint="add it before the shift",
                 )
         return passes
-    if not all(-32768 <= v <= 32767 for v in values):
+    if not all(MIN_IMM <= v <= MAX_IMM for v in values):
         raise CapacityError(
             f"{layer.name}.{step.op}",
             "must fit a 16-bit immediate",

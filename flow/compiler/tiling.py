@@ -25,6 +25,7 @@ from flow.compiler.packing import blocks
 from flow.compiler.uops import uop_room
 from vta_config.errors import CapacityError
 from vta_config.hardware import STOCK_BURST_BEATS, UOP_BYTES
+from vta_config.portable import MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,8 +51,8 @@ CYCLES_TOLERANCE: Final = 0.005
 #: Relative difference in cycles up to which the model's order is not trusted.
 SHORTLIST_TOLERANCE: Final = 0.03
 #: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
-#: and the hardware counts at most 255 tokens (docs/timing.md).
-MAX_SLOTS: Final = 120
+#: and the hardware counts tokens to `MAX_TOKENS` only; 15 are to spare.
+MAX_SLOTS: Final = (MAX_TOKENS - 15) // 2
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 

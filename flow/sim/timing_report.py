@@ -245,7 +245,7 @@ def step_cycles(insn: Insn, timing: TimingProfile) -> int:
 
 
 def critical_path(
-    insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int = 512
+    insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int
 ) -> list[tuple[int, int, int, str]]:
     """Return the chain of causes that ends with the last instruction.
 
@@ -310,7 +310,7 @@ def summarize(
     insns = program.insns
     names, layer = _layers(program)
     module = np.array([module_of(insn) for insn in insns])
-    links = critical_path(insns, table)
+    links = critical_path(insns, table, timing.queue_insns)
     ends = _layer_ends(layer, len(names), insns, table["done"], cycles)
     paths = _split(links, ends)
     moved = _bytes(program, layer, len(names))
