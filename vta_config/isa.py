@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from vta_config.hardware import INSN_BYTES
 from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from vta_config.hardware import VTAConfig
 
@@ -224,12 +225,25 @@ TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 class Insn:
     """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
-    `origin` is for reports and errors; it is no part of the encoding.
+    Nothing of it changes: `values` is a read-only copy of what it was made with, and `having` makes
+    another instruction. `origin` is for reports and errors; it is no part of the encoding.
     """
 
     opcode: Opcode
-    values: dict[str, int]
+    values: Mapping[str, int]
     origin: Origin = NOWHERE
+
+    def __post_init__(self) -> None:
+        """Keep a copy of the values that nobody can change."""
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    def __reduce__(self) -> tuple[type[Insn], tuple[Opcode, dict[str, int], Origin]]:
+        """Copy and pickle as what it is made of."""
+        return Insn, (self.opcode, dict(self.values), self.origin)
+
+    def having(self, **values: int) -> Insn:
+        """Return the instruction with other values of some fields."""
+        return Insn(self.opcode, {**self.values, **values}, self.origin)
 
     def __getitem__(self, name: str) -> int:
         """Return the value of field `name`, 0 where it was not given."""

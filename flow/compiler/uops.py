@@ -83,8 +83,8 @@ class UopAllocator:
         if not emitted.uops:
             return emitted
         begin = self._at[emitted.uops]
-        values = {**emitted.insn.values, "uop_begin": begin, "uop_end": begin + len(emitted.uops)}
-        return replace(emitted, insn=Insn(emitted.insn.opcode, values, emitted.insn.origin))
+        insn = emitted.insn.having(uop_begin=begin, uop_end=begin + len(emitted.uops))
+        return replace(emitted, insn=insn)
 
     def _load(self, batch: list[UopSequence], layer: str | None) -> Iterator[Emitted]:
         words = [

@@ -17,7 +17,8 @@ import tvm_ffi
 from flow.compiler.program import PortTensor, Program
 from flow.compiler.program_file import clipped
 from flow.limits import ORACLE, UNLIMITED
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
+from vta_config.config_words import config_words
 from vta_config.errors import CapacityError
 from vta_config.semantics import Counters, Dram, MachineState, run, step
 

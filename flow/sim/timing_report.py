@@ -238,10 +238,9 @@ def step_cycles(insn: Insn, timing: TimingProfile) -> int:
     """Return the cycles of the steps of a GEMM or ALU instruction; 0 for any other."""
     if insn.opcode not in (Opcode.GEMM, Opcode.ALU):
         return 0
-    steps = steps_of(insn)
-    if insn.opcode == Opcode.GEMM:
-        return steps * (timing.gemm_reset_step if insn["reset"] else timing.gemm_step)
-    return steps * (timing.alu_imm_step if insn["use_imm"] else timing.alu_reg_step)
+    alu, reset = insn.opcode == Opcode.ALU, bool(insn["reset"])
+    each = timing.step_cycles(alu=alu, reset=reset, immediate=bool(insn["use_imm"]))
+    return steps_of(insn) * each
 
 
 def critical_path(

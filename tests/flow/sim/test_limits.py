@@ -25,7 +25,7 @@ from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
 from flow.limits import DEFAULT, UNLIMITED, Limits, add_options, of_options
 from flow.sim import FSim
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
@@ -33,6 +33,7 @@ from flow.sim.tsim import main as tsim_main
 from relay_passes.params import TensorSpec
 from tests.flow.compiler.networks import conv as conv_layer
 from tests.flow.compiler.networks import subgraph
+from vta_config.config_words import config_words
 from vta_config.errors import CapacityError, HazardError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Memory
