@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flow.compiler.input_form import InputForm
     from relay_passes.params import Layer, Step
     from vta_config.hardware import VTAConfig
+    from vta_config.timing import TimingProfile
 
 #: Additions of immediates that one constant takes at most.
 _MAX_ADDITIONS: Final = 64
@@ -75,6 +76,10 @@ class Residual:
             return int(self.diagonals.shape[1])
         return max(sum(repeats for _, repeats in block) for block in self.terms)
 
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return self.passes * timing.gemm_step
+
 
 def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
     """Return (diagonal weight, repeats), ⌈m / 127⌉ repeats in all of weights as equal as go."""
@@ -105,6 +110,10 @@ class AluStep:
     op: str
     imm: tuple[int, ...]
 
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return timing.alu_reg_step if self.op == "double" else timing.alu_imm_step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LateConstants:
@@ -123,10 +132,14 @@ class LateConstants:
         """GEMM steps a vector."""
         return int(self.digits.shape[1])
 
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return self.passes * timing.gemm_step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RegisterShift:
-    """A right shift by an amount a channel, which acc holds: two cycles a vector.
+    """A right shift by an amount a channel, which acc holds.
 
     Parameters
     ----------
@@ -136,6 +149,10 @@ class RegisterShift:
 
     passes: ClassVar[int] = 2
     amounts: NDArray[np.int32]
+
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return timing.alu_reg_step
 
 
 Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds | RegisterShift
@@ -282,7 +299,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         parts.append(packed.reshape(oc, -1, config.block, config.block))
     residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
     epilogue = tuple(_passes(steps[lead:], layer, config))
-    constants = 0 if digits is None else digits.shape[1]
+    constants, timing = 0 if digits is None else digits.shape[1], config.profile
     products = tuple(prepare(product, config) for product in layer.products)
     shape = ConvShape(
         oc=oc,
@@ -296,7 +313,13 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         dilation=dilation,
         padding=padding,
         constants=constants,
-        vector_passes=1 + constants + sum(e.passes for e in (*epilogue, *residuals)),
+        vector_cycles=timing.gemm_reset_step
+        + constants * timing.gemm_step
+        + sum(e.cycles(timing) for e in (*epilogue, *residuals)),
+        tile_cycles=timing.overhead(alu=False, reset=True)
+        + constants * timing.overhead(alu=False)
+        + sum(_overhead(e, timing) for e in (*epilogue, *residuals)),
+        step_cycles=timing.gemm_step,
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
         row_step=row_step,
@@ -311,6 +334,11 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         flat=flat,
         products=products,
     )
+
+
+def _overhead(step: Pass, timing: TimingProfile) -> int:
+    """Return the cycles that a pass costs a tile beside those of its vectors."""
+    return step.passes * timing.overhead(alu=not isinstance(step, Residual | LateConstants))
 
 
 def _covers_picture(layer: Layer) -> bool:

@@ -9,7 +9,7 @@ sums come after the layer's own reduction, in chunks that fit the same slots.
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
-Per-instruction cycles are those of docs/timing.md.
+What an instruction takes is the machine's timing profile's to say (vta_config/timing.py).
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ if TYPE_CHECKING:
 
     from flow.compiler.geometry import Range, Window
     from vta_config.hardware import VTAConfig
+    from vta_config.timing import TimingProfile
 
 T = TypeVar("T")
 #: What a form of an input, and a tiling with a pool inside, is chosen by: cycles and bytes, or
 #: cycles alone.
 Objective = Literal["balanced", "latency"]
 
-#: Cycles of the Chisel hardware (docs/timing.md): an instruction beyond its N steps, a LOAD beyond
-#: its beats.
-COMPUTE_OVERHEAD_CYCLES: Final = 7
-LOAD_OVERHEAD_CYCLES: Final = 24
 #: Bytes of a burst of 16 beats on the stock bus.
 STORE_BURST_BYTES: Final = 128
 #: Vectors from which on a piece of a tile has an epilogue of its own, so that STORE begins sooner.
@@ -73,8 +70,12 @@ class ConvShape:
         (top, left).
     constants : int
         Weight elements a block of output channels that hold bias digits.
-    vector_passes : int
+    vector_cycles : int
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
+    tile_cycles : int
+        Cycles that the instructions of these steps cost a tile besides.
+    step_cycles : int
+        Cycles of a GEMM step.
     residuals : int
         Tensors that are added.
     products : tuple[ConvShape, ...]
@@ -96,7 +97,9 @@ class ConvShape:
     dilation: tuple[int, int]
     padding: tuple[int, int]
     constants: int
-    vector_passes: int
+    vector_cycles: int
+    tile_cycles: int
+    step_cycles: int = 1
     residuals: int = 0
     products: tuple[ConvShape, ...] = ()
     row_step: int = 1
@@ -118,10 +121,10 @@ class ConvShape:
         return self.oc * self.out_height * self.out_width
 
     @property
-    def steps(self) -> int:
+    def cycles(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
         taps = sum(part.ic * part.taps for part in self.reductions)
-        return self.vectors * (taps + self.vector_passes)
+        return self.vectors * (taps * self.step_cycles + self.vector_cycles)
 
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
@@ -149,17 +152,23 @@ class ConvShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The elements that a layer may use of each memory beside resident ones, the bus, the aim."""
+    """The elements that a layer may use of each memory beside resident ones; bus, cycles, aim."""
 
     inp: int
     wgt: int
     acc: int
     uop: int
     bus_bytes: int
+    burst_beats: int
     store_burst_bytes: int
     inp_elem_bytes: int
     wgt_elem_bytes: int
+    timing: TimingProfile
     objective: Objective
+
+    def load_cycles(self, rows: int, row_beats: int) -> int:
+        """Return how long a LOAD of so many rows of so many beats each takes."""
+        return self.timing.load_cycles(rows, row_beats, self.burst_beats)
 
     @classmethod
     def of(
@@ -178,9 +187,11 @@ class Capacity:
             acc=config.acc_depth - resident_acc,
             uop=uop_room(config),
             bus_bytes=config.bus_bytes,
+            burst_beats=config.burst_beats,
             store_burst_bytes=STORE_BURST_BYTES * config.burst_beats // STOCK_BURST_BEATS,
             inp_elem_bytes=config.inp_elem_bytes,
             wgt_elem_bytes=config.wgt_elem_bytes,
+            timing=config.profile,
             objective=objective,
         )
 
@@ -309,11 +320,11 @@ def price(estimate: Cost, room: Capacity) -> float:
     return estimate.cycles + (beats if room.objective == "balanced" else 0)
 
 
-def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
+def least_cycles(shape: ConvShape, tiling: Tiling, room: Capacity) -> int:
     """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
     gemms = _chunks(tiling.sizes(shape)) * tiling.parts * shape.planes
-    insns = tiling.places(shape) * tiling.groups(shape) * (gemms + shape.vector_passes)
-    return shape.steps + COMPUTE_OVERHEAD_CYCLES * insns
+    tile_cycles = gemms * room.timing.overhead(alu=False) + shape.tile_cycles
+    return shape.cycles + tiling.places(shape) * tiling.groups(shape) * tile_cycles
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
@@ -342,10 +353,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         rows = min(part.extent_in(tiling.oh, 0), part.height)
         row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
         # An INP load is two-dimensional: one instruction a block of channels.
-        row_cycles = row_beats + (row_beats <= 2)
-        inp_cycles += inp_chunks * ic * (LOAD_OVERHEAD_CYCLES + rows * row_cycles)
+        inp_cycles += inp_chunks * ic * room.load_cycles(rows, row_beats)
         wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * room.wgt_elem_bytes
-        wgt_cycles += wgt_chunks * (LOAD_OVERHEAD_CYCLES + wgt_bytes // room.bus_bytes)
+        wgt_cycles += wgt_chunks * room.load_cycles(1, blocks(wgt_bytes, room.bus_bytes))
         loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
         loaded_bytes += wgt_chunks * wgt_bytes
         inp_loads += inp_chunks
@@ -354,12 +364,12 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
     load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
-    load += residual_loads * LOAD_OVERHEAD_CYCLES
+    load += residual_loads * room.load_cycles(1, 0)
 
-    insns = tiles * (chunks * parts * shape.planes + shape.vector_passes) + residual_loads
+    gemms = tiles * chunks * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
-    insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
-    compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
+    ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
+    compute = shape.cycles + gemms * room.timing.overhead(alu=False) + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
@@ -449,7 +459,7 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     costs: list[tuple[Cost, Tiling]] = []
     limit = inf
     for tiling in _candidates(shape, room):
-        if least_cycles(shape, tiling) <= limit:
+        if least_cycles(shape, tiling, room) <= limit:
             costs.append((cost(shape, tiling, room), tiling))
             limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
     if not costs:
