@@ -179,7 +179,7 @@ def _number(text: str, where: str) -> int:
 def _parse_fields(words: list[str], places: Iterable[Placement], where: str) -> dict[str, int]:
     """Read ``name=value`` and the names of 1-bit fields."""
     bits = {p.field.name: p.bits for p in places if p.field.name != "opcode"}
-    values: Mapping[str, int] = {}
+    values: dict[str, int] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if name not in bits:
