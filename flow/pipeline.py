@@ -35,7 +35,7 @@ from relay_passes.choose_variant import (
 )
 from relay_passes.host_work import host_work
 from relay_passes.moments import collect_moments
-from relay_passes.partition import annotated_functions, partition
+from relay_passes.partition import FoundLayers, annotated_functions, find_layers, partition
 from relay_passes.profiling import profile
 from relay_passes.prove_layers import prove_layers, splits, usual_places
 from relay_passes.quantize_model import (
@@ -93,6 +93,8 @@ class CompiledModel:
         Integers in plain Relax: the reference that every engine must match.
     partitioned : tvm.IRModule
         The same with VTA's parts cut out.
+    found : FoundLayers
+        The layers of `quantized`.
     config : VTAConfig
     programs : tuple[Program, ...]
         One for each part, in order.
@@ -102,6 +104,7 @@ class CompiledModel:
 
     quantized: Any
     partitioned: Any
+    found: FoundLayers
     config: VTAConfig
     programs: tuple[Program, ...]
     host: HostWork
@@ -512,17 +515,19 @@ class Pipeline:
         CapacityError
             When a layer does not fit the machine.
         """
-        partitioned = partition(quantized, self.config)
-        functions = annotated_functions(partitioned)
+        found = find_layers(quantized, self.config)
+        partitioned = partition(quantized, self.config, found)
         programs = [
-            compile_function(f, self.config, self._schedules, self._objective) for f in functions
+            compile_function(function, self.config, self._schedules, self._objective, found)
+            for function in annotated_functions(partitioned)
         ]
         return CompiledModel(
             quantized=quantized,
             partitioned=partitioned,
             config=self.config,
             programs=tuple(programs),
-            host=self._named(host_work(quantized, self.config)),
+            found=found,
+            host=self._named(host_work(quantized, self.config, found)),
         )
 
     def _named(self, host: HostWork) -> HostWork:

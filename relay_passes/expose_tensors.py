@@ -12,7 +12,7 @@ from relay_passes.graph import (
     replace_main,
     substitute,
 )
-from relay_passes.partition import find_chains
+from relay_passes.partition import find_layers
 from vta_config.hardware import VTAConfig
 
 
@@ -33,7 +33,7 @@ def expose_tensors(mod: Module, config: VTAConfig) -> tuple[Module, tuple[str, .
     tuple[str, ...]
         Names of these outputs, as `Layer.output`.
     """
-    chains = find_chains(mod, config)
+    chains = find_layers(mod, config).chains
     exposed = expose_variables(mod, [chain.output for chain in chains])
     return exposed, tuple(chain.output_name for chain in chains)
 

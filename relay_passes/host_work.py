@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from math import prod
 from typing import Final
 
-from relay_passes.chains import Chain, ChainFinder
 from relay_passes.choose_scales import RESHAPES, WEIGHT_AXIS
 from relay_passes.graph import (
     Expr,
@@ -27,7 +26,7 @@ from relay_passes.graph import (
 from relay_passes.integer_facts import host_reasons
 from relay_passes.names import layer_names
 from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
-from relay_passes.partition import refusal
+from relay_passes.partition import FoundLayers, find_layers
 from relay_passes.quantize import INTEGER_OPS
 from vta_config.hardware import VTAConfig
 
@@ -42,7 +41,7 @@ def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
     return host_work(mod, config).fallbacks
 
 
-def host_work(mod: Module, config: VTAConfig) -> HostWork:
+def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None = None) -> HostWork:
     """Return what of a quantized module runs on the host.
 
     Parameters
@@ -51,17 +50,12 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
         Integers, not partitioned.
     config : VTAConfig
         The machine.
+    found_layers : FoundLayers, optional
+        The module's layers, where they are known.
     """
     graph, layers, floats = read_graph(mod), layer_names(mod), host_reasons(mod)
-    refused: list[tuple[Chain, str]] = []
-
-    def allow(chain: Chain) -> bool:
-        reason = refusal(chain, config)
-        if reason:
-            refused.append((chain, reason))
-        return not reason
-
-    chains = ChainFinder(graph).all(allow)
+    known = found_layers or find_layers(mod, config)
+    chains, refused = known.chains, known.refused
     on_vta = {b.var for chain in chains for b in chain.bindings}
     # Operators that belong to another one: told with it, as one.
     told_with: dict[Expr, Expr] = {}

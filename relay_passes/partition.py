@@ -10,7 +10,7 @@ sentence that the user reads when it does not hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -188,6 +188,42 @@ def refusal(chain: Chain, config: VTAConfig) -> str:
     return ""
 
 
+# ---- layers ----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLayers:
+    """The layers of a quantized module, found once and then handed on.
+
+    Parameters
+    ----------
+    chains : tuple of Chain
+        Those that VTA takes, in execution order.
+    refused : tuple of (Chain, str)
+        Those that it does not take, and why.
+    """
+
+    chains: tuple[Chain, ...]
+    refused: tuple[tuple[Chain, str], ...]
+
+
+def find_layers(mod: Module, config: VTAConfig) -> FoundLayers:
+    """Find the layers of a quantized module, and whether VTA takes them."""
+    refused: list[tuple[Chain, str]] = []
+
+    def allow(chain: Chain) -> bool:
+        if reason := refusal(chain, config):
+            refused.append((chain, reason))
+        return not reason
+
+    chains = ChainFinder(read_graph(mod), layer_names(mod)).all(allow)
+    return FoundLayers(chains=tuple(chains), refused=tuple(refused))
+
+
+def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
+    """Return the layers that VTA takes as a compiler gets them, tensors named as in the module."""
+    chains = find_layers(mod, config).chains
+    return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
+
+
 # ---- passes ----------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrapLayers(GraphPass):
@@ -197,14 +233,17 @@ class WrapLayers(GraphPass):
     ----------
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The module's layers, where they are known.
     """
 
     config: VTAConfig
+    found: FoundLayers | None = None
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` whose ``main`` calls composite functions."""
         graph = read_graph(mod)
-        chains = find_chains(mod, self.config)
+        chains = (self.found or find_layers(mod, self.config)).chains
         inside = {b.var for chain in chains for b in chain.bindings}
         by_output = {chain.output: chain for chain in chains}
         builder = GraphBuilder()
@@ -228,7 +267,7 @@ class WrapLayers(GraphPass):
         return wrapped
 
 
-def partition(mod: Module, config: VTAConfig) -> Module:
+def partition(mod: Module, config: VTAConfig, found: FoundLayers | None = None) -> Module:
     """Return the module with VTA's functions annotated, for RunCodegen.
 
     Parameters
@@ -237,8 +276,11 @@ def partition(mod: Module, config: VTAConfig) -> Module:
         Quantized, as `Requantize` returns it.
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The module's layers, where they are known.
     """
-    merged = relax.transform.MergeCompositeFunctions()(WrapLayers(config=config)(mod))
+    wrapped = WrapLayers(config=config, found=found)(mod)
+    merged = relax.transform.MergeCompositeFunctions()(wrapped)
     return NameFunctions()(merged)
 
 
@@ -272,18 +314,6 @@ class NameFunctions(GraphPass):
         return result
 
 
-def find_chains(mod: Module, config: VTAConfig) -> list[Chain]:
-    """Return the layers of a quantized module that VTA takes, in execution order."""
-    finder = ChainFinder(read_graph(mod), layer_names(mod))
-    return finder.all(lambda chain: not refusal(chain, config))
-
-
-def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
-    """Return the same layers as a compiler gets them, tensors named as in the module."""
-    chains = find_chains(mod, config)
-    return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
-
-
 def _composite(chain: Chain, order: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:
     """Return the composite function of a chain and the variables to call it with."""
     members = {b.var for b in chain.bindings}
@@ -310,7 +340,7 @@ def _typed(gvar: Expr, function: Expr) -> Expr:
 
 
 # ---- reading annotated functions -------------------------------------------------------------
-def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
+def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = None) -> Subgraph:
     """Read an annotated function, as the code generator receives it.
 
     Parameters
@@ -319,6 +349,8 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
         With ``Codegen`` and ``global_symbol``; its composite functions are local.
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The layers that it was made of, where they are known; else they are found in it again.
 
     Raises
     ------
@@ -330,6 +362,7 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
     local: dict[Expr, Expr] = {}
     names: dict[Expr, str] = {}
     taken = Names()
+    known = {chain.name: chain for chain in (found.chains if found else ())}
     for param in graph.params:
         names[param] = taken.fresh(str(param.name))
     layers = []
@@ -348,10 +381,13 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
             )
         output = taken.fresh(str(callee.attrs[_OUTPUT_ATTR]))
         names[binding.var] = output
-        arguments = {p: names[a] for p, a in zip(callee.params, value.args, strict=True)}
-        found = ChainFinder(graph_of(callee, symbol)).all()
-        assert len(found) == 1, [c.name for c in found]
-        layers.append(found[0].layer(arguments, str(callee.attrs[_LAYER_ATTR]), output))
+        name = str(callee.attrs[_LAYER_ATTR])
+        if (chain := known.get(name)) is not None:
+            variables: Iterable[Expr] = dict.fromkeys(chain.inputs)  # as `_composite` has them
+        else:
+            (chain,), variables = ChainFinder(graph_of(callee, symbol)).all(), callee.params
+        arguments = {v: names[a] for v, a in zip(variables, value.args, strict=True)}
+        layers.append(chain.layer(arguments, name, output))
     return Subgraph(
         symbol=symbol,
         inputs=tuple(_spec(names[p], p) for p in graph.params),

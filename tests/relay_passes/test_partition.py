@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from relay_passes.host_work import fallbacks
 from relay_passes.moments import collect_moments
 from relay_passes.partition import (
     annotated_functions,
+    find_layers,
     layers_of,
     partition,
     subgraph_of,
@@ -84,6 +85,9 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
     (function,) = annotated_functions(partition(mod, config))
     subgraph = subgraph_of(function, config)
     assert [layer.output for layer in subgraph.layers] == list(names)
+    found = find_layers(mod, config)  # the same where they are known as where they are found again
+    (function,) = annotated_functions(partition(mod, config, found))
+    np.testing.assert_equal(asdict(subgraph_of(function, config, found)), asdict(subgraph))
     param = read_graph(mod).params[0]
     shape = tuple(int(v) for v in param.ty.shape.values)
     rng = np.random.default_rng(5)
