@@ -98,16 +98,14 @@ def _can_pool_first(prepared: Prepared) -> bool:
 
 def _joined(prepared: Prepared, pool: Layer) -> Prepared:
     """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
-    constants = prepared.shape.constants
-    if not constants or prepared.weights is None:
+    if prepared.digits is None:
         return replace(prepared, pool=pool)
-    digits, weights = prepared.weights[:, :constants], prepared.weights[:, constants:]
     return replace(
         prepared,
         pool=pool,
         shape=replace(prepared.shape, constants=0),
-        weights=weights,
-        epilogue=(LateConstants(digits=digits), *prepared.epilogue),
+        digits=None,
+        epilogue=(LateConstants(digits=prepared.digits), *prepared.epilogue),
     )
 
 

@@ -169,8 +169,8 @@ class Prepared:
         Extents in blocks; a layer without weights has `ic` 0.
     form : InputForm or None
         How its input must lie in DRAM; None as an activation does.
-    weights : int8[oc, constants + ic·taps, block_out, block_in] or None
-        Wgt elements as they lie in DRAM: bias digits, then the kernel.
+    digits : int8[oc, constants, block_out, block_in] or None
+        Wgt elements of the bias, which lie before each block's kernel.
     residuals : tuple[Residual, ...]
         Added before the epilogue.
     epilogue : tuple[Pass, ...]
@@ -180,13 +180,13 @@ class Prepared:
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
     products : tuple[Prepared, ...]
-        Further reductions into the same accumulators, with nothing but `shape` and `weights`.
+        Further reductions into the same accumulators, with nothing but `shape` and a kernel.
     """
 
     layer: Layer
     shape: ConvShape
     form: InputForm | None
-    weights: NDArray[np.int8] | None
+    digits: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
     epilogue: tuple[Pass, ...]
     pool: Layer | None = None
@@ -197,6 +197,27 @@ class Prepared:
     def reductions(self) -> tuple[Prepared, ...]:
         """All that is summed up: the layer's own inputs and weights, then the products'."""
         return (self, *self.products)
+
+    @property
+    def weight_elems(self) -> int:
+        """Wgt elements of the bias digits and the kernel."""
+        return self.shape.oc * (self.shape.constants + self.shape.ic * self.shape.taps)
+
+    def weights(self, config: VTAConfig) -> NDArray[np.int8]:
+        """Pack the wgt elements as they lie in DRAM: each block's bias digits, then its kernel.
+
+        It takes long; so it is done once, when all that shapes decide has been chosen.
+
+        Returns
+        -------
+        int8[oc, constants + ic·taps, block_out, block_in]
+        """
+        parts = [] if self.digits is None else [self.digits]
+        if self.layer.weight is not None:
+            kernel = self.layer.weight if self.form is None else self.form.weight(self.layer.weight)
+            packed = pack_weight(kernel, config)
+            parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
+        return np.concatenate(parts, axis=1)
 
     @property
     def last(self) -> Layer:
@@ -273,30 +294,27 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
             total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
     digits = constant_digits(total, config, layer.name) if total.any() else None
 
-    weight, kernel, stride, dilation = layer.weight, layer.kernel, layer.stride, layer.dilation
+    kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
+    weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
     if form is not None:
-        assert weight is not None
-        weight = form.weight(weight)
-        kernel, padding = (weight.shape[2], weight.shape[3]), (0, 0)
+        assert weight_shape is not None
+        weight_shape = form.weight_shape(weight_shape)
+        kernel, padding = (weight_shape[2], weight_shape[3]), (0, 0)
         stride = (stride[0] // form.stride[0], stride[1] // form.stride[1])
         dilation = (form.patch[0] // form.stride[0], form.patch[1] // form.stride[1])
         in_shape = form.dram_shape(in_shape)
-    packed = None if weight is None else pack_weight(weight, config)
-    ic = 0 if packed is None else packed.shape[1]
+    ic = 0 if weight_shape is None else blocks(weight_shape[1], config.block)
     flat = _covers_picture(layer) and form is None
     if flat:
         # In DRAM its pixels lie like blocks of channels, and so do its weights.
         ic, kernel, stride, in_shape = ic * kernel[0] * kernel[1], (1, 1), (1, 1), (1, 1, 1, 1)
     row_step = 1
-    if packed is not None and kernel[0] == 1 and padding[0] % stride[0] == 0:
+    if weight_shape is not None and kernel[0] == 1 and padding[0] % stride[0] == 0:
         # What is read of the picture is every so many rows: a picture of its own.
         row_step, stride = stride[0], (1, stride[1])
         padding = (padding[0] // row_step, *padding[1:])
         in_shape = (*in_shape[:2], blocks(in_shape[2], row_step), in_shape[3])
-    parts = [] if digits is None else [digits]
-    if packed is not None:
-        parts.append(packed.reshape(oc, -1, config.block, config.block))
     residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
     epilogue = tuple(_passes(steps[lead:], layer, config))
     constants, timing = 0 if digits is None else digits.shape[1], config.profile
@@ -328,7 +346,7 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         layer=layer,
         shape=shape,
         form=form,
-        weights=np.concatenate(parts, axis=1) if parts else None,
+        digits=digits,
         residuals=residuals,
         epilogue=epilogue,
         flat=flat,
