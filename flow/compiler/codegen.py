@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import tvm
 import tvm_ffi
 from tvm import relax
 
@@ -14,6 +13,7 @@ from flow.compiler.program import Program, make_program
 from flow.compiler.schedule import search
 from flow.limits import UNLIMITED
 from flow.sim.core_library import core_function
+from relay_passes.host import compile_for_host
 from relay_passes.partition import CODEGEN, subgraph_of
 from relay_passes.schedule_host import ScheduleConvs
 from vta_config.hardware import VTAConfig
@@ -101,4 +101,4 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
         PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
     }
     with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
-    return tvm.compile(ScheduleConvs()(with_code), target="llvm")
+    return compile_for_host(ScheduleConvs()(with_code), "llvm")
