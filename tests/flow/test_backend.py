@@ -86,6 +86,7 @@ def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images:
     assert moves[-1] == (20, 20)
 
 
+@pytest.mark.slow
 def test_logits_of_200_images(compiled: PipelineCompiled, images: Dataset) -> None:
     host = HostModule(compiled.model.quantized)
     network = compiled.networks()[0]
@@ -110,6 +111,7 @@ def test_every_variant_is_exact(variant: str, default_config: VTAConfig, images:
     assert exact.mismatches == 0, exact.first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", sorted(UNCALIBRATED))
 def test_variants_that_need_no_calibration(variant: str, default_config: VTAConfig) -> None:
     assert PipelineBackend(load_model(DIGITS), default_config).compile(variant).layers
@@ -131,6 +133,7 @@ def is_weight_load(insn: Insn) -> bool:
     return insn.opcode == Opcode.LOAD and insn["memory_type"] == Memory.WGT
 
 
+@pytest.mark.slow
 def test_oracle_is_an_engine(
     compiled: PipelineCompiled, images: Dataset, default_config: VTAConfig
 ) -> None:
@@ -141,6 +144,7 @@ def test_oracle_is_an_engine(
 
 
 # ---- stock Relay ---------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_stock_relay_is_exact_and_leaves_its_float_ends_to_the_host(
     default_config: VTAConfig, images: Dataset
 ) -> None:
@@ -269,6 +273,7 @@ def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "lib.so: must be a loadable shared library, got " in shown.err
 
 
+@pytest.mark.slow
 def test_latency_chooses_another_form(tmp_path: Path) -> None:
     elements = []
     for objective in ("balanced", "latency"):
@@ -280,6 +285,7 @@ def test_latency_chooses_another_form(tmp_path: Path) -> None:
     assert elements[1] > elements[0]
 
 
+@pytest.mark.slow
 def test_searched_schedules_are_kept(tmp_path: Path) -> None:
     cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
     first = PipelineBackend(load_model(DIGITS), config, schedules=cache)
