@@ -202,6 +202,7 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
         return [node]
     if node.op_type == "AveragePool":
         whole = kernel == shape[2:] and not any(attributes.get("pads", ()))
+        whole &= _auto_pad(attributes) not in _SAME  # which has a window around every pixel
         if whole and all(d == 1 for d in attributes.get("dilations", ())):
             return [_global_average(node, node.output[0])]
         return [node]

@@ -141,6 +141,16 @@ def test_other_averages_stay(op: str, attributes: dict[str, Any]) -> None:
     assert types(with_node(op, **attributes))[2] == op
 
 
+@pytest.mark.parametrize("strides", [[1, 1], [3, 2]])
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_a_window_as_large_as_the_picture_around_every_pixel(
+    mode: str, strides: list[int], tmp_path: Path
+) -> None:
+    model = with_node("AveragePool", kernel_shape=[8, 8], strides=strides, auto_pad=mode)
+    assert types(model)[2] == "AveragePool"
+    operators(model, tmp_path)  # equal to ONNX Runtime
+
+
 @pytest.mark.parametrize("opset", [13, 18])
 def test_a_mean_without_kept_dimensions_is_flattened(opset: int, tmp_path: Path) -> None:
     model = tiny_model(opset=opset, shape=IMAGE.shape)
