@@ -1,7 +1,8 @@
 """Nearest-neighbour Resize and Upsample as two Gathers, where TVM's importer reads them otherwise.
 
 TVM computes coordinates from the sizes of the tensors, ONNX from the scale that the file gives:
-they differ where the scale gives no whole size. Before operator set 11, TVM has no Resize at all.
+they differ where the scale gives no whole size. Before operator set 11, TVM has no Resize at all,
+and an Upsample whose scales are an attribute, as in operator set 7.
 """
 
 from __future__ import annotations
@@ -41,8 +42,14 @@ def resized(
     place = 1 if opset < _TODAYS else 2
     if len(node.input) > place and node.input[place] in constants:
         scales = numpy_helper.to_array(constants[node.input[place]]).reshape(-1)
-    plain = attributes.get("mode", b"nearest") == b"nearest" and len(shape) == 4
-    if scales is None or not plain or len(scales) != 4 or tuple(scales[:2]) != (1, 1):
+    mode = attributes.get("mode", b"nearest")
+    if scales is None or {len(shape), len(scales)} != {4} or tuple(scales[:2]) != (1, 1):
+        return [node], []
+    if mode != b"nearest":
+        if opset < _TODAYS:  # TVM reads scales as an attribute, also where they are an input
+            scale = [float(s) for s in scales]
+            form = {"mode": mode, "scales": scale}
+            node = helper.make_node("Upsample", node.input, node.output, node.name, **form)
         return [node], []
     if opset >= _TODAYS and all(
         float(n * s).is_integer() for n, s in zip(shape, scales, strict=True)

@@ -10,7 +10,8 @@
 - Resize by nearest neighbours is gathered where TVM reads it otherwise (`flow.resize`).
 - Pools of windows of one number, and Pads by nothing, become Identity: they do nothing.
 - A BatchNormalization that trains becomes InstanceNormalization, which it is for one picture.
-- Optional results that nobody reads, and nodes none of whose results are read, are dropped.
+- Optional results that nobody reads, nodes none of whose results are read, and constants that
+  nobody reads are dropped.
 - An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
 """
 
@@ -78,6 +79,7 @@ def simplify(proto: Any) -> Any:
         nodes.append(node)
     del result.graph.node[:]
     result.graph.node.extend(_live(_joined_pads(nodes, constants, outputs), outputs))
+    _drop_unread_constants(result.graph, outputs)
     return result
 
 
@@ -100,6 +102,14 @@ def _drop_unread(node: Any, read: set[str], versions: Mapping[str, int]) -> None
         if node.output[last] in read or schema.outputs[last].option != optional:
             return
         del node.output[last]
+
+
+def _drop_unread_constants(graph: Any, outputs: set[str]) -> None:
+    """Drop what nobody reads: TVM's importer reads all, and knows neither texts nor some types."""
+    read = outputs | {name for node in graph.node for name in node.input}
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in read:
+            del graph.initializer[index]
 
 
 def _does_nothing(node: Any, constants: Mapping[str, Any]) -> bool:
@@ -202,6 +212,7 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
         return [node]
     if node.op_type == "AveragePool":
         whole = kernel == shape[2:] and not any(attributes.get("pads", ()))
+        whole &= _auto_pad(attributes) not in _SAME  # which has a window around every pixel
         if whole and all(d == 1 for d in attributes.get("dilations", ())):
             return [_global_average(node, node.output[0])]
         return [node]

@@ -197,15 +197,16 @@ class Program:
 
     def insns_at(self, arena_address: int) -> bytes:
         """Return all instructions, encoded for an arena at a physical byte address."""
-        sizes = {memory: dram_elem_bytes(memory, self.config) for memory in Memory}
-        return b"".join(
-            encode(
-                relocated(insn, arena_address // sizes[Memory(insn["memory_type"])]), self.config
-            )
-            if insn.opcode in (Opcode.LOAD, Opcode.STORE)
-            else encode(insn, self.config)
-            for insn in self.insns
-        )
+        sizes = {int(memory): dram_elem_bytes(memory, self.config) for memory in Memory}
+
+        def moved(insn: Insn) -> Insn:
+            transfers = insn.opcode in (Opcode.LOAD, Opcode.STORE)
+            # A file may hold a type of memory that there is none of: who runs it refuses it.
+            if not transfers or (size := sizes.get(insn["memory_type"])) is None:
+                return insn
+            return relocated(insn, arena_address // size)
+
+        return b"".join(encode(moved(insn), self.config) for insn in self.insns)
 
     @property
     def arena_alignment(self) -> int:

@@ -64,12 +64,14 @@ def test_scales_that_give_a_whole_size_stay(tmp_path: Path) -> None:
         ("Resize", 10, ["s"], {}),
     ],
 )
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_older_versions(
-    tmp_path: Path, op: str, opset: int, inputs: list[str], attributes: dict[str, Any]
+    tmp_path: Path, op: str, opset: int, inputs: list[str], attributes: dict[str, Any], mode: str
 ) -> None:
     tensors = {"s": scales(2, 3)} if inputs else {}
-    proto = model(op, inputs, opset, tensors, mode="nearest", **attributes)
-    assert "take" in operators(proto, tmp_path)
+    proto = model(op, inputs, opset, tensors, mode=mode, **attributes)
+    found = {"nearest": "take", "linear": "image.resize2d"}[mode]
+    assert found in operators(proto, tmp_path)  # and equal to ONNX Runtime
 
 
 def test_empty_scales_say_nothing(tmp_path: Path) -> None:

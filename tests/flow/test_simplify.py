@@ -141,6 +141,16 @@ def test_other_averages_stay(op: str, attributes: dict[str, Any]) -> None:
     assert types(with_node(op, **attributes))[2] == op
 
 
+@pytest.mark.parametrize("strides", [[1, 1], [3, 2]])
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_a_window_as_large_as_the_picture_around_every_pixel(
+    mode: str, strides: list[int], tmp_path: Path
+) -> None:
+    model = with_node("AveragePool", kernel_shape=[8, 8], strides=strides, auto_pad=mode)
+    assert types(model)[2] == "AveragePool"
+    operators(model, tmp_path)  # equal to ONNX Runtime
+
+
 @pytest.mark.parametrize("opset", [13, 18])
 def test_a_mean_without_kept_dimensions_is_flattened(opset: int, tmp_path: Path) -> None:
     model = tiny_model(opset=opset, shape=IMAGE.shape)
@@ -333,3 +343,12 @@ def test_auto_pad_of_transposed_convolutions(auto_pad: str, tmp_path: Path) -> N
     model = with_node("ConvTranspose", "w", strides=[2, 2], auto_pad=auto_pad)
     model.graph.initializer.extend(weights(w=np.random.default_rng(0).normal(size=(4, 4, 3, 3))))
     assert "nn.conv2d_transpose" in operators(model, tmp_path)
+
+
+def test_constants_that_nobody_reads_are_dropped(tmp_path: Path) -> None:
+    model = tiny_model(shape=IMAGE.shape, opset=13)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["text"], value_string="abc"))
+    nothing = numpy_helper.from_array(np.asarray(np.nan, np.float32), "nothing")
+    model.graph.initializer.append(nothing)
+    assert "nothing" not in {tensor.name for tensor in simplify(model).graph.initializer}
+    operators(model, tmp_path)  # equal to ONNX Runtime

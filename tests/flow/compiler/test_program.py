@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
 from flow.compiler.program import Program, make_program
+from flow.sim.program_sim import ProgramSim
 from tests.flow.compiler.networks import residual_network
-from vta_config.errors import ArtifactError, ConfigError
+from vta_config.errors import ArtifactError, ConfigError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
-from vta_config.isa import Opcode, decode
+from vta_config.isa import Insn, Opcode, decode
 
 CONFIG = VTAConfig.load("default")
 GRAPH = residual_network(np.random.default_rng(0), size=16)
@@ -97,3 +98,15 @@ def test_relocation_moves_every_access_by_the_same_bytes() -> None:
         if insn.opcode in (Opcode.LOAD, Opcode.STORE) and insn["x_size"]:
             size = sizes[insn["memory_type"]]
             assert other["dram_base"] * size - insn["dram_base"] * size == base
+
+
+@pytest.mark.parametrize("memory", [6, 7])
+def test_a_memory_that_there_is_none_of_is_kept_and_refused(memory: int) -> None:
+    at = next(i for i, insn in enumerate(PROGRAM.insns) if insn.opcode == Opcode.LOAD)
+    old = PROGRAM.insns[at]
+    odd = Insn(old.opcode, {**old.values, "memory_type": memory}, old.origin)
+    program = replace(PROGRAM, insns=(*PROGRAM.insns[:at], odd, *PROGRAM.insns[at + 1 :]))
+    again = Program.from_bytes(program.to_bytes())
+    assert again.insns[at]["memory_type"] == memory and again.to_bytes() == program.to_bytes()
+    with pytest.raises(DecodeError, match=rf"LOAD.memory_type: must be in \[0, 5\], got {memory}"):
+        ProgramSim(again)
