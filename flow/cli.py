@@ -1,7 +1,7 @@
 """The command line, ``vta-flow``: options in, progress bars and a table out.
 
-What is found is written first and shown then, so that nothing is lost with stdout. `flow.process`
-has the exit codes, and what becomes of errors and signals.
+What is found is written first and shown then, so that nothing is lost with stdout.
+`flow.system.process` has the exit codes, and what becomes of errors and signals.
 """
 
 from __future__ import annotations
@@ -22,17 +22,25 @@ from rich.table import Table
 from rich.text import Text
 
 from flow import deploy as jobs
-from flow import process
-from flow.datasets import Dataset, FileSource
-from flow.files import check_writable, write_atomic
-from flow.findings import verify
-from flow.latency import can_plot
-from flow.limits import add_options as add_limit_options
-from flow.limits import of_options
-from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
-from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
+from flow.data.datasets import Dataset, FileSource
+from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
+from flow.results.findings import verify
+from flow.results.latency import can_plot
+from flow.results.report import (
+    SETUP,
+    Report,
+    Skipped,
+    latency_table,
+    layers_table,
+    render,
+    write_report,
+)
 from flow.stages import Progress, Stages
+from flow.system import process
+from flow.system.files import check_writable, write_atomic
+from flow.system.limits import add_options as add_limit_options
+from flow.system.limits import of_options
+from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
 from vta_config.text import printable
@@ -511,8 +519,8 @@ def _class_names(path: Path | None) -> list[str]:
 
 
 def _disasm(args: argparse.Namespace) -> int:
-    from flow.compiler.asm import disassemble
-    from flow.compiler.program import Program
+    from flow.program.asm import disassemble
+    from flow.program.program import Program
 
     program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)

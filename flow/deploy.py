@@ -11,13 +11,8 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import flow.sim
 from flow.compiler.tiling import Objective
-from flow.datasets import Dataset, image_folder
-from flow.evaluate import Logits, Network, OnnxRuntime, measure, run_all
-from flow.files import check_writable
-from flow.findings import Findings
-from flow.importer import ImportedModel
-from flow.latency import Latency
-from flow.models import (
+from flow.data.datasets import Dataset, image_folder
+from flow.data.models import (
     DEFAULT_MODEL,
     MIRRORS,
     bundled_data,
@@ -25,8 +20,12 @@ from flow.models import (
     load_model,
     preprocessing_of,
 )
-from flow.onnx_file import Limits
-from flow.report import (
+from flow.frontend.importer import ImportedModel
+from flow.frontend.onnx_file import Limits
+from flow.results.evaluate import Logits, Network, OnnxRuntime, measure, run_all
+from flow.results.findings import Findings
+from flow.results.latency import Latency
+from flow.results.report import (
     Exactness,
     LayerCounters,
     Placement,
@@ -35,8 +34,9 @@ from flow.report import (
     write_report,
 )
 from flow.stages import Progress, Stages
-from flow.tracebacks import explain, reason_of, worst
-from relay_passes.choices import Choice
+from flow.system.files import check_writable
+from flow.system.tracebacks import explain, reason_of, worst
+from relay_passes.selection.choices import Choice
 from vta_config.errors import (
     ArtifactError,
     CalibrationError,

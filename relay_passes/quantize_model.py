@@ -9,28 +9,28 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.bias_correction import CorrectBias
-from relay_passes.choices import LayerProof
-from relay_passes.choose_scales import (
+from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
+from relay_passes.float_model.equalize_layers import EqualizeLayers
+from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
+from relay_passes.float_model.permute_channels import PermuteChannels
+from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
+from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
+from relay_passes.integers.requantize import Requantize
+from relay_passes.params import TensorProfile
+from relay_passes.rounding.bias_correction import CorrectBias
+from relay_passes.rounding.second_order import SecondOrderRounder
+from relay_passes.scales.block_scales import BlockScales
+from relay_passes.scales.limit_scales import limit_scales, live_profiles
+from relay_passes.scales.power_of_two import (
     WEIGHT_AXIS,
     ProfiledScales,
     ScaleChooser,
     Scales,
     SingleScale,
 )
-from relay_passes.equalize_layers import EqualizeLayers
-from relay_passes.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
-from relay_passes.fuse_conv_relu import FuseConvRelu
-from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
-from relay_passes.learned_rounding import SecondOrderRounder
-from relay_passes.limit_scales import limit_scales, live_profiles
-from relay_passes.moments import Moments
-from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
-from relay_passes.params import TensorProfile
-from relay_passes.permute_channels import PermuteChannels
-from relay_passes.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
-from relay_passes.requantize import Requantize
-from relay_passes.search_scales import BlockScales
+from relay_passes.selection.choices import LayerProof
 from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.

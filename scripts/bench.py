@@ -26,9 +26,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from flow.datasets import Dataset, Preprocessing
-from flow.evaluate import OnnxRuntime
-from flow.models import load_model
+from flow.data.datasets import Dataset, Preprocessing
+from flow.data.models import load_model
+from flow.results.evaluate import OnnxRuntime
 from vta_config import FlowError, VTAConfig
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flow.compiler.lower import lower
-from flow.compiler.program import make_program
+from flow.program.program import make_program
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flow.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
-from flow.labels import IMAGE_SUFFIXES
-from flow.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
+from flow.data.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
+from flow.data.labels import IMAGE_SUFFIXES
+from flow.data.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
 from relay_passes import numerics
 from vta_config import VTAConfig, preset_names
 

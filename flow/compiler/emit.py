@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from flow.compiler.geometry import Dim, Range, Window, nest, span, split
-from flow.compiler.packing import blocks
 from flow.compiler.tokens import Emitted, Region, Space
+from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
 from vta_config.isa import MAX_TRANSFER, AluOp, Insn, Memory, Opcode
 from vta_config.origin import Purpose

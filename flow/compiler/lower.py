@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
-from flow.compiler.conv_pool import CONSTANTS_SHARE, conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.emit import Emitter, Tile
-from flow.compiler.first_layer import first_layers, in_forms
 from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
 from flow.compiler.multiply import COPY_SHARE, ShiftAdds
-from flow.compiler.order import Job, in_layers, ordered
-from flow.compiler.packing import blocks, constant_vector, diagonal_weight
-from flow.compiler.pooling import max_pool, sum_pool
-from flow.compiler.prepare import (
+from flow.compiler.normal_form import (
     AluStep,
     LateConstants,
     Prepared,
     RegisterShift,
     Residual,
 )
+from flow.compiler.operators.conv_pool import (
+    CONSTANTS_SHARE,
+    conv_pool,
+    fused_pools,
+    prepare_with_pool,
+)
+from flow.compiler.operators.max_pool import max_pool, sum_pool
+from flow.compiler.order import Job, in_layers, ordered
 from flow.compiler.tiling import (
     PIECE_VECTORS,
     Capacity,
@@ -38,14 +42,15 @@ from flow.compiler.tiling import (
 )
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
+from flow.program.layouts import blocks, constant_vector, diagonal_weight
 from vta_config.isa import Insn, Memory
 from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from flow.compiler.input_form import InputForm
     from flow.compiler.memory import DramTensor
+    from flow.program.input_form import InputForm
     from relay_passes.params import Layer, Subgraph
     from vta_config.hardware import VTAConfig
 

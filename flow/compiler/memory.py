@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flow.compiler.packing import blocks
+from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
 from vta_config.hardware import PAGE_BYTES
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.compiler.prepare import Prepared
+    from flow.compiler.normal_form import Prepared
     from relay_passes.params import Subgraph
     from vta_config.hardware import VTAConfig
 

@@ -21,8 +21,8 @@ from math import gcd, inf, lcm
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from flow.compiler.geometry import nest_uops, window
-from flow.compiler.packing import blocks
 from flow.compiler.uops import uop_room
+from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
 from vta_config.hardware import STOCK_BURST_BEATS, UOP_BYTES
 

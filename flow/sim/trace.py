@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.files import write_atomic
 from flow.sim.timing_report import MODULES, module_of
+from flow.system.files import write_atomic
 from vta_config.isa import Memory, Opcode
 from vta_config.text import shown_name
 

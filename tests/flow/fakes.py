@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.datasets import Dataset
+from flow.data.datasets import Dataset
 from flow.deploy import UNCALIBRATED, Options
-from flow.evaluate import Network, OnnxRuntime
-from flow.importer import ImportedModel
-from flow.latency import Latency, LayerLatency
-from flow.report import Exactness, LayerCounters, Placement
+from flow.frontend.importer import ImportedModel
+from flow.results.evaluate import Network, OnnxRuntime
+from flow.results.latency import Latency, LayerLatency
+from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress
 from relay_passes.params import Fallback
 from vta_config.errors import UnsupportedModelError

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flow import cli
 from flow import deploy as jobs
-from flow.models import DIGITS_ONNX
+from flow.data.models import DIGITS_ONNX
 from tests.flow.fakes import FakeBackend
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig

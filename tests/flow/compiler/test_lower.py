@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from flow.compiler.emit import Tile
 from flow.compiler.geometry import Range
 from flow.compiler.lower import Lowering, Schedule, lower
-from flow.compiler.program import Program, make_program
 from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
+from flow.program.program import Program, make_program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.params import Step, Subgraph, TensorSpec

@@ -6,7 +6,7 @@ import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
 from flow.compiler.memory import Constants, alignment_bytes, plan_activations
-from flow.compiler.prepare import prepare
+from flow.compiler.normal_form import prepare
 from flow.compiler.tokens import Emitted
 from flow.compiler.uops import UopAllocator
 from tests.flow.compiler.networks import residual_network

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
 from flow.compiler.multiply import MAX_SHIFT, Action, ShiftAdds, shift_adds
-from flow.compiler.program import Program, make_program
+from flow.program.program import Program, make_program
 from flow.sim.oracle import run_program
 from flow.sim.tsim import TSim
 from relay_passes.params import Layer, Step, Subgraph, TensorSpec

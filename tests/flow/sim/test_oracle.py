@@ -8,7 +8,7 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
+from flow.program.program import Program, make_program
 from flow.sim.oracle import ENGINE_FUNCTION, run_program
 from relay_passes.params import Layer, Step, Subgraph, TensorSpec
 from tests.relay_passes.layer_oracle import run_subgraph

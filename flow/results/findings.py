@@ -1,0 +1,159 @@
+"""What a deployment finds, variant by variant: each is measured whole, or leaves no trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from flow.data.datasets import Dataset
+from flow.results.evaluate import Logits, Metrics, measure, run_all
+from flow.results.report import DataFacts, Exactness, LayerCounters, ProgramFacts, Report, Skipped
+from flow.stages import Stages
+from flow.system.tracebacks import internal_error
+from vta_config.errors import DriverError
+
+if TYPE_CHECKING:
+    from flow.deploy import Compiled, Options, Session
+
+#: What a report says of variants while they are still to come.
+UNFINISHED: Final = "not measured: the run did not get there"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """The variant whose program is told in full, so far."""
+
+    variant: str
+    compiled: Compiled
+    layers: tuple[LayerCounters, ...]
+    exact_images: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What a deployment has found so far, variant by variant.
+
+    Parameters
+    ----------
+    session, options, stages
+        Of the deployment.
+    reference : float32[images, classes]
+        Logits of the float model.
+    preference : tuple of str
+        The variants, first the one to deploy if it can be had.
+    few_images : int
+        Images on which engines are compared in any other variant, at most.
+    metrics, programs, skipped
+        What the report says.
+    deployed : Deployed, optional
+        The best variant so far.
+    stopped : str
+        Why no further variant is tried.
+    """
+
+    session: Session
+    options: Options
+    stages: Stages
+    reference: Logits
+    preference: tuple[str, ...]
+    few_images: int
+    metrics: list[Metrics]
+    programs: list[ProgramFacts] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    deployed: Deployed | None = None
+    stopped: str = ""
+
+    def add(self, variant: str) -> None:
+        """Quantize, compile, run and compare a variant; an error leaves no trace of it."""
+        session, options, stages = self.session, self.options, self.stages
+        data = session.evaluation
+        assert data is not None
+        with stages("quantize", f"quantizing {variant}"):
+            session.backend.quantize(variant)
+        with stages("compile", f"compiling {variant}"):
+            compiled = session.backend.compile(variant)
+        with stages("time", f"timing {variant}"):
+            latency = compiled.latency
+        with stages(options.engine, f"running {variant} on {options.engine}") as progress:
+            logits = run_all(
+                compiled.networks(), data, classes=session.model.classes, progress=progress
+            )
+        metrics = measure(variant, logits, self.reference, data.targets)
+        images = options.exact_images
+        if variant != self.preference[0]:
+            images = min(images, self.few_images)
+        exact = None
+        if images:
+            exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
+        facts = ProgramFacts(
+            variant=variant,
+            latency=latency,
+            placement=compiled.placement,
+            choice=compiled.choice,
+            requantization_error=compiled.requantization_error,
+            exact=exact,
+        )
+        deployed = self.deployed
+        if deployed is None or self._better(variant, deployed.variant):
+            deployed = Deployed(
+                variant=variant, compiled=compiled, layers=compiled.layers, exact_images=images
+            )
+        self.metrics.append(metrics)
+        self.programs.append(facts)
+        self.deployed = deployed
+
+    def compare_deployed(self, folder: Path | None) -> None:
+        """Compare the deployed variant on all images where it was not meant to be the one."""
+        assert self.deployed is not None and self.session.evaluation is not None
+        name, options = self.deployed.variant, self.options
+        if self.deployed.exact_images >= options.exact_images or self.stopped:
+            return
+        images = self.session.evaluation.take(options.exact_images, seed=options.seed)
+        try:
+            exact = verify(self.deployed.compiled, images, self.stages, name)
+        except DriverError as error:
+            self.stopped = str(error)
+        except Exception as error:
+            told = internal_error(error, folder, where=name)
+            self.skipped.append(Skipped(variant=f"{name} on more images", reason=told.reason))
+        else:
+            self.programs = [
+                replace(p, exact=exact) if p.variant == name else p for p in self.programs
+            ]
+
+    def report(self, unfinished: tuple[str, ...] = ()) -> Report:
+        """Put everything found into a report, while `unfinished` variants are still to come."""
+        assert self.deployed is not None
+        return Report(
+            model_name=self.session.model.name,
+            model_sha256=self.session.model.sha256,
+            machine=self.session.machine,
+            engine=self.options.engine,
+            evaluation=_facts(self.session.evaluation),
+            calibration=_facts(self.session.calibration),
+            seed=self.options.seed,
+            variants=tuple(self.metrics),
+            deployed=self.deployed.variant,
+            layers=self.deployed.layers,
+            seconds=dict(self.stages.seconds),
+            programs=tuple(self.programs),
+            skipped=(
+                *self.skipped,
+                *(Skipped(variant=v, reason=UNFINISHED) for v in unfinished),
+            ),
+            stopped=self.stopped or ("the run has not ended" if unfinished else ""),
+        )
+
+    def _better(self, variant: str, other: str) -> bool:
+        return self.preference.index(variant) < self.preference.index(other)
+
+
+def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
+    """Compare the engines on `images`."""
+    with stages("verify", f"comparing engines: {variant}") as progress:
+        return compiled.verify(images, progress)
+
+
+def _facts(data: Dataset | None) -> DataFacts | None:
+    return None if data is None else DataFacts(name=data.name, images=len(data))
