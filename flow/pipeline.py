@@ -28,7 +28,8 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.float_model.channels import layer_weights
 from relay_passes.partition.fallbacks import host_work
-from relay_passes.partition.partition import annotated_functions, partition
+from relay_passes.partition.partition import partition
+from relay_passes.partition.read import annotated_functions
 from relay_passes.quantize_model import (
     ALTERNATIVES,
     FORMS,
@@ -64,7 +65,8 @@ if TYPE_CHECKING:
     from flow.frontend.origins import OnnxNode
     from flow.program.program import Program
     from relay_passes.calibration.moments import Moments
-    from relay_passes.params import HostWork, TensorProfile
+    from relay_passes.params import TensorProfile
+    from relay_passes.partition.layers import HostWork
     from relay_passes.selection.choices import LayerProof
     from vta_config.hardware import VTAConfig
 

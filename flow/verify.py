@@ -26,7 +26,7 @@ from flow.stages import Progress
 from flow.system.limits import UNLIMITED
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
 from relay_passes.host.run import HostModule
-from relay_passes.partition.partition import find_chains
+from relay_passes.partition.read import find_chains
 from vta_config.text import printable, shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.

@@ -16,20 +16,17 @@ from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstant
 from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
-from relay_passes.integers.quantize import GivenWeights, NearestRounder, Quantize, WeightRounder
+from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
+from relay_passes.operators import WEIGHT_AXIS
 from relay_passes.params import TensorProfile
 from relay_passes.rounding.bias_correction import CorrectBias
+from relay_passes.rounding.nearest import GivenWeights, NearestRounder, WeightRounder
 from relay_passes.rounding.second_order import SecondOrderRounder
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
-from relay_passes.scales.power_of_two import (
-    WEIGHT_AXIS,
-    ProfiledScales,
-    ScaleChooser,
-    Scales,
-    SingleScale,
-)
+from relay_passes.scales.power_of_two import ProfiledScales, SingleScale
+from relay_passes.scales.scales import ScaleChooser, Scales
 from relay_passes.selection.choices import LayerProof
 from vta_config.errors import CalibrationError
 

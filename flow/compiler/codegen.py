@@ -15,7 +15,7 @@ from flow.program.program import Program, make_program
 from flow.sim.core_library import core_function
 from flow.system.limits import UNLIMITED
 from relay_passes.host.schedule import ScheduleConvs
-from relay_passes.partition.partition import CODEGEN, subgraph_of
+from relay_passes.partition.read import CODEGEN, subgraph_of
 from vta_config.hardware import VTAConfig
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.normal_form import Prepared
     from flow.compiler.tiling import Capacity
-    from relay_passes.params import Subgraph
+    from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.memory import DramTensor
     from flow.program.input_form import InputForm
-    from relay_passes.params import Layer, Subgraph
+    from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
 
 

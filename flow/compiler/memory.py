@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.compiler.normal_form import Prepared
-    from relay_passes.params import Subgraph
+    from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 
 

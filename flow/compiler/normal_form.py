@@ -15,7 +15,7 @@ import numpy as np
 from flow.compiler.multiply import MAX_SHIFT, ShiftAdds
 from flow.compiler.tiling import ConvShape
 from flow.program.layouts import blocks, constant_digits, pack_weight
-from relay_passes.params import ADDITIONS, RESIDUAL_OPS
+from relay_passes.partition.layers import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.program.input_form import InputForm
-    from relay_passes.params import Layer, Step
+    from relay_passes.partition.layers import Layer, Step
     from vta_config.hardware import VTAConfig
 
 #: The largest diagonal weight.

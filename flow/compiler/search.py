@@ -22,7 +22,7 @@ from flow.compiler.tiling import Objective, Tiling, fastest, is_candidate, price
 from flow.program.input_form import InputForm
 from flow.sim.tsim import time_insns
 from flow.system.files import locked, write_atomic
-from relay_passes.params import Subgraph, TensorSpec
+from relay_passes.partition.layers import Subgraph, TensorSpec
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
 from vta_config.isa import encode

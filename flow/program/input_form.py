@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from relay_passes.params import Layer
+    from relay_passes.partition.layers import Layer
 
 Pair = tuple[int, int]
 

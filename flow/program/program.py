@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.lower import Lowered
     from flow.system.limits import Limits
-    from relay_passes.params import Subgraph
+    from relay_passes.partition.layers import Subgraph
 
 VERSION: Final = 3
 _CONFIG: Final = struct.Struct("<16I")

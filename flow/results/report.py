@@ -16,7 +16,7 @@ from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import percent_above
 from flow.system.files import write_atomic
-from relay_passes.params import Fallback
+from relay_passes.partition.layers import Fallback
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name

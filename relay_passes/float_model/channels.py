@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -26,7 +25,7 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
-from relay_passes.scales.power_of_two import WEIGHT_AXIS, is_global_average
+from relay_passes.operators import WEIGHT_AXIS, is_dense_layer, is_global_average, split_bias
 
 _ELEMENTWISE: Final = frozenset({"nn.relu", "nn.max_pool2d", "nn.avg_pool2d", "add", "clip"})
 
@@ -100,16 +99,6 @@ def channel_groups(mod: Module) -> tuple[ChannelGroup, ...]:
         for root, names in members.items()
         if root not in closed
     )
-
-
-def is_dense_layer(value: Expr) -> bool:
-    """Whether a call is a dense layer, or a convolution of one group, with a constant weight."""
-    kind = op_name(value)
-    if kind not in WEIGHT_AXIS or constant(value.args[1]) is None:
-        return False
-    if kind == "matmul":
-        return len(static_shape(value.args[0])) == 2
-    return int(value.attrs.groups) == 1 and str(value.attrs.data_layout) == "NCHW"
 
 
 def _ties(value: Expr) -> bool:

@@ -28,6 +28,7 @@ from relay_passes.graph import (
 )
 from relay_passes.names import Names, given_names, layer_names, with_layer_names
 from relay_passes.numerics import along
+from relay_passes.operators import split_bias
 
 #: Names the importer makes up; others are kept.
 _ANONYMOUS: Final = re.compile(r"(lv|gv)\d*$")
@@ -153,24 +154,6 @@ def _fold_into(
     )
     layer = builder.emit(call, source.name)
     return builder.emit(relax.op.add(layer, _channels(bias * factor + offset, rank)), source.name)
-
-
-def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
-    """Split an add into its tensor and its constant, float64[C]; None when it is no bias."""
-    if op_name(call) != "add":
-        return None
-    for tensor, other in ((call.args[0], call.args[1]), (call.args[1], call.args[0])):
-        value = constant(other)
-        if value is None or not isinstance(tensor, relax.Var):
-            continue
-        shape = static_shape(tensor)
-        full = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
-        axis = 1
-        if full.shape == tuple(n if i == axis else 1 for i, n in enumerate(shape)):
-            return tensor, full.reshape(-1).astype(np.float64)
-        if value.size == 1:
-            return tensor, np.full(shape[axis], float(value.reshape(-1)[0]))
-    return None
 
 
 def _channels(values: NDArray[np.float64], rank: int) -> Expr:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -21,7 +20,7 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
-from relay_passes.scales.power_of_two import ACTIVATIONS, WEIGHT_AXIS
+from relay_passes.operators import ACTIVATIONS, WEIGHT_AXIS, split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

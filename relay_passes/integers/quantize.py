@@ -7,16 +7,11 @@ turns the rest into integer operators; weights are rounded here, activations now
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes import numerics
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -29,65 +24,16 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.names import Names
-from relay_passes.params import QuantParams
-from relay_passes.scales.power_of_two import (
+from relay_passes.operators import (
     ACTIVATIONS,
+    INTEGER_OPS,
     MOVES,
     WEIGHT_AXIS,
-    Scales,
     is_global_average,
+    split_bias,
 )
-
-#: Operators with an integer form; a tensor that one of them makes or reads is quantized.
-INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
-
-
-class WeightRounder(Protocol):
-    """Anything that turns a float weight into integers, given its scale."""
-
-    def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
-    ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; `axis` holds the output channels."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearestRounder:
-    """Round weights half up to the nearest integer.
-
-    Parameters
-    ----------
-    block : int
-        Output channels a block, for granularity ``block``.
-    """
-
-    block: int = 16
-
-    def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
-    ) -> NDArray[np.int8]:
-        """Return clip(floor(w / s + 1/2))."""
-        return numerics.quantize(weight, params, axis=axis, block=self.block)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenWeights:
-    """Take weights that were rounded before.
-
-    Parameters
-    ----------
-    weights : dict[str, int8[...]]
-        By layer.
-    """
-
-    weights: Mapping[str, NDArray[np.int8]]
-
-    def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
-    ) -> NDArray[np.int8]:
-        """Return the layer's integers."""
-        return self.weights[name]
+from relay_passes.rounding.nearest import NearestRounder, WeightRounder
+from relay_passes.scales.scales import Scales
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

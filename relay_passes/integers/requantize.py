@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -39,8 +38,8 @@ from relay_passes.graph import (
 from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
 from relay_passes.names import Names, layer_names, with_layer_names
+from relay_passes.operators import averaged, is_global_average, split_bias
 from relay_passes.params import INT32_MAX, QuantParams
-from relay_passes.scales.power_of_two import averaged, is_global_average
 from vta_config.errors import CapacityError
 
 _INT8_BITS: Final = 8

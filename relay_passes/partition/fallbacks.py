@@ -23,12 +23,11 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.integers.integer_facts import host_reasons
-from relay_passes.integers.quantize import INTEGER_OPS
 from relay_passes.names import layer_names
-from relay_passes.params import DEQUANTIZE, QUANTIZE, Fallback, HostWork
+from relay_passes.operators import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
+from relay_passes.partition.checks import refusal
 from relay_passes.partition.find_layers import Chain, ChainFinder
-from relay_passes.partition.partition import refusal
-from relay_passes.scales.power_of_two import RESHAPES, WEIGHT_AXIS
+from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from vta_config.hardware import VTAConfig
 
 #: Operators that move nothing: another shape of the same bytes.

@@ -20,16 +20,8 @@ from tvm import relax
 
 from relay_passes.graph import Expr, Graph, constant, dtype_of, ints, op_name, static_shape
 from relay_passes.names import Names
-from relay_passes.params import (
-    ADDITIONS,
-    INT32_MAX,
-    INT32_MIN,
-    PRODUCT_KINDS,
-    Layer,
-    LayerKind,
-    Step,
-    StepOp,
-)
+from relay_passes.params import INT32_MAX, INT32_MIN
+from relay_passes.partition.layers import ADDITIONS, PRODUCT_KINDS, Layer, LayerKind, Step, StepOp
 
 _INF: Final = float("inf")
 

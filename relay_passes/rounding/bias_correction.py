@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.calibration.moments import Moments
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -26,7 +25,8 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
-from relay_passes.scales.power_of_two import WEIGHT_AXIS, Scales
+from relay_passes.operators import WEIGHT_AXIS, split_bias
+from relay_passes.scales.scales import Scales
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

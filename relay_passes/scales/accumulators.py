@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay_passes.float_model.channels import is_dense_layer
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.scales.power_of_two import ACTIVATIONS, MOVES, WEIGHT_AXIS
+from relay_passes.operators import ACTIVATIONS, MOVES, WEIGHT_AXIS, is_dense_layer, split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,16 +26,10 @@ from numpy.typing import NDArray
 from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
+from relay_passes.operators import MOVES, WEIGHT_AXIS, averaged, is_global_average
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
-from relay_passes.scales.power_of_two import (
-    MOVES,
-    WEIGHT_AXIS,
-    Scales,
-    averaged,
-    is_global_average,
-    largest_weights,
-)
+from relay_passes.scales.scales import Scales, largest_weights
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.

@@ -19,11 +19,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.float_model.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
+from relay_passes.operators import ACTIVATIONS, MOVES, WEIGHT_AXIS, split_bias
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
-from relay_passes.scales.power_of_two import ACTIVATIONS, MOVES, WEIGHT_AXIS, Scales
+from relay_passes.scales.scales import Scales
 
 #: Shifts that one instruction does.
 _MAX_SHIFT: Final = 15

@@ -12,49 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil, frexp, log2
-from typing import Any, Final, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.observers import MaxAbs, Observer
-from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph, static_shape
+from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2, power_of_two_at_least, scale_for
+from relay_passes.operators import MOVES, WEIGHT_AXIS, averaged, is_global_average
 from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.scales.scales import Scales, largest_weights
 from vta_config.errors import CalibrationError
-
-#: Operators whose output holds the input's values in another shape or order.
-RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
-#: Operators that move values and compute nothing: the output has the input's scale.
-MOVES: Final = frozenset({"nn.max_pool2d", *RESHAPES})
-#: Operators that clip: an accumulator may end behind one.
-ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
-#: Operators whose second operand is a weight, with the axis of its output channels.
-WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scales:
-    """The quantization parameters of a model.
-
-    Parameters
-    ----------
-    tensors : dict[str, QuantParams]
-        Activations by tensor name, the input included. One without stays an accumulator.
-    weights : dict[str, QuantParams]
-        Weights by the name of the convolution or dense tensor that uses them.
-    """
-
-    tensors: Mapping[str, QuantParams]
-    weights: Mapping[str, QuantParams]
-
-
-class ScaleChooser(Protocol):
-    """Anything that chooses a model's scales."""
-
-    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
-        """Return the scales of the float module `mod`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,20 +170,6 @@ def _tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, 
     return result
 
 
-def is_global_average(call: Expr) -> bool:
-    """Whether a mean is a global average pool: over rows and columns, dimensions kept."""
-    axes = call.attrs.axis
-    if axes is None or len(static_shape(call.args[0])) != 4 or not bool(call.attrs.keepdims):
-        return False
-    return sorted(int(a) % 4 for a in axes) == [2, 3]
-
-
-def averaged(call: Expr) -> int:
-    """Return how many values one output of a global average pool is the mean of."""
-    _, _, height, width = static_shape(call.args[0])
-    return height * width
-
-
 def _shift_for(ratio: float) -> int:
     """Return the smallest n >= 0 with 2^n >= ratio."""
     return max(0, round(log2(power_of_two_at_least(ratio)))) if ratio > 0 else 0
@@ -236,31 +191,3 @@ def _weights(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
             source = getattr(binding.value.args[0], "name", "")
             found.append((binding.var.name, weight, axis, source))
     return found
-
-
-def largest_weights(
-    weight: NDArray[Any], axis: int, granularity: Granularity, block: int
-) -> NDArray[np.float64]:
-    """Return max|w| of the tensor, of each block or of each channel.
-
-    Parameters
-    ----------
-    weight : floating[...]
-    axis : int
-        Of the output channels.
-    granularity : {"tensor", "block", "channel"}
-    block : int
-        Output channels of a block.
-
-    Returns
-    -------
-    float64[1], float64[blocks] or float64[channels]
-    """
-    channels = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
-    peaks = channels.max(axis=1, initial=0.0).astype(np.float64)
-    if granularity == "tensor":
-        return np.asarray([peaks.max(initial=0.0)])
-    if granularity == "block":
-        starts = np.arange(0, len(peaks), block)
-        return np.asarray(np.maximum.reduceat(peaks, starts), np.float64)
-    return np.asarray(peaks)

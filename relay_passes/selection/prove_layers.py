@@ -27,7 +27,7 @@ from relay_passes.calibration.moments import Moments, WindowReader, collect_mome
 from relay_passes.float_model.channels import layer_weights
 from relay_passes.graph import Module
 from relay_passes.rounding.second_order import USUAL_DAMPING, round_rows
-from relay_passes.scales.power_of_two import largest_weights
+from relay_passes.scales.scales import largest_weights
 from relay_passes.selection.choices import LayerProof
 
 #: Dampings tried; infinite is rounding to nearest. The first is used where nothing else is better.

@@ -16,7 +16,7 @@ from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency, LayerLatency
 from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress
-from relay_passes.params import Fallback
+from relay_passes.partition.layers import Fallback
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 

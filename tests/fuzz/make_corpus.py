@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.compiler.lower import lower
 from flow.program.program import Program, make_program
-from relay_passes.params import Subgraph, TensorSpec
+from relay_passes.partition.layers import Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, residual_network, subgraph
 from vta_config.hardware import VTAConfig
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flow.compiler.order import Job
     from flow.compiler.tiling import Capacity
     from flow.program.input_form import InputForm
-    from relay_passes.params import Layer, Subgraph
+    from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})

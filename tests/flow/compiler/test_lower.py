@@ -18,7 +18,7 @@ from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
 from flow.program.program import Program, make_program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.params import Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Step, Subgraph, TensorSpec
 from tests.flow.compiler.networks import (
     conv,
     max_pool,

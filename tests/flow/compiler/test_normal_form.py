@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flow.compiler.normal_form import prepare
-from relay_passes.params import Layer, Step, TensorSpec
+from relay_passes.partition.layers import Layer, Step, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph
 from tests.flow.compiler.test_lower import compiled
 from tests.flow.compiler.test_memory import uop_program

@@ -17,7 +17,7 @@ from flow.compiler.tiling import Objective, Tiling
 from flow.program.program import make_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
-from relay_passes.params import Step, TensorSpec
+from relay_passes.partition.layers import Step, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.errors import CapacityError

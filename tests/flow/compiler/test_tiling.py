@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
 from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
-from relay_passes.params import TensorSpec
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names

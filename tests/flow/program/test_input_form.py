@@ -16,7 +16,7 @@ from flow.program.layouts import blocks
 from flow.program.program import PortTensor, Program, make_program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.params import Layer, TensorSpec
+from relay_passes.partition.layers import Layer, TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.hardware import VTAConfig, preset_names

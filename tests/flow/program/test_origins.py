@@ -18,7 +18,7 @@ from flow.results.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.trace import trace_events
 from flow.sim.tsim import TSim
-from relay_passes.params import Subgraph
+from relay_passes.partition.layers import Subgraph
 from tests.flow.compiler.networks import residual_network
 from tests.strategies import HOSTILE_NAMES, layer_names
 from vta_config import VTAConfig

@@ -18,7 +18,7 @@ from flow.compiler.lower import lower
 from flow.program.program import VERSION, Program, make_program
 from flow.program.program_file import clipped, read_sections
 from flow.system.limits import Limits
-from relay_passes.params import TensorSpec
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, subgraph
 from vta_config.errors import ArtifactError, CapacityError, FlowError
 from vta_config.hardware import VTAConfig

@@ -30,7 +30,7 @@ from flow.results.report import (
     render,
     write_report,
 )
-from relay_passes.params import Fallback
+from relay_passes.partition.layers import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from vta_config import VTAConfig
 

@@ -30,7 +30,7 @@ from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.sim.tsim import main as tsim_main
 from flow.system.limits import DEFAULT, UNLIMITED, Limits, add_options, of_options
-from relay_passes.params import TensorSpec
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv as conv_layer
 from tests.flow.compiler.networks import subgraph
 from vta_config.errors import CapacityError, HazardError

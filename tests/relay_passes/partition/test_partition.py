@@ -14,15 +14,11 @@ from tvm import relax
 from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import GraphBuilder, read_graph, replace_main
-from relay_passes.host.expose import expose_tensors
 from relay_passes.host.run import HostModule
+from relay_passes.partition.expose_tensors import expose_tensors
 from relay_passes.partition.fallbacks import fallbacks
-from relay_passes.partition.partition import (
-    annotated_functions,
-    layers_of,
-    partition,
-    subgraph_of,
-)
+from relay_passes.partition.partition import partition
+from relay_passes.partition.read import annotated_functions, layers_of, subgraph_of
 from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
 from relay_passes.scales.power_of_two import ProfiledScales
 from tests.relay_passes.layer_oracle import run_subgraph

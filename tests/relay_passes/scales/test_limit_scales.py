@@ -16,12 +16,14 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, op_name, rewrite
 from relay_passes.host.run import HostModule
-from relay_passes.params import MIN_SCALE, Layer, QuantParams
+from relay_passes.params import MIN_SCALE, QuantParams
 from relay_passes.partition.fallbacks import fallbacks
-from relay_passes.partition.partition import layers_of
+from relay_passes.partition.layers import Layer
+from relay_passes.partition.read import layers_of
 from relay_passes.quantize_model import VARIANTS, prepare, quantize_model
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
-from relay_passes.scales.power_of_two import ProfiledScales, Scales
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.scales import Scales
 from relay_passes.stock_relay.quantize import StockRelay
 from tests.relay_passes.models import CNN, images
 from vta_config import VTAConfig
