@@ -1,4 +1,4 @@
-"""The pipeline as `flow.deploy` uses it: quantize, compile, choose the engine, compare."""
+"""The pipeline as a session uses it: quantize, compile, choose the engine, compare."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
-from flow.compiler.tiling import Objective
+from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
-from flow.deploy import Engine
 from flow.frontend.importer import ImportedModel
+from flow.options import Engine
 from flow.pipeline import CompiledModel, Pipeline
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures

@@ -14,10 +14,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flow.backend import PipelineBackend
-from flow.deploy import Options, Session, calibrate, open_session
+from flow.options import Options
 from flow.pipeline import STOCK_RELAY
 from flow.results.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
 from flow.results.report import Skipped, error_cell, sqnr_cells
+from flow.session import Session, calibrate, open_session
 from flow.stages import Stages
 from flow.system.files import write_atomic
 from flow.system.tracebacks import explain, reason_of, worst

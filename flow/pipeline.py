@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.compiler.tiling import Objective
+    from flow.compiler.shapes import Objective
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
     from flow.program.program import Program

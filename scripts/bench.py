@@ -163,7 +163,8 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     FlowError
         When the model or the machine cannot be used.
     """
-    from flow.deploy import Options, open_backend
+    from flow.options import Options
+    from flow.session import open_backend
 
     config = VTAConfig.load(config_name)
     model = load_model(model_name)

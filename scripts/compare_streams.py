@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import make_program
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns

@@ -9,9 +9,11 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from flow.compiler.lower import Schedule, lower
+from flow.compiler.link import make_program
+from flow.compiler.lower import lower
+from flow.compiler.plan import Schedule
 from flow.compiler.search import search
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.system.limits import UNLIMITED
 from relay_passes.host.schedule import ScheduleConvs
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flow.compiler.tiling import Objective
+    from flow.compiler.shapes import Objective
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.

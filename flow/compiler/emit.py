@@ -16,7 +16,7 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flow.compiler.memory import DramTensor
+    from flow.program.layouts import DramTensor
     from vta_config.hardware import VTAConfig
     from vta_config.origin import Origin
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flow.compiler.cost import Cost, cost
 from flow.compiler.operators.conv_pool import choose_pooled, prepare_with_pool
-from flow.compiler.tiling import Cost, choose_tiling, cost
+from flow.compiler.tiling import choose_tiling
 from flow.program.input_form import forms_of
 from vta_config.errors import CapacityError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.normal_form import Prepared
-    from flow.compiler.tiling import Capacity
+    from flow.compiler.shapes import Capacity
     from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flow.compiler.buffers import Pool, SlotBuffer
+from flow.compiler.buffers import CONSTANTS_SHARE, Pool, SlotBuffer
+from flow.compiler.cost import PIECE_VECTORS, Tiling, cost, price
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.input_choice import first_layers, in_forms
-from flow.compiler.memory import Constants, alignment_bytes, plan_activations
+from flow.compiler.memory import Constants, plan_activations
 from flow.compiler.multiply import COPY_SHARE, ShiftAdds
 from flow.compiler.normal_form import (
     AluStep,
@@ -21,85 +22,24 @@ from flow.compiler.normal_form import (
     RegisterShift,
     Residual,
 )
-from flow.compiler.operators.conv_pool import (
-    CONSTANTS_SHARE,
-    conv_pool,
-    fused_pools,
-    prepare_with_pool,
-)
+from flow.compiler.operators.conv_pool import conv_pool, fused_pools, prepare_with_pool
 from flow.compiler.operators.max_pool import max_pool, sum_pool
 from flow.compiler.order import Job, in_layers, ordered
-from flow.compiler.tiling import (
-    PIECE_VECTORS,
-    Capacity,
-    ConvShape,
-    Objective,
-    Tiling,
-    choose_tiling,
-    cost,
-    price,
-    too_small,
-)
+from flow.compiler.plan import Lowered, Schedule
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.tiling import choose_tiling, too_small
 from flow.compiler.tokens import Emitted, TokenInserter
 from flow.compiler.uops import UopAllocator
-from flow.program.layouts import blocks, constant_vector, diagonal_weight
-from vta_config.isa import Insn, Memory
+from flow.program.layouts import alignment_bytes, blocks, constant_vector, diagonal_weight
+from vta_config.isa import Memory
 from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
-    from flow.compiler.memory import DramTensor
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """What `schedule.search` finds; the cost model decides the rest.
-
-    Parameters
-    ----------
-    objective : {"balanced", "latency"}
-        What the cost model chooses the forms of inputs by, and tilings with a pool inside.
-    tilings : Mapping[str, Tiling]
-        By layer.
-    forms : Mapping[str, InputForm] or None
-        By input; inputs not named here lie as activations do. None where nothing was searched.
-    """
-
-    objective: Objective = "balanced"
-    tilings: Mapping[str, Tiling] = field(default_factory=dict)
-    forms: Mapping[str, InputForm] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lowered:
-    """What lowering a subgraph gives.
-
-    Parameters
-    ----------
-    insns : list[Insn]
-        With tokens, ended by FINISH.
-    constants : bytes
-        Weights, micro-ops and the like; they lie at `constants_at`.
-    constants_at, arena_bytes : int
-        Bytes from the arena's start; activations come before the constants.
-    tensors : dict[str, DramTensor]
-    work : tuple[Prepared, ...]
-        What was lowered, in order; its tensors are those in DRAM.
-    forms : dict[str, InputForm]
-        How inputs lie in DRAM that do not lie as activations do.
-    """
-
-    insns: list[Insn]
-    constants: bytes
-    constants_at: int
-    arena_bytes: int
-    tensors: dict[str, DramTensor]
-    work: tuple[Prepared, ...]
-    forms: dict[str, InputForm]
 
 
 class Lowering:

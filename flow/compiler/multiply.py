@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from flow.compiler.geometry import Dim, split
 from vta_config.origin import Purpose
+from vta_config.portable import MAX_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from flow.compiler.geometry import Range
     from flow.compiler.tokens import Emitted
     from vta_config.origin import Origin
-
-#: A shift by a register or beyond 15 is not portable (docs/machine.md); several immediate shifts
-#: are.
-MAX_SHIFT: Final = 15
 #: The part of acc that is kept for copies: a small one costs instructions, a large one tiles.
 COPY_SHARE: Final = 16
 Move: TypeAlias = Literal["shr", "double", "copy", "add", "double_copy"]

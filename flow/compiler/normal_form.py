@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 
-from flow.compiler.multiply import MAX_SHIFT, ShiftAdds
-from flow.compiler.tiling import ConvShape
+from flow.compiler.multiply import ShiftAdds
+from flow.compiler.shapes import ConvShape
 from flow.program.layouts import blocks, constant_digits, pack_weight
 from relay_passes.partition.layers import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
+from vta_config.portable import MAX_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,9 +16,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from flow.compiler.cost import Tiling, price
 from flow.compiler.input_choice import first_layers, in_forms
-from flow.compiler.lower import Lowering, Schedule
-from flow.compiler.tiling import Objective, Tiling, fastest, is_candidate, price, shortlist
+from flow.compiler.lower import Lowering
+from flow.compiler.plan import Schedule
+from flow.compiler.shapes import Objective
+from flow.compiler.tiling import fastest, is_candidate, shortlist
 from flow.program.input_form import InputForm
 from flow.sim.tsim import time_insns
 from flow.system.files import locked, write_atomic

@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flow.frontend.onnx_file import damaged, tensors_of
 from vta_config.errors import UnsupportedModelError
 
 #: Operators of quantized models, which would pass for the flow's own quantization.
@@ -246,3 +245,28 @@ def _attribute_error(where: str, name: str, must: str, got: object) -> Unsupport
     return UnsupportedModelError(
         f"{where} {name}", f"must {must}", got=got, hint="correct the export"
     )
+
+
+def damaged(path: Path, error: Exception | str) -> UnsupportedModelError:
+    """Say that `path` is not a whole model, with the first line of why."""
+    why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UnsupportedModelError(
+        str(path),
+        "must be a whole ONNX file",
+        got=f"a truncated or damaged one ({why.strip().rstrip('.')})",
+        hint="fetch or export it again",
+    )
+
+
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """Yield every tensor that a graph holds: initializers and attributes of nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            yield from attribute.tensors

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import lzma
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 from onnx.inliner import inline_local_functions
 
+from flow.frontend.onnx_checks import check_structure, damaged, tensors_of
 from flow.frontend.onnx_legacy import modernize
 from vta_config.errors import UnsupportedModelError
 
@@ -153,8 +153,6 @@ def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:
     UnsupportedModelError
         When the bytes are not a whole, valid ONNX model.
     """
-    from flow.frontend.onnx_checks import check_structure
-
     try:
         proto = onnx.load_model_from_string(data)
     except (ProtobufError, ValueError) as error:
@@ -186,31 +184,6 @@ def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:
     ) as error:
         raise damaged(path, error) from None
     return proto
-
-
-def damaged(path: Path, error: Exception | str) -> UnsupportedModelError:
-    """Say that `path` is not a whole model, with the first line of why."""
-    why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UnsupportedModelError(
-        str(path),
-        "must be a whole ONNX file",
-        got=f"a truncated or damaged one ({why.strip().rstrip('.')})",
-        hint="fetch or export it again",
-    )
-
-
-def tensors_of(graph: Any) -> Iterator[Any]:
-    """Yield every tensor that a graph holds: initializers and attributes of nodes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            yield from attribute.tensors
 
 
 def default_opset(proto: Any) -> int:

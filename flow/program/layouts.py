@@ -7,11 +7,13 @@ tensor does not fill are zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vta_config.errors import CapacityError
+from vta_config.hardware import PAGE_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,3 +128,43 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
 def diagonal_weight(multiplier: int, config: VTAConfig) -> NDArray[np.int8]:
     """Return the wgt element that adds `multiplier` · inp: int8[block_out, block_in]."""
     return (np.eye(config.block) * multiplier).astype(np.int8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DramTensor:
+    """An activation in DRAM, NCHWnc.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple[int, int, int, int]
+        NCHW as it lies in DRAM (an input in its form).
+    address : int
+        Bytes from the arena's start.
+    planes : int
+        1 for int8; 4 for int32, one plane a byte, low byte first.
+    plane_bytes : int
+        Bytes of one plane.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    address: int
+    planes: int
+    plane_bytes: int
+
+
+def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:
+    """Return the bytes of an int8[N, C, H, W] packed as NCHWnc."""
+    n, c, h, w = shape
+    return blocks(n, config.batch) * blocks(c, config.block) * h * w * config.inp_elem_bytes
+
+
+def alignment_bytes(config: VTAConfig) -> int:
+    """Return what addresses are multiples of: whole elements of every memory, whole beats."""
+    return max(config.wgt_elem_bytes, config.acc_elem_bytes, config.inp_elem_bytes, 128)
+
+
+def arena_alignment_bytes(config: VTAConfig) -> int:
+    """Return what the arena's own address must be a multiple of."""
+    return max(PAGE_BYTES, alignment_bytes(config))

@@ -22,9 +22,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from flow.compiler.memory import arena_alignment_bytes, plane_bytes
 from flow.program.input_form import InputForm
-from flow.program.layouts import join_byte_planes, pack_activation, unpack_activation
+from flow.program.layouts import (
+    arena_alignment_bytes,
+    join_byte_planes,
+    pack_activation,
+    plane_bytes,
+    unpack_activation,
+)
 from flow.program.origins import origins_json, read_origins
 from flow.program.program_file import (
     ALIGN,
@@ -47,18 +52,16 @@ from flow.system.files import write_atomic
 from flow.system.limits import DEFAULT, FILE_SHARE, INSN_COST_BYTES
 from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeError
 from vta_config.files import read_bounded
-from vta_config.hardware import CAPABILITIES, INSN_BYTES, VTAConfig
-from vta_config.isa import Insn, Memory, Opcode, decode_stream, encode
+from vta_config.hardware import CAPABILITIES, VTAConfig
+from vta_config.isa import INSN_BYTES, Insn, Memory, Opcode, decode_stream, encode
 from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from flow.compiler.lower import Lowered
     from flow.system.limits import Limits
-    from relay_passes.partition.layers import Subgraph
 
 VERSION: Final = 3
 _CONFIG: Final = struct.Struct("<16I")
@@ -401,44 +404,6 @@ def relocated(insn: Insn, elements: int) -> Insn:
         return insn
     values = {**insn.values, "dram_base": insn["dram_base"] + elements}
     return Insn(insn.opcode, values, insn.origin)
-
-
-def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
-    """Join what lowering gave with the names and shapes of the subgraph."""
-
-    def port(name: str, shape: Sequence[int], dtype: Literal["int8", "int32"]) -> PortTensor:
-        return PortTensor(
-            name=name,
-            dtype=dtype,
-            shape=(*shape, 1, 1)[:4],
-            address=lowered.tensors[name].address,
-            form=lowered.forms.get(name),
-        )
-
-    last_store = {
-        insn.origin.layer: i
-        for i, insn in enumerate(lowered.insns)
-        if insn.opcode == Opcode.STORE and insn["x_size"]
-    }
-    return Program(
-        symbol=subgraph.symbol,
-        config=config,
-        insns=tuple(lowered.insns),
-        constants=lowered.constants,
-        constants_at=lowered.constants_at,
-        arena_bytes=lowered.arena_bytes,
-        inputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.inputs),
-        outputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.outputs),
-        layers=tuple(
-            LayerRecord(
-                name=prepared.layer.name,
-                kind=prepared.kind,
-                output=port(prepared.last.output, prepared.last.out_shape, prepared.last.out_dtype),
-                last_store=last_store[prepared.layer.name],
-            )
-            for prepared in lowered.work
-        ),
-    )
 
 
 def _record(value: object, insns: int, where: str) -> LayerRecord:

@@ -166,7 +166,7 @@ def write_pictures(timed: Sequence[TSim], directory: Path) -> tuple[Path, ...]:
     ArtifactError
         When a file cannot be written.
     """
-    from flow.results.plots import plot_layers, plot_roofline
+    from flow.sim.plots import plot_layers, plot_roofline
     from flow.sim.trace import write_trace
 
     written: list[Path] = []

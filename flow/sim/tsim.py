@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flow.program.program import Program
-from flow.results.plots import plot_layers, plot_roofline
 from flow.sim.core_library import config_words, core_function
+from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace

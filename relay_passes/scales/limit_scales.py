@@ -24,9 +24,8 @@ from relay_passes.operators import ACTIVATIONS, MOVES, WEIGHT_AXIS, split_bias
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
 from relay_passes.scales.scales import Scales
+from vta_config.portable import MAX_SHIFT
 
-#: Shifts that one instruction does.
-_MAX_SHIFT: Final = 15
 #: Steps of a residual that are taken at any price, and up to a quarter of the layer's own.
 _FEW_RESIDUAL_STEPS: Final = (5, 9)
 #: One constant step is free, and so is each that meets so many steps of the layer's own: 8 %.
@@ -93,7 +92,7 @@ class _Group:
         least = np.maximum((within + y / 2) / few, (bias + y / 2) / some)
         some, more = _FEW_RESIDUAL_STEPS
         residual = 127 * max(some, min(more, steps // 4), share)
-        return np.asarray(np.maximum(least, max(y * 0.5**_MAX_SHIFT, self.skip / residual)))
+        return np.asarray(np.maximum(least, max(y * 0.5**MAX_SHIFT, self.skip / residual)))
 
 
 def limit_scales(mod: Module, scales: Scales, *, fuse: bool, pairs: bool, block: int) -> Scales:
@@ -155,7 +154,7 @@ def _raised(group: _Group, weight: QuantParams, x: float, block: int) -> list[in
     if not peaks.any():
         wanted = group.output or float(np.abs(group.bias).max(initial=0.0))
         shift = log2(wanted / own[0]) if wanted else 0.0
-        if not 0 <= shift <= _MAX_SHIFT:
+        if not 0 <= shift <= MAX_SHIFT:
             return [round(shift) - _USUAL_SHIFT] * len(starts)
     return octaves
 

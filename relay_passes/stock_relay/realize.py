@@ -19,6 +19,7 @@ import numpy as np
 
 from relay_passes.stock_relay.nodes import Array, Node, Rule, constant, unsupported
 from vta_config.errors import ConfigError
+from vta_config.portable import MAX_SHIFT
 
 Kind: TypeAlias = Literal["input", "weight", "activation"]
 IntType: TypeAlias = Literal["int8", "int16", "int32"]
@@ -31,8 +32,6 @@ _MULTIPLIER_BITS: Final = 31
 _PRODUCT_BITS: Final = 62
 #: int32 is shifted by so many bits at most, beyond which it is 0 (or -1 without rounding).
 _LONGEST_SHIFT: Final = 31
-#: Shifts that one VTA instruction does.
-_SHORT_SHIFT: Final = 15
 #: Where the scales of two operands are further apart, the finer one gives up bits.
 _MOST_OCTAVES: Final = 12
 #: It then keeps so many below the other one's last, or what int32 holds beside 8 bits.
@@ -170,8 +169,8 @@ class _Arithmetic:
         (x + 2^(n-1)) >> n is ((x >> k) + 2^(n-1-k)) >> (n - k): large constants cost VTA time.
         """
         shift = min(shift, _LONGEST_SHIFT)
-        if rounded and (first := shift - _SHORT_SHIFT) > 0:
-            data, shift = self.scalar("right_shift", data, first), _SHORT_SHIFT
+        if rounded and (first := shift - MAX_SHIFT) > 0:
+            data, shift = self.scalar("right_shift", data, first), MAX_SHIFT
         if rounded:
             data = self.scalar("add", data, 1 << (shift - 1))
         return self.scalar("right_shift", data, shift)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.datasets import Dataset
-from flow.deploy import UNCALIBRATED, Options
 from flow.frontend.importer import ImportedModel
+from flow.options import UNCALIBRATED, Options
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency, LayerLatency
 from flow.results.report import Exactness, LayerCounters, Placement

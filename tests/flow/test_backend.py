@@ -15,16 +15,9 @@ from flow import cli
 from flow.backend import PipelineBackend, PipelineCompiled
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import DIGITS, bundled_data, load_model, preprocessing_of
-from flow.deploy import (
-    BEST_VARIANT,
-    MAIN_VARIANTS,
-    UNCALIBRATED,
-    VARIANTS,
-    Engine,
-    Options,
-    deploy,
-)
+from flow.deploy import deploy
 from flow.frontend.importer import import_model
+from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Engine, Options
 from flow.program.asm import assemble
 from flow.program.program import Program
 from flow.results.evaluate import prefetch

@@ -11,7 +11,7 @@ import pytest
 from flow import cli
 from flow.compare import ABLATION, compare, write_steps
 from flow.data.models import DIGITS
-from flow.deploy import Options
+from flow.options import Options
 from flow.pipeline import STOCK_RELAY, Pipeline
 from flow.stages import Stages
 from flow.system.tracebacks import InternalError

@@ -11,7 +11,8 @@ import pytest
 import flow.sim
 from flow.data.datasets import Dataset
 from flow.data.models import DIGITS
-from flow.deploy import (
+from flow.deploy import deploy
+from flow.options import (
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OTHERS_EXACT_IMAGES,
@@ -19,10 +20,9 @@ from flow.deploy import (
     UNCALIBRATED,
     VARIANTS,
     Options,
-    deploy,
-    open_session,
 )
 from flow.results.report import Exactness
+from flow.session import open_session
 from flow.sim.core_library import LIBRARY
 from flow.stages import Progress, Stages
 from flow.system.tracebacks import InternalError

@@ -20,13 +20,14 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from flow.compiler.buffers import Pool
+from flow.compiler.buffers import CONSTANTS_SHARE, Pool
+from flow.compiler.cost import Cost, Tiling, cost, least_cycles, price
 from flow.compiler.geometry import Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import AluStep, LateConstants, RegisterShift, prepare
-from flow.compiler.tiling import Cost, Tiling, cost, extents, least_cycles, price, too_small
+from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
 from vta_config.origin import Purpose
 
@@ -37,14 +38,12 @@ if TYPE_CHECKING:
     from flow.compiler.lower import Lowering
     from flow.compiler.normal_form import Prepared
     from flow.compiler.order import Job
-    from flow.compiler.tiling import Capacity
+    from flow.compiler.shapes import Capacity
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
 
 _MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
-#: The part of wgt that constants of a joined layer may fill: they stay while chunks come and go.
-CONSTANTS_SHARE: Final = 4
 
 
 def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:

@@ -6,8 +6,10 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import Pool
+from flow.compiler.cost import Tiling
 from flow.compiler.geometry import Dim, Range, Window, split, view
-from flow.compiler.tiling import Capacity, ConvShape, Tiling, extents
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.tiling import extents
 from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
 from vta_config.origin import Purpose

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.cost import PIECE_VECTORS, Tiling
 from flow.compiler.emit import Tile
 from flow.compiler.geometry import Range
-from flow.compiler.lower import Lowering, Schedule, lower
-from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
-from flow.program.program import Program, make_program
+from flow.compiler.link import make_program
+from flow.compiler.lower import Lowering, lower
+from flow.compiler.plan import Schedule
+from flow.compiler.tiling import extents
+from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.partition.layers import Step, Subgraph, TensorSpec

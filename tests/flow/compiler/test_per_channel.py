@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.compiler.normal_form import Residual, prepare
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim

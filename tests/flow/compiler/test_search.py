@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from flow.compiler import search as schedule
-from flow.compiler.lower import Schedule, lower
+from flow.compiler.cost import Tiling
+from flow.compiler.link import make_program
+from flow.compiler.lower import lower
 from flow.compiler.normal_form import Prepared
-from flow.compiler.tiling import Objective, Tiling
-from flow.program.program import make_program
+from flow.compiler.plan import Schedule
+from flow.compiler.shapes import Objective
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
 from relay_passes.partition.layers import Step, TensorSpec

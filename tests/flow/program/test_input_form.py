@@ -10,10 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flow.compiler.lower import Schedule, lower
+from flow.compiler.link import make_program
+from flow.compiler.lower import lower
+from flow.compiler.plan import Schedule
 from flow.program.input_form import InputForm, forms_of
 from flow.program.layouts import blocks
-from flow.program.program import PortTensor, Program, make_program
+from flow.program.program import PortTensor, Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from relay_passes.partition.layers import Layer, TensorSpec

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.program.asm import assemble, disassemble
 from flow.program.origins import origins_json, read_origins
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from flow.results.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.trace import trace_events

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from tests.flow.compiler.networks import residual_network
 from vta_config.errors import ArtifactError, ConfigError
 from vta_config.hardware import VTAConfig, preset_names

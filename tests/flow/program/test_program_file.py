@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import VERSION, Program, make_program
+from flow.program.program import VERSION, Program
 from flow.program.program_file import clipped, read_sections
 from flow.system.limits import Limits
 from relay_passes.partition.layers import TensorSpec

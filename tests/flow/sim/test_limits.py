@@ -21,8 +21,9 @@ import tvm_ffi
 from builder import ARENA, INP, OUT, UOP, WGT, Builder, conv
 from program_file import conv_case, conv_sections, join_sections
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from flow.sim import FSim
 from flow.sim.core_library import config_words, core_function
 from flow.sim.oracle import run_program

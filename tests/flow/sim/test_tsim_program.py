@@ -14,8 +14,9 @@ from builder import Builder
 from program_file import conv_case
 
 from flow.cli import main as cli_main
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
@@ -199,7 +200,7 @@ def test_trace(timed: TSim, tmp_path: Path) -> None:
 
 def test_plots(timed: TSim, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from flow.results.plots import plot_layers, plot_roofline
+    from flow.sim.plots import plot_layers, plot_roofline
 
     paths = plot_roofline(timed.result, timed.program.config, tmp_path / "roofline")
     paths += plot_layers(timed.result, tmp_path / "layers")
@@ -212,7 +213,7 @@ def test_plots(timed: TSim, tmp_path: Path) -> None:
 def test_plots_without_matplotlib(
     timed: TSim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flow.results.plots import plot_layers
+    from flow.sim.plots import plot_layers
 
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ConfigError, match=r"plots: must have matplotlib; install vta-flow\[plot\]"):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import make_program
-from flow.results import plots
+from flow.sim import plots
 from flow.sim.timing_report import TimingResult
 from flow.sim.tsim import TSim
 from tests.flow.compiler.networks import residual_network

@@ -14,7 +14,8 @@ from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
 
 if TYPE_CHECKING:
-    from flow.deploy import Compiled, Options, Session
+    from flow.options import Options
+    from flow.session import Compiled, Session
 
 #: What a report says of variants while they are still to come.
 UNFINISHED: Final = "not measured: the run did not get there"
