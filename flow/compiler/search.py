@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flow.compiler.normal_form import Prepared
+    from flow.compiler.workbench import Residents
     from vta_config.hardware import VTAConfig
 
 #: Tilings of a layer that are timed, beside the model's own.
@@ -79,19 +80,20 @@ def search(
     plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
     forms = {}
     for name, prepared in first_layers(subgraph, plain.work):
-        key = _key(prepared, plain, config)
-        if not _form_fits(known, key, prepared, plain, config):
-            known.forms[key] = _best_form(prepared, plain, config)
+        key = _key(prepared, plain.residents, config)
+        if not _form_fits(known, key, prepared, plain.residents, config):
+            known.forms[key] = _best_form(prepared, plain.residents, config)
             _keep(cache, known)
         if (form := known.forms[key]) is not None:
             forms[name] = form
     lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
+    residents = lowering.residents
     work = [p for p in lowering.work if p.shape.ic and p.pool is None]
     tilings: dict[str, Tiling] = {}
     for index, prepared in enumerate(work):
-        key = _key(prepared, lowering, config)
-        if not is_candidate(known.tilings.get(key), prepared.shape, lowering.room_of(prepared)):
-            known.tilings[key] = _best(prepared, lowering, config)
+        key = _key(prepared, residents, config)
+        if not is_candidate(known.tilings.get(key), prepared.shape, residents.room_of(prepared)):
+            known.tilings[key] = _best(prepared, residents, config)
             _keep(cache, known)
         tilings[prepared.layer.name] = known.tilings[key]
         if progress is not None:
@@ -99,12 +101,12 @@ def search(
     return Schedule(objective=objective, tilings=tilings, forms=forms)
 
 
-def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> InputForm | None:
-    choices = in_forms(prepared, config, lowering.room_of(prepared))
-    choices.sort(key=lambda c: price(c[0], lowering.room))
+def _best_form(prepared: Prepared, residents: Residents, config: VTAConfig) -> InputForm | None:
+    choices = in_forms(prepared, config, residents.room_of(prepared))
+    choices.sort(key=lambda c: price(c[0], residents.room))
     timed = [
         (
-            price(estimate._replace(cycles=_cycles(changed, None, config)), lowering.room),
+            price(estimate._replace(cycles=_cycles(changed, None, config)), residents.room),
             changed.form,
         )
         for estimate, changed in choices[:SHORTLIST]
@@ -112,8 +114,8 @@ def _best_form(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Inp
     return min(timed, key=lambda t: t[0], default=(0.0, None))[1]
 
 
-def _best(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> Tiling:
-    room, name = lowering.room_of(prepared), prepared.layer.name
+def _best(prepared: Prepared, residents: Residents, config: VTAConfig) -> Tiling:
+    room, name = residents.room_of(prepared), prepared.layer.name
     candidates = shortlist(prepared.shape, room, SHORTLIST, name)
     timed = [
         (estimate._replace(cycles=_cycles(prepared, tiling, config)), tiling)
@@ -143,13 +145,13 @@ def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int
     return cycles
 
 
-def _key(prepared: Prepared, lowering: Lowering, config: VTAConfig) -> str:
+def _key(prepared: Prepared, residents: Residents, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
     passes = [(type(p).__name__, p.passes) for p in prepared.epilogue]
     terms = [r.terms for r in prepared.residuals]
     pool = prepared.pool and (prepared.pool.kernel, prepared.pool.stride, prepared.pool.padding)
     shape = (prepared.shape, prepared.layer.in_shape, prepared.last.out_dtype, pool)
-    facts = (VERSION, *shape, lowering.room_of(prepared), passes, terms, machine)
+    facts = (VERSION, *shape, residents.room_of(prepared), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 
 
@@ -197,13 +199,13 @@ def _form(fields: dict[str, list[int]] | None) -> InputForm | None:
 
 
 def _form_fits(
-    known: _Known, key: str, prepared: Prepared, lowering: Lowering, config: VTAConfig
+    known: _Known, key: str, prepared: Prepared, residents: Residents, config: VTAConfig
 ) -> bool:
     """Tell whether a form is known that a search could have found."""
     if key not in known.forms:
         return False
     choices = [
-        changed.form for _, changed in in_forms(prepared, config, lowering.room_of(prepared))
+        changed.form for _, changed in in_forms(prepared, config, residents.room_of(prepared))
     ]
     return known.forms[key] in (choices or [None])
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flow.compiler.buffers import CONSTANTS_SHARE, Pool
 from flow.compiler.cost import Cost, Tiling, cost, least_cycles, price
+from flow.compiler.epilogue import finish_tile
 from flow.compiler.geometry import Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import AluStep, LateConstants, RegisterShift, prepare
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.emit import Tile
-    from flow.compiler.lower import Lowering
     from flow.compiler.normal_form import Prepared
     from flow.compiler.order import Job
     from flow.compiler.shapes import Capacity
+    from flow.compiler.workbench import Workbench
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
@@ -131,35 +132,35 @@ class _Axis(NamedTuple):
         return [(t % self.stride, t // self.stride) for t in taps if t % self.stride]
 
 
-def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
+def conv_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
     """Lower a convolution and its pool."""
-    pool, shape, emit = prepared.pool, prepared.shape, lowering.emit
+    pool, shape, emit = prepared.pool, prepared.shape, bench.emit
     assert pool is not None
-    room = lowering.room_of(prepared)
+    room = bench.residents.room_of(prepared)
     estimate, tiling, (height, width) = choose_pooled(prepared, pool, room)
-    (weights_at,) = lowering.begin_layer(
+    (weights_at,) = bench.begin_layer(
         prepared,
         inp={"chunk": Pool(tiling.inp_elems(shape), estimate.slots[0])},
         wgt=Pool(tiling.wgt_elems(shape), estimate.slots[1]),
         acc=tiling.acc_elems,
     )
     above: dict[tuple[int, int], _Plane] = {}
-    for n, oc, oy, ox in _order(lowering, prepared, tiling, (height, width)):
-        tile = lowering.tile(prepared.layer, n, oc, oy, ox)
+    for n, oc, oy, ox in _order(bench, prepared, tiling, (height, width)):
+        tile = bench.tile(prepared.layer, n, oc, oy, ox)
         axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
         y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
         jobs: list[Job] = []
         chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
         for ic, part in chunks:
-            job = lowering.new_job()
+            job = bench.new_job()
             if ic.start == 0 and part.start == 0:
                 vectors = oc.count * axes[0].rows.count * axes[1].rows.count
                 job.body.append(emit.reset(tile.acc, vectors, tile.origin))
             row = ic.count * shape.taps
             group = Range(oc.start + part.start, part.count)
-            wgt = lowering.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
-            base, loads = lowering.place_input(job, (prepared.layer.name, n, ic, oy, ox))
+            wgt = bench.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
+            base, loads = bench.place_input(job, (prepared.layer.name, n, ic, oy, ox))
             if loads is not None:
                 name = prepared.layer.inputs[0]
                 loads += emit.load_window(
@@ -192,13 +193,13 @@ def conv_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 )
                 job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM)))
             jobs.append(job)
-        _maximum(lowering, jobs[-1], tile, axes, planes, above)
+        _maximum(bench, jobs[-1], tile, axes, planes, above)
         above = planes
-        yield from lowering.finish_tile(prepared, tile, jobs)
+        yield from finish_tile(bench, prepared, tile, jobs)
 
 
 def _order(
-    lowering: Lowering, prepared: Prepared, tiling: Tiling, sizes: tuple[int, int]
+    bench: Workbench, prepared: Prepared, tiling: Tiling, sizes: tuple[int, int]
 ) -> Iterator[tuple[int, Range, Range, Range]]:
     """Yield (n, oc, oy, ox) of the tiles; where rows are kept, each below the one before it."""
     assert prepared.pool is not None
@@ -206,7 +207,7 @@ def _order(
         split(out, size) for out, size in zip(prepared.pool.out_shape[2:], sizes, strict=True)
     )
     groups = split(prepared.shape.oc, tiling.oc)
-    for n in lowering.batches(prepared.pool):
+    for n in bench.batches(prepared.pool):
         if tiling.oc_outer:
             yield from ((n, oc, oy, ox) for oc, ox, oy in product(groups, columns, rows))
         else:
@@ -252,7 +253,7 @@ def _planes(tile: Tile, axes: tuple[_Axis, _Axis]) -> dict[tuple[int, int], _Pla
 
 
 def _maximum(
-    lowering: Lowering,
+    bench: Workbench,
     job: Job,
     tile: Tile,
     axes: tuple[_Axis, _Axis],
@@ -267,7 +268,7 @@ def _maximum(
     def meet(into: _Plane, source: _Plane, axis: int, valid: Range, shift: int) -> None:
         if valid.count > 0:
             dims, start = _shifted(tile, into, source, axis, valid, shift)
-            job.body.append(lowering.emit.alu("max", dims, start, tile.origin.to(Purpose.POOL)))
+            job.body.append(bench.emit.alu("max", dims, start, tile.origin.to(Purpose.POOL)))
 
     for axis in (1, 0):
         phases = range(axes[0].stride) if axis == 1 else (0,)

@@ -1,4 +1,4 @@
-"""Lowering of pooling: sums by a diagonal weight, maxima by ALU MAX over shifted views."""
+"""Lowering of max-pools: ALU MAX over shifted views."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import Pool
-from flow.compiler.cost import Tiling
+from flow.compiler.epilogue import finish_tile
 from flow.compiler.geometry import Dim, Range, Window, split, view
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import extents
@@ -17,54 +17,18 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.lower import Lowering
     from flow.compiler.normal_form import Prepared
     from flow.compiler.order import Job
+    from flow.compiler.workbench import Workbench
 
 
-def sum_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
-    """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
-    layer, shape, room = prepared.layer, prepared.shape, lowering.room_of(prepared)
-    half = max(1, room.inp // 2 - 1)
-    columns = min(shape.width, half)
-    rows = min(shape.height, max(1, half // columns))
-    oc_each = max(
-        1,
-        min(shape.oc, half // (rows * columns), room.acc // 2, room.wgt // max(1, shape.constants)),
-    )
-    weights_at = lowering.begin_layer(
-        prepared,
-        inp={"residual": Pool(1), "chunk": Pool(oc_each * rows * columns)},
-        wgt=Pool(max(1, oc_each * shape.constants)),
-        acc=oc_each,
-    )
-    tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
-    for n, oc in product(lowering.batches(layer), split(shape.oc, oc_each)):
-        tile = lowering.tile(layer, n, oc, Range(0, 1), Range(0, 1))
-        jobs = lowering.reductions(prepared, tiling, tile, weights_at)
-        for oy, ox in product(split(shape.height, rows), split(shape.width, columns)):
-            job = lowering.new_job()
-            base, loads = lowering.place_input(job, (layer.name, n, oc, oy, ox))
-            assert loads is not None
-            y, x = (Window(r.start, r.count, 0, 0) for r in (oy, ox))
-            origin = tile.origin.to(Purpose.INPUT)
-            loads += lowering.emit.load_window(layer.inputs[0], base, n, oc, y, x, origin)
-            area = oy.count * ox.count
-            dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
-            start, origin = (tile.acc, base, lowering.diagonal_at[1]), tile.origin.to(Purpose.POOL)
-            job.body.append(lowering.emit.gemm(dims, start, origin))
-            jobs.append(job)
-        jobs += lowering.residual_jobs(prepared.residuals, tile)
-        yield from lowering.finish_tile(prepared, tile, jobs)
-
-
-def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
+def max_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
     """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
 
     The view through the tap that undoes the padding lies inside the picture for every output, so it
     starts the maximum; the other views are cut to the picture, so that padding never takes part.
     """
-    layer, shape, emit = prepared.layer, prepared.shape, lowering.emit
+    layer, shape, emit = prepared.layer, prepared.shape, bench.emit
     sizes = ((shape.out_height, shape.height), (shape.out_width, shape.width))
     if any(
         (out - 1) * stride >= size for (out, size), stride in zip(sizes, shape.stride, strict=True)
@@ -90,23 +54,23 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
             got="an addition",
             hint="leave it on the host",
         )
-    oc_each, oh, ow = _pool_tile(shape, lowering.room, layer.name)
+    oc_each, oh, ow = _pool_tile(shape, bench.residents.room, layer.name)
     most = oc_each * _window_elems(shape, oh, ow)
-    lowering.begin_layer(
+    bench.begin_layer(
         prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
     )
-    identity = lowering.diagonal_at[1]
+    identity = bench.residents.diagonal_at[1]
     whole = tuple(padding // step for padding, step, _ in axes)
     taps = sorted(
         product(range(shape.kernel[0]), range(shape.kernel[1])),
         key=lambda tap: tap != whole,
     )
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
-    for n, oc, oy, ox in product(lowering.batches(layer), *splits):
-        tile, job = lowering.tile(layer, n, oc, oy, ox), lowering.new_job()
+    for n, oc, oy, ox in product(bench.batches(layer), *splits):
+        tile, job = bench.tile(layer, n, oc, oy, ox), bench.new_job()
         y, x = (_inside(shape, out, axis, tile.origin) for axis, out in enumerate((oy, ox)))
         area = y.count * x.count
-        base, loads = lowering.place_input(job, (layer.name, n, oc, oy, ox))
+        base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
         assert loads is not None
         reads = tile.origin.to(Purpose.INPUT)
         loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, reads)
@@ -134,7 +98,7 @@ def max_pool(lowering: Lowering, prepared: Prepared) -> Iterator[Job]:
                 job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
             else:
                 job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), origin))
-        yield from lowering.finish_tile(prepared, tile, [job])
+        yield from finish_tile(bench, prepared, tile, [job])
 
 
 def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:

@@ -179,7 +179,7 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
 def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
     """Draw a tiling of a graph's first layer that fits its plain input, fast or not."""
     lowering = Lowering(graph, VTAConfig.load(preset), Schedule(forms={}))
-    shape, room = lowering.work[0].shape, lowering.room_of(lowering.work[0])
+    shape, room = lowering.work[0].shape, lowering.residents.room_of(lowering.work[0])
     oc = draw(st.sampled_from(extents(shape.oc)))
     tiling = Tiling(
         oc=oc,
