@@ -25,7 +25,7 @@ from flow.system.tracebacks import explain, reason_of, worst
 from relay_passes.calibration.layer_error import LayerError, layer_errors
 from relay_passes.graph import GraphPass
 from relay_passes.integers.integer_facts import requantization_errors
-from relay_passes.quantize_model import STEPS, VARIANTS
+from relay_passes.variants import STEPS, VARIANTS
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.

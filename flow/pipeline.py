@@ -30,17 +30,7 @@ from relay_passes.float_model.channels import layer_weights
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions
-from relay_passes.quantize_model import (
-    ALTERNATIVES,
-    FORMS,
-    STAND_INS,
-    STEPS,
-    VARIANTS,
-    QuantOptions,
-    prepare_with_names,
-    quantize_model,
-    run_passes,
-)
+from relay_passes.quantize_model import prepare_with_names, quantize_model, run_passes
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
 from relay_passes.selection.choose_variant import (
@@ -52,6 +42,7 @@ from relay_passes.selection.choose_variant import (
 )
 from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
 from relay_passes.stock_relay.quantize import StockRelay
+from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, VARIANTS, QuantOptions
 from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ drawn from every import of a module, those for type checking and inside function
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -163,6 +164,12 @@ def test_rooms_point_one_way(graph: dict[str, set[str]], layer: str) -> None:
     rooms = {name.split(".")[1] for name in graph if name.startswith(f"{layer}.")}
     there = {name for name in rooms if f"{layer}.{name}.__init__" in graph}
     assert set(ROOMS[layer]) == there  # each has a row
+
+
+def test_the_map_has_every_room() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^  \| `(\w+)/` \|", page, re.MULTILINE)
+    assert sorted(named) == sorted(room for rooms in ROOMS.values() for room in rooms)
 
 
 def test_what_the_graph_is_drawn_from() -> None:

@@ -90,7 +90,9 @@ def test_preset_table() -> None:
         assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus, bursts]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
 def test_modules_that_are_named_exist(page: Path) -> None:
     names = re.findall(
         r"`((?:vta_config|relay_passes|flow|scripts|tests)/[\w/.]*)`", page.read_text()

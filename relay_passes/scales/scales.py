@@ -1,15 +1,18 @@
-"""What a chooser of scales is and returns, and the largest weights that scales follow from."""
+"""What a chooser of scales is and returns, and what choosers share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import frexp
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.graph import Module
+from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
+from relay_passes.numerics import exact_log2
+from relay_passes.operators import MOVES, WEIGHT_AXIS, averaged, is_global_average
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 
 
@@ -63,3 +66,52 @@ def largest_weights(
         starts = np.arange(0, len(peaks), block)
         return np.asarray(np.maximum.reduceat(peaks, starts), np.float64)
     return np.asarray(peaks)
+
+
+def tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, QuantParams]:
+    """Walk the graph: own scale, the input's, or the average's that follows from its input's."""
+    graph = read_graph(mod)
+    result: dict[str, QuantParams] = {}
+    nonnegative: set[str] = set()
+    for param in graph.params:
+        result[param.name] = QuantParams(scale=(own(param.name),), bits=bits)
+    for binding in graph.bindings:
+        name, value = binding.var.name, binding.value
+        kind = op_name(value)
+        if dtype_of(binding.var) != "float32":
+            continue
+        source = getattr(value.args[0], "name", "") if kind and value.args else ""
+        if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) == 0.0):
+            nonnegative.add(name)
+        elif kind in (*MOVES, "mean") and source in nonnegative:
+            nonnegative.add(name)
+        signed = name not in nonnegative
+        if kind in MOVES and source in result:
+            scale = result[source].scale
+        elif kind == "mean" and source in result and is_global_average(value):
+            count = averaged(value)
+            unit = result[source].scale[0] / count
+            shift = average(name, unit, count)
+            scale = (unit * 2.0**shift,)
+        else:
+            scale = (own(name),)
+        result[name] = QuantParams(scale=scale, bits=bits, signed=signed)
+    return result
+
+
+def odd_part(scale: float) -> float:
+    """Return what keeps a scale from being a power of two, in [1, 2): 1.0 if nothing does."""
+    if exact_log2(scale) is not None:
+        return 1.0
+    return frexp(scale)[0] * 2
+
+
+def weights_of(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
+    """List (tensor name, weight, axis of output channels, name of the input tensor)."""
+    found = []
+    for binding in read_graph(mod).bindings:
+        axis = WEIGHT_AXIS.get(op_name(binding.value))
+        if axis is not None and (weight := constant(binding.value.args[1])) is not None:
+            source = getattr(binding.value.args[0], "name", "")
+            found.append((binding.var.name, weight, axis, source))
+    return found

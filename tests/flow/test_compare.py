@@ -15,7 +15,7 @@ from flow.options import Options
 from flow.pipeline import STOCK_RELAY, Pipeline
 from flow.stages import Stages
 from flow.system.tracebacks import InternalError
-from relay_passes.quantize_model import STEPS, VARIANTS
+from relay_passes.variants import STEPS, VARIANTS
 from vta_config.errors import CalibrationError
 
 

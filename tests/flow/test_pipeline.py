@@ -17,9 +17,9 @@ from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
 from flow.program.program import Program
 from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
-from relay_passes.quantize_model import VARIANTS
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
+from relay_passes.variants import VARIANTS
 from tests.flow.onnx_models import save, tiny_model, weights
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError

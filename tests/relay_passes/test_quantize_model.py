@@ -24,11 +24,12 @@ from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.params import QuantParams
 from relay_passes.partition.fallbacks import fallbacks
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.rounding.second_order import SecondOrderRounder
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.scales import Scales
+from relay_passes.variants import STEPS, VARIANTS, QuantOptions
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
+from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
+from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import constant, op_name, read_graph, rewrite, static_shape
 from relay_passes.host.run import HostModule
 from relay_passes.operators import split_bias

@@ -13,7 +13,8 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.integers.integer_facts import requantization_errors
 from relay_passes.partition.fallbacks import fallbacks
-from relay_passes.quantize_model import STEPS, VARIANTS, prepare, quantize_model
+from relay_passes.quantize_model import prepare, quantize_model
+from relay_passes.variants import STEPS, VARIANTS
 from tests.relay_passes.models import images, residual_net
 from tests.relay_passes.partition.test_partition import check_meaning
 from vta_config.hardware import VTAConfig

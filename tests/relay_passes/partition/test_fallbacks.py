@@ -11,7 +11,7 @@ from tvm import relax
 from relay_passes.partition.fallbacks import fallbacks, host_work
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, layers_of
-from relay_passes.quantize_model import VARIANTS
+from relay_passes.variants import VARIANTS
 from tests.relay_passes.models import CNN
 from tests.relay_passes.partition.test_partition import (
     Int8,

@@ -19,8 +19,9 @@ from relay_passes.partition.expose_tensors import expose_tensors
 from relay_passes.partition.fallbacks import fallbacks
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, layers_of, subgraph_of
-from relay_passes.quantize_model import VARIANTS, QuantOptions, prepare, quantize_model
+from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.variants import VARIANTS, QuantOptions
 from tests.relay_passes.layer_oracle import run_subgraph
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig

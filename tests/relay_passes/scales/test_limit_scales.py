@@ -20,11 +20,12 @@ from relay_passes.params import MIN_SCALE, QuantParams
 from relay_passes.partition.fallbacks import fallbacks
 from relay_passes.partition.layers import Layer
 from relay_passes.partition.read import layers_of
-from relay_passes.quantize_model import VARIANTS, prepare, quantize_model
+from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.scales import Scales
 from relay_passes.stock_relay.quantize import StockRelay
+from relay_passes.variants import VARIANTS
 from tests.relay_passes.models import CNN, images
 from vta_config import VTAConfig
 

@@ -14,7 +14,8 @@ from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, op_name, read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.quantize_model import prepare
-from relay_passes.scales.power_of_two import ProfiledScales, SingleScale
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.single_scale import SingleScale
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 
