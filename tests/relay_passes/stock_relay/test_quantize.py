@@ -18,7 +18,8 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from relay_passes.stock_relay.fold_scales import fold_scales
 from relay_passes.stock_relay.nodes import Node, post_order, read_nodes
-from relay_passes.stock_relay.quantize import StockOptions, StockRelay, quantize_nodes
+from relay_passes.stock_relay.options import StockOptions
+from relay_passes.stock_relay.quantize import StockRelay, quantize_nodes
 from vta_config.errors import ConfigError, UnsupportedModelError
 
 SETTINGS = {
