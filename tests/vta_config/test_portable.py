@@ -15,10 +15,9 @@ def test_limits_are_those_of_the_stock_core() -> None:
 
 def test_a_larger_uop_buffer_is_not_used_and_a_smaller_one_is_respected() -> None:
     config = VTAConfig.load("default")
-    more = replace(config, log_uop_buff_bytes=config.log_uop_buff_bytes + 1)
-    assert more.uop_depth > PORTABLE_UOPS and uop_room(more) == PORTABLE_UOPS
-    less = replace(config, log_uop_buff_bytes=8)
-    assert uop_room(less) == less.uop_depth == 64
+    for log_bytes, room in ((8, 64), (13, PORTABLE_UOPS), (14, PORTABLE_UOPS)):
+        machine = replace(config, log_uop_buff_bytes=log_bytes)
+        assert machine.uop_depth == 1 << (log_bytes - 2) and uop_room(machine) == room
 
 
 def test_load_is_never_so_far_ahead_that_tokens_run_out() -> None:
