@@ -21,7 +21,7 @@ from vta_config.errors import ConfigError, HazardError
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 #: Takes the process over, then does what the test wants; imports nothing that takes time.
-HEAD = "import os, pathlib, sys, time\nfrom flow import process\nprocess.open_streams()\n"
+HEAD = "import os, pathlib, sys, time\nfrom flow.system import process\nprocess.open_streams()\n"
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
