@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from flow.compiler import search as schedule
+from flow.compiler import search
 from flow.compiler.cost import Tiling
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
@@ -33,7 +33,7 @@ def test_searched_schedules_are_no_slower_and_right() -> None:
     x = TensorSpec(name="x", shape=(1, 256, 14, 14), dtype="int8")
     graph = subgraph((conv(rng, "conv", x, 256, (3, 3), padding=(1, 1, 1, 1)),), x)
     cycles = []
-    for found in (None, schedule.search(graph, config)):
+    for found in (None, search.search(graph, config)):
         program = make_program(graph, lower(graph, config, found), config)
         cycles.append(time_insns(config, program.insn_bytes)[0])
     assert cycles[1] <= cycles[0]
@@ -47,17 +47,17 @@ def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     graph = residual_network(np.random.default_rng(0), size=16)
     cache = tmp_path / "new" / "schedules.json"
     seen: list[tuple[int, int]] = []
-    first = schedule.search(graph, config, cache=cache, progress=lambda *at: seen.append(at))
+    first = search.search(graph, config, cache=cache, progress=lambda *at: seen.append(at))
     assert seen[-1] == (len(first.tilings), len(first.tilings)) and cache.is_file()
-    assert schedule.search(graph, config) == first
+    assert search.search(graph, config) == first
 
     def never(*_: object) -> int:
         raise AssertionError("timed again")
 
-    monkeypatch.setattr(schedule, "_cycles", never)
-    assert schedule.search(graph, config, cache=cache) == first
+    monkeypatch.setattr(search, "_cycles", never)
+    assert search.search(graph, config, cache=cache) == first
     with pytest.raises(AssertionError, match="timed again"):
-        schedule.search(graph, VTAConfig.load("default"), cache=cache)
+        search.search(graph, VTAConfig.load("default"), cache=cache)
 
 
 def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_damaged_cache_is_searched_again(tmp_path: Path) -> None:
     cache.write_text("{ not json", encoding="utf-8")
     graph = residual_network(np.random.default_rng(0), size=16)
     config = VTAConfig.load("small")
-    assert schedule.search(graph, config, cache=cache) == schedule.search(graph, config)
+    assert search.search(graph, config, cache=cache) == search.search(graph, config)
 
 
 def test_two_searches_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,18 +80,18 @@ def test_two_searches_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def between(count: int, total: int) -> None:
         if not done:
-            schedule.search(other, config, cache=cache)
+            search.search(other, config, cache=cache)
         done.append(count)
 
-    schedule.search(graph, config, cache=cache, progress=between)
+    search.search(graph, config, cache=cache, progress=between)
     assert len(done) > 1
 
     def never(*_: object) -> int:
         raise AssertionError("timed again")
 
-    monkeypatch.setattr(schedule, "_cycles", never)
-    schedule.search(graph, config, cache=cache)
-    schedule.search(other, config, cache=cache)
+    monkeypatch.setattr(search, "_cycles", never)
+    search.search(graph, config, cache=cache)
+    search.search(other, config, cache=cache)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["schedules.json", "schedules.json.lock"]
 
 
@@ -106,15 +106,15 @@ def test_a_search_that_is_stopped_keeps_what_it_found(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        schedule.search(graph, config, cache=cache, progress=stop)
-    best, timed = schedule._best, []
+        search.search(graph, config, cache=cache, progress=stop)
+    best, timed = search._best, []
 
     def counted(prepared: Prepared, *rest: Any) -> Tiling:
         timed.append(prepared.layer.name)
         return best(prepared, *rest)
 
-    monkeypatch.setattr(schedule, "_best", counted)
-    found = schedule.search(graph, config, cache=cache)
+    monkeypatch.setattr(search, "_best", counted)
+    found = search.search(graph, config, cache=cache)
     names = list(found.tilings)
     assert names[0] not in timed and names[1] not in timed and len(timed) >= 1
 
@@ -122,8 +122,8 @@ def test_a_search_that_is_stopped_keeps_what_it_found(
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     config, graph = VTAConfig.load("small"), residual_network(np.random.default_rng(0), size=16)
     (tmp_path / "file").write_text("x")
-    found = schedule.search(graph, config, cache=tmp_path / "file" / "schedules.json")
-    assert found == schedule.search(graph, config)
+    found = search.search(graph, config, cache=tmp_path / "file" / "schedules.json")
+    assert found == search.search(graph, config)
 
 
 def _write(cache: Path, entries: object) -> None:
@@ -160,39 +160,39 @@ def test_nonsense_in_a_cache_is_searched_again(
     cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
     x = TensorSpec(name="x", shape=(1, 3, 10, 10), dtype="int8")
     graph = subgraph((conv(np.random.default_rng(0), "conv", x, 20, (3, 3)),), x)
-    right = schedule.search(graph, config, cache=cache)
+    right = search.search(graph, config, cache=cache)
     good = json.loads(cache.read_text(encoding="utf-8"))
     times = iter(range(10**9, 0, -1))  # whatever is timed again looks better than before
-    monkeypatch.setattr(schedule, "_cycles", lambda *_: next(times))
-    assert schedule.search(graph, config, cache=cache) == right
+    monkeypatch.setattr(search, "_cycles", lambda *_: next(times))
+    assert search.search(graph, config, cache=cache) == right
     monkeypatch.undo()
     for kind in ("tilings", "forms"):
         for wrong in NONSENSE:
             if kind == "forms" and wrong is None:
                 continue  # the plain form
             _write(cache, good | {kind: dict.fromkeys(good[kind], wrong)})
-            assert schedule.search(graph, config, cache=cache) == right, wrong
+            assert search.search(graph, config, cache=cache) == right, wrong
         for wrong in (None, [], 7, "x", [[]]):
             _write(cache, good | {kind: wrong})
-            assert schedule.search(graph, config, cache=cache) == right, wrong
+            assert search.search(graph, config, cache=cache) == right, wrong
 
 
 def test_what_is_no_cache_is_not_read(tmp_path: Path) -> None:
     config, cache = VTAConfig.load("small"), tmp_path / "schedules.json"
     x = TensorSpec(name="x", shape=(1, 3, 6, 6), dtype="int8")
     graph = subgraph((conv(np.random.default_rng(0), "conv", x, 8, (1, 1)),), x)
-    right = schedule.search(graph, config)
+    right = search.search(graph, config)
     for text in (b"[" * 1_000_000, b'{"tilings":' * 100_000, b"\xff", b"9" * 5000, b"null", b""):
         cache.write_bytes(text)
-        assert schedule.search(graph, config, cache=cache) == right
+        assert search.search(graph, config, cache=cache) == right
     with cache.open("wb") as file:
         file.truncate(1 << 40)
-    assert schedule.search(graph, config, cache=cache) == right
+    assert search.search(graph, config, cache=cache) == right
     assert cache.stat().st_size < 1 << 20  # written anew
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert schedule._read(pipe) == schedule._Known()
-    assert schedule._read(tmp_path) == schedule._Known()
+    assert search._read(pipe) == search._Known()
+    assert search._read(tmp_path) == search._Known()
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_named() -> None:
     x = TensorSpec(name="x", shape=(1, 16, 40, 40), dtype="int8")
     graph = subgraph((conv(rng, "huge", x, 16, (20, 20)),), x)
     with pytest.raises(CapacityError, match="huge: its smallest tile must fit 255 inp"):
-        schedule.search(graph, VTAConfig.load("small"))
+        search.search(graph, VTAConfig.load("small"))
 
 
 def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,14 +212,14 @@ def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         timed.append(prepared.form)
         return 1 if prepared.form is not None and prepared.form.patch == (7, 7) else 10**9
 
-    monkeypatch.setattr(schedule, "_cycles", cycles)
+    monkeypatch.setattr(search, "_cycles", cycles)
     cache = tmp_path / "schedules.json"
-    first = schedule.search(graph, config, cache=cache)
+    first = search.search(graph, config, cache=cache)
     assert first.forms["x"].patch == (7, 7) and len(set(timed)) > 2
     timed.clear()
-    assert schedule.search(graph, config, cache=cache) == first and not timed
+    assert search.search(graph, config, cache=cache) == first and not timed
     monkeypatch.undo()
-    again = schedule.search(graph, config)
+    again = search.search(graph, config)
     assert again.forms == lower(graph, config, again).forms != {}
 
 
@@ -250,7 +250,7 @@ def test_latency_may_cost_bytes(searched: bool) -> None:
     cycles, positions = [], []
     for objective in get_args(Objective):
         found = (
-            schedule.search(graph, config, objective=objective)
+            search.search(graph, config, objective=objective)
             if searched
             else Schedule(objective=objective)
         )
