@@ -13,10 +13,11 @@ import pytest
 from builder import Builder
 from program_file import conv_case
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
-from flow.models import DIGITS, bundled_data, load_model
+from flow.data.models import DIGITS, bundled_data, load_model
 from flow.pipeline import Pipeline
+from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
