@@ -206,6 +206,7 @@ def test_deploy_the_embedded_model() -> None:
     assert last.networks()
 
 
+@pytest.mark.slow
 def test_own_model_from_file_to_disassembly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
