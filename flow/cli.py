@@ -1,7 +1,7 @@
 """The command line, ``vta-flow``: options in, progress bars and a table out.
 
-What is found is written first and shown then, so that nothing is lost with stdout. `flow.process`
-has the exit codes, and what becomes of errors and signals.
+What is found is written first and shown then, so that nothing is lost with stdout.
+`flow.system.process` has the exit codes, and what becomes of errors and signals.
 """
 
 from __future__ import annotations
@@ -22,17 +22,36 @@ from rich.table import Table
 from rich.text import Text
 
 from flow import deploy as jobs
-from flow import process
-from flow.datasets import Dataset, FileSource
-from flow.files import check_writable, write_atomic
+from flow.data.datasets import Dataset, FileSource
+from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.findings import verify
-from flow.latency import can_plot
-from flow.limits import add_options as add_limit_options
-from flow.limits import of_options
-from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
-from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
+from flow.options import (
+    BEST_VARIANT,
+    ENGINES,
+    EXACT_IMAGES,
+    KNOWN_VARIANTS,
+    MAIN_VARIANTS,
+    OBJECTIVES,
+    OTHERS_EXACT_IMAGES,
+    Options,
+)
+from flow.results.latency import can_plot
+from flow.results.report import (
+    SETUP,
+    Report,
+    Skipped,
+    latency_table,
+    layers_table,
+    render,
+    write_report,
+)
+from flow.session import Compiled, Session, calibrate, open_session
 from flow.stages import Progress, Stages
+from flow.system import process
+from flow.system.files import check_writable, write_atomic
+from flow.system.limits import add_options as add_limit_options
+from flow.system.limits import of_options
+from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
 from vta_config.text import printable
@@ -221,8 +240,8 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--objective",
-        choices=jobs.OBJECTIVES,
-        default=jobs.OBJECTIVES[0],
+        choices=OBJECTIVES,
+        default=OBJECTIVES[0],
         help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
         "bytes (default: %(default)s)",
     )
@@ -248,7 +267,7 @@ def _engine_options() -> argparse.ArgumentParser:
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine",
-        choices=jobs.ENGINES,
+        choices=ENGINES,
         default="fsim",
         help="what runs the programs: our fast simulator, the same in the order of the cycle "
         "model, the numpy oracle (slow), or a driver",
@@ -272,8 +291,8 @@ def _engine_options() -> argparse.ArgumentParser:
 def _variant_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
-        choices=jobs.KNOWN_VARIANTS,
-        default=jobs.BEST_VARIANT,
+        choices=KNOWN_VARIANTS,
+        default=BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
 
@@ -282,9 +301,9 @@ def _variants_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
         action="append",
-        choices=jobs.KNOWN_VARIANTS,
+        choices=KNOWN_VARIANTS,
         help="variant to measure; repeatable (default: all for the bundled model, "
-        f"{', '.join(jobs.MAIN_VARIANTS)} for others)",
+        f"{', '.join(MAIN_VARIANTS)} for others)",
     )
 
 
@@ -371,10 +390,10 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact-images",
         type=_natural,
-        default=jobs.EXACT_IMAGES,
+        default=EXACT_IMAGES,
         metavar="N",
         help="images on which engines are compared tensor by tensor; variants that are not "
-        f"deployed get at most {jobs.OTHERS_EXACT_IMAGES} (default: %(default)s)",
+        f"deployed get at most {OTHERS_EXACT_IMAGES} (default: %(default)s)",
     )
     parser.add_argument(
         "--layers", action="store_true", help="also show counters and time by layer"
@@ -383,14 +402,12 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(args: argparse.Namespace) -> tuple[str, ...] | None:
     """Return the variants named, in the order of the report; None for the default."""
-    return tuple(v for v in jobs.KNOWN_VARIANTS if v in args.variant) if args.variant else None
+    return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
 
 
-def _options(
-    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
-) -> jobs.Options:
+def _options(args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0) -> Options:
     """Turn parsed arguments into options; a subcommand may lack some."""
-    return jobs.Options(
+    return Options(
         model=args.model,
         images=getattr(args, "images", None),
         calibration=args.calibration,
@@ -465,10 +482,10 @@ def _compile(args: argparse.Namespace) -> int:
 
 def _compiled(
     args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
-) -> tuple[jobs.Compiled, jobs.Session]:
+) -> tuple[Compiled, Session]:
     """Import, calibrate and compile one variant."""
-    session = jobs.open_session(_options(args, (args.variant,)), stages, needs_images=needs_images)
-    jobs.calibrate(session, stages)
+    session = open_session(_options(args, (args.variant,)), stages, needs_images=needs_images)
+    calibrate(session, stages)
     with stages("compile", f"compiling {args.variant}"):
         return session.backend.compile(args.variant), session
 
@@ -511,8 +528,8 @@ def _class_names(path: Path | None) -> list[str]:
 
 
 def _disasm(args: argparse.Namespace) -> int:
-    from flow.compiler.asm import disassemble
-    from flow.compiler.program import Program
+    from flow.program.asm import disassemble
+    from flow.program.program import Program
 
     program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)
@@ -528,7 +545,7 @@ def _verify(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
     compiled, session = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
-    images = session.evaluation.take(args.limit or jobs.EXACT_IMAGES, seed=args.seed)
+    images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
     exact = verify(compiled, images, stages, args.variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:

@@ -16,7 +16,7 @@ MAX_TOKENS: Final = 255
 QUEUE_INSNS: Final = 512
 #: Micro-ops that a program may hold at a time: the stock Chisel core has so many, whatever the
 #: machine's file says.
-MAX_UOPS: Final = 2048
+PORTABLE_UOPS: Final = 2048
 #: The largest immediate of SHR. Larger shifts are several instructions.
 MAX_SHIFT: Final = 15
 #: The largest shift of an accumulator by one register or several immediates.
@@ -36,3 +36,8 @@ def constant_reach(block: int) -> int:
     127² · (block − 1) + 127.
     """
     return MAX_WEIGHT * (MAX_WEIGHT * (block - 1) + 1)
+
+
+def uop_room(uop_depth: int) -> int:
+    """Return the micro-ops that a program may hold at a time in a buffer of `uop_depth`."""
+    return min(uop_depth, PORTABLE_UOPS)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import tvm
 import tvm_ffi
 from tvm import relax
 
-from flow.compiler.lower import Schedule, lower
-from flow.compiler.program import Program, make_program
-from flow.compiler.schedule import search
-from flow.limits import UNLIMITED
+from flow.compiler.link import make_program
+from flow.compiler.lower import lower
+from flow.compiler.plan import Schedule
+from flow.compiler.search import search
+from flow.program.program import Program
 from flow.sim.core_library import core_function
-from relay_passes.partition import CODEGEN, subgraph_of
-from relay_passes.schedule_host import ScheduleConvs
+from flow.system.limits import UNLIMITED
+from relay_passes.host.run import compile_for_host
+from relay_passes.host.schedule import ScheduleConvs
+from relay_passes.partition.read import CODEGEN, subgraph_of
 from vta_config.hardware import VTAConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flow.compiler.tiling import Objective
-    from relay_passes.partition import FoundLayers
+    from flow.compiler.shapes import Objective
+    from relay_passes.partition.read import FoundLayers
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
@@ -89,7 +91,7 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
     Parameters
     ----------
     partitioned : tvm.IRModule
-        As `relay_passes.partition.partition` returned it.
+        As `relay_passes.partition.partition.partition` returned it.
     config : VTAConfig
         The machine.
     programs : sequence of Program
@@ -105,4 +107,4 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
         PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
     }
     with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
-    return tvm.compile(ScheduleConvs()(with_code), target="llvm")
+    return compile_for_host(ScheduleConvs()(with_code), "llvm")

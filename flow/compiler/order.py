@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flow.compiler.packing import blocks
+from flow.program.layouts import blocks
 from vta_config.isa import Memory, Module, Opcode
 from vta_config.semantics import dram_elem_bytes
 

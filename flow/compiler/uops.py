@@ -9,10 +9,9 @@ import numpy as np
 
 from flow.compiler.tokens import Emitted
 from vta_config.errors import CapacityError
-from vta_config.hardware import UOP_BYTES
-from vta_config.isa import Insn, Memory, Module, Opcode, encode_uop
+from vta_config.isa import UOP_BYTES, Insn, Memory, Module, Opcode, encode_uop
 from vta_config.origin import Origin, Purpose
-from vta_config.portable import MAX_UOPS
+from vta_config.portable import uop_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 UopSequence = tuple[tuple[int, int, int], ...]
-
-
-def uop_room(config: VTAConfig) -> int:
-    """Return the micro-ops that a program may hold at a time."""
-    return min(config.uop_depth, MAX_UOPS)
 
 
 class UopAllocator:
@@ -57,7 +51,7 @@ class UopAllocator:
             if end == start:
                 raise CapacityError(
                     layer[start].insn.origin,
-                    f"its micro-ops must fit the uop buffer of {uop_room(self._config)}",
+                    f"its micro-ops must fit the uop buffer of {uop_room(self._config.uop_depth)}",
                     got=len(layer[start].uops),
                     hint="choose a machine with a larger uop buffer",
                 )
@@ -69,7 +63,7 @@ class UopAllocator:
     def _window(self, layer: Sequence[Emitted], start: int) -> tuple[list[UopSequence], int]:
         """Collect new sequences from `start` on while they fit together; return where they end."""
         batch: dict[UopSequence, None] = {}
-        free = uop_room(self._config) - self._free
+        free = uop_room(self._config.uop_depth) - self._free
         for index in range(start, len(layer)):
             uops = layer[index].uops
             if uops and uops not in self._at and uops not in batch:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flow.limits import DEFAULT
 from flow.sim.core_library import core_function
+from flow.system.limits import DEFAULT
 from vta_config.config_words import config_words
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.limits import Limits
+    from flow.system.limits import Limits
     from vta_config.hardware import VTAConfig
 
 
@@ -108,7 +108,7 @@ class FSim:
 
     @property
     def cost(self) -> dict[str, int]:
-        """What checking and running takes, as `flow.limits.Limits` counts: steps, bytes."""
+        """What checking and running takes, as `flow.system.limits.Limits` counts: steps, bytes."""
         return {str(name): int(value) for name, value in self._module["cost"]().items()}
 
     def write(self, address: int, array: NDArray[Any] | bytes) -> None:

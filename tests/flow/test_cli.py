@@ -16,9 +16,10 @@ from onnx import helper
 from PIL import Image
 from rich.console import Console
 
-from flow import cli
+from flow import cli, session
 from flow import deploy as jobs
-from flow.models import DIGITS_ONNX
+from flow.data.models import DIGITS_ONNX
+from flow.options import VARIANTS
 from tests.flow.fakes import FakeBackend
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
@@ -34,7 +35,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     class Backend(FakeBackend):
         pass
 
-    for function in (jobs.deploy, jobs.open_session):
+    for function in (jobs.deploy, session.open_session):
         defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
         monkeypatch.setattr(function, "__kwdefaults__", defaults)
     return Backend
@@ -61,7 +62,7 @@ def test_deploy_writes_report_and_table(
     assert report["variants"][0]["name"] == "float32"
     assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
     assert report["deployed"] == "best"
-    assert [v["name"] for v in report["variants"]] == ["float32", *jobs.VARIANTS]
+    assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
     assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
@@ -368,6 +369,7 @@ def test_timeout_is_a_time(value: str, capsys: pytest.CaptureFixture[str]) -> No
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reader_that_goes_away() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m flow --help | head -c 1"],
@@ -523,6 +525,7 @@ def test_interrupt(
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["-m", "flow", "deploy"], [str(ROOT / "scripts" / "deploy_resnet18.py")]]
 )

@@ -12,19 +12,19 @@ from onnx import helper
 from threadpoolctl import threadpool_info
 
 from flow.compiler.codegen import compile_function
-from flow.compiler.program import Program
-from flow.datasets import ArraySource, Dataset, Preprocessing
-from flow.importer import import_model
-from flow.models import DIGITS, bundled_data, load_model
+from flow.data.datasets import ArraySource, Dataset, Preprocessing
+from flow.data.models import DIGITS, bundled_data, load_model
+from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
+from flow.program.program import Program
 from flow.verify import expose
-from relay_passes.chains import Chain, ChainFinder
-from relay_passes.choose_variant import SMALL_MARGIN_DB
-from relay_passes.moments import collect_moments
-from relay_passes.partition import annotated_functions
-from relay_passes.profiling import profile
-from relay_passes.quantize_model import VARIANTS
-from relay_passes.search_scales import BlockScales
+from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.profiling import profile
+from relay_passes.partition.find_layers import Chain, ChainFinder
+from relay_passes.partition.read import annotated_functions
+from relay_passes.scales.block_scales import BlockScales
+from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
+from relay_passes.variants import VARIANTS
 from tests.flow.onnx_models import save, tiny_model, weights
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError
@@ -74,6 +74,7 @@ def test_each_of_several_programs_has_its_file(default_config: VTAConfig, tmp_pa
     assert [Program.load(path).symbol for path in paths] == ["vta_0", "vta_1"]
 
 
+@pytest.mark.slow
 def test_scaled_channels_are_profiled_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_unknown_variant(pipeline: Pipeline) -> None:
         pipeline.quantize("x")
 
 
+@pytest.mark.slow
 def test_a_variant_becomes_what_is_better(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_variant_becomes_what_is_better(
     assert taken is pipeline.form(choice.chosen)
 
 
+@pytest.mark.slow
 def test_forms_are_judged_by_images_that_they_did_not_learn_from(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,22 +12,24 @@ import pytest
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import ProfiledScales, Scales
-from relay_passes.expose_tensors import expose_variables
-from relay_passes.fuse_conv_relu import FuseConvRelu
+from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.profiling import profile
+from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.graph import constant, dtype_of, op_name, read_graph
-from relay_passes.host import HostModule, conv2d
-from relay_passes.host_work import fallbacks
-from relay_passes.integer_facts import host_reasons
-from relay_passes.learned_rounding import SecondOrderRounder
-from relay_passes.moments import collect_moments
+from relay_passes.host.expose import expose_variables
+from relay_passes.host.run import HostModule, conv2d
+from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.integer_facts import host_reasons
+from relay_passes.integers.quantize import Quantize
+from relay_passes.integers.requantize import Requantize
 from relay_passes.params import QuantParams
-from relay_passes.permute_channels import PermuteChannels
-from relay_passes.profiling import profile
-from relay_passes.quantize import Quantize
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
-from relay_passes.requantize import Requantize
-from relay_passes.search_scales import BlockScales
+from relay_passes.partition.fallbacks import fallbacks
+from relay_passes.quantize_model import prepare, quantize_model
+from relay_passes.rounding.second_order import SecondOrderRounder
+from relay_passes.scales.block_scales import BlockScales
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.scales import Scales
+from relay_passes.variants import STEPS, VARIANTS, QuantOptions
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError
@@ -48,6 +50,44 @@ def quantized(mod: Any, options: QuantOptions | None = None) -> tuple[Any, Any]:
 def sqnr(mod: Any, integers: Any) -> float:
     x = images(1)[0]
     return numerics.sqnr_db(HostModule(mod)(x)[0], HostModule(integers, fast=True)(x)[0])
+
+
+class ResidualNet:
+    """The residual network, prepared, measured and run once for all recipes."""
+
+    def __init__(self) -> None:
+        self.mod = prepare(residual_net())
+        self.profiles = profile(self.mod, images(3))
+        self.reference = HostModule(self.mod)(images(1)[0])[0]
+        self.found: dict[Any, Any] = {}
+
+    def quantized(self, options: QuantOptions) -> Any:
+        def once(measure: Any) -> Any:
+            key = measure, options.passes  # after the same passes the network is the same
+
+            def run(mod: Any) -> Any:
+                if key not in self.found:
+                    self.found[key] = measure(mod, images(3))
+                return self.found[key]
+
+            return run
+
+        return quantize_model(
+            self.mod,
+            self.profiles,
+            options,
+            measure=once(collect_moments),
+            observe=once(profile),
+        )
+
+    def sqnr(self, integers: Any) -> float:
+        run = HostModule(integers, fast=True)
+        return numerics.sqnr_db(self.reference, run(images(1)[0])[0])
+
+
+@pytest.fixture(scope="session")
+def residual() -> ResidualNet:
+    return ResidualNet()
 
 
 def test_pairs_stand_where_integers_are_read() -> None:
@@ -113,12 +153,14 @@ def test_requantize_equals_the_equation() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_are_integers_inside_and_close_to_float(variant: str) -> None:
-    mod, integers = quantized(residual_net(), VARIANTS[variant])
+def test_variants_are_integers_inside_and_close_to_float(
+    variant: str, residual: ResidualNet
+) -> None:
+    integers = residual.quantized(VARIANTS[variant])
     inside = [b for b in read_graph(integers).bindings if op_name(b.value) == "nn.conv2d"]
     assert len(inside) == 6 and all(dtype_of(b.var) == "int32" for b in inside)
     assert "quantize" not in operators(integers) and "dequantize" not in operators(integers)
-    assert sqnr(mod, integers) > {"single_scale": 1, "w4a8": 8}.get(variant, 25)
+    assert residual.sqnr(integers) > {"single_scale": 1, "w4a8": 8}.get(variant, 25)
 
 
 def test_learning_needs_images() -> None:
@@ -135,32 +177,33 @@ def test_options_follow_the_block() -> None:
     assert options.rounder == SecondOrderRounder(block=32) and options.block == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
-def test_steps_run(name: str) -> None:
-    mod, integers = quantized(residual_net(), STEPS[name])
-    assert sqnr(mod, integers) > (5 if name.startswith("w4") else 20)
+def test_steps_run(name: str, residual: ResidualNet) -> None:
+    integers = residual.quantized(STEPS[name])
+    assert residual.sqnr(integers) > (5 if name.startswith("w4") else 20)
 
 
-def test_fusion_quantizes_once() -> None:
+def test_fusion_quantizes_once(residual: ResidualNet) -> None:
     counts = [
-        operators(quantized(residual_net(), VARIANTS[v])[1])["right_shift"]
+        operators(residual.quantized(VARIANTS[v]))["right_shift"]
         for v in ("profiled", "profiled_fused")
     ]
     assert counts[0] >= counts[1]
 
 
-def test_fast_and_plain_runs_are_equal() -> None:
-    _, integers = quantized(residual_net(), VARIANTS["profiled"])
+def test_fast_and_plain_runs_are_equal(residual: ResidualNet) -> None:
+    integers = residual.quantized(VARIANTS["profiled"])
     plain, fast = HostModule(integers), HostModule(integers, fast=True)
     for x in images(4, seed=9):
         np.testing.assert_array_equal(plain(x)[0], fast(x)[0])
 
 
 @pytest.mark.parametrize("granularity", ["block", "channel"])
-def test_finer_weight_scales(granularity: Any) -> None:
+def test_finer_weight_scales(granularity: Any, residual: ResidualNet) -> None:
     options = QuantOptions(chooser=ProfiledScales(weight_granularity=granularity))
-    mod, integers = quantized(residual_net(), options)
-    assert sqnr(mod, integers) > 25
+    integers = residual.quantized(options)
+    assert residual.sqnr(integers) > 25
     shifts = [
         constant(b.value.args[1]).size
         for b in read_graph(integers).bindings
@@ -239,17 +282,17 @@ def test_two_accumulators_add() -> None:
 
 
 @pytest.mark.parametrize("dyadic", [False, True])
-def test_a_pair_is_requantized_once(dyadic: bool) -> None:
+def test_a_pair_is_requantized_once(dyadic: bool, residual: ResidualNet) -> None:
     counts = []
     for chooser in (
         BlockScales(pair=True, dyadic=dyadic),
         BlockScales(dyadic=dyadic),
     ):
         options = QuantOptions(chooser=chooser, dyadic=dyadic)
-        mod, integers = quantized(residual_net(), options.for_block(4))
+        integers = residual.quantized(options.for_block(4))
         found = operators(integers)
         assert not found["left_shift"] and found["floor"] == 1  # the input's
-        assert sqnr(mod, integers) > 25
+        assert residual.sqnr(integers) > 25
         counts.append((found["right_shift"], found["multiply"]))
     assert counts[0][0] == counts[1][0] - 1
     # The residual's factor goes, and with multipliers the one of the downsample's own output.

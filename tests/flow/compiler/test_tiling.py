@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.cost import cost
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.prepare import prepare
-from flow.compiler.program import make_program
-from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
+from flow.compiler.normal_form import prepare
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.tiling import choose_tiling, extents
 from flow.sim.tsim import TSim
-from relay_passes.params import TensorSpec
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names
