@@ -23,7 +23,7 @@ from relay_passes.choose_scales import ACTIVATIONS, MOVES, WEIGHT_AXIS, Scales
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
-from relay_passes.sinks import Sink, fused_sinks, paired_layers
+from relay_passes.sinks import Sink, fused_sinks, paired_layers, unfused_sinks
 
 #: Shifts that one instruction does.
 _MAX_SHIFT: Final = 15
@@ -115,7 +115,8 @@ def limit_scales(mod: Module, scales: Scales, *, fuse: bool, pairs: bool, block:
     tensors = _coarse_addends(graph, scales.tensors)
     weights = dict(scales.weights)
     layers = {b.var.name: b for b in graph.bindings if b.var.name in weights}
-    sinks, uses = _sinks(mod, graph, fuse=fuse, pairs=pairs), graph.uses()
+    sinks = fused_sinks(mod, paired_layers(mod) if pairs else {}) if fuse else unfused_sinks(mod)
+    uses = graph.uses()
     done: set[str] = set()
     for name, binding in layers.items():
         x = tensors.get(getattr(binding.value.args[0], "name", ""))
@@ -197,25 +198,6 @@ def _biases(uses: Mapping[Expr, list[Expr]], var: Expr) -> Iterator[NDArray[np.f
             return
         yield found[1]
         var = readers[0].var
-
-
-def _sinks(mod: Module, graph: Graph, *, fuse: bool, pairs: bool) -> dict[str, Sink]:
-    """Return where accumulators end: as fused, or at each layer's own output."""
-    if fuse:
-        return fused_sinks(mod, paired_layers(mod) if pairs else {})
-    uses = graph.uses()
-    sinks = {}
-    for binding in graph.bindings:
-        if op_name(binding.value) not in WEIGHT_AXIS:
-            continue
-        var = binding.var
-        while len(readers := uses.get(var, [])) == 1 and readers[0] is not None:
-            if op_name(readers[0].value) != "add" or split_bias(readers[0].value) is None:
-                break
-            var = readers[0].var
-        ends = any(reader is None for reader in uses.get(var, []))
-        sinks[binding.var.name] = Sink(output="" if ends else var.name)
-    return sinks
 
 
 def _coarse_addends(graph: Graph, tensors: Mapping[str, QuantParams]) -> dict[str, QuantParams]:

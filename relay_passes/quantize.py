@@ -20,7 +20,6 @@ from relay_passes.choose_scales import (
     ACTIVATIONS,
     MOVES,
     WEIGHT_AXIS,
-    Scales,
     is_global_average,
 )
 from relay_passes.fold_batch_norm import split_bias
@@ -37,6 +36,7 @@ from relay_passes.graph import (
 )
 from relay_passes.names import Names
 from relay_passes.params import QuantParams
+from relay_passes.plan import QuantPlan
 
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
 INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
@@ -96,17 +96,14 @@ class Quantize(GraphPass):
 
     Parameters
     ----------
-    scales : Scales
-        Of every tensor and weight, as a chooser returned them for this graph.
+    plan : QuantPlan
+        With the scales of every tensor and weight of this graph.
     rounder : WeightRounder
         How weights become integers.
-    block : int
-        Output channels a block, for granularity ``block``.
     """
 
-    scales: Scales
+    plan: QuantPlan
     rounder: WeightRounder = field(default_factory=NearestRounder)
-    block: int = 16
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with quantize and dequantize pairs."""
@@ -122,7 +119,7 @@ class Quantize(GraphPass):
             value = substitute(binding.value, env)
             name = binding.var.name
             axis = WEIGHT_AXIS.get(op_name(value))
-            if axis is not None and name in self.scales.weights:
+            if axis is not None and name in self.plan.weights:
                 value = self._with_weight(builder, names, value, name, axis)
             var = builder.emit(value, name)
             env[binding.var] = var
@@ -134,7 +131,7 @@ class Quantize(GraphPass):
         """Whether a tensor is quantized: an integer operator reads it, and it is no bare sum."""
         readers = uses.get(binding.var, [])
         kind = op_name(binding.value)
-        if binding.var.name not in self.scales.tensors or kind in MOVES:
+        if binding.var.name not in self.plan.tensors or kind in MOVES:
             return False
         if not any(_reads_integers(b, uses, floats=kind not in INTEGER_OPS) for b in readers):
             return False
@@ -148,7 +145,7 @@ class Quantize(GraphPass):
 
     def _pair(self, builder: GraphBuilder, names: Names, var: Expr) -> Expr:
         name = str(var.name)
-        params = self.scales.tensors[name]
+        params = self.plan.tensors[name]
         scale = relax.const(np.float32(params.scale[0]))
         zero = relax.const(np.int8(0))
         q = builder.emit(
@@ -165,10 +162,10 @@ class Quantize(GraphPass):
     ) -> Expr:
         weight = constant(call.args[1])
         assert weight is not None, name
-        params = self.scales.weights[name]
+        params = self.plan.weights[name]
         q = self.rounder(name, weight, params, axis)
         channels = weight.shape[axis]
-        scales = params.scales(channels, self.block).astype(np.float32)
+        scales = params.scales(channels, self.plan.block).astype(np.float32)
         per_tensor = params.granularity == "tensor"
         weight_var = builder.emit(
             relax.op.dequantize(

@@ -24,6 +24,7 @@ from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
 from relay_passes.learned_rounding import SecondOrderRounder
 from relay_passes.limit_scales import limit_scales, live_profiles
+from relay_passes.make_plan import make_plan
 from relay_passes.moments import Moments
 from relay_passes.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
 from relay_passes.params import TensorProfile
@@ -270,10 +271,18 @@ def quantize_model(
             mod = CorrectBias(scales=scales, weights=weights, moments=kept, block=options.block)(
                 mod
             )
-    quantized = Quantize(scales=scales, rounder=rounder, block=options.block)(mod)
+    plan = make_plan(
+        mod,
+        scales,
+        rounder=rounder,
+        fuse=options.fuse,
+        dyadic=options.dyadic,
+        block=options.block,
+    )
+    quantized = Quantize(plan=plan, rounder=rounder)(mod)
     if options.fuse:
         quantized = FuseConvRelu()(quantized)
-    return Requantize(dyadic=options.dyadic)(quantized)
+    return Requantize(plan=plan)(quantized)
 
 
 def _rounded(mod: Module, scales: Scales, rounder: WeightRounder) -> dict[str, NDArray[np.int8]]:
