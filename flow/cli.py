@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from flow.latency import can_plot
 from flow.limits import add_options as add_limit_options
 from flow.limits import of_options
 from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
+from flow.plan_table import host_lines, plan_table
 from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
 from flow.stages import Progress, Stages
@@ -269,10 +271,12 @@ def _engine_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _variant_option(parser: argparse.ArgumentParser) -> None:
+def _variant_option(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = jobs.KNOWN_VARIANTS
+) -> None:
     parser.add_argument(
         "--variant",
-        choices=jobs.KNOWN_VARIANTS,
+        choices=choices,
         default=jobs.BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
@@ -328,6 +332,14 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     )
     _variants_option(evaluate)
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
+    scales = add(
+        "scales",
+        _scales,
+        "Show the scales of a variant, and the shifts and multipliers that they became.",
+        model,
+    )
+    _variant_option(scales, jobs.PLANNED_VARIANTS)
+    scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
     compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
@@ -450,6 +462,16 @@ def _exit_code(report: Report) -> int:
         process.complain(f"stopped: {report.stopped}")
         return EXIT_BAD_INPUT
     return EXIT_MISMATCH if report.mismatches else 0
+
+
+def _scales(args: argparse.Namespace) -> int:
+    plan = jobs.plan(_options(args, (args.variant,)), Stages(Terminal()))
+    if args.json:
+        with _stdout():
+            sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
+    else:
+        show(plan_table(plan), *host_lines(plan))
+    return 0
 
 
 def _compile(args: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ from flow.report import (
 from flow.stages import Progress, Stages
 from flow.tracebacks import explain, reason_of, worst
 from relay_passes.choices import Choice
+from relay_passes.plan import QuantPlan
 from vta_config.errors import (
     ArtifactError,
     CalibrationError,
@@ -62,6 +63,8 @@ VARIANTS: Final = (
 #: What can be asked for by name: per_channel needs a machine with the capability shr_register.
 KNOWN_VARIANTS: Final = (*VARIANTS, "per_channel")
 BEST_VARIANT: Final = "best"
+#: Variants that have a quantization plan: not stock Relay's, which is another quantization.
+PLANNED_VARIANTS: Final = KNOWN_VARIANTS[1:]
 #: What a user's own model is measured in, unless variants are named: of those that learn, which
 #: takes about a minute for a ResNet-18, the best alone.
 MAIN_VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", BEST_VARIANT)
@@ -236,6 +239,11 @@ class Compiled(Protocol):
         """Return the largest |used / meant - 1| of any ratio of scales."""
         ...
 
+    @property
+    def plan(self) -> QuantPlan | None:
+        """Return the integers that the scales became; None for stock Relay's quantization."""
+        ...
+
     def networks(self) -> Sequence[Network]:
         """Return the engine, once for each thread that may run one."""
         ...
@@ -262,6 +270,10 @@ class Backend(Protocol):
 
     def quantize(self, variant: str) -> None:
         """Quantize by one of `VARIANTS`; `compile` does so too, but learning takes long."""
+        ...
+
+    def plan(self, variant: str) -> QuantPlan | None:
+        """Quantize as `quantize` does and return the plan; None for stock Relay's."""
         ...
 
     def compile(self, variant: str) -> Compiled:
@@ -482,6 +494,24 @@ def deploy(
         raise worst(failures)
     found.compare_deployed(folder)
     return found.report(), found.deployed.compiled
+
+
+def plan(options: Options, stages: Stages) -> QuantPlan:
+    """Quantize by the only variant of the options and return its plan; one of `PLANNED_VARIANTS`.
+
+    Raises
+    ------
+    FlowError
+        When the model cannot be quantized.
+    """
+    assert options.variants is not None
+    (variant,) = options.variants
+    session = open_session(options, stages, needs_images=False)
+    calibrate(session, stages)
+    with stages("quantize", f"quantizing {variant}"):
+        found = session.backend.plan(variant)
+    assert found is not None, variant
+    return found
 
 
 def calibrate(session: Session, stages: Stages) -> None:

@@ -34,6 +34,7 @@ from relay_passes.choose_variant import (
     results,
 )
 from relay_passes.host_work import host_work
+from relay_passes.integer_facts import quantization_plan
 from relay_passes.moments import collect_moments
 from relay_passes.partition import annotated_functions, partition
 from relay_passes.profiling import profile
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from relay_passes.choices import LayerProof
     from relay_passes.moments import Moments
     from relay_passes.params import HostWork, TensorProfile
+    from relay_passes.plan import QuantPlan
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
@@ -98,6 +100,8 @@ class CompiledModel:
         One for each part, in order.
     host : HostWork
         What stays on the host, and why.
+    plan : QuantPlan, optional
+        The integers that the scales became; None for stock Relay's quantization.
     """
 
     quantized: Any
@@ -105,6 +109,7 @@ class CompiledModel:
     config: VTAConfig
     programs: tuple[Program, ...]
     host: HostWork
+    plan: QuantPlan | None = None
 
     @property
     def crossing_bytes(self) -> int:
@@ -514,14 +519,17 @@ class Pipeline:
         """
         partitioned = partition(quantized, self.config)
         functions = annotated_functions(partitioned)
+        plan = quantization_plan(quantized)
         programs = [
-            compile_function(f, self.config, self._schedules, self._objective) for f in functions
+            replace(compile_function(f, self.config, self._schedules, self._objective), plan=plan)
+            for f in functions
         ]
         return CompiledModel(
             quantized=quantized,
             partitioned=partitioned,
             config=self.config,
             programs=tuple(programs),
+            plan=plan,
             host=self._named(host_work(quantized, self.config)),
         )
 

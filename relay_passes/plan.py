@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from relay_passes.params import Granularity, QuantParams, Requant
 from vta_config.errors import ArtifactError, CalibrationError, FlowError
 
+#: Characters that a sentence shows of what is wrong inside a plan.
+_SHOWN_CHARS: Final = 200
 _HINT: Final = "make the plan for this graph, with the same options"
 
 
@@ -199,7 +201,7 @@ class QuantPlan:
             raise ArtifactError(
                 where,
                 "must be a quantization plan",
-                got=f"{type(error).__name__}: {error}",
+                got=f"{type(error).__name__}: {str(error)[:_SHOWN_CHARS]}",
                 hint="compile it again",
             ) from None
 

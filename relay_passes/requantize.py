@@ -102,7 +102,7 @@ class Requantize(GraphPass):
                 host |= new
         result = replace_main(mod, run.builder, graph, results)
         result = with_layer_names(result, run.layers)
-        return with_facts(result, errors=run.errors, host=host)
+        return with_facts(result, errors=run.errors, host=host, plan=self.plan)
 
 
 class _Interpreter:
