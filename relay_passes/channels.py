@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.choose_scales import WEIGHT_AXIS, is_global_average
+from relay_passes.choose_scales import WEIGHT_AXIS, is_global_average, weight_rows
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
@@ -193,8 +193,7 @@ def layer_weights(mod: Module) -> dict[str, NDArray[np.float64]]:
     result = {}
     for binding in read_graph(mod).bindings:
         if is_dense_layer(binding.value):
-            weight = constant(binding.value.args[1])
-            assert weight is not None
-            axis = WEIGHT_AXIS[op_name(binding.value)]
-            result[binding.var.name] = np.moveaxis(weight, axis, 0).astype(np.float64)
+            rows = weight_rows(binding.value).astype(np.float64)
+            axis, shape = WEIGHT_AXIS[op_name(binding.value)], static_shape(binding.value.args[1])
+            result[binding.var.name] = rows.reshape(len(rows), shape[1 - axis], *shape[2:])
     return result

@@ -33,6 +33,29 @@ ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
 
 
+def weight_rows(call: Expr, values: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return the weight of a convolution or dense layer as one row an output channel, [O, K].
+
+    Parameters
+    ----------
+    call : relax.Call
+        Its weight is a constant, unless `values` are given.
+    values : number[...], optional
+        In place of the weight and laid out like it: its integers.
+    """
+    weight = constant(call.args[1]) if values is None else values
+    assert weight is not None, call
+    axis = WEIGHT_AXIS[op_name(call)]
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def weight_of_rows(call: Expr, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return what `weight_rows` made rows of, laid out as the weight of the call."""
+    axis, shape = WEIGHT_AXIS[op_name(call)], static_shape(call.args[1])
+    moved = shape[axis], *shape[:axis], *shape[axis + 1 :]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scales:
     """The quantization parameters of a model.
@@ -106,11 +129,11 @@ class ProfiledScales:
             bits=self.bits,
         )
         weights = {}
-        for name, weight, axis, source in _weights(mod):
+        for name, rows, source in _weights(mod):
             params = tensors.get(source)
             absorbed = _odd_part(params.scale[0]) if params is not None else 1.0
             limit = (1 << (self.weight_bits - 1)) - 1
-            peaks = largest_weights(weight, axis, self.weight_granularity, self.block)
+            peaks = largest_weights(rows, self.weight_granularity, self.block)
             weights[name] = QuantParams(
                 scale=tuple(scale_for(p * absorbed, limit) / absorbed for p in peaks),
                 bits=self.weight_bits,
@@ -162,9 +185,9 @@ class SingleScale:
             bits=self.bits,
         )
         weights = {}
-        for name, weight, _, source in _weights(mod):
+        for name, rows, source in _weights(mod):
             absorbed = _odd_part(tensors[source].scale[0]) if source in tensors else 1.0
-            peak = float(np.abs(weight).max(initial=0.0)) * absorbed
+            peak = float(np.abs(rows).max(initial=0.0)) * absorbed
             scale = power_of_two_at_least(peak) / steps / absorbed
             weights[name] = QuantParams(scale=(scale,), bits=self.bits)
         return Scales(tensors=tensors, weights=weights)
@@ -227,27 +250,24 @@ def _odd_part(scale: float) -> float:
     return frexp(scale)[0] * 2
 
 
-def _weights(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
-    """List (tensor name, weight, axis of output channels, name of the input tensor)."""
-    found = []
-    for binding in read_graph(mod).bindings:
-        axis = WEIGHT_AXIS.get(op_name(binding.value))
-        if axis is not None and (weight := constant(binding.value.args[1])) is not None:
-            source = getattr(binding.value.args[0], "name", "")
-            found.append((binding.var.name, weight, axis, source))
-    return found
+def _weights(mod: Module) -> list[tuple[str, NDArray[np.float32], str]]:
+    """List (tensor name, weight rows, name of the input tensor)."""
+    return [
+        (b.var.name, weight_rows(b.value), getattr(b.value.args[0], "name", ""))
+        for b in read_graph(mod).bindings
+        if op_name(b.value) in WEIGHT_AXIS and constant(b.value.args[1]) is not None
+    ]
 
 
 def largest_weights(
-    weight: NDArray[Any], axis: int, granularity: Granularity, block: int
+    rows: NDArray[Any], granularity: Granularity, block: int
 ) -> NDArray[np.float64]:
     """Return max|w| of the tensor, of each block or of each channel.
 
     Parameters
     ----------
-    weight : floating[...]
-    axis : int
-        Of the output channels.
+    rows : floating[O, K]
+        Weights of each output channel.
     granularity : {"tensor", "block", "channel"}
     block : int
         Output channels of a block.
@@ -256,8 +276,7 @@ def largest_weights(
     -------
     float64[1], float64[blocks] or float64[channels]
     """
-    channels = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
-    peaks = channels.max(axis=1, initial=0.0).astype(np.float64)
+    peaks = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
     if granularity == "tensor":
         return np.asarray([peaks.max(initial=0.0)])
     if granularity == "block":

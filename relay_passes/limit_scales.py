@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.choose_scales import ACTIVATIONS, MOVES, WEIGHT_AXIS, Scales
+from relay_passes.choose_scales import ACTIVATIONS, MOVES, Scales, weight_rows
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
@@ -178,11 +178,10 @@ def _group(
     biases = []
     for name in names:
         value = layers[name].value
-        x, weight = tensors.get(value.args[0].name), constant(value.args[1])
-        if x is None or weight is None:
+        x = tensors.get(value.args[0].name)
+        if x is None or constant(value.args[1]) is None:
             return None
-        axis = WEIGHT_AXIS[op_name(value)]
-        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+        rows = weight_rows(value).astype(np.float64)
         found[name] = rows, x.scale[0]
         biases.append(sum(_biases(uses, layers[name].var), np.zeros(len(rows))))
     sink = sinks[names[0]]

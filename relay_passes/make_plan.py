@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import WEIGHT_AXIS, Scales, averaged, is_global_average
+from relay_passes.choose_scales import Scales, averaged, is_global_average, weight_rows
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.fuse_conv_relu import FuseConvRelu
 from relay_passes.graph import (
@@ -303,7 +303,7 @@ class _Planner:
         data, weight = (self.value(operand) for operand in call.args)
         if not isinstance(data, _Integers) or not isinstance(weight, np.ndarray):
             return None
-        rows = np.moveaxis(weight, WEIGHT_AXIS[op_name(call)], 0)
+        rows = weight_rows(call, weight)
         bound = np.zeros(len(rows))
         if self.dyadic:
             bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)

@@ -21,6 +21,8 @@ from relay_passes.choose_scales import (
     MOVES,
     WEIGHT_AXIS,
     is_global_average,
+    weight_of_rows,
+    weight_rows,
 )
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import (
@@ -46,9 +48,9 @@ class WeightRounder(Protocol):
     """Anything that turns a float weight into integers, given its scale."""
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; `axis` holds the output channels."""
+        """Return int8[O, K] of a weight's rows, float32[O, K]; see `weight_rows`."""
         ...
 
 
@@ -65,10 +67,10 @@ class NearestRounder:
     block: int = 16
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
         """Return clip(floor(w / s + 1/2))."""
-        return numerics.quantize(weight, params, axis=axis, block=self.block)
+        return numerics.quantize(rows, params, block=self.block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +79,14 @@ class GivenWeights:
 
     Parameters
     ----------
-    weights : dict[str, int8[...]]
-        By layer.
+    weights : dict[str, int8[O, K]]
+        By layer, one row an output channel.
     """
 
     weights: Mapping[str, NDArray[np.int8]]
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
         """Return the layer's integers."""
         return self.weights[name]
@@ -160,11 +162,10 @@ class Quantize(GraphPass):
     def _with_weight(
         self, builder: GraphBuilder, names: Names, call: Expr, name: str, axis: int
     ) -> Expr:
-        weight = constant(call.args[1])
-        assert weight is not None, name
+        rows = weight_rows(call)
         params = self.plan.weights[name]
-        q = self.rounder(name, weight, params, axis)
-        channels = weight.shape[axis]
+        q = weight_of_rows(call, self.rounder(name, rows, params))
+        channels = len(rows)
         scales = params.scales(channels, self.plan.block).astype(np.float32)
         per_tensor = params.granularity == "tensor"
         weight_var = builder.emit(

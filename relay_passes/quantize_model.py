@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from relay_passes.bias_correction import CorrectBias
 from relay_passes.choices import LayerProof
 from relay_passes.choose_scales import (
-    WEIGHT_AXIS,
     ProfiledScales,
     ScaleChooser,
     Scales,
     SingleScale,
+    weight_rows,
 )
 from relay_passes.equalize_layers import EqualizeLayers
 from relay_passes.fold_batch_norm import FoldBatchNorm, FoldConstants, NameTensors
 from relay_passes.fuse_conv_relu import FuseConvRelu
-from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
+from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.learned_rounding import SecondOrderRounder
 from relay_passes.limit_scales import limit_scales, live_profiles
 from relay_passes.make_plan import make_plan
@@ -286,13 +286,12 @@ def quantize_model(
 
 
 def _rounded(mod: Module, scales: Scales, rounder: WeightRounder) -> dict[str, NDArray[np.int8]]:
-    """Return every layer's rounded weight."""
+    """Return every layer's rounded weight, one row an output channel."""
     weights = {}
     for binding in read_graph(mod).bindings:
         name = binding.var.name
-        if name in scales.weights and (w := constant(binding.value.args[1])) is not None:
-            axis = WEIGHT_AXIS[op_name(binding.value)]
-            weights[name] = rounder(name, w, scales.weights[name], axis)
+        if name in scales.weights and constant(binding.value.args[1]) is not None:
+            weights[name] = rounder(name, weight_rows(binding.value), scales.weights[name])
     return weights
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import averaged, is_global_average
+from relay_passes.choose_scales import averaged, is_global_average, weight_rows
 from relay_passes.fold_batch_norm import split_bias
 from relay_passes.graph import (
     Expr,
@@ -374,7 +374,7 @@ class _Interpreter:
             groups=int(attrs.groups),
             out_dtype="int32",
         )
-        return self._sum_of_products(binding, expr, data, weight, weight.value)
+        return self._sum_of_products(binding, expr, data, weight)
 
     def _matmul(self, binding: Expr) -> Any:
         data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
@@ -383,7 +383,7 @@ class _Interpreter:
         if data.var.ty.ndim != 2 or weight.value.ndim != 2:
             return None
         expr = relax.op.matmul(data.var, relax.const(weight.value), out_dtype="int32")
-        return self._sum_of_products(binding, expr, data, weight, weight.value.T)
+        return self._sum_of_products(binding, expr, data, weight)
 
     def _sum_of_products(
         self,
@@ -391,12 +391,11 @@ class _Interpreter:
         expr: Expr,
         data: Int8Tensor,
         weight: IntegerWeight,
-        rows: NDArray[np.int8],
     ) -> Accumulator:
         name = str(binding.var.name)
         self._check_weight(name, weight)
         layer = self.layers.get(name)
-        bound = numerics.accumulator_bound(rows, data.bound)
+        bound = numerics.accumulator_bound(weight_rows(binding.value, weight.value), data.bound)
         numerics.check_accumulator(name, bound)
         # Without a bias the name is the layer's, and what the accumulator becomes is called so.
         var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from relay_passes.choose_scales import ProfiledScales, SingleScale
+from relay_passes.choose_scales import ProfiledScales, SingleScale, weight_of_rows, weight_rows
 from relay_passes.graph import constant, op_name, read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.observers import MaxAbs
@@ -115,3 +115,20 @@ def test_zeros_take_scale_one() -> None:
     mod = prepare(small.module(small.relu(x)))
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     assert all(p.scale == (1.0,) for n, p in scales.tensors.items() if n != "data")
+
+
+def test_rows_of_weights_and_back() -> None:
+    net = CNN()
+    x = net.conv(net.data, 4, bias=False)
+    mod = net.module(net.head(x, classes=5))
+    calls = {op_name(b.value): b.value for b in read_graph(mod).bindings}
+    conv, dense = calls["nn.conv2d"], calls["matmul"]
+    kernel, matrix = (call.args[1].value.numpy() for call in (conv, dense))
+    np.testing.assert_array_equal(weight_rows(conv), [kernel[o].ravel() for o in range(4)])
+    np.testing.assert_array_equal(weight_rows(dense), [matrix[:, o] for o in range(5)])
+    for call, weight in ((conv, kernel), (dense, matrix)):
+        rows = weight_rows(call, -weight)
+        assert rows.shape == (rows.shape[0], weight.size // rows.shape[0])
+        back = weight_of_rows(call, rows)
+        np.testing.assert_array_equal(back, -weight)
+        assert back.flags.c_contiguous
