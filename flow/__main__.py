@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from flow import process
+from flow.system import process
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "vta-flow") -> int:

@@ -1,4 +1,4 @@
-"""The pipeline as `flow.deploy` uses it: quantize, compile, choose the engine, compare."""
+"""The pipeline as a session uses it: quantize, compile, choose the engine, compare."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
-from flow.compiler.tiling import Objective
-from flow.datasets import Dataset
-from flow.deploy import Engine
-from flow.evaluate import Network
-from flow.host_memory import give_back
-from flow.importer import ImportedModel
-from flow.latency import Latency, latency_of, write_pictures
+from flow.compiler.shapes import Objective
+from flow.data.datasets import Dataset
+from flow.frontend.importer import ImportedModel
+from flow.options import Engine
 from flow.pipeline import CompiledModel, Pipeline
-from flow.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
+from flow.results.evaluate import Network
+from flow.results.latency import Latency, latency_of, write_pictures
+from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
 from flow.stages import Progress
+from flow.system.host_memory import give_back
 from flow.verify import Verifier
-from relay_passes.choices import Choice
-from relay_passes.integer_facts import quantization_plan, requantization_errors
-from relay_passes.plan import QuantPlan
+from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
+from relay_passes.integers.plan import QuantPlan
+from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 
 

@@ -1,7 +1,7 @@
 """The command line, ``vta-flow``: options in, progress bars and a table out.
 
-What is found is written first and shown then, so that nothing is lost with stdout. `flow.process`
-has the exit codes, and what becomes of errors and signals.
+What is found is written first and shown then, so that nothing is lost with stdout.
+`flow.system.process` has the exit codes, and what becomes of errors and signals.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,18 +22,39 @@ from rich.table import Table
 from rich.text import Text
 
 from flow import deploy as jobs
-from flow import process
-from flow.datasets import Dataset, FileSource
-from flow.files import check_writable, write_atomic
+from flow.data.datasets import Dataset, FileSource
+from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
 from flow.findings import verify
-from flow.latency import can_plot
-from flow.limits import add_options as add_limit_options
-from flow.limits import of_options
-from flow.models import DEFAULT_MODEL, MIRRORS, model_names, preprocessing_of
-from flow.plan_table import host_lines, plan_table
-from flow.process import EXIT_BAD_INPUT, EXIT_MISMATCH
-from flow.report import SETUP, Report, Skipped, latency_table, layers_table, render, write_report
+from flow.options import (
+    BEST_VARIANT,
+    ENGINES,
+    EXACT_IMAGES,
+    KNOWN_VARIANTS,
+    MAIN_VARIANTS,
+    OBJECTIVES,
+    OTHERS_EXACT_IMAGES,
+    PLANNED_VARIANTS,
+    Options,
+)
+from flow.results.latency import can_plot
+from flow.results.plan_table import host_lines, plan_table
+from flow.results.report import (
+    SETUP,
+    Report,
+    Skipped,
+    latency_table,
+    layers_table,
+    render,
+    write_report,
+)
+from flow.session import Compiled, Session, calibrate, open_session
 from flow.stages import Progress, Stages
+from flow.system import process
+from flow.system.arguments import factor, natural, positive, seconds
+from flow.system.files import check_writable, write_atomic
+from flow.system.limits import add_options as add_limit_options
+from flow.system.limits import of_options
+from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 from vta_config.errors import ArtifactError, CalibrationError
 from vta_config.hardware import preset_names
 from vta_config.text import printable
@@ -144,44 +164,6 @@ def show(*parts: RenderableType, kept: str = "") -> None:
 
 
 # ---- options ---------------------------------------------------------------------------------
-def _positive(text: str) -> int:
-    return _integer(text, 1, "a positive integer")
-
-
-def _natural(text: str) -> int:
-    return _integer(text, 0, "0 or a positive integer")
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
-    return value
-
-
-def _integer(text: str, least: int, words: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"must be {words}, got {text}")
-    return value
-
-
-def _factor(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, below 1e6, got {text}")
-    return value
-
-
 def _model_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model and machine")
@@ -210,7 +192,7 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--model-limit",
-        type=_factor,
+        type=factor,
         default=1.0,
         metavar="FACTOR",
         help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
@@ -223,8 +205,8 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--objective",
-        choices=jobs.OBJECTIVES,
-        default=jobs.OBJECTIVES[0],
+        choices=OBJECTIVES,
+        default=OBJECTIVES[0],
         help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
         "bytes (default: %(default)s)",
     )
@@ -240,8 +222,8 @@ def _image_options() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
     )
-    group.add_argument("--limit", type=_positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=_natural, default=0, help="of the draw that --limit makes")
+    group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
+    group.add_argument("--seed", type=natural, default=0, help="of the draw that --limit makes")
     return parser
 
 
@@ -250,7 +232,7 @@ def _engine_options() -> argparse.ArgumentParser:
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine",
-        choices=jobs.ENGINES,
+        choices=ENGINES,
         default="fsim",
         help="what runs the programs: our fast simulator, the same in the order of the cycle "
         "model, the numpy oracle (slow), or a driver",
@@ -264,7 +246,7 @@ def _engine_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--driver-timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
     )
@@ -272,12 +254,12 @@ def _engine_options() -> argparse.ArgumentParser:
 
 
 def _variant_option(
-    parser: argparse.ArgumentParser, choices: Sequence[str] = jobs.KNOWN_VARIANTS
+    parser: argparse.ArgumentParser, choices: Sequence[str] = KNOWN_VARIANTS
 ) -> None:
     parser.add_argument(
         "--variant",
         choices=choices,
-        default=jobs.BEST_VARIANT,
+        default=BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
 
@@ -286,9 +268,9 @@ def _variants_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
         action="append",
-        choices=jobs.KNOWN_VARIANTS,
+        choices=KNOWN_VARIANTS,
         help="variant to measure; repeatable (default: all for the bundled model, "
-        f"{', '.join(jobs.MAIN_VARIANTS)} for others)",
+        f"{', '.join(MAIN_VARIANTS)} for others)",
     )
 
 
@@ -338,7 +320,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
         "Show the scales of a variant, and the shifts and multipliers that they became.",
         model,
     )
-    _variant_option(scales, jobs.PLANNED_VARIANTS)
+    _variant_option(scales, PLANNED_VARIANTS)
     scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
     compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
@@ -346,7 +328,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     run = add("run", _run, "Classify images.", model, engine)
     _variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
-    run.add_argument("--top", type=_positive, default=5, metavar="K", help="classes to show")
+    run.add_argument("--top", type=positive, default=5, metavar="K", help="classes to show")
     run.add_argument(
         "--names", type=Path, metavar="FILE", help="text file with one class name a line"
     )
@@ -382,11 +364,11 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exact-images",
-        type=_natural,
-        default=jobs.EXACT_IMAGES,
+        type=natural,
+        default=EXACT_IMAGES,
         metavar="N",
         help="images on which engines are compared tensor by tensor; variants that are not "
-        f"deployed get at most {jobs.OTHERS_EXACT_IMAGES} (default: %(default)s)",
+        f"deployed get at most {OTHERS_EXACT_IMAGES} (default: %(default)s)",
     )
     parser.add_argument(
         "--layers", action="store_true", help="also show counters and time by layer"
@@ -395,14 +377,12 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(args: argparse.Namespace) -> tuple[str, ...] | None:
     """Return the variants named, in the order of the report; None for the default."""
-    return tuple(v for v in jobs.KNOWN_VARIANTS if v in args.variant) if args.variant else None
+    return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
 
 
-def _options(
-    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
-) -> jobs.Options:
+def _options(args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0) -> Options:
     """Turn parsed arguments into options; a subcommand may lack some."""
-    return jobs.Options(
+    return Options(
         model=args.model,
         images=getattr(args, "images", None),
         calibration=args.calibration,
@@ -465,7 +445,12 @@ def _exit_code(report: Report) -> int:
 
 
 def _scales(args: argparse.Namespace) -> int:
-    plan = jobs.plan(_options(args, (args.variant,)), Stages(Terminal()))
+    stages = Stages(Terminal())
+    session = open_session(_options(args, (args.variant,)), stages, needs_images=False)
+    calibrate(session, stages)
+    with stages("quantize", f"quantizing {args.variant}"):
+        plan = session.backend.plan(args.variant)
+    assert plan is not None, args.variant
     if args.json:
         with _stdout():
             sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
@@ -487,10 +472,10 @@ def _compile(args: argparse.Namespace) -> int:
 
 def _compiled(
     args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
-) -> tuple[jobs.Compiled, jobs.Session]:
+) -> tuple[Compiled, Session]:
     """Import, calibrate and compile one variant."""
-    session = jobs.open_session(_options(args, (args.variant,)), stages, needs_images=needs_images)
-    jobs.calibrate(session, stages)
+    session = open_session(_options(args, (args.variant,)), stages, needs_images=needs_images)
+    calibrate(session, stages)
     with stages("compile", f"compiling {args.variant}"):
         return session.backend.compile(args.variant), session
 
@@ -533,8 +518,8 @@ def _class_names(path: Path | None) -> list[str]:
 
 
 def _disasm(args: argparse.Namespace) -> int:
-    from flow.compiler.asm import disassemble
-    from flow.compiler.program import Program
+    from flow.program.asm import disassemble
+    from flow.program.program import Program
 
     program = Program.load(args.program, limits=of_options(args))
     text = disassemble(program.insns, program.config)
@@ -550,7 +535,7 @@ def _verify(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
     compiled, session = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
-    images = session.evaluation.take(args.limit or jobs.EXACT_IMAGES, seed=args.seed)
+    images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
     exact = verify(compiled, images, stages, args.variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:

@@ -14,17 +14,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flow.backend import PipelineBackend
-from flow.deploy import Options, Session, calibrate, open_session
-from flow.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
-from flow.files import write_atomic
+from flow.options import Options
 from flow.pipeline import STOCK_RELAY
-from flow.report import Skipped, error_cell, sqnr_cells
+from flow.results.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
+from flow.results.report import Skipped, error_cell, sqnr_cells
+from flow.session import Session, calibrate, open_session
 from flow.stages import Stages
-from flow.tracebacks import explain, reason_of, worst
+from flow.system.files import write_atomic
+from flow.system.tracebacks import explain, reason_of, worst
+from relay_passes.calibration.layer_error import LayerError, layer_errors
 from relay_passes.graph import GraphPass
-from relay_passes.integer_facts import requantization_errors
-from relay_passes.layer_error import LayerError, layer_errors
-from relay_passes.quantize_model import STEPS, VARIANTS
+from relay_passes.integers.integer_facts import requantization_errors
+from relay_passes.variants import STEPS, VARIANTS
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.

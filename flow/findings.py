@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flow.datasets import Dataset
-from flow.evaluate import Logits, Metrics, measure, run_all
-from flow.report import DataFacts, Exactness, LayerCounters, ProgramFacts, Report, Skipped
+from flow.data.datasets import Dataset
+from flow.results.evaluate import Logits, Metrics, measure, run_all
+from flow.results.report import DataFacts, Exactness, LayerCounters, ProgramFacts, Report, Skipped
 from flow.stages import Stages
-from flow.tracebacks import internal_error
+from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
 
 if TYPE_CHECKING:
-    from flow.deploy import Compiled, Options, Session
+    from flow.options import Options
+    from flow.session import Compiled, Session
 
 #: What a report says of variants while they are still to come.
 UNFINISHED: Final = "not measured: the run did not get there"

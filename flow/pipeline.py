@@ -16,42 +16,34 @@ import numpy as np
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build, compile_function
-from flow.counters import counters_by_layer
-from flow.datasets import Dataset
-from flow.evaluate import prefetch
-from flow.host_memory import give_back
-from flow.limits import UNLIMITED
+from flow.data.datasets import Dataset
+from flow.results.counters import counters_by_layer
+from flow.results.evaluate import prefetch
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
-from flow.threads import available_cores, blas_threads
-from relay_passes.channels import layer_weights
-from relay_passes.choices import Candidate, Choice
-from relay_passes.choose_variant import (
+from flow.system.host_memory import give_back
+from flow.system.limits import UNLIMITED
+from flow.system.threads import available_cores, blas_threads
+from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.profiling import profile
+from relay_passes.float_model.channels import layer_weights
+from relay_passes.integers.integer_facts import quantization_plan
+from relay_passes.partition.fallbacks import host_work
+from relay_passes.partition.partition import partition
+from relay_passes.partition.read import annotated_functions
+from relay_passes.quantize_model import prepare_with_names, quantize_model, run_passes
+from relay_passes.scales.accumulators import fused_sinks, paired_layers
+from relay_passes.selection.choices import Candidate, Choice
+from relay_passes.selection.choose_variant import (
     MARGIN_DB,
     SMALL_MARGIN_DB,
     choose,
     compare,
     results,
 )
-from relay_passes.host_work import host_work
-from relay_passes.integer_facts import quantization_plan
-from relay_passes.moments import collect_moments
-from relay_passes.partition import annotated_functions, partition
-from relay_passes.profiling import profile
-from relay_passes.prove_layers import prove_layers, splits, usual_places
-from relay_passes.quantize_model import (
-    ALTERNATIVES,
-    FORMS,
-    STAND_INS,
-    STEPS,
-    VARIANTS,
-    QuantOptions,
-    prepare_with_names,
-    quantize_model,
-    run_passes,
-)
-from relay_passes.sinks import fused_sinks, paired_layers
-from relay_passes.stock_relay import StockRelay
+from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
+from relay_passes.stock_relay.quantize import StockRelay
+from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, VARIANTS, QuantOptions
 from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -60,14 +52,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.compiler.program import Program
-    from flow.compiler.tiling import Objective
-    from flow.importer import ImportedModel
-    from flow.origins import OnnxNode
-    from relay_passes.choices import LayerProof
-    from relay_passes.moments import Moments
-    from relay_passes.params import HostWork, TensorProfile
-    from relay_passes.plan import QuantPlan
+    from flow.compiler.shapes import Objective
+    from flow.frontend.importer import ImportedModel
+    from flow.frontend.origins import OnnxNode
+    from flow.program.program import Program
+    from relay_passes.calibration.moments import Moments
+    from relay_passes.integers.plan import QuantPlan
+    from relay_passes.params import TensorProfile
+    from relay_passes.partition.layers import HostWork
+    from relay_passes.selection.choices import LayerProof
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.

@@ -17,16 +17,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.datasets import Dataset
-from flow.evaluate import Network, prefetch
-from flow.limits import UNLIMITED
+from flow.data.datasets import Dataset
 from flow.pipeline import CompiledModel
-from flow.report import Exactness
+from flow.results.evaluate import Network, prefetch
+from flow.results.report import Exactness
 from flow.sim.oracle import run_program
 from flow.stages import Progress
+from flow.system.limits import UNLIMITED
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
-from relay_passes.host import HostModule
-from relay_passes.partition import find_chains
+from relay_passes.host.run import HostModule
+from relay_passes.partition.read import find_chains
 from vta_config.text import printable, shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.

@@ -26,9 +26,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from flow.datasets import Dataset, Preprocessing
-from flow.evaluate import OnnxRuntime
-from flow.models import load_model
+from flow.data.datasets import Dataset, Preprocessing
+from flow.data.models import load_model
+from flow.results.evaluate import OnnxRuntime
 from vta_config import FlowError, VTAConfig
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     FlowError
         When the model or the machine cannot be used.
     """
-    from flow.deploy import Options, open_backend
+    from flow.options import Options
+    from flow.session import open_backend
 
     config = VTAConfig.load(config_name)
     model = load_model(model_name)

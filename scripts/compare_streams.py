@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import make_program
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 from vta_config import FlowError, VTAConfig
 from vta_config.errors import ArtifactError
 from vta_config.timing import PROFILES

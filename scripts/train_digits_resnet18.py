@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flow.datasets import DIGITS_CLASSES, Dataset, Preprocessing, digits
-from flow.models import DIGITS_ONNX
+from flow.data.datasets import DIGITS_CLASSES, Dataset, Preprocessing, digits
+from flow.data.models import DIGITS_ONNX
 
 CHANNELS = (16, 32, 64, 128)
 INPUT_PIXELS = 32

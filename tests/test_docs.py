@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flow.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
-from flow.labels import IMAGE_SUFFIXES
-from flow.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
+from flow.data.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
+from flow.data.labels import IMAGE_SUFFIXES
+from flow.data.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
 from relay_passes import numerics
 from vta_config import VTAConfig, preset_names
 
@@ -90,7 +90,9 @@ def test_preset_table() -> None:
         assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus, bursts]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
 def test_modules_that_are_named_exist(page: Path) -> None:
     names = re.findall(
         r"`((?:vta_config|relay_passes|flow|scripts|tests)/[\w/.]*)`", page.read_text()

@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from vta_config.errors import ConfigError
 from vta_config.files import read_bounded
+from vta_config.isa import check_widths
 from vta_config.timing import PROFILES
 
 PRESET_DIR: Final = Path(__file__).parent / "presets"
-INSN_BYTES: Final = 16
-UOP_BYTES: Final = 4
 PAGE_BYTES: Final = 4096
 #: Of a file that describes a machine.
 MAX_JSON_BYTES: Final = 1 << 20
@@ -140,8 +139,6 @@ class VTAConfig:
                     got=f"{depth}",
                     hint="enlarge the buffer or shrink LOG_BLOCK or LOG_BATCH",
                 )
-        from vta_config.isa import check_widths
-
         check_widths(self)
 
     # ---- reading and writing -------------------------------------------------------------------

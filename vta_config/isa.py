@@ -10,21 +10,52 @@ lies depends on the widths of all fields before it.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from vta_config.errors import ConfigError, DecodeError, EncodeError
-from vta_config.hardware import INSN_BYTES
 from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vta_config.hardware import VTAConfig
+
+INSN_BYTES: Final = 16
+UOP_BYTES: Final = 4
+
+
+class Machine(Hashable, Protocol):
+    """What the encoding needs of a machine; `vta_config.hardware.VTAConfig` has it."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def log_uop_depth(self) -> int:
+        """Micro-ops of the uop buffer, log2."""
+        ...
+
+    @property
+    def log_inp_depth(self) -> int:
+        """Elements of the inp buffer, log2."""
+        ...
+
+    @property
+    def log_wgt_depth(self) -> int:
+        """Elements of the wgt buffer, log2."""
+        ...
+
+    @property
+    def log_acc_depth(self) -> int:
+        """Elements of the acc buffer, log2."""
+        ...
 
 
 class Opcode(IntEnum):
@@ -73,7 +104,7 @@ class Width:
     plus: int = 0
     attributes: tuple[str, ...] = ()
 
-    def bits(self, config: VTAConfig) -> int:
+    def bits(self, config: Machine) -> int:
         """Evaluate the width for `config`, in bits."""
         return self.plus + max((getattr(config, name) for name in self.attributes), default=0)
 
@@ -251,9 +282,7 @@ class Placement:
     bits: int
 
 
-def _place(
-    fields: Iterable[Field], config: VTAConfig, unit_bits: int = WORD_BITS
-) -> list[Placement]:
+def _place(fields: Iterable[Field], config: Machine, unit_bits: int = WORD_BITS) -> list[Placement]:
     """Place fields LSB first as a C compiler places bit-fields of an integer of `unit_bits`."""
     placements, at = [], 0
     for f in fields:
@@ -266,18 +295,18 @@ def _place(
 
 
 @lru_cache(maxsize=64)
-def layout(opcode: Opcode, config: VTAConfig) -> tuple[Placement, ...]:
+def layout(opcode: Opcode, config: Machine) -> tuple[Placement, ...]:
     """Return where each field of `opcode` lies on the machine `config`."""
     return tuple(_place(FORMAT_OF_OPCODE[opcode].fields, config))
 
 
 @lru_cache(maxsize=64)
-def uop_layout(config: VTAConfig) -> tuple[Placement, ...]:
+def uop_layout(config: Machine) -> tuple[Placement, ...]:
     """Return where each field of a 32-bit micro-op lies on the machine `config`."""
     return tuple(_place(UOP_FIELDS, config, UOP_BITS))
 
 
-def check_widths(config: VTAConfig) -> None:
+def check_widths(config: Machine) -> None:
     """Check that every instruction fits two 64-bit words and a micro-op 32 bits.
 
     Raises
@@ -341,7 +370,7 @@ def _unpack(placements: Iterable[Placement], word: int) -> tuple[dict[str, int],
     return values, word
 
 
-def encode(insn: Insn, config: VTAConfig) -> bytes:
+def encode(insn: Insn, config: Machine) -> bytes:
     """Encode `insn` as 16 little-endian bytes.
 
     Raises
@@ -355,7 +384,7 @@ def encode(insn: Insn, config: VTAConfig) -> bytes:
     )
 
 
-def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
+def decode(data: bytes, config: Machine, *, strict: bool = True) -> Insn:
     """Decode 16 bytes; with `strict`, bits that no field covers must be 0.
 
     Raises
@@ -387,7 +416,7 @@ def decode(data: bytes, config: VTAConfig, *, strict: bool = True) -> Insn:
 
 
 def encode_uop(
-    config: VTAConfig,
+    config: Machine,
     *,
     dst_idx: int,
     src_idx: int = 0,
@@ -409,14 +438,12 @@ def encode_uop(
     )
 
 
-def decode_uop(word: int, config: VTAConfig) -> dict[str, int]:
+def decode_uop(word: int, config: Machine) -> dict[str, int]:
     """Decode a uint32 micro-op into dst_idx, src_idx and wgt_idx (elements)."""
     return _unpack(uop_layout(config), word)[0]
 
 
-def decode_stream(
-    data: bytes | memoryview, config: VTAConfig
-) -> list[tuple[Opcode, dict[str, int]]]:
+def decode_stream(data: bytes | memoryview, config: Machine) -> list[tuple[Opcode, dict[str, int]]]:
     """Decode a stream, 16 bytes an instruction: the opcode and the fields that are not 0 of each.
 
     Many times as fast as `decode` on each instruction.

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import numpy as np
 
 from vta_config.errors import CapacityError, DecodeError, HazardError
-from vta_config.hardware import INSN_BYTES, UOP_BYTES, VTAConfig
-from vta_config.isa import AluOp, Insn, Memory, Opcode, decode, uop_layout
+from vta_config.hardware import VTAConfig
+from vta_config.isa import INSN_BYTES, UOP_BYTES, AluOp, Insn, Memory, Opcode, decode, uop_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

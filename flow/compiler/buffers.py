@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 _NEVER = -10
+
+#: The part of wgt that constants of a joined layer may fill: they stay while chunks come and go.
+CONSTANTS_SHARE: Final = 4
 
 
 class Placed(NamedTuple):

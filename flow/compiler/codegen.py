@@ -9,20 +9,22 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from flow.compiler.lower import Schedule, lower
-from flow.compiler.program import Program, make_program
-from flow.compiler.schedule import search
-from flow.limits import UNLIMITED
+from flow.compiler.link import make_program
+from flow.compiler.lower import lower
+from flow.compiler.plan import Schedule
+from flow.compiler.search import search
+from flow.program.program import Program
 from flow.sim.core_library import core_function
-from relay_passes.partition import CODEGEN, subgraph_of
-from relay_passes.schedule_host import ScheduleConvs
+from flow.system.limits import UNLIMITED
+from relay_passes.host.schedule import ScheduleConvs
+from relay_passes.partition.read import CODEGEN, subgraph_of
 from vta_config.hardware import VTAConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flow.compiler.tiling import Objective
+    from flow.compiler.shapes import Objective
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
@@ -85,7 +87,7 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
     Parameters
     ----------
     partitioned : tvm.IRModule
-        As `relay_passes.partition.partition` returned it.
+        As `relay_passes.partition.partition.partition` returned it.
     config : VTAConfig
         The machine.
     programs : sequence of Program

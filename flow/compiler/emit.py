@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from flow.compiler.geometry import Dim, Range, Window, nest, span, split
-from flow.compiler.packing import blocks
 from flow.compiler.tokens import Emitted, Region, Space
+from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
 from vta_config.isa import MAX_TRANSFER, AluOp, Insn, Memory, Opcode
 from vta_config.origin import Purpose
@@ -16,7 +16,7 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flow.compiler.memory import DramTensor
+    from flow.program.layouts import DramTensor
     from vta_config.hardware import VTAConfig
     from vta_config.origin import Origin
 

@@ -12,48 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flow.compiler.packing import blocks
+from flow.program.layouts import DramTensor, alignment_bytes, plane_bytes
 from vta_config.errors import CapacityError
-from vta_config.hardware import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from flow.compiler.prepare import Prepared
-    from relay_passes.params import Subgraph
+    from flow.compiler.normal_form import Prepared
+    from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DramTensor:
-    """An activation in DRAM, NCHWnc.
-
-    Parameters
-    ----------
-    name : str
-    shape : tuple[int, int, int, int]
-        NCHW as it lies in DRAM (an input in its form).
-    address : int
-        Bytes from the arena's start.
-    planes : int
-        1 for int8; 4 for int32, one plane a byte, low byte first.
-    plane_bytes : int
-        Bytes of one plane.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    address: int
-    planes: int
-    plane_bytes: int
-
-
-def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:
-    """Return the bytes of an int8[N, C, H, W] packed as NCHWnc."""
-    n, c, h, w = shape
-    return blocks(n, config.batch) * blocks(c, config.block) * h * w * config.inp_elem_bytes
 
 
 @dataclass(slots=True)
@@ -80,16 +49,6 @@ class Constants:
     def data(self) -> bytes:
         """Return all constants, back to back."""
         return b"".join(self._parts)
-
-
-def alignment_bytes(config: VTAConfig) -> int:
-    """Return what addresses are multiples of: whole elements of every memory, whole beats."""
-    return max(config.wgt_elem_bytes, config.acc_elem_bytes, config.inp_elem_bytes, 128)
-
-
-def arena_alignment_bytes(config: VTAConfig) -> int:
-    """Return what the arena's own address must be a multiple of."""
-    return max(PAGE_BYTES, alignment_bytes(config))
 
 
 def plan_activations(

@@ -15,20 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from flow.compiler.geometry import Dim, split
-from vta_config.origin import Purpose
+from vta_config.portable import MAX_SHIFT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from flow.compiler.emit import Emitter, Tile
-    from flow.compiler.geometry import Range
-    from flow.compiler.tokens import Emitted
-    from vta_config.origin import Origin
-
-#: A shift by a register or beyond 15 is not portable (docs/machine.md); several immediate shifts
-#: are.
-MAX_SHIFT: Final = 15
+    pass
 #: The part of acc that is kept for copies: a small one costs instructions, a large one tiles.
 COPY_SHARE: Final = 16
 Move: TypeAlias = Literal["shr", "double", "copy", "add", "double_copy"]
@@ -104,32 +94,3 @@ class ShiftAdds:
     def copies(self) -> bool:
         """Whether acc elements for a copy are needed."""
         return any(Action("copy") in block for block in self.actions)
-
-    def emit(self, emitter: Emitter, tile: Tile, copy: Range) -> Iterator[Emitted]:
-        """Run over a tile: each run of blocks with equal actions, in pieces that `copy` holds."""
-        for actions, run in tile.runs(self.actions):
-            origin = tile.origin.to(Purpose.REQUANTIZE)
-            most = copy.count if Action("copy") in actions else run.count
-            for piece in split(run.count, most):
-                acc = run.start + piece.start
-                for action in actions:
-                    yield from _emit(emitter, action, piece.count, acc, copy.start, origin)
-
-
-def _emit(
-    emitter: Emitter, action: Action, vectors: int, acc: int, copy: int, origin: Origin
-) -> Iterator[Emitted]:
-    dims = (Dim(vectors, 1, 1),)
-    if action.move == "shr":
-        yield emitter.alu("shr", dims, (acc, acc), origin, imm=action.amount)
-        return
-    if action.move == "copy":
-        yield emitter.reset(copy, vectors, origin)
-        origin = origin.to(Purpose.COPY)
-    operands = {
-        "double": (acc, acc),
-        "copy": (copy, acc),
-        "add": (acc, copy),
-        "double_copy": (copy, copy),
-    }
-    yield emitter.alu("add", dims, operands[action.move], origin)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flow.compiler.packing import blocks
-from flow.compiler.tiling import COMPUTE_OVERHEAD_CYCLES, LOAD_OVERHEAD_CYCLES
+from flow.compiler.cost import COMPUTE_OVERHEAD_CYCLES, LOAD_OVERHEAD_CYCLES
+from flow.program.layouts import blocks
 from vta_config.isa import Memory, Module
 from vta_config.semantics import dram_elem_bytes
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flow.compiler.tokens import Emitted
 from vta_config.errors import CapacityError
-from vta_config.hardware import UOP_BYTES
-from vta_config.isa import Insn, Memory, Module, Opcode, encode_uop
+from vta_config.isa import UOP_BYTES, Insn, Memory, Module, Opcode, encode_uop
 from vta_config.origin import Origin, Purpose
+from vta_config.portable import uop_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from vta_config.hardware import VTAConfig
 
 UopSequence = tuple[tuple[int, int, int], ...]
-
-#: The stock Chisel core has so many micro-ops, whatever the machine's file says (docs/machine.md).
-PORTABLE_UOPS: Final = 2048
-
-
-def uop_room(config: VTAConfig) -> int:
-    """Return the micro-ops that a program may hold at a time."""
-    return min(config.uop_depth, PORTABLE_UOPS)
 
 
 class UopAllocator:

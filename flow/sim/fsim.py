@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flow.limits import DEFAULT
 from flow.sim.core_library import config_words, core_function
+from flow.system.limits import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from flow.limits import Limits
+    from flow.system.limits import Limits
     from vta_config.hardware import VTAConfig
 
 
@@ -107,7 +107,7 @@ class FSim:
 
     @property
     def cost(self) -> dict[str, int]:
-        """What checking and running takes, as `flow.limits.Limits` counts: steps, bytes."""
+        """What checking and running takes, as `flow.system.limits.Limits` counts: steps, bytes."""
         return {str(name): int(value) for name, value in self._module["cost"]().items()}
 
     def write(self, address: int, array: NDArray[Any] | bytes) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import tvm_ffi
 
-from flow.compiler.program import PortTensor, Program
-from flow.compiler.program_file import clipped
-from flow.limits import ORACLE, UNLIMITED
+from flow.program.program import PortTensor, Program
+from flow.program.program_file import clipped
 from flow.sim.core_library import config_words, core_function
+from flow.system.limits import ORACLE, UNLIMITED
 from vta_config.errors import CapacityError
 from vta_config.semantics import Counters, Dram, MachineState, run, step
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.limits import Limits
+    from flow.system.limits import Limits
 
 ENGINE_FUNCTION: Final = "vta.engine.oracle"
 

@@ -7,8 +7,8 @@ import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.files import write_atomic
 from flow.sim.timing_report import RESOURCES, percent_above
+from flow.system.files import write_atomic
 from vta_config.errors import ConfigError
 from vta_config.text import printable
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flow.limits import DEFAULT
 from flow.sim.fsim import FSim
+from flow.system.limits import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from flow.compiler.program import Program
-    from flow.limits import Limits
+    from flow.program.program import Program
+    from flow.system.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

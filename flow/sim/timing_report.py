@@ -15,7 +15,7 @@ from vta_config.text import shown_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flow.compiler.program import Program
+    from flow.program.program import Program
     from vta_config.isa import Insn
     from vta_config.timing import TimingProfile
 

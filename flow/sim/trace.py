@@ -8,23 +8,39 @@ what is waited for. Times are microseconds at the machine's clock; the cycles ar
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from flow.files import write_atomic
 from flow.sim.timing_report import MODULES, module_of
+from flow.system.files import write_atomic
 from vta_config.isa import Memory, Opcode
 from vta_config.text import shown_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flow.sim.tsim import TSim
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flow.program.program import Program
+    from flow.sim.timing_report import TimingResult
     from vta_config.isa import Insn
 
 _LAYERS: Final = len(MODULES) + 1
 _TRACKS: Final = ("FETCH", *MODULES, "layers")
 #: Who posts the tokens that a module's `prev` and `next` stand for.
 _NEIGHBOURS: Final = (("", "COMPUTE"), ("LOAD", "STORE"), ("COMPUTE", ""))
+
+
+class Timed(Protocol):
+    """A timed program: `flow.sim.tsim.TSim`."""
+
+    program: Program
+    table: dict[str, NDArray[np.int64]]
+
+    @property
+    def result(self) -> TimingResult:
+        """What the timing says."""
+        ...
 
 
 def title(insn: Insn) -> str:
@@ -35,7 +51,7 @@ def title(insn: Insn) -> str:
     return f"{name} reset" if insn.opcode == Opcode.GEMM and insn["reset"] else name
 
 
-def trace_events(sim: TSim) -> list[dict[str, Any]]:
+def trace_events(sim: Timed) -> list[dict[str, Any]]:
     """Return the events of a timed program."""
     micro = 1e6 / sim.program.config.clock_hz
     columns = {name: values.tolist() for name, values in sim.table.items()}
@@ -97,7 +113,7 @@ def trace_events(sim: TSim) -> list[dict[str, Any]]:
     return events
 
 
-def write_trace(sim: TSim, path: Path) -> None:
+def write_trace(sim: Timed, path: Path) -> None:
     """Write the trace of a timed program as JSON."""
     document = {"displayTimeUnit": "ns", "traceEvents": trace_events(sim)}
     write_atomic(path, json.dumps(document).encode())

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flow import process
-from flow.compiler.program import Program
-from flow.limits import DEFAULT, add_options, of_options
+from flow.program.program import Program
 from flow.sim.core_library import config_words, core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace
+from flow.system import process
+from flow.system.limits import DEFAULT, add_options, of_options
 from vta_config.errors import ConfigError, FlowError
 from vta_config.timing import PROFILES, TimingProfile
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.limits import Limits
     from flow.sim.fsim import FSim
+    from flow.system.limits import Limits
     from vta_config.hardware import VTAConfig
 
 #: Columns of the table that the core fills, one row an instruction (InsnTiming in timing.h).

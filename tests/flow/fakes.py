@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.datasets import Dataset
-from flow.deploy import UNCALIBRATED, Options
-from flow.evaluate import Network, OnnxRuntime
-from flow.importer import ImportedModel
-from flow.latency import Latency, LayerLatency
-from flow.report import Exactness, LayerCounters, Placement
+from flow.data.datasets import Dataset
+from flow.frontend.importer import ImportedModel
+from flow.options import UNCALIBRATED, Options
+from flow.results.evaluate import Network, OnnxRuntime
+from flow.results.latency import Latency, LayerLatency
+from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress
-from relay_passes.params import Fallback, QuantParams, Requant
-from relay_passes.plan import LayerPlan, QuantPlan
+from relay_passes.integers.plan import LayerPlan, QuantPlan
+from relay_passes.params import QuantParams, Requant
+from relay_passes.partition.layers import Fallback
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 

@@ -13,28 +13,21 @@ import pytest
 
 from flow import cli
 from flow.backend import PipelineBackend, PipelineCompiled
-from flow.compiler.asm import assemble
-from flow.compiler.program import Program
-from flow.datasets import Dataset, image_folder
-from flow.deploy import (
-    BEST_VARIANT,
-    MAIN_VARIANTS,
-    UNCALIBRATED,
-    VARIANTS,
-    Engine,
-    Options,
-    deploy,
-)
-from flow.evaluate import prefetch
-from flow.importer import import_model
-from flow.models import DIGITS, bundled_data, load_model, preprocessing_of
-from flow.report import SETUP
+from flow.data.datasets import Dataset, image_folder
+from flow.data.models import DIGITS, bundled_data, load_model, preprocessing_of
+from flow.deploy import deploy
+from flow.frontend.importer import import_model
+from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Engine, Options
+from flow.program.asm import assemble
+from flow.program.program import Program
+from flow.results.evaluate import prefetch
+from flow.results.report import SETUP
 from flow.stages import Progress, Stages
-from relay_passes.host import HostModule
+from relay_passes.host.run import HostModule
 from relay_passes.params import TensorProfile
 from scripts import bench
+from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import save, tiny_model
-from tests.flow.test_datasets import write_image
 from vta_config import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, encode
 

@@ -16,10 +16,11 @@ from onnx import helper
 from PIL import Image
 from rich.console import Console
 
-from flow import cli
+from flow import cli, session
 from flow import deploy as jobs
-from flow.models import DIGITS_ONNX
-from relay_passes.plan import QuantPlan
+from flow.data.models import DIGITS_ONNX
+from flow.options import VARIANTS
+from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
@@ -35,7 +36,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     class Backend(FakeBackend):
         pass
 
-    for function in (jobs.deploy, jobs.open_session):
+    for function in (jobs.deploy, session.open_session):
         defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
         monkeypatch.setattr(function, "__kwdefaults__", defaults)
     return Backend
@@ -62,7 +63,7 @@ def test_deploy_writes_report_and_table(
     assert report["variants"][0]["name"] == "float32"
     assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
     assert report["deployed"] == "best"
-    assert [v["name"] for v in report["variants"]] == ["float32", *jobs.VARIANTS]
+    assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
     assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
     assert QuantPlan.from_json(report["plan"]) == PLAN

@@ -10,12 +10,12 @@ import pytest
 
 from flow import cli
 from flow.compare import ABLATION, compare, write_steps
-from flow.deploy import Options
-from flow.models import DIGITS
+from flow.data.models import DIGITS
+from flow.options import Options
 from flow.pipeline import STOCK_RELAY, Pipeline
 from flow.stages import Stages
-from flow.tracebacks import InternalError
-from relay_passes.quantize_model import STEPS, VARIANTS
+from flow.system.tracebacks import InternalError
+from relay_passes.variants import STEPS, VARIANTS
 from vta_config.errors import CalibrationError
 
 

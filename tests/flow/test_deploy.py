@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import flow.sim
-from flow.datasets import Dataset
-from flow.deploy import (
+from flow.data.datasets import Dataset
+from flow.data.models import DIGITS
+from flow.deploy import deploy
+from flow.options import (
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OTHERS_EXACT_IMAGES,
@@ -18,17 +20,15 @@ from flow.deploy import (
     UNCALIBRATED,
     VARIANTS,
     Options,
-    deploy,
-    open_session,
 )
-from flow.models import DIGITS
-from flow.report import Exactness
+from flow.results.report import Exactness
+from flow.session import open_session
 from flow.sim.core_library import LIBRARY
 from flow.stages import Progress, Stages
-from flow.tracebacks import InternalError
+from flow.system.tracebacks import InternalError
+from tests.flow.data.test_datasets import write_image
 from tests.flow.fakes import FakeBackend, FakeCompiled
 from tests.flow.onnx_models import save, tiny_model
-from tests.flow.test_datasets import write_image
 from vta_config.errors import (
     ArtifactError,
     CalibrationError,

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from flow.backend import PipelineCompiled
-from flow.importer import import_model
+from flow.frontend.importer import import_model
 from flow.pipeline import CompiledModel, Pipeline
-from flow.report import LayerCounters, Report, latency_table, layers_table
+from flow.results.report import LayerCounters, Report, latency_table, layers_table
 from tests.flow.onnx_models import save, tiny_model
 from tests.strategies import layer_names
 from vta_config import VTAConfig

@@ -10,16 +10,16 @@ import pytest
 from onnx import helper
 from threadpoolctl import threadpool_info
 
-from flow.compiler.program import Program
-from flow.datasets import ArraySource, Dataset, Preprocessing
-from flow.importer import import_model
-from flow.models import DIGITS, bundled_data, load_model
+from flow.data.datasets import ArraySource, Dataset, Preprocessing
+from flow.data.models import DIGITS, bundled_data, load_model
+from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
-from relay_passes.choose_variant import SMALL_MARGIN_DB
-from relay_passes.moments import collect_moments
-from relay_passes.profiling import profile
-from relay_passes.quantize_model import VARIANTS
-from relay_passes.search_scales import BlockScales
+from flow.program.program import Program
+from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.profiling import profile
+from relay_passes.scales.block_scales import BlockScales
+from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
+from relay_passes.variants import VARIANTS
 from tests.flow.onnx_models import save, tiny_model, weights
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError, UnsupportedModelError

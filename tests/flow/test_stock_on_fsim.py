@@ -13,8 +13,9 @@ from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
 from flow.compiler.codegen import build
-from relay_passes.partition import partition
-from relay_passes.stock_relay import StockOptions, StockRelay
+from relay_passes.partition.partition import partition
+from relay_passes.stock_relay.options import StockOptions
+from relay_passes.stock_relay.quantize import StockRelay
 from vta_config import VTAConfig
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
-from relay_passes.params import Subgraph, TensorSpec
+from flow.program.program import Program
+from relay_passes.partition.layers import Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, residual_network, subgraph
 from vta_config.hardware import VTAConfig
 

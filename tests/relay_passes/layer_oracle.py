@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.params import Layer, Subgraph
+from relay_passes.partition.layers import Layer, Subgraph
 
 
 def run_subgraph(subgraph: Subgraph, inputs: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relay_passes.params import (
-    Layer,
-    QuantParams,
-    Requant,
-    Step,
-    Subgraph,
-    TensorProfile,
-    TensorSpec,
-)
+from relay_passes.params import QuantParams, Requant, TensorProfile
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 

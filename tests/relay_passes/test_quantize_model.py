@@ -12,23 +12,25 @@ import pytest
 from tvm import relax
 
 from relay_passes import numerics
-from relay_passes.choose_scales import ProfiledScales, Scales
-from relay_passes.expose_tensors import expose_variables
-from relay_passes.fuse_conv_relu import FuseConvRelu
+from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.profiling import profile
+from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.graph import constant, dtype_of, op_name, read_graph
-from relay_passes.host import HostModule, conv2d
-from relay_passes.host_work import fallbacks
-from relay_passes.integer_facts import host_reasons
-from relay_passes.learned_rounding import SecondOrderRounder
-from relay_passes.make_plan import make_plan
-from relay_passes.moments import collect_moments
+from relay_passes.host.expose import expose_variables
+from relay_passes.host.run import HostModule, conv2d
+from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.integer_facts import host_reasons
+from relay_passes.integers.make_plan import make_plan
+from relay_passes.integers.quantize import Quantize
+from relay_passes.integers.requantize import Requantize
 from relay_passes.params import QuantParams
-from relay_passes.permute_channels import PermuteChannels
-from relay_passes.profiling import profile
-from relay_passes.quantize import Quantize
-from relay_passes.quantize_model import STEPS, VARIANTS, QuantOptions, prepare, quantize_model
-from relay_passes.requantize import Requantize
-from relay_passes.search_scales import BlockScales
+from relay_passes.partition.fallbacks import fallbacks
+from relay_passes.quantize_model import prepare, quantize_model
+from relay_passes.rounding.second_order import SecondOrderRounder
+from relay_passes.scales.block_scales import BlockScales
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.scales import Scales
+from relay_passes.variants import STEPS, VARIANTS, QuantOptions
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError

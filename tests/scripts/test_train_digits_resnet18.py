@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from flow.datasets import Preprocessing, digits
-from flow.evaluate import OnnxRuntime
-from flow.importer import import_model
+from flow.data.datasets import Preprocessing, digits
+from flow.frontend.importer import import_model
+from flow.results.evaluate import OnnxRuntime
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_digits_resnet18.py"

@@ -12,7 +12,7 @@
 
 namespace vta {
 
-// The most that a program may take. flow/sim/limits.py has the same numbers.
+// The most that a program may take. flow/system/limits.py has the same numbers.
 struct Limits {
   // Steps of loop nests and elements of LOAD and STORE; CostOf says how they count.
   uint64_t steps = uint64_t{1} << 28;

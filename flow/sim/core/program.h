@@ -1,4 +1,4 @@
-// A program file: what flow/compiler/program.py writes and docs/program.md describes.
+// A program file: what flow/program/program.py writes and docs/program.md describes.
 #ifndef FLOW_SIM_CORE_PROGRAM_H_
 #define FLOW_SIM_CORE_PROGRAM_H_
 

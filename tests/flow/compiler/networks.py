@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

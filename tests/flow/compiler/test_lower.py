@@ -11,14 +11,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.cost import PIECE_VECTORS, Tiling
 from flow.compiler.emit import Tile
 from flow.compiler.geometry import Range
-from flow.compiler.lower import Lowering, Schedule, lower
-from flow.compiler.program import Program, make_program
-from flow.compiler.tiling import PIECE_VECTORS, Tiling, extents
+from flow.compiler.link import make_program
+from flow.compiler.lower import Lowering, lower
+from flow.compiler.plan import Schedule
+from flow.compiler.tiling import extents
+from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.params import Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Step, Subgraph, TensorSpec
 from tests.flow.compiler.networks import (
     conv,
     max_pool,
@@ -176,7 +179,7 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
 def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
     """Draw a tiling of a graph's first layer that fits its plain input, fast or not."""
     lowering = Lowering(graph, VTAConfig.load(preset), Schedule(forms={}))
-    shape, room = lowering.work[0].shape, lowering.room_of(lowering.work[0])
+    shape, room = lowering.work[0].shape, lowering.residents.room_of(lowering.work[0])
     oc = draw(st.sampled_from(extents(shape.oc)))
     tiling = Tiling(
         oc=oc,

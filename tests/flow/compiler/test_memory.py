@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from flow.compiler.buffers import Pool, SlotBuffer
-from flow.compiler.memory import Constants, alignment_bytes, plan_activations
-from flow.compiler.prepare import prepare
+from flow.compiler.memory import Constants, plan_activations
+from flow.compiler.normal_form import prepare
 from flow.compiler.tokens import Emitted
 from flow.compiler.uops import UopAllocator
+from flow.program.layouts import alignment_bytes
 from tests.flow.compiler.networks import residual_network
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.multiply import MAX_SHIFT, Action, ShiftAdds, shift_adds
-from flow.compiler.program import Program, make_program
+from flow.compiler.multiply import Action, ShiftAdds, shift_adds
+from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.tsim import TSim
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
 from tests.flow.compiler.test_lower import check
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import AluOp, Opcode
+from vta_config.portable import MAX_SHIFT
 
 
 def run(actions: tuple[Action, ...], a: int) -> tuple[int, int]:

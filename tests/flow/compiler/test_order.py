@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flow.compiler import order
 from flow.compiler.tokens import Emitted
 from flow.sim.tsim import time_insns
-from relay_passes.params import Subgraph, TensorSpec
+from relay_passes.partition.layers import Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, dense, requantize, subgraph, sum_pool
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.hardware import VTAConfig, preset_names

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.prepare import Residual, prepare
-from flow.compiler.program import Program, make_program
+from flow.compiler.normal_form import Residual, prepare
+from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.errors import CapacityError, DecodeError, UnsupportedModelError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow.compiler.prepare import MAX_DIAGONAL, Residual
-from relay_passes.params import Step, TensorSpec
+from flow.compiler.normal_form import MAX_DIAGONAL, Residual
+from relay_passes.partition.layers import Step, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, subgraph
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.errors import CapacityError, UnsupportedModelError

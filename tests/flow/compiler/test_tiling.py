@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.cost import cost
 from flow.compiler.lower import lower
-from flow.compiler.tiling import Capacity, ConvShape, choose_tiling, cost, extents
-from relay_passes.params import TensorSpec
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.tiling import choose_tiling, extents
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names

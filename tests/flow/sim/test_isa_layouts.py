@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flow.compiler.asm import assemble_all, disassemble
+from flow.program.asm import assemble_all, disassemble
 from flow.sim.core_library import config_words, core_function
 from tests.c_layout import Positions, positions
 from vta_config import VTAConfig, preset_names

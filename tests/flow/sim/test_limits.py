@@ -21,16 +21,17 @@ import tvm_ffi
 from builder import ARENA, INP, OUT, UOP, WGT, Builder, conv
 from program_file import conv_case, conv_sections, join_sections
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
-from flow.limits import DEFAULT, UNLIMITED, Limits, add_options, of_options
+from flow.program.program import Program
 from flow.sim import FSim
 from flow.sim.core_library import config_words, core_function
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.sim.tsim import main as tsim_main
-from relay_passes.params import TensorSpec
+from flow.system.limits import DEFAULT, UNLIMITED, Limits, add_options, of_options
+from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv as conv_layer
 from tests.flow.compiler.networks import subgraph
 from vta_config.errors import CapacityError, HazardError

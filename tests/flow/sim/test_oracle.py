@@ -7,10 +7,11 @@ import pytest
 import tvm_ffi
 from numpy.typing import NDArray
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.oracle import ENGINE_FUNCTION, run_program
-from relay_passes.params import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config import VTAConfig
 from vta_config.errors import CapacityError

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import make_program
 from flow.sim import plots
 from flow.sim.timing_report import TimingResult
 from flow.sim.tsim import TSim

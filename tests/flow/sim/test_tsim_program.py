@@ -14,8 +14,9 @@ from builder import Builder
 from program_file import conv_case
 
 from flow.cli import main as cli_main
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.program import Program, make_program
+from flow.program.program import Program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from tests.flow.compiler.networks import residual_network, weights

@@ -1,0 +1,257 @@
+"""What a tiling costs, by an analytical model.
+
+The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
+overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
+Per-instruction cycles are those of docs/timing.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd, inf, lcm
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from flow.compiler.geometry import nest_uops
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.program.layouts import blocks
+from vta_config.isa import UOP_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Cycles of the Chisel hardware (docs/timing.md): an instruction beyond its N steps, a LOAD beyond
+#: its beats.
+COMPUTE_OVERHEAD_CYCLES: Final = 7
+LOAD_OVERHEAD_CYCLES: Final = 24
+#: Vectors from which on a piece of a tile has an epilogue of its own, so that STORE begins sooner.
+PIECE_VECTORS: Final = 64
+#: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
+#: and the hardware counts at most `vta_config.portable.MAX_TOKENS`.
+MAX_SLOTS: Final = 120
+#: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
+DEEP_LOAD_SHARE: Final = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """The extents of a tile and its chunks, and which loop is outside.
+
+    Parameters
+    ----------
+    oc, oh, ow : int
+        Tile: blocks of output channels, rows, columns.
+    ic, oc_w : int
+        Chunk: blocks of input channels of the layer's own reduction; blocks of output channels of a
+        weight chunk.
+    oc_outer : bool
+        Walk all places of one group of output channels first (weights stay), or all groups of one
+        place (inputs stay).
+    """
+
+    oc: int
+    oh: int
+    ow: int
+    ic: int
+    oc_w: int
+    oc_outer: bool
+
+    def area(self, part: ConvShape) -> int:
+        """Inp elements that the tile needs of one block of a reduction's input channels."""
+        return part.extent_in(self.oh, 0) * part.extent_in(self.ow, 1)
+
+    def inp_elems(self, shape: ConvShape) -> int:
+        """Inp elements of a slot: of the layer's chunk, or of a product's smallest."""
+        own = self.ic * self.area(shape)
+        return max([own, *(self.area(part) for part in shape.products)])
+
+    def wgt_elems(self, shape: ConvShape) -> int:
+        """Wgt elements of a slot, with the constants that come with a tile's first chunk."""
+        own = self.ic * shape.taps + shape.constants
+        return self.oc_w * max([own, *(part.taps for part in shape.products)])
+
+    def chunk_blocks(self, shape: ConvShape) -> tuple[int, ...]:
+        """Blocks of input channels of a chunk of each reduction: `ic`, then what fits the slots."""
+        if not shape.products:
+            return (self.ic,)
+        inp, wgt = self.inp_elems(shape), self.wgt_elems(shape)
+        most = [
+            min(inp // self.area(part), wgt // (self.oc_w * part.taps)) for part in shape.products
+        ]
+        even = (
+            blocks(part.ic, blocks(part.ic, ic))
+            for part, ic in zip(shape.products, most, strict=True)
+        )
+        return (self.ic, *even)
+
+    def inp_room(self, shape: ConvShape, room: Capacity) -> int:
+        """Inp elements left for chunks beside two of a residual, a block of the tile each."""
+        return room.inp - (2 * self.oh * self.ow if shape.residuals else 0)
+
+    def sizes(self, shape: ConvShape) -> list[tuple[ConvShape, int]]:
+        """Each reduction with the blocks of input channels of its chunks."""
+        return [*zip(shape.reductions, self.chunk_blocks(shape), strict=True)]
+
+    def places(self, shape: ConvShape) -> int:
+        """Pieces of the picture."""
+        return blocks(shape.out_height, self.oh) * blocks(shape.out_width, self.ow)
+
+    def groups(self, shape: ConvShape) -> int:
+        """Pieces of the output channels."""
+        return blocks(shape.oc, self.oc)
+
+    @property
+    def parts(self) -> int:
+        """Weight chunks of a tile for the same input channels."""
+        return blocks(self.oc, self.oc_w)
+
+    @property
+    def acc_elems(self) -> int:
+        """Acc elements of a tile."""
+        return self.oc * self.oh * self.ow
+
+    def acc_slots(self, room: Capacity) -> int:
+        """Tiles that acc holds; of only one, the next waits until it is stored."""
+        return room.acc // self.acc_elems
+
+
+class Cost(NamedTuple):
+    """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
+
+    cycles: float
+    loaded_bytes: float
+    slots: tuple[int, int]
+
+
+def price(estimate: Cost, room: Capacity) -> float:
+    """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
+
+    Loading more moves work from COMPUTE to the bus, which other layers need to load ahead. Where
+    latency alone counts, the price is cycles.
+    """
+    beats = estimate.loaded_bytes / room.bus_bytes
+    return estimate.cycles + (beats if room.objective == "balanced" else 0)
+
+
+def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
+    """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
+    gemms = _chunks(tiling.sizes(shape)) * tiling.parts * shape.planes
+    insns = tiling.places(shape) * tiling.groups(shape) * (gemms + shape.vector_passes)
+    return shape.steps + COMPUTE_OVERHEAD_CYCLES * insns
+
+
+def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
+    """Estimate the cycles of a layer and the bytes that it loads.
+
+    A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
+    """
+    places, groups, parts = tiling.places(shape), tiling.groups(shape), tiling.parts
+    tiles, sizes = places * groups, tiling.sizes(shape)
+    chunks = _chunks(sizes)
+    inp_slots = min(MAX_SLOTS // 2, tiling.inp_room(shape, room) // tiling.inp_elems(shape))
+    wgt_slots = min(MAX_SLOTS, room.wgt // tiling.wgt_elems(shape))
+    acc_slots = tiling.acc_slots(room)
+
+    # How often each chunk is loaded: it stays while everything used between two uses fits the
+    # slots.
+    inner = (places, 1) if tiling.oc_outer else (1, groups)
+    reuse = (chunks * inner[0], chunks * inner[1] * parts)
+    inp_stays, wgt_stays = reuse[0] <= inp_slots, reuse[1] <= wgt_slots
+    inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
+    for part, ic in sizes:
+        count = blocks(part.ic, ic)
+        inp_chunks = (places if inp_stays else tiles) * count
+        wgt_chunks = (groups if wgt_stays else tiles) * count * parts
+        columns = min(part.extent_in(tiling.ow, 1), part.width)
+        rows = min(part.extent_in(tiling.oh, 0), part.height)
+        row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
+        # An INP load is two-dimensional: one instruction a block of channels.
+        row_cycles = row_beats + (row_beats <= 2)
+        inp_cycles += inp_chunks * ic * (LOAD_OVERHEAD_CYCLES + rows * row_cycles)
+        wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * room.wgt_elem_bytes
+        wgt_cycles += wgt_chunks * (LOAD_OVERHEAD_CYCLES + wgt_bytes // room.bus_bytes)
+        loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
+        loaded_bytes += wgt_chunks * wgt_bytes
+        inp_loads += inp_chunks
+        wgt_loads += wgt_chunks
+    vectors = shape.vectors
+    residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
+    residual_loads = shape.residuals * tiles * tiling.oc
+    load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
+    load += residual_loads * LOAD_OVERHEAD_CYCLES
+
+    insns = tiles * (chunks * parts * shape.planes + shape.vector_passes) + residual_loads
+    pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
+    insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
+    compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
+    # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
+    deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
+    slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
+    meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
+    insn_uops = [
+        nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
+    ]
+    chunk_uops = [parts * shape.planes * uops for uops in insn_uops]
+    loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, room.uop)
+    compute += UOP_BYTES * loaded_uops // room.bus_bytes
+
+    out_bytes = vectors * room.inp_elem_bytes
+    run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
+    bursts = out_bytes / run_bytes * blocks(run_bytes, room.store_burst_bytes)
+    store = 1.5 * out_bytes / room.bus_bytes + 3 * bursts
+
+    fill = inp_cycles / max(1, inp_loads) + wgt_cycles / max(1, wgt_loads)
+    exposed = fill
+    exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
+    exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
+    exposed += (store if acc_slots < 2 else store / tiles) / pieces
+    cycles = max(load, compute, store) + exposed if max(insn_uops) <= room.uop else inf
+    return Cost(cycles, loaded_bytes, slots)
+
+
+def _slots(
+    most: tuple[int, int], reuse: tuple[int, int], parts: int, *, deep: bool
+) -> tuple[int, int]:
+    """Return the slots of inp and wgt that a layer uses, of `most` that fit.
+
+    Where all chunks that come back can stay, one more lets the next one load meanwhile. Otherwise
+    two do: with more, the same micro-ops would be needed at more places. `deep` asks for more, so
+    that LOAD runs far ahead, but for numbers that bring chunks to the same places again: of wgt, a
+    multiple or a divisor of a tile's parts; of inp, twice that multiple.
+    """
+    ahead = (2, 2)
+    if deep:
+        multiple = most[1] // parts
+        fit = (n for n in range(most[1], most[1] // 2, -1) if parts % n == 0)
+        wgt = multiple * parts or next(fit, most[1])
+        ahead = (2 * max(1, multiple), wgt)
+    inp, wgt = (
+        min(n, (n if deep else r + 1) if r <= n else a)
+        for n, r, a in zip(most, reuse, ahead, strict=True)
+    )
+    return inp, min(wgt, MAX_SLOTS - inp)
+
+
+def _chunks(sizes: Sequence[tuple[ConvShape, int]]) -> int:
+    return sum(blocks(part.ic, ic) for part, ic in sizes)
+
+
+def _uops_loaded(
+    sizes: Sequence[tuple[ConvShape, int]],
+    chunk_uops: Sequence[int],
+    tiles: int,
+    meetings: int,
+    most: int,
+) -> int:
+    """Estimate the micro-ops that COMPUTE loads, and waits for; acc, inp and wgt slots are few.
+
+    Where the same `meetings` of them come again, so do the micro-ops (`chunk_uops` for all parts of
+    a chunk of each reduction): if `most` hold all, those are still there.
+    """
+    used = kept = 0
+    for (part, ic), uops in zip(sizes, chunk_uops, strict=True):
+        chunks = tiles * blocks(part.ic, ic)
+        # A tile's first weights lie behind its constants.
+        first = tiles if part.constants else 0
+        used += chunks * uops
+        kept += (min(first, meetings) + min(chunks - first, meetings)) * uops
+    return kept if kept <= most else used

@@ -1,0 +1,175 @@
+"""What ends a tile: residuals, ALU passes, constants that come late, and its stores."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.multiply import Action, ShiftAdds
+from flow.compiler.normal_form import LateConstants, RegisterShift, Residual
+from vta_config.isa import Memory
+from vta_config.origin import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.emit import Emitter, Tile
+    from flow.compiler.normal_form import AluStep, Prepared
+    from flow.compiler.order import Job
+    from flow.compiler.tokens import Emitted
+    from flow.compiler.workbench import Workbench
+    from vta_config.origin import Origin
+
+
+def finish_tile(bench: Workbench, prepared: Prepared, tile: Tile, jobs: list[Job]) -> list[Job]:
+    """Append the epilogue and the stores to a tile's jobs; return the jobs."""
+    for step in prepared.epilogue:
+        if isinstance(step, Residual):
+            jobs += residual_jobs(bench, [step], tile)
+        elif isinstance(step, ShiftAdds):
+            jobs[-1].body += _shift_adds(bench, step, tile)
+        elif isinstance(step, RegisterShift):
+            jobs[-1].body += _register_shift(bench, step, tile)
+        elif isinstance(step, LateConstants):
+            jobs[-1].body += _late_constants(bench, jobs[-1], prepared, step, tile)
+        else:
+            jobs[-1].body += _alu_pass(bench, step, tile)
+    output = prepared.last.output
+    for plane in range(bench.tensors[output].planes):
+        if plane:
+            dims, origin = (Dim(tile.vectors, 1, 1),), tile.origin.to(Purpose.STORE)
+            jobs[-1].body.append(bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=8))
+        jobs[-1].body += bench.emit.store(output, tile, plane)
+    return jobs
+
+
+def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
+    """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
+    jobs: list[Job] = []
+    origin = tile.origin.to(Purpose.RESIDUAL)
+    for residual, block in product(residuals, range(tile.oc.count)):
+        job = bench.new_job()
+        oc = Range(tile.oc.start + block, 1)
+        base, loads = bench.place_input(job, bench.job, "residual")
+        assert loads is not None
+        y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
+        loads += bench.emit.load_window(residual.tensor, base, tile.n, oc, y, x, origin)
+        if residual.diagonals is None:
+            diagonal_at = bench.residents.diagonal_at
+            terms = [(diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
+        else:
+            terms = [(_place_diagonals(bench, job, residual, oc, tile), residual.passes, 1)]
+        for wgt, repeats, stride in terms:
+            dims = (Dim(tile.area, 1, 1), Dim(repeats, 0, 0, stride))
+            start = (tile.acc + block * tile.area, base, wgt)
+            job.body.append(bench.emit.gemm(dims, start, origin))
+        jobs.append(job)
+    return jobs
+
+
+def _place_diagonals(bench: Workbench, job: Job, residual: Residual, oc: Range, tile: Tile) -> int:
+    """Return where a block's diagonal weights lie in wgt; load them if they must be."""
+    assert residual.diagonals is not None
+    base, loads = bench.place_constant(job, (id(residual), oc), "diagonals")
+    if loads is not None:
+        steps = residual.passes
+        at = bench.constants.add(residual.diagonals) // bench.config.wgt_elem_bytes
+        loads.append(
+            bench.emit.load_constant(
+                Memory.WGT,
+                base,
+                at + oc.start * steps,
+                tile.origin.to(Purpose.RESIDUAL),
+                columns=steps,
+            )
+        )
+    return base
+
+
+def _late_constants(
+    bench: Workbench, job: Job, prepared: Prepared, step: LateConstants, tile: Tile
+) -> list[Emitted]:
+    """Add a constant to each channel of a tile.
+
+    The first `job` that needs some loads the digits of the whole layer; they stay.
+    """
+    late = [e for e in prepared.epilogue if isinstance(e, LateConstants)]
+    base, loads = bench.place_constant(job, prepared.layer.name, "late")
+    if loads is not None:
+        digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
+        at = bench.constants.add(digits) // bench.config.wgt_elem_bytes
+        origin = tile.origin.to(Purpose.BIAS)
+        loads.append(bench.emit.load_constant(Memory.WGT, base, at, origin, columns=len(digits)))
+    steps = step.digits.shape[1]
+    before = sum(e.digits.shape[1] for e in late[: late.index(step)]) * prepared.shape.oc
+    at = base + before + tile.oc.start * steps
+    return bench.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
+
+
+def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
+    """Shift a tile by the amounts of its channels; load those that acc does not hold."""
+    origin, room = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
+    for held in split(len(step.amounts), room.count):
+        first = max(held.start, tile.oc.start)
+        count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
+        if count <= 0:
+            continue
+        if bench.amounts_held != (id(step), held.start):
+            bench.amounts_held = id(step), held.start
+            at = bench.constants.add(step.amounts) // bench.config.acc_elem_bytes
+            yield bench.emit.load_constant(
+                Memory.ACC,
+                room.start,
+                at + held.start,
+                origin,
+                columns=held.count,
+            )
+        dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
+        acc = tile.acc + (first - tile.oc.start) * tile.area
+        amounts = room.start + first - held.start
+        yield bench.emit.alu("shr", dims, (acc, amounts), origin)
+
+
+def _shift_adds(bench: Workbench, step: ShiftAdds, tile: Tile) -> Iterator[Emitted]:
+    """Multiply a tile: each run of blocks with equal actions, in pieces that the copy holds."""
+    copy = bench.residents.copy
+    for actions, run in tile.runs(step.actions):
+        origin = tile.origin.to(Purpose.REQUANTIZE)
+        most = copy.count if Action("copy") in actions else run.count
+        for piece in split(run.count, most):
+            acc = run.start + piece.start
+            for action in actions:
+                yield from _action(bench.emit, action, piece.count, acc, copy.start, origin)
+
+
+def _action(
+    emitter: Emitter, action: Action, vectors: int, acc: int, copy: int, origin: Origin
+) -> Iterator[Emitted]:
+    dims = (Dim(vectors, 1, 1),)
+    if action.move == "shr":
+        yield emitter.alu("shr", dims, (acc, acc), origin, imm=action.amount)
+        return
+    if action.move == "copy":
+        yield emitter.reset(copy, vectors, origin)
+        origin = origin.to(Purpose.COPY)
+    operands = {
+        "double": (acc, acc),
+        "copy": (copy, acc),
+        "add": (acc, copy),
+        "double_copy": (copy, copy),
+    }
+    yield emitter.alu("add", dims, operands[action.move], origin)
+
+
+def _alu_pass(bench: Workbench, step: AluStep, tile: Tile) -> Iterator[Emitted]:
+    """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
+    origin = tile.origin.to(Purpose.REQUANTIZE)
+    for imm, run in tile.runs(step.imm):
+        dims = (Dim(run.count, 1, 1),)
+        if step.op == "double":
+            yield bench.emit.alu("add", dims, (run.start, run.start), origin)
+        elif imm or step.op not in ("shr", "add"):
+            yield bench.emit.alu(step.op, dims, (run.start, run.start), origin, imm=imm)

@@ -1,0 +1,46 @@
+"""How the inputs of a subgraph lie in DRAM: the form in which their one reader costs least."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flow.compiler.cost import Cost, cost
+from flow.compiler.operators.conv_pool import choose_pooled, prepare_with_pool
+from flow.compiler.tiling import choose_tiling
+from flow.program.input_form import forms_of
+from vta_config.errors import CapacityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.shapes import Capacity
+    from relay_passes.partition.layers import Subgraph
+    from vta_config.hardware import VTAConfig
+
+
+def first_layers(subgraph: Subgraph, work: Sequence[Prepared]) -> Iterator[tuple[str, Prepared]]:
+    """Yield each input that one layer reads, as what it convolves, and that layer."""
+    for spec in subgraph.inputs:
+        readers = [p for p in work for name in p.layer.inputs if name == spec.name]
+        if len(readers) == 1 and readers[0].layer.inputs[0] == spec.name:
+            yield spec.name, readers[0]
+
+
+def in_forms(prepared: Prepared, config: VTAConfig, room: Capacity) -> list[tuple[Cost, Prepared]]:
+    """Return a layer with its input in each form worth weighing that fits, and what it costs."""
+    result = []
+    for form in forms_of(prepared.layer, config.block):
+        changed = prepare_with_pool(prepared.layer, prepared.pool, config, form)
+        try:
+            result.append((_cost(changed, room), changed))
+        except CapacityError:
+            continue
+    return result
+
+
+def _cost(prepared: Prepared, room: Capacity) -> Cost:
+    if prepared.pool is not None:
+        return choose_pooled(prepared, prepared.pool, room)[0]
+    name = prepared.layer.name
+    return cost(prepared.shape, choose_tiling(prepared.shape, room, name), room)

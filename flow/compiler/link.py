@@ -1,0 +1,53 @@
+"""Join what lowering gave with the names and shapes of its subgraph: a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from flow.program.program import LayerRecord, PortTensor, Program
+from vta_config.hardware import VTAConfig
+from vta_config.isa import Opcode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flow.compiler.plan import Lowered
+    from relay_passes.partition.layers import Subgraph
+
+
+def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
+    """Join what lowering gave with the names and shapes of the subgraph."""
+
+    def port(name: str, shape: Sequence[int], dtype: Literal["int8", "int32"]) -> PortTensor:
+        return PortTensor(
+            name=name,
+            dtype=dtype,
+            shape=(*shape, 1, 1)[:4],
+            address=lowered.tensors[name].address,
+            form=lowered.forms.get(name),
+        )
+
+    last_store = {
+        insn.origin.layer: i
+        for i, insn in enumerate(lowered.insns)
+        if insn.opcode == Opcode.STORE and insn["x_size"]
+    }
+    return Program(
+        symbol=subgraph.symbol,
+        config=config,
+        insns=tuple(lowered.insns),
+        constants=lowered.constants,
+        constants_at=lowered.constants_at,
+        arena_bytes=lowered.arena_bytes,
+        inputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.inputs),
+        outputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.outputs),
+        layers=tuple(
+            LayerRecord(
+                name=prepared.layer.name,
+                kind=prepared.kind,
+                output=port(prepared.last.output, prepared.last.out_shape, prepared.last.out_dtype),
+                last_store=last_store[prepared.layer.name],
+            )
+            for prepared in lowered.work
+        ),
+    )

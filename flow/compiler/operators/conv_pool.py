@@ -1,0 +1,365 @@
+"""A convolution and the max-pool that follows it, lowered as one: the wide tensor stays in acc.
+
+Shifts and clips only grow with their operand, so the maximum may be taken first: of the sums, in
+place; constants and epilogue then touch only the few that remain. For that the sums of a tile lie
+as s × s *planes*, s the pool's stride: plane (py, px) holds the convolution's outputs at rows ≡ py
+and columns ≡ px (mod s). A view of the pool is then a shift of one plane against another:
+
+1. every plane (py, 0) takes the maximum with the planes (py, px) that its row of the window needs;
+2. plane (0, 0), which is the pool's tile, takes the maximum with the planes (py, 0).
+
+This needs a window whose other taps never fall on phase 0, as 3 × 3 / 2 or 2 × 2 / 2 have it.
+
+A tile shares rows with the one above it. Where two tiles fit acc, that one may still lie there when
+this one takes its maxima, and is read; otherwise the rows between them are computed twice, as the
+columns between neighbours are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from flow.compiler.buffers import CONSTANTS_SHARE, Pool
+from flow.compiler.cost import Cost, Tiling, cost, least_cycles, price
+from flow.compiler.epilogue import finish_tile
+from flow.compiler.geometry import Dim, Range, split, view
+from flow.compiler.multiply import ShiftAdds
+from flow.compiler.normal_form import AluStep, LateConstants, RegisterShift, prepare
+from flow.compiler.tiling import extents, too_small
+from flow.program.layouts import blocks
+from vta_config.origin import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flow.compiler.emit import Tile
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.order import Job
+    from flow.compiler.shapes import Capacity
+    from flow.compiler.workbench import Workbench
+    from flow.program.input_form import InputForm
+    from relay_passes.partition.layers import Layer, Subgraph
+    from vta_config.hardware import VTAConfig
+
+_MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
+
+
+def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
+    """Return the max-pools that can join the convolution before them, by that layer's name."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in subgraph.layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    kept = {spec.name for spec in subgraph.outputs}
+    result = {}
+    for layer in subgraph.layers:
+        pool = readers.get(layer.output, [None])[0]
+        alone = len(readers.get(layer.output, [])) == 1 and layer.output not in kept
+        if layer.kind == "conv2d" and alone and pool is not None and _fits(pool):
+            result[layer.name] = pool
+    return result
+
+
+def _fits(pool: Layer) -> bool:
+    """Tell whether a pool's window meets phase 0 with one tap only, inside the picture."""
+    if pool.kind != "max_pool2d" or pool.steps or pool.dilation != (1, 1):
+        return False
+    axes = zip(pool.kernel, pool.stride, pool.padding[:2], strict=True)
+    taps = all(sum((t - pad) % s == 0 for t in range(k)) == 1 and pad < k for k, s, pad in axes)
+    sizes = zip(pool.in_shape[2:], pool.out_shape[2:], pool.stride, strict=True)
+    return taps and all((out - 1) * s < size for size, out, s in sizes)
+
+
+def prepare_with_pool(
+    layer: Layer, pool: Layer | None, config: VTAConfig, form: InputForm | None = None
+) -> Prepared:
+    """Bring a layer into normal form, joined with the pool that follows it where that can be."""
+    prepared = prepare(layer, config, form=form)
+    if pool is None or not _can_pool_first(prepared):
+        return prepared
+    joined = _joined(prepared, pool)
+    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else prepared
+
+
+def _can_pool_first(prepared: Prepared) -> bool:
+    """Tell whether the maximum commutes with everything that follows the reduction.
+
+    One output for the whole picture makes no planes.
+    """
+    steps = (
+        isinstance(s, ShiftAdds | RegisterShift) or (isinstance(s, AluStep) and s.op in _MONOTONE)
+        for s in prepared.epilogue
+    )
+    return not (prepared.flat or prepared.residuals or prepared.products) and all(steps)
+
+
+def _joined(prepared: Prepared, pool: Layer) -> Prepared:
+    """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
+    constants = prepared.shape.constants
+    if not constants or prepared.weights is None:
+        return replace(prepared, pool=pool)
+    digits, weights = prepared.weights[:, :constants], prepared.weights[:, constants:]
+    return replace(
+        prepared,
+        pool=pool,
+        shape=replace(prepared.shape, constants=0),
+        weights=weights,
+        epilogue=(LateConstants(digits=digits), *prepared.epilogue),
+    )
+
+
+class _Axis(NamedTuple):
+    """The rows (or columns) of the convolution that a tile of the pool reads, and its window."""
+
+    rows: Range
+    stride: int
+    kernel: int
+    padding: int
+    size: int
+
+    def phase(self, phase: int) -> Range:
+        """Return a plane's rows: row r of it is row r · stride + phase of the convolution."""
+        first = -(-(self.rows.start - phase) // self.stride)
+        last = (self.rows.start + self.rows.count - 1 - phase) // self.stride
+        return Range(first, max(0, last - first + 1))
+
+    def others(self) -> list[tuple[int, int]]:
+        """Return (phase, shift) of the window's taps that do not lie on phase 0."""
+        taps = (t - self.padding for t in range(self.kernel))
+        return [(t % self.stride, t // self.stride) for t in taps if t % self.stride]
+
+
+def conv_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+    """Lower a convolution and its pool."""
+    pool, shape, emit = prepared.pool, prepared.shape, bench.emit
+    assert pool is not None
+    room = bench.residents.room_of(prepared)
+    estimate, tiling, (height, width) = choose_pooled(prepared, pool, room)
+    (weights_at,) = bench.begin_layer(
+        prepared,
+        inp={"chunk": Pool(tiling.inp_elems(shape), estimate.slots[0])},
+        wgt=Pool(tiling.wgt_elems(shape), estimate.slots[1]),
+        acc=tiling.acc_elems,
+    )
+    above: dict[tuple[int, int], _Plane] = {}
+    for n, oc, oy, ox in _order(bench, prepared, tiling, (height, width)):
+        tile = bench.tile(prepared.layer, n, oc, oy, ox)
+        axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
+        planes = _planes(tile, axes)
+        y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
+        jobs: list[Job] = []
+        chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
+        for ic, part in chunks:
+            job = bench.new_job()
+            if ic.start == 0 and part.start == 0:
+                vectors = oc.count * axes[0].rows.count * axes[1].rows.count
+                job.body.append(emit.reset(tile.acc, vectors, tile.origin))
+            row = ic.count * shape.taps
+            group = Range(oc.start + part.start, part.count)
+            wgt = bench.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
+            base, loads = bench.place_input(job, (prepared.layer.name, n, ic, oy, ox))
+            if loads is not None:
+                name = prepared.layer.inputs[0]
+                loads += emit.load_window(
+                    name,
+                    base,
+                    n,
+                    ic,
+                    y,
+                    x,
+                    tile.origin.to(Purpose.INPUT),
+                    row_step=shape.row_step,
+                )
+            for (py, px), plane in planes.items():
+                area = plane.rows.count * plane.columns.count
+                acc = plane.at + part.start * area
+                rows = plane.rows.start * pool.stride[0] + py - axes[0].rows.start
+                columns = plane.columns.start * pool.stride[1] + px - axes[1].rows.start
+                source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
+                nest = (
+                    Dim(
+                        plane.rows.count,
+                        plane.columns.count,
+                        pool.stride[0] * shape.stride[0] * x.extent,
+                    ),
+                    Dim(plane.columns.count, 1, pool.stride[1] * shape.stride[1]),
+                    Dim(part.count, area, 0, row),
+                    Dim(ic.count, 0, y.extent * x.extent, shape.taps),
+                    Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
+                    Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+                )
+                job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM)))
+            jobs.append(job)
+        _maximum(bench, jobs[-1], tile, axes, planes, above)
+        above = planes
+        yield from finish_tile(bench, prepared, tile, jobs)
+
+
+def _order(
+    bench: Workbench, prepared: Prepared, tiling: Tiling, sizes: tuple[int, int]
+) -> Iterator[tuple[int, Range, Range, Range]]:
+    """Yield (n, oc, oy, ox) of the tiles; where rows are kept, each below the one before it."""
+    assert prepared.pool is not None
+    rows, columns = (
+        split(out, size) for out, size in zip(prepared.pool.out_shape[2:], sizes, strict=True)
+    )
+    groups = split(prepared.shape.oc, tiling.oc)
+    for n in bench.batches(prepared.pool):
+        if tiling.oc_outer:
+            yield from ((n, oc, oy, ox) for oc, ox, oy in product(groups, columns, rows))
+        else:
+            yield from ((n, oc, oy, ox) for oy, ox, oc in product(rows, columns, groups))
+
+
+class _Plane(NamedTuple):
+    """Where a plane lies in acc, as [oc][rows][columns]."""
+
+    at: int
+    rows: Range
+    columns: Range
+
+
+def _overlap(pool: Layer) -> int:
+    """Return the rows that a tile shares with the one above it."""
+    return max(0, pool.kernel[0] - pool.stride[0])
+
+
+def _axes(pool: Layer, out: tuple[Range, Range], *, keep: bool) -> tuple[_Axis, _Axis]:
+    """Return what a tile computes; with `keep`, without the rows that the one above it has."""
+    result = []
+    for axis, places in enumerate(out):
+        stride, kernel, padding = pool.stride[axis], pool.kernel[axis], pool.padding[axis]
+        size = pool.in_shape[2 + axis]
+        low = max(0, places.start * stride - padding)
+        if keep and axis == 0 and places.start:
+            low += _overlap(pool)
+        high = min(size, (places.start + places.count - 1) * stride - padding + kernel)
+        result.append(_Axis(Range(low, high - low), stride, kernel, padding, size))
+    return result[0], result[1]
+
+
+def _planes(tile: Tile, axes: tuple[_Axis, _Axis]) -> dict[tuple[int, int], _Plane]:
+    """Lay the planes out one after the other, (0, 0) first: it is the tile that is stored."""
+    planes, at = {}, tile.acc
+    for py, px in product(range(axes[0].stride), range(axes[1].stride)):
+        rows, columns = axes[0].phase(py), axes[1].phase(px)
+        if rows.count and columns.count:
+            planes[py, px] = _Plane(at, rows, columns)
+            at += tile.oc.count * rows.count * columns.count
+    return planes
+
+
+def _maximum(
+    bench: Workbench,
+    job: Job,
+    tile: Tile,
+    axes: tuple[_Axis, _Axis],
+    planes: dict[tuple[int, int], _Plane],
+    above: dict[tuple[int, int], _Plane],
+) -> None:
+    """Take the window's maximum into plane (0, 0): along rows first, then along columns.
+
+    `above` are the planes of the tile above, for the rows that this one leaves to it.
+    """
+
+    def meet(into: _Plane, source: _Plane, axis: int, valid: Range, shift: int) -> None:
+        if valid.count > 0:
+            dims, start = _shifted(tile, into, source, axis, valid, shift)
+            job.body.append(bench.emit.alu("max", dims, start, tile.origin.to(Purpose.POOL)))
+
+    for axis in (1, 0):
+        phases = range(axes[0].stride) if axis == 1 else (0,)
+        for keep, (phase, shift) in product(phases, axes[axis].others()):
+            into, key = planes.get((keep, 0)), (keep, phase) if axis == 1 else (phase, 0)
+            if into is None:
+                continue
+            valid = view(
+                (tile.oy, tile.ox)[axis],
+                offset=shift * axes[axis].stride + phase,
+                stride=axes[axis].stride,
+                size=axes[axis].size,
+            )
+            left = 0
+            if axis == 0 and valid.start * axes[0].stride + shift * axes[0].stride + phase < (
+                axes[0].rows.start
+            ):
+                left = 1
+                meet(into, above[key], axis, Range(valid.start, 1), shift)
+            if key in planes:
+                rest = Range(valid.start + left, valid.count - left)
+                meet(into, planes[key], axis, rest, shift)
+
+
+def _shifted(
+    tile: Tile, into: _Plane, source: _Plane, axis: int, valid: Range, shift: int
+) -> tuple[Sequence[Dim], tuple[int, int]]:
+    """Return the nest that meets `into` with `source` shifted along `axis`."""
+    width, source_width = into.columns.count, source.columns.count
+    along = valid.start - (into.rows, into.columns)[axis].start
+    from_ = valid.start + shift - (source.rows, source.columns)[axis].start
+    strides = (width, source_width) if axis == 0 else (1, 1)
+    across = Dim(into.rows.count, width, source_width) if axis == 1 else Dim(width, 1, 1)
+    dims = (
+        across,
+        Dim(valid.count, *strides),
+        Dim(
+            tile.oc.count,
+            into.rows.count * width,
+            source.rows.count * source_width,
+        ),
+    )
+    return dims, (into.at + along * strides[0], source.at + from_ * strides[1])
+
+
+def choose_pooled(
+    prepared: Prepared, pool: Layer, room: Capacity
+) -> tuple[Cost, Tiling, tuple[int, int]]:
+    """Choose the tiling of the convolution and the pool's (rows, columns) that it makes.
+
+    Raises
+    ------
+    CapacityError
+        When not even the smallest chunk fits a memory.
+    """
+    shape = prepared.shape
+    (ky, kx), (sy, sx) = pool.kernel, pool.stride
+    # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
+    narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + sum(e.passes for e in prepared.epilogue)
+    passes = 1 + blocks(narrow, sy * sx)
+    best: tuple[Cost, Tiling, tuple[int, int]] | None = None
+    least = inf
+    for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
+        columns = min((width - 1) * sx + kx, pool.in_shape[3])
+        tiles = (blocks(pool.out_shape[2], height), blocks(pool.out_shape[3], width))
+        for keep in (False, True):
+            rows = min((height - 1) * sy + ky - keep * _overlap(pool), pool.in_shape[2])
+            # As a convolution that makes every tile's rows and columns anew.
+            wide = replace(
+                shape,
+                out_height=tiles[0] * rows,
+                out_width=tiles[1] * columns,
+                vector_passes=passes,
+                planes=sy * sx,
+            )
+            if wide.steps >= least:
+                continue
+            for oc, ic in product(extents(shape.oc), extents(shape.ic)):
+                if (1 + keep) * oc * rows * columns > room.acc:
+                    continue
+                for oc_w in extents(oc):
+                    tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
+                    if tiling.inp_elems(shape) > room.inp or tiling.wgt_elems(shape) > room.wgt:
+                        continue
+                    if least_cycles(wide, tiling) >= least:
+                        continue
+                    estimate = cost(wide, tiling, room)
+                    if best is None or price(estimate, room) < least:
+                        least = price(estimate, room)
+                        best = (estimate, tiling, (height, width))
+    if best is None:
+        size = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
+        raise too_small(shape, room, prepared.layer.name, size)
+    return best

@@ -1,0 +1,148 @@
+"""Lowering of reductions by weights: convolution, dense layer (1 × 1 on one pixel), addition.
+
+An addition is a reduction without taps: its operands are residuals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from flow.compiler.buffers import Pool
+from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
+from flow.compiler.epilogue import finish_tile, residual_jobs
+from flow.compiler.geometry import Dim, Range, split
+from flow.compiler.tiling import choose_tiling
+from vta_config.origin import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flow.compiler.emit import Tile
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.order import Job
+    from flow.compiler.shapes import ConvShape
+    from flow.compiler.workbench import Workbench
+
+
+def convolution(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+    """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
+    shape, layer = prepared.shape, prepared.layer
+    tiling = _tiling(bench, prepared)
+    # An addition has two operands and nothing that comes back.
+    room = bench.residents.room_of(prepared)
+    slots = cost(shape, tiling, room).slots if shape.ic else (2, 2)
+    weights_at = bench.begin_layer(
+        prepared,
+        inp=_inp_pools(shape, tiling, slots[0]),
+        wgt=Pool(max(1, tiling.wgt_elems(shape)), slots[1]),
+        acc=tiling.acc_elems,
+    )
+    places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
+    groups = split(shape.oc, tiling.oc)
+    if tiling.oc_outer:
+        order = list(product(groups, places))
+    else:
+        order = [(group, place) for place in places for group in groups]
+    alone = tiling.acc_slots(bench.residents.room) < 2
+    tiles = list(product(bench.batches(layer), order))
+    for index, (n, (group, (oy, ox))) in enumerate(tiles):
+        tile = bench.tile(layer, n, group, oy, ox)
+        jobs = reductions(bench, prepared, tiling, tile, weights_at)
+        # Where somebody waits for the tile to be stored, STORE begins with its first channels.
+        waited = alone or index == len(tiles) - 1
+        for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
+            jobs += residual_jobs(bench, prepared.residuals, piece)
+            jobs = finish_tile(bench, prepared, piece, jobs)
+        yield from jobs
+
+
+def reductions(
+    bench: Workbench, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: tuple[int, ...]
+) -> list[Job]:
+    """Start a tile at its constants and add the reductions, one job a chunk."""
+    ics = tiling.chunk_blocks(prepared.shape)
+    jobs = [
+        job
+        for part, ic, at in zip(prepared.reductions, ics, weights_at, strict=True)
+        for job in _reduction(bench, part, replace(tiling, ic=ic), tile, at)
+    ]
+    jobs[0].body.insert(0, bench.emit.reset(tile.acc, tile.vectors, tile.origin))
+    return jobs
+
+
+def _tiling(bench: Workbench, prepared: Prepared) -> Tiling:
+    shape, room = prepared.shape, bench.residents.room_of(prepared)
+    if shape.ic:
+        name = prepared.layer.name
+        return bench.tilings.get(name) or choose_tiling(shape, room, name)
+    # An addition: as many whole rows and blocks as let two operands and two tiles fit.
+    half = max(1, min(room.inp, room.acc) // 2)
+    ow = min(shape.out_width, half)
+    oh = min(shape.out_height, max(1, half // ow))
+    acc = room.acc // 2
+    oc = max(1, min(shape.oc, acc // (oh * ow), room.wgt // max(1, shape.constants)))
+    return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
+
+
+def _reduction(
+    bench: Workbench, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int
+) -> Iterator[Job]:
+    """Add one reduction and its constants to a tile."""
+    shape = prepared.shape
+    chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
+    for ic, part in product(chunks, split(tile.oc.count, tiling.oc_w)):
+        job = bench.new_job()
+        constants = shape.constants if ic.start == 0 else 0
+        row = constants + ic.count * shape.taps
+        oc = Range(tile.oc.start + part.start, part.count)
+        wgt = bench.place_weights(job, prepared, weights_at, oc, ic, row, tile.origin) if row else 0
+        acc = tile.acc + part.start * tile.area
+        job.body += bench.add_constants(
+            acc, part.count, tile.area, wgt, row, constants, tile.origin
+        )
+        if ic.count:
+            inp = _place_input(bench, job, prepared, tile, ic)
+            job.body.append(
+                bench.emit.gemm(
+                    _conv_dims(shape, tile, ic, part, row),
+                    (acc, inp, wgt + constants),
+                    tile.origin.to(Purpose.GEMM),
+                )
+            )
+        yield job
+
+
+def _place_input(bench: Workbench, job: Job, prepared: Prepared, tile: Tile, ic: Range) -> int:
+    shape, layer = prepared.shape, prepared.layer
+    origin = tile.origin.to(Purpose.INPUT)
+    base, loads = bench.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
+    if loads is not None and prepared.flat:
+        loads.append(bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin))
+    elif loads is not None:
+        y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
+        name, step = layer.inputs[0], shape.row_step
+        loads += bench.emit.load_window(name, base, tile.n, ic, y, x, origin, row_step=step)
+    return base
+
+
+def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, Pool]:
+    pools = {"residual": Pool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
+    if shape.ic:
+        pools["chunk"] = Pool(tiling.inp_elems(shape), slots)
+    return pools
+
+
+def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:
+    """Return the nest of a chunk: rows, columns, oc, ic, kernel rows, kernel columns."""
+    columns = shape.extent_in(tile.ox.count, 1)
+    area = shape.extent_in(tile.oy.count, 0) * columns
+    return (
+        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * columns),
+        Dim(tile.ox.count, 1, shape.stride[1]),
+        Dim(part.count, tile.area, 0, row),
+        Dim(ic.count, 0, area, shape.taps),
+        Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
+        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+    )

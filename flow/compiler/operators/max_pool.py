@@ -1,0 +1,142 @@
+"""Lowering of max-pools: ALU MAX over shifted views."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from flow.compiler.buffers import Pool
+from flow.compiler.epilogue import finish_tile
+from flow.compiler.geometry import Dim, Range, Window, split, view
+from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.tiling import extents
+from flow.program.layouts import blocks
+from vta_config.errors import CapacityError
+from vta_config.origin import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.order import Job
+    from flow.compiler.workbench import Workbench
+
+
+def max_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+    """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
+
+    The view through the tap that undoes the padding lies inside the picture for every output, so it
+    starts the maximum; the other views are cut to the picture, so that padding never takes part.
+    """
+    layer, shape, emit = prepared.layer, prepared.shape, bench.emit
+    sizes = ((shape.out_height, shape.height), (shape.out_width, shape.width))
+    if any(
+        (out - 1) * stride >= size for (out, size), stride in zip(sizes, shape.stride, strict=True)
+    ):
+        raise CapacityError(
+            layer.name,
+            "must start every window inside the picture",
+            got=layer.out_shape,
+            hint="leave it on the host",
+        )
+    axes = tuple(zip(shape.padding, shape.dilation, shape.kernel, strict=True))
+    if any(padding % step or padding // step >= taps for padding, step, taps in axes):
+        raise CapacityError(
+            layer.name,
+            "must be padded by less than its kernel, in whole steps of its dilation",
+            got=layer.padding,
+            hint="leave it on the host",
+        )
+    if prepared.all_residuals or shape.constants:
+        raise CapacityError(
+            layer.name,
+            "must not be followed by an addition",
+            got="an addition",
+            hint="leave it on the host",
+        )
+    oc_each, oh, ow = _pool_tile(shape, bench.residents.room, layer.name)
+    most = oc_each * _window_elems(shape, oh, ow)
+    bench.begin_layer(
+        prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
+    )
+    identity = bench.residents.diagonal_at[1]
+    whole = tuple(padding // step for padding, step, _ in axes)
+    taps = sorted(
+        product(range(shape.kernel[0]), range(shape.kernel[1])),
+        key=lambda tap: tap != whole,
+    )
+    splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
+    for n, oc, oy, ox in product(bench.batches(layer), *splits):
+        tile, job = bench.tile(layer, n, oc, oy, ox), bench.new_job()
+        y, x = (_inside(shape, out, axis, tile.origin) for axis, out in enumerate((oy, ox)))
+        area = y.count * x.count
+        base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
+        assert loads is not None
+        reads = tile.origin.to(Purpose.INPUT)
+        loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, reads)
+        origin = tile.origin.to(Purpose.POOL)
+        copied = tile.acc + tile.vectors
+        job.body.append(emit.reset(tile.acc, tile.vectors + oc.count * area, tile.origin))
+        job.body.append(emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), origin))
+        for index, tap in enumerate(taps):
+            offsets = [
+                k * d - p for k, d, p in zip(tap, shape.dilation, shape.padding, strict=True)
+            ]
+            rows = view(oy, offset=offsets[0], stride=shape.stride[0], size=shape.height)
+            columns = view(ox, offset=offsets[1], stride=shape.stride[1], size=shape.width)
+            if not rows.count or not columns.count:
+                continue
+            dst = (rows.start - oy.start) * ox.count + columns.start - ox.start
+            src = (rows.start * shape.stride[0] + offsets[0] - y.start) * x.count
+            src += columns.start * shape.stride[1] + offsets[1] - x.start
+            dims = (
+                Dim(rows.count, ox.count, shape.stride[0] * x.count),
+                Dim(columns.count, 1, shape.stride[1]),
+                Dim(oc.count, tile.area, area),
+            )
+            if index == 0:
+                job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
+            else:
+                job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), origin))
+        yield from finish_tile(bench, prepared, tile, [job])
+
+
+def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:
+    """Return the part of the picture that outputs read, without zeros around it."""
+    padded = shape.window(out, axis, where)
+    return Window(padded.start, padded.count, 0, 0)
+
+
+def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
+    """Return the most inp elements that a block of a tile of oh × ow reads."""
+    return min(shape.extent_in(oh, 0), shape.height) * min(shape.extent_in(ow, 1), shape.width)
+
+
+def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, int]:
+    """Choose the tile (blocks, rows, columns) that copies least, two in flight if they fit.
+
+    Raises
+    ------
+    CapacityError
+        When one window does not fit.
+    """
+    best: tuple[tuple[bool, int, int], tuple[int, int, int]] | None = None
+    for oh, ow in product(extents(shape.out_height), extents(shape.out_width)):
+        elems = _window_elems(shape, oh, ow)
+        fits = min(shape.oc, room.inp // elems, room.acc // (elems + oh * ow))
+        if fits < 1:
+            continue
+        oc = max(1, fits // 2)
+        places = blocks(shape.out_height, oh) * blocks(shape.out_width, ow)
+        key = (fits < 2, places * elems * shape.oc, places * blocks(shape.oc, oc))
+        if best is None or key < best[0]:
+            best = (key, (oc, oh, ow))
+    if best is None:
+        elems = _window_elems(shape, 1, 1)
+        raise CapacityError(
+            where,
+            f"one window must fit {room.inp} inp and, with its maximum, {room.acc} acc elements",
+            got=f"{elems} and {elems + 1}",
+            hint="choose a machine with larger buffers",
+        )
+    return best[1]

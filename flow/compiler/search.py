@@ -1,0 +1,229 @@
+"""Schedule search: what the cost model shortlists, timed by tsim, kept in a cache.
+
+The model (tiling.py) is within a percent where COMPUTE binds; where LOAD and COMPUTE are about
+even, which of two tilings overlaps better is for the simulator to say. Each layer is compiled alone
+with each tiling of its shortlist and timed; the fewest bytes win among equals. A first layer is
+timed with its input in each form before. The result depends on nothing but layer and machine, so it
+can be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from flow.compiler.cost import Tiling, price
+from flow.compiler.input_choice import first_layers, in_forms
+from flow.compiler.lower import Lowering
+from flow.compiler.plan import Schedule
+from flow.compiler.shapes import Objective
+from flow.compiler.tiling import fastest, is_candidate, shortlist
+from flow.program.input_form import InputForm
+from flow.sim.tsim import time_insns
+from flow.system.files import locked, write_atomic
+from relay_passes.partition.layers import Subgraph, TensorSpec
+from vta_config.errors import ArtifactError
+from vta_config.files import read_bounded
+from vta_config.isa import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.workbench import Residents
+    from vta_config.hardware import VTAConfig
+
+#: Tilings of a layer that are timed, beside the model's own.
+SHORTLIST: Final = 10
+#: Larger caches are not read.
+MAX_CACHE_BYTES: Final = 1 << 24
+#: Part of every key: raise it when lowering or the timing model changes.
+VERSION: Final = 6
+
+
+def search(
+    subgraph: Subgraph,
+    config: VTAConfig,
+    *,
+    objective: Objective = "balanced",
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Schedule:
+    """Return the best form of every input, and the best tiling of every convolution on it.
+
+    A convolution with a pool inside keeps the tiling of the model.
+
+    Parameters
+    ----------
+    subgraph : Subgraph
+    config : VTAConfig
+        Its `timing` profile is what tsim models.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    cache : Path, optional
+        A JSON file that results are kept in, by a hash of layer and machine.
+    progress : callable, optional
+        Called with layers done and in all.
+
+    Raises
+    ------
+    CapacityError
+        When a layer does not fit the machine.
+    UnsupportedModelError
+        When a step needs what the machine does not have.
+    """
+    known = _read(cache)
+    plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
+    forms = {}
+    for name, prepared in first_layers(subgraph, plain.work):
+        key = _key(prepared, plain.residents, config)
+        if not _form_fits(known, key, prepared, plain.residents, config):
+            known.forms[key] = _best_form(prepared, plain.residents, config)
+            _keep(cache, known)
+        if (form := known.forms[key]) is not None:
+            forms[name] = form
+    lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
+    residents = lowering.residents
+    work = [p for p in lowering.work if p.shape.ic and p.pool is None]
+    tilings: dict[str, Tiling] = {}
+    for index, prepared in enumerate(work):
+        key = _key(prepared, residents, config)
+        if not is_candidate(known.tilings.get(key), prepared.shape, residents.room_of(prepared)):
+            known.tilings[key] = _best(prepared, residents, config)
+            _keep(cache, known)
+        tilings[prepared.layer.name] = known.tilings[key]
+        if progress is not None:
+            progress(index + 1, len(work))
+    return Schedule(objective=objective, tilings=tilings, forms=forms)
+
+
+def _best_form(prepared: Prepared, residents: Residents, config: VTAConfig) -> InputForm | None:
+    choices = in_forms(prepared, config, residents.room_of(prepared))
+    choices.sort(key=lambda c: price(c[0], residents.room))
+    timed = [
+        (
+            price(estimate._replace(cycles=_cycles(changed, None, config)), residents.room),
+            changed.form,
+        )
+        for estimate, changed in choices[:SHORTLIST]
+    ]
+    return min(timed, key=lambda t: t[0], default=(0.0, None))[1]
+
+
+def _best(prepared: Prepared, residents: Residents, config: VTAConfig) -> Tiling:
+    room, name = residents.room_of(prepared), prepared.layer.name
+    candidates = shortlist(prepared.shape, room, SHORTLIST, name)
+    timed = [
+        (estimate._replace(cycles=_cycles(prepared, tiling, config)), tiling)
+        for estimate, tiling in candidates
+    ]
+    return fastest(timed)
+
+
+def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
+    """Compile a layer alone, with its pool if it has one, and time it."""
+    layer, last = prepared.layer, prepared.last
+    shapes = [layer.in_shape, *(product.in_shape for product in layer.products)]
+    shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
+    inputs = dict(zip(layer.inputs, shapes, strict=True))
+    alone = Subgraph(
+        symbol="alone",
+        inputs=tuple(TensorSpec(name=n, shape=s, dtype="int8") for n, s in inputs.items()),
+        outputs=(TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype),),
+        layers=(layer,) if prepared.pool is None else (layer, prepared.pool),
+    )
+    schedule = Schedule(
+        tilings={} if tiling is None else {layer.name: tiling},
+        forms={} if prepared.form is None else {layer.inputs[0]: prepared.form},
+    )
+    lowered = Lowering(alone, config, schedule).run()
+    cycles, _ = time_insns(config, b"".join(encode(insn, config) for insn in lowered.insns))
+    return cycles
+
+
+def _key(prepared: Prepared, residents: Residents, config: VTAConfig) -> str:
+    machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
+    passes = [(type(p).__name__, p.passes) for p in prepared.epilogue]
+    terms = [r.terms for r in prepared.residuals]
+    pool = prepared.pool and (prepared.pool.kernel, prepared.pool.stride, prepared.pool.padding)
+    shape = (prepared.shape, prepared.layer.in_shape, prepared.last.out_dtype, pool)
+    facts = (VERSION, *shape, residents.room_of(prepared), passes, terms, machine)
+    return sha256(repr(facts).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class _Known:
+    """What has been searched: tilings by layer, forms by plain layer."""
+
+    tilings: dict[str, Tiling] = field(default_factory=dict)
+    forms: dict[str, InputForm | None] = field(default_factory=dict)
+
+
+def _read(cache: Path | None) -> _Known:
+    """Read the cache; what cannot be read is searched again.
+
+    Whether what it holds fits a layer is for `is_candidate` and `_form_fits` to say.
+    """
+    if cache is None:
+        return _Known()
+    try:
+        entries = json.loads(read_bounded(cache, MAX_CACHE_BYTES).decode("utf-8"))
+        return _Known(
+            {key: _tiling(fields) for key, fields in entries["tilings"].items()},
+            {key: _form(fields) for key, fields in entries["forms"].items()},
+        )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return _Known()
+
+
+def _tiling(fields: dict[str, object]) -> Tiling:
+    """Read a tiling: whole numbers, and a truth value; not 1.0, which equals 1."""
+    tiling = Tiling(**fields)  # type: ignore[arg-type]  # checked next
+    kinds = {name: type(value) for name, value in asdict(tiling).items()}
+    if kinds.pop("oc_outer") is not bool or set(kinds.values()) != {int}:
+        raise TypeError("a tiling has whole numbers")
+    return tiling
+
+
+def _form(fields: dict[str, list[int]] | None) -> InputForm | None:
+    """Read a form: pairs of whole numbers."""
+    if fields is None:
+        return None
+    if any(len(f) != 2 or {type(v) for v in f} != {int} for f in fields.values()):
+        raise TypeError("a form has pairs of whole numbers")
+    return InputForm(**{name: (f[0], f[1]) for name, f in fields.items()})
+
+
+def _form_fits(
+    known: _Known, key: str, prepared: Prepared, residents: Residents, config: VTAConfig
+) -> bool:
+    """Tell whether a form is known that a search could have found."""
+    if key not in known.forms:
+        return False
+    choices = [
+        changed.form for _, changed in in_forms(prepared, config, residents.room_of(prepared))
+    ]
+    return known.forms[key] in (choices or [None])
+
+
+def _keep(cache: Path | None, known: _Known) -> None:
+    """Add what was found to the cache, beside what other runs have put there meanwhile.
+
+    It is written after every layer, so that a search that is stopped need not start again.
+    """
+    if cache is None:
+        return
+    with contextlib.suppress(OSError, ArtifactError):  # it saves time: no reason to end a run
+        with locked(cache):
+            theirs = _read(cache)
+            known.tilings = theirs.tilings | known.tilings
+            known.forms = theirs.forms | known.forms
+            entries = {
+                "tilings": {key: asdict(tiling) for key, tiling in sorted(known.tilings.items())},
+                "forms": {key: form and asdict(form) for key, form in sorted(known.forms.items())},
+            }
+            write_atomic(cache, json.dumps(entries, indent=1).encode(), hint="choose a --cache")

@@ -1,0 +1,240 @@
+"""The workbench of lowering: what stays in the scratchpads, slots for the rest, and the emitter.
+
+Every operator works on it: it takes room in inp, wgt and acc, and builds instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flow.compiler.buffers import CONSTANTS_SHARE, Placed, Pool, SlotBuffer
+from flow.compiler.emit import Emitter, Tile
+from flow.compiler.geometry import Dim, Range
+from flow.compiler.multiply import COPY_SHARE
+from flow.compiler.order import Job
+from flow.compiler.shapes import Capacity
+from flow.compiler.tiling import too_small
+from flow.program.layouts import blocks, constant_vector, diagonal_weight
+from vta_config.isa import Memory
+from vta_config.origin import Origin, Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from flow.compiler.cost import Tiling
+    from flow.compiler.memory import Constants
+    from flow.compiler.normal_form import Prepared
+    from flow.compiler.shapes import Objective
+    from flow.compiler.tokens import Emitted
+    from flow.program.layouts import DramTensor
+    from relay_passes.partition.layers import Layer
+    from vta_config.hardware import VTAConfig
+
+
+class Residents:
+    """What stays in the scratchpads for a whole program, and what it leaves to layers.
+
+    Parameters
+    ----------
+    work : sequence of Prepared
+        All layers.
+    config : VTAConfig
+    objective : {"balanced", "latency"}
+        What tilings are chosen by.
+    """
+
+    def __init__(self, work: Sequence[Prepared], config: VTAConfig, objective: Objective) -> None:
+        """Reserve what any layer needs."""
+        multipliers = sorted(set().union(*(p.multipliers for p in work)))
+        self._config = config
+        self.needs_vector = any(p.needs_vector for p in work)
+        #: The constant vector at the end of inp, diagonal weights at the end of wgt.
+        self.vector_at = config.inp_depth - 1
+        self.diagonal_at = {
+            m: config.wgt_depth - len(multipliers) + i for i, m in enumerate(multipliers)
+        }
+        #: At the end of acc: what a multiplication by shifts and additions copies at a time, and
+        #: before it the shift amounts of as many blocks of channels as a layer has or fit.
+        share = max(1, config.acc_depth // COPY_SHARE)
+        copied = share if any(p.copies for p in work) else 0
+        amounts = max((p.shape.oc for p in work if p.shifts_by_register), default=0)
+        self.copy = Range(config.acc_depth - copied, copied)
+        self.amounts = Range(self.copy.start - min(amounts, share), min(amounts, share))
+        self.room = Capacity.of(
+            config,
+            resident_inp=int(self.needs_vector),
+            resident_wgt=len(multipliers),
+            resident_acc=copied + self.amounts.count,
+            objective=objective,
+        )
+
+    def room_of(self, prepared: Prepared) -> Capacity:
+        """Return the elements that a layer's chunks may use."""
+        late = self.late_slots(prepared) * prepared.late_elems + 2 * prepared.diagonal_elems
+        return replace(self.room, wgt=self.room.wgt - late)
+
+    def late_slots(self, prepared: Prepared) -> int:
+        """Return the slots for a layer's late constants: one does, of two small ones the freer."""
+        return 2 if 2 * prepared.late_elems <= self._config.wgt_depth // CONSTANTS_SHARE else 1
+
+
+class Workbench:
+    """Where the layers of one subgraph are lowered, in order.
+
+    Parameters
+    ----------
+    config : VTAConfig
+    residents : Residents
+        What stays.
+    tensors : dict[str, DramTensor]
+        Where activations lie.
+    constants : Constants
+        Where weights and the like go.
+    tilings : Mapping[str, Tiling]
+        By layer, those that a search found.
+    """
+
+    def __init__(
+        self,
+        config: VTAConfig,
+        residents: Residents,
+        tensors: dict[str, DramTensor],
+        constants: Constants,
+        tilings: Mapping[str, Tiling],
+    ) -> None:
+        """Start with empty scratchpads."""
+        self.config, self.residents = config, residents
+        self.tensors, self.constants, self.tilings = tensors, constants, tilings
+        self.emit = Emitter(config, tensors)
+        #: Whose shift amounts acc holds, and from which block on.
+        self.amounts_held: tuple[int, int] | None = None
+        #: Number of the job that is being laid out.
+        self.job = 0
+        room = residents.room
+        self._inp, self._wgt = SlotBuffer(room.inp), SlotBuffer(room.wgt)
+        self._acc = SlotBuffer(room.acc)
+
+    def new_job(self) -> Job:
+        """Start the next job."""
+        self.job += 1
+        return Job()
+
+    def resident_job(self) -> Job:
+        """Load what stays for the whole program."""
+        job, config = self.new_job(), self.config
+        if self.residents.needs_vector:
+            at = self.constants.add(constant_vector(config)) // config.inp_elem_bytes
+            job.loads.append(
+                self.emit.load_constant(
+                    Memory.INP, self.residents.vector_at, at, Origin(purpose=Purpose.VECTOR)
+                )
+            )
+        for multiplier, sram in self.residents.diagonal_at.items():
+            at = self.constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
+            job.loads.append(
+                self.emit.load_constant(Memory.WGT, sram, at, Origin(purpose=Purpose.DIAGONAL))
+            )
+        return job
+
+    def begin_layer(
+        self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int
+    ) -> tuple[int, ...]:
+        """Cut the scratchpads into slots; return the first wgt element of each reduction.
+
+        Raises
+        ------
+        CapacityError
+            When a chunk does not fit wgt or acc.
+        """
+        late = {
+            name: Pool(elems, slots)
+            for name, elems, slots in (
+                ("late", prepared.late_elems, self.residents.late_slots(prepared)),
+                ("diagonals", prepared.diagonal_elems, 2),
+            )
+            if elems
+        }
+        room = self.residents.room_of(prepared)
+        if wgt.elems > room.wgt or acc > room.acc:
+            raise too_small(prepared.shape, room, prepared.layer.name)
+        self._inp.begin_layer(**inp)
+        self._wgt.begin_layer(**late, chunk=wgt)
+        self._acc.begin_layer(chunk=Pool(acc))
+        return tuple(
+            0
+            if part.weights is None
+            else self.constants.add(part.weights) // self.config.wgt_elem_bytes
+            for part in prepared.reductions
+        )
+
+    def batches(self, layer: Layer) -> range:
+        """Return the blocks of the batch."""
+        return range(blocks(layer.out_shape[0], self.config.batch))
+
+    def tile(self, layer: Layer, n: int, oc: Range, oy: Range, ox: Range) -> Tile:
+        """Give a piece of the output a place in acc."""
+        where = (oc.start, oy.start, ox.start)
+        acc = self._acc.place((layer.name, n, *where), self.job + 1).base
+        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=Origin(layer=layer.name, tile=where))
+
+    def place_input(
+        self, job: Job, key: Hashable, pool: str = "chunk"
+    ) -> tuple[int, list[Emitted] | None]:
+        """Return where chunk `key` lies in inp, and the list for its loads if it needs any."""
+        return _loads_of(job, self._inp.place(key, self.job, pool))
+
+    def place_constant(
+        self, job: Job, key: Hashable, pool: str
+    ) -> tuple[int, list[Emitted] | None]:
+        """Return where constants `key` lie in wgt, and the list for their loads if any are due."""
+        return _loads_of(job, self._wgt.place(key, self.job, pool))
+
+    def place_weights(
+        self,
+        job: Job,
+        prepared: Prepared,
+        weights_at: int,
+        oc: Range,
+        ic: Range,
+        row: int,
+        origin: Origin,
+    ) -> int:
+        """Return where a chunk of weights lies in wgt; load it if it must be."""
+        base, loads = self.place_constant(job, (prepared.layer.name, oc, ic), "chunk")
+        if loads is not None:
+            shape = prepared.shape
+            stride = shape.constants + shape.ic * shape.taps
+            at = (
+                weights_at
+                + oc.start * stride
+                + (shape.constants + ic.start * shape.taps if ic.start else 0)
+            )
+            loads.append(
+                self.emit.load_constant(
+                    Memory.WGT,
+                    base,
+                    at,
+                    origin.to(Purpose.WEIGHTS),
+                    rows=oc.count,
+                    columns=row,
+                    stride=stride,
+                )
+            )
+        return base
+
+    def add_constants(
+        self, acc: int, oc: int, area: int, wgt: int, row: int, steps: int, origin: Origin
+    ) -> list[Emitted]:
+        """Add a constant a channel to `oc` blocks of `area` vectors each, `steps` GEMM steps.
+
+        Its digits lie from wgt element `wgt` on, those of the next block `row` elements later.
+        """
+        dims = (Dim(oc, area, 0, row), Dim(area, 1, 0))
+        starts = ((acc, self.residents.vector_at, wgt + step) for step in range(steps))
+        return [self.emit.gemm(dims, start, origin.to(Purpose.BIAS)) for start in starts]
+
+
+def _loads_of(job: Job, placed: Placed) -> tuple[int, list[Emitted] | None]:
+    """Return where a chunk was placed, and the list of a job's loads that its own belongs to."""
+    return placed.base, (job.late_loads if placed.late else job.loads) if placed.fresh else None

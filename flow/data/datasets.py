@@ -1,0 +1,374 @@
+"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled digits.
+
+A `Dataset` streams: an image is decoded and preprocessed when it is asked for, so 1,150 ImageNet
+images never lie in memory together. Images always come in index order (the order of
+``labels.csv``, else of the sorted file names).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flow.data.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
+from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
+from vta_config.errors import CalibrationError
+from vta_config.text import printable
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+#: A resized picture above so many pixels is not made as a whole.
+LARGEST_RESIZED: Final = 1 << 24
+DIGITS_CLASSES: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """Turn an image into a network's input: resize, centre crop, (x / 255 - mean) / std.
+
+    Resizing is bilinear over the source pixels that an output pixel covers (Pillow's `BILINEAR`),
+    rounding of the long side and of the crop's corner as in torchvision, which the ImageNet models
+    were evaluated with.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the crop in pixels.
+    resize : int
+        Length of the short side before the crop, in pixels.
+    channels : int
+        3 (RGB) or 1 (grey).
+    mean, std : tuple of float
+        Of each channel, in units of the full range (0 to 1).
+    """
+
+    height: int
+    width: int
+    resize: int
+    channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @classmethod
+    def for_input(cls, shape: Sequence[int], *, ratio: float = 256 / 224) -> Preprocessing:
+        """Derive the ImageNet recipe for inputs [N, C, H, W]: crop out of a `ratio` larger image.
+
+        Raises
+        ------
+        CalibrationError
+            When the input is not an image of 1 or 3 channels.
+        """
+        if len(shape) != 4 or shape[1] not in (1, 3):
+            raise CalibrationError(
+                "model input",
+                "must be [N, 1 or 3, H, W] to be fed with images",
+                got=list(shape),
+                hint="export the model with an NCHW image input",
+            )
+        channels, height, width = int(shape[1]), int(shape[2]), int(shape[3])
+        grey = channels == 1
+        return cls(
+            height=height,
+            width=width,
+            resize=round(max(height, width) * ratio),
+            channels=channels,
+            mean=(sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN,
+            std=(sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD,
+        )
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop `image`; return uint8[height, width, channels].
+
+        Raises
+        ------
+        CalibrationError
+            When `image` has no 8-bit form (`flow.data.pictures.eight_bits`).
+        """
+        image = eight_bits(image, "image")
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
+        width, height = image.size
+        short = min(width, height)
+        size = (int(self.resize * width / short), int(self.resize * height / short))
+        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
+        crop = (left, top, left + self.width, top + self.height)
+        if math.prod(size) > LARGEST_RESIZED:
+            image, crop = _resize_part(image, size, crop)
+        elif size != (width, height):
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.crop(crop)
+        return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
+
+    def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """Preprocess `image`; return float32[1, C, H, W]."""
+        return self.normalize(self.pixels(image))
+
+
+def _resize_part(
+    image: Image.Image, size: tuple[int, int], region: tuple[int, int, int, int]
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Resize the part of `image` that `region` of the resized picture needs.
+
+    A picture of 1 × 65,000 pixels would be resized to 256 × 16,640,000 only to be cropped. Pixels
+    differ from those of the whole by the rounding of coordinates: by 1 at most.
+
+    Parameters
+    ----------
+    image : Image
+        The picture.
+    size : (int, int)
+        Width and height of the whole, resized.
+    region : (int, int, int, int)
+        Left, top, right and bottom in the resized picture; may reach beyond it.
+
+    Returns
+    -------
+    Image, (int, int, int, int)
+        The resized part, and `region` in its coordinates.
+    """
+    first, last, box_first, box_last = [], [], [], []
+    starts = [max(0, region[axis]) for axis in (0, 1)]
+    stops = [min(size[axis], region[axis + 2]) for axis in (0, 1)]
+    for axis in (0, 1):
+        scale = image.size[axis] / size[axis]
+        reach = math.ceil(max(scale, 1.0)) + 1  # source pixels that the filter looks at
+        lo, hi = starts[axis] * scale, stops[axis] * scale
+        first.append(max(0, math.floor(lo) - reach))
+        last.append(min(image.size[axis], math.ceil(hi) + reach))
+        box_first.append(lo - first[axis])
+        box_last.append(hi - first[axis])
+    part = image.crop((first[0], first[1], last[0], last[1])).resize(
+        (stops[0] - starts[0], stops[1] - starts[1]),
+        Image.Resampling.BILINEAR,
+        box=(box_first[0], box_first[1], box_last[0], box_last[1]),
+    )
+    left, top, right, bottom = region
+    return part, (left - starts[0], top - starts[1], right - starts[0], bottom - starts[1])
+
+
+class ImageSource(Protocol):
+    """Images by index; `load` may be called from several threads."""
+
+    def __len__(self) -> int:
+        """Count the images."""
+        ...
+
+    def load(self, index: int) -> Image.Image:
+        """Decode image `index`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Image files on disk."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """Count the files."""
+        return len(self.paths)
+
+    def load(self, index: int) -> Image.Image:
+        """Decode file `index`.
+
+        Raises
+        ------
+        CalibrationError
+            When the file is not a readable image.
+        """
+        return read_picture(self.paths[index])
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySource:
+    """Grey images in memory, uint8[N, H, W]."""
+
+    images: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.images)
+
+    def load(self, index: int) -> Image.Image:
+        """Wrap image `index`."""
+        return Image.fromarray(self.images[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A sequence of preprocessed images, with labels when they are known.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    source : ImageSource
+        Where the images come from.
+    preprocessing : Preprocessing
+        How they become inputs.
+    labels : int64[len(source)], optional
+        Class of every image of `source`.
+    indices : tuple of int, optional
+        The images of `source` to use, ascending; all by default.
+    """
+
+    name: str
+    source: ImageSource
+    preprocessing: Preprocessing
+    labels: NDArray[np.int64] | None = None
+    indices: tuple[int, ...] | None = None
+
+    def _index(self, position: int) -> int:
+        return range(len(self.source))[position] if self.indices is None else self.indices[position]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.source) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, position: int) -> NDArray[np.float32]:
+        """Decode and preprocess one image; return float32[1, C, H, W]."""
+        return self.preprocessing(self.source.load(self._index(position)))
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images in index order, one at a time."""
+        for position in range(len(self)):
+            yield self[position]
+
+    @property
+    def targets(self) -> NDArray[np.int64] | None:
+        """Labels of the images in use, int64[len(self)], or None."""
+        if self.labels is None or self.indices is None:
+            return self.labels
+        return self.labels[np.asarray(self.indices, dtype=np.int64)]
+
+    def take(self, limit: int | None, *, seed: int = 0) -> Dataset:
+        """Keep at most `limit` images, drawn at random by `seed`, still in index order.
+
+        Raises
+        ------
+        CalibrationError
+            When `limit` is not positive.
+        """
+        if limit is None or limit >= len(self):
+            return self
+        if limit < 1:
+            raise CalibrationError(
+                self.name, "must keep at least 1 image", got=limit, hint="raise --limit"
+            )
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=limit, replace=False))
+        return replace(self, indices=tuple(self._index(int(position)) for position in chosen))
+
+
+# ---- folders ------------------------------------------------------------------------------------
+def image_folder(
+    directory: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    classes: int | None = None,
+    labelled: bool = True,
+) -> Dataset:
+    """Open a folder of images.
+
+    With ``labels.csv`` (``filename,label_index``) the images are its rows, whatever else is there.
+    Without it and with sub-folders, every sub-folder is a class: its name is the class index when
+    all names are integers, else its place in sorted order. A flat folder has no labels.
+
+    Parameters
+    ----------
+    directory : path
+        The folder.
+    preprocessing : Preprocessing
+        How images become inputs.
+    classes : int, optional
+        Number of outputs of the network; labels must be below.
+    labelled : bool
+        False for calibration: labels are neither read nor checked. Without ``labels.csv`` every
+        image below the folder counts.
+
+    Raises
+    ------
+    CalibrationError
+        When the folder is missing or empty, or the labels do not match images or network.
+    """
+    root = Path(directory)
+    problem = file_problem(root)
+    if problem != FOLDER:
+        raise CalibrationError(
+            str(root),
+            "must be a folder of images",
+            got={None: "a file", MISSING: "nothing there"}.get(problem, problem),
+            hint="check the path",
+        )
+    labels: list[int] | None = None
+    if file_problem(root / LABELS_FILE) != MISSING:
+        paths, labels = read_labels(root, classes, labelled=labelled)
+    elif labelled and (members := read_class_folders(root, classes)) is not None:
+        paths, labels = members
+    else:
+        paths = images_in(root)
+    if not paths:
+        raise CalibrationError(
+            str(root),
+            "must hold images",
+            got="none",
+            hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}",
+        )
+    name = os.fsencode(root.name or str(root)).decode(errors="backslashreplace")
+    return Dataset(
+        name=printable(name),  # of any bytes: reports are UTF-8
+        source=FileSource(tuple(paths)),
+        preprocessing=preprocessing,
+        labels=None if labels is None or not labelled else np.asarray(labels, dtype=np.int64),
+    )
+
+
+# ---- digits -------------------------------------------------------------------------------------
+@cache
+def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Load the 1,797 images as uint8[N, 8, 8] (0 to 255) and their classes."""
+    from sklearn.datasets import load_digits  # slow to import, and only this data set needs it
+
+    bunch = load_digits()
+    images = np.floor(bunch.images * (255 / 16) + 0.5).astype(np.uint8)
+    return images, bunch.target.astype(np.int64)
+
+
+def digits(preprocessing: Preprocessing, *, held_out: bool) -> Dataset:
+    """Open scikit-learn's bundled handwritten digits (UCI ML, test part): 8x8 pixels, 10 classes.
+
+    Every third image is held out for evaluation (599 images); the embedded model is trained, and
+    calibrated, on the others (1,198). The split does not depend on a random generator, so no
+    version of one can mix the two.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        How images become inputs.
+    held_out : bool
+        True for the evaluation part, False for the training part.
+    """
+    images, labels = _load_digits()
+    chosen = tuple(i for i in range(len(images)) if (i % 3 == 2) == held_out)
+    return Dataset(
+        name="digits (held out)" if held_out else "digits (training part)",
+        source=ArraySource(images),
+        preprocessing=preprocessing,
+        labels=labels,
+        indices=chosen,
+    )

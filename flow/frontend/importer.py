@@ -1,0 +1,400 @@
+"""Read an ONNX file and hand it to TVM: checked, one static shape, layers with names.
+
+TVM's importer loses the tensor names; they are restored on the result of every convolution and
+dense layer: the weight's name without its suffix (``layer2.0.conv1.weight`` -> ``layer2.0.conv1``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import onnx
+
+from flow.frontend.batch import check_batch, set_batch_to_one
+from flow.frontend.clips import hide_clips, restore_clips, with_float_bounds
+from flow.frontend.onnx_checks import check_finite, node_label, operator_of, unsupported
+from flow.frontend.onnx_file import Limits, parse, read_bytes
+from flow.frontend.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
+from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
+from flow.frontend.simplify import simplify
+from relay_passes.names import Names, with_given_names
+from vta_config.errors import FlowError, UnsupportedModelError
+
+FLOAT: Final = onnx.TensorProto.FLOAT
+#: ONNX operators whose second input is a layer's weight, and what kind of layer they are.
+LAYER_KINDS: Final = MappingProxyType({"Conv": "conv", "Gemm": "dense", "MatMul": "dense"})
+#: What they become in Relax.
+RELAX_KINDS: Final = MappingProxyType(
+    {"nn.conv1d": "conv", "nn.conv2d": "conv", "nn.conv3d": "conv", "matmul": "dense"}
+)
+_WEIGHT_SUFFIX: Final = re.compile(r"[._/]?(weight|kernel|w)s?(:0)?$", re.IGNORECASE)
+_ANONYMOUS: Final = re.compile(r"^(onnx::\w+|_?v?_?\d+|const\w*|constant\w*)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedModel:
+    """A model as the passes take it.
+
+    Parameters
+    ----------
+    name : str
+        The model's name in reports.
+    path : Path
+        The file that it was read from.
+    sha256 : str
+        Of the ``.onnx`` bytes (after unpacking ``.xz``).
+    proto : onnx.ModelProto
+        The model with batch 1 and weights that are constants; what ONNX Runtime runs.
+    mod : tvm.IRModule
+        ``main(input: float32[1, C, H, W]) -> float32[1, classes]`` in Relax.
+    input_name : str
+        Name of the ONNX input.
+    input_shape : tuple of int
+        [1, C, H, W].
+    classes : int
+        Number of logits.
+    conv_names, dense_names : tuple of str
+        Names of the layers with constant weights, in graph order, unique; their results in `mod`
+        are called so.
+    origins : mapping
+        Name of a variable of `mod` -> the ONNX node that it comes from. Names outlive the float
+        passes, but for those of operators that are folded. Empty should TVM's importer change.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    proto: Any
+    mod: Any
+    input_name: str
+    input_shape: tuple[int, int, int, int]
+    classes: int
+    conv_names: tuple[str, ...]
+    dense_names: tuple[str, ...]
+    origins: Mapping[str, OnnxNode]
+
+
+def import_model(
+    path: str | Path, *, name: str = "", check: bool = True, limits: Limits | None = None
+) -> ImportedModel:
+    """Import the ONNX file at `path` (``.onnx`` or ``.onnx.xz``) as Relax.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    name : str, optional
+        What reports call the model; the file's name without suffixes by default.
+    check : bool
+        Compare the float graph with ONNX Runtime on a random picture (`check_import`).
+    limits : Limits, optional
+        What the model may cost.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When the file is missing or damaged, costs too much, a shape other than the batch is
+        dynamic, an operator is not supported or differs from ONNX Runtime's, or the model is not
+        one float32 image in, one row of logits out.
+    """
+    path, limits = Path(path), limits or Limits()
+    name = name or _stem(path)
+    data = read_bytes(path, limits)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        proto = parse(data, path, limits)
+        del data  # as large as the model, which holds a copy
+        return _import(proto, path, name, sha256, check, limits)
+    except FlowError:
+        raise
+    except Exception as error:  # whatever a file makes others raise
+        raise UnsupportedModelError(
+            name,
+            "must be a model that can be imported",
+            got=f"{type(error).__name__} ({_last_line(error)})",
+            hint="correct or simplify the export",
+        ) from error
+
+
+def _import(
+    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits
+) -> ImportedModel:
+    """Import a parsed model; see `import_model`."""
+    input_name, shape = _input(proto, name)
+    given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
+    limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
+    before = set_batch_to_one(proto)
+    simple = simplify(fold_constants(proto, limits, name))
+    check_finite(simple.graph, name)
+    if before is not None and check:
+        check_costs(before, infer_shapes(before), limits, name)
+        check_batch(before, proto, name)
+    mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
+    classes = _classes(mod, name)
+    layers = _layer_names(simple.graph)
+    mod, renamed = _restore_names(mod, layers, tensors)
+    tensors = {renamed[var]: tensor for var, tensor in tensors.items() if var in renamed}
+    if check:
+        from flow.frontend.import_check import check_import
+
+        shapes = infer_shapes(simple)
+        check_import(
+            proto,
+            mod,
+            tensors,
+            {
+                o: f"{node_label(n, i)} ({operator_of(n)})"
+                for i, n in enumerate(proto.graph.node)
+                for o in n.output
+            },
+            name=name,
+            multiplications=sum(multiplications(node, shapes) for node in simple.graph.node),
+        )
+    return ImportedModel(
+        name=name,
+        path=path,
+        sha256=sha256,
+        proto=proto,
+        mod=mod,
+        input_name=input_name,
+        input_shape=shape,
+        classes=classes,
+        conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
+        dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
+        origins=origins_of(mod, tensors, (simple, proto)),
+    )
+
+
+# ---- checks -------------------------------------------------------------------------------------
+def _input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
+    """Return the input's name and shape, of batch 1."""
+    graph = proto.graph
+    names: set[str] = set()
+    for node in graph.node:  # ONNX Runtime takes no name twice
+        node.name = "" if node.name in names else node.name
+        names.add(node.name)
+    inputs = list(graph.input)
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise UnsupportedModelError(
+            name,
+            "must have one input and one output",
+            got=f"{len(inputs)} and {len(graph.output)}",
+            hint="export the classifier alone",
+        )
+    value = graph.input[0]
+    tensor = value.type.tensor_type
+    if tensor.elem_type != FLOAT:
+        got = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type else "no tensor"
+        raise UnsupportedModelError(
+            f"{name} input {value.name}",
+            "must be float32",
+            got=got,
+            hint="export the float model, not a quantized one",
+        )
+    dims = tensor.shape.dim
+    shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
+    if len(dims) != 4 or any(dim.dim_value < 1 for dim in dims[1:]):
+        raise UnsupportedModelError(
+            f"{name} input {value.name}",
+            "must have static shape [N, C, H, W] (only the batch may be dynamic)",
+            got=shown,
+            hint="export with a fixed image size",
+        )
+    return value.name, (1, dims[1].dim_value, dims[2].dim_value, dims[3].dim_value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TVM's importer from writing to the terminal."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _to_relax(proto: Any, name: str, shapes: Mapping[str, list[int]]) -> tuple[Any, dict[str, str]]:
+    """Return the IRModule of a model and what ONNX tensors its variables hold.
+
+    Clip becomes R.clip where that can be done.
+    """
+    hidden, bounds = hide_clips(proto)
+    if bounds:
+        mod, tensors = _run_importer(hidden, name, shapes)
+        restored = restore_clips(mod, tensors, bounds)
+        if restored is not None:
+            return restored, tensors
+    return _run_importer(proto, name, shapes)
+
+
+def _run_importer(
+    proto: Any, name: str, shapes: Mapping[str, list[int]]
+) -> tuple[Any, dict[str, str]]:
+    """Run TVM's importer."""
+    import tvm  # takes seconds: what is wrong with the file has been said before
+
+    try:
+        with _quiet():
+            return run_importer(proto, shapes)
+    except NodeError as failure:
+        error: Any = failure.__cause__
+        node = proto.graph.node[failure.index]
+        if isinstance(error, tvm.error.OpNotImplemented):
+            raise unsupported(name, node, failure.index) from None
+        raise UnsupportedModelError(
+            f"{name} node {node_label(node, failure.index)}",
+            "must be an operator that TVM's ONNX importer takes",
+            got=f"{operator_of(node)} ({_last_line(error)})",
+            hint="simplify the export",
+        ) from None
+
+
+def _last_line(error: BaseException) -> str:
+    """Return what an error of TVM says, less the trace before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")
+
+
+def _classes(mod: Any, name: str) -> int:
+    """Return the number of logits that `mod` ends with."""
+    shape = getattr(mod["main"].ret_ty, "shape", None)
+    try:
+        dims = [int(dim) for dim in shape.values] if shape is not None else []
+    except TypeError:
+        dims = []
+    if len(dims) != 2 or dims[0] != 1:
+        raise UnsupportedModelError(
+            f"{name} output",
+            "must be logits [N, classes]",
+            got=dims or "another type",
+            hint="deploy takes image classifiers; cut the model at its logits",
+        )
+    return dims[1]
+
+
+# ---- names ------------------------------------------------------------------------------------
+def _stem(path: Path) -> str:
+    """Return a file's name without suffixes; what the system could not decode is escaped."""
+    stem = path.name.removesuffix(".xz").removesuffix(".onnx")
+    return stem.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
+    """Name the convolutions and dense layers with constant weights, in graph order.
+
+    Returns
+    -------
+    dict
+        Tensor that a layer computes -> its kind and its name.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
+    names: dict[str, tuple[str, str]] = {}
+    count = dict.fromkeys(LAYER_KINDS.values(), 0)
+    taken: set[str] = set()
+    for node in graph.node:
+        kind = LAYER_KINDS.get(node.op_type)
+        if kind is None or node.input[1] not in constants:
+            continue
+        default = f"{kind}{count[kind]}"
+        base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
+        count[kind] += 1
+        number, name = 1, base
+        while name in taken:  # by a layer with the same weight, or by one that is called "conv#2"
+            number += 1
+            name = f"{base}#{number}"
+        taken.add(name)
+        names[node.output[0]] = (kind, name)
+    return names
+
+
+def _restore_names(
+    mod: Any, layers: Mapping[str, tuple[str, str]], tensors: Mapping[str, str]
+) -> tuple[Any, dict[str, str]]:
+    """Call the result of every named layer in ``main`` after its layer; the passes keep names.
+
+    The importer's own names give way to them, and the module says which ones the model brought
+    along: any text can be a layer's name, the importer's ``lv1`` too.
+
+    Returns
+    -------
+    tuple
+        The module, and its new names by the old ones.
+    """
+    from relay_passes.graph import op_name, read_graph, rewrite
+
+    graph = read_graph(mod)
+    bindings = graph.bindings
+    new = {} if tensors else _names_by_position(mod, layers)
+    within: list[str] = []
+    for binding in bindings if tensors else ():
+        if op_name(binding.value) in RELAX_KINDS:
+            within.append(binding.var.name)
+        if (tensor := tensors.get(binding.var.name)) is not None:
+            if tensor in layers and len(within) == 1:
+                new[within[0]] = layers[tensor][1]
+            within = []
+    given = set(new.values())
+    own = Names((*given, *(str(param.name) for param in graph.params)))
+    for binding in bindings:
+        old = str(binding.var.name)
+        if old not in new:
+            new[old] = own.fresh(old)
+
+    def visit(builder: Any, var: Any, value: Any) -> Any:
+        return builder.emit(with_float_bounds(value), new[var.name])
+
+    return with_given_names(rewrite(mod, visit), given), new
+
+
+def _names_by_position(mod: Any, layers: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Map variables to names of layers where both are as many: without origins, that must do."""
+    from relay_passes.graph import constant, op_name, read_graph
+
+    graph = read_graph(mod)
+    definitions = graph.definitions()
+
+    def is_constant(expr: Any) -> bool:
+        expr = definitions.get(expr, expr)
+        if op_name(expr) == "permute_dims":
+            expr = expr.args[0]
+        return constant(expr) is not None
+
+    found: dict[str, list[str]] = {"conv": [], "dense": []}
+    for binding in graph.bindings:
+        kind = RELAX_KINDS.get(op_name(binding.value))
+        if kind is not None and is_constant(binding.value.args[1]):
+            found[kind].append(binding.var.name)
+    new: dict[str, str] = {}
+    for kind, variables in found.items():
+        names = [name for other, name in layers.values() if other == kind]
+        if len(variables) == len(names):  # else some were rewritten: their places tell nothing
+            new.update(zip(variables, names, strict=True))
+    return new
+
+
+def _name_from_weight(weight: str) -> str:
+    """Strip the suffix off a weight's name; "" when the name says nothing (``onnx::Conv_193``)."""
+    return "" if _ANONYMOUS.match(weight) else _WEIGHT_SUFFIX.sub("", weight)
+
+
+def _name_from_scope(node: str) -> str:
+    """Turn PyTorch's ``/layer1/layer1.0/conv1/Conv`` into ``layer1.0.conv1``."""
+    parts = [part for part in node.split("/") if part]
+    if not node.startswith("/") or len(parts) < 2:
+        return node
+    path: list[str] = []
+    for part in parts[:-1]:  # the last is the operator
+        if path and part.startswith(f"{path[-1]}."):
+            path[-1] = part
+        else:
+            path.append(part)
+    return ".".join(path)

@@ -1,0 +1,360 @@
+"""Say what ONNX says in several ways in the one way that TVM's importer and the passes know.
+
+- Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
+- ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
+- So do the rows and columns that a MaxPool's ``ceil_mode`` adds.
+- A Pad of zeros joins the convolutions that read it.
+- A Sum becomes Adds.
+- A Clip from 0 without an upper bound becomes Relu.
+- A ConvTranspose's ``output_shape``, and its ``auto_pad``, become numbers.
+- Resize by nearest neighbours is gathered where TVM reads it otherwise (`flow.frontend.resize`).
+- Pools of windows of one number, and Pads by nothing, become Identity: they do nothing.
+- A BatchNormalization that trains becomes InstanceNormalization, which it is for one picture.
+- Optional results that nobody reads, nodes none of whose results are read, and constants that
+  nobody reads are dropped.
+- An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from flow.frontend.onnx_shapes import Shapes, infer_shapes
+from flow.frontend.resize import resized
+
+_SAME: Final = ("SAME_UPPER", "SAME_LOWER")
+
+
+def simplify(proto: Any) -> Any:
+    """Return the model with these nodes rewritten; `proto` is not changed.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Checked, of one static input shape.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    constants = constants_of(result.graph)
+    outputs = {value.name for value in result.graph.output}
+    read = outputs | {name for node in result.graph.node for name in node.input}
+    versions = {entry.domain: entry.version for entry in result.opset_import}
+    shapes: Shapes | None = None
+    nodes: list[Any] = []
+    for node in result.graph.node:
+        if _trains(node) and read.isdisjoint(node.output[1:]):
+            # The statistics are those of the one picture, channel by channel.
+            epsilon = _attributes(node).get("epsilon", 1e-5)
+            node = helper.make_node(
+                "InstanceNormalization", node.input[:3], node.output[:1], node.name, epsilon=epsilon
+            )
+        _drop_unread(node, read, versions)
+        if _does_nothing(node, constants):
+            node = helper.make_node("Identity", node.input[:1], node.output, node.name)
+        elif node.op_type == "Dropout" and _is_inference(node, constants, read):
+            node = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Clip" and clip_bounds(node, constants) == (0.0, float("inf")):
+            node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Sum":
+            nodes += _adds(node)
+            continue
+        elif node.op_type in ("Resize", "Upsample") and not node.domain:
+            shapes = infer_shapes(proto) if shapes is None else shapes
+            shape = shapes.get(node.input[0], ())
+            made, tensors = resized(node, shape, constants, versions.get("", 1))
+            nodes += made
+            result.graph.initializer.extend(tensors)
+            continue
+        elif node.op_type in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "ReduceMean"):
+            if shapes is None and _needs_shapes(node):
+                shapes = infer_shapes(proto)
+            nodes += _with_shapes(node, shapes or {}, constants)
+            continue
+        nodes.append(node)
+    del result.graph.node[:]
+    result.graph.node.extend(_live(_joined_pads(nodes, constants, outputs), outputs))
+    _drop_unread_constants(result.graph, outputs)
+    return result
+
+
+def _trains(node: Any) -> bool:
+    """Whether a BatchNormalization computes statistics: said by its results before version 14."""
+    return node.op_type == "BatchNormalization" and (
+        len(node.output) > 1 or bool(_attributes(node).get("training_mode", 0))
+    )
+
+
+def _drop_unread(node: Any, read: set[str], versions: Mapping[str, int]) -> None:
+    """Drop the last results of a node that it need not compute, as far as nobody reads them."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+    while len(node.output) > 1 and len(node.output) <= len(schema.outputs):
+        last = len(node.output) - 1
+        if node.output[last] in read or schema.outputs[last].option != optional:
+            return
+        del node.output[last]
+
+
+def _drop_unread_constants(graph: Any, outputs: set[str]) -> None:
+    """Drop what nobody reads: TVM's importer reads all, and knows neither texts nor some types."""
+    read = outputs | {name for node in graph.node for name in node.input}
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in read:
+            del graph.initializer[index]
+
+
+def _does_nothing(node: Any, constants: Mapping[str, Any]) -> bool:
+    """Whether a pool or Pad passes its input on."""
+    attributes = _attributes(node)
+    if node.op_type in ("MaxPool", "AveragePool"):
+        small = {1} >= {*attributes.get("kernel_shape", (0,)), *attributes.get("strides", ())}
+        return small and not any(attributes.get("pads", ())) and len(node.output) == 1
+    if node.op_type != "Pad":
+        return False
+    pads = attributes.get("pads")
+    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
+        pads = numpy_helper.to_array(tensor).reshape(-1)
+    return pads is not None and not np.any(pads)
+
+
+def _live(nodes: list[Any], outputs: set[str]) -> list[Any]:
+    """Return the nodes that the outputs need."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def constants_of(graph: Any) -> dict[str, Any]:
+    """Map initializers and outputs of Constant nodes to their tensors, None where not a tensor."""
+    constants: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = next(
+                (a.t for a in node.attribute if a.name == "value"), None
+            )
+    return constants
+
+
+def clip_bounds(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return a Clip's bounds, from attributes or constant inputs, infinite where there is none.
+
+    None when one is computed.
+    """
+    given = {a.name: float(a.f) for a in node.attribute}
+    for key, source in zip(("min", "max"), node.input[1:], strict=False):
+        if not source:
+            continue
+        if (tensor := constants.get(source)) is None or math.prod(tensor.dims) != 1:
+            return None
+        given[key] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
+    return given.get("min", float("-inf")), given.get("max", float("inf"))
+
+
+def _is_inference(node: Any, constants: Mapping[str, Any], read: set[str]) -> bool:
+    """Whether a Dropout passes its input on and nobody wants its mask."""
+    if any(name in read for name in node.output[1:] if name):
+        return False
+    training = node.input[2] if len(node.input) > 2 else ""
+    if not training:
+        return True
+    tensor = constants.get(training)
+    return tensor is not None and not numpy_helper.to_array(tensor).any()
+
+
+def _adds(node: Any) -> list[Any]:
+    """Return a chain of Adds for a Sum."""
+    first, *others = node.input
+    if not others:
+        return [helper.make_node("Identity", node.input, node.output, node.name)]
+    sums = [f"{node.output[0]}.sum{i}" for i in range(len(others) - 1)] + [node.output[0]]
+    lefts = [first, *sums[:-1]]
+    return [
+        helper.make_node("Add", [left, right], [total], node.name)
+        for left, right, total in zip(lefts, others, sums, strict=True)
+    ]
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _auto_pad(attributes: Mapping[str, Any]) -> str:
+    value: bytes = attributes.get("auto_pad", b"NOTSET")
+    return value.decode()
+
+
+def _needs_shapes(node: Any) -> bool:
+    pools = node.op_type in ("AveragePool", "ReduceMean")
+    return pools or bool({"auto_pad", "ceil_mode", "output_shape"} & _attributes(node).keys())
+
+
+def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> list[Any]:
+    """Return what a convolution, pool or mean becomes."""
+    attributes, shape = _attributes(node), shapes.get(node.input[0], ())
+    if node.op_type == "ReduceMean":
+        return _mean(node, attributes, shape, constants)
+    weight = shapes.get(node.input[1], ()) if node.op_type in ("Conv", "ConvTranspose") else ()
+    kernel = tuple(attributes.get("kernel_shape", weight[2:]))
+    if len(shape) != 4 or len(kernel) != 2:
+        return [node]
+    if node.op_type == "AveragePool":
+        whole = kernel == shape[2:] and not any(attributes.get("pads", ()))
+        whole &= _auto_pad(attributes) not in _SAME  # which has a window around every pixel
+        if whole and all(d == 1 for d in attributes.get("dilations", ())):
+            return [_global_average(node, node.output[0])]
+        return [node]
+    if node.op_type == "ConvTranspose":
+        return [_transposed(node, attributes, shape[2:], kernel)]
+    if (mode := _auto_pad(attributes)) in _SAME:
+        pads = _same_pads(mode, attributes, shape[2:], kernel)
+    elif mode == "NOTSET" and attributes.get("ceil_mode"):
+        pads = _ceil_pads(attributes, shape[2:], kernel)
+    else:
+        return [node]
+    kept = {k: v for k, v in attributes.items() if k not in ("auto_pad", "ceil_mode", "pads")}
+    return [helper.make_node(node.op_type, node.input, node.output, node.name, pads=pads, **kept)]
+
+
+def _same_pads(
+    mode: str, attributes: Mapping[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """Return [top, left, bottom, right] such that there are ceil(size / stride) windows an axis."""
+    strides = attributes.get("strides", (1, 1))
+    dilations = attributes.get("dilations", (1, 1))
+    before, after = [], []
+    for n, k, stride, dilation in zip(size, kernel, strides, dilations, strict=True):
+        total = max((-(-n // stride) - 1) * stride + (k - 1) * dilation + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return before + after
+
+
+def _transposed(
+    node: Any, attributes: dict[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> Any:
+    """Return a ConvTranspose whose size of output is said by its padding alone.
+
+    total padding = stride (n - 1) + output_padding + (k - 1) dilation + 1 - size of output, from
+    https://onnx.ai/onnx/operators/onnx__ConvTranspose.html; what is missing is padding of the
+    output.
+    """
+    mode = _auto_pad(attributes)
+    wanted = attributes.pop("output_shape", None)
+    strides = attributes.get("strides", (1, 1))
+    if wanted is None and mode in _SAME:
+        wanted = [n * s for n, s in zip(size, strides, strict=True)]
+    if wanted is None or len(wanted) != 2:
+        return node
+    dilations = attributes.get("dilations", (1, 1))
+    extra = list(attributes.pop("output_padding", (0, 0)))
+    before, after = [], []
+    for axis, (n, k, stride, dilation) in enumerate(
+        zip(size, kernel, strides, dilations, strict=True)
+    ):
+        total = stride * (n - 1) + extra[axis] + (k - 1) * dilation + 1 - wanted[axis]
+        extra[axis] += max(-total, 0)
+        total = max(total, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    kept = {k: v for k, v in attributes.items() if k not in ("auto_pad", "pads")}
+    kept |= {"pads": before + after, "output_padding": extra}
+    return helper.make_node(node.op_type, node.input, node.output, node.name, **kept)
+
+
+def _ceil_pads(
+    attributes: Mapping[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """Return the padding with which a window beyond the picture's end counts as one.
+
+    None begins there.
+    """
+    strides = attributes.get("strides", (1, 1))
+    dilations = attributes.get("dilations", (1, 1))
+    pads = list(attributes.get("pads", (0, 0, 0, 0)))
+    for axis, (n, k, stride, dilation) in enumerate(
+        zip(size, kernel, strides, dilations, strict=True)
+    ):
+        reach, padded = (k - 1) * dilation + 1, n + pads[axis] + pads[axis + 2]
+        windows = -((reach - padded) // stride) + 1
+        if (windows - 1) * stride >= n + pads[axis]:
+            windows -= 1
+        pads[axis + 2] += max((windows - 1) * stride + reach - padded, 0)
+    return pads
+
+
+def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[str]) -> list[Any]:
+    """Return the nodes, Pads of zeros that only convolutions read as part of those."""
+    pads: dict[str, tuple[Any, list[int]]] = {}
+    for node in nodes:
+        zeros = _zeros_around(node, constants) if node.op_type == "Pad" else None
+        if zeros is not None and node.output[0] not in outputs:
+            pads[node.output[0]] = (node, zeros)
+    for node in nodes:
+        joins = node.op_type == "Conv" and _auto_pad(_attributes(node)) in ("NOTSET", "VALID")
+        for name in node.input[1:] if joins else node.input:
+            pads.pop(name, None)
+    result = []
+    for node in nodes:
+        if node.op_type == "Conv" and node.input[0] in pads:
+            pad, zeros = pads[node.input[0]]
+            attributes = _attributes(node)
+            attributes.pop("auto_pad", None)
+            own = attributes.pop("pads", (0, 0, 0, 0))
+            attributes["pads"] = [a + b for a, b in zip(own, zeros, strict=True)]
+            inputs = [pad.input[0], *node.input[1:]]
+            result.append(helper.make_node("Conv", inputs, node.output, node.name, **attributes))
+        elif not node.output or node.output[0] not in pads:
+            result.append(node)
+    return result
+
+
+def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
+    """Return [top, left, bottom, right] of a Pad that puts zeros around pictures, else None."""
+    attributes = _attributes(node)
+    given: list[Any] = [attributes.get("pads"), attributes.get("value", 0.0)]
+    for index, source in enumerate(node.input[1:3]):
+        if source:
+            tensor = constants.get(source)
+            given[index] = None if tensor is None else numpy_helper.to_array(tensor).reshape(-1)
+    pads, value = given
+    plain = attributes.get("mode", b"constant") == b"constant" and len(node.input) <= 3
+    if not plain or pads is None or value is None or len(pads) != 8 or np.any(value):
+        return None
+    numbers = [int(p) for p in pads]
+    inside = min(numbers) >= 0 and not any(numbers[a] for a in (0, 1, 4, 5))
+    return [numbers[a] for a in (2, 3, 6, 7)] if inside else None
+
+
+def _global_average(node: Any, output: str) -> Any:
+    return helper.make_node("GlobalAveragePool", node.input[:1], [output], node.name)
+
+
+def _mean(
+    node: Any, attributes: Mapping[str, Any], shape: tuple[int, ...], constants: Mapping[str, Any]
+) -> list[Any]:
+    """Return GlobalAveragePool, and Flatten unless dimensions are kept, for a mean of pictures."""
+    axes = attributes.get("axes", ())
+    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
+        axes = numpy_helper.to_array(tensor).reshape(-1)
+    if len(shape) != 4 or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+        return [node]
+    if attributes.get("keepdims", 1):
+        return [_global_average(node, node.output[0])]
+    pooled = f"{node.output[0]}.pooled"
+    flat = helper.make_node("Flatten", [pooled], node.output, f"{node.name}.flat")
+    return [_global_average(node, pooled), flat]

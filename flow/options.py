@@ -1,0 +1,160 @@
+"""What the user asks for."""
+
+from __future__ import annotations
+
+import filecmp
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+import flow.sim
+from flow.compiler.shapes import Objective
+from flow.data.models import DEFAULT_MODEL, MIRRORS
+from vta_config.errors import ConfigError
+
+Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
+ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
+OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
+#: Quantized variants in the order of the report.
+VARIANTS: Final = (
+    "stock_relay",
+    "single_scale",
+    "profiled",
+    "profiled_fused",
+    "per_tensor",
+    "best",
+    "dyadic",
+    "w4a8",
+)
+#: What can be asked for by name: per_channel needs a machine with the capability shr_register.
+KNOWN_VARIANTS: Final = (*VARIANTS, "per_channel")
+BEST_VARIANT: Final = "best"
+#: Variants that have a quantization plan: not stock Relay's, which is another quantization.
+PLANNED_VARIANTS: Final = KNOWN_VARIANTS[1:]
+#: What a user's own model is measured in, unless variants are named: of those that learn, which
+#: takes about a minute for a ResNet-18, the best alone.
+MAIN_VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", BEST_VARIANT)
+#: The variant whose program is deployed and told in full: the first of these that there is.
+PREFERENCE: Final = (
+    BEST_VARIANT,
+    "per_tensor",
+    "dyadic",
+    "per_channel",
+    "profiled_fused",
+    "profiled",
+    "single_scale",
+    "stock_relay",
+    "w4a8",
+)
+#: Variants whose scales do not depend on calibration images.
+UNCALIBRATED: Final = frozenset({"stock_relay", "single_scale"})
+#: Images on which all engines are compared tensor by tensor: of the deployed variant, and of each
+#: other one.
+EXACT_IMAGES: Final = 20
+OTHERS_EXACT_IMAGES: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    model : str
+        Name or ``.onnx[.xz]`` file.
+    images, calibration : Path, optional
+        Folders of images; the model's own images where it brings some.
+    config : str
+        Preset or JSON file of the machine.
+    engine : {"fsim", "tsim", "oracle", "driver"}
+        What runs the programs.
+    driver : Path, optional
+        Shared library with the original VTA driver functions, for engine ``driver``.
+    driver_timeout_s : float, optional
+        What one call of the library may take; by default any time.
+    limit : int, optional
+        Evaluate at most so many images, drawn by `seed`.
+    seed : int
+        Of the draw.
+    variants : tuple of str, optional
+        Quantized variants, of `VARIANTS`. By default all for a model that brings its images,
+        `MAIN_VARIANTS` for others.
+    exact_images : int
+        Images for the comparison of engines in the deployed variant; the others get at most
+        `OTHERS_EXACT_IMAGES`. 0: none.
+    mirrors : tuple of str
+        Base URLs of downloads.
+    cache : Path, optional
+        Folder of downloads and schedules; the user's cache folder by default.
+    search : bool
+        Search schedules with the cycle-level simulator instead of trusting the cost model.
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    check_import : bool
+        Compare the imported float graph with ONNX Runtime before anything else.
+    model_limit : float
+        Multiplies what a model may cost; see `Limits`.
+
+    Raises
+    ------
+    ConfigError
+        When engine and driver do not go together.
+    """
+
+    model: str = DEFAULT_MODEL
+    images: Path | None = None
+    calibration: Path | None = None
+    config: str = "default"
+    engine: Engine = "fsim"
+    driver: Path | None = None
+    driver_timeout_s: float | None = None
+    limit: int | None = None
+    seed: int = 0
+    variants: tuple[str, ...] | None = None
+    exact_images: int = EXACT_IMAGES
+    mirrors: tuple[str, ...] = MIRRORS
+    cache: Path | None = None
+    search: bool = False
+    objective: Objective = "balanced"
+    check_import: bool = True
+    model_limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check what does not need the model."""
+        if (self.engine == "driver") != (self.driver is not None):
+            raise ConfigError(
+                "--driver",
+                "must be given with --engine driver, and only then",
+                got=f"--engine {self.engine}, --driver {self.driver or 'missing'}",
+                hint="give both or none",
+            )
+        if self.driver_timeout_s is not None and self.driver is None:
+            raise ConfigError(
+                "--driver-timeout",
+                "must be given with --engine driver",
+                got=f"--engine {self.engine}",
+                hint="leave it out",
+            )
+        if self.driver is not None and not self.driver.is_file():
+            raise ConfigError(
+                "--driver",
+                "must be a shared library",
+                got=f"{self.driver}, which is missing",
+                hint="check the path",
+            )
+        if self.driver is not None and _is_own_simulator(self.driver):
+            raise ConfigError(
+                "--driver",
+                "must be another library than this package's simulator",
+                got=str(self.driver),
+                hint="use --engine fsim or --engine tsim",
+            )
+
+
+def _is_own_simulator(library: Path) -> bool:
+    """Tell whether a library is ours: loading it a second time would end the process."""
+    from flow.sim.core_library import LIBRARY  # brings in tvm_ffi, which takes time to import
+
+    ours = Path(flow.sim.__file__).parent / LIBRARY
+    same = ours.is_file() and filecmp.cmp(ours, library, shallow=False)
+    return same or library.resolve().name == LIBRARY

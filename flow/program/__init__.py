@@ -1,0 +1,1 @@
+"""The contract between compiler and simulators: a program, its file, and how data lie in DRAM."""

@@ -1,0 +1,160 @@
+"""How an input lies in DRAM: a patch of pixels at each position, so that few channels fill lanes.
+
+A convolution on few channels wastes lanes, and the host arranges the picture anyway when it packs
+it. At each position it may therefore write several pixels as channels, `patch` of them along each
+axis, positions `stride` pixels apart:
+
+- space-to-depth: patch and stride are the convolution's stride;
+- im2col: the patch is the kernel, the stride the convolution's stride;
+- anything between, another one along each axis: for instance all taps of a row, rows in phases.
+
+The convolution on such an input has ⌈kernel / patch⌉ taps, patch / stride positions apart, and its
+zeros are already there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flow.program.layouts import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from relay_passes.partition.layers import Layer
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputForm:
+    """Patches of pixels as channels; pairs are (vertical, horizontal).
+
+    Channel (dy · patch[1] + dx) · C + c of position (y, x) holds channel c of the pixel
+    (y · stride[0] − padding[0] + dy, x · stride[1] − padding[1] + dx), zero outside the picture.
+
+    Parameters
+    ----------
+    patch : tuple[int, int]
+        Pixels of a position.
+    stride : tuple[int, int]
+        Pixels from one position to the next.
+    padding : tuple[int, int]
+        Zeros before the first pixel.
+    extent : tuple[int, int]
+        Positions.
+    """
+
+    patch: Pair
+    stride: Pair
+    padding: Pair
+    extent: Pair
+
+    def __post_init__(self) -> None:
+        """Check that there are pixels."""
+        if min(*self.patch, *self.stride, *self.extent) < 1:
+            raise ValueError(f"patch, stride and extent must be at least 1, got {self}")
+
+    @classmethod
+    def plain(cls, shape: tuple[int, ...]) -> InputForm:
+        """Return the form of an NCHW tensor that lies as it is."""
+        return cls(patch=(1, 1), stride=(1, 1), padding=(0, 0), extent=(shape[2], shape[3]))
+
+    @classmethod
+    def of(cls, layer: Layer, patch: Pair, stride: Pair) -> InputForm:
+        """Return the form that holds all that convolution `layer` reads, its zeros included."""
+        taps = (blocks(layer.kernel[a], patch[a]) for a in (0, 1))
+        vertical, horizontal = (
+            (layer.out_shape[2 + a] - 1) * (layer.stride[a] // stride[a])
+            + (count - 1) * (patch[a] // stride[a])
+            + 1
+            for a, count in enumerate(taps)
+        )
+        padding = (layer.padding[0], layer.padding[1])
+        return cls(patch=patch, stride=stride, padding=padding, extent=(vertical, horizontal))
+
+    def dram_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return NCHW as an NCHW tensor of `shape` lies in DRAM."""
+        return (shape[0], shape[1] * self.patch[0] * self.patch[1], *self.extent)
+
+    def arrange(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return int8[N, C, H, W] as int8[N, patch · C, Y, X]."""
+        n, c = x.shape[:2]
+        rows, columns = ((self.extent[a] - 1) * self.stride[a] + self.patch[a] for a in (0, 1))
+        top, left = self.padding
+        whole = np.zeros((n, c, rows, columns), np.int8)
+        seen = x[:, :, : max(0, rows - top), : max(0, columns - left)]
+        whole[:, :, top : top + seen.shape[2], left : left + seen.shape[3]] = seen
+        patches = np.lib.stride_tricks.sliding_window_view(whole, self.patch, axis=(2, 3))
+        patches = patches[:, :, :: self.stride[0], :: self.stride[1]]
+        moved: NDArray[np.int8] = patches.transpose(0, 4, 5, 1, 2, 3).reshape(
+            self.dram_shape(x.shape)
+        )
+        return moved
+
+    def weight(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Rewrite a kernel for this form.
+
+        Tap (ky, kx) moves to tap (ky // patch[0], kx // patch[1]) of the patch's pixel
+        (ky % patch[0], kx % patch[1]).
+
+        Parameters
+        ----------
+        weight : int8[O, C, kh, kw]
+
+        Returns
+        -------
+        int8[O, patch · C, ⌈kh / patch[0]⌉, ⌈kw / patch[1]⌉]
+        """
+        o, c, kh, kw = weight.shape
+        ph, pw = self.patch
+        full = np.pad(weight, ((0, 0), (0, 0), (0, -kh % ph), (0, -kw % pw)))
+        split = full.reshape(o, c, blocks(kh, ph), ph, blocks(kw, pw), pw)
+        moved: NDArray[np.int8] = split.transpose(0, 3, 5, 1, 2, 4).reshape(
+            o, ph * pw * c, blocks(kh, ph), blocks(kw, pw)
+        )
+        return moved
+
+
+def forms_of(layer: Layer, block: int) -> list[InputForm | None]:
+    """Return the forms worth weighing for the input of a convolution, None for the plain one.
+
+    Those remain than which no other takes fewer GEMM steps a vector and fewer bytes.
+    """
+    if layer.kind != "conv2d" or layer.weight is None or layer.dilation != (1, 1):
+        return [None]
+    channels = layer.weight.shape[1]
+    taps = layer.kernel[0] * layer.kernel[1]
+    pixels = layer.in_shape[2] * layer.in_shape[3]
+    plain = blocks(channels, block)
+    found: list[tuple[int, int, InputForm | None]] = [(plain * taps, plain * pixels, None)]
+    for (ph, sh), (pw, sw) in product(*(_axis_forms(layer, axis) for axis in (0, 1))):
+        form = InputForm.of(layer, (ph, pw), (sh, sw))
+        lanes = blocks(channels * ph * pw, block)
+        taps = blocks(layer.kernel[0], ph) * blocks(layer.kernel[1], pw)
+        found.append((lanes * taps, lanes * form.extent[0] * form.extent[1], form))
+    best: list[InputForm | None] = []
+    least: int | None = None
+    for _, elements, choice in sorted(found, key=lambda f: (f[0], f[1], f[2] is not None)):
+        if least is None or elements < least:
+            least = elements
+            best.append(choice)
+    return best
+
+
+def _axis_forms(layer: Layer, axis: int) -> Iterator[tuple[int, int]]:
+    """Yield the (patch, stride) that a convolution can read along an axis.
+
+    With the convolution's own stride, a patch reaches the next one where it is a multiple of it.
+    """
+    kernel, stride = layer.kernel[axis], layer.stride[axis]
+    yield from ((patch, 1) for patch in range(1, kernel))
+    if stride > 1:
+        yield from ((patch, stride) for patch in range(stride, kernel, stride))
+    yield kernel, stride

@@ -1,0 +1,170 @@
+"""Layouts: how NCHW and OIHW lie as NCHWnc and OIHWoi, and how constants become digits.
+
+``n`` rows and ``c`` lanes are the innermost dimensions: one element of the inp, acc or out memory
+is [batch, block], one element of the wgt memory [block_out, block_in]. Lanes and rows that the
+tensor does not fill are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vta_config.errors import CapacityError
+from vta_config.hardware import PAGE_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vta_config.hardware import VTAConfig
+
+
+def blocks(extent: int, block: int) -> int:
+    """Return how many blocks cover `extent`: ⌈extent / block⌉."""
+    return -(-extent // block)
+
+
+def _pad_to(x: NDArray[np.int8], axis: int, multiple: int) -> NDArray[np.int8]:
+    missing = -x.shape[axis] % multiple
+    if not missing:
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, missing)
+    return np.pad(x, widths)
+
+
+def pack_activation(x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
+    """Pack int8[N, C, H, W] as int8[⌈N/batch⌉, ⌈C/block⌉, H, W, batch, block]."""
+    x = _pad_to(_pad_to(x, 0, config.batch), 1, config.block)
+    n, c, h, w = x.shape
+    split = x.reshape(n // config.batch, config.batch, c // config.block, config.block, h, w)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
+
+
+def unpack_activation(
+    packed: NDArray[np.int8], shape: tuple[int, ...], config: VTAConfig
+) -> NDArray[np.int8]:
+    """Undo `pack_activation`; `shape` is [N, C, H, W] of the result."""
+    n, c, h, w = shape
+    packed = packed.reshape(
+        blocks(n, config.batch), blocks(c, config.block), h, w, config.batch, config.block
+    )
+    full = packed.transpose(0, 4, 1, 5, 2, 3).reshape(packed.shape[0] * config.batch, -1, h, w)
+    return np.ascontiguousarray(full[:n, :c])
+
+
+def join_byte_planes(planes: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Join uint8[4, ...], plane p holding bits 8p..8p+7, to int32[...]."""
+    parts = planes.astype(np.uint32)
+    joined: NDArray[np.uint32] = parts[0] | parts[1] << 8 | parts[2] << 16 | parts[3] << 24
+    return joined.astype(np.int32)
+
+
+def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
+    """Pack int8[O, I, kh, kw] as int8[⌈O/block⌉, ⌈I/block⌉, kh, kw, block_out, block_in]."""
+    w = _pad_to(_pad_to(weight, 0, config.block), 1, config.block)
+    o, i, kh, kw = w.shape
+    split = w.reshape(o // config.block, config.block, i // config.block, config.block, kh, kw)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
+
+
+def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
+    """Return the inp element of bias steps: every lane 127, the last 1; int8[batch, block]."""
+    row = np.full(config.block, 127, np.int8)
+    row[-1] = 1
+    return np.tile(row, (config.batch, 1))
+
+
+def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) -> NDArray[np.int8]:
+    """Write each lane's constant as digits for GEMM steps on `constant_vector`.
+
+    value = 127·Σ_{l < block−1} d_l + d_{block−1} with −127 ≤ d ≤ 127, so one step reaches
+    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs.
+    docs/compiler.md says why the GEMM adds them.
+
+    Parameters
+    ----------
+    values : int64[⌈C/block⌉·block]
+        The constants (bias + rounding), zero in unused lanes.
+
+    Returns
+    -------
+    int8[⌈C/block⌉, steps, block_out, block_in]
+
+    Raises
+    ------
+    CapacityError
+        When a constant does not fit an int32 accumulator.
+    """
+    if np.abs(values).max(initial=0) >= 1 << 31:
+        raise CapacityError(
+            f"{where}.bias",
+            "must fit an int32 accumulator",
+            got=int(np.abs(values).max()),
+            hint="choose a larger weight or input scale",
+        )
+    lanes, reach = config.block - 1, 127 * 127 * (config.block - 1) + 127
+    steps = max(1, -(-int(np.abs(values).max(initial=0)) // reach))
+    digits = np.zeros((steps, values.size, config.block), np.int64)
+    rest = values.astype(np.int64).copy()
+    for step in range(steps):
+        part = np.clip(rest, -reach, reach)
+        rest -= part
+        # part = 127·high + low, |low| ≤ 63 (127 at the reach's end); high is then spread over the
+        # lanes.
+        high = np.sign(part) * np.minimum((np.abs(part) + 63) // 127, 127 * lanes)
+        digits[step, :, -1] = part - 127 * high
+        for lane in range(lanes):
+            digit = np.clip(high, -127, 127)
+            digits[step, :, lane] = digit
+            high = high - digit
+    assert not rest.any() and np.abs(digits).max(initial=0) <= 127
+    per_block = digits.reshape(steps, -1, config.block, config.block).transpose(1, 0, 2, 3)
+    return np.ascontiguousarray(per_block.astype(np.int8))
+
+
+def diagonal_weight(multiplier: int, config: VTAConfig) -> NDArray[np.int8]:
+    """Return the wgt element that adds `multiplier` · inp: int8[block_out, block_in]."""
+    return (np.eye(config.block) * multiplier).astype(np.int8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DramTensor:
+    """An activation in DRAM, NCHWnc.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple[int, int, int, int]
+        NCHW as it lies in DRAM (an input in its form).
+    address : int
+        Bytes from the arena's start.
+    planes : int
+        1 for int8; 4 for int32, one plane a byte, low byte first.
+    plane_bytes : int
+        Bytes of one plane.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    address: int
+    planes: int
+    plane_bytes: int
+
+
+def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:
+    """Return the bytes of an int8[N, C, H, W] packed as NCHWnc."""
+    n, c, h, w = shape
+    return blocks(n, config.batch) * blocks(c, config.block) * h * w * config.inp_elem_bytes
+
+
+def alignment_bytes(config: VTAConfig) -> int:
+    """Return what addresses are multiples of: whole elements of every memory, whole beats."""
+    return max(config.wgt_elem_bytes, config.acc_elem_bytes, config.inp_elem_bytes, 128)
+
+
+def arena_alignment_bytes(config: VTAConfig) -> int:
+    """Return what the arena's own address must be a multiple of."""
+    return max(PAGE_BYTES, alignment_bytes(config))

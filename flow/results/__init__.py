@@ -1,0 +1,1 @@
+"""What a run tells: accuracy, counters, latency, reports and plots."""

@@ -1,0 +1,271 @@
+"""Measure a network on a data set: top-1, top-5, agreement with float32, and SQNR.
+
+All metrics come from stored logits, float32[images, classes], so every engine is measured by the
+same few lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.data.datasets import Dataset
+from flow.stages import Progress
+from relay_passes.numerics import SQNR_LIMIT_DB, sqnr_db
+from vta_config.errors import CalibrationError, UnsupportedModelError
+
+Logits = NDArray[np.float32]
+#: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
+Network = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """How good one variant of a network is.
+
+    Parameters
+    ----------
+    name : str
+        ``float32``, or the variant's.
+    images : int
+        Images measured.
+    top1, top5 : float, optional
+        Share of images (0 to 1) whose label is the largest, among the five largest logits; None
+        without labels.
+    agreement : float
+        Share of images (0 to 1) with the same arg-max as float32.
+    sqnr_db : float, optional
+        10 log10(sum of ref² / sum of (logits - ref)²) over all logits, within ±300; None when they
+        are equal (infinite).
+    centred_sqnr_db : float, optional
+        The same after each image's mean logit is subtracted from its logits, in both. A class wins
+        by how far its logit is above the others, which a mean far from zero hides; None when
+        nothing but means differs, as with a single logit.
+    """
+
+    name: str
+    images: int
+    top1: float | None
+    top5: float | None
+    agreement: float
+    sqnr_db: float | None
+    centred_sqnr_db: float | None
+
+
+def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
+    """Return the share of rows whose target is among the `k` largest logits (ties by index).
+
+    Parameters
+    ----------
+    logits : float32[images, classes]
+        Rows of logits.
+    targets : int64[images]
+        Labels.
+    k : int
+        How many of the largest count.
+    """
+    own = np.take_along_axis(logits, targets[:, np.newaxis], axis=1)
+    before = np.arange(logits.shape[1]) < targets[:, np.newaxis]
+    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    return float((rank < k).mean())
+
+
+def agreement(logits: Logits, reference: Logits) -> float:
+    """Return the share of rows with the same arg-max (the first of equal ones) in both."""
+    return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
+
+
+def centred(logits: Logits) -> NDArray[np.float64]:
+    """Subtract each image's mean logit: float64[images, classes]."""
+    wide = logits.astype(np.float64)
+    return np.asarray(wide - wide.mean(axis=1, keepdims=True))
+
+
+def _finite(decibels: float) -> float | None:
+    """Return an SQNR within ±`SQNR_LIMIT_DB`, None for infinity."""
+    if decibels == float("inf"):
+        return None
+    return float(np.clip(decibels, -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+
+
+def measure(
+    name: str, logits: Logits, reference: Logits, targets: NDArray[np.int64] | None
+) -> Metrics:
+    """Compute all metrics of one variant from stored logits.
+
+    Parameters
+    ----------
+    name : str
+        The variant.
+    logits, reference : float32[images, classes]
+        Of the variant and of float32.
+    targets : int64[images], optional
+        Labels.
+
+    Raises
+    ------
+    CalibrationError
+        When logits are not numbers, or there are no images.
+    """
+    assert logits.shape == reference.shape
+    if not len(logits):
+        raise CalibrationError(
+            name, "must be evaluated on at least 1 image", got=0, hint="give images"
+        )
+    if not np.isfinite(logits).all():
+        bad = int(np.argmin(np.isfinite(logits).all(axis=1)))
+        raise CalibrationError(
+            name,
+            "must give finite logits",
+            got=f"nan or inf for image {bad}",
+            hint="check the model's weights",
+        )
+    return Metrics(
+        name=name,
+        images=len(logits),
+        top1=None if targets is None else top_k(logits, targets, 1),
+        top5=None if targets is None else top_k(logits, targets, 5),
+        agreement=agreement(logits, reference),
+        sqnr_db=_finite(sqnr_db(reference, logits)),
+        centred_sqnr_db=_finite(sqnr_db(centred(reference), centred(logits))),
+    )
+
+
+# ---- running ------------------------------------------------------------------------------------
+def run_all(
+    network: Network | Sequence[Network],
+    data: Dataset,
+    *,
+    classes: int,
+    progress: Progress | None = None,
+) -> Logits:
+    """Run a network on every image of `data`; return float32[images, classes].
+
+    Images are prepared while the engine works (decoding releases the interpreter lock), never more
+    than a few ahead, so memory does not grow with the data set.
+
+    Parameters
+    ----------
+    network : callable, or sequence of equal callables
+        float32[1, C, H, W] -> `classes` logits. Of several each runs in a thread of its own, so
+        none is called twice at a time; engines that release the interpreter lock use more cores.
+    data : Dataset
+        The images.
+    classes : int
+        Number of logits.
+    progress : callable, optional
+        Told after every image.
+    """
+    copies = [network] if callable(network) else list(network)
+    result = np.empty((len(data), classes), dtype=np.float32)
+    idle: SimpleQueue[Network] = SimpleQueue()
+    for copy in copies:
+        idle.put(copy)
+    failed = threading.Event()
+
+    def one(index: int, image: NDArray[np.float32]) -> None:
+        mine = idle.get()
+        try:
+            if not failed.is_set():  # a device that has failed may hang in the next run
+                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            idle.put(mine)
+
+    done = 0
+    running: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
+        for index, image in enumerate(images):
+            running.append(pool.submit(one, index, image))
+            while len(running) > len(copies) or (running and index + 1 == len(data)):
+                running.popleft().result()
+                done += 1
+                if progress is not None:
+                    progress(done, len(data))
+    return result
+
+
+def prefetch(
+    data: Dataset | Sequence[NDArray[np.float32]], *, ahead: int = 4
+) -> Generator[NDArray[np.float32], None, None]:
+    """Yield images float32[1, C, H, W] in order, up to `ahead` being prepared meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        try:
+            for index in range(len(data)):
+                waiting.append(pool.submit(data.__getitem__, index))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class Reference(Protocol):
+    """The float32 network."""
+
+    def __call__(self, image: NDArray[np.float32]) -> Logits:
+        """Map float32[1, C, H, W] to float32[classes]."""
+        ...
+
+
+class OnnxRuntime:
+    """The float32 reference: ONNX Runtime on the CPU, one thread.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When ONNX Runtime cannot load or run the model.
+    """
+
+    def __init__(self, proto: Any, *, threads: int = 1) -> None:
+        """Build a session of the onnx.ModelProto `proto`."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors are ours to show
+        with _runtime_errors():
+            self._session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, image: NDArray[np.float32]) -> Logits:
+        """Map float32[1, C, H, W] to float32[classes]."""
+        with _runtime_errors():
+            (logits, *_) = self._session.run(None, {self._input: image})
+        result: Logits = np.asarray(logits, dtype=np.float32).reshape(-1)
+        return result
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Turn ONNX Runtime's errors into one sentence."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    kinds = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented)
+    try:
+        yield
+    except (*kinds, errors.RuntimeException) as error:
+        why = " ".join(str(error).rsplit("Status Message:", maxsplit=1)[-1].split())
+        raise UnsupportedModelError(
+            "float32",
+            "must run on ONNX Runtime, which the variants are compared with",
+            got=why.rstrip("."),
+            hint="export the model with operators that it has",
+        ) from None

@@ -1,0 +1,263 @@
+"""A model with its machine and images, and what runs it: before anything is quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flow.data.datasets import Dataset, image_folder
+from flow.data.models import bundled_data, cache_folder, load_model, preprocessing_of
+from flow.frontend.importer import ImportedModel
+from flow.frontend.onnx_file import Limits
+from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Options
+from flow.results.evaluate import Network
+from flow.results.latency import Latency
+from flow.results.report import Exactness, LayerCounters, Placement
+from flow.stages import Progress, Stages
+from flow.system.files import check_writable
+from relay_passes.integers.plan import QuantPlan
+from relay_passes.selection.choices import Choice
+from vta_config.errors import CalibrationError
+from vta_config.hardware import VTAConfig
+
+
+def check_driver(library: Path, timeout_s: float | None = None) -> None:
+    """Load a driver library in a process of its own and open its device, before any long work.
+
+    Raises
+    ------
+    ArtifactError
+        When it is no library of this machine's, or lacks a driver function.
+    DriverError
+        When it has no device, crashes, or takes longer than `timeout_s`.
+    CapacityError
+        When its memory cannot be used.
+    """
+    from flow.sim.core_library import core_function  # brings in tvm_ffi, which takes time
+
+    core_function("vta.driver.check")(str(library.absolute()), timeout_s or 0.0)
+
+
+class Compiled(Protocol):
+    """One variant, ready to run."""
+
+    @property
+    def layers(self) -> tuple[LayerCounters, ...]:
+        """Return the counters of every layer for one image."""
+        ...
+
+    @property
+    def choice(self) -> Choice | None:
+        """Return which steps of the variant were kept."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Return what runs where."""
+        ...
+
+    @property
+    def latency(self) -> Latency | None:
+        """Return how long the machine takes for one image; None when it runs nothing."""
+        ...
+
+    @property
+    def requantization_error(self) -> float:
+        """Return the largest |used / meant - 1| of any ratio of scales."""
+        ...
+
+    @property
+    def plan(self) -> QuantPlan | None:
+        """Return the integers that the scales became; None for stock Relay's quantization."""
+        ...
+
+    def networks(self) -> Sequence[Network]:
+        """Return the engine, once for each thread that may run one."""
+        ...
+
+    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+        """Compare all engines bit for bit, tensor by tensor."""
+        ...
+
+    def draw(self, directory: Path) -> tuple[Path, ...]:
+        """Write a trace and, where possible, pictures of the time; return the files."""
+        ...
+
+    def save(self, path: Path) -> tuple[Path, ...]:
+        """Write the program file, or one for each program, and return them."""
+        ...
+
+
+class Backend(Protocol):
+    """The passes and the compiler, for one model and one machine."""
+
+    def calibrate(self, images: Dataset, progress: Progress) -> None:
+        """Profile the float model."""
+        ...
+
+    def quantize(self, variant: str) -> None:
+        """Quantize by one of `VARIANTS`; `compile` does so too, but learning takes long."""
+        ...
+
+    def plan(self, variant: str) -> QuantPlan | None:
+        """Quantize as `quantize` does and return the plan; None for stock Relay's."""
+        ...
+
+    def compile(self, variant: str) -> Compiled:
+        """Quantize, unless that was the last thing done, and compile one of `VARIANTS`."""
+        ...
+
+
+class BackendFactory(Protocol):
+    """Makes a backend."""
+
+    def __call__(self, model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
+        """Start on `model` for the machine `config`."""
+        ...
+
+
+def schedule_cache(folder: Path | None) -> Path:
+    """Return the file that found schedules are kept in."""
+    return cache_folder(folder) / "schedules.json"
+
+
+def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
+    """Return the real backend: flow.pipeline."""
+    from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
+
+    return PipelineBackend(
+        model,
+        config,
+        engine=options.engine,
+        driver=options.driver,
+        driver_timeout_s=options.driver_timeout_s,
+        schedules=schedule_cache(options.cache) if options.search else None,
+        objective=options.objective,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A model with its machine and images, before anything is quantized.
+
+    Parameters
+    ----------
+    model : ImportedModel
+    machine : VTAConfig
+    backend : Backend
+    evaluation : Dataset, optional
+        None where nothing is measured.
+    calibration : Dataset, optional
+        None where no variant needs it.
+    """
+
+    model: ImportedModel
+    machine: VTAConfig
+    backend: Backend
+    evaluation: Dataset | None
+    calibration: Dataset | None
+
+
+def open_session(
+    options: Options,
+    stages: Stages,
+    *,
+    needs_images: bool = True,
+    factory: BackendFactory = open_backend,
+) -> Session:
+    """Load model, machine and images, and check them before any long work.
+
+    Parameters
+    ----------
+    options : Options
+        What the user asks for.
+    stages : Stages
+        Measures and shows.
+    needs_images : bool
+        Whether evaluation images are used.
+    factory : callable, optional
+        Makes the backend.
+
+    Raises
+    ------
+    FlowError
+        When something of it cannot be used.
+    """
+    machine = VTAConfig.load(options.config)
+    machine.check_runs()
+    if options.driver is not None:
+        check_driver(options.driver, options.driver_timeout_s)
+    if options.search:
+        check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
+    with stages("import", f"importing {options.model}") as progress:
+        model = load_model(
+            options.model,
+            mirrors=options.mirrors,
+            cache=options.cache,
+            progress=progress,
+            check=options.check_import,
+            limits=Limits(factor=options.model_limit),
+        )
+        evaluation, calibration = open_data(options, model, needs_images=needs_images)
+        backend = factory(model, machine, options)
+    return Session(
+        model=model,
+        machine=machine,
+        backend=backend,
+        evaluation=evaluation,
+        calibration=calibration,
+    )
+
+
+def open_data(
+    options: Options, model: ImportedModel, *, needs_images: bool
+) -> tuple[Dataset | None, Dataset | None]:
+    """Open evaluation and calibration images; None for those that nothing needs.
+
+    Raises
+    ------
+    CalibrationError
+        When a folder is needed and not given, or cannot be used.
+    """
+    own = bundled_data(model)
+    evaluation, calibration = own if own is not None else (None, None)
+    preprocessing = preprocessing_of(model)
+    if options.images is not None and needs_images:
+        evaluation = image_folder(options.images, preprocessing, classes=model.classes)
+    if options.calibration is not None:
+        calibration = image_folder(options.calibration, preprocessing, labelled=False)
+    if evaluation is None and needs_images:
+        raise _missing("--images", model)
+    if UNCALIBRATED.issuperset(chosen_variants(options, model)):
+        calibration = None
+    elif calibration is None:
+        raise _missing("--calibration", model)
+    if evaluation is not None:
+        evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
+    return evaluation, calibration
+
+
+def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
+    """Return the variants asked for; see `Options`."""
+    if options.variants is not None:
+        return options.variants
+    return VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
+
+
+def _missing(option: str, model: ImportedModel) -> CalibrationError:
+    return CalibrationError(
+        option,
+        f"must be given: {model.name} brings no images of its own",
+        hint=f"give {option} DIR",
+    )
+
+
+def calibrate(session: Session, stages: Stages) -> None:
+    """Profile the float model on the calibration images, if a variant needs them."""
+    images = session.calibration
+    if images is None:
+        return
+    with stages("calibrate", "calibrating") as progress:
+        session.backend.calibrate(images, progress)

@@ -1,0 +1,1 @@
+"""What looks at data: profiles, observers, moments, errors by layer."""

@@ -1,0 +1,367 @@
+"""Measure what each layer reads on calibration images: mean and covariance of its input windows.
+
+A layer's output error for a weight error D (one row) is D·x over windows x, whose mean square about
+the mean is D C Dᵀ with the covariance C, and whose mean D·μ a bias takes away. That is all that
+learned rounding and bias correction need to know of the data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
+from relay_passes.host.expose import expose_variables
+from relay_passes.host.run import HostModule
+from relay_passes.numerics import power_of_two_at_least
+from relay_passes.operators import is_dense_layer
+from vta_config.errors import CalibrationError
+
+#: Values of a window up to which a covariance is measured: learned rounding takes about six
+#: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
+MOST_VALUES: Final = 8192
+#: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.
+_MOST_BYTES: Final = 150_000_000
+#: Rows of a band of a covariance.
+_BAND: Final = 1024
+#: Values between 2^-20 and 2^20 have squares that float32 holds and adds well.
+_USUAL_OCTAVES: Final = 20
+
+
+class Moments:
+    """First and second moments of a layer's input windows, K = I·KH·KW values each.
+
+    The covariance is kept as bands of its lower triangle, which is 0.6 of it for large K.
+
+    Parameters
+    ----------
+    mean : float32[K]
+        In the order of the weight's row: input channel, kernel row, kernel column.
+    covariance : float32[K, K], or its bands, optional
+        About the mean, of windows divided by `unit`; None beyond `MOST_VALUES`.
+    samples : int
+        Windows seen.
+    unit : float
+        A power of two: 1 but for windows whose squares might leave float32.
+    """
+
+    __slots__ = ("_bands", "mean", "mean_variance", "samples", "unit", "variances")
+
+    def __init__(
+        self,
+        *,
+        mean: NDArray[np.float32],
+        covariance: NDArray[np.float32] | list[NDArray[np.float32]] | None,
+        samples: int,
+        unit: float = 1.0,
+    ) -> None:
+        """Take the moments; of a whole covariance only the bands."""
+        if isinstance(covariance, np.ndarray):
+            covariance = [covariance[i:j, :j].copy() for i, j in _bands(len(covariance))]
+        self._bands: Iterable[NDArray[np.float32]] | None = covariance
+        self.mean = mean
+        self.samples = samples
+        self.unit = unit
+        #: The covariance's diagonal, float32[K], and its mean; zeros without a covariance.
+        self.variances = np.zeros(len(mean), np.float32)
+        self.mean_variance = 0.0
+        if covariance is not None:
+            places = zip(_bands(len(mean)), covariance, strict=True)
+            self.variances = np.concatenate([np.diagonal(band, i) for (i, _), band in places])
+            self.mean_variance = float(self.variances.mean())
+
+    def store(self, file: BinaryIO) -> None:
+        """Move the covariance to the end of an open file, from which it is read when needed."""
+        if self._bands is not None:
+            self._bands = _Stored(file, self._bands, len(self.mean))
+
+    @property
+    def covariance(self) -> NDArray[np.float32] | None:
+        """The covariance, float32[K, K], made anew at each call."""
+        if not self.has_covariance:
+            return None
+        return self.ordered(np.arange(len(self.mean)), np.float32)
+
+    def ordered(self, order: NDArray[np.int64], dtype: Any = np.float64) -> NDArray[Any]:
+        """Return dtype[K, K], the measured covariance of windows[order], made anew at each call."""
+        assert self._bands is not None
+        size = len(self.mean)
+        place = np.empty(size, np.int64)
+        place[order] = np.arange(size)
+        full = np.empty((size, size), dtype)  # a band at a time: the layer's largest array
+        for (i, j), band in zip(_bands(size), self._bands, strict=True):
+            full[np.ix_(place[i:j], place[:j])] = band
+            full[np.ix_(place[:i], place[i:j])] = band[:, :i].T
+        return full
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether it was measured."""
+        return self._bands is not None
+
+
+class _Stored:
+    """Bands of a covariance in a file."""
+
+    def __init__(self, file: BinaryIO, bands: Iterable[NDArray[np.float32]], size: int) -> None:
+        self._file, self._size = file, size
+        self._start = file.seek(0, io.SEEK_END)
+        for band in bands:
+            file.write(band.data)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        at = self._start
+        for i, j in _bands(self._size):
+            self._file.seek(at)
+            at += (size := 4 * (j - i) * j)
+            yield np.frombuffer(self._file.read(size), np.float32).reshape(j - i, j)
+
+
+def _bands(size: int) -> list[tuple[int, int]]:
+    """Return first and last row of each band of a symmetric matrix: band[i:j, :j] is kept."""
+    return [(i, min(i + _BAND, size)) for i in range(0, size, _BAND)]
+
+
+class _Sum:
+    """Sums of windows and of their products, gathered in pieces that BLAS likes."""
+
+    PIECE: Final = 1024
+
+    def __init__(self, size: int) -> None:
+        self.total = np.zeros(size)
+        self.products: list[NDArray[np.float32]] | None = None
+        if size <= MOST_VALUES:
+            self.products = [np.zeros((j - i, j), np.float32) for i, j in _bands(size)]
+        self.samples = self.waiting = 0
+        self.unit = 0.0  # none yet
+        self.pieces: list[NDArray[np.float32]] = []
+
+    def add(self, windows: NDArray[np.float32]) -> None:
+        self.pieces.append(windows)
+        self.waiting += windows.shape[1]
+        if self.waiting >= self.PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.pieces:
+            return
+        x = np.ascontiguousarray(np.concatenate(self.pieces, axis=1))
+        self.total += x.sum(axis=1, dtype=np.float64)
+        if not self.unit and (peak := float(np.abs(x).max(initial=0.0))):
+            usual = 2.0**-_USUAL_OCTAVES < peak < 2.0**_USUAL_OCTAVES
+            self.unit = 1.0 if usual else power_of_two_at_least(peak)
+        if self.unit not in (0.0, 1.0):
+            x = x / np.float32(self.unit)
+        if self.products is not None:
+            for (i, j), band in zip(_bands(len(x)), self.products, strict=True):
+                band += x[i:j] @ x[:j].T
+        self.samples += x.shape[1]
+        self.pieces, self.waiting = [], 0
+
+    def moments(self) -> Moments:
+        """Return the moments; this object is used up."""
+        self.flush()
+        unit = self.unit or 1.0
+        mean = (self.total / unit / self.samples).astype(np.float32)
+        bands, self.products = self.products, None
+        if bands is not None:
+            for (i, j), band in zip(_bands(len(mean)), bands, strict=True):
+                band /= np.float32(self.samples)
+                band -= np.outer(mean[i:j], mean[:j])
+        real = (self.total / self.samples).astype(np.float32)
+        return Moments(mean=real, covariance=bands, samples=self.samples, unit=unit)
+
+
+def windows(
+    x: NDArray[np.float32],
+    weight_shape: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, ...],
+    dilation: tuple[int, int],
+    places: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Return the columns of im2col, float32[I·KH·KW, places]; all output pixels without `places`.
+
+    Parameters
+    ----------
+    x : float32[N, I, H, W]
+        Input.
+    weight_shape : (O, I, KH, KW)
+    stride, dilation : (vertical, horizontal)
+    padding : (top, left, bottom, right)
+    places : int64[P], optional
+        Which of the N·OH·OW output pixels.
+    """
+    _, _, kh, kw = weight_shape
+    top, left, bottom, right = padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    rows = (padded.shape[2] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    columns = (padded.shape[3] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    if places is None:
+        places = np.arange(len(x) * rows * columns)
+    n, y, z = np.unravel_index(places, (len(x), rows, columns))
+    result = np.empty((x.shape[1], kh, kw, len(places)), np.float32)
+    for ky in range(kh):
+        for kx in range(kw):
+            taken = padded[n, :, y * stride[0] + ky * dilation[0], z * stride[1] + kx * dilation[1]]
+            result[:, ky, kx] = taken.T
+    return result.reshape(-1, len(places))
+
+
+def collect_moments(
+    mod: Module,
+    images: Iterable[NDArray[Any]],
+    *,
+    layers: Container[str] | None = None,
+    places: int = 96,
+    seed: int = 0,
+    file: BinaryIO | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Mapping[str, Moments]:
+    """Run the float model over calibration images; return every layer's moments by tensor name.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
+    images : iterable of float32[N, C, H, W]
+        Preprocessed inputs.
+    layers : container of str, optional
+        Those wanted; all by default.
+    places : int
+        Output pixels drawn from each image.
+    seed : int
+        Of the draw.
+    file : binary file, optional
+        Where covariances are kept, open for reading and writing; in memory without.
+    progress : callable (count), optional
+        Called after every image.
+
+    Raises
+    ------
+    CalibrationError
+        When there is no image.
+    """
+    reader = WindowReader(mod)
+    sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
+    result: dict[str, Moments] = {}
+    for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
+        sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
+        count = 0
+        for found in reader(images, group, places=places, seed=seed):
+            for name, columns in found:
+                sums[name].add(columns)
+            count += 1
+            if progress is not None and not result:
+                progress(count)
+        if count == 0:
+            raise CalibrationError(
+                "calibration", "must have at least one image", got=0, hint="give a folder of images"
+            )
+        for name in list(sums):
+            result[name] = sums.pop(name).moments()
+            if file is not None:
+                result[name].store(file)
+    return {name: result[name] for name in sizes}
+
+
+class WindowReader:
+    """Runs a float module and yields what its layers read.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
+    """
+
+    def __init__(self, mod: Module) -> None:
+        """Compile the module."""
+        self._layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
+        params = {p.name for p in read_graph(mod).params}
+        inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
+        inner = [v for v in inputs if v.name not in params]
+        self._names = [str(v.name) for v in inner]
+        self._run = HostModule(expose_variables(mod, inner), fast=True)
+        #: Values of a window, K, by layer.
+        self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
+        #: Windows of an image, by layer.
+        self.pixels = {str(b.var.name): _pixels(b.value) for b in self._layers}
+
+    def __call__(
+        self, images: Iterable[NDArray[Any]], layers: Container[str], *, places: int, seed: int
+    ) -> Iterator[Iterator[tuple[str, NDArray[np.float32]]]]:
+        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels."""
+        rng = np.random.default_rng(seed)
+        for image in images:
+            outputs = self._run(np.asarray(image, np.float32))
+            last = outputs[len(outputs) - len(self._names) :]
+            tensors = dict(zip(self._names, last, strict=True))
+            chosen = {  # the same in each pass over the images
+                b.var.name: _chosen(b.value, places, rng) for b in self._layers
+            }
+            yield (
+                (
+                    str(b.var.name),
+                    _draw(b.value, tensors.get(b.value.args[0].name, image), chosen[b.var.name]),
+                )
+                for b in self._layers
+                if b.var.name in layers
+            )
+
+
+def _groups(sizes: Mapping[str, int]) -> list[set[str]]:
+    """Return the layers in groups, each for a pass over the images, whose sums memory holds."""
+    groups: list[set[str]] = [set()]
+    taken = 0
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        covariance = sum((j - i) * j for i, j in _bands(size)) if size <= MOST_VALUES else 0
+        need = 4 * (covariance + size * _Sum.PIECE)
+        if groups[-1] and taken + need > _MOST_BYTES:
+            groups.append(set())
+            taken = 0
+        groups[-1].add(name)
+        taken += need
+    return groups
+
+
+def _oihw(value: Expr) -> tuple[int, ...]:
+    weight = constant(value.args[1])
+    assert weight is not None
+    if op_name(value) == "matmul":
+        return (weight.shape[1], weight.shape[0], 1, 1)
+    return tuple(weight.shape)
+
+
+def _pixels(value: Expr) -> int:
+    """Return how many output pixels a layer has, one for each of its windows."""
+    if op_name(value) == "matmul":
+        return 1
+    n, _, oh, ow = (int(v) for v in value.ty.shape.values)
+    return n * oh * ow
+
+
+def _chosen(value: Expr, places: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw some output pixels of a convolution; a dense layer has one."""
+    if op_name(value) == "matmul":
+        return np.zeros(1, np.int64)
+    return np.sort(rng.permutation(_pixels(value))[:places])
+
+
+def _draw(value: Expr, x: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the windows of the chosen output pixels of a layer."""
+    if op_name(value) == "matmul":
+        return np.ascontiguousarray(x.T, np.float32)
+    attrs = value.attrs
+    stride, dilation = ints(attrs.strides), ints(attrs.dilation)
+    return windows(
+        x,
+        _oihw(value),
+        (stride[0], stride[1]),
+        ints(attrs.padding),
+        (dilation[0], dilation[1]),
+        chosen,
+    )

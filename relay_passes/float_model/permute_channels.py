@@ -1,0 +1,82 @@
+"""Order channels so that those of like weights share a block: free, and the results stay equal.
+
+One shift serves a block of output channels, so a block's weight scale follows its largest channel
+and the others lose resolution. Output channels may be put in any order if the layers that read
+them follow; a residual stream has one order for all layers that write it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.float_model.channels import (
+    ChannelGroup,
+    ChannelMap,
+    channel_groups,
+    layer_weights,
+    map_channels,
+)
+from relay_passes.graph import GraphPass, Module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermuteChannels(GraphPass):
+    """Sort each group's channels by their weights' peaks, then swap pairs while that pays.
+
+    The cost of an order is the sum over writing layers of sum_blocks max(p²) / sum_channels p²,
+    with p a channel's max|w|: the weights' rounding noise against that of a scale a channel.
+
+    Parameters
+    ----------
+    block : int
+        Channels that share a scale.
+    swaps : int
+        Random pairs tried for each channel of a group with several writers.
+    seed : int
+        Of the pairs.
+    """
+
+    block: int = 16
+    swaps: int = 100
+    seed: int = 0
+
+    def transform(self, mod: Module) -> Module:
+        """Return `mod` with its channels in the better order."""
+        weights = layer_weights(mod)
+        groups = tuple(g for g in channel_groups(mod) if g.writers and g.channels > self.block)
+        maps = []
+        for group in groups:
+            order = self.order(group, weights)
+            maps.append(ChannelMap(order=order, factor=np.ones(group.channels)))
+        return map_channels(mod, groups, tuple(maps))
+
+    def order(
+        self, group: ChannelGroup, weights: dict[str, NDArray[np.float64]]
+    ) -> NDArray[np.int64]:
+        """Return the order of a group's channels, int64[C]."""
+        rows = [np.abs(weights[w]).reshape(group.channels, -1) for w in group.writers]
+        power = np.square(np.stack([row.max(axis=1) for row in rows]))
+        power = power / np.maximum(power.sum(axis=1, keepdims=True), 1e-300) + 1e-12
+        order = np.argsort(-np.log(power).sum(axis=0), kind="stable")
+        if len(group.writers) == 1:
+            return np.asarray(order, np.int64)
+        rng = np.random.default_rng(self.seed)
+        starts = np.arange(0, group.channels, self.block)
+        peaks = np.maximum.reduceat(power[:, order], starts, axis=1)
+        pairs = rng.integers(0, group.channels, (self.swaps * group.channels, 2))
+        for i, j in pairs:
+            a, b = i // self.block, j // self.block
+            if a == b:
+                continue
+            order[[i, j]] = order[[j, i]]
+            blocks = np.stack(
+                [power[:, order[starts[k] : starts[k] + self.block]].max(axis=1) for k in (a, b)], 1
+            )
+            if blocks.sum() < peaks[:, [a, b]].sum():
+                peaks[:, [a, b]] = blocks
+            else:
+                order[[i, j]] = order[[j, i]]
+        return np.asarray(order, np.int64)

@@ -1,0 +1,1 @@
+"""From the float graph to a graph of integers: quantize, fuse, requantize."""

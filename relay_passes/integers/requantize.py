@@ -1,0 +1,567 @@
+"""Requantize: turn the graph with quantize and dequantize pairs into integer operators.
+
+The pass interprets the graph. Each tensor is one of: a float; an int8 with a scale; an int32
+accumulator with a scale, a bound of its magnitude, a bias not yet added and a ReLU not yet done. An
+operator with an integer form takes integers and makes an accumulator; quantize makes it int8:
+
+    q = clip((acc + bias + 2^(n-1)) >> n, qmin, qmax),    n = log2(s_y / (s_x * s_w)),
+
+with bias and rounding constant in one add and the ReLU in the clip. Everything else gets floats:
+the value is dequantized, the operator stays as it is, and runs on the host.
+
+Every n, every multiplier and every factor of a residual is an integer of the quantization plan. A
+graph that the plan was not made for is an error: nothing is found again from scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes import numerics
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    GraphPass,
+    Module,
+    constant,
+    ints,
+    op_name,
+    read_graph,
+    replace_main,
+    static_shape,
+    substitute,
+    variables,
+)
+from relay_passes.integers.integer_facts import with_facts
+from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
+from relay_passes.integers.plan import QuantPlan, expanded, mismatch
+from relay_passes.names import Names, layer_names, with_layer_names
+from relay_passes.operators import averaged, is_global_average, split_bias, weight_rows
+from relay_passes.params import INT32_MAX, QuantParams, Requant
+from vta_config.errors import CapacityError
+
+#: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
+_SATURATING_SHIFT: Final = 8
+
+
+class _DoesNotFit(Exception):
+    """Integers of some operators leave int32; these are left to the host then."""
+
+    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
+        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
+        self.sources = sources
+
+
+_Value: TypeAlias = "Int8Tensor | IntegerWeight | Accumulator | Expr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requantize(GraphPass):
+    """Replace quantize and dequantize by integer arithmetic; see the module's text.
+
+    Multiplied by b / 2^c, it becomes q = clip(((acc + bias + r) * b) >> c), r = round(2^(c-1) / b).
+
+    Parameters
+    ----------
+    plan : QuantPlan
+        As `Quantize` got it, made for the same options.
+    """
+
+    plan: QuantPlan
+
+    def transform(self, mod: Module) -> Module:
+        """Return the integer module.
+
+        Operators whose accumulator or bias may leave int32 stay floats; see `host_reasons`.
+
+        Raises
+        ------
+        CalibrationError
+            When the plan was made for another graph, or for other options.
+        """
+        graph = read_graph(mod)
+        names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
+        host = dict(self.plan.host)
+        while True:
+            run = _Interpreter(names, dict(layer_names(mod)), self.plan, host)
+            try:
+                for binding in graph.bindings:
+                    run.visit(binding)
+                results = [run.as_float(run.value(v), v.name) for v in graph.results]
+                break
+            except _DoesNotFit as stop:
+                new = {name: str(stop) for name in stop.sources if name not in host}
+                assert new, str(stop)  # or this would not end
+                host |= new
+        result = replace_main(mod, run.builder, graph, results)
+        result = with_layer_names(result, run.layers)
+        return with_facts(result, errors=run.errors, host=host, plan=self.plan)
+
+
+class _Interpreter:
+    """Interpret one graph; `env` maps its variables to what became of them.
+
+    `layers` maps names of tensors to those of the layers that they belong to. Operators whose names
+    are in `host` get floats.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        layers: dict[str, str],
+        plan: QuantPlan,
+        host: Mapping[str, str],
+    ) -> None:
+        self.plan = plan
+        self.planned = plan.by_output()
+        self.host = host
+        self.builder = GraphBuilder()
+        self.layers = layers
+        #: Names of the graph that no tensor has yet: its own tensors keep them.
+        self._left = set(names)
+        self._names = Names(self._left)
+        self.env: dict[Expr, Any] = {}
+        self.floats: dict[Expr, Expr] = {}
+        self.errors: dict[str, float] = {}
+
+    def emit(self, expr: Expr, name: str) -> Expr:
+        """Bind the graph's tensor `name`, once; another one is called like it, with a number."""
+        own = name in self._left
+        self._left.discard(name)
+        return self.builder.emit(expr, name if own else self._names.fresh(name))
+
+    def step(self, expr: Expr, name: str, role: str) -> Expr:
+        """Bind a step on the way to the tensor or layer `name`."""
+        var = self.builder.emit(expr, self._names.fresh(f"{name}.{role}"))
+        self.layers[str(var.name)] = name
+        return var
+
+    def value(self, expr: Expr) -> Any:
+        """Return what an operand became."""
+        return self.env.get(expr, expr) if isinstance(expr, relax.Var) else expr
+
+    def visit(self, binding: Expr) -> None:
+        """Interpret one binding."""
+        handler = self.HANDLERS.get(op_name(binding.value))
+        if binding.var.name in self.host:
+            handler = None
+        try:
+            result = handler(self, binding) if handler is not None else None
+        except CapacityError as error:
+            values = (self.value(v) for v in variables(binding.value))
+            sources = (v.sources for v in values if isinstance(v, Accumulator))
+            names = tuple(dict.fromkeys(s for names in sources for s in names))
+            adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
+            raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
+        if result is None:  # no integer form: floats, as it is
+            operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
+            result = self.emit(substitute(binding.value, operands), binding.var.name)
+        self.env[binding.var] = result
+
+    # ---- from and to floats ------------------------------------------------------------------
+    def as_float(self, value: Any, name: str) -> Expr:
+        """Emit the float32 form of a value."""
+        if isinstance(value, Accumulator):
+            try:
+                value = self.settle(value)
+            except CapacityError as error:
+                raise _DoesNotFit(value.sources, error) from None
+            shape = static_shape(value.var)
+            largest = float(np.finfo(np.float32).max)
+            scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
+            return self._scaled(value.var, scale, value.name)
+        if isinstance(value, Int8Tensor):
+            return self._scaled(value.var, np.float32(value.scale), value.name)
+        if isinstance(value, IntegerWeight):
+            return relax.const((value.value * _column(value)).astype(np.float32))
+        return value
+
+    def _scaled(self, var: Expr, scale: Any, name: str) -> Expr:
+        if var not in self.floats:
+            wide = self.step(relax.op.astype(var, "float32"), name, "float")
+            product = relax.op.multiply(wide, relax.const(scale))
+            self.floats[var] = self.step(product, name, "real")
+        return self.floats[var]
+
+    def _dequantize(self, binding: Expr) -> Any:
+        data, scale = binding.value.args[0], constant(binding.value.args[1])
+        weight = constant(data)
+        if weight is not None and scale is not None:
+            axis = int(binding.value.attrs.axis)
+            channels = weight.shape[axis]
+            scales = np.broadcast_to(scale.astype(np.float64).reshape(-1), (channels,))
+            return IntegerWeight(value=weight, scale=np.asarray(scales))
+        value = self.value(data)
+        return value if isinstance(value, Int8Tensor) else None
+
+    def _quantize(self, binding: Expr) -> Any:
+        scale = constant(binding.value.args[1])
+        if scale is None or scale.size != 1:
+            return None
+        value = self.value(binding.value.args[0])
+        name = str(getattr(binding.value.args[0], "name", binding.var.name))
+        params = self._params(name, float(scale))
+        layer = self.planned.get(name)
+        if isinstance(value, Int8Tensor):
+            value = self.widen(value)
+        if isinstance(value, Accumulator):
+            if layer is not None and layer.requant is not None:
+                return self.requantize(value, params, layer.requant, name)
+            if name not in self.plan.floats:
+                raise mismatch(name, "must not be made of integers", "an accumulator")
+            value = self.as_float(value, value.name)
+        elif layer is not None and not self.host.keys() & set(layer.operators):
+            raise mismatch(name, "must be made of integers", "floats")
+        return self.quantize_float(value, params, str(binding.var.name))
+
+    def _params(self, name: str, scale: float) -> QuantParams:
+        """Return a tensor's parameters, its scale as the graph stores it, in float32."""
+        params = self.plan.tensors.get(name)
+        if params is None or np.float32(params.scale[0]) != scale:
+            planned = "no scale" if params is None else f"the scale {params.scale[0]:.9g}"
+            raise mismatch(name, f"must have {planned}", f"{scale:.9g}")
+        return QuantParams(scale=(scale,), bits=params.bits)
+
+    def quantize_float(self, var: Expr, params: QuantParams, name: str) -> Int8Tensor:
+        """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
+        step, scale = self.step, params.scale[0]
+        x = step(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), name, "scaled")
+        x = step(relax.op.add(x, relax.const(np.float32(0.5))), name, "half")
+        x = step(relax.op.floor(x), name, "floor")
+        x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
+        x = self.emit(relax.op.astype(x, "int8"), name)
+        return Int8Tensor(var=x, scale=scale, bound=params.qmax, name=name)
+
+    # ---- accumulators ------------------------------------------------------------------------
+    def widen(self, value: Int8Tensor) -> Accumulator:
+        """Return an int8 tensor as an accumulator."""
+        channels = static_shape(value.var)[1]
+        var = self.step(relax.op.astype(value.var, "int32"), value.name, "wide")
+        return Accumulator(
+            var=var,
+            scale=np.full(channels, value.scale),
+            bound=np.full(channels, value.bound, np.int64),
+            bias=np.zeros(channels),
+            name=value.name,
+        )
+
+    def settle(self, acc: Accumulator) -> Accumulator:
+        """Emit the bias and the ReLU that an accumulator still owes."""
+        acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
+        var = acc.var
+        if acc.relu:
+            var = self.step(relax.op.maximum(var, relax.const(np.int32(0))), acc.name, "max")
+        if np.isfinite(acc.ceiling):
+            top = numerics.round_half_up(acc.ceiling / acc.scale)
+            limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
+            var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
+        return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
+
+    def add_integers(self, acc: Accumulator, addend: NDArray[np.int64]) -> Accumulator:
+        """Emit the add of an int64[C] constant and bound the sum."""
+        bound = acc.bound + np.abs(addend)
+        numerics.check_accumulator(acc.name, bound)
+        if not addend.any():
+            return acc
+        number = _per_channel(addend, acc.var.ty.ndim, np.int32)
+        var = self.step(relax.op.add(acc.var, relax.const(number)), acc.name, "bias")
+        return replace(acc, var=var, bound=bound)
+
+    def shift_left(self, acc: Accumulator, shift: NDArray[np.int64]) -> Accumulator:
+        """Emit the left shift that makes the scale 2^shift times finer, int64[C] >= 0."""
+        if not shift.any():
+            return acc
+        bound = acc.bound << shift
+        numerics.check_accumulator(acc.name, bound)
+        amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
+        var = self.step(relax.op.left_shift(acc.var, relax.const(amount)), acc.name, "shl")
+        return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
+
+    def requantize(
+        self, acc: Accumulator, params: QuantParams, requant: Requant, name: str
+    ) -> Int8Tensor:
+        """Emit bias, rounding, multiplier, shift, clip and cast; see the module's text."""
+        self.errors[name] = requant.relative_error
+        top = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
+        limits = 0 if acc.relu else params.qmin, int(top)
+        multiplier, shift = (
+            expanded(numbers, len(acc.scale), self.plan.block, name)
+            for numbers in (requant.multiplier, requant.shift)
+        )
+        if (multiplier != 1).any():
+            return self._multiplied(acc, params, (multiplier, shift), limits, name)
+        acc = self._finer(acc, np.maximum(-shift, 0), params.scale[0])
+        shift = np.maximum(shift, 0)
+        bias = _bias(acc, 2.0**shift)
+        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        return self._narrow(acc.var, params, shift, limits, name)
+
+    def _multiplied(
+        self,
+        acc: Accumulator,
+        params: QuantParams,
+        dyadic: tuple[NDArray[np.int64], NDArray[np.int64]],
+        limits: tuple[int, int],
+        name: str,
+    ) -> Int8Tensor:
+        """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
+        b, c = dyadic
+        bias = _bias(acc, params.scale[0] / acc.scale)
+        rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
+        acc = self.add_integers(acc, bias + rounding)
+        numerics.check_accumulator(name, acc.bound * b)
+        factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
+        var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
+        return self._narrow(var, params, c, limits, name)
+
+    def _finer(self, acc: Accumulator, left: NDArray[np.int64], scale: float) -> Accumulator:
+        """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
+
+        Any sum but 0 saturates the output where it counts for 2^8 of its units or more: the bias is
+        then added before the shift, and after it what rounding left of that.
+        """
+        most = np.minimum(left, _SATURATING_SHIFT)
+        if (left == most).all() and (acc.bound << left).max() <= INT32_MAX >> 1:
+            return self.shift_left(acc, left)
+        enough = (acc.bound + 2.0) * acc.scale
+        bias = np.clip(acc.bias, -enough, enough)
+        whole = numerics.quantize_bias(acc.name, bias, acc.scale)
+        rest = np.clip(bias - whole * acc.scale, -128 * scale, 128 * scale)
+        acc = self.add_integers(acc, whole)
+        limit = (1 << 15) - 1
+        var = self.builder.emit(relax.op.clip(acc.var, -limit, limit), f"{acc.name}.clip")
+        bound = np.minimum(acc.bound, limit)
+        unit = np.where(left > most, scale * 2.0**most, acc.scale)
+        return self.shift_left(replace(acc, var=var, bound=bound, bias=rest, scale=unit), most)
+
+    def _narrow(
+        self,
+        var: Expr,
+        params: QuantParams,
+        shift: NDArray[np.int64],
+        limits: tuple[int, int],
+        name: str,
+    ) -> Int8Tensor:
+        """Emit shift, clip and cast."""
+        if shift.any():
+            amount = _per_channel(shift, var.ty.ndim, np.int32)
+            var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
+        var = self.step(relax.op.clip(var, *limits), name, "clip")
+        var = self.emit(relax.op.astype(var, "int8"), name)
+        return Int8Tensor(var=var, scale=params.scale[0], bound=params.qmax, name=name)
+
+    # ---- operators ---------------------------------------------------------------------------
+    def _conv2d(self, binding: Expr) -> Any:
+        call, attrs = binding.value, binding.value.attrs
+        data, weight = self.value(call.args[0]), self.value(call.args[1])
+        if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
+            return None
+        if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
+            return None
+        expr = relax.op.nn.conv2d(
+            data.var,
+            relax.const(weight.value),
+            strides=ints(attrs.strides),
+            padding=ints(attrs.padding),
+            dilation=ints(attrs.dilation),
+            groups=int(attrs.groups),
+            out_dtype="int32",
+        )
+        return self._sum_of_products(binding, expr, data, weight)
+
+    def _matmul(self, binding: Expr) -> Any:
+        data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
+        if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
+            return None
+        if data.var.ty.ndim != 2 or weight.value.ndim != 2:
+            return None
+        expr = relax.op.matmul(data.var, relax.const(weight.value), out_dtype="int32")
+        return self._sum_of_products(binding, expr, data, weight)
+
+    def _sum_of_products(
+        self,
+        binding: Expr,
+        expr: Expr,
+        data: Int8Tensor,
+        weight: IntegerWeight,
+    ) -> Accumulator:
+        name = str(binding.var.name)
+        self._check_weight(name, weight)
+        layer = self.layers.get(name)
+        bound = numerics.accumulator_bound(weight_rows(binding.value, weight.value), data.bound)
+        numerics.check_accumulator(name, bound)
+        # Without a bias the name is the layer's, and what the accumulator becomes is called so.
+        var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
+        return Accumulator(
+            var=var,
+            scale=data.scale * weight.scale,
+            bound=bound,
+            bias=np.zeros(len(bound)),
+            name=name if layer is None else layer,
+            sources=(name,),
+        )
+
+    def _check_weight(self, name: str, weight: IntegerWeight) -> None:
+        """Check that a weight has the scales of the plan, as the graph stores them in float32."""
+        params = self.plan.weights.get(name)
+        if params is None:
+            raise mismatch(name, "must have a float weight", "an int8 weight")
+        scales = params.scales(len(weight.scale), self.plan.block).astype(np.float32)
+        if scales.shape != weight.scale.shape or (scales != weight.scale).any():
+            wanted = f"must have a weight with scales from {scales.min():.9g} to {scales.max():.9g}"
+            got = f"{weight.scale.min():.9g} to {weight.scale.max():.9g}"
+            raise mismatch(name, wanted, got)
+
+    def _add(self, binding: Expr) -> Any:
+        name = str(binding.var.name)
+        found = split_bias(binding.value)
+        if found is not None:
+            value = self.value(found[0])
+            value = self.widen(value) if isinstance(value, Int8Tensor) else value
+            if not isinstance(value, Accumulator):
+                return None
+            value = self.settle(value) if _owes_relu(value) else value
+            return replace(value, bias=value.bias + found[1], name=name)
+        left, right = (self.value(a) for a in binding.value.args)
+        if isinstance(right, Accumulator) and isinstance(left, Int8Tensor):
+            left, right = right, left
+        left = self.widen(left) if isinstance(left, Int8Tensor) else left
+        if not isinstance(left, Accumulator) or not isinstance(right, Int8Tensor | Accumulator):
+            return None
+        if static_shape(left.var) != static_shape(right.var):
+            return None
+        return self._add_tensor(left, right, name)
+
+    def _add_tensor(
+        self, acc: Accumulator, other: Int8Tensor | Accumulator, name: str
+    ) -> Accumulator:
+        """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
+        plan = self.plan.sums.get(name)
+        if plan is None or {plan.first, plan.second} != {acc.name, other.name}:
+            planned = "no sum" if plan is None else f"{plan.first} + {plan.second}"
+            raise mismatch(name, f"must be {planned}", f"{acc.name} + {other.name}")
+        if plan.left_out:
+            return replace(acc, name=name)
+        factor, *shifts = (
+            expanded(numbers, len(acc.scale), self.plan.block, name)
+            for numbers in (plan.multiplier, plan.first_shift, plan.second_shift)
+        )
+        if (factor != 1).any() and isinstance(other, Int8Tensor):
+            return self._add_scaled(acc, other, factor, name)
+        addend = self.widen(other) if isinstance(other, Int8Tensor) else other
+        acc, addend = (
+            self.shift_left(self.settle(v) if _owes_relu(v) else v, shift)
+            for v, shift in zip((acc, addend), shifts, strict=True)
+        )
+        bound = acc.bound + addend.bound
+        numerics.check_accumulator(name, bound)
+        return Accumulator(
+            var=self.step(relax.op.add(acc.var, addend.var), name, "sum"),
+            scale=acc.scale,
+            bound=bound,
+            bias=acc.bias + addend.bias,
+            name=name,
+            sources=(*acc.sources, *addend.sources),
+        )
+
+    def _add_scaled(
+        self, acc: Accumulator, other: Int8Tensor, factor: NDArray[np.int64], name: str
+    ) -> Accumulator:
+        """Emit acc + factor * other, int64[C] >= 1."""
+        addend = self.widen(other)
+        bound = acc.bound + addend.bound * factor
+        numerics.check_accumulator(name, bound)
+        number = relax.const(_per_channel(factor, acc.var.ty.ndim, np.int32))
+        product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
+        return replace(
+            acc,
+            var=self.step(relax.op.add(acc.var, product), name, "sum"),
+            bound=bound,
+            name=name,
+        )
+
+    def _relu(self, binding: Expr) -> Any:
+        value = self.value(binding.value.args[0])
+        value = self.widen(value) if isinstance(value, Int8Tensor) else value
+        if not isinstance(value, Accumulator):
+            return None
+        return replace(value, relu=True, name=str(binding.var.name))
+
+    def _clip(self, binding: Expr) -> Any:
+        low, high = (float(_number(a)) for a in binding.value.args[1:3])
+        value = self._relu(binding) if low == 0.0 and high > 0.0 else None
+        return None if value is None else replace(value, ceiling=min(value.ceiling, high))
+
+    def _mean(self, binding: Expr) -> Any:
+        call, data = binding.value, self.value(binding.value.args[0])
+        if not isinstance(data, Int8Tensor) or not is_global_average(call):
+            return None
+        count, name = averaged(call), str(binding.var.name)
+        wide = self.widen(data)
+        expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
+        return Accumulator(
+            var=self.step(expr, name, "acc"),
+            scale=wide.scale / count,
+            bound=wide.bound * count,
+            bias=wide.bias,
+            name=name,
+        )
+
+    def _move(self, binding: Expr) -> Any:
+        call, data = binding.value, self.value(binding.value.args[0])
+        if not isinstance(data, Int8Tensor):
+            return None
+        moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
+        name = str(binding.var.name)
+        return replace(data, var=self.emit(moved, name), name=name)
+
+    HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
+        "quantize": _quantize,
+        "dequantize": _dequantize,
+        "nn.conv2d": _conv2d,
+        "matmul": _matmul,
+        "add": _add,
+        "nn.relu": _relu,
+        "clip": _clip,
+        "mean": _mean,
+        "nn.max_pool2d": _move,
+        "reshape": _move,
+        "permute_dims": _move,
+        "squeeze": _move,
+        "expand_dims": _move,
+    }
+
+
+def _bias(acc: Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
+    """Quantize the bias of an accumulator, `unit` of whose units are one of int8's."""
+    return numerics.output_bias(acc.name, acc.bias, acc.scale, acc.bound, unit)
+
+
+def _owes_relu(acc: Accumulator) -> bool:
+    return acc.relu or np.isfinite(acc.ceiling)
+
+
+def _operands(value: Expr) -> set[Expr]:
+    return set(variables(value))
+
+
+def _number(expr: Expr) -> Any:
+    return getattr(expr, "value", expr)
+
+
+def _column(weight: IntegerWeight) -> NDArray[np.float64]:
+    axis = 1 if weight.value.ndim == 2 else 0
+    return numerics.along(weight.scale, weight.value.ndim, axis)
+
+
+def _per_channel(values: NDArray[Any], ndim: int, dtype: Any) -> Any:
+    """Return one number when all are equal, else the vector shaped for axis 1."""
+    if np.all(values == values[0]):
+        return dtype(values[0])
+    return numerics.along(values.astype(dtype), ndim, 1)

@@ -1,0 +1,87 @@
+"""Operators of the float graph: which have weights, move values, clip; what a call of one means."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes.graph import Expr, constant, op_name, static_shape
+
+#: Operators whose output holds the input's values in another shape or order.
+RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
+#: Operators that move values and compute nothing: the output has the input's scale.
+MOVES: Final = frozenset({"nn.max_pool2d", *RESHAPES})
+#: Operators that clip: an accumulator may end behind one.
+ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
+#: Operators whose second operand is a weight, with the axis of its output channels.
+WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
+#: Operators with an integer form; a tensor that one of them makes or reads is quantized.
+INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
+
+
+def weight_rows(call: Expr, values: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return the weight of a convolution or dense layer as one row an output channel, [O, K].
+
+    Parameters
+    ----------
+    call : relax.Call
+        Its weight is a constant, unless `values` are given.
+    values : number[...], optional
+        In place of the weight and laid out like it: its integers.
+    """
+    weight = constant(call.args[1]) if values is None else values
+    assert weight is not None, call
+    axis = WEIGHT_AXIS[op_name(call)]
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def weight_of_rows(call: Expr, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return what `weight_rows` made rows of, laid out as the weight of the call."""
+    axis, shape = WEIGHT_AXIS[op_name(call)], static_shape(call.args[1])
+    moved = shape[axis], *shape[:axis], *shape[axis + 1 :]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
+
+
+def is_global_average(call: Expr) -> bool:
+    """Whether a mean is a global average pool: over rows and columns, dimensions kept."""
+    axes = call.attrs.axis
+    if axes is None or len(static_shape(call.args[0])) != 4 or not bool(call.attrs.keepdims):
+        return False
+    return sorted(int(a) % 4 for a in axes) == [2, 3]
+
+
+def averaged(call: Expr) -> int:
+    """Return how many values one output of a global average pool is the mean of."""
+    _, _, height, width = static_shape(call.args[0])
+    return height * width
+
+
+def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
+    """Split an add into its tensor and its constant, float64[C]; None when it is no bias."""
+    if op_name(call) != "add":
+        return None
+    for tensor, other in ((call.args[0], call.args[1]), (call.args[1], call.args[0])):
+        value = constant(other)
+        if value is None or not isinstance(tensor, relax.Var):
+            continue
+        shape = static_shape(tensor)
+        full = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+        axis = 1
+        if full.shape == tuple(n if i == axis else 1 for i, n in enumerate(shape)):
+            return tensor, full.reshape(-1).astype(np.float64)
+        if value.size == 1:
+            return tensor, np.full(shape[axis], float(value.reshape(-1)[0]))
+    return None
+
+
+def is_dense_layer(value: Expr) -> bool:
+    """Whether a call is a dense layer, or a convolution of one group, with a constant weight."""
+    kind = op_name(value)
+    if kind not in WEIGHT_AXIS or constant(value.args[1]) is None:
+        return False
+    if kind == "matmul":
+        return len(static_shape(value.args[0])) == 2
+    return int(value.attrs.groups) == 1 and str(value.attrs.data_layout) == "NCHW"

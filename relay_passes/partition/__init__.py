@@ -1,0 +1,1 @@
+"""What VTA runs and what the host runs, and why."""

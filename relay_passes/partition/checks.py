@@ -1,0 +1,164 @@
+"""Which layers VTA takes: the functions of `CHECKS`.
+
+The first line of each is the sentence that the user reads when it does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from relay_passes.graph import ints, static_shape
+from relay_passes.partition.find_layers import Chain
+from relay_passes.partition.layers import RESIDUAL_OPS, LayerKind
+from vta_config.hardware import VTAConfig
+from vta_config.isa import MAX_PAD
+
+#: 64 GEMM steps with a diagonal of 127.
+MAX_RESIDUAL: Final = 64 * 127
+Check = Callable[[Chain, VTAConfig], bool]
+
+
+# ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
+
+
+def one_group(chain: Chain, config: VTAConfig) -> bool:
+    """A convolution must have one group."""
+    return int(chain.anchor.value.attrs.groups) == 1
+
+
+def nchw_layout(chain: Chain, config: VTAConfig) -> bool:
+    """A tensor must be laid out as NCHW, a kernel as OIHW."""
+    attrs = chain.anchor.value.attrs
+    names = ("data_layout", "layout", "kernel_layout")
+    layouts = [str(getattr(attrs, name, "NCHW")) for name in names]
+    return all(layout in ("NCHW", "OIHW") for layout in layouts)
+
+
+def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
+    """A tensor must have four dimensions, or two for a dense layer."""
+    shapes = [static_shape(var) for var in (*chain.inputs, chain.output)]
+    return all(len(shape) == 4 or len(shape) == 2 for shape in shapes)
+
+
+def padding_fits(chain: Chain, config: VTAConfig) -> bool:
+    """A window's padding must be at most 15 on every side."""
+    return all(0 <= int(p) <= MAX_PAD for p in chain.anchor.value.attrs.padding)
+
+
+def windows_meet_the_picture(chain: Chain, config: VTAConfig) -> bool:
+    """A convolution's every window must meet the picture, not zeros alone."""
+    attrs, operands = chain.anchor.value.attrs, (*chain.anchor.value.args, chain.anchor.var)
+    sizes = zip(*(static_shape(x)[2:] for x in operands), strict=True)
+    windows = zip(ints(attrs.strides), ints(attrs.dilation), ints(attrs.padding[:2]), strict=True)
+    return all(
+        padding <= (kernel - 1) * dilation and (out - 1) * stride - padding < size
+        for (size, kernel, out), (stride, dilation, padding) in zip(sizes, windows, strict=True)
+    )
+
+
+def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
+    """A pooling window must not be dilated, and must round its size down."""
+    attrs = chain.anchor.value.attrs
+    return all(int(d) == 1 for d in attrs.dilation) and not bool(attrs.ceil_mode)
+
+
+def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
+    """A pooling window must start inside the picture, and nothing may be added to its maximum."""
+    attrs = chain.anchor.value.attrs
+    sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
+    inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, attrs.strides, strict=True))
+    inside &= all(int(p) < int(k) for p, k in zip(attrs.padding[:2], attrs.pool_size, strict=True))
+    return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.steps)
+
+
+def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
+    """A shift or factor must be the same for all channels of a block."""
+    by_block = {"shr", "shl", "mul"} - ({"shr"} if "shr_register" in config.capabilities else set())
+    for op, value, _ in chain.steps:
+        numbers = np.ravel(value)
+        if op in by_block and numbers.size > 1:
+            starts = np.repeat(numbers[:: config.block], config.block)[: numbers.size]
+            if (numbers != starts).any():
+                return False
+    return True
+
+
+def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
+    """A sum must be over all rows and columns, its dimensions kept."""
+    attrs = chain.anchor.value.attrs
+    rank = len(static_shape(chain.inputs[0]))
+    axes = sorted(int(a) % rank for a in attrs.axis) if attrs.axis is not None else []
+    return rank == 4 and axes == [2, 3] and bool(attrs.keepdims)
+
+
+def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
+    """A multiplication of the accumulator by less than 1 needs a machine with capability mul."""
+    factors = (value for op, value, _ in chain.steps if op == "mul")
+    return "mul" in config.capabilities or all(np.min(value) >= 1 for value in factors)
+
+
+def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
+    """A shift must be in [0, 31]."""
+    amounts = [value for op, value, _ in chain.steps if op in ("shr", "shl", "add_tensor")]
+    return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
+
+
+def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A residual must be added at most 8,128 times."""
+    factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
+    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+
+
+def _residuals(chain: Chain) -> list[tuple[str, Any]]:
+    return [(op, value) for op, value, _ in chain.steps if op in RESIDUAL_OPS]
+
+
+def limits_fit(chain: Chain, config: VTAConfig) -> bool:
+    """A limit of the accumulator must fit 16 bits."""
+    limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
+    return all(-(1 << 15) <= np.min(v) and np.max(v) < 1 << 15 for v in limits)
+
+
+def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
+    """A left shift must be the same for all channels."""
+    return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
+
+
+_ALWAYS: Final[tuple[Check, ...]] = (
+    four_dimensions,
+    shifts_in_range,
+    residuals_fit,
+    limits_fit,
+    one_left_shift,
+    one_number_a_block,
+    multiplies_if_possible,
+)
+
+
+#: The pattern table: each kind of layer, and what must hold for VTA to take it.
+CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
+    "conv2d": (nchw_layout, one_group, padding_fits, windows_meet_the_picture, *_ALWAYS),
+    "dense": _ALWAYS,
+    "add": _ALWAYS,
+    "max_pool2d": (
+        nchw_layout,
+        dense_dilation,
+        padding_fits,
+        windows_start_inside,
+        *_ALWAYS,
+    ),
+    "sum_pool2d": (sums_rows_and_columns, *_ALWAYS),
+}
+
+
+def refusal(chain: Chain, config: VTAConfig) -> str:
+    """Return why VTA does not take a chain, "" when it does."""
+    for part in (chain, *chain.products):
+        for check in CHECKS[part.kind]:
+            if not check(part, config):
+                sentence = (check.__doc__ or "").partition("\n")[0].rstrip(".")
+                return sentence[:1].lower() + sentence[1:]
+    return ""

@@ -1,0 +1,226 @@
+"""Tell what a quantized module leaves to the host, and why.
+
+Two things are always the host's and not told: quantizing the network's input for a layer on VTA,
+and scaling what VTA's last layers give to floats. Everything else that no layer on VTA takes is a
+`Fallback`: operators before, between and behind VTA's parts, and the conversions around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Final
+
+from relay_passes.graph import (
+    Expr,
+    Graph,
+    Module,
+    constant,
+    dtype_of,
+    op_name,
+    read_graph,
+    static_shape,
+    variables,
+)
+from relay_passes.integers.integer_facts import host_reasons
+from relay_passes.names import layer_names
+from relay_passes.operators import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
+from relay_passes.partition.checks import refusal
+from relay_passes.partition.find_layers import Chain, ChainFinder
+from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
+from vta_config.hardware import VTAConfig
+
+#: Operators that move nothing: another shape of the same bytes.
+_VIEWS: Final = RESHAPES - {"permute_dims"}
+#: The operators that make int8 of floats, from the result back.
+_QUANTIZE: Final = ("astype", "clip", "floor", "add", "multiply")
+
+
+def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
+    """Return the operators of a quantized module that stay on the host; see `host_work`."""
+    return host_work(mod, config).fallbacks
+
+
+def host_work(mod: Module, config: VTAConfig) -> HostWork:
+    """Return what of a quantized module runs on the host.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Integers, not partitioned.
+    config : VTAConfig
+        The machine.
+    """
+    graph, layers, floats = read_graph(mod), layer_names(mod), host_reasons(mod)
+    refused: list[tuple[Chain, str]] = []
+
+    def allow(chain: Chain) -> bool:
+        reason = refusal(chain, config)
+        if reason:
+            refused.append((chain, reason))
+        return not reason
+
+    chains = ChainFinder(graph).all(allow)
+    on_vta = {b.var for chain in chains for b in chain.bindings}
+    # Operators that belong to another one: told with it, as one.
+    told_with: dict[Expr, Expr] = {}
+    reasons: dict[Expr, str] = {}
+    for chain, reason in refused:
+        reasons[chain.anchor.var] = reason
+        for binding in chain.bindings:
+            told_with.setdefault(binding.var, chain.anchor.var)
+    definitions = graph.definitions()
+    found: dict[Expr, Fallback] = {}
+    conversions = _Conversions(graph)
+    first, last = _before_and_behind(graph, on_vta)
+    fixed = _computed_from_constants(graph)
+    for binding in graph.bindings:
+        var, kind = binding.var, op_name(binding.value)
+        if not kind or var in on_vta or var in fixed or (kind in _VIEWS and var in first | last):
+            continue
+        owner = told_with.get(var, var)
+        if owner != var and owner not in on_vta:
+            continue
+        name = str(var.name)
+        reason = reasons.get(var) or floats.get(name, "")
+        if kind in WEIGHT_AXIS or kind == "sum":  # its layer's, which people know
+            name = layers.get(name, name)
+        if var in conversions.part_of:
+            whole = conversions.part_of[var]
+            kind = conversions.kinds[whole]
+            if var != whole or var in (first if kind == QUANTIZE else last):
+                continue  # told at its end; or quantizing the input, scaling the output
+            name, reason = conversions.names[var], _CONVERSION_REASONS[kind]
+        elif _is_bias(binding, definitions, on_vta):
+            continue
+        found[var] = Fallback(name=name, operator=kind, reason=reason or _why_host(binding))
+    vta_anchors = {b.var for c in chains for part in (c, *c.products) for b in (part.anchor,)}
+    return HostWork(
+        fallbacks=tuple(found.values()),
+        vta_macs=_macs(b for b in graph.bindings if b.var in vta_anchors),
+        macs=_macs(graph.bindings),
+    )
+
+
+_CONVERSION_REASONS: Final = {
+    QUANTIZE: "an integer operator reads floats that the host made",
+    DEQUANTIZE: "an operator on the host needs floats",
+}
+
+
+class _Conversions:
+    """The conversions between floats and integers in a graph.
+
+    `part_of` maps each operator of a conversion to its last one; `kinds` and `names` tell of the
+    last one what it is and which tensor it converts.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.definitions = graph.definitions()
+        self.uses = graph.uses()
+        self.part_of: dict[Expr, Expr] = {}
+        self.kinds: dict[Expr, str] = {}
+        self.names: dict[Expr, str] = {}
+        for binding in graph.bindings:
+            if op_name(binding.value) != "astype":
+                continue
+            source = binding.value.args[0]
+            if dtype_of(source) == "float32" and dtype_of(binding.var) == "int8":
+                self._add(QUANTIZE, binding.var, self._quantizing(binding.var))
+            elif dtype_of(binding.var) == "float32" and dtype_of(source) in ("int8", "int32"):
+                last = self._scaling(binding.var)
+                self._add(DEQUANTIZE, last, [last, binding.var] if last != binding.var else [last])
+
+    def _add(self, kind: str, last: Expr, parts: list[Expr]) -> None:
+        source = self.definitions[parts[-1]].args[0]
+        self.part_of |= dict.fromkeys(parts, last)
+        self.kinds[last] = kind
+        self.names[last] = str(source.name)
+
+    def _quantizing(self, var: Expr) -> list[Expr]:
+        """Return the operators that quantize, the cast to int8 first."""
+        parts = [var]
+        for kind in _QUANTIZE[1:]:
+            before = self.definitions[parts[-1]].args[0]
+            value = self.definitions.get(before)
+            arithmetic = kind in ("add", "multiply")
+            if op_name(value) != kind or (arithmetic and not _with_scalar(value)):
+                break
+            if len(self.uses[before]) > 1:
+                break
+            parts.append(before)
+        return parts
+
+    def _scaling(self, wide: Expr) -> Expr:
+        """Return the product by the scale that reads a cast to float, else the cast."""
+        readers = self.uses.get(wide, [])
+        if len(readers) == 1 and readers[0] is not None:
+            value = readers[0].value
+            if op_name(value) == "multiply" and any(constant(a) is not None for a in value.args):
+                return readers[0].var
+        return wide
+
+
+def _before_and_behind(graph: Graph, on_vta: set[Expr]) -> tuple[set[Expr], set[Expr]]:
+    """Return the tensors that need no result of VTA, and those that VTA needs not, even later."""
+    definitions = graph.definitions()
+    later: set[Expr] = set()
+    for binding in graph.bindings:
+        if binding.var in on_vta or any(v in later for v in variables(binding.value)):
+            later.add(binding.var)
+    needed: set[Expr] = set()
+    for binding in reversed(graph.bindings):
+        if binding.var in on_vta or binding.var in needed:
+            needed.update(variables(binding.value))
+    tensors = set(definitions)
+    return tensors - later, tensors - needed - on_vta
+
+
+def _computed_from_constants(graph: Graph) -> set[Expr]:
+    """Return the tensors that need no input, as a transposed weight: not an image's work."""
+    fixed: set[Expr] = set()
+    for binding in graph.bindings:
+        if all(v in fixed for v in variables(binding.value)):
+            fixed.add(binding.var)
+    return fixed
+
+
+def _with_scalar(value: Expr) -> bool:
+    return any((c := constant(a)) is not None and c.size == 1 for a in value.args)
+
+
+def _is_bias(binding: Expr, definitions: dict[Expr, Expr], on_vta: set[Expr]) -> bool:
+    """Whether an operator adds the bias of a convolution or dense layer on the host."""
+    value = binding.value
+    if op_name(value) != "add" or all(constant(a) is None for a in value.args):
+        return False
+    data = next((a for a in value.args if constant(a) is None), None)
+    while op_name(definitions.get(data)) in RESHAPES:
+        data = definitions[data].args[0]
+    return data not in on_vta and op_name(definitions.get(data)) in WEIGHT_AXIS
+
+
+def _why_host(binding: Expr) -> str:
+    """Say why an operator that no check refused is on the host."""
+    kind = op_name(binding.value)
+    if dtype_of(binding.var) in ("int32", "int8"):
+        if kind in RESHAPES:
+            return "VTA's programs do not rearrange data"
+        return "no pattern takes these integer operands"
+    if kind == "add" and all(constant(a) is None for a in binding.value.args):
+        return "the operands have no common integer scale"
+    if kind in INTEGER_OPS:
+        return "an operand is a float of the host's"
+    return "the operator has no integer form"
+
+
+def _macs(bindings: Iterable[Expr]) -> int:
+    """Add the multiply-accumulate operations of convolutions and dense layers."""
+    total = 0
+    for binding in bindings:
+        if (axis := WEIGHT_AXIS.get(op_name(binding.value))) is None:
+            continue
+        weight, out = static_shape(binding.value.args[1]), static_shape(binding.var)
+        total += prod(out) * prod(weight) // max(1, weight[axis])
+    return total

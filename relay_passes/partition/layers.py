@@ -1,0 +1,335 @@
+"""What partition makes: layers for a compiler, and what is left to the host; checked where made.
+
+`Subgraph`, `Layer` and `Step` describe integer work exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.params import INT32_MAX, INT32_MIN
+from vta_config.errors import UnsupportedModelError
+
+StepOp: TypeAlias = Literal["add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"]
+LayerKind: TypeAlias = Literal["conv2d", "dense", "add", "max_pool2d", "sum_pool2d"]
+TensorType: TypeAlias = Literal["int8", "int32"]
+#: Step operations whose value may be a vector, one number an output channel.
+PER_CHANNEL_OPS: Final = frozenset({"add", "add_scaled", "shr", "shl", "mul"})
+#: Step operations that add an int8 tensor to the accumulator.
+RESIDUAL_OPS: Final = frozenset({"add_tensor", "add_scaled"})
+#: Step operations that commute with the accumulator's own sum.
+ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
+#: Kinds of layers that multiply their input with weights.
+PRODUCT_KINDS: Final = frozenset({"conv2d", "dense"})
+#: What conversions between floats and integers on the host are called.
+QUANTIZE: Final = "quantize"
+DEQUANTIZE: Final = "dequantize"
+CONVERSIONS: Final = (QUANTIZE, DEQUANTIZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name a tensor at a subgraph's border, with its shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: TensorType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One elementwise int32 operation on the accumulator; a layer's steps run in order.
+
+    Parameters
+    ----------
+    op : {"add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"}
+        What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
+    value : int or int32[C]
+        Operand, one number or one an output channel (add, add_scaled, shr, shl, mul);
+        ``add_tensor``: the left shift k of the tensor; ``add_scaled``: its multiplier, >= 1.
+    tensor : str
+        The int8 tensor, of the output's shape; ``add_tensor``: acc += tensor << value,
+        ``add_scaled``: acc += tensor * value.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When the operation or its operand is not one of these.
+    """
+
+    op: StepOp
+    value: int | NDArray[np.int32]
+    tensor: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the operation and its operand."""
+        if self.op not in get_args(StepOp):
+            raise UnsupportedModelError(
+                "Step.op",
+                f"must be among {', '.join(get_args(StepOp))}",
+                got=self.op,
+                hint="leave the operator on the host",
+            )
+        if isinstance(self.value, np.ndarray):
+            if self.value.dtype != np.int32 or self.value.ndim != 1:
+                raise UnsupportedModelError(
+                    f"Step({self.op}).value",
+                    "must be int32[C]",
+                    got=f"{self.value.dtype}{list(self.value.shape)}",
+                    hint="one number a channel",
+                )
+            if self.op not in PER_CHANNEL_OPS:
+                raise UnsupportedModelError(
+                    f"Step({self.op}).value",
+                    "must be one number",
+                    got="a vector",
+                    hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} take one number a channel",
+                )
+        low, high = (0, 31) if self.op in ("shr", "shl", "add_tensor") else (INT32_MIN, INT32_MAX)
+        low = 1 if self.op == "add_scaled" else low
+        if not (np.all(np.asarray(self.value) >= low) and np.all(np.asarray(self.value) <= high)):
+            raise UnsupportedModelError(
+                f"Step({self.op}).value",
+                f"must be in [{low}, {high}]",
+                got=self.value,
+                hint="check the scales",
+            )
+        if (self.op in RESIDUAL_OPS) != bool(self.tensor):
+            raise UnsupportedModelError(
+                f"Step({self.op}).tensor",
+                "must name a tensor for add_tensor and add_scaled only",
+                got=repr(self.tensor),
+                hint="give the residual's name",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """One VTA operation: an accumulator is made by `kind`, changed by `steps` and stored.
+
+    Parameters
+    ----------
+    name : str
+        For messages and reports, e.g. ``"layer2.0.conv1"``.
+    kind : {"conv2d", "dense", "add", "max_pool2d", "sum_pool2d"}
+        How the accumulator starts; ``add``: acc = 0 and every operand is an add_tensor step.
+    inputs : tuple[str, ...]
+        Tensors read: data first, then the products' data, then the add_tensor operands (``add``:
+        only these).
+    output : str
+        Tensor written.
+    in_shape, out_shape : tuple[int, int, int, int]
+        NCHW; dense: [N, I, 1, 1] and [N, O, 1, 1]; sum_pool2d: output [N, C, 1, 1].
+    weight : int8[O, I, KH, KW] or None
+        OIHW; dense: [O, I, 1, 1]; others None.
+    kernel, stride, dilation : tuple[int, int]
+        (vertical, horizontal).
+    padding : tuple[int, int, int, int]
+        (top, left, bottom, right); zeros, or minus infinity (-128) for max_pool2d.
+    steps : tuple[Step, ...]
+        Operations on the accumulator in order.
+    out_dtype : {"int8", "int32"}
+        int32: the exact accumulator, e.g. logits. int8: its low byte; the steps clip before.
+    products : tuple[Layer, ...]
+        Further convolutions or dense layers, each an int32 accumulator without steps, that are
+        added to this one's before its steps: a residual block's downsample convolution. Their
+        outputs are written nowhere.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When shapes, weight, steps and products do not fit each other.
+    """
+
+    name: str
+    kind: LayerKind
+    inputs: tuple[str, ...]
+    output: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    weight: NDArray[np.int8] | None
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    steps: tuple[Step, ...] = ()
+    out_dtype: TensorType = "int8"
+    products: tuple[Layer, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the layer is consistent."""
+        if self.kind not in get_args(LayerKind):
+            self._fail("kind", f"must be among {', '.join(get_args(LayerKind))}", self.kind)
+        for label, shape in (("in_shape", self.in_shape), ("out_shape", self.out_shape)):
+            if len(shape) != 4 or prod(shape) < 1:
+                self._fail(label, "must be four positive numbers, NCHW", shape)
+        if (self.kind in PRODUCT_KINDS) != (self.weight is not None):
+            self._fail("weight", "must be given for conv2d and dense only", type(self.weight))
+        if self.weight is not None:
+            expected = (self.out_shape[1], self.in_shape[1], *self.kernel)
+            if self.weight.dtype != np.int8 or self.weight.shape != expected:
+                got = f"{self.weight.dtype}{list(self.weight.shape)}"
+                self._fail("weight", f"must be int8{list(expected)}", got)
+        if self.out_shape != self.computed_out_shape:
+            self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
+        for product in self.products:
+            self._check_product(product)
+        operands = tuple(step.tensor for step in self.steps if step.op in RESIDUAL_OPS)
+        data = (*self.inputs[:1], *(product.inputs[0] for product in self.products))
+        expected_inputs = operands if self.kind == "add" else (*data, *operands)
+        if self.inputs != expected_inputs or not self.inputs:
+            self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
+        for step in self.steps:
+            if isinstance(step.value, np.ndarray) and len(step.value) != self.out_shape[1]:
+                self._fail(
+                    f"step {step.op}", f"must have {self.out_shape[1]} numbers", len(step.value)
+                )
+
+    def _check_product(self, product: Layer) -> None:
+        part = f"product {product.name}"
+        if not {self.kind, product.kind} <= PRODUCT_KINDS:
+            must = "must be a conv2d or dense layer added to another"
+            self._fail(part, must, f"{product.kind} added to {self.kind}")
+        if product.steps or product.products or product.out_dtype != "int32":
+            self._fail(part, "must be a bare int32 accumulator", product.out_dtype)
+        if product.out_shape != self.out_shape:
+            self._fail(part, f"must have out_shape {self.out_shape}", product.out_shape)
+
+    def _fail(self, part: str, must: str, got: object) -> None:
+        raise UnsupportedModelError(
+            f"{self.name or 'layer'}.{part}", must, got=got, hint="leave the operator on the host"
+        )
+
+    @property
+    def computed_out_shape(self) -> tuple[int, ...]:
+        """The output shape that kind, input shape and window give, NCHW."""
+        n, c, h, w = self.in_shape
+        if self.kind == "add":
+            return self.in_shape
+        if self.kind == "sum_pool2d":
+            return (n, c, 1, 1)
+        rows, columns = (
+            (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+            for size, before, after, kernel, stride, dilation in zip(
+                (h, w),
+                self.padding[:2],
+                self.padding[2:],
+                self.kernel,
+                self.stride,
+                self.dilation,
+                strict=True,
+            )
+        )
+        return (n, self.weight.shape[0] if self.weight is not None else c, rows, columns)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer and its products, without padding to blocks."""
+        own = 0 if self.weight is None else prod(self.out_shape) * prod(self.weight.shape[1:])
+        return own + sum(product.macs for product in self.products)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subgraph:
+    """One annotated function that the code generator receives.
+
+    Parameters
+    ----------
+    symbol : str
+        The function's global symbol.
+    inputs, outputs : tuple[TensorSpec, ...]
+        What crosses the border, in call order.
+    layers : tuple[Layer, ...]
+        In execution order.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When a layer reads what no earlier layer wrote, or an output is never written.
+    """
+
+    symbol: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        """Check that every tensor is written once, before it is read."""
+        known = {spec.name for spec in self.inputs}
+        for layer in self.layers:
+            for name in layer.inputs:
+                if name not in known:
+                    raise UnsupportedModelError(
+                        f"{self.symbol}: {layer.name}",
+                        "must read tensors written before it",
+                        got=name,
+                        hint="order the layers by data flow",
+                    )
+            if layer.output in known:
+                raise UnsupportedModelError(
+                    f"{self.symbol}: {layer.name}",
+                    "must write a tensor of its own",
+                    got=layer.output,
+                    hint="name every tensor once",
+                )
+            known.add(layer.output)
+        for spec in self.outputs:
+            if spec.name not in known:
+                raise UnsupportedModelError(
+                    f"{self.symbol}: {spec.name}",
+                    "must be written by a layer",
+                    hint="check the function's outputs",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """An operator that stays on the host.
+
+    Parameters
+    ----------
+    name : str
+        Tensor that it makes.
+    operator : str
+        Relax operator, e.g. ``nn.conv2d``; ``quantize`` or ``dequantize`` for the operators that
+        convert between floats and integers.
+    reason : str
+        Why VTA does not run it.
+    node, node_type : str
+        Name and operator of the ONNX node that the tensor comes from; "" where it is not known.
+    """
+
+    name: str
+    operator: str
+    reason: str
+    node: str = ""
+    node_type: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people look for: the ONNX node and its operator, else the tensor and Relax's."""
+        known = self.node_type if self.operator not in CONVERSIONS else ""
+        return f"{self.node or self.name} ({known or self.operator})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostWork:
+    """What of a quantized module runs where.
+
+    Parameters
+    ----------
+    fallbacks : tuple of Fallback
+        In the order of the graph.
+    vta_macs, macs : int
+        Multiply-accumulate operations of convolutions and dense layers for one image: those of
+        VTA, and all.
+    """
+
+    fallbacks: tuple[Fallback, ...]
+    vta_macs: int
+    macs: int

@@ -1,0 +1,1 @@
+"""What rounds weights and corrects biases."""

@@ -1,0 +1,182 @@
+"""Round weights so that a layer's output error is small, not each weight's.
+
+The error of a row of weights is (w - s q) C (w - s q)ᵀ with C the covariance of the layer's inputs.
+With C = U D Uᵀ, U unit upper triangular, columns are rounded one after the other and each takes
+over the errors made before, q_k = round((w_k + (w - s q)_{<k} U_{<k,k}) / s): the linear feedback
+of GPTQ (Frantar et al., arXiv 2210.17323) in the form of LDLQ (Chee et al., arXiv 2307.13304).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.calibration.moments import Moments
+from relay_passes.numerics import quantize
+from relay_passes.params import QuantParams
+
+#: Share of the mean variance that is added to each variance where images are many.
+USUAL_DAMPING: Final = 0.01
+#: Columns rounded between two matrix products.
+_COLUMNS: Final = 64
+#: Rows of a block of a Cholesky decomposition.
+_BLOCK: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondOrderRounder:
+    """Round each weight with the errors of those before in mind.
+
+    Parameters
+    ----------
+    moments : dict[str, Moments]
+        Of each layer's input, as `collect_moments` returned them.
+    noise : dict[str, float]
+        Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
+    damping : float
+        Share of the mean of the diagonal that is added to it, since calibration data are few.
+    dampings : dict[str, float]
+        Of layers that need another; infinite: rounded to nearest.
+    block : int
+        Output channels a block, for granularity ``block``.
+    """
+
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+    damping: float = USUAL_DAMPING
+    dampings: Mapping[str, float] = field(default_factory=dict)
+    block: int = 16
+
+    def __call__(
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
+    ) -> NDArray[np.int8]:
+        """Return int8[O, K]; layers without covariance are rounded to nearest."""
+        moments = self.moments.get(name)
+        damping = self.dampings.get(name, self.damping)
+        if moments is None or not moments.has_covariance or damping == inf:
+            return quantize(rows, params, block=self.block)
+        noise = self.noise.get(name, 0.0) / moments.unit**2
+        extra = damping * moments.mean_variance + noise
+        return round_rows(
+            rows,
+            params.scales(len(rows), self.block).astype(np.float32),
+            moments,
+            extra=extra,
+            qmax=params.qmax,
+        )
+
+
+def round_rows(
+    weight: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    moments: Moments,
+    *,
+    extra: float,
+    qmax: int,
+) -> NDArray[np.int8]:
+    """Round the rows of a matrix; see the module's text.
+
+    Parameters
+    ----------
+    weight : float32[O, K]
+    scale : float32[O]
+        Of each row.
+    moments : Moments
+        Of the inputs, with their covariance.
+    extra : float
+        Added to the covariance's diagonal, or more where the result would not be positive definite.
+    qmax : int
+        Largest integer.
+
+    Returns
+    -------
+    int8[O, K]
+    """
+    size = weight.shape[1]
+    order = np.argsort(-moments.variances, kind="stable")  # strong inputs first
+    matrix = moments.ordered(order[::-1])  # float64, the largest array: no second one beside it
+    _factorize(matrix, extra)
+    feedback = _turned(matrix)
+    feedback /= np.diag(feedback).copy()
+    target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
+    q = np.empty_like(target)
+    error = np.zeros_like(target)
+    for start in range(0, size, _COLUMNS):
+        stop = min(start + _COLUMNS, size)
+        wanted = target[:, start:stop] + error[:, :start] @ feedback[:start, start:stop]
+        for k in range(start, stop):
+            column = wanted[:, k - start] + error[:, start:k] @ feedback[start:k, k]
+            q[:, k] = np.clip(np.floor(column + np.float32(0.5)), -qmax, qmax)
+            error[:, k] = target[:, k] - q[:, k]
+    result = np.empty(q.shape, np.int8)
+    result[:, order] = q.astype(np.int8)
+    return result
+
+
+def _factorize(matrix: NDArray[np.float64], extra: float) -> None:
+    """Replace a matrix C of float32 numbers by the lower Cholesky factor of C + extra * I.
+
+    Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
+    zero: then more than `extra` is added.
+    """
+    blocks = _blocks(len(matrix))
+    squares = [matrix[i:j, i:j].astype(np.float32) for i, j in blocks]
+    assert np.isfinite(matrix.sum())
+    diagonal, added = np.diag(matrix).astype(np.float32), max(extra, 1e-12)
+    while True:
+        np.fill_diagonal(matrix, diagonal + np.float32(added))
+        try:
+            _cholesky(matrix)
+            break
+        except np.linalg.LinAlgError:
+            added *= 10
+            for (i, j), square in zip(blocks, squares, strict=True):  # C, from what is above
+                matrix[i:j, :i] = matrix[:i, i:j].T
+                matrix[i:j, i:j] = square
+    for i, j in blocks:
+        matrix[i:j, j:] = 0.0
+
+
+def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return matrix[::-1, ::-1] as float32, in the memory of `matrix`, which is used up."""
+    size = len(matrix)
+    for row in range((size + 1) // 2):
+        last = size - 1 - row
+        matrix[row], matrix[last] = matrix[last, ::-1].copy(), matrix[row, ::-1].copy()
+    narrow = matrix.reshape(-1).view(np.float32)[: size * size].reshape(size, size)
+    for row in range(size):  # never beyond what was read
+        narrow[row] = matrix[row].astype(np.float32)
+    return narrow
+
+
+def _blocks(size: int) -> list[tuple[int, int]]:
+    """Return first and last row of each block."""
+    return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> None:
+    """Replace a matrix's blocks on and below the diagonal by its lower Cholesky factor.
+
+    numpy's own takes three times the memory of its argument.
+
+    Raises
+    ------
+    LinAlgError
+        When it is not positive definite.
+    """
+    size = len(matrix)
+    for start, stop in _blocks(size):
+        block = np.linalg.cholesky(matrix[start:stop, start:stop])
+        matrix[start:stop, start:stop] = block
+        below = matrix[stop:, start:stop]
+        for i, j in _blocks(size - stop):
+            below[i:j] = np.linalg.solve(block, below[i:j].T).T
+        for i, j in _blocks(size - stop):
+            for k, m in _blocks(size - stop - i):
+                square = below[i + k : i + m] @ below[i:j].T
+                matrix[stop + i + k : stop + i + m, stop + i : stop + j] -= square

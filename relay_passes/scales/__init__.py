@@ -1,0 +1,1 @@
+"""What chooses scales, and what bounds them."""

@@ -1,0 +1,448 @@
+"""Choose scales of which only the ratios that hardware shifts by are powers of two.
+
+An accumulator becomes int8 by a right shift n: s_x * s_w * 2^n = s_y. Activations may therefore
+have any scale, the best one for what they hold, if the weight's scale follows:
+
+    s_w[b] = s_y / (s_x * 2^n[b]),
+
+one shift for each block b of output channels, which costs nothing on VTA. A residual is added as
+acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
+
+Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
+go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
+They are chosen as one layer, whose weights are those of both, each times its input's scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import floor, log2
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
+from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
+from relay_passes.numerics import scale_for
+from relay_passes.operators import MOVES, averaged, is_global_average, weight_rows
+from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
+from relay_passes.scales.scales import Scales, largest_weights
+from vta_config.errors import CalibrationError
+
+#: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
+MAX_MULTIPLIER: Final = 127
+#: The power is at most 2^4: a diagonal weight is used up to 16 times.
+_MAX_OCTAVES: Final = 4
+#: GEMM steps of a layer for which its residual may take one: about 3 % of the layer's time.
+_STEPS_A_RESIDUAL_STEP: Final = 32
+#: Shifts of a layer's channels differ by at most so many: larger ones make large constants and
+#: multipliers of residuals, which take more GEMM steps.
+_CHANNEL_OCTAVES: Final = 2
+#: A block of tiny weights (pruned channels) is not shifted further: its bias would take more than 9
+#: GEMM steps, and a unit of its weights is less than 1 % of the output's anyway.
+_MAX_SHIFT: Final = 14
+#: Shares of max|w| that a channel's largest integer may stand for.
+_CLIPS: Final = np.linspace(1.0, 0.5, 11)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockScales:
+    """Choose any scale for activations and a shift for each block of output channels.
+
+    Fused graphs only. An accumulator that stays one (logits) has a scale for each channel.
+
+    Parameters
+    ----------
+    observer : Observer
+        Turns an activation's profile into a magnitude.
+    bits, weight_bits : int
+        Widths of activations and weights.
+    block : int
+        Output channels that share a shift.
+    dyadic : bool
+        For machines that multiply (`Requantize` with dyadic): weights take the scales that suit
+        them best, up to the integers that a residual needs, and b / 2^c is what is left.
+    multipliers : tuple[int, ...]
+        With `dyadic`: take only these b (times powers of two), such as those with few ones, each
+        of which costs an addition where there is no MUL. Weights take the scales that are left.
+    per_channel : bool
+        For machines that shift by a register (capability shr_register): a shift for each channel.
+    factors : tuple[float, ...]
+        Output scales to try, times the observer's: powers of two suit some weights better.
+    clip : int
+        How many larger shifts to try, with which a block's largest weights are clipped.
+    pair : bool
+        Whether two layers that a sum adds share an accumulator: fewer cycles, and one rounding
+        less, but fewer bits for the weights of the layer that alone would be shifted further.
+    fine_residuals : bool
+        Whether every residual may take 16 GEMM steps, whatever its layer takes: the multipliers are
+        finer, and so are the weights' scales.
+    """
+
+    observer: Observer = field(default_factory=MeanSquare)
+    bits: int = 8
+    weight_bits: int = 8
+    block: int = 16
+    dyadic: bool = False
+    multipliers: tuple[int, ...] = ()
+    per_channel: bool = False
+    factors: tuple[float, ...] = (1.0,)
+    clip: int = 0
+    pair: bool = False
+    fine_residuals: bool = False
+
+    def _octaves(self, size: int) -> int:
+        return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
+
+    @property
+    def _group(self) -> int:
+        """Output channels that share a shift."""
+        return 1 if self.per_channel else self.block
+
+    @property
+    def _granularity(self) -> Granularity:
+        return "channel" if self.per_channel else "block"
+
+    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+        """Return the scales of the float module `mod`.
+
+        Raises
+        ------
+        CalibrationError
+            When a tensor was not profiled.
+        """
+        graph = read_graph(mod)
+        qmax = (1 << (self.bits - 1)) - 1
+        limit = (1 << (self.weight_bits - 1)) - 1
+        tensors: dict[str, QuantParams] = {}
+        weights: dict[str, QuantParams] = {}
+
+        def profile(name: str) -> TensorProfile:
+            if name not in profiles:
+                raise CalibrationError(
+                    name, "must have been profiled", hint="profile the graph that is quantized"
+                )
+            return profiles[name]
+
+        def own(name: str) -> float:
+            return scale_for(self.observer(profile(name), qmax), qmax, power_of_two=False)
+
+        def choose(name: str, scale: float) -> None:
+            tensors[name] = QuantParams(scale=(scale,), bits=self.bits)
+
+        for param in graph.params:
+            choose(param.name, own(param.name))
+        pairs = paired_layers(mod) if self.pair else {}
+        sinks = fused_sinks(mod, pairs)
+        bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
+        pending: dict[str, list[str]] = {}
+        for name, sink in sinks.items():
+            pending.setdefault(sink.output, []).append(name)
+        layers = {b.var.name: b.value for b in graph.bindings if b.var.name in sinks}
+        for binding in graph.bindings:
+            name, value = binding.var.name, binding.value
+            kind = op_name(value)
+            if dtype_of(binding.var) != "float32" or name in bare:
+                continue
+            source = getattr(value.args[0], "name", "") if kind and value.args else ""
+            if kind in MOVES and source in tensors:
+                tensors[name] = tensors[source]
+            elif kind == "mean" and source in tensors and is_global_average(value):
+                unit = tensors[source].scale[0] / averaged(value)
+                first = max(0, floor(log2(own(name) / unit)) - 1)
+                scales = [unit * 2.0**n for n in range(first, first + 4)]
+                errors = [square_error(profile(name), scale, qmax) for scale in scales]
+                choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
+            else:
+                choose(name, own(name))
+            if name in pending and (self.multipliers or not self.dyadic):
+                parts = [layers[part] for part in pending[name]]
+                skip = sinks[pending[name][0]].skip
+                rows, x = _rows(parts[0]), _input(parts[0], tensors)
+                power = second_moment(profile(parts[0].args[0].name))
+                if len(parts) > 1:
+                    rows, x, power = _joined(parts, tensors), 1.0, power / x**2
+                start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
+                if residual < start * 0.5**_MAX_SHIFT:
+                    residual = 0.0  # below what the sum can show: `Requantize` leaves it out
+                if self.multipliers:
+                    choice = self._with_multipliers(start, (rows, x), residual)
+                else:
+                    choice = self._search(
+                        profile(name), start, layer=(rows, x), power=power, skip=residual
+                    )
+                choose(name, choice[0])
+                for part in pending[name]:
+                    unit = _input(layers[part], tensors) / x
+                    weights[part] = replace(
+                        choice[1], scale=tuple(s / unit for s in choice[1].scale)
+                    )
+        for name, value in layers.items():
+            if name not in weights:
+                partner = layers.get(sinks[name].partner)
+                weights[name] = self._weight(value, sinks[name], tensors, limit, partner)
+        return Scales(tensors=tensors, weights=weights)
+
+    def _search(
+        self,
+        output: TensorProfile,
+        start: float,
+        *,
+        layer: tuple[NDArray[np.float64], float],
+        power: float,
+        skip: float,
+    ) -> tuple[float, QuantParams]:
+        """Return an output's scale and its layer's weight scales.
+
+        The error to make small is that of the output's own rounding, plus that of the weights,
+        sum_k (w_k - s q_k)² E[x²], of an average channel.
+
+        Parameters
+        ----------
+        output : TensorProfile
+        start : float
+            Scale of the output that the observer wants.
+        layer : (float64[O, K], float)
+            Weight rows, and the input's scale.
+        power : float
+            E[x²] of the input.
+        skip : float
+            Scale of the residual, 0 for none.
+        """
+        rows, x = layer
+        qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
+        octaves = self._octaves(rows.shape[1])
+        least = largest_weights(rows, "block", self._group) * x / limit
+        best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
+        for factor in self.factors:
+            y = start * factor
+            if not self.clip:
+                y = max(y, float(least.max()))  # shifts right only
+            lowest, highest = 0, _MAX_SHIFT
+            if skip:  # the sum's scale must fit its residual's
+                y = fit_residual(skip, y, least, octaves)
+                lowest = least_shift(skip / y)
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + octaves)
+            fits = block_shifts(y, least)
+            if self.per_channel:
+                highest = max(lowest, min(highest, int(fits.min()) + _CHANNEL_OCTAVES))
+            shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
+            errors = np.stack(
+                [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]
+            )
+            chosen = errors.argmin(axis=0)
+            cost = float(errors.min(axis=0).sum()) / len(rows) * power
+            cost += square_error(output, y, qmax)
+            if cost < best[0]:
+                taken = np.stack(shifts)[chosen, np.arange(len(fits))]
+                best = cost, y, y / x * 0.5**taken
+        return best[1], self._params(best[2])
+
+    def _weight_error(
+        self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
+    ) -> NDArray[np.float64]:
+        """Return each block's sum of (w - s q(w))²."""
+        if len(self.factors) == 1 and not self.clip:
+            return np.zeros(len(scale))  # no choice
+        s = np.repeat(scale, self._group)[: len(rows), np.newaxis].astype(np.float32)
+        w = rows.astype(np.float32)
+        error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
+        return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self._group)), np.float64)
+
+    def _with_multipliers(
+        self, y: float, layer: tuple[NDArray[np.float64], float], skip: float
+    ) -> tuple[float, QuantParams]:
+        """Return an output's scale and its layer's weight scales, for the given multipliers.
+
+        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit; the
+        residual's (`skip`, 0 for none) must be an integer times it.
+        """
+        rows, x = layer
+        limit = (1 << (self.weight_bits - 1)) - 1
+        octaves = self._octaves(rows.shape[1])
+        need = fitting_scales(rows, self._group, limit) * x
+        if skip:
+            odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
+            y = fit_multiple(skip, y, float(need.max()), odd)
+        tried = []
+        for b in self.multipliers:
+            lowest, highest = 0, _MAX_SHIFT
+            if skip:
+                lowest = least_shift(skip / (y * b))
+                if not _is_integer(skip / (y * b) * 2.0**lowest):
+                    continue
+                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
+            tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
+        scales = np.stack(tried)
+        fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
+        best = np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
+        return y, self._params(best)
+
+    def _weight(
+        self,
+        value: Expr,
+        sink: Sink,
+        tensors: Mapping[str, QuantParams],
+        limit: int,
+        partner: Expr = None,
+    ) -> QuantParams:
+        x = _input(value, tensors)
+        if partner is not None:
+            rows = _joined([value, partner], tensors)
+            if not sink.output:
+                return self._params(fitting_scales(rows, 1, limit) / x, "channel")
+            return self._params(fitting_scales(rows, self._group, limit) / x)
+        if not sink.output:
+            return self._params(
+                channel_scales(_rows(value), limit, clip=bool(self.clip)), "channel"
+            )
+        best = fitting_scales(_rows(value), self._group, limit)
+        if sink.skip:
+            skip = tensors[sink.skip].scale[0] / x
+            if skip < best.min() / 2:  # `Requantize` leaves it out
+                return self._params(best)
+            octaves = self._octaves(_rows(value).shape[1])
+            best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
+        return self._params(best)
+
+    def _params(
+        self, scale: NDArray[np.float64], granularity: Granularity | None = None
+    ) -> QuantParams:
+        """Return weight scales as parameters, by default one a group of channels."""
+        return QuantParams(
+            scale=tuple(scale.tolist()),
+            bits=self.weight_bits,
+            granularity=granularity or self._granularity,
+        )
+
+
+def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
+    return tensors[value.args[0].name].scale[0]
+
+
+def _rows(value: Expr) -> NDArray[np.float64]:
+    """Return a layer's weight as one row an output channel."""
+    return weight_rows(value).astype(np.float64)
+
+
+def _joined(pair: Sequence[Expr], tensors: Mapping[str, QuantParams]) -> NDArray[np.float64]:
+    """Return the rows of two layers side by side, in the unit of their inputs' integers."""
+    return np.concatenate([_rows(value) * _input(value, tensors) for value in pair], axis=1)
+
+
+def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDArray[np.float64]:
+    """Return a scale a row: max|w| / limit, or with `clip` the one of least square error."""
+    peaks = np.abs(rows).max(axis=1)
+    peaks = np.where(peaks > 0, peaks, limit)
+    tried = peaks / limit * (_CLIPS[:, np.newaxis] if clip else np.ones((1, 1)))
+    s = tried[..., np.newaxis]
+    errors = [np.square(rows - t * np.clip(np.rint(rows / t), -limit, limit)).sum(1) for t in s]
+    return np.asarray(tried[np.argmin(errors, axis=0), np.arange(len(rows))])
+
+
+def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray[np.float64]:
+    """Return each block's smallest scale at which its weights fit [-limit, limit]; 1 for zeros.
+
+    Parameters
+    ----------
+    rows : float64[channels, K]
+        Weights of each output channel.
+    block : int
+        Output channels of a block.
+    limit : int
+        Largest integer.
+
+    Returns
+    -------
+    float64[blocks]
+    """
+    peaks = largest_weights(rows, "block", block)
+    return np.asarray(np.where(peaks > 0, peaks, limit) / limit)
+
+
+def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the largest shifts whose accumulator scale y / 2^n is at least `accumulator`.
+
+    Parameters
+    ----------
+    y : float
+        Scale of the output.
+    accumulator : float64[blocks]
+        Smallest scale at which a block's weights fit; 0 for a block of zeros.
+    """
+    ratio = y / np.where(accumulator > 0, accumulator, y)
+    shifts = np.floor(np.log2(ratio) + 2.0**-20)
+    return np.asarray(np.clip(shifts, 0, _MAX_SHIFT), np.int64)
+
+
+def residual_octaves(size: int, block: int) -> int:
+    """Return the largest j for which a residual times a * 2^j, a <= 127, takes little time.
+
+    It takes up to 2^j GEMM steps an output element, the layer itself size / block. The price is
+    that a block of small weights keeps a larger scale, which learned rounding makes up for.
+
+    Parameters
+    ----------
+    size : int
+        Weights an output channel.
+    block : int
+        Of them that a GEMM step multiplies.
+    """
+    steps = max(1, size // (block * _STEPS_A_RESIDUAL_STEP))
+    return min(_MAX_OCTAVES, floor(log2(steps)))
+
+
+def multiplier_at_most(ratio: float, octaves: int = _MAX_OCTAVES) -> int:
+    """Return the largest a * 2^j <= ratio with a <= 127 and j <= octaves; at least 1."""
+    octave = min(octaves, max(0, floor(log2(max(ratio, 1.0) / (MAX_MULTIPLIER + 1))) + 1))
+    power = 1 << octave
+    return max(1, min(MAX_MULTIPLIER, floor(ratio / power))) * power
+
+
+def least_shift(ratio: float) -> int:
+    """Return the smallest n >= 0 for which ratio * 2^n is an integer."""
+    return next((n for n in range(24) if _is_integer(ratio * 2.0**n)), 0)
+
+
+def fit_multiple(skip: float, y: float, largest: float, odd: int) -> float:
+    """Return a scale next to `y` such that skip = a * y / 2^k, a a multiple of `odd` up to 128.
+
+    The larger a is, the nearer; but an accumulator of scale `largest` must be skip * odd / a or
+    less.
+    """
+    most = MAX_MULTIPLIER
+    while most > 2 * odd and skip * odd < largest * most:
+        most //= 2
+    k = floor(log2(most * y / skip))
+    multiple = max(1, round(skip / y * 2.0**k / odd)) * odd
+    return skip * 2.0**k / multiple
+
+
+def _odd(number: int) -> int:
+    """Return what is left of a number without its factors of two."""
+    return number // (number & -number)
+
+
+def _is_integer(x: float) -> bool:
+    return x >= 0.5 and abs(x - round(x)) < 2.0**-40 * x
+
+
+def fit_residual(
+    skip: float, y: float, accumulator: NDArray[np.float64], octaves: int = _MAX_OCTAVES
+) -> float:
+    """Return a scale next to `y` such that skip = m * y / 2^n with an integer m for every block.
+
+    m = a * 2^j with a <= 127 and, while n > 0, j <= octaves for the block of the smallest shift n;
+    the others have 2^k times that.
+    """
+    least = int(block_shifts(y * (1 - 1 / MAX_MULTIPLIER), accumulator).min())
+    least = min(least, max(0, floor(log2(MAX_MULTIPLIER * y / skip)) + octaves))
+    factor = skip / y * 2.0**least
+    octave = max(0, floor(log2(factor / MAX_MULTIPLIER)) + 1)
+    while round(factor / 2.0**octave) > MAX_MULTIPLIER:
+        octave += 1
+    multiplier = max(1, round(factor / 2.0**octave)) * 2**octave
+    return float(skip * 2.0**least / multiplier)

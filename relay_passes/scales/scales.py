@@ -1,0 +1,119 @@
+"""What a chooser of scales is and returns, and what choosers share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import frexp
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
+from relay_passes.numerics import exact_log2
+from relay_passes.operators import (
+    MOVES,
+    WEIGHT_AXIS,
+    averaged,
+    is_global_average,
+    weight_rows,
+)
+from relay_passes.params import Granularity, QuantParams, TensorProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """The quantization parameters of a model.
+
+    Parameters
+    ----------
+    tensors : dict[str, QuantParams]
+        Activations by tensor name, the input included. One without stays an accumulator.
+    weights : dict[str, QuantParams]
+        Weights by the name of the convolution or dense tensor that uses them.
+    """
+
+    tensors: Mapping[str, QuantParams]
+    weights: Mapping[str, QuantParams]
+
+
+class ScaleChooser(Protocol):
+    """Anything that chooses a model's scales."""
+
+    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+        """Return the scales of the float module `mod`."""
+        ...
+
+
+def largest_weights(
+    rows: NDArray[Any], granularity: Granularity, block: int
+) -> NDArray[np.float64]:
+    """Return max|w| of the tensor, of each block or of each channel.
+
+    Parameters
+    ----------
+    rows : floating[O, K]
+        Weights of each output channel.
+    granularity : {"tensor", "block", "channel"}
+    block : int
+        Output channels of a block.
+
+    Returns
+    -------
+    float64[1], float64[blocks] or float64[channels]
+    """
+    peaks = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
+    if granularity == "tensor":
+        return np.asarray([peaks.max(initial=0.0)])
+    if granularity == "block":
+        starts = np.arange(0, len(peaks), block)
+        return np.asarray(np.maximum.reduceat(peaks, starts), np.float64)
+    return np.asarray(peaks)
+
+
+def tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, QuantParams]:
+    """Walk the graph: own scale, the input's, or the average's that follows from its input's."""
+    graph = read_graph(mod)
+    result: dict[str, QuantParams] = {}
+    nonnegative: set[str] = set()
+    for param in graph.params:
+        result[param.name] = QuantParams(scale=(own(param.name),), bits=bits)
+    for binding in graph.bindings:
+        name, value = binding.var.name, binding.value
+        kind = op_name(value)
+        if dtype_of(binding.var) != "float32":
+            continue
+        source = getattr(value.args[0], "name", "") if kind and value.args else ""
+        if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) == 0.0):
+            nonnegative.add(name)
+        elif kind in (*MOVES, "mean") and source in nonnegative:
+            nonnegative.add(name)
+        signed = name not in nonnegative
+        if kind in MOVES and source in result:
+            scale = result[source].scale
+        elif kind == "mean" and source in result and is_global_average(value):
+            count = averaged(value)
+            unit = result[source].scale[0] / count
+            shift = average(name, unit, count)
+            scale = (unit * 2.0**shift,)
+        else:
+            scale = (own(name),)
+        result[name] = QuantParams(scale=scale, bits=bits, signed=signed)
+    return result
+
+
+def odd_part(scale: float) -> float:
+    """Return what keeps a scale from being a power of two, in [1, 2): 1.0 if nothing does."""
+    if exact_log2(scale) is not None:
+        return 1.0
+    return frexp(scale)[0] * 2
+
+
+def weights_of(mod: Module) -> list[tuple[str, NDArray[np.float32], str]]:
+    """List (tensor name, weight rows, name of the input tensor)."""
+    return [
+        (b.var.name, weight_rows(b.value), getattr(b.value.args[0], "name", ""))
+        for b in read_graph(mod).bindings
+        if op_name(b.value) in WEIGHT_AXIS and constant(b.value.args[1]) is not None
+    ]

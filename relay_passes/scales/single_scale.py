@@ -1,0 +1,66 @@
+"""Choose one scale for every activation: the baseline of stock Relay quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, frexp, log2
+
+import numpy as np
+
+from relay_passes.graph import Module
+from relay_passes.numerics import power_of_two_at_least
+from relay_passes.params import QuantParams, TensorProfile
+from relay_passes.scales.scales import Scales, odd_part, tensor_scales, weights_of
+from vta_config.errors import CalibrationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleScale:
+    """Use one scale for every activation: the baseline of stock Relay quantization.
+
+    s = global_scale / 2^(bits-1) (8 / 128 = 1/16); weights 2^ceil(log2 max|w|) / 2^(bits-1), with
+    the largest weight clipped to 127 where max|w| is itself a power of two.
+
+    Parameters
+    ----------
+    global_scale : float
+        Magnitude that 2^(bits-1) stands for; a power of two.
+    bits : int
+        Width of activations and weights.
+
+    Raises
+    ------
+    CalibrationError
+        When global_scale is not a power of two.
+    """
+
+    global_scale: float = 8.0
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        """Check that shifts can express the scale."""
+        if not 0 < self.global_scale < float("inf") or frexp(self.global_scale)[0] != 0.5:
+            raise CalibrationError(
+                "SingleScale.global_scale",
+                "must be a power of two",
+                got=self.global_scale,
+                hint="8.0 is stock",
+            )
+
+    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+        """Return the scales of the float module `mod`; profiles are not used."""
+        steps = 1 << (self.bits - 1)
+        tensors = tensor_scales(
+            mod,
+            own=lambda name: self.global_scale / steps,
+            average=lambda name, unit, count: ceil(log2(count)),  # a mean is at most the maximum
+            bits=self.bits,
+        )
+        weights = {}
+        for name, rows, source in weights_of(mod):
+            absorbed = odd_part(tensors[source].scale[0]) if source in tensors else 1.0
+            peak = float(np.abs(rows).max(initial=0.0)) * absorbed
+            scale = power_of_two_at_least(peak) / steps / absorbed
+            weights[name] = QuantParams(scale=(scale,), bits=self.bits)
+        return Scales(tensors=tensors, weights=weights)

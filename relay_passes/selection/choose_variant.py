@@ -1,0 +1,106 @@
+"""Choose among quantized forms of one network by the error of their results on given images.
+
+Each step of a variant is chosen by what it does to its layer; whether all of them together pay is
+only seen at the end. The forms are tried in the order of what they cost, and the first is taken
+that is within a margin of the best of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    Module,
+    op_name,
+    read_graph,
+    replace_main,
+    substitute,
+    variables,
+)
+from relay_passes.host.run import HostModule
+from relay_passes.operators import RESHAPES
+from relay_passes.selection.choices import Candidate
+
+#: A form is as good as the best one when it is this near, in dB.
+MARGIN_DB: Final = 0.4
+#: The same for a small network, of which the images that choose say less about others.
+SMALL_MARGIN_DB: Final = 0.2
+#: Functions that make nothing of a difference between large values.
+SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
+#: Beyond this no difference is told.
+_LIMIT_DB: Final = 200.0
+
+
+def results(mod: Module, images: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
+    """Run a module on the host; return all of its results, float32[images, values].
+
+    Of a softmax or another function that saturates, its input is the result: a few images between
+    two classes would decide alone.
+    """
+    run = HostModule(before_saturation(mod), fast=True)
+    return np.stack([np.concatenate([r.ravel() for r in run(x)]) for x in images])
+
+
+def before_saturation(mod: Module) -> Module:
+    """Return `mod` without the functions at its end that saturate, and what only they need."""
+    graph = read_graph(mod)
+    definitions = graph.definitions()
+
+    def source(var: Expr) -> Expr:
+        value, found = definitions.get(var), var
+        while value is not None and op_name(value) in SATURATING | RESHAPES:
+            var = value.args[0]
+            if op_name(value) in SATURATING:
+                found = var
+            value = definitions.get(var)
+        return found
+
+    ends = [source(var) for var in graph.results]
+    needed = set(ends)
+    bindings = []
+    for binding in reversed(graph.bindings):
+        if binding.var in needed:
+            bindings.append(binding)
+            needed.update(variables(binding.value))
+    builder = GraphBuilder()
+    env: dict[Expr, Expr] = {}
+    for binding in reversed(bindings):
+        env[binding.var] = builder.emit(substitute(binding.value, env), binding.var.name)
+    return replace_main(mod, builder, graph, [env.get(v, v) for v in ends])
+
+
+def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
+    """Measure the results of one form against the float ones, both float32[images, values]."""
+    if not np.isfinite(values).all():
+        return Candidate(name=name, sqnr_db=-_LIMIT_DB, centred_db=-_LIMIT_DB)
+    sums = np.zeros((2, 2))  # with and without the mean: signal, noise
+    for exact, found in zip(reference, values, strict=True):
+        r, error = exact.astype(np.float64), exact.astype(np.float64) - found
+        sums[0] += r @ r, error @ error
+        if len(r) > 1:
+            r, error = r - r.mean(), error - error.mean()
+        sums[1] += r @ r, error @ error
+    plain, centred = (_ratio_db(signal, noise) for signal, noise in sums)
+    return Candidate(name=name, sqnr_db=plain, centred_db=centred)
+
+
+def choose(candidates: Sequence[Candidate], margin_db: float) -> Candidate:
+    """Return the first candidate that no other is better than by more than `margin_db`.
+
+    Where none is near the best in both measures, the one that is behind least.
+    """
+    behind = [candidate.behind(candidates) for candidate in candidates]
+    near = [c for c, db in zip(candidates, behind, strict=True) if db <= margin_db]
+    return near[0] if near else candidates[int(np.argmin(behind))]
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    least = 1e-290
+    ratio = 10 * (np.log10(max(signal, least)) - np.log10(max(noise, least)))
+    return float(np.clip(ratio, -_LIMIT_DB, _LIMIT_DB))

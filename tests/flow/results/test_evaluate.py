@@ -1,0 +1,199 @@
+"""flow.results.evaluate: metrics against hand-made values, and the loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from flow.data.datasets import ArraySource, Dataset, Preprocessing
+from flow.data.models import DIGITS, bundled_data, load_model
+from flow.results.evaluate import (
+    OnnxRuntime,
+    agreement,
+    measure,
+    prefetch,
+    run_all,
+    top_k,
+)
+from tests.flow.onnx_models import tiny_model, weights
+from vta_config.errors import CalibrationError, UnsupportedModelError
+
+
+def ramp(count: int) -> Dataset:
+    """Make `count` grey images whose value is their index."""
+    values = np.arange(count, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    return Dataset(
+        name="ramp",
+        source=ArraySource(np.broadcast_to(values, (count, 4, 4)).copy()),
+        preprocessing=Preprocessing(
+            height=4, width=4, resize=4, channels=1, mean=(0.0,), std=(1 / 255,)
+        ),
+        labels=np.arange(count) % 3,
+    )
+
+
+def test_top_k_counts_ranks_and_breaks_ties_by_index() -> None:
+    logits = np.array([[3, 2, 1], [1, 1, 0], [1, 1, 0]], np.float32)
+    targets = np.array([1, 0, 1])
+    assert top_k(logits, targets, 1) == pytest.approx(1 / 3)  # arg-max is the first of equals
+    assert top_k(logits, targets, 2) == 1.0
+    hits = logits.argmax(1) == targets
+    assert top_k(logits, targets, 1) == hits.mean()
+
+
+def test_agreement() -> None:
+    reference = np.eye(4, dtype=np.float32)
+    assert agreement(reference, reference) == 1.0
+    assert agreement(np.roll(reference, 1, axis=0), reference) == 0.0
+
+
+def test_sqnr_is_finite_or_none() -> None:
+    reference = np.array([[3.0, 4.0]], np.float32)
+    noisy, zeros = reference + np.float32(0.5), np.zeros((1, 2), np.float32)
+    assert measure("a", noisy, reference, None).sqnr_db == pytest.approx(10 * np.log10(50))
+    assert measure("a", reference, reference, None).sqnr_db is None
+    assert measure("a", reference, zeros, None).sqnr_db == -300.0
+    assert measure("a", reference, reference + np.float32(1e-20), None).sqnr_db is None
+
+
+def test_centred_sqnr_leaves_the_mean_of_each_image_out() -> None:
+    reference = np.array([[9.0, 11.0], [-21.0, -19.0]], np.float32)  # ±1 about 10 and -20
+    apart = np.array([[0.5, -0.5], [0.5, -0.5]], np.float32)
+    metrics = measure("a", reference + apart, reference, None)
+    assert metrics.sqnr_db == pytest.approx(10 * np.log10(1004.0))
+    assert metrics.centred_sqnr_db == pytest.approx(10 * np.log10(4.0))
+    # What moves all logits of an image decides nothing.
+    moved = measure("b", reference + apart + np.float32([[3.0], [-2.0]]), reference, None)
+    assert moved.centred_sqnr_db == metrics.centred_sqnr_db
+    assert moved.sqnr_db is not None and metrics.sqnr_db is not None
+    assert moved.sqnr_db < metrics.sqnr_db - 10
+
+
+def test_a_single_logit_has_no_centred_sqnr() -> None:
+    reference = np.array([[2.0], [3.0]], np.float32)
+    metrics = measure("a", reference + np.float32(0.1), reference, None)
+    assert metrics.sqnr_db is not None and metrics.centred_sqnr_db is None
+
+
+def test_measure_without_labels() -> None:
+    logits = np.eye(3, dtype=np.float32)
+    metrics = measure("profiled", logits, logits, None)
+    assert (metrics.top1, metrics.top5, metrics.agreement, metrics.sqnr_db) == (None, None, 1, None)
+    assert metrics.images == 3 and metrics.name == "profiled"
+
+
+def test_measure_refuses_nothing_and_nan() -> None:
+    empty = np.zeros((0, 3), np.float32)
+    with pytest.raises(CalibrationError, match=r"p: must be evaluated on at least 1 image, got 0;"):
+        measure("p", empty, empty, None)
+    bad = np.zeros((3, 3), np.float32)
+    bad[1, 2] = np.nan
+    with pytest.raises(
+        CalibrationError, match=r"p: must give finite logits, got nan or inf for im"
+    ):
+        measure("p", bad, bad, None)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_run_all_keeps_the_order(workers: int) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array([[image.mean(), -1]], np.float32)
+
+    logits = run_all(
+        [network] * workers, ramp(20), classes=2, progress=lambda d, n: seen.append((d, n))
+    )
+    np.testing.assert_allclose(logits[:, 0], np.arange(20), rtol=1e-5)
+    assert seen == [(i + 1, 20) for i in range(20)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_the_network_comes_out(workers: int) -> None:
+    calls = []
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(threading.get_ident())
+        if image.mean() > 3:
+            raise ZeroDivisionError
+        return np.zeros(2, np.float32)
+
+    with pytest.raises(ZeroDivisionError):
+        run_all([network] * workers, ramp(200), classes=2)
+    assert len(calls) < 100
+
+
+def test_nothing_runs_after_a_failure() -> None:
+    started = []
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        started.append(float(image.reshape(-1)[0]))
+        time.sleep(0.05)  # the next images wait meanwhile
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all(network, ramp(200), classes=2)
+    time.sleep(0.1)
+    assert len(started) == 1
+
+
+def test_a_network_is_never_called_twice_at_a_time() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.busy = threading.Lock()
+            self.calls = 0
+
+        def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+            assert self.busy.acquire(blocking=False)
+            time.sleep(0.001)
+            self.calls += 1
+            self.busy.release()
+            return np.zeros(2, np.float32)
+
+    networks = [Once(), Once(), Once()]
+    run_all(networks, ramp(60), classes=2)
+    assert sum(n.calls for n in networks) == 60 and all(n.calls for n in networks)
+
+
+def test_prefetch_stays_a_few_ahead() -> None:
+    loaded: list[int] = []
+
+    class Counting(ArraySource):
+        def load(self, index: int):  # type: ignore[no-untyped-def]
+            loaded.append(index)
+            return ArraySource.load(self, index)
+
+    data = ramp(50)
+    source = Counting(np.zeros((50, 4, 4), np.uint8))
+    images = prefetch(Dataset(name="x", source=source, preprocessing=data.preprocessing), ahead=3)
+    next(images)
+    assert len(loaded) <= 5
+    assert sum(1 for _ in images) == 49
+    assert loaded == list(range(50))
+
+
+def test_embedded_model_is_accurate() -> None:
+    model = load_model(DIGITS)
+    parts = bundled_data(model)
+    assert parts is not None
+    data = parts[0]
+    logits = run_all(OnnxRuntime(model.proto), data, classes=model.classes)
+    metrics = measure("float32", logits, logits, data.targets)
+    assert metrics.images == 599 and metrics.top1 is not None and metrics.top1 >= 0.97
+
+
+def test_what_onnx_runtime_refuses_is_one_sentence() -> None:
+    node = helper.make_node("Conv", ["r", "w"], ["e"], dilations=[2, 2], auto_pad="SAME_UPPER")
+    model = tiny_model(extra=(node,), shape=(1, 3, 8, 8))
+    model.graph.initializer.extend(weights(w=np.ones((4, 4, 3, 3))))
+    run = OnnxRuntime(model)
+    with pytest.raises(UnsupportedModelError, match="float32: must run on ONNX Runtime.*Dilation"):
+        run(np.zeros((1, 3, 8, 8), np.float32))
+    foreign = tiny_model(extra=(helper.make_node("Odd", ["r"], ["e"], domain="my.domain"),))
+    with pytest.raises(UnsupportedModelError, match="float32: must run on ONNX Runtime.*Odd"):
+        OnnxRuntime(foreign)

@@ -1,0 +1,114 @@
+"""latency.py and counters.py on a small network: what reports say of time and operations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.backend import PipelineBackend, PipelineCompiled, vta_modules
+from flow.frontend.importer import import_model
+from flow.results import latency as module
+from flow.results.counters import counters_by_layer
+from flow.results.latency import can_plot, latency_of, write_pictures
+from flow.results.report import COUNTERS, GEMM_PARTS
+from flow.sim.tsim import TSim
+from tests.flow.onnx_models import save, tiny_model
+from vta_config import VTAConfig
+from vta_config.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def compiled(
+    default_config: VTAConfig, tmp_path_factory: pytest.TempPathFactory
+) -> PipelineCompiled:
+    model = import_model(save(tiny_model(), tmp_path_factory.mktemp("model") / "tiny.onnx"))
+    backend = PipelineBackend(model, default_config, engine="tsim")
+    image = np.random.default_rng(0).normal(size=model.input_shape).astype(np.float32)
+    backend.pipeline.calibrate([image])
+    return backend.compile("profiled_fused")
+
+
+def test_latency_is_the_cycle_models(compiled: PipelineCompiled) -> None:
+    latency = compiled.latency
+    assert latency is not None
+    (sim,) = compiled.model.timed
+    assert latency.cycles == sim.cycles == sum(layer.cycles for layer in latency.layers)
+    assert latency.ms == pytest.approx(1e3 * sim.cycles / compiled.model.config.clock_hz)
+    assert latency.timing_profile == "chisel" and latency.engine == "tsim"
+    assert [x.name for x in latency.layers] == [r.name for r in sim.program.layers]
+    text = json.dumps(latency.to_json(), allow_nan=False)
+    assert json.loads(text)["floor_cycles"] == latency.floor_cycles > 0
+
+
+def test_engine_tsim_gives_the_same_bytes_and_the_same_cycles(
+    compiled: PipelineCompiled, default_config: VTAConfig
+) -> None:
+    assert compiled.latency is not None
+    (program,) = compiled.model.programs
+    rng = np.random.default_rng(1)
+    inputs = [rng.integers(-127, 128, p.shape).astype(np.int8) for p in program.inputs]
+    functional = compiled.model.simulators[0].run(inputs)
+    timed = compiled.model.timed[0].run(inputs)
+    for ours, theirs in zip(timed.outputs, functional.outputs, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (built,) = vta_modules(compiled.model.executable.mod)
+    assert built["engine"]() == "tsim" and built["cycles"]() == compiled.latency.cycles
+
+
+def test_nothing_on_the_machine_has_no_latency() -> None:
+    assert latency_of([]) is None
+
+
+def test_two_programs_add_up(compiled: PipelineCompiled, tmp_path: Path) -> None:
+    (sim,) = compiled.model.timed
+    second = TSim(replace(sim.program, symbol="vta_1"))
+    both = latency_of([sim, second])
+    assert both is not None and both.cycles == 2 * sim.cycles
+    written = write_pictures([sim, second], tmp_path)
+    assert {tmp_path / f"vta_{k}.trace.json" for k in (0, 1)} <= set(written)
+
+
+def test_pictures_beside_the_report(compiled: PipelineCompiled, tmp_path: Path) -> None:
+    written = compiled.draw(tmp_path / "new")
+    assert sorted(written) == sorted((tmp_path / "new").iterdir())
+    names = {path.name for path in written}
+    assert "trace.json" in names and all(path.stat().st_size for path in written)
+    if can_plot():
+        assert names == {"trace.json"} | {
+            f"{stem}.{suffix}" for stem in ("roofline", "layers") for suffix in ("png", "svg")
+        }
+
+
+def test_trace_without_matplotlib(
+    compiled: PipelineCompiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "can_plot", lambda: False)
+    assert [p.name for p in compiled.draw(tmp_path)] == ["trace.json"]
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_folder_that_cannot_be_written(compiled: PipelineCompiled, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match=r"inside/trace.json: must be writable, got Not a dir"):
+        compiled.draw(tmp_path / "file" / "inside")
+
+
+# ---- counters ------------------------------------------------------------------------------------
+def test_parts_sum_to_the_simulators_count(compiled: PipelineCompiled) -> None:
+    (sim,) = compiled.model.simulators
+    ours = counters_by_layer(sim)
+    whole = sim.sim.counters()
+    assert {k: sum(c[k] for c in ours.values()) for k in whole} == dict(whole)
+    for counters in ours.values():
+        assert sum(counters[part] for part in GEMM_PARTS) == counters["gemm_ops"]
+    assert {key for layer in compiled.layers for key in layer.counters} == set(COUNTERS)
+
+
+def test_convolution_steps_are_the_cycle_models(compiled: PipelineCompiled) -> None:
+    ours = counters_by_layer(compiled.model.simulators[0])
+    for layer in compiled.model.timed[0].result.layers:
+        assert ours[layer.name]["gemm_conv_ops"] == layer.gemm_steps

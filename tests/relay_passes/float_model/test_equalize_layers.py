@@ -1,0 +1,96 @@
+"""Equalized layers: equal results, like ranges on both sides of a channel, better integers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes import numerics
+from relay_passes.calibration.profiling import profile
+from relay_passes.float_model.channels import (
+    ChannelMap,
+    channel_groups,
+    layer_weights,
+    map_channels,
+)
+from relay_passes.float_model.equalize_layers import EqualizeLayers
+from relay_passes.host.run import HostModule
+from relay_passes.quantize_model import prepare, quantize_model
+from relay_passes.variants import QuantOptions
+from tests.relay_passes.models import CNN, images, residual_net
+from vta_config.errors import CalibrationError
+
+
+@pytest.fixture(scope="module")
+def uneven() -> Any:
+    """The residual network with its channels scaled by factors from 1/32 to 32."""
+    mod = prepare(residual_net())
+    groups, rng = channel_groups(mod), np.random.default_rng(0)
+    maps = tuple(
+        ChannelMap(order=np.arange(g.channels), factor=2.0 ** rng.uniform(-5, 5, g.channels))
+        for g in groups
+    )
+    return map_channels(mod, groups, maps)
+
+
+def run(mod: Any, x: Any) -> Any:
+    return HostModule(mod, fast=True)(x)[0]
+
+
+def peaks(weight: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return each channel's largest weight as a share of the layer's."""
+    rows = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1).max(axis=1)
+    return np.asarray(rows / rows.max())
+
+
+def test_results_stay_equal(uneven: Any) -> None:
+    equalized = EqualizeLayers()(uneven)
+    for x in images(2):
+        np.testing.assert_allclose(run(uneven, x), run(equalized, x), rtol=1e-3, atol=1e-3)
+
+
+def test_channels_have_like_ranges_on_both_sides(uneven: Any) -> None:
+    weights = layer_weights(EqualizeLayers(rounds=40)(uneven))
+    for writer, reader in (("conv1.acc", "conv2.acc"), ("conv4.acc", "conv5.acc")):
+        ratio = peaks(weights[writer], 0) / peaks(weights[reader], 1)
+        np.testing.assert_allclose(ratio / np.exp(np.log(ratio).mean()), 1, rtol=1e-3)
+
+
+def test_clips_and_dead_channels_stay_finite() -> None:
+    net = CNN()
+    x = net.emit(relax.op.clip(net.conv(net.data, 6), 0.0, 6.0))
+    y = net.relu(net.conv(x, 5))
+    mod = prepare(net.module(net.head(net.conv(y, 4))))
+    groups = channel_groups(mod)
+    assert [g.scalable for g in groups] == [False, True, True]
+    dead = tuple(
+        ChannelMap(order=np.arange(g.channels), factor=np.r_[1e-12, np.ones(g.channels - 1)])
+        if g.scalable
+        else ChannelMap(order=np.arange(g.channels), factor=np.ones(g.channels))
+        for g in groups
+    )
+    mod = map_channels(mod, groups, dead)
+    before, after = layer_weights(mod), layer_weights(EqualizeLayers()(mod))
+    assert all(np.isfinite(w).all() for w in after.values())
+    np.testing.assert_array_equal(before["conv0.acc"], after["conv0.acc"])
+    assert not np.array_equal(before["conv1.acc"], after["conv1.acc"])
+
+
+def test_integers_gain(uneven: Any) -> None:
+    profiles, observe = profile(uneven, images(3)), partial(profile, images=images(3))
+    plain = quantize_model(uneven, profiles)
+    options = QuantOptions(passes=(EqualizeLayers(),))
+    equalized = quantize_model(uneven, profiles, options, observe=observe)
+    x = images(1)[0]
+    errors = [numerics.sqnr_db(run(uneven, x), run(mod, x)) for mod in (plain, equalized)]
+    assert errors[1] > errors[0] + 6
+
+
+def test_profiles_of_other_values_are_not_used(uneven: Any) -> None:
+    with pytest.raises(CalibrationError, match="must keep its images to profile scaled channels"):
+        quantize_model(uneven, profile(uneven, images(1)), QuantOptions(passes=(EqualizeLayers(),)))

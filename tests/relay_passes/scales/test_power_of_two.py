@@ -1,0 +1,118 @@
+"""Observers and scale choosers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from relay_passes.calibration.observers import MaxAbs
+from relay_passes.calibration.profiling import profile
+from relay_passes.graph import constant, op_name, read_graph
+from relay_passes.numerics import exact_log2
+from relay_passes.quantize_model import prepare
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.single_scale import SingleScale
+from tests.relay_passes.models import CNN, images, residual_net
+from vta_config.errors import CalibrationError
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return prepare(residual_net())
+
+
+@pytest.fixture(scope="module")
+def profiles(net: Any) -> Any:
+    return profile(net, images(2))
+
+
+def test_max_abs(profiles: Any) -> None:
+    data = profiles["data"]
+    assert MaxAbs()(data, 127) == max(-data.lo, data.hi)
+
+
+def test_scales_are_the_smallest_powers_of_two(net: Any, profiles: Any) -> None:
+    scales = ProfiledScales()(net, profiles)
+    for name in ("data", "conv0", "conv0.relu", "conv2.add", "conv2.add.relu"):
+        (scale,) = scales.tensors[name].scale
+        assert exact_log2(scale) is not None
+        assert scale * 127 >= profiles[name].max_abs > scale * 127 / 2
+    assert scales.tensors["data"].signed and not scales.tensors["conv0.relu"].signed
+
+
+def test_moved_values_keep_their_scale(net: Any, profiles: Any) -> None:
+    tensors = ProfiledScales()(net, profiles).tensors
+    assert tensors["maxpool0"] == tensors["conv0.relu"]
+    assert tensors["avgpool0.flat"] == tensors["avgpool0"]
+
+
+@pytest.mark.parametrize("chooser", [ProfiledScales(), SingleScale()])
+def test_average_scale_is_absorbed_by_the_next_weight(
+    chooser: Any, net: Any, profiles: Any
+) -> None:
+    scales = chooser(net, profiles)
+    (source,) = scales.tensors[_pool_source(net)].scale
+    (pooled,) = scales.tensors["avgpool0"].scale
+    shift = exact_log2(pooled * 9 / source)
+    assert shift is not None and shift >= 0  # 3 x 3 values
+    assert exact_log2(pooled) is None
+    (weight,) = scales.weights["dense0.acc"].scale
+    assert exact_log2(weight * pooled) is not None
+
+
+def _pool_source(mod: Any) -> str:
+    (call,) = (b.value for b in read_graph(mod).bindings if op_name(b.value) == "mean")
+    return str(call.args[0].name)
+
+
+def test_weight_scales(net: Any, profiles: Any) -> None:
+    weights = {
+        b.var.name: constant(b.value.args[1])
+        for b in read_graph(net).bindings
+        if op_name(b.value) == "nn.conv2d"
+    }
+    for granularity, count in (("tensor", 1), ("block", 2), ("channel", 16)):
+        chooser = ProfiledScales(weight_granularity=granularity, block=8)  # type: ignore[arg-type]
+        params = chooser(net, profiles).weights["conv1.acc"]
+        assert len(params.scale) == count and params.granularity == granularity
+        peaks = np.abs(weights["conv1.acc"]).reshape(count, -1).max(axis=1)
+        for scale, peak in zip(params.scale, peaks, strict=True):
+            assert scale * 127 >= peak > scale * 127 / 2
+
+
+def test_four_bits(net: Any, profiles: Any) -> None:
+    params = ProfiledScales(weight_bits=4)(net, profiles).weights["conv1.acc"]
+    assert params.qmax == 7
+
+
+def test_unprofiled_tensor(net: Any, profiles: Any) -> None:
+    rest = {name: p for name, p in profiles.items() if name != "conv1"}
+    with pytest.raises(CalibrationError, match="conv1: must have been profiled; profile the gra"):
+        ProfiledScales()(net, rest)
+
+
+def test_single_scale(net: Any) -> None:
+    scales = SingleScale()(net, {})
+    assert scales.tensors["data"].scale == scales.tensors["conv2.add"].scale == (1 / 16,)
+    assert scales.tensors["avgpool0"].scale[0] == 16 / 9 / 16
+    weight = next(
+        constant(b.value.args[1]) for b in read_graph(net).bindings if b.var.name == "conv1.acc"
+    )
+    expected = 2.0 ** math.ceil(math.log2(np.abs(weight).max())) / 128
+    assert scales.weights["conv1.acc"].scale == (expected,)
+    with pytest.raises(
+        CalibrationError, match=r"SingleScale\.global_scale: must be a power of two"
+    ):
+        SingleScale(global_scale=6.0)
+
+
+def test_zeros_take_scale_one() -> None:
+    small = CNN()
+    x = small.emit(relax.op.multiply(small.data, relax.const(np.float32(0))))
+    mod = prepare(small.module(small.relu(x)))
+    scales = ProfiledScales()(mod, profile(mod, images(1)))
+    assert all(p.scale == (1.0,) for n, p in scales.tensors.items() if n != "data")
