@@ -24,7 +24,7 @@ from flow.sim.tsim import TSim
 from flow.system.host_memory import give_back
 from flow.system.limits import UNLIMITED
 from flow.system.threads import available_cores, blas_threads
-from relay_passes.calibration.moments import collect_moments
+from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.float_model.channels import layer_weights
 from relay_passes.integers.integer_facts import quantization_plan
@@ -211,15 +211,12 @@ class _Trial:
     learn : list[int], optional
         The images to learn from in their place; None where the forms are the final ones.
     images : list of float32[N, C, H, W]
-    reference : float32[images, values]
-        Results of the float model.
     moments : dict
         Of the images to learn from, by passes.
     """
 
     learn: list[int] | None
     images: list[NDArray[np.float32]]
-    reference: NDArray[np.float32]
     moments: dict[tuple[Any, ...], Mapping[str, Moments]] = field(default_factory=dict)
 
 
@@ -270,6 +267,7 @@ class Pipeline:
         self._quantized: dict[str, Any] = {}
         self._candidates_judged: dict[str, Candidate] = {}
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
+        self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -286,7 +284,8 @@ class Pipeline:
         self._images, self._moments, self._rescaled = [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
         self._candidates_judged = {}
-        self.__dict__.pop("_trials", None)  # of other images
+        for of_other_images in ("_trials", "_reference"):
+            self.__dict__.pop(of_other_images, None)
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             self.profiles = profile(self.folded, self._kept(images), progress=progress)
@@ -417,27 +416,24 @@ class Pipeline:
         for learn, judge in parts:
             some = np.linspace(0, len(judge) - 1, min(len(judge), JUDGING_IMAGES)).astype(int)
             images = [self._images[judge[i]] for i in some]
-            with blas_threads(available_cores()):
-                reference = results(self.folded, images)
-            found.append(_Trial(learn=learn, images=images, reference=reference))
+            found.append(_Trial(learn=learn, images=images))
         return found
+
+    @cached_property
+    def _reference(self) -> NDArray[np.float32]:
+        """Results of the float model on the images of all trials, float32[images, values]."""
+        with blas_threads(available_cores()):
+            return results(self.folded, [x for trial in self._trials for x in trial.images])
 
     def _judged(self, name: str) -> Candidate:
         """Run the form of a recipe on calibration images, once for all variants."""
         if name not in self._candidates_judged:
             options = (VARIANTS | STEPS | FORMS)[name]
-            found = [self._compared(name, {})]
-            if self._is_small and options.learns:
-                found.append(
-                    self._compared(
-                        name,
-                        {
-                            i: self._quantize(options, trial)
-                            for i, trial in enumerate(self._trials)
-                            if trial.learn is not None
-                        },
-                    )
-                )
+            found = [self._compared(name, [self.form(name)])]
+            taught = [trial for trial in self._trials if trial.learn is not None]
+            if taught and options.learns:
+                forms = [self._quantize(options, trial) for trial in taught]
+                found.append(self._compared(name, forms))
             self._candidates_judged[name] = Candidate(
                 name=name,
                 sqnr_db=float(np.mean([c.sqnr_db for c in found])),
@@ -445,15 +441,14 @@ class Pipeline:
             )
         return self._candidates_judged[name]
 
-    def _compared(self, name: str, apart: Mapping[int, Any]) -> Candidate:
-        """Compare a form on the images of all trials; `apart` holds other integers for some."""
-        values = []
-        for i, trial in enumerate(self._trials):
-            form = apart[i] if i in apart else self.form(name)
-            with blas_threads(available_cores()):
-                values.append(results(form, trial.images))
-        reference = np.concatenate([trial.reference for trial in self._trials])
-        return compare(name, np.concatenate(values), reference)
+    def _compared(self, name: str, forms: Sequence[Any]) -> Candidate:
+        """Compare one form on the images of all trials, or one for each trial on its own images."""
+        images = [trial.images for trial in self._trials]
+        if len(forms) == 1:
+            images = [[image for part in images for image in part]]
+        with blas_threads(available_cores()):
+            values = [results(*pair) for pair in zip(forms, images, strict=True)]
+        return compare(name, np.concatenate(values), self._reference)
 
     def _quantize(self, options: QuantOptions, trial: _Trial | None = None) -> Any:
         """Return the integer Relax module of these very options, learned from a part of a trial."""
@@ -465,8 +460,9 @@ class Pipeline:
             if trial is not None:
                 if options.passes not in trial.moments:
                     images = [self._images[i] for i in trial.learn or ()]
+                    file = tempfile.TemporaryFile()
                     trial.moments[options.passes] = collect_moments(
-                        mod, images, places=places, file=tempfile.TemporaryFile()
+                        mod, images, places=places, file=file, reader=self._reader_of(mod)
                     )
                 return trial.moments[options.passes]
             if self._moments is None or self._moments[0] != options.passes:
@@ -474,7 +470,9 @@ class Pipeline:
                 give_back()
                 # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
                 file = tempfile.TemporaryFile()
-                moments = collect_moments(mod, self._images, places=places, file=file)
+                moments = collect_moments(
+                    mod, self._images, places=places, file=file, reader=self._reader_of(mod)
+                )
                 self._moments = options.passes, moments
                 give_back()
             return self._moments[1]
@@ -501,6 +499,17 @@ class Pipeline:
                 proofs=self._proofs,
                 passed=self._passed[1],
             )
+
+    def _reader_of(self, mod: Any) -> WindowReader | None:
+        """Return what reads the windows of a small network's layers, compiled once for all trials.
+
+        None for others, of which only one set of moments is measured.
+        """
+        if not self._is_small:
+            return None
+        if self._reader is None or self._reader[0] is not mod:
+            self._reader = mod, WindowReader(mod)
+        return self._reader[1]
 
     def compile(self, quantized: Any) -> CompiledModel:
         """Partition an integer module and compile VTA's parts.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import tvm
 import tvm_ffi
 from tvm import relax
 
@@ -16,6 +15,7 @@ from flow.compiler.search import search
 from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.system.limits import UNLIMITED
+from relay_passes.host.run import compile_for_host
 from relay_passes.host.schedule import ScheduleConvs
 from relay_passes.partition.read import CODEGEN, subgraph_of
 from vta_config.hardware import VTAConfig
@@ -103,4 +103,4 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
         PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
     }
     with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
-    return tvm.compile(ScheduleConvs()(with_code), target="llvm")
+    return compile_for_host(ScheduleConvs()(with_code), "llvm")

@@ -221,6 +221,7 @@ def collect_moments(
     seed: int = 0,
     file: BinaryIO | None = None,
     progress: Callable[[int], None] | None = None,
+    reader: WindowReader | None = None,
 ) -> Mapping[str, Moments]:
     """Run the float model over calibration images; return every layer's moments by tensor name.
 
@@ -240,13 +241,15 @@ def collect_moments(
         Where covariances are kept, open for reading and writing; in memory without.
     progress : callable (count), optional
         Called after every image.
+    reader : WindowReader, optional
+        Of `mod`, where it was compiled before.
 
     Raises
     ------
     CalibrationError
         When there is no image.
     """
-    reader = WindowReader(mod)
+    reader = reader or WindowReader(mod)
     sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
     result: dict[str, Moments] = {}
     for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:

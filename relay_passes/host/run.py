@@ -36,6 +36,8 @@ from relay_passes.numerics import accumulator_bound
 CONV2D_FUNCTION: Final = "relay_passes.host.conv2d"
 #: Integers up to here are exact in float32.
 _FLOAT32_EXACT: Final = 1 << 24
+#: TVM's option to leave checks out of kernels.
+_NO_CHECKS: Final = "tirx.disable_assert"
 
 
 def conv2d(
@@ -145,6 +147,23 @@ class UseHostKernels(GraphPass):
         return relax.op.call_dps_packed(CONV2D_FUNCTION, args, out_ty=var.ty)
 
 
+def compile_for_host(mod: Module, target: Any) -> Any:
+    """Return the TVM executable of a module (relax.VMExecutable).
+
+    TVM puts checks of all arguments into every kernel; they are half of the time that LLVM takes.
+    The virtual machine checks the arguments of ``main``, and the shapes inside are fixed, so the
+    kernels go without. Instruments see our passes, not those of TVM on the way to machine code.
+    """
+    context = tvm.transform.PassContext.current()
+    with tvm.transform.PassContext(
+        opt_level=context.opt_level,
+        required_pass=context.required_pass,
+        disabled_pass=context.disabled_pass,
+        config={**context.config, _NO_CHECKS: True},
+    ):
+        return tvm.compile(mod, target=target)
+
+
 class HostModule:
     """A Relax module compiled for the host; call it with arrays.
 
@@ -159,7 +178,7 @@ class HostModule:
     def __init__(self, mod: Module, *, fast: bool = False) -> None:
         """Compile the module."""
         self._mod = UseHostKernels()(mod) if fast else mod
-        executable = tvm.compile(self._mod, target=host_target() if fast else "llvm")
+        executable = compile_for_host(self._mod, host_target() if fast else "llvm")
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:

@@ -86,7 +86,12 @@ def prove_layers(
     for learn, judge in splits(len(images)) if doubtful else []:
         with tempfile.TemporaryFile() as file:  # one layer's covariance at a time is needed
             taught = collect_moments(
-                mod, [images[i] for i in learn], layers=doubtful, places=places, file=file
+                mod,
+                [images[i] for i in learn],
+                layers=doubtful,
+                places=places,
+                file=file,
+                reader=reader,
             )
             for name, moments in taught.items():
                 trials[name].start(weights[name], moments, block)

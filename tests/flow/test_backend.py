@@ -79,6 +79,7 @@ def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images:
     assert moves[-1] == (20, 20)
 
 
+@pytest.mark.slow
 def test_logits_of_200_images(compiled: PipelineCompiled, images: Dataset) -> None:
     host = HostModule(compiled.model.quantized)
     network = compiled.networks()[0]
@@ -103,6 +104,7 @@ def test_every_variant_is_exact(variant: str, default_config: VTAConfig, images:
     assert exact.mismatches == 0, exact.first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", sorted(UNCALIBRATED))
 def test_variants_that_need_no_calibration(variant: str, default_config: VTAConfig) -> None:
     assert PipelineBackend(load_model(DIGITS), default_config).compile(variant).layers
@@ -124,6 +126,7 @@ def is_weight_load(insn: Insn) -> bool:
     return insn.opcode == Opcode.LOAD and insn["memory_type"] == Memory.WGT
 
 
+@pytest.mark.slow
 def test_oracle_is_an_engine(
     compiled: PipelineCompiled, images: Dataset, default_config: VTAConfig
 ) -> None:
@@ -134,6 +137,7 @@ def test_oracle_is_an_engine(
 
 
 # ---- stock Relay ---------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_stock_relay_is_exact_and_leaves_its_float_ends_to_the_host(
     default_config: VTAConfig, images: Dataset
 ) -> None:
@@ -202,6 +206,7 @@ def test_deploy_the_embedded_model() -> None:
     assert last.networks()
 
 
+@pytest.mark.slow
 def test_own_model_from_file_to_disassembly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +267,7 @@ def test_driver_that_is_no_library(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "lib.so: must be a loadable shared library, got " in shown.err
 
 
+@pytest.mark.slow
 def test_latency_chooses_another_form(tmp_path: Path) -> None:
     elements = []
     for objective in ("balanced", "latency"):
@@ -273,6 +279,7 @@ def test_latency_chooses_another_form(tmp_path: Path) -> None:
     assert elements[1] > elements[0]
 
 
+@pytest.mark.slow
 def test_searched_schedules_are_kept(tmp_path: Path) -> None:
     cache, config = tmp_path / "schedules.json", VTAConfig.load("small")
     first = PipelineBackend(load_model(DIGITS), config, schedules=cache)

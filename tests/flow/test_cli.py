@@ -387,6 +387,7 @@ def test_timeout_is_a_time(value: str, capsys: pytest.CaptureFixture[str]) -> No
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reader_that_goes_away() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m flow --help | head -c 1"],
@@ -542,6 +543,7 @@ def test_interrupt(
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["-m", "flow", "deploy"], [str(ROOT / "scripts" / "deploy_resnet18.py")]]
 )

@@ -24,6 +24,7 @@ def test_every_step_is_known() -> None:
     assert set(STEPS) <= set(ABLATION)
 
 
+@pytest.mark.slow
 def test_rows_layers_and_files(tmp_path: Path) -> None:
     names = ["profiled_fused", "dyadic_any", "best"]
     chosen = (*names, "per_channel")  # the last one needs another machine
@@ -41,6 +42,7 @@ def test_rows_layers_and_files(tmp_path: Path) -> None:
     assert [row["metrics"]["name"] for row in written] == ["float32", *names]
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["compare", "--limit", "8", "--step", "profiled", "--output", str(tmp_path)]
     assert cli.main(args) == 0
@@ -56,6 +58,7 @@ def test_unknown_step() -> None:
         compare(Options(model=DIGITS, variants=("magic",)), Stages())
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,19 @@ def facts(compiled: CompiledModel) -> list[Any]:
 
 
 @cache
-def plain_models() -> dict[str, CompiledModel]:
-    import tempfile
-
+def plain() -> Pipeline:
     with tempfile.TemporaryDirectory() as folder:
-        plain = pipeline(network(PLAIN), Path(folder))
-        return {v: plain.compile(plain.quantize(v)) for v in VARIANTS}
+        return pipeline(network(PLAIN), Path(folder))
+
+
+def form(pipeline: Pipeline, variant: str) -> Any:
+    """Return the integers of a variant as it stands: choosing takes most of the time."""
+    return pipeline.quantize(variant) if variant == "stock_relay" else pipeline.form(variant)
+
+
+@cache
+def plain_models() -> dict[str, CompiledModel]:
+    return {v: plain().compile(form(plain(), v)) for v in VARIANTS}
 
 
 @cache
@@ -112,6 +120,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("names")
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(layer_names(len(PLAIN)))
 @example(["a", "a.acc", "a.sum", "a.wide", "a.relu"])
@@ -123,7 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_names_change_nothing_but_names(folder: Path, names: list[str]) -> None:
     named = pipeline(network(names), folder)
     for variant, want in plain_facts().items():
-        compiled = named.compile(named.quantize(variant))
+        compiled = named.compile(form(named, variant))
         assert facts(compiled) == want, variant
         assert compiled.executable is not None
         told = [r.name for p in compiled.programs for r in p.layers]
@@ -132,6 +141,16 @@ def test_names_change_nothing_but_names(folder: Path, names: list[str]) -> None:
             given = dict(zip(PLAIN, names, strict=True))
             expected = {given[n] for n in plain_names()[variant] if n in given}
             assert set(told) >= expected - {"", "x"}  # the input is called x
+
+
+@pytest.mark.slow
+def test_names_do_not_choose(folder: Path) -> None:
+    names = ["a.acc", "a", "a.acc.acc", "two\nlines", "\x1b[31m"]
+    both = plain(), pipeline(network(names), folder)
+    first, second = (facts(p.compile(p.quantize("dyadic"))) for p in both)
+    assert first == second
+    first, second = (p.choices["dyadic"] for p in both)
+    assert first.chosen == second.chosen and first.candidates == second.candidates
 
 
 def test_engines_agree_on_hostile_names(folder: Path) -> None:

@@ -73,6 +73,7 @@ def test_each_of_several_programs_has_its_file(default_config: VTAConfig, tmp_pa
     assert [Program.load(path).symbol for path in paths] == ["vta_0", "vta_1"]
 
 
+@pytest.mark.slow
 def test_scaled_channels_are_profiled_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_unknown_variant(pipeline: Pipeline) -> None:
         pipeline.quantize("x")
 
 
+@pytest.mark.slow
 def test_a_variant_becomes_what_is_better(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_a_variant_becomes_what_is_better(
     assert taken is pipeline.form(choice.chosen)
 
 
+@pytest.mark.slow
 def test_forms_are_judged_by_images_that_they_did_not_learn_from(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def load(shared_data: Path, name: str) -> tuple[Any, Any]:
     return mod, np.load(folder / f"{name}.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "resnet18_w16_32px"])
 @pytest.mark.parametrize(("key", "skip"), [("gs8_skip0", (0,)), ("gs8_noskip", ())])
 def test_golden_logits_come_out_of_fsim(
@@ -42,6 +43,7 @@ def test_golden_logits_come_out_of_fsim(
     np.testing.assert_allclose(result, golden[key], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -60,6 +60,44 @@ def sqnr(mod: Any, integers: Any) -> float:
     return numerics.sqnr_db(HostModule(mod)(x)[0], HostModule(integers, fast=True)(x)[0])
 
 
+class ResidualNet:
+    """The residual network, prepared, measured and run once for all recipes."""
+
+    def __init__(self) -> None:
+        self.mod = prepare(residual_net())
+        self.profiles = profile(self.mod, images(3))
+        self.reference = HostModule(self.mod)(images(1)[0])[0]
+        self.found: dict[Any, Any] = {}
+
+    def quantized(self, options: QuantOptions) -> Any:
+        def once(measure: Any) -> Any:
+            key = measure, options.passes  # after the same passes the network is the same
+
+            def run(mod: Any) -> Any:
+                if key not in self.found:
+                    self.found[key] = measure(mod, images(3))
+                return self.found[key]
+
+            return run
+
+        return quantize_model(
+            self.mod,
+            self.profiles,
+            options,
+            measure=once(collect_moments),
+            observe=once(profile),
+        )
+
+    def sqnr(self, integers: Any) -> float:
+        run = HostModule(integers, fast=True)
+        return numerics.sqnr_db(self.reference, run(images(1)[0])[0])
+
+
+@pytest.fixture(scope="session")
+def residual() -> ResidualNet:
+    return ResidualNet()
+
+
 def test_pairs_stand_where_integers_are_read() -> None:
     mod = prepare(residual_net())
     scales = ProfiledScales()(mod, profile(mod, images(1)))
@@ -123,12 +161,14 @@ def test_requantize_equals_the_equation() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_are_integers_inside_and_close_to_float(variant: str) -> None:
-    mod, integers = quantized(residual_net(), VARIANTS[variant])
+def test_variants_are_integers_inside_and_close_to_float(
+    variant: str, residual: ResidualNet
+) -> None:
+    integers = residual.quantized(VARIANTS[variant])
     inside = [b for b in read_graph(integers).bindings if op_name(b.value) == "nn.conv2d"]
     assert len(inside) == 6 and all(dtype_of(b.var) == "int32" for b in inside)
     assert "quantize" not in operators(integers) and "dequantize" not in operators(integers)
-    assert sqnr(mod, integers) > {"single_scale": 1, "w4a8": 8}.get(variant, 25)
+    assert residual.sqnr(integers) > {"single_scale": 1, "w4a8": 8}.get(variant, 25)
 
 
 def test_learning_needs_images() -> None:
@@ -145,32 +185,33 @@ def test_options_follow_the_block() -> None:
     assert options.rounder == SecondOrderRounder(block=32) and options.block == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
-def test_steps_run(name: str) -> None:
-    mod, integers = quantized(residual_net(), STEPS[name])
-    assert sqnr(mod, integers) > (5 if name.startswith("w4") else 20)
+def test_steps_run(name: str, residual: ResidualNet) -> None:
+    integers = residual.quantized(STEPS[name])
+    assert residual.sqnr(integers) > (5 if name.startswith("w4") else 20)
 
 
-def test_fusion_quantizes_once() -> None:
+def test_fusion_quantizes_once(residual: ResidualNet) -> None:
     counts = [
-        operators(quantized(residual_net(), VARIANTS[v])[1])["right_shift"]
+        operators(residual.quantized(VARIANTS[v]))["right_shift"]
         for v in ("profiled", "profiled_fused")
     ]
     assert counts[0] >= counts[1]
 
 
-def test_fast_and_plain_runs_are_equal() -> None:
-    _, integers = quantized(residual_net(), VARIANTS["profiled"])
+def test_fast_and_plain_runs_are_equal(residual: ResidualNet) -> None:
+    integers = residual.quantized(VARIANTS["profiled"])
     plain, fast = HostModule(integers), HostModule(integers, fast=True)
     for x in images(4, seed=9):
         np.testing.assert_array_equal(plain(x)[0], fast(x)[0])
 
 
 @pytest.mark.parametrize("granularity", ["block", "channel"])
-def test_finer_weight_scales(granularity: Any) -> None:
+def test_finer_weight_scales(granularity: Any, residual: ResidualNet) -> None:
     options = QuantOptions(chooser=ProfiledScales(weight_granularity=granularity))
-    mod, integers = quantized(residual_net(), options)
-    assert sqnr(mod, integers) > 25
+    integers = residual.quantized(options)
+    assert residual.sqnr(integers) > 25
     shifts = [
         constant(b.value.args[1]).size
         for b in read_graph(integers).bindings
@@ -249,17 +290,17 @@ def test_two_accumulators_add() -> None:
 
 
 @pytest.mark.parametrize("dyadic", [False, True])
-def test_a_pair_is_requantized_once(dyadic: bool) -> None:
+def test_a_pair_is_requantized_once(dyadic: bool, residual: ResidualNet) -> None:
     counts = []
     for chooser in (
         BlockScales(pair=True, dyadic=dyadic),
         BlockScales(dyadic=dyadic),
     ):
         options = QuantOptions(chooser=chooser, dyadic=dyadic)
-        mod, integers = quantized(residual_net(), options.for_block(4))
+        integers = residual.quantized(options.for_block(4))
         found = operators(integers)
         assert not found["left_shift"] and found["floor"] == 1  # the input's
-        assert sqnr(mod, integers) > 25
+        assert residual.sqnr(integers) > 25
         counts.append((found["right_shift"], found["multiply"]))
     assert counts[0][0] == counts[1][0] - 1
     # The residual's factor goes, and with multipliers the one of the downsample's own output.

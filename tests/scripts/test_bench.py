@@ -18,6 +18,7 @@ def test_random_network_is_a_resnet18() -> None:
     assert 11_600_000 < weights < 11_800_000
 
 
+@pytest.mark.slow
 def test_figures_of_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "digits-resnet18", "--images", "2", "--calibration", "4"]
     assert bench.main(options) == 0

@@ -52,6 +52,7 @@ def facts(program: Program) -> list[Any]:
 WANT = facts(PLAIN)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(layer_names(COUNT))
 @example(list(HOSTILE_NAMES[:COUNT]))

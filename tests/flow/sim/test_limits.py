@@ -357,6 +357,7 @@ def test_tsim_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert tsim_main([str(tmp_path / "none.vta")]) == 2
 
 
+@pytest.mark.slow
 def test_disasm_of_a_pipe_does_not_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.vta")
     done = subprocess.run(

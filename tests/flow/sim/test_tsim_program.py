@@ -13,9 +13,10 @@ import pytest
 from builder import Builder
 from program_file import conv_case
 
-from flow.cli import main as cli_main
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
+from flow.data.models import DIGITS, bundled_data, load_model
+from flow.pipeline import Pipeline
 from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
@@ -244,10 +245,13 @@ STREAM_OF_RTL = 1_708_565_954
 
 
 @pytest.mark.slow
-def test_digits_from_where_the_original_took_other_cycles(tmp_path: Path) -> None:
-    arguments = ["--config", "ultra96", "--variant", "best", "--output", str(tmp_path)]
-    assert cli_main(["compile", *arguments]) == 0
-    program = Program.load(tmp_path / "digits-resnet18.vta")
+def test_digits_from_where_the_original_took_other_cycles() -> None:
+    model = load_model(DIGITS)
+    _, calibration = bundled_data(model) or (None, None)
+    assert calibration is not None
+    pipeline = Pipeline(model, VTAConfig.load("ultra96"))
+    pipeline.calibrate(calibration)
+    (program,) = pipeline.compile(pipeline.form("best")).programs
     if zlib.crc32(program.insn_bytes) != STREAM_OF_RTL:
         pytest.skip("the compiler makes another program now than the original's RTL was run with")
     assert TSim(program).cycles == 58_115

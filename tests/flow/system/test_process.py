@@ -97,6 +97,7 @@ sys.exit(5)
     assert signalled(start(code), signal.SIGINT) == (5, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "module"),
     [

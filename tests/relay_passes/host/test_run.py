@@ -85,3 +85,12 @@ def test_several_results_and_input_shapes() -> None:
     first, second = run(x)
     assert first.max() == 0 and second.max() == -1
     assert run.input_shapes == [(1, 3, 12, 12)]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_arguments_are_checked_though_kernels_do_not(fast: bool) -> None:
+    run = HostModule(int8_conv(np.ones((1, 2, 1, 1), np.int8), (1, 2, 3, 3)), fast=fast)
+    assert run(np.ones((1, 2, 3, 3), np.int8))[0].tolist() == [[[[2] * 3] * 3]]
+    for wrong in (np.ones((1, 2, 3, 4), np.int8), np.ones((1, 2, 3, 3), np.float32)):
+        with pytest.raises((ValueError, TypeError, RuntimeError), match="main"):
+            run(wrong)

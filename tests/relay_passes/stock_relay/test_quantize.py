@@ -16,6 +16,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
+from relay_passes.host.run import compile_for_host
 from relay_passes.stock_relay.fold_scales import fold_scales
 from relay_passes.stock_relay.nodes import Node, post_order, read_nodes
 from relay_passes.stock_relay.options import StockOptions
@@ -32,7 +33,7 @@ op = relax.op
 
 
 def run(mod: Any, *inputs: np.ndarray) -> np.ndarray:
-    machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
+    machine = relax.VirtualMachine(compile_for_host(mod, "llvm"), tvm.cpu())
     return machine["main"](*[tvm.runtime.tensor(x) for x in inputs]).numpy()
 
 
@@ -72,12 +73,13 @@ def load(shared_data: Path, name: str) -> tuple[Any, Any]:
     return mod, np.load(folder / f"{name}.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", SETTINGS)
 @pytest.mark.parametrize("name", ["tiny", "resnet18_w16_32px"])
 def test_golden_logits_are_reproduced(shared_data: Path, name: str, key: str) -> None:
     mod, golden = load(shared_data, name)
     machine = relax.VirtualMachine(
-        tvm.compile(StockRelay(SETTINGS[key])(mod), target="llvm"), tvm.cpu()
+        compile_for_host(StockRelay(SETTINGS[key])(mod), "llvm"), tvm.cpu()
     )
     logits = [machine["main"](tvm.runtime.tensor(x[None])).numpy()[0] for x in golden["x"]]
     np.testing.assert_allclose(np.stack(logits), golden[key], rtol=1e-6, atol=1e-6)
