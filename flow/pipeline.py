@@ -30,7 +30,7 @@ from relay_passes.float_model.channels import layer_weights
 from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.partition import partition
-from relay_passes.partition.read import annotated_functions
+from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
 from relay_passes.quantize_model import prepare_with_names, quantize_model, run_passes
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
@@ -88,6 +88,8 @@ class CompiledModel:
         Integers in plain Relax: the reference that every engine must match.
     partitioned : tvm.IRModule
         The same with VTA's parts cut out.
+    found : FoundLayers
+        The layers of `quantized`.
     config : VTAConfig
     programs : tuple[Program, ...]
         One for each part, in order.
@@ -99,6 +101,7 @@ class CompiledModel:
 
     quantized: Any
     partitioned: Any
+    found: FoundLayers
     config: VTAConfig
     programs: tuple[Program, ...]
     host: HostWork
@@ -519,12 +522,15 @@ class Pipeline:
         CapacityError
             When a layer does not fit the machine.
         """
-        partitioned = partition(quantized, self.config)
-        functions = annotated_functions(partitioned)
+        found = find_layers(quantized, self.config)
+        partitioned = partition(quantized, self.config, found)
         plan = quantization_plan(quantized)
         programs = [
-            replace(compile_function(f, self.config, self._schedules, self._objective), plan=plan)
-            for f in functions
+            replace(
+                compile_function(function, self.config, self._schedules, self._objective, found),
+                plan=plan,
+            )
+            for function in annotated_functions(partitioned)
         ]
         return CompiledModel(
             quantized=quantized,
@@ -532,7 +538,8 @@ class Pipeline:
             config=self.config,
             programs=tuple(programs),
             plan=plan,
-            host=self._named(host_work(quantized, self.config)),
+            found=found,
+            host=self._named(host_work(quantized, self.config, found)),
         )
 
     def _named(self, host: HostWork) -> HostWork:

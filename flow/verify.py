@@ -26,7 +26,6 @@ from flow.stages import Progress
 from flow.system.limits import UNLIMITED
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
 from relay_passes.host.run import HostModule
-from relay_passes.partition.read import find_chains
 from vta_config.text import printable, shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.
@@ -147,7 +146,7 @@ def expose(compiled: CompiledModel) -> tuple[Module, tuple[str, ...]]:
     tensors = {binding.var.name: binding.var for binding in graph.bindings}
     tensors |= {param.name: param for param in graph.params}
     found = {name: var for name, var in tensors.items() if name in read}
-    found |= {chain.output_name: chain.output for chain in find_chains(mod, compiled.config)}
+    found |= {chain.output_name: chain.output for chain in compiled.found.chains}
     builder = GraphBuilder()
     builder.bindings = list(graph.bindings)
     results = [*graph.results, *found.values()]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from relay_passes.params import INT32_MAX, MIN_SCALE, QuantParams, Requant
 from vta_config.errors import CapacityError
+from vta_config.isa import MAX_IMM
 
 #: Ratios of float64 scales count as powers of two, or as integers, within this: what rounding in a
 #: few operations leaves.
@@ -127,7 +128,7 @@ def exact_log2(ratio: float) -> int | None:
 
 
 def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
-    """Return b / 2^c next to each ratio in lowest terms, b < 2^15 and b * bound < 2^31.
+    """Return b / 2^c next to each ratio in lowest terms, b an immediate and b * bound < 2^31.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
     bound : int
         Of the magnitude that is multiplied.
     """
-    most = max(1, min((1 << 15) - 1, INT32_MAX // bound))
+    most = max(1, min(MAX_IMM, INT32_MAX // bound))
     c = np.clip(np.floor(np.log2(most / ratio)), 0, 31).astype(np.int64)
     b = np.clip(round_half_up(ratio * 2.0**c), 1, most).astype(np.int64)
     zeros = np.minimum(np.log2(b & -b).astype(np.int64), c)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from vta_config.errors import ConfigError
 from vta_config.files import read_bounded
 from vta_config.isa import check_widths
-from vta_config.timing import PROFILES
+from vta_config.timing import PROFILES, TimingProfile
 
 PRESET_DIR: Final = Path(__file__).parent / "presets"
 PAGE_BYTES: Final = 4096
@@ -24,6 +24,9 @@ PAGE_BYTES: Final = 4096
 MAX_JSON_BYTES: Final = 1 << 20
 #: Extras beyond the portable subset that a machine may declare (docs/isa.md).
 CAPABILITIES: Final = ("mul", "acc_8bit", "shr_register")
+#: Widths of the memory bus, and beats of a burst.
+BUS_BITS: Final = (32, 64, 128, 256, 512)
+BURST_BEATS: Final = (2, 4, 8, 16, 32, 64, 128, 256)
 #: Timing models of the cycle-level simulator.
 TIMINGS: Final = tuple(PROFILES)
 #: What the original TARGET says of a board: DefaultPynqConfig has AXI lengths of 8 bits,
@@ -96,7 +99,7 @@ class VTAConfig:
                 got=repr(self.clock_hz),
                 hint="100000000 is stock",
             )
-        if type(self.bus_bits) is not int or self.bus_bits not in (32, 64, 128, 256, 512):
+        if type(self.bus_bits) is not int or self.bus_bits not in BUS_BITS:
             raise ConfigError(
                 f"{self.name}.BUS_BITS",
                 "must be 32, 64, 128, 256 or 512",
@@ -104,7 +107,7 @@ class VTAConfig:
                 hint="64 is stock",
             )
         beats = self.burst_beats
-        if not isinstance(beats, int) or beats not in (2, 4, 8, 16, 32, 64, 128, 256):
+        if not isinstance(beats, int) or beats not in BURST_BEATS:
             raise ConfigError(
                 f"{self.name}.BURST_BEATS",
                 "must be a power of two in [2, 256]",
@@ -273,6 +276,11 @@ class VTAConfig:
                     got=f"{getattr(self, f.name)}",
                     hint="machines of narrower numbers can only be encoded, decoded and assembled",
                 )
+
+    @property
+    def profile(self) -> TimingProfile:
+        """The cycle counts of its generation of the hardware."""
+        return PROFILES[self.timing]
 
     # ---- geometry ------------------------------------------------------------------------------
     @property

@@ -14,6 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from vta_config.errors import ConfigError, DecodeError, EncodeError
 from vta_config.origin import NOWHERE, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 INSN_BYTES: Final = 16
@@ -242,6 +243,9 @@ def _largest(format_name: str, field_name: str) -> int:
 #: The widest edge of zeros that a LOAD makes, and the most rows or elements a row that it moves.
 MAX_PAD: Final = _largest("mem", "y_pad_0")
 MAX_TRANSFER: Final = _largest("mem", "x_size")
+#: The range of an ALU instruction's immediate.
+MAX_IMM: Final = (1 << next(f for f in FORMATS["alu"].fields if f.name == "imm").width.plus - 1) - 1
+MIN_IMM: Final = -MAX_IMM - 1
 FORMAT_OF_OPCODE: Final[dict[Opcode, InsnFormat]] = {
     op: row for row in FORMATS.values() for op in row.opcodes
 }
@@ -252,12 +256,25 @@ TOKEN_FIELDS: Final = ("pop_prev", "pop_next", "push_prev", "push_next")
 class Insn:
     """One instruction: its opcode, its field values (0 where absent) and where it comes from.
 
-    `origin` is for reports and errors; it is no part of the encoding.
+    Nothing of it changes: `values` is a read-only copy of what it was made with, and `having` makes
+    another instruction. `origin` is for reports and errors; it is no part of the encoding.
     """
 
     opcode: Opcode
-    values: dict[str, int]
+    values: Mapping[str, int]
     origin: Origin = NOWHERE
+
+    def __post_init__(self) -> None:
+        """Keep a copy of the values that nobody can change."""
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    def __reduce__(self) -> tuple[type[Insn], tuple[Opcode, dict[str, int], Origin]]:
+        """Copy and pickle as what it is made of."""
+        return Insn, (self.opcode, dict(self.values), self.origin)
+
+    def having(self, **values: int) -> Insn:
+        """Return the instruction with other values of some fields."""
+        return Insn(self.opcode, {**self.values, **values}, self.origin)
 
     def __getitem__(self, name: str) -> int:
         """Return the value of field `name`, 0 where it was not given."""

@@ -1,21 +1,43 @@
-"""The limits of the portable subset (docs/machine.md): what every stock VTA core has."""
+"""The limits of the hardware and of the portable subset, each stated once.
+
+docs/machine.md ("The portable subset") says where implementations of VTA disagree; programs of this
+compiler stay where all agree. Limits that follow from the width of a field (`MAX_PAD`, `MAX_IMM`,
+...) are those of the instruction table, `vta_config.isa`. The C++ core has these numbers from
+``flow/sim/core/machine.gen.h``, which `vta_config.generate` writes.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from vta_config.hardware import VTAConfig
-
-#: The stock Chisel core has so many micro-ops, whatever the machine's file says (docs/machine.md).
-PORTABLE_UOPS: Final = 2048
-#: Dependency tokens that the hardware counts between two modules (docs/timing.md).
+#: Tokens of one kind that may wait: the hardware's counters have 8 bits.
 MAX_TOKENS: Final = 255
-#: A shift by a register or beyond 15 is not portable (docs/machine.md); several immediate shifts
-#: are.
+#: Instructions that the queue of a module holds (CoreParams.instQueueEntries).
+QUEUE_INSNS: Final = 512
+#: Micro-ops that a program may hold at a time: the stock Chisel core has so many, whatever the
+#: machine's file says.
+PORTABLE_UOPS: Final = 2048
+#: The largest immediate of SHR. Larger shifts are several instructions.
 MAX_SHIFT: Final = 15
+#: The largest shift of an accumulator by one register or several immediates.
+MAX_ACC_SHIFT: Final = 31
+#: The largest int8 whose negative is an int8, too: of weights, constant digits and diagonals.
+MAX_WEIGHT: Final = 127
+#: GEMM steps that add one residual at most, each by a diagonal weight up to `MAX_WEIGHT`.
+MAX_RESIDUAL_STEPS: Final = 64
+#: How often a residual can be added.
+MAX_RESIDUAL: Final = MAX_RESIDUAL_STEPS * MAX_WEIGHT
 
 
-def uop_room(config: VTAConfig) -> int:
-    """Return the micro-ops that a program may hold at a time."""
-    return min(config.uop_depth, PORTABLE_UOPS)
+def constant_reach(block: int) -> int:
+    """Return the largest constant that one GEMM step adds to an accumulator.
+
+    The step multiplies `block` - 1 lanes of 127 and a last one of 1 with weights up to 127:
+    127² · (block − 1) + 127.
+    """
+    return MAX_WEIGHT * (MAX_WEIGHT * (block - 1) + 1)
+
+
+def uop_room(uop_depth: int) -> int:
+    """Return the micro-ops that a program may hold at a time in a buffer of `uop_depth`."""
+    return min(uop_depth, PORTABLE_UOPS)

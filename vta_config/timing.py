@@ -11,6 +11,12 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Final
 
+from vta_config.portable import QUEUE_INSNS
+
+#: Cycles of a LOAD besides its beats and the memory's: request, look-up, the next one's start.
+_LOAD: Final = 8
+_SIMPLE_LOAD: Final = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingProfile:
@@ -50,9 +56,38 @@ class TimingProfile:
     alu_fixed: int = 6
     memory_latency: int = 16
     tags: int = 16
-    queue_insns: int = 512
+    queue_insns: int = QUEUE_INSNS
     simple_memory: int = 0
     simple_burst: int = 4
+
+    def step_cycles(self, *, alu: bool, reset: bool = False, immediate: bool = False) -> int:
+        """Return the cycles of a step of GEMM, with `reset` or without, or of ALU."""
+        if alu:
+            return self.alu_imm_step if immediate else self.alu_reg_step
+        return self.gemm_reset_step if reset else self.gemm_step
+
+    def overhead(self, *, alu: bool, reset: bool = False) -> int:
+        """Return the cycles from an instruction's start to the next one's, apart from its steps."""
+        if alu:
+            return self.alu_fixed + 1
+        return (self.gemm_reset_fixed if reset else self.gemm_fixed) + 1
+
+    def load_cycles(self, rows: int, row_beats: int, burst_beats: int) -> int:
+        """Estimate the cycles from the start of a LOAD to that of the next, alone on the bus.
+
+        The memory answers a request every two cycles at most; the older one, one after the other.
+
+        Parameters
+        ----------
+        rows, row_beats : int
+            Rows in DRAM and beats of each; 0 beats for what is counted elsewhere.
+        burst_beats : int
+            Beats that a burst has at most.
+        """
+        if self.simple_memory:
+            bursts = max(1, -(-row_beats // burst_beats))
+            return _SIMPLE_LOAD + rows * (row_beats + self.simple_burst * bursts)
+        return self.memory_latency + _LOAD + rows * (row_beats + (0 < row_beats <= 2))
 
     @property
     def text(self) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flow.compiler.shapes import Objective
+    from relay_passes.partition.read import FoundLayers
 
 CODEGEN_FUNCTION: Final = f"relax.ext.{CODEGEN}"
 #: Options of relax.transform.RunCodegen: the machine as JSON, and program files by symbol.
@@ -37,6 +38,7 @@ def compile_function(
     config: VTAConfig,
     schedules: Path | None = None,
     objective: Objective = "balanced",
+    found: FoundLayers | None = None,
 ) -> Program:
     """Compile one annotated function for `config`.
 
@@ -48,6 +50,8 @@ def compile_function(
         Search tilings with tsim and keep them in this file; by default the cost model chooses.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    found : FoundLayers, optional
+        The layers that the function was made of, where they are known.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def compile_function(
     UnsupportedModelError
         When a step needs what the machine does not have.
     """
-    subgraph = subgraph_of(function, config)
+    subgraph = subgraph_of(function, config, found)
     if schedules is None:
         schedule = Schedule(objective=objective)
     else:

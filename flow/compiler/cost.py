@@ -2,7 +2,7 @@
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
-Per-instruction cycles are those of docs/timing.md.
+What an instruction takes is the machine's timing profile's to say (vta_config/timing.py).
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ from flow.compiler.geometry import nest_uops
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.program.layouts import blocks
 from vta_config.isa import UOP_BYTES
+from vta_config.portable import MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Cycles of the Chisel hardware (docs/timing.md): an instruction beyond its N steps, a LOAD beyond
-#: its beats.
-COMPUTE_OVERHEAD_CYCLES: Final = 7
-LOAD_OVERHEAD_CYCLES: Final = 24
 #: Vectors from which on a piece of a tile has an epilogue of its own, so that STORE begins sooner.
 PIECE_VECTORS: Final = 64
 #: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
-#: and the hardware counts at most `vta_config.portable.MAX_TOKENS`.
-MAX_SLOTS: Final = 120
+#: and the hardware counts tokens to `MAX_TOKENS` only; 15 are to spare.
+MAX_SLOTS: Final = (MAX_TOKENS - 15) // 2
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 
@@ -132,11 +129,11 @@ def price(estimate: Cost, room: Capacity) -> float:
     return estimate.cycles + (beats if room.objective == "balanced" else 0)
 
 
-def least_cycles(shape: ConvShape, tiling: Tiling) -> int:
+def least_cycles(shape: ConvShape, tiling: Tiling, room: Capacity) -> int:
     """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
     gemms = _chunks(tiling.sizes(shape)) * tiling.parts * shape.planes
-    insns = tiling.places(shape) * tiling.groups(shape) * (gemms + shape.vector_passes)
-    return shape.steps + COMPUTE_OVERHEAD_CYCLES * insns
+    tile_cycles = gemms * room.timing.overhead(alu=False) + shape.tile_cycles
+    return shape.cycles + tiling.places(shape) * tiling.groups(shape) * tile_cycles
 
 
 def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
@@ -165,10 +162,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         rows = min(part.extent_in(tiling.oh, 0), part.height)
         row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
         # An INP load is two-dimensional: one instruction a block of channels.
-        row_cycles = row_beats + (row_beats <= 2)
-        inp_cycles += inp_chunks * ic * (LOAD_OVERHEAD_CYCLES + rows * row_cycles)
+        inp_cycles += inp_chunks * ic * room.load_cycles(rows, row_beats)
         wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * room.wgt_elem_bytes
-        wgt_cycles += wgt_chunks * (LOAD_OVERHEAD_CYCLES + wgt_bytes // room.bus_bytes)
+        wgt_cycles += wgt_chunks * room.load_cycles(1, blocks(wgt_bytes, room.bus_bytes))
         loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
         loaded_bytes += wgt_chunks * wgt_bytes
         inp_loads += inp_chunks
@@ -177,12 +173,12 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
     load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
-    load += residual_loads * LOAD_OVERHEAD_CYCLES
+    load += residual_loads * room.load_cycles(1, 0)
 
-    insns = tiles * (chunks * parts * shape.planes + shape.vector_passes) + residual_loads
+    gemms = tiles * chunks * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
-    insns += (tiles if acc_slots < 2 else 1) * (pieces - 1) * shape.vector_passes
-    compute = shape.steps + insns * COMPUTE_OVERHEAD_CYCLES
+    ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
+    compute = shape.cycles + gemms * room.timing.overhead(alu=False) + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)

@@ -114,8 +114,7 @@ class Emitter:
     ) -> Emitted:
         """Load `rows` × `columns` elements of constants (nobody writes them in DRAM)."""
         emitted = self._load(memory, sram, dram, origin, rows=rows, columns=columns, stride=stride)
-        emitted.reads = ()
-        return emitted
+        return replace(emitted, reads=())
 
     def load_flat(self, name: str, sram: int, n: int, elements: Range, origin: Origin) -> Emitted:
         """Load a run of a tensor's elements, counted through its blocks and pixels."""
@@ -171,11 +170,11 @@ class Emitter:
                 stride=width * row_step,
                 merge=whole,
             )
-            load.insn.values.update(
+            padded = load.insn.having(
                 y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after
             )
-            load.writes = (Region("inp", sram + i * area, area),)
-            result.append(load)
+            writes = (Region("inp", sram + i * area, area),)
+            result.append(replace(load, insn=padded, writes=writes))
         return result
 
     def _load(
@@ -248,9 +247,7 @@ class Emitter:
     def reset(self, acc: int, vectors: int, origin: Origin) -> Emitted:
         """Set `vectors` acc elements to zero."""
         emitted = self.gemm((Dim(vectors, 1, 0),), (acc, 0, 0), origin.to(Purpose.RESET))
-        emitted.insn.values["reset"] = 1
-        emitted.reads = ()
-        return emitted
+        return replace(emitted, insn=emitted.insn.having(reset=1), reads=())
 
     def gemm(self, dims: Sequence[Dim], start: tuple[int, int, int], origin: Origin) -> Emitted:
         """Accumulate over a nest from elements `start` = (acc, inp, wgt)."""

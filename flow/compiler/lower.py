@@ -40,9 +40,12 @@ class Lowering:
         subgraph: Subgraph,
         config: VTAConfig,
         schedule: Schedule | None = None,
+        *,
+        timing_only: bool = False,
     ) -> None:
-        """Bring the layers into normal form and place activations in DRAM."""
+        """Bring the layers into normal form and place them; for timing, zeros stand for weights."""
         config.check_runs()
+        self._timing_only = timing_only
         self.config = config
         self._schedule = schedule = schedule or Schedule()
         self.work = tuple(_work(subgraph, config))
@@ -62,7 +65,7 @@ class Lowering:
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
         config = self.config
-        constants = Constants(alignment_bytes(config), self._constants_at)
+        constants = Constants(alignment_bytes(config), self._constants_at, self._timing_only)
         bench = Workbench(config, self.residents, self._tensors, constants, self._schedule.tilings)
         uops = UopAllocator(config, constants)
         program = [

@@ -32,6 +32,8 @@ class Constants:
     alignment: int
     #: Address of the first constant, bytes from the arena's start.
     start: int
+    #: Only addresses matter: zeros stand for weights, which take long to pack.
+    timing_only: bool = False
     _parts: list[bytes] = field(default_factory=list)
     _known: dict[bytes, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -45,6 +47,18 @@ class Constants:
             self._parts.append(padded)
             self.size_bytes += len(padded)
         return self._known[data]
+
+    def add_weights(self, part: Prepared, config: VTAConfig) -> int:
+        """Store the weights of a reduction, packed now; return their address in bytes."""
+        if not part.weight_elems:
+            return 0
+        if not self.timing_only:
+            return self.add(part.weights(config))
+        at = self.start + self.size_bytes
+        size = part.weight_elems * config.wgt_elem_bytes
+        self._parts.append(bytes(size + -size % self.alignment))
+        self.size_bytes += len(self._parts[-1])
+        return at
 
     def data(self) -> bytes:
         """Return all constants, back to back."""

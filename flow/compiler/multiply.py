@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from vta_config.portable import MAX_SHIFT
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
+
+    from vta_config.timing import TimingProfile
 #: The part of acc that is kept for copies: a small one costs instructions, a large one tiles.
 COPY_SHARE: Final = 16
 Move: TypeAlias = Literal["shr", "double", "copy", "add", "double_copy"]
-#: Cycles a vector: an ALU step on a register takes two, and a copy is a reset and an addition.
-_CYCLES: Final[dict[Move, int]] = {"shr": 1, "double": 2, "copy": 3, "add": 2, "double_copy": 2}
+#: Instructions: a copy is a reset and an addition. One on two registers counts twice.
+_PASSES: Final[dict[Move, int]] = {"shr": 1, "double": 2, "copy": 3, "add": 2, "double_copy": 2}
 
 
 class Action(NamedTuple):
@@ -86,9 +88,19 @@ class ShiftAdds:
 
     @property
     def passes(self) -> int:
-        """Cycles a vector, of all blocks together rounded up."""
-        cycles = sum(_CYCLES[action.move] for block in self.actions for action in block)
-        return -(-cycles // len(self.actions))
+        """Instructions, those on two registers counted twice, on average over the blocks."""
+        return self._average(_PASSES)
+
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector, on average over the blocks."""
+        register = timing.alu_reg_step
+        cycles: dict[Move, int] = dict.fromkeys(_PASSES, register)
+        cycles |= {"shr": timing.alu_imm_step, "copy": timing.gemm_reset_step + register}
+        return self._average(cycles)
+
+    def _average(self, each: Mapping[Move, int]) -> int:
+        total = sum(each[action.move] for block in self.actions for action in block)
+        return -(-total // len(self.actions))
 
     @property
     def copies(self) -> bool:

@@ -17,7 +17,8 @@ from flow.compiler.shapes import ConvShape
 from flow.program.layouts import blocks, constant_digits, pack_weight
 from relay_passes.partition.layers import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
-from vta_config.portable import MAX_SHIFT
+from vta_config.isa import MAX_IMM, MIN_IMM
+from vta_config.portable import MAX_RESIDUAL, MAX_RESIDUAL_STEPS, MAX_SHIFT, MAX_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Layer, Step
     from vta_config.hardware import VTAConfig
+    from vta_config.timing import TimingProfile
 
-#: The largest diagonal weight.
-MAX_DIAGONAL: Final = 127
-_MAX_REPEATS: Final = 64
+#: Additions of immediates that one constant takes at most.
+_MAX_ADDITIONS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,10 @@ class Residual:
             return int(self.diagonals.shape[1])
         return max(sum(repeats for _, repeats in block) for block in self.terms)
 
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return self.passes * timing.gemm_step
+
 
 def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
     """Return (diagonal weight, repeats), ⌈m / 127⌉ repeats in all of weights as equal as go."""
@@ -86,11 +91,11 @@ def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
 
 def _steps(multiplier: int, where: str) -> int:
     """Return how many diagonal weights a multiplier takes: ⌈m / 127⌉."""
-    steps = -(-multiplier // MAX_DIAGONAL)
-    if steps > _MAX_REPEATS:
+    steps = -(-multiplier // MAX_WEIGHT)
+    if steps > MAX_RESIDUAL_STEPS:
         raise CapacityError(
             where,
-            f"must be multiplied by at most {MAX_DIAGONAL * _MAX_REPEATS}",
+            f"must be multiplied by at most {MAX_RESIDUAL}",
             got=multiplier,
             hint="choose a smaller output scale for the residual's producer",
         )
@@ -104,6 +109,10 @@ class AluStep:
     passes: ClassVar[int] = 1
     op: str
     imm: tuple[int, ...]
+
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return timing.alu_reg_step if self.op == "double" else timing.alu_imm_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,10 +132,14 @@ class LateConstants:
         """GEMM steps a vector."""
         return int(self.digits.shape[1])
 
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return self.passes * timing.gemm_step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RegisterShift:
-    """A right shift by an amount a channel, which acc holds: two cycles a vector.
+    """A right shift by an amount a channel, which acc holds.
 
     Parameters
     ----------
@@ -136,6 +149,10 @@ class RegisterShift:
 
     passes: ClassVar[int] = 2
     amounts: NDArray[np.int32]
+
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        return timing.alu_reg_step
 
 
 Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds | RegisterShift
@@ -152,8 +169,8 @@ class Prepared:
         Extents in blocks; a layer without weights has `ic` 0.
     form : InputForm or None
         How its input must lie in DRAM; None as an activation does.
-    weights : int8[oc, constants + ic·taps, block_out, block_in] or None
-        Wgt elements as they lie in DRAM: bias digits, then the kernel.
+    digits : int8[oc, constants, block_out, block_in] or None
+        Wgt elements of the bias, which lie before each block's kernel.
     residuals : tuple[Residual, ...]
         Added before the epilogue.
     epilogue : tuple[Pass, ...]
@@ -163,13 +180,13 @@ class Prepared:
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
     products : tuple[Prepared, ...]
-        Further reductions into the same accumulators, with nothing but `shape` and `weights`.
+        Further reductions into the same accumulators, with nothing but `shape` and a kernel.
     """
 
     layer: Layer
     shape: ConvShape
     form: InputForm | None
-    weights: NDArray[np.int8] | None
+    digits: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
     epilogue: tuple[Pass, ...]
     pool: Layer | None = None
@@ -180,6 +197,27 @@ class Prepared:
     def reductions(self) -> tuple[Prepared, ...]:
         """All that is summed up: the layer's own inputs and weights, then the products'."""
         return (self, *self.products)
+
+    @property
+    def weight_elems(self) -> int:
+        """Wgt elements of the bias digits and the kernel."""
+        return self.shape.oc * (self.shape.constants + self.shape.ic * self.shape.taps)
+
+    def weights(self, config: VTAConfig) -> NDArray[np.int8]:
+        """Pack the wgt elements as they lie in DRAM: each block's bias digits, then its kernel.
+
+        It takes long; so it is done once, when all that shapes decide has been chosen.
+
+        Returns
+        -------
+        int8[oc, constants + ic·taps, block_out, block_in]
+        """
+        parts = [] if self.digits is None else [self.digits]
+        if self.layer.weight is not None:
+            kernel = self.layer.weight if self.form is None else self.form.weight(self.layer.weight)
+            packed = pack_weight(kernel, config)
+            parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
+        return np.concatenate(parts, axis=1)
 
     @property
     def last(self) -> Layer:
@@ -256,33 +294,30 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
             total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
     digits = constant_digits(total, config, layer.name) if total.any() else None
 
-    weight, kernel, stride, dilation = layer.weight, layer.kernel, layer.stride, layer.dilation
+    kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
+    weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
     if form is not None:
-        assert weight is not None
-        weight = form.weight(weight)
-        kernel, padding = (weight.shape[2], weight.shape[3]), (0, 0)
+        assert weight_shape is not None
+        weight_shape = form.weight_shape(weight_shape)
+        kernel, padding = (weight_shape[2], weight_shape[3]), (0, 0)
         stride = (stride[0] // form.stride[0], stride[1] // form.stride[1])
         dilation = (form.patch[0] // form.stride[0], form.patch[1] // form.stride[1])
         in_shape = form.dram_shape(in_shape)
-    packed = None if weight is None else pack_weight(weight, config)
-    ic = 0 if packed is None else packed.shape[1]
+    ic = 0 if weight_shape is None else blocks(weight_shape[1], config.block)
     flat = _covers_picture(layer) and form is None
     if flat:
         # In DRAM its pixels lie like blocks of channels, and so do its weights.
         ic, kernel, stride, in_shape = ic * kernel[0] * kernel[1], (1, 1), (1, 1), (1, 1, 1, 1)
     row_step = 1
-    if packed is not None and kernel[0] == 1 and padding[0] % stride[0] == 0:
+    if weight_shape is not None and kernel[0] == 1 and padding[0] % stride[0] == 0:
         # What is read of the picture is every so many rows: a picture of its own.
         row_step, stride = stride[0], (1, stride[1])
         padding = (padding[0] // row_step, *padding[1:])
         in_shape = (*in_shape[:2], blocks(in_shape[2], row_step), in_shape[3])
-    parts = [] if digits is None else [digits]
-    if packed is not None:
-        parts.append(packed.reshape(oc, -1, config.block, config.block))
     residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
     epilogue = tuple(_passes(steps[lead:], layer, config))
-    constants = 0 if digits is None else digits.shape[1]
+    constants, timing = 0 if digits is None else digits.shape[1], config.profile
     products = tuple(prepare(product, config) for product in layer.products)
     shape = ConvShape(
         oc=oc,
@@ -296,7 +331,13 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         dilation=dilation,
         padding=padding,
         constants=constants,
-        vector_passes=1 + constants + sum(e.passes for e in (*epilogue, *residuals)),
+        vector_cycles=timing.gemm_reset_step
+        + constants * timing.gemm_step
+        + sum(e.cycles(timing) for e in (*epilogue, *residuals)),
+        tile_cycles=timing.overhead(alu=False, reset=True)
+        + constants * timing.overhead(alu=False)
+        + sum(_overhead(e, timing) for e in (*epilogue, *residuals)),
+        step_cycles=timing.gemm_step,
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
         products=tuple(product.shape for product in products),
         row_step=row_step,
@@ -305,12 +346,17 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         layer=layer,
         shape=shape,
         form=form,
-        weights=np.concatenate(parts, axis=1) if parts else None,
+        digits=digits,
         residuals=residuals,
         epilogue=epilogue,
         flat=flat,
         products=products,
     )
+
+
+def _overhead(step: Pass, timing: TimingProfile) -> int:
+    """Return the cycles that a pass costs a tile beside those of its vectors."""
+    return step.passes * timing.overhead(alu=not isinstance(step, Residual | LateConstants))
 
 
 def _covers_picture(layer: Layer) -> bool:
@@ -377,21 +423,21 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
             values = tuple(v - min(v, MAX_SHIFT) for v in values)
         return passes
     if step.op == "add":
-        # imm has 16 bits; larger constants take several passes.
+        # Constants that imm does not hold take several passes.
         passes = []
         while any(values):
-            part = tuple(max(-32768, min(32767, v)) for v in values)
+            part = tuple(max(MIN_IMM, min(MAX_IMM, v)) for v in values)
             passes.append(AluStep(op="add", imm=part))
             values = tuple(v - p for v, p in zip(values, part, strict=True))
-            if len(passes) > _MAX_REPEATS:
+            if len(passes) > _MAX_ADDITIONS:
                 raise CapacityError(
                     f"{layer.name}.add",
-                    f"must fit {_MAX_REPEATS} immediates of 16 bits",
+                    f"must fit {_MAX_ADDITIONS} immediates of 16 bits",
                     got=step.value,
                     hint="add it before the shift",
                 )
         return passes
-    if not all(-32768 <= v <= 32767 for v in values):
+    if not all(MIN_IMM <= v <= MAX_IMM for v in values):
         raise CapacityError(
             f"{layer.name}.{step.op}",
             "must fit a 16-bit immediate",

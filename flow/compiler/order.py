@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flow.compiler.cost import COMPUTE_OVERHEAD_CYCLES, LOAD_OVERHEAD_CYCLES
 from flow.program.layouts import blocks
-from vta_config.isa import Memory, Module
+from vta_config.isa import Memory, Module, Opcode
 from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.tokens import Emitted
     from vta_config.hardware import VTAConfig
+    from vta_config.timing import TimingProfile
 
 #: Weights of a layer that are looked at to find some whose place is free.
 LOOKAHEAD_LOADS: Final = 32
@@ -47,9 +47,9 @@ class Job:
         """Return how long its loads take LOAD."""
         return sum(_load_cycles(e, config) for e in (*self.loads, *self.late_loads))
 
-    def body_cycles(self) -> int:
+    def body_cycles(self, config: VTAConfig) -> int:
         """Return how long its body takes COMPUTE."""
-        return sum(_compute_cycles(e) for e in self.body)
+        return sum(_compute_cycles(e, config.profile) for e in self.body)
 
 
 def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None, Emitted]]:
@@ -66,7 +66,7 @@ def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None
         late += [e for e in job.late_loads if id(e) not in weights.moved]
         loaded = max(loaded, earlier)
         loaded += sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
-        earlier, computed = computed, max(computed, loaded) + job.body_cycles()
+        earlier, computed = computed, max(computed, loaded) + job.body_cycles(config)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
         for load in weights.take(index, computed - loaded - lead[index]):
             loaded += _load_cycles(load[1], config)
@@ -88,7 +88,7 @@ def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
         after = jobs[index + 1]
         lead[index] = after.load_cycles(config)
         if after.layer == jobs[index].layer:
-            lead[index] += max(0, lead[index + 1] - after.body_cycles())
+            lead[index] += max(0, lead[index + 1] - after.body_cycles(config))
     return lead
 
 
@@ -151,14 +151,19 @@ def _reads_of(load: Emitted, job: Job) -> bool:
 def _load_cycles(emitted: Emitted, config: VTAConfig) -> int:
     insn = emitted.insn
     row_bytes = insn["x_size"] * dram_elem_bytes(Memory(insn["memory_type"]), config)
-    return LOAD_OVERHEAD_CYCLES + insn["y_size"] * blocks(row_bytes, config.bus_bytes)
+    beats = blocks(row_bytes, config.bus_bytes)
+    return config.profile.load_cycles(insn["y_size"], beats, config.burst_beats)
 
 
-def _compute_cycles(emitted: Emitted) -> int:
+def _compute_cycles(emitted: Emitted, timing: TimingProfile) -> int:
     insn = emitted.insn
-    if insn.module != Module.COMPUTE:
-        return 0
-    return COMPUTE_OVERHEAD_CYCLES + insn["iter_out"] * insn["iter_in"] * len(emitted.uops)
+    if insn.opcode not in (Opcode.GEMM, Opcode.ALU):
+        return timing.load_cycles(0, 0, 1) if insn.module == Module.COMPUTE else 0
+    alu, reset = insn.opcode == Opcode.ALU, bool(insn["reset"])
+    # An estimate: most ALU steps have an immediate.
+    each = timing.step_cycles(alu=alu, reset=reset, immediate=True)
+    steps = insn["iter_out"] * insn["iter_in"] * len(emitted.uops)
+    return timing.overhead(alu=alu, reset=reset) + each * steps
 
 
 def in_layers(stream: Iterator[tuple[str | None, Emitted]]) -> Iterator[list[Emitted]]:

@@ -140,7 +140,7 @@ def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int
         tilings={} if tiling is None else {layer.name: tiling},
         forms={} if prepared.form is None else {layer.inputs[0]: prepared.form},
     )
-    lowered = Lowering(alone, config, schedule).run()
+    lowered = Lowering(alone, config, schedule, timing_only=True).run()
     cycles, _ = time_insns(config, b"".join(encode(insn, config) for insn in lowered.insns))
     return cycles
 

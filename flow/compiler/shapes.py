@@ -12,6 +12,7 @@ from vta_config.portable import uop_room
 if TYPE_CHECKING:
     from flow.compiler.geometry import Range, Window
     from vta_config.hardware import VTAConfig
+    from vta_config.timing import TimingProfile
 
 #: What a form of an input, and a tiling with a pool inside, is chosen by: cycles and bytes, or
 #: cycles alone.
@@ -36,8 +37,12 @@ class ConvShape:
         (top, left).
     constants : int
         Weight elements a block of output channels that hold bias digits.
-    vector_passes : int
+    vector_cycles : int
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
+    tile_cycles : int
+        Cycles that the instructions of these steps cost a tile besides.
+    step_cycles : int
+        Cycles of a GEMM step.
     residuals : int
         Tensors that are added.
     products : tuple[ConvShape, ...]
@@ -59,7 +64,9 @@ class ConvShape:
     dilation: tuple[int, int]
     padding: tuple[int, int]
     constants: int
-    vector_passes: int
+    vector_cycles: int
+    tile_cycles: int
+    step_cycles: int = 1
     residuals: int = 0
     products: tuple[ConvShape, ...] = ()
     row_step: int = 1
@@ -81,10 +88,10 @@ class ConvShape:
         return self.oc * self.out_height * self.out_width
 
     @property
-    def steps(self) -> int:
+    def cycles(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
         taps = sum(part.ic * part.taps for part in self.reductions)
-        return self.vectors * (taps + self.vector_passes)
+        return self.vectors * (taps * self.step_cycles + self.vector_cycles)
 
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
@@ -112,17 +119,23 @@ class ConvShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The elements that a layer may use of each memory beside resident ones, the bus, the aim."""
+    """The elements that a layer may use of each memory beside resident ones; bus, cycles, aim."""
 
     inp: int
     wgt: int
     acc: int
     uop: int
     bus_bytes: int
+    burst_beats: int
     store_burst_bytes: int
     inp_elem_bytes: int
     wgt_elem_bytes: int
+    timing: TimingProfile
     objective: Objective
+
+    def load_cycles(self, rows: int, row_beats: int) -> int:
+        """Return how long a LOAD of so many rows of so many beats each takes."""
+        return self.timing.load_cycles(rows, row_beats, self.burst_beats)
 
     @classmethod
     def of(
@@ -139,10 +152,12 @@ class Capacity:
             inp=config.inp_depth - resident_inp,
             wgt=config.wgt_depth - resident_wgt,
             acc=config.acc_depth - resident_acc,
-            uop=uop_room(config),
+            uop=uop_room(config.uop_depth),
             bus_bytes=config.bus_bytes,
+            burst_beats=config.burst_beats,
             store_burst_bytes=STORE_BURST_BYTES * config.burst_beats // STOCK_BURST_BEATS,
             inp_elem_bytes=config.inp_elem_bytes,
             wgt_elem_bytes=config.wgt_elem_bytes,
+            timing=config.profile,
             objective=objective,
         )

@@ -69,7 +69,7 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     costs: list[tuple[Cost, Tiling]] = []
     limit = inf
     for tiling in _candidates(shape, room):
-        if least_cycles(shape, tiling) <= limit:
+        if least_cycles(shape, tiling, room) <= limit:
             costs.append((cost(shape, tiling, room), tiling))
             limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
     if not costs:

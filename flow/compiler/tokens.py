@@ -65,15 +65,15 @@ class Region(NamedTuple):
         return self.space == other.space and self.start < other_end and other.start < end
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Emitted:
     """An instruction and the regions that other modules could race for."""
 
     insn: Insn
     reads: tuple[Region, ...] = ()
     writes: tuple[Region, ...] = ()
-    #: Micro-ops (dst, src, wgt) that uop allocation places; its instruction's uop_begin and uop_end
-    #: are set then.
+    #: Micro-ops (dst, src, wgt) that uop allocation places: it gives the instruction uop_begin
+    #: and uop_end.
     uops: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -88,11 +88,7 @@ class _Node:
     tokens: dict[str, int] = field(default_factory=dict)
 
     def finish(self) -> Insn:
-        return (
-            Insn(self.insn.opcode, {**self.insn.values, **self.tokens}, self.insn.origin)
-            if self.tokens
-            else self.insn
-        )
+        return self.insn.having(**self.tokens) if self.tokens else self.insn
 
 
 def no_op(module: Module, origin: Origin) -> Insn:

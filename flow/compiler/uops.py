@@ -51,7 +51,7 @@ class UopAllocator:
             if end == start:
                 raise CapacityError(
                     layer[start].insn.origin,
-                    f"its micro-ops must fit the uop buffer of {uop_room(self._config)}",
+                    f"its micro-ops must fit the uop buffer of {uop_room(self._config.uop_depth)}",
                     got=len(layer[start].uops),
                     hint="choose a machine with a larger uop buffer",
                 )
@@ -63,7 +63,7 @@ class UopAllocator:
     def _window(self, layer: Sequence[Emitted], start: int) -> tuple[list[UopSequence], int]:
         """Collect new sequences from `start` on while they fit together; return where they end."""
         batch: dict[UopSequence, None] = {}
-        free = uop_room(self._config) - self._free
+        free = uop_room(self._config.uop_depth) - self._free
         for index in range(start, len(layer)):
             uops = layer[index].uops
             if uops and uops not in self._at and uops not in batch:
@@ -77,8 +77,8 @@ class UopAllocator:
         if not emitted.uops:
             return emitted
         begin = self._at[emitted.uops]
-        values = {**emitted.insn.values, "uop_begin": begin, "uop_end": begin + len(emitted.uops)}
-        return replace(emitted, insn=Insn(emitted.insn.opcode, values, emitted.insn.origin))
+        insn = emitted.insn.having(uop_begin=begin, uop_end=begin + len(emitted.uops))
+        return replace(emitted, insn=insn)
 
     def _load(self, batch: list[UopSequence], layer: str | None) -> Iterator[Emitted]:
         words = [

@@ -161,12 +161,8 @@ class Workbench:
         self._inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, chunk=wgt)
         self._acc.begin_layer(chunk=Pool(acc))
-        return tuple(
-            0
-            if part.weights is None
-            else self.constants.add(part.weights) // self.config.wgt_elem_bytes
-            for part in prepared.reductions
-        )
+        added = (self.constants.add_weights(part, self.config) for part in prepared.reductions)
+        return tuple(address // self.config.wgt_elem_bytes for address in added)
 
     def batches(self, layer: Layer) -> range:
         """Return the blocks of the batch."""

@@ -40,7 +40,7 @@ from vta_config.origin import NOWHERE, Origin
 from vta_config.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from enum import IntEnum
 
     from vta_config.hardware import VTAConfig
@@ -71,7 +71,7 @@ class Assembly:
 
 
 # ---- disassembler -------------------------------------------------------------------------------
-def _fields_text(places: Iterable[Placement], values: dict[str, int], skip: str = "") -> str:
+def _fields_text(places: Iterable[Placement], values: Mapping[str, int], skip: str = "") -> str:
     """Write the non-zero fields in the order of the encoding."""
     words = []
     for place in places:

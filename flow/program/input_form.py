@@ -114,12 +114,19 @@ class InputForm:
         """
         o, c, kh, kw = weight.shape
         ph, pw = self.patch
+        _, _, rows, columns = self.weight_shape(weight.shape)
         full = np.pad(weight, ((0, 0), (0, 0), (0, -kh % ph), (0, -kw % pw)))
-        split = full.reshape(o, c, blocks(kh, ph), ph, blocks(kw, pw), pw)
+        split = full.reshape(o, c, rows, ph, columns, pw)
         moved: NDArray[np.int8] = split.transpose(0, 3, 5, 1, 2, 4).reshape(
-            o, ph * pw * c, blocks(kh, ph), blocks(kw, pw)
+            self.weight_shape(weight.shape)
         )
         return moved
+
+    def weight_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the shape of what `weight` makes of a kernel of `shape`."""
+        o, c, kh, kw = shape
+        ph, pw = self.patch
+        return (o, ph * pw * c, blocks(kh, ph), blocks(kw, pw))
 
 
 def forms_of(layer: Layer, block: int) -> list[InputForm | None]:

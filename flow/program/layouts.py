@@ -14,6 +14,7 @@ import numpy as np
 
 from vta_config.errors import CapacityError
 from vta_config.hardware import PAGE_BYTES
+from vta_config.portable import MAX_WEIGHT, constant_reach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]
 
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
     """Return the inp element of bias steps: every lane 127, the last 1; int8[batch, block]."""
-    row = np.full(config.block, 127, np.int8)
+    row = np.full(config.block, MAX_WEIGHT, np.int8)
     row[-1] = 1
     return np.tile(row, (config.batch, 1))
 
@@ -105,7 +106,7 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
             got=int(np.abs(values).max()),
             hint="choose a larger weight or input scale",
         )
-    lanes, reach = config.block - 1, 127 * 127 * (config.block - 1) + 127
+    lanes, most, reach = config.block - 1, MAX_WEIGHT, constant_reach(config.block)
     steps = max(1, -(-int(np.abs(values).max(initial=0)) // reach))
     digits = np.zeros((steps, values.size, config.block), np.int64)
     rest = values.astype(np.int64).copy()
@@ -114,13 +115,13 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
         rest -= part
         # part = 127·high + low, |low| ≤ 63 (127 at the reach's end); high is then spread over the
         # lanes.
-        high = np.sign(part) * np.minimum((np.abs(part) + 63) // 127, 127 * lanes)
-        digits[step, :, -1] = part - 127 * high
+        high = np.sign(part) * np.minimum((np.abs(part) + most // 2) // most, most * lanes)
+        digits[step, :, -1] = part - most * high
         for lane in range(lanes):
-            digit = np.clip(high, -127, 127)
+            digit = np.clip(high, -most, most)
             digits[step, :, lane] = digit
             high = high - digit
-    assert not rest.any() and np.abs(digits).max(initial=0) <= 127
+    assert not rest.any() and np.abs(digits).max(initial=0) <= most
     per_block = digits.reshape(steps, -1, config.block, config.block).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(per_block.astype(np.int8))
 

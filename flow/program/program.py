@@ -51,9 +51,10 @@ from flow.program.program_file import (
 from flow.system.files import write_atomic
 from flow.system.limits import DEFAULT, FILE_SHARE, INSN_COST_BYTES
 from relay_passes.integers.plan import QuantPlan
+from vta_config.config_words import WORDS, config_words, word_of
 from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeError
 from vta_config.files import read_bounded
-from vta_config.hardware import CAPABILITIES, VTAConfig
+from vta_config.hardware import VTAConfig
 from vta_config.isa import INSN_BYTES, Insn, Memory, Opcode, decode_stream, encode
 from vta_config.semantics import dram_elem_bytes
 
@@ -65,20 +66,8 @@ if TYPE_CHECKING:
     from flow.system.limits import Limits
 
 VERSION: Final = 3
-_CONFIG: Final = struct.Struct("<16I")
+_CONFIG: Final = struct.Struct(f"<{len(WORDS)}I")
 _TENSOR: Final = struct.Struct("<IIQ12I")
-_GEOMETRY: Final = (
-    "log_inp_width",
-    "log_wgt_width",
-    "log_acc_width",
-    "log_batch",
-    "log_block",
-    "log_uop_buff_bytes",
-    "log_inp_buff_bytes",
-    "log_wgt_buff_bytes",
-    "log_acc_buff_bytes",
-    "bus_bits",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +249,10 @@ class Program:
         return header + table + body
 
     def _config_bytes(self) -> bytes:
-        c = self.config
-        capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in c.capabilities)
-        fields = [getattr(c, name) for name in _GEOMETRY]
-        fields += [capabilities, int(c.clock_hz), self.arena_bytes, self.constants_at]
-        return _CONFIG.pack(*fields, c.burst_beats, 0)
+        words = config_words(
+            self.config, arena_bytes=self.arena_bytes, constants_at=self.constants_at
+        )
+        return _CONFIG.pack(*words)
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -315,7 +303,7 @@ class Program:
             or len(sections["TENSORS"]) % _TENSOR.size
         ):
             damaged(where, "must have whole records in CONFIG, INSNS and TENSORS", "parts of one")
-        arena_bytes, constants_at = _CONFIG.unpack(sections["CONFIG"])[12:14]
+        words = _CONFIG.unpack(sections["CONFIG"])
         meta = read_meta(sections["META"], where)
         try:
             config = VTAConfig.from_json(object_of(entry(meta, "config", where), "config", where))
@@ -337,8 +325,8 @@ class Program:
                 Insn(*fields, origin) for fields, origin in zip(decoded, origins, strict=True)
             ),
             constants=bytes(sections["CONSTS"]),
-            constants_at=constants_at,
-            arena_bytes=arena_bytes,
+            constants_at=word_of(words, "constants_at"),
+            arena_bytes=word_of(words, "arena_bytes"),
             inputs=inputs,
             outputs=outputs,
             layers=layers,
@@ -408,8 +396,7 @@ def relocated(insn: Insn, elements: int) -> Insn:
     """Return a LOAD or STORE moved by `elements` in DRAM; no-ops stay as they are."""
     if not elements or not insn["x_size"]:
         return insn
-    values = {**insn.values, "dram_base": insn["dram_base"] + elements}
-    return Insn(insn.opcode, values, insn.origin)
+    return insn.having(dram_base=insn["dram_base"] + elements)
 
 
 def _record(value: object, insns: int, where: str) -> LayerRecord:

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import tvm_ffi
 
 from vta_config import errors
-from vta_config.hardware import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from vta_config.hardware import VTAConfig
 
 LIBRARY: Final = "libvta_sim.so"
 _KINDS: Final = (
@@ -79,26 +76,3 @@ def core_function(name: str) -> Callable[..., Any]:
     load_library()
     function: Callable[..., Any] = tvm_ffi.get_global_func(name)
     return function
-
-
-def config_words(config: VTAConfig, *, arena_bytes: int = 0) -> list[int]:
-    """Return `config` as the 16 words of a program's CONFIG section."""
-    capabilities = sum(1 << i for i, name in enumerate(CAPABILITIES) if name in config.capabilities)
-    return [
-        config.log_inp_width,
-        config.log_wgt_width,
-        config.log_acc_width,
-        config.log_batch,
-        config.log_block,
-        config.log_uop_buff_bytes,
-        config.log_inp_buff_bytes,
-        config.log_wgt_buff_bytes,
-        config.log_acc_buff_bytes,
-        config.bus_bits,
-        capabilities,
-        int(config.clock_hz),
-        arena_bytes,
-        0,
-        config.burst_beats,
-        0,
-    ]

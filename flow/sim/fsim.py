@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.system.limits import DEFAULT
+from vta_config.config_words import config_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,8 +16,9 @@ import tvm_ffi
 
 from flow.program.program import PortTensor, Program
 from flow.program.program_file import clipped
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.system.limits import ORACLE, UNLIMITED
+from vta_config.config_words import config_words
 from vta_config.errors import CapacityError
 from vta_config.semantics import Counters, Dram, MachineState, run, step
 

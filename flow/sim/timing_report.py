@@ -238,14 +238,13 @@ def step_cycles(insn: Insn, timing: TimingProfile) -> int:
     """Return the cycles of the steps of a GEMM or ALU instruction; 0 for any other."""
     if insn.opcode not in (Opcode.GEMM, Opcode.ALU):
         return 0
-    steps = steps_of(insn)
-    if insn.opcode == Opcode.GEMM:
-        return steps * (timing.gemm_reset_step if insn["reset"] else timing.gemm_step)
-    return steps * (timing.alu_imm_step if insn["use_imm"] else timing.alu_reg_step)
+    alu, reset = insn.opcode == Opcode.ALU, bool(insn["reset"])
+    each = timing.step_cycles(alu=alu, reset=reset, immediate=bool(insn["use_imm"]))
+    return steps_of(insn) * each
 
 
 def critical_path(
-    insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int = 512
+    insns: tuple[Insn, ...], table: dict[str, NDArray[np.int64]], queue_insns: int
 ) -> list[tuple[int, int, int, str]]:
     """Return the chain of causes that ends with the last instruction.
 
@@ -310,7 +309,7 @@ def summarize(
     insns = program.insns
     names, layer = _layers(program)
     module = np.array([module_of(insn) for insn in insns])
-    links = critical_path(insns, table)
+    links = critical_path(insns, table, timing.queue_insns)
     ends = _layer_ends(layer, len(names), insns, table["done"], cycles)
     paths = _split(links, ends)
     moved = _bytes(program, layer, len(names))

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flow.program.program import Program
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
 from flow.sim.timing_report import TimingResult, summarize
 from flow.sim.trace import write_trace
 from flow.system import process
 from flow.system.limits import DEFAULT, add_options, of_options
+from vta_config.config_words import config_words
 from vta_config.errors import ConfigError, FlowError
 from vta_config.timing import PROFILES, TimingProfile
 

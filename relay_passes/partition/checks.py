@@ -14,10 +14,9 @@ from relay_passes.graph import ints, static_shape
 from relay_passes.partition.find_layers import Chain
 from relay_passes.partition.layers import RESIDUAL_OPS, LayerKind
 from vta_config.hardware import VTAConfig
-from vta_config.isa import MAX_PAD
+from vta_config.isa import MAX_IMM, MAX_PAD, MIN_IMM
+from vta_config.portable import MAX_ACC_SHIFT, MAX_RESIDUAL
 
-#: 64 GEMM steps with a diagonal of 127.
-MAX_RESIDUAL: Final = 64 * 127
 Check = Callable[[Chain, VTAConfig], bool]
 
 
@@ -103,7 +102,7 @@ def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
 def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     """A shift must be in [0, 31]."""
     amounts = [value for op, value, _ in chain.steps if op in ("shr", "shl", "add_tensor")]
-    return all(np.min(value) >= 0 and np.max(value) <= 31 for value in amounts)
+    return all(np.min(value) >= 0 and np.max(value) <= MAX_ACC_SHIFT for value in amounts)
 
 
 def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
@@ -119,7 +118,7 @@ def _residuals(chain: Chain) -> list[tuple[str, Any]]:
 def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     """A limit of the accumulator must fit 16 bits."""
     limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
-    return all(-(1 << 15) <= np.min(v) and np.max(v) < 1 << 15 for v in limits)
+    return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
 
 
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:

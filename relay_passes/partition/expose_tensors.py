@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay_passes.graph import Module
 from relay_passes.host.expose import expose_variables
-from relay_passes.partition.read import find_chains
+from relay_passes.partition.read import find_layers
 from vta_config.hardware import VTAConfig
 
 
@@ -25,6 +25,6 @@ def expose_tensors(mod: Module, config: VTAConfig) -> tuple[Module, tuple[str, .
     tuple[str, ...]
         Names of these outputs, as `Layer.output`.
     """
-    chains = find_chains(mod, config)
+    chains = find_layers(mod, config).chains
     exposed = expose_variables(mod, [chain.output for chain in chains])
     return exposed, tuple(chain.output_name for chain in chains)

@@ -25,9 +25,8 @@ from relay_passes.graph import (
 from relay_passes.integers.integer_facts import host_reasons
 from relay_passes.names import layer_names
 from relay_passes.operators import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
-from relay_passes.partition.checks import refusal
-from relay_passes.partition.find_layers import Chain, ChainFinder
 from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
+from relay_passes.partition.read import FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 
 #: Operators that move nothing: another shape of the same bytes.
@@ -41,7 +40,7 @@ def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
     return host_work(mod, config).fallbacks
 
 
-def host_work(mod: Module, config: VTAConfig) -> HostWork:
+def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None = None) -> HostWork:
     """Return what of a quantized module runs on the host.
 
     Parameters
@@ -50,17 +49,12 @@ def host_work(mod: Module, config: VTAConfig) -> HostWork:
         Integers, not partitioned.
     config : VTAConfig
         The machine.
+    found_layers : FoundLayers, optional
+        The module's layers, where they are known.
     """
     graph, layers, floats = read_graph(mod), layer_names(mod), host_reasons(mod)
-    refused: list[tuple[Chain, str]] = []
-
-    def allow(chain: Chain) -> bool:
-        reason = refusal(chain, config)
-        if reason:
-            refused.append((chain, reason))
-        return not reason
-
-    chains = ChainFinder(graph).all(allow)
+    known = found_layers or find_layers(mod, config)
+    chains, refused = known.chains, known.refused
     on_vta = {b.var for chain in chains for b in chain.bindings}
     # Operators that belong to another one: told with it, as one.
     told_with: dict[Expr, Expr] = {}

@@ -23,7 +23,7 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.partition.find_layers import Chain
-from relay_passes.partition.read import CODEGEN, LAYER_ATTR, OUTPUT_ATTR, find_chains
+from relay_passes.partition.read import CODEGEN, LAYER_ATTR, OUTPUT_ATTR, FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 
 
@@ -35,14 +35,17 @@ class WrapLayers(GraphPass):
     ----------
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The module's layers, where they are known.
     """
 
     config: VTAConfig
+    found: FoundLayers | None = None
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` whose ``main`` calls composite functions."""
         graph = read_graph(mod)
-        chains = find_chains(mod, self.config)
+        chains = (self.found or find_layers(mod, self.config)).chains
         inside = {b.var for chain in chains for b in chain.bindings}
         by_output = {chain.output: chain for chain in chains}
         builder = GraphBuilder()
@@ -66,7 +69,7 @@ class WrapLayers(GraphPass):
         return wrapped
 
 
-def partition(mod: Module, config: VTAConfig) -> Module:
+def partition(mod: Module, config: VTAConfig, found: FoundLayers | None = None) -> Module:
     """Return the module with VTA's functions annotated, for RunCodegen.
 
     Parameters
@@ -75,8 +78,11 @@ def partition(mod: Module, config: VTAConfig) -> Module:
         Quantized, as `Requantize` returns it.
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The module's layers, where they are known.
     """
-    merged = relax.transform.MergeCompositeFunctions()(WrapLayers(config=config)(mod))
+    wrapped = WrapLayers(config=config, found=found)(mod)
+    merged = relax.transform.MergeCompositeFunctions()(wrapped)
     return NameFunctions()(merged)
 
 

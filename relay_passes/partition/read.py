@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from tvm import relax
@@ -19,19 +21,42 @@ CODEGEN: Final = "vta"
 LAYER_ATTR, OUTPUT_ATTR = "vta.layer", "vta.output"
 
 
-def find_chains(mod: Module, config: VTAConfig) -> list[Chain]:
-    """Return the layers of a quantized module that VTA takes, in execution order."""
-    finder = ChainFinder(read_graph(mod), layer_names(mod))
-    return finder.all(lambda chain: not refusal(chain, config))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLayers:
+    """The layers of a quantized module, found once and then handed on.
+
+    Parameters
+    ----------
+    chains : tuple of Chain
+        Those that VTA takes, in execution order.
+    refused : tuple of (Chain, str)
+        Those that it does not take, and why.
+    """
+
+    chains: tuple[Chain, ...]
+    refused: tuple[tuple[Chain, str], ...]
+
+
+def find_layers(mod: Module, config: VTAConfig) -> FoundLayers:
+    """Find the layers of a quantized module, and whether VTA takes them."""
+    refused: list[tuple[Chain, str]] = []
+
+    def allow(chain: Chain) -> bool:
+        if reason := refusal(chain, config):
+            refused.append((chain, reason))
+        return not reason
+
+    chains = ChainFinder(read_graph(mod), layer_names(mod)).all(allow)
+    return FoundLayers(chains=tuple(chains), refused=tuple(refused))
 
 
 def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
-    """Return the same layers as a compiler gets them, tensors named as in the module."""
-    chains = find_chains(mod, config)
+    """Return the layers that VTA takes as a compiler gets them, tensors named as in the module."""
+    chains = find_layers(mod, config).chains
     return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
 
 
-def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
+def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = None) -> Subgraph:
     """Read an annotated function, as the code generator receives it.
 
     Parameters
@@ -40,6 +65,8 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
         With ``Codegen`` and ``global_symbol``; its composite functions are local.
     config : VTAConfig
         The machine.
+    found : FoundLayers, optional
+        The layers that it was made of, where they are known; else they are found in it again.
 
     Raises
     ------
@@ -51,6 +78,7 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
     local: dict[Expr, Expr] = {}
     names: dict[Expr, str] = {}
     taken = Names()
+    known = {chain.name: chain for chain in (found.chains if found else ())}
     for param in graph.params:
         names[param] = taken.fresh(str(param.name))
     layers = []
@@ -69,10 +97,13 @@ def subgraph_of(function: Expr, config: VTAConfig) -> Subgraph:
             )
         output = taken.fresh(str(callee.attrs[OUTPUT_ATTR]))
         names[binding.var] = output
-        arguments = {p: names[a] for p, a in zip(callee.params, value.args, strict=True)}
-        found = ChainFinder(graph_of(callee, symbol)).all()
-        assert len(found) == 1, [c.name for c in found]
-        layers.append(found[0].layer(arguments, str(callee.attrs[LAYER_ATTR]), output))
+        name = str(callee.attrs[LAYER_ATTR])
+        if (chain := known.get(name)) is not None:
+            variables: Iterable[Expr] = dict.fromkeys(chain.inputs)  # as partition calls it
+        else:
+            (chain,), variables = ChainFinder(graph_of(callee, symbol)).all(), callee.params
+        arguments = {v: names[a] for v, a in zip(variables, value.args, strict=True)}
+        layers.append(chain.layer(arguments, name, output))
     return Subgraph(
         symbol=symbol,
         inputs=tuple(_spec(names[p], p) for p in graph.params),

@@ -24,7 +24,7 @@ from relay_passes.operators import ACTIVATIONS, MOVES, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers, unfused_sinks
 from relay_passes.scales.scales import Scales
-from vta_config.portable import MAX_SHIFT
+from vta_config.portable import MAX_SHIFT, MAX_WEIGHT, constant_reach
 
 #: Steps of a residual that are taken at any price, and up to a quarter of the layer's own.
 _FEW_RESIDUAL_STEPS: Final = (5, 9)
@@ -80,7 +80,7 @@ class _Group:
         size = sum(rows.shape[1] for rows, _ in self.layers.values())
         steps = ceil(size / block)
         share = steps // _STEPS_A_CONSTANT_STEP
-        reach = 127 * 127 * (block - 1) + 127
+        reach = constant_reach(block)
         few, some = reach * max(1, share), reach * max(_FEW_STEPS, share)
         bias, y = np.abs(self.bias), self.output
         if not y:
@@ -91,7 +91,7 @@ class _Group:
         within = np.minimum(bias, 127 * y)
         least = np.maximum((within + y / 2) / few, (bias + y / 2) / some)
         some, more = _FEW_RESIDUAL_STEPS
-        residual = 127 * max(some, min(more, steps // 4), share)
+        residual = MAX_WEIGHT * max(some, min(more, steps // 4), share)
         return np.asarray(np.maximum(least, max(y * 0.5**MAX_SHIFT, self.skip / residual)))
 
 

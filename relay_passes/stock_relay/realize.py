@@ -19,6 +19,7 @@ import numpy as np
 
 from relay_passes.stock_relay.nodes import Array, Node, Rule, constant, unsupported
 from relay_passes.stock_relay.options import Kind, StockOptions
+from vta_config.isa import MAX_IMM
 from vta_config.portable import MAX_SHIFT
 
 #: What makes no value larger, and none smaller but to zero.
@@ -107,7 +108,7 @@ class _Arithmetic:
         Where shifting could leave int32, what saturates anyway is clipped before.
         """
         most = limit.bit_length() + 1
-        if shift > most and limit < 1 << 15:
+        if shift > most and limit <= MAX_IMM:
             data, shift = self.clip(data, -limit - 1, limit + 1), most
         return self.scalar("left_shift", data, min(shift, _LONGEST_SHIFT))
 

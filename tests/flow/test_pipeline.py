@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper
 from threadpoolctl import threadpool_info
 
+from flow.compiler.codegen import compile_function
 from flow.data.datasets import ArraySource, Dataset, Preprocessing
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, STOCK_RELAY, Pictures, Pipeline
 from flow.program.program import Program
+from flow.verify import expose
 from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
+from relay_passes.partition.find_layers import Chain, ChainFinder
+from relay_passes.partition.read import annotated_functions
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
 from relay_passes.variants import VARIANTS
@@ -160,3 +165,27 @@ def test_images_of_a_data_set_are_not_kept(pipeline: Pipeline) -> None:
     pipeline.calibrate(Dataset(name="zeros", source=source, preprocessing=scaling))
     assert isinstance(pipeline._images, Pictures)
     assert len(pipeline._images) == LEARNING_IMAGES < len(source)
+
+
+def test_layers_are_found_once_a_compile(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized = pipeline.quantize("single_scale")
+    searched = []
+    search = ChainFinder.all
+
+    def counted(finder: ChainFinder, *arguments: Any) -> list[Chain]:
+        searched.append(finder)
+        return search(finder, *arguments)
+
+    monkeypatch.setattr(ChainFinder, "all", counted)
+    compiled = pipeline.compile(quantized)
+    expose(compiled)  # for a comparison of all tensors
+    assert len(searched) == 1 and len(compiled.found.chains) > 1
+
+
+def test_layers_read_from_a_function_are_those_found(pipeline: Pipeline) -> None:
+    compiled = pipeline.compile(pipeline.quantize("single_scale"))
+    (function,) = annotated_functions(compiled.partitioned)
+    (program,) = compiled.programs
+    assert compile_function(function, pipeline.config).to_bytes() == program.to_bytes()

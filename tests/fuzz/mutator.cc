@@ -290,17 +290,19 @@ std::string Mutate(const std::string& file, const std::string& other, Random* ra
 
 std::string RandomProgram(Random* random) {
   uint32_t words[kConfigWords] = {3, 3, 5};
-  words[3] = static_cast<uint32_t>(Below(random, 2));
-  words[4] = 2 + static_cast<uint32_t>(Below(random, 3));
-  words[5] = 8;                            // 64 micro-ops
-  words[6] = words[3] + words[4] + 5;      // 32 inp elements
-  words[7] = 2 * words[4] + 4;             // 16 wgt elements
-  words[8] = words[3] + words[4] + 2 + 5;  // 32 acc elements
-  words[9] = 32U << Below(random, 5);
-  words[10] = static_cast<uint32_t>(Below(random, 8));
-  words[11] = 100000000;
-  words[12] = kArena;
-  words[14] = 2U << Below(random, 8);  // beats a burst
+  words[config_word::kLogBatch] = static_cast<uint32_t>(Below(random, 2));
+  words[config_word::kLogBlock] = 2 + static_cast<uint32_t>(Below(random, 3));
+  words[config_word::kLogUopBuffBytes] = 8;  // 64 micro-ops
+  words[config_word::kLogInpBuffBytes] =
+      words[config_word::kLogBatch] + words[config_word::kLogBlock] + 5;         // 32 inp elements
+  words[config_word::kLogWgtBuffBytes] = 2 * words[config_word::kLogBlock] + 4;  // 16 wgt elements
+  words[config_word::kLogAccBuffBytes] =
+      words[config_word::kLogBatch] + words[config_word::kLogBlock] + 2 + 5;  // 32 acc elements
+  words[config_word::kBusBits] = 32U << Below(random, 5);
+  words[config_word::kCapabilities] = static_cast<uint32_t>(Below(random, 8));
+  words[config_word::kClockHz] = 100000000;
+  words[config_word::kArenaBytes] = kArena;
+  words[config_word::kBurstBeats] = 2U << Below(random, 8);  // beats a burst
   Maker maker{Config::FromWords(words), {}};
   const Config& c = maker.config;
   const uint32_t tiles = 1 + static_cast<uint32_t>(Below(random, 4));

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from vta_config import generate, isa
+from vta_config.config_words import WORDS
 from vta_config.errors import ArtifactError
+from vta_config.timing import TimingProfile
 
 
 def test_generated_files_are_fresh() -> None:
@@ -33,6 +37,19 @@ def test_every_field_is_named() -> None:
         for field in row.fields:
             assert f'{{"{field.name}", ' in header
             assert f"`{field.name}`" in page
+
+
+def test_the_core_has_our_words_parameters_and_limits() -> None:
+    header = generate.machine_header()
+    words = [word.name for word in WORDS]
+    table = re.findall(r'\{"(\w+)", (\d+)u, (\d+)u\}', header)
+    assert [name for name, _, _ in table] == words and len(words) == 16
+    assert ("log_block", "2", "7") in table and ("burst_beats", "2", "256") in table
+    parameters = re.findall(r"  uint32_t (\w+) = (\d+);", header)
+    defaults = TimingProfile()
+    assert parameters == [(f.name, str(getattr(defaults, f.name))) for f in fields(TimingProfile)]
+    assert "kMaxTokens = 255" in header and "kQueueInsns = 512" in header
+    assert "kMul = 1;" in header and "kShrRegister = 4;" in header
 
 
 def test_command(

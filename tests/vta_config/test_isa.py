@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
@@ -197,3 +199,17 @@ def test_streams_that_are_none() -> None:
     with pytest.raises(DecodeError, match="LOAD: bits that no field covers must be 0, got"):
         decode_stream(good + stray, DEFAULT)
     assert decode_stream(b"", DEFAULT) == []
+
+
+def test_an_instruction_never_changes() -> None:
+    fields = {"iter_out": 1, "reset": 1}
+    insn = Insn(Opcode.GEMM, fields)
+    fields["iter_out"] = 2  # of whoever made it
+    assert insn["iter_out"] == 1
+    with pytest.raises(TypeError):
+        insn.values["iter_out"] = 2  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        insn.origin = Origin(purpose="later")  # type: ignore[misc]
+    other = insn.having(iter_out=3)
+    assert (other["iter_out"], other["reset"], insn["iter_out"]) == (3, 1, 1)
+    assert copy.deepcopy(insn) == pickle.loads(pickle.dumps(insn)) == insn != other

@@ -98,16 +98,14 @@ def _can_pool_first(prepared: Prepared) -> bool:
 
 def _joined(prepared: Prepared, pool: Layer) -> Prepared:
     """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
-    constants = prepared.shape.constants
-    if not constants or prepared.weights is None:
+    if prepared.digits is None:
         return replace(prepared, pool=pool)
-    digits, weights = prepared.weights[:, :constants], prepared.weights[:, constants:]
     return replace(
         prepared,
         pool=pool,
         shape=replace(prepared.shape, constants=0),
-        weights=weights,
-        epilogue=(LateConstants(digits=digits), *prepared.epilogue),
+        digits=None,
+        epilogue=(LateConstants(digits=prepared.digits), *prepared.epilogue),
     )
 
 
@@ -326,9 +324,10 @@ def choose_pooled(
     """
     shape = prepared.shape
     (ky, kx), (sy, sx) = pool.kernel, pool.stride
-    # Cycles that each of the pool's outputs takes; a maximum of two registers takes two.
-    narrow = 2 * (kx - 1) * sy + 2 * (ky - 1) + sum(e.passes for e in prepared.epilogue)
-    passes = 1 + blocks(narrow, sy * sx)
+    # Cycles that each of the pool's outputs takes; a maximum is of two registers.
+    timing, maxima = room.timing, (kx - 1) * sy + ky - 1
+    narrow = timing.alu_reg_step * maxima + sum(e.cycles(timing) for e in prepared.epilogue)
+    passes = blocks(2 * maxima + sum(e.passes for e in prepared.epilogue), sy * sx)
     best: tuple[Cost, Tiling, tuple[int, int]] | None = None
     least = inf
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
@@ -341,10 +340,12 @@ def choose_pooled(
                 shape,
                 out_height=tiles[0] * rows,
                 out_width=tiles[1] * columns,
-                vector_passes=passes,
+                vector_cycles=timing.gemm_reset_step + blocks(narrow, sy * sx),
+                tile_cycles=timing.overhead(alu=False, reset=True)
+                + passes * timing.overhead(alu=True),
                 planes=sy * sx,
             )
-            if wide.steps >= least:
+            if wide.cycles >= least:
                 continue
             for oc, ic in product(extents(shape.oc), extents(shape.ic)):
                 if (1 + keep) * oc * rows * columns > room.acc:
@@ -353,7 +354,7 @@ def choose_pooled(
                     tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
                     if tiling.inp_elems(shape) > room.inp or tiling.wgt_elems(shape) > room.wgt:
                         continue
-                    if least_cycles(wide, tiling) >= least:
+                    if least_cycles(wide, tiling, room) >= least:
                         continue
                     estimate = cost(wide, tiling, room)
                     if best is None or price(estimate, room) < least:

@@ -9,60 +9,66 @@
 namespace vta {
 namespace {
 
-// The largest buffer of inp, wgt or acc elements, as in vta_config/hardware.py.
-constexpr uint32_t kMaxLogBuffBytes = 28;
-
-void CheckRange(const char* name, uint32_t value, uint32_t low, uint32_t high) {
+void CheckRange(config_word::Index word, uint32_t value, uint32_t low, uint32_t high) {
   if (value < low || value > high) {
-    Fail(ErrorKind::kConfig, std::string("config.") + name,
+    Fail(ErrorKind::kConfig, std::string("config.") + kConfigWordTable[word].name,
          "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "]",
          std::to_string(value), "was the program made for this version?");
   }
 }
 
+void CheckRange(config_word::Index word, uint32_t value) {
+  CheckRange(word, value, kConfigWordTable[word].low, kConfigWordTable[word].high);
+}
+
+// Checks the bytes of a buffer: 2 to 65,536 elements, and no more than the word allows.
+void CheckBuffer(config_word::Index word, uint32_t value, uint32_t log_elem_bytes) {
+  CheckRange(word, value, log_elem_bytes + 1,
+             std::min(log_elem_bytes + 16, kConfigWordTable[word].high));
+}
+
+void CheckPowerOfTwo(config_word::Index word, uint32_t value) {
+  const auto& [name, low, high] = kConfigWordTable[word];
+  if (value >= low && value <= high && (value & (value - 1)) == 0) return;
+  Fail(ErrorKind::kConfig, std::string("config.") + name,
+       "must be a power of two in [" + std::to_string(low) + ", " + std::to_string(high) + "]",
+       std::to_string(value), "was the program made for this version?");
+}
+
 }  // namespace
 
 Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
+  namespace word = config_word;
   Config c;
-  c.log_inp_width = words[0];
-  c.log_wgt_width = words[1];
-  c.log_acc_width = words[2];
-  c.log_batch = words[3];
-  c.log_block = words[4];
-  c.log_uop_buff_bytes = words[5];
-  c.log_inp_buff_bytes = words[6];
-  c.log_wgt_buff_bytes = words[7];
-  c.log_acc_buff_bytes = words[8];
-  c.bus_bits = words[9];
-  c.mul = (words[10] & 1) != 0;
-  c.acc_8bit = (words[10] & 2) != 0;
-  c.shr_register = (words[10] & 4) != 0;
-  c.clock_hz = words[11];
-  c.arena_bytes = words[12];
-  c.burst_beats = words[14];
-  CheckRange("log_inp_width", c.log_inp_width, 2, 3);
-  CheckRange("log_wgt_width", c.log_wgt_width, 2, 3);
-  CheckRange("log_acc_width", c.log_acc_width, 5, 5);
-  CheckRange("log_batch", c.log_batch, 0, 4);
-  CheckRange("log_block", c.log_block, 2, 7);
-  CheckRange("log_uop_buff_bytes", c.log_uop_buff_bytes, 3, 18);
-  // 2 to 65,536 elements.
-  CheckRange("log_inp_buff_bytes", c.log_inp_buff_bytes, c.log_inp_bytes() + 1,
-             std::min(c.log_inp_bytes() + 16, kMaxLogBuffBytes));
-  CheckRange("log_wgt_buff_bytes", c.log_wgt_buff_bytes, c.log_wgt_bytes() + 1,
-             std::min(c.log_wgt_bytes() + 16, kMaxLogBuffBytes));
-  CheckRange("log_acc_buff_bytes", c.log_acc_buff_bytes, c.log_acc_bytes() + 1,
-             std::min(c.log_acc_bytes() + 16, kMaxLogBuffBytes));
-  CheckRange("capabilities", words[10], 0, 7);
-  CheckRange("bus_bits", c.bus_bits, 32, 512);
-  if ((c.bus_bits & (c.bus_bits - 1)) != 0) {
-    Fail(ErrorKind::kConfig, "config.bus_bits", "must be a power of two",
-         std::to_string(c.bus_bits), "was the program made for this version?");
-  }
-  if (c.burst_beats < 2 || c.burst_beats > 256 || (c.burst_beats & (c.burst_beats - 1)) != 0) {
-    Fail(ErrorKind::kConfig, "config.burst_beats", "must be a power of two in [2, 256]",
-         std::to_string(c.burst_beats), "was the program made for this version?");
-  }
+  c.log_inp_width = words[word::kLogInpWidth];
+  c.log_wgt_width = words[word::kLogWgtWidth];
+  c.log_acc_width = words[word::kLogAccWidth];
+  c.log_batch = words[word::kLogBatch];
+  c.log_block = words[word::kLogBlock];
+  c.log_uop_buff_bytes = words[word::kLogUopBuffBytes];
+  c.log_inp_buff_bytes = words[word::kLogInpBuffBytes];
+  c.log_wgt_buff_bytes = words[word::kLogWgtBuffBytes];
+  c.log_acc_buff_bytes = words[word::kLogAccBuffBytes];
+  c.bus_bits = words[word::kBusBits];
+  const uint32_t capabilities = words[word::kCapabilities];
+  c.mul = (capabilities & capability::kMul) != 0;
+  c.acc_8bit = (capabilities & capability::kAcc8bit) != 0;
+  c.shr_register = (capabilities & capability::kShrRegister) != 0;
+  c.clock_hz = words[word::kClockHz];
+  c.arena_bytes = words[word::kArenaBytes];
+  c.burst_beats = words[word::kBurstBeats];
+  CheckRange(word::kLogInpWidth, c.log_inp_width);
+  CheckRange(word::kLogWgtWidth, c.log_wgt_width);
+  CheckRange(word::kLogAccWidth, c.log_acc_width);
+  CheckRange(word::kLogBatch, c.log_batch);
+  CheckRange(word::kLogBlock, c.log_block);
+  CheckBuffer(word::kLogUopBuffBytes, c.log_uop_buff_bytes, kLogUopBytes);
+  CheckBuffer(word::kLogInpBuffBytes, c.log_inp_buff_bytes, c.log_inp_bytes());
+  CheckBuffer(word::kLogWgtBuffBytes, c.log_wgt_buff_bytes, c.log_wgt_bytes());
+  CheckBuffer(word::kLogAccBuffBytes, c.log_acc_buff_bytes, c.log_acc_bytes());
+  CheckRange(word::kCapabilities, capabilities);
+  CheckPowerOfTwo(word::kBusBits, c.bus_bits);
+  CheckPowerOfTwo(word::kBurstBeats, c.burst_beats);
   return c;
 }
 

@@ -1,5 +1,5 @@
-// The machine as the core sees it: the 16 words of a program's CONFIG section and what follows from
-// them.
+// The machine as the core sees it: the words of a program's CONFIG section (machine.gen.h) and what
+// follows from them.
 #ifndef FLOW_SIM_CORE_CONFIG_H_
 #define FLOW_SIM_CORE_CONFIG_H_
 
@@ -7,12 +7,13 @@
 #include <cstdint>
 
 #include "isa.gen.h"
+#include "machine.gen.h"
 
 namespace vta {
 
-inline constexpr int kConfigWords = 16;
 inline constexpr size_t kInsnBytes = 16;
-inline constexpr size_t kUopBytes = 4;
+inline constexpr uint32_t kLogUopBytes = 2;
+inline constexpr size_t kUopBytes = size_t{1} << kLogUopBytes;
 inline constexpr size_t kPageBytes = 4096;
 
 struct Config {
@@ -51,7 +52,7 @@ struct Config {
   uint32_t log_inp_bytes() const { return log_batch + log_block + log_inp_width - 3; }
   uint32_t log_wgt_bytes() const { return 2 * log_block + log_wgt_width - 3; }
   uint32_t log_acc_bytes() const { return log_batch + log_block + log_acc_width - 3; }
-  uint32_t log_uop_depth() const { return log_uop_buff_bytes - 2; }
+  uint32_t log_uop_depth() const { return log_uop_buff_bytes - kLogUopBytes; }
   uint32_t log_inp_depth() const { return log_inp_buff_bytes - log_inp_bytes(); }
   uint32_t log_wgt_depth() const { return log_wgt_buff_bytes - log_wgt_bytes(); }
   uint32_t log_acc_depth() const { return log_acc_buff_bytes - log_acc_bytes(); }

@@ -199,13 +199,15 @@ void ParseProgram(std::string file, Program* program) {
   const uint8_t* data = reinterpret_cast<const uint8_t*>(program->file.data());
   std::map<std::string, Bytes> sections = ReadSections(data, program->file.size());
   const Bytes config = sections["CONFIG"];
-  Require(config.size == kConfigWords * 4, "must have a CONFIG of 64 bytes", config.size);
+  Require(config.size == kConfigWords * 4,
+          "must have a CONFIG of " + std::to_string(kConfigWords * 4) + " bytes", config.size);
   uint32_t words[kConfigWords];
   for (int i = 0; i < kConfigWords; ++i) words[i] = U32(config.data + i * 4);
   program->config = Config::FromWords(words);
-  Require(words[15] == 0, "must have 0 in reserved fields", words[15]);
+  Require(words[config_word::kReserved] == 0, "must have 0 in reserved fields",
+          words[config_word::kReserved]);
   program->config.CheckRuns();
-  program->consts_at = words[13];
+  program->consts_at = words[config_word::kConstantsAt];
   program->insns = sections["INSNS"];
   program->consts = sections["CONSTS"];
   program->meta = sections["META"];

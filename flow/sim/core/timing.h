@@ -12,23 +12,6 @@
 
 namespace vta {
 
-// What vta_config/timing.py calls a timing profile, as numbers; the same order as its fields.
-struct TimingParams {
-  // Cycles a step, and from the start of the instruction until it is done apart from these.
-  uint32_t gemm_step = 1, gemm_fixed = 6;
-  uint32_t gemm_reset_step = 1, gemm_reset_fixed = 6;
-  uint32_t alu_imm_step = 1, alu_reg_step = 2, alu_fixed = 6;
-  // From the first request of a busy spell until its first beat may be asked for.
-  uint32_t memory_latency = 16;
-  uint32_t tags = 16;
-  uint32_t queue_insns = 512;
-  // One request outstanding over all clients, padding in series (the older generation).
-  uint32_t simple_memory = 0;
-  // Cycles of a burst besides its beats, with simple_memory.
-  uint32_t simple_burst = 4;
-};
-inline constexpr int kTimingParams = 12;
-
 // Why an instruction could not start earlier: the thing that was ready last.
 enum class Cause : int32_t { kModule = 0, kFetch = 1, kToken = 2, kNone = 3 };
 

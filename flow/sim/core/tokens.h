@@ -14,10 +14,6 @@ namespace vta {
 inline constexpr int kModules = 3;
 // Token FIFOs: LOAD to COMPUTE, COMPUTE to LOAD, COMPUTE to STORE, STORE to COMPUTE.
 inline constexpr int kFifos = 4;
-// Instructions that the queue of one module holds.
-inline constexpr uint32_t kQueueInsns = 512;
-// Tokens that the hardware's counters hold.
-inline constexpr uint32_t kMaxTokens = 255;
 
 // The FIFOs that an instruction pops and pushes; -1 where none. prev is the neighbour towards LOAD,
 // next towards STORE.

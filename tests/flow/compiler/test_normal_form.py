@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from flow.compiler.lower import Lowering, lower
 from flow.compiler.normal_form import prepare
+from flow.compiler.search import search
+from flow.program.layouts import pack_weight
 from relay_passes.partition.layers import Layer, Step, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph
 from tests.flow.compiler.test_lower import compiled
@@ -32,8 +36,8 @@ def test_normal_form(default_config: VTAConfig) -> None:
         Step(op="min", value=127),
     )
     prepared = prepare(layer(*steps), default_config)
-    assert prepared.shape.constants == 1 and prepared.weights is not None
-    assert prepared.weights.shape == (2, 2, 16, 16)
+    assert prepared.shape.constants == 1 and prepared.weight_elems == 2 * 2
+    assert prepared.weights(default_config).shape == (2, 2, 16, 16)
     assert [(p.op, p.imm[0]) for p in prepared.epilogue] == [
         ("shr", 15),
         ("shr", 3),
@@ -104,3 +108,32 @@ def test_micro_ops_of_one_instruction_must_fit() -> None:
     config = VTAConfig.load("small")
     with pytest.raises(CapacityError, match="its micro-ops must fit the uop buffer of 512, got 51"):
         uop_program(config, [513])
+
+
+def test_weights_are_packed_once_after_choosing(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = []
+
+    def counted(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
+        packed.append(weight.shape)
+        return pack_weight(weight, config)
+
+    monkeypatch.setattr("flow.compiler.normal_form.pack_weight", counted)
+    config = VTAConfig.load("small")
+    graph = residual_network(np.random.default_rng(0))
+    first, *_ = graph.layers
+    alone = subgraph((first,), graph.inputs[0])
+    found = search(alone, config)  # times many tilings, and forms of the input
+    assert not packed
+    lower(alone, config, found)
+    assert len(packed) == 1
+    packed.clear()
+    lower(graph, config)
+    assert len(packed) == sum(layer.weight is not None for layer in graph.layers)
+
+
+def test_timing_needs_no_weights(default_config: VTAConfig) -> None:
+    graph = residual_network(np.random.default_rng(0))
+    whole = Lowering(graph, default_config).run()
+    timed = Lowering(graph, default_config, timing_only=True).run()
+    assert timed.insns == whole.insns
+    assert len(timed.constants) == len(whole.constants) and timed.constants != whole.constants

@@ -139,7 +139,7 @@ def test_the_cost_counts_two_cycles() -> None:
     x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
     layer = conv(rng, "conv", x, 16, (1, 1))
     plain, register = (
-        prepare(candidate, shifting("default")).shape.vector_passes
+        prepare(candidate, shifting("default")).shape.vector_cycles
         for candidate in (layer, per_channel(rng, layer, most=15))
     )
     assert register == plain + 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow.compiler.normal_form import MAX_DIAGONAL, Residual
+from flow.compiler.normal_form import Residual
 from relay_passes.partition.layers import Step, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, subgraph
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig
+from vta_config.portable import MAX_WEIGHT
 
 
 @pytest.mark.parametrize("preset", ["default", "small"])
@@ -44,7 +45,7 @@ def test_fewest_steps(
     step = Step(op="add_scaled", value=factor, tensor="x")
     layer = conv(rng, "conv", x, 20, (1, 1), steps=(step,))
     found = Residual.of(step, layer, default_config)
-    assert found.terms == (terms, terms) and found.passes == -(-factor // MAX_DIAGONAL)
+    assert found.terms == (terms, terms) and found.passes == -(-factor // MAX_WEIGHT)
     assert sum(weight * repeats for weight, repeats in terms) == factor
 
 

@@ -10,16 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.cost import cost
+from flow.compiler.link import make_program
 from flow.compiler.lower import lower
+from flow.compiler.normal_form import prepare
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import choose_tiling, extents
+from flow.sim.tsim import TSim
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names
+from vta_config.timing import PROFILES
 
 
 def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3) -> ConvShape:
+    """Return a layer with a bias and an epilogue of three ALU instructions."""
+    timing = config.profile
+    reset, gemm = timing.overhead(alu=False, reset=True), timing.overhead(alu=False)
     return ConvShape(
         oc=channels // config.block,
         ic=channels // config.block,
@@ -32,7 +39,9 @@ def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3
         dilation=(1, 1),
         padding=(kernel // 2, kernel // 2),
         constants=1,
-        vector_passes=5,
+        vector_cycles=timing.gemm_reset_step + timing.gemm_step + 3 * timing.alu_imm_step,
+        tile_cycles=reset + gemm + 3 * timing.overhead(alu=True),
+        step_cycles=timing.gemm_step,
     )
 
 
@@ -63,6 +72,44 @@ def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> Non
         assert steps == 451_584
         estimate = cost(shape, choose_tiling(shape, room), room)
         assert steps / estimate.cycles >= utilization
+
+
+def test_each_generation_has_tilings_of_its_own() -> None:
+    chosen, estimates = [], []
+    for timing in PROFILES:
+        config = replace(VTAConfig.load("default"), timing=timing)
+        room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+        shape = resnet_layer(256, 8, config, kernel=1)
+        chosen.append(choose_tiling(shape, room))
+        estimates.append(cost(shape, chosen[-1], room).cycles)
+    assert len(set(chosen)) == len(PROFILES)
+    # GEMM steps alone: one a cycle, four cycles each, one a cycle.
+    steps = 16 * 16 * 64
+    assert [e // steps for e in estimates] == [1, 5, 1]
+
+
+@pytest.mark.parametrize("timing", PROFILES)
+def test_estimates_are_near_the_cycle_model(timing: str) -> None:
+    config = replace(VTAConfig.load("default"), timing=timing)
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 64, 16, 16), dtype="int8")
+    layer = conv(rng, "conv", x, 64, (3, 3), padding=(1, 1, 1, 1))
+    graph = subgraph((layer,), x)
+    cycles = TSim(make_program(graph, lower(graph, config), config)).cycles
+    prepared = prepare(layer, config)
+    room = Capacity.of(config, resident_inp=1, resident_wgt=0)
+    estimate = cost(prepared.shape, choose_tiling(prepared.shape, room), room).cycles
+    assert estimate == pytest.approx(cycles, rel=0.05)
+
+
+def test_a_load_takes_what_the_generation_takes() -> None:
+    # timing.md: 22 + beats until it is done, a cycle more until the next one starts; one request
+    # every two cycles; the older generation each burst beats + 4.
+    assert PROFILES["chisel"].load_cycles(1, 32, 16) == 16 + 8 + 32
+    assert PROFILES["chisel"].load_cycles(5, 1, 16) == 16 + 8 + 5 * 2
+    assert PROFILES["chisel-simple"].load_cycles(1, 32, 16) == 2 + 32 + 2 * 4
+    assert PROFILES["chisel-simple"].load_cycles(5, 1, 16) == 2 + 5 * (1 + 4)
+    assert PROFILES["chisel-simple"].load_cycles(1, 32, 256) == 2 + 32 + 4
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -87,8 +88,8 @@ def test_every_order_that_tokens_allow_gives_the_same_memory(
     effects = {}
     for index, (kind, a, b) in enumerate(steps):
         emitted = make[kind](a, b)
-        emitted.insn = Insn(
-            emitted.insn.opcode, emitted.insn.values, Origin(purpose=f"step {index}")
+        emitted = replace(
+            emitted, insn=replace(emitted.insn, origin=Origin(purpose=f"step {index}"))
         )
         effects[emitted.insn.origin] = emitted
     insns = TokenInserter(DEPTHS).insert(list(effects.values()))

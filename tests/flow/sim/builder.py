@@ -91,6 +91,10 @@ class Builder:
             **{"iter_out": 1, "iter_in": 1, **values},
         )
 
+    def change(self, index: int, **values: int) -> None:
+        """Give an instruction other values of some fields."""
+        self.insns[index] = self.insns[index].having(**values)
+
     def finish(self, tokens: str = "<n") -> int:
         return self.add(Opcode.FINISH, tokens)
 
@@ -130,7 +134,7 @@ def conv(config: VTAConfig | None = None, tiles: int = 2, pixels: int = 4) -> Bu
             Memory.INP, INP + t * pixels * size, part * half, pixels, "<n >n" if reused else ">n"
         )
         if t == 0:
-            b.insns[-1].values["push_next"] = 0
+            b.change(-1, push_next=0)
             b.load(Memory.WGT, WGT, 0, 1, ">n")
         nest = {"iter_in": pixels, "dst_factor_in": 1}
         b.gemm(part, part + 1, "<n" if reused else "", reset=1, **nest)

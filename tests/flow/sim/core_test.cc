@@ -32,15 +32,15 @@ uint32_t Below(Random* random, uint32_t limit) { return (*random)() % limit; }
 
 Config MakeConfig(uint32_t log_batch, uint32_t log_block) {
   uint32_t words[kConfigWords] = {3, 3, 5, log_batch, log_block};
-  words[5] = 8;                              // 64 micro-ops
-  words[6] = log_batch + log_block + 5;      // 32 inp elements
-  words[7] = 2 * log_block + 4;              // 16 wgt elements
-  words[8] = log_batch + log_block + 2 + 5;  // 32 acc elements
-  words[9] = 64;
-  words[10] = 3;
-  words[11] = 100000000;
-  words[12] = 1 << 20;
-  words[14] = 16;
+  words[config_word::kLogUopBuffBytes] = 8;                              // 64 micro-ops
+  words[config_word::kLogInpBuffBytes] = log_batch + log_block + 5;      // 32 inp elements
+  words[config_word::kLogWgtBuffBytes] = 2 * log_block + 4;              // 16 wgt elements
+  words[config_word::kLogAccBuffBytes] = log_batch + log_block + 2 + 5;  // 32 acc elements
+  words[config_word::kBusBits] = 64;
+  words[config_word::kCapabilities] = 3;
+  words[config_word::kClockHz] = 100000000;
+  words[config_word::kArenaBytes] = 1 << 20;
+  words[config_word::kBurstBeats] = 16;
   return Config::FromWords(words);
 }
 

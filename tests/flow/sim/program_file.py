@@ -11,7 +11,7 @@ import numpy as np
 from builder import ARENA, INP, OUT, UOP, WGT, Builder, conv
 from numpy.typing import NDArray
 
-from flow.sim.core_library import config_words
+from vta_config.config_words import config_words
 from vta_config.hardware import VTAConfig
 
 PIXELS = 20

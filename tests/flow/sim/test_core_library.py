@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flow.sim import load_library
-from flow.sim.core_library import LIBRARY, config_words
+from flow.sim.core_library import LIBRARY
+from vta_config.config_words import config_words
 from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
 

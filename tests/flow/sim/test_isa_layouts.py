@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from flow.program.asm import assemble_all, disassemble
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from tests.c_layout import Positions, positions
 from vta_config import VTAConfig, preset_names
+from vta_config.config_words import config_words
 from vta_config.errors import ConfigError, DecodeError
 from vta_config.generate import page
 from vta_config.isa import Insn, Opcode, decode, decode_uop, encode, encode_uop

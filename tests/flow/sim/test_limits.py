@@ -25,7 +25,7 @@ from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.program.program import Program
 from flow.sim import FSim
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
@@ -34,6 +34,7 @@ from flow.system.limits import DEFAULT, UNLIMITED, Limits, add_options, of_optio
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv as conv_layer
 from tests.flow.compiler.networks import subgraph
+from vta_config.config_words import config_words
 from vta_config.errors import CapacityError, HazardError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Memory

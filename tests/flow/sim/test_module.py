@@ -303,7 +303,7 @@ def test_int32_output_and_an_input_in_patches() -> None:
 
 def test_error_names_the_origin() -> None:
     b = conv(tiles=2)
-    b.insns[5].values["uop_end"] = 7
+    b.change(5, uop_end=7)
     rng = np.random.default_rng(0)
     sections = conv_sections(rng.integers(-128, 128, (16, 16), dtype=np.int8), b)
     with pytest.raises(HazardError, match=r"uop\[2\]: must be written .*; insn 5, step 5$"):
@@ -315,7 +315,7 @@ def test_error_names_the_origin() -> None:
 
 def test_origins_are_told_as_in_python_and_fit_for_a_terminal() -> None:
     b = conv(tiles=2)
-    b.insns[5].values["uop_end"] = 7
+    b.change(5, uop_end=7)
     sections = conv_sections(np.zeros((16, 16), np.int8), b)
     meta = json.loads(sections["META"])
     for name in ("conv", "", "\x1b[2J\n\u202e", "a" * 10_000 + "ß", "x tile (0, 0, 0) bias"):
@@ -420,6 +420,7 @@ def test_impossible_sections() -> None:
             r"config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines",
         ),
         (4, 2, r"config.log_wgt_width: must be 3 \(int8\) to simulate, got 2"),
+        (36, 65, r"config.bus_bits: must be a power of two in \[32, 512\], got 65"),
         (56, 3, r"config.burst_beats: must be a power of two in \[2, 256\], got 3"),
     ):
         config = bytearray(good["CONFIG"])

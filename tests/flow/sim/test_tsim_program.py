@@ -38,7 +38,8 @@ from tests.flow.sim.test_golden_streams import COUNTERS
 from vta_config.errors import ConfigError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Opcode
-from vta_config.timing import PROFILES
+from vta_config.portable import QUEUE_INSNS
+from vta_config.timing import PROFILES, TimingProfile
 
 
 def compiled(preset: str = "default", size: int = 32) -> Program:
@@ -131,11 +132,20 @@ def test_convolution_steps_are_those_of_the_shapes(program: Program) -> None:
 
 
 def test_the_critical_path_reaches_from_launch_to_finish(program: Program, timed: TSim) -> None:
-    links = critical_path(program.insns, timed.table)
+    links = critical_path(program.insns, timed.table, QUEUE_INSNS)
     assert links[0][1] == timed.cycles
     assert program.insns[links[0][2]].opcode == Opcode.FINISH
     assert links[-1][0] == 0
     assert all(a[0] == b[1] for a, b in pairwise(links))
+
+
+def test_the_critical_path_goes_through_full_queues_of_any_length(program: Program) -> None:
+    sim = TSim(program, profile=TimingProfile(queue_insns=8))
+    assert sim.table["wait_queue"].any()
+    links = critical_path(program.insns, sim.table, 8)
+    assert links[0][1] == sim.cycles and links[-1][0] == 0
+    assert all(a[0] == b[1] for a, b in pairwise(links))
+    assert sum(sim.result.path.values()) == sim.cycles
 
 
 @pytest.mark.parametrize("profile", PROFILES)

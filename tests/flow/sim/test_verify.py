@@ -12,8 +12,9 @@ import pytest
 from builder import ARENA, INP, OUT, PAGE, UOP, WGT, Builder, conv
 
 from flow.sim import FSim
-from flow.sim.core_library import config_words, core_function
+from flow.sim.core_library import core_function
 from flow.sim.tsim import time_insns
+from vta_config.config_words import config_words
 from vta_config.errors import (
     CapacityError,
     ConfigError,
@@ -49,7 +50,7 @@ def refuse(
 def changed(index: int, b: Builder | None = None, **values: int) -> Builder:
     """Return conv with other field values in one instruction."""
     b = b or conv()
-    b.insns[index].values.update(values)
+    b.change(index, **values)
     return b
 
 
@@ -269,7 +270,7 @@ def test_reads_writes_and_taps() -> None:
 
 def test_taps_see_memory_right_after_the_instruction() -> None:
     b = conv(tiles=2)
-    b.insns[STORE1].values["dram_base"] = OUT // 16  # both tiles are stored at the same place
+    b.change(STORE1, dram_base=OUT // 16)  # both tiles are stored at the same place
     sim = verify(b)
     rng = np.random.default_rng(0)
     sim.write(WGT, rng.integers(-128, 128, 256, dtype=np.int8))
@@ -333,8 +334,8 @@ def test_deadlock_says_who_waits_for_whom() -> None:
     )
     # Each waits for the other.
     b = conv()
-    b.insns[1].values["pop_next"] = 1
-    b.insns[4].values["push_prev"] = 1
+    b.change(1, pop_next=1)
+    b.change(4, push_prev=1)
     refuse(
         DeadlockError,
         r"LOAD at insn 1 LOAD INP \(step 1\) waits for a token of COMPUTE; "
@@ -399,10 +400,10 @@ def test_reads_of_what_was_never_written() -> None:
     )
     b = conv(tiles=1)
     del b.insns[1]
-    b.insns[1].values["push_next"] = 1
+    b.change(1, push_next=1)
     refuse(HazardError, r"^GEMM inp\[0\]: must be written before it is read", b)
     b = conv(tiles=1)
-    b.insns[2].values["x_size"] = 0
+    b.change(2, x_size=0)
     refuse(HazardError, r"^GEMM wgt\[0\]: must be written before it is read; insn 4", b)
     b = changed(3, iter_in=2)
     refuse(HazardError, r"^GEMM acc\[2\]: must be written before it is read; insn 4", b)
@@ -410,7 +411,7 @@ def test_reads_of_what_was_never_written() -> None:
     b = changed(8, conv(tiles=1), x_size=5)
     refuse(HazardError, r"^STORE acc\[4\]: must be written before it is read; insn 8", b)
     b = conv()
-    b.insns[5].values.update(use_imm=0, alu_opcode=AluOp.ADD)
+    b.change(5, use_imm=0, alu_opcode=AluOp.ADD)
     b.uops[0] |= 1500 << 11
     refuse(HazardError, r"^ALU acc\[1500\]: must be written before it is read", changed_alu(b))
 
@@ -418,9 +419,9 @@ def test_reads_of_what_was_never_written() -> None:
 def changed_alu(b: Builder) -> Builder:
     """Let GEMM use a micro-op of its own, as the ALU's reads another element."""
     b.uop(dst=0, src=0, wgt=0)
-    b.insns[0].values["x_size"] = b.insns[0].values["x_stride"] = len(b.uops)
-    for insn in b.insns[3:5]:
-        insn.values.update(uop_begin=2, uop_end=3)
+    b.change(0, x_size=len(b.uops), x_stride=len(b.uops))
+    for index in (3, 4):
+        b.change(index, uop_begin=2, uop_end=3)
     return b
 
 
@@ -467,8 +468,8 @@ def test_alu_back_to_back() -> None:
 def test_missing_token_is_a_race() -> None:
     # COMPUTE reads inp without waiting for LOAD.
     b = conv(tiles=1)
-    b.insns[2].values["push_next"] = 0
-    b.insns[4].values["pop_prev"] = 0
+    b.change(2, push_next=0)
+    b.change(4, pop_prev=0)
     refuse(
         HazardError,
         r"^inp\[0\]: insn 1 LOAD INP \(step 1\) must write it before insn 4 GEMM \(step 4\) reads "
@@ -478,8 +479,8 @@ def test_missing_token_is_a_race() -> None:
     # LOAD overwrites inp that COMPUTE may still read.
     b = conv(tiles=3)
     load = next(i for i, insn in enumerate(b.insns) if insn["pop_next"] and insn.opcode == 0)
-    b.insns[load].values["pop_next"] = 0
-    b.insns[4].values["push_prev"] = 0
+    b.change(load, pop_next=0)
+    b.change(4, push_prev=0)
     refuse(
         HazardError,
         rf"^inp\[0\]: insn 4 GEMM .* must read it before insn {load} LOAD INP .* overwrites it",
@@ -488,9 +489,9 @@ def test_missing_token_is_a_race() -> None:
     # COMPUTE overwrites acc that STORE may still read.
     b = conv(tiles=3)
     gemm = next(i for i, insn in enumerate(b.insns) if insn["pop_next"] and insn["reset"])
-    b.insns[gemm].values["pop_next"] = 0
+    b.change(gemm, pop_next=0)
     store = next(i for i, insn in enumerate(b.insns) if insn.opcode == Opcode.STORE)
-    b.insns[store].values["push_prev"] = 0
+    b.change(store, push_prev=0)
     refuse(
         HazardError,
         rf"^acc\[0\]: insn {store} STORE .* must read it before insn {gemm} GEMM .* overwrites it",
@@ -517,7 +518,7 @@ def test_dram_race() -> None:
         dram_program(ordered=False),
     )
     b = conv(tiles=1)  # STORE overwrites what LOAD read: ordered through COMPUTE
-    b.insns[8].values["dram_base"] = INP // 16
+    b.change(8, dram_base=INP // 16)
     verify(b)
 
 
@@ -545,7 +546,7 @@ def test_random_orders_expose_a_missing_token() -> None:
     assert all(outputs(b, seed) == right for seed in range(20))
     loads = [i for i, insn in enumerate(b.insns) if insn.opcode == 0 and insn["pop_next"]]
     for index in loads:
-        b.insns[index].values["pop_next"] = 0
+        b.change(index, pop_next=0)
     assert any(outputs(b, seed) != right for seed in range(20))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from relay_passes.host.run import HostModule
 from relay_passes.partition.expose_tensors import expose_tensors
 from relay_passes.partition.fallbacks import fallbacks
 from relay_passes.partition.partition import partition
-from relay_passes.partition.read import annotated_functions, layers_of, subgraph_of
+from relay_passes.partition.read import annotated_functions, find_layers, layers_of, subgraph_of
 from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.variants import VARIANTS, QuantOptions
@@ -81,6 +81,9 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
     (function,) = annotated_functions(partition(mod, config))
     subgraph = subgraph_of(function, config)
     assert [layer.output for layer in subgraph.layers] == list(names)
+    found = find_layers(mod, config)  # the same where they are known as where they are found again
+    (function,) = annotated_functions(partition(mod, config, found))
+    np.testing.assert_equal(asdict(subgraph_of(function, config, found)), asdict(subgraph))
     param = read_graph(mod).params[0]
     shape = tuple(int(v) for v in param.ty.shape.values)
     rng = np.random.default_rng(5)
