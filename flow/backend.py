@@ -19,7 +19,8 @@ from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Place
 from flow.stages import Progress
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
-from relay_passes.integers.integer_facts import requantization_errors
+from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
+from relay_passes.integers.plan import QuantPlan
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 
@@ -73,6 +74,12 @@ class PipelineBackend:
         self._quantized = ("", None)
         give_back()  # what was made of the variant before
         self._quantized = (variant, self.pipeline.quantize(variant))
+
+    def plan(self, variant: str) -> QuantPlan | None:
+        """Quantize by a variant, unless that was the last thing done, and return its plan."""
+        if self._quantized[0] != variant:
+            self.quantize(variant)
+        return quantization_plan(self._quantized[1])
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""
@@ -152,6 +159,11 @@ class PipelineCompiled:
     def requantization_error(self) -> float:
         """Return the largest |used / meant - 1| of any ratio of scales; 0.0: all are exact."""
         return max(requantization_errors(self.model.quantized).values(), default=0.0)
+
+    @property
+    def plan(self) -> QuantPlan | None:
+        """Return the integers that the scales became; None for stock Relay's quantization."""
+        return self.model.plan
 
     @property
     def latency(self) -> Latency | None:

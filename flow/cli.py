@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,9 +33,11 @@ from flow.options import (
     MAIN_VARIANTS,
     OBJECTIVES,
     OTHERS_EXACT_IMAGES,
+    PLANNED_VARIANTS,
     Options,
 )
 from flow.results.latency import can_plot
+from flow.results.plan_table import host_lines, plan_table
 from flow.results.report import (
     SETUP,
     Report,
@@ -48,6 +50,7 @@ from flow.results.report import (
 from flow.session import Compiled, Session, calibrate, open_session
 from flow.stages import Progress, Stages
 from flow.system import process
+from flow.system.arguments import factor, natural, positive, seconds
 from flow.system.files import check_writable, write_atomic
 from flow.system.limits import add_options as add_limit_options
 from flow.system.limits import of_options
@@ -161,44 +164,6 @@ def show(*parts: RenderableType, kept: str = "") -> None:
 
 
 # ---- options ---------------------------------------------------------------------------------
-def _positive(text: str) -> int:
-    return _integer(text, 1, "a positive integer")
-
-
-def _natural(text: str) -> int:
-    return _integer(text, 0, "0 or a positive integer")
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
-    return value
-
-
-def _integer(text: str, least: int, words: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"must be {words}, got {text}")
-    return value
-
-
-def _factor(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, below 1e6, got {text}")
-    return value
-
-
 def _model_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("model and machine")
@@ -227,7 +192,7 @@ def _model_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--model-limit",
-        type=_factor,
+        type=factor,
         default=1.0,
         metavar="FACTOR",
         help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
@@ -257,8 +222,8 @@ def _image_options() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
     )
-    group.add_argument("--limit", type=_positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=_natural, default=0, help="of the draw that --limit makes")
+    group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
+    group.add_argument("--seed", type=natural, default=0, help="of the draw that --limit makes")
     return parser
 
 
@@ -281,17 +246,19 @@ def _engine_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--driver-timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
     )
     return parser
 
 
-def _variant_option(parser: argparse.ArgumentParser) -> None:
+def _variant_option(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = KNOWN_VARIANTS
+) -> None:
     parser.add_argument(
         "--variant",
-        choices=KNOWN_VARIANTS,
+        choices=choices,
         default=BEST_VARIANT,
         help="how the network is quantized (default: %(default)s)",
     )
@@ -347,13 +314,21 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     )
     _variants_option(evaluate)
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
+    scales = add(
+        "scales",
+        _scales,
+        "Show the scales of a variant, and the shifts and multipliers that they became.",
+        model,
+    )
+    _variant_option(scales, PLANNED_VARIANTS)
+    scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
     compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
     run = add("run", _run, "Classify images.", model, engine)
     _variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
-    run.add_argument("--top", type=_positive, default=5, metavar="K", help="classes to show")
+    run.add_argument("--top", type=positive, default=5, metavar="K", help="classes to show")
     run.add_argument(
         "--names", type=Path, metavar="FILE", help="text file with one class name a line"
     )
@@ -389,7 +364,7 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exact-images",
-        type=_natural,
+        type=natural,
         default=EXACT_IMAGES,
         metavar="N",
         help="images on which engines are compared tensor by tensor; variants that are not "
@@ -467,6 +442,21 @@ def _exit_code(report: Report) -> int:
         process.complain(f"stopped: {report.stopped}")
         return EXIT_BAD_INPUT
     return EXIT_MISMATCH if report.mismatches else 0
+
+
+def _scales(args: argparse.Namespace) -> int:
+    stages = Stages(Terminal())
+    session = open_session(_options(args, (args.variant,)), stages, needs_images=False)
+    calibrate(session, stages)
+    with stages("quantize", f"quantizing {args.variant}"):
+        plan = session.backend.plan(args.variant)
+    assert plan is not None, args.variant
+    if args.json:
+        with _stdout():
+            sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
+    else:
+        show(plan_table(plan), *host_lines(plan))
+    return 0
 
 
 def _compile(args: argparse.Namespace) -> int:

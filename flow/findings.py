@@ -93,6 +93,7 @@ class Findings:
             placement=compiled.placement,
             choice=compiled.choice,
             requantization_error=compiled.requantization_error,
+            plan=compiled.plan,
             exact=exact,
         )
         deployed = self.deployed

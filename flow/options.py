@@ -29,6 +29,8 @@ VARIANTS: Final = (
 #: What can be asked for by name: per_channel needs a machine with the capability shr_register.
 KNOWN_VARIANTS: Final = (*VARIANTS, "per_channel")
 BEST_VARIANT: Final = "best"
+#: Variants that have a quantization plan: not stock Relay's, which is another quantization.
+PLANNED_VARIANTS: Final = KNOWN_VARIANTS[1:]
 #: What a user's own model is measured in, unless variants are named: of those that learn, which
 #: takes about a minute for a ResNet-18, the best alone.
 MAIN_VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", BEST_VARIANT)

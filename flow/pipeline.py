@@ -27,6 +27,7 @@ from flow.system.threads import available_cores, blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.float_model.channels import layer_weights
+from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from flow.frontend.origins import OnnxNode
     from flow.program.program import Program
     from relay_passes.calibration.moments import Moments
+    from relay_passes.integers.plan import QuantPlan
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.selection.choices import LayerProof
@@ -93,6 +95,8 @@ class CompiledModel:
         One for each part, in order.
     host : HostWork
         What stays on the host, and why.
+    plan : QuantPlan, optional
+        The integers that the scales became; None for stock Relay's quantization.
     """
 
     quantized: Any
@@ -101,6 +105,7 @@ class CompiledModel:
     config: VTAConfig
     programs: tuple[Program, ...]
     host: HostWork
+    plan: QuantPlan | None = None
 
     @property
     def crossing_bytes(self) -> int:
@@ -519,8 +524,12 @@ class Pipeline:
         """
         found = find_layers(quantized, self.config)
         partitioned = partition(quantized, self.config, found)
+        plan = quantization_plan(quantized)
         programs = [
-            compile_function(function, self.config, self._schedules, self._objective, found)
+            replace(
+                compile_function(function, self.config, self._schedules, self._objective, found),
+                plan=plan,
+            )
             for function in annotated_functions(partitioned)
         ]
         return CompiledModel(
@@ -528,6 +537,7 @@ class Pipeline:
             partitioned=partitioned,
             config=self.config,
             programs=tuple(programs),
+            plan=plan,
             found=found,
             host=self._named(host_work(quantized, self.config, found)),
         )

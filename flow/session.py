@@ -17,6 +17,7 @@ from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
+from relay_passes.integers.plan import QuantPlan
 from relay_passes.selection.choices import Choice
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
@@ -67,6 +68,11 @@ class Compiled(Protocol):
         """Return the largest |used / meant - 1| of any ratio of scales."""
         ...
 
+    @property
+    def plan(self) -> QuantPlan | None:
+        """Return the integers that the scales became; None for stock Relay's quantization."""
+        ...
+
     def networks(self) -> Sequence[Network]:
         """Return the engine, once for each thread that may run one."""
         ...
@@ -93,6 +99,10 @@ class Backend(Protocol):
 
     def quantize(self, variant: str) -> None:
         """Quantize by one of `VARIANTS`; `compile` does so too, but learning takes long."""
+        ...
+
+    def plan(self, variant: str) -> QuantPlan | None:
+        """Quantize as `quantize` does and return the plan; None for stock Relay's."""
         ...
 
     def compile(self, variant: str) -> Compiled:

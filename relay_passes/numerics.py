@@ -19,8 +19,11 @@ from relay_passes.params import INT32_MAX, MIN_SCALE, QuantParams, Requant
 from vta_config.errors import CapacityError
 from vta_config.isa import MAX_IMM
 
-#: Ratios of scales that are stored as float32 count as powers of two within this.
-POWER_OF_TWO_TOLERANCE: Final = 2.0**-20
+#: Ratios of float64 scales count as powers of two, or as integers, within this: what rounding in a
+#: few operations leaves.
+RATIO_TOLERANCE: Final = 2.0**-40
+#: Biases up to here cost nothing: one GEMM step adds them.
+_SMALL_BIAS: Final = 1 << 18
 #: Largest SQNR that reports tell apart from a perfect copy, in dB; theirs are finite numbers.
 SQNR_LIMIT_DB: Final = 300.0
 
@@ -117,11 +120,11 @@ def scale_for(max_abs: float, qmax: int, *, power_of_two: bool = True) -> float:
 
 
 def exact_log2(ratio: float) -> int | None:
-    """Return k when ratio is 2^k up to `POWER_OF_TWO_TOLERANCE`, else None."""
+    """Return k when ratio is 2^k up to `RATIO_TOLERANCE`, else None."""
     if not 0.0 < ratio < float("inf"):
         return None
     k = round(float(np.log2(ratio)))
-    return k if abs(ldexp(ratio, -k) - 1.0) <= POWER_OF_TWO_TOLERANCE else None
+    return k if abs(ldexp(ratio, -k) - 1.0) <= RATIO_TOLERANCE else None
 
 
 def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
@@ -147,9 +150,9 @@ def dyadic(ratio: NDArray[np.float64], bound: int) -> Requant:
 
 
 def exact_integers(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return integers >= 1 that ratios are up to `POWER_OF_TWO_TOLERANCE`, else None."""
+    """Return integers >= 1 that ratios are up to `RATIO_TOLERANCE`, else None."""
     whole = round_half_up(ratio)
-    near = np.abs(ratio - whole) <= POWER_OF_TWO_TOLERANCE * ratio
+    near = np.abs(ratio - whole) <= RATIO_TOLERANCE * ratio
     return whole.astype(np.int64) if near.all() and (whole >= 1).all() else None
 
 
@@ -170,6 +173,38 @@ def quantize_bias(name: str, bias: Any, scale: Any) -> NDArray[np.int64]:
             hint="the scales of its input and weight are too small",
         )
     return value.astype(np.int64)
+
+
+def output_bias(
+    name: str,
+    bias: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    bound: NDArray[Any],
+    unit: NDArray[Any],
+) -> NDArray[np.int64]:
+    """Quantize the bias of an accumulator that becomes int8, int64[C].
+
+    A bias that the sum cannot take back saturates the output whatever it is, so that it need not be
+    larger: constants cost time by their size.
+
+    Parameters
+    ----------
+    name : str
+        For the sentence.
+    bias, scale : float64[C]
+        Real numbers, and the accumulator's scale.
+    bound : number[C]
+        Of the accumulator's magnitude.
+    unit : float64[C]
+        How many of the accumulator's units one of int8's is.
+
+    Raises
+    ------
+    CapacityError
+        When a value does not fit int32.
+    """
+    enough = np.maximum(bound + 129.0 * unit, _SMALL_BIAS) * scale
+    return quantize_bias(name, np.clip(bias, -enough, enough), scale)
 
 
 def accumulator_bound(weight: NDArray[np.int8], input_bound: int) -> NDArray[np.int64]:

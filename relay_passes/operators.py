@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,29 @@ ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
 INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
+
+
+def weight_rows(call: Expr, values: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return the weight of a convolution or dense layer as one row an output channel, [O, K].
+
+    Parameters
+    ----------
+    call : relax.Call
+        Its weight is a constant, unless `values` are given.
+    values : number[...], optional
+        In place of the weight and laid out like it: its integers.
+    """
+    weight = constant(call.args[1]) if values is None else values
+    assert weight is not None, call
+    axis = WEIGHT_AXIS[op_name(call)]
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def weight_of_rows(call: Expr, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return what `weight_rows` made rows of, laid out as the weight of the call."""
+    axis, shape = WEIGHT_AXIS[op_name(call)], static_shape(call.args[1])
+    moved = shape[axis], *shape[:axis], *shape[axis + 1 :]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
 
 
 def is_global_average(call: Expr) -> bool:

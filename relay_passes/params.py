@@ -18,6 +18,8 @@ Granularity: TypeAlias = Literal["tensor", "block", "channel"]
 Rounding: TypeAlias = Literal["half_up", "floor"]
 INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
+#: Largest shift of an int32.
+MAX_INT32_SHIFT: Final = 31
 #: Smallest scale that passes choose: it, its inverse and what integers make of it are normal
 #: float32 numbers. Values below it become zero.
 MIN_SCALE: Final = 2.0**-120
@@ -164,7 +166,7 @@ class Requant:
     Parameters
     ----------
     multiplier : tuple[int, ...]
-        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or one a channel.
+        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or one a block or channel.
     shift : tuple[int, ...]
         Exponent c of the ratio; as many as multipliers. Negative: shift left, exactly.
     ratio : tuple[Fraction, ...]
@@ -192,10 +194,10 @@ class Requant:
                 got=(len(self.multiplier), len(self.shift), len(self.ratio)),
                 hint="one, or one a channel",
             )
-        if not all(-31 <= c <= 31 for c in self.shift):
+        if not all(-MAX_INT32_SHIFT <= c <= MAX_INT32_SHIFT for c in self.shift):
             raise CapacityError(
                 "Requant.shift",
-                "must be in [-31, 31]",
+                f"must be in [-{MAX_INT32_SHIFT}, {MAX_INT32_SHIFT}]",
                 got=self.shift,
                 hint="the scales of input, weight and output are too far apart",
             )

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from relay_passes.calibration.moments import Moments
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.name_tensors import NameTensors
-from relay_passes.graph import GraphPass, Module, constant, op_name, read_graph
+from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.make_plan import make_plan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
-from relay_passes.operators import WEIGHT_AXIS
+from relay_passes.operators import weight_rows
 from relay_passes.params import TensorProfile
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.rounding.nearest import GivenWeights, WeightRounder
@@ -131,20 +132,27 @@ def quantize_model(
             mod = CorrectBias(scales=scales, weights=weights, moments=kept, block=options.block)(
                 mod
             )
-    quantized = Quantize(scales=scales, rounder=rounder, block=options.block)(mod)
+    plan = make_plan(
+        mod,
+        scales,
+        rounder=rounder,
+        fuse=options.fuse,
+        dyadic=options.dyadic,
+        block=options.block,
+    )
+    quantized = Quantize(plan=plan, rounder=rounder)(mod)
     if options.fuse:
         quantized = FuseConvRelu()(quantized)
-    return Requantize(dyadic=options.dyadic)(quantized)
+    return Requantize(plan=plan)(quantized)
 
 
 def _rounded(mod: Module, scales: Scales, rounder: WeightRounder) -> dict[str, NDArray[np.int8]]:
-    """Return every layer's rounded weight."""
+    """Return every layer's rounded weight, one row an output channel."""
     weights = {}
     for binding in read_graph(mod).bindings:
         name = binding.var.name
-        if name in scales.weights and (w := constant(binding.value.args[1])) is not None:
-            axis = WEIGHT_AXIS[op_name(binding.value)]
-            weights[name] = rounder(name, w, scales.weights[name], axis)
+        if name in scales.weights and constant(binding.value.args[1]) is not None:
+            weights[name] = rounder(name, weight_rows(binding.value), scales.weights[name])
     return weights
 
 

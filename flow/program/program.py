@@ -50,6 +50,7 @@ from flow.program.program_file import (
 )
 from flow.system.files import write_atomic
 from flow.system.limits import DEFAULT, FILE_SHARE, INSN_COST_BYTES
+from relay_passes.integers.plan import QuantPlan
 from vta_config.config_words import WORDS, config_words, word_of
 from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeError
 from vta_config.files import read_bounded
@@ -170,6 +171,8 @@ class Program:
         In call order.
     layers : tuple[LayerRecord, ...]
         In execution order.
+    plan : QuantPlan, optional
+        The integers of the quantized model that it is of, for people.
     """
 
     symbol: str
@@ -181,6 +184,7 @@ class Program:
     inputs: tuple[PortTensor, ...]
     outputs: tuple[PortTensor, ...]
     layers: tuple[LayerRecord, ...]
+    plan: QuantPlan | None = None
 
     @cached_property
     def insn_bytes(self) -> bytes:
@@ -269,7 +273,7 @@ class Program:
                 for r in self.layers
             ],
             "origins": origins_json(self.insns, [r.name for r in self.layers]),
-        }
+        } | ({} if self.plan is None else {"plan": self.plan.to_json()})
 
     @classmethod
     def from_bytes(
@@ -326,6 +330,7 @@ class Program:
             inputs=inputs,
             outputs=outputs,
             layers=layers,
+            plan=QuantPlan.from_json(meta["plan"], where) if "plan" in meta else None,
         )
         if program._config_bytes() != sections["CONFIG"]:
             damaged(where, "must have one machine in CONFIG and META", "two")

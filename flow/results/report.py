@@ -16,6 +16,7 @@ from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import percent_above
 from flow.system.files import write_atomic
+from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
@@ -128,6 +129,8 @@ class ProgramFacts:
         Which steps were kept; None where nothing was calibrated.
     requantization_error : float
         Largest |used / meant - 1| of any ratio of scales; 0.0: all are exact.
+    plan : QuantPlan, optional
+        The integers that the scales became; None for stock Relay's quantization.
     exact : Exactness, optional
         None when nothing was compared.
     """
@@ -137,6 +140,7 @@ class ProgramFacts:
     placement: Placement
     choice: Choice | None = None
     requantization_error: float = 0.0
+    plan: QuantPlan | None = None
     exact: Exactness | None = None
 
     @property
@@ -269,6 +273,7 @@ class Report:
             },
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "placement": None if self.placement is None else self.placement.to_json(),
+            "plan": None if own is None or own.plan is None else own.plan.to_json(),
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
-from relay_passes.operators import WEIGHT_AXIS, is_dense_layer, is_global_average, split_bias
+from relay_passes.operators import (
+    WEIGHT_AXIS,
+    is_dense_layer,
+    is_global_average,
+    split_bias,
+    weight_rows,
+)
 
 _ELEMENTWISE: Final = frozenset({"nn.relu", "nn.max_pool2d", "nn.avg_pool2d", "add", "clip"})
 
@@ -182,8 +188,7 @@ def layer_weights(mod: Module) -> dict[str, NDArray[np.float64]]:
     result = {}
     for binding in read_graph(mod).bindings:
         if is_dense_layer(binding.value):
-            weight = constant(binding.value.args[1])
-            assert weight is not None
-            axis = WEIGHT_AXIS[op_name(binding.value)]
-            result[binding.var.name] = np.moveaxis(weight, axis, 0).astype(np.float64)
+            rows = weight_rows(binding.value).astype(np.float64)
+            axis, shape = WEIGHT_AXIS[op_name(binding.value)], static_shape(binding.value.args[1])
+            result[binding.var.name] = rows.reshape(len(rows), shape[1 - axis], *shape[2:])
     return result

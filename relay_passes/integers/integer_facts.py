@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay_passes.graph import Module
+from relay_passes.integers.plan import QuantPlan
 
 _ERRORS: Final = "requantization_errors"
 _HOST: Final = "host_reasons"
+_PLAN: Final = "quantization_plan"
 
 
-def with_facts(mod: Module, *, errors: Mapping[str, float], host: Mapping[str, str]) -> Module:
-    """Return `mod` with what `requantization_errors` and `host_reasons` return."""
-    with_errors = mod.with_attr(_ERRORS, json.dumps(dict(errors)))
-    return with_errors.with_attr(_HOST, json.dumps(dict(host)))
+def with_facts(
+    mod: Module, *, errors: Mapping[str, float], host: Mapping[str, str], plan: QuantPlan
+) -> Module:
+    """Return `mod` with what the functions of this file return."""
+    for name, value in ((_ERRORS, dict(errors)), (_HOST, dict(host)), (_PLAN, plan.to_json())):
+        mod = mod.with_attr(name, json.dumps(value))
+    return mod
+
+
+def quantization_plan(mod: Module) -> QuantPlan | None:
+    """Return the plan that `Requantize` read; None of a module that it did not make."""
+    values = _read(mod, _PLAN)
+    return QuantPlan.from_json(values) if values else None
 
 
 def requantization_errors(mod: Module) -> dict[str, float]:
@@ -24,7 +35,7 @@ def requantization_errors(mod: Module) -> dict[str, float]:
     Parameters
     ----------
     mod : IRModule
-        As `Requantize` returned it. Shifts are exact but for scales stored as float32.
+        As `Requantize` returned it. 0 where a shift is all there is.
     """
     return {str(name): float(error) for name, error in _read(mod, _ERRORS).items()}
 

@@ -23,6 +23,7 @@ from relay_passes.graph import (
     replace_main,
     substitute,
 )
+from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names
 from relay_passes.operators import (
     ACTIVATIONS,
@@ -31,9 +32,10 @@ from relay_passes.operators import (
     WEIGHT_AXIS,
     is_global_average,
     split_bias,
+    weight_of_rows,
+    weight_rows,
 )
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
-from relay_passes.scales.scales import Scales
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +44,14 @@ class Quantize(GraphPass):
 
     Parameters
     ----------
-    scales : Scales
-        Of every tensor and weight, as a chooser returned them for this graph.
+    plan : QuantPlan
+        With the scales of every tensor and weight of this graph.
     rounder : WeightRounder
         How weights become integers.
-    block : int
-        Output channels a block, for granularity ``block``.
     """
 
-    scales: Scales
+    plan: QuantPlan
     rounder: WeightRounder = field(default_factory=NearestRounder)
-    block: int = 16
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with quantize and dequantize pairs."""
@@ -68,7 +67,7 @@ class Quantize(GraphPass):
             value = substitute(binding.value, env)
             name = binding.var.name
             axis = WEIGHT_AXIS.get(op_name(value))
-            if axis is not None and name in self.scales.weights:
+            if axis is not None and name in self.plan.weights:
                 value = self._with_weight(builder, names, value, name, axis)
             var = builder.emit(value, name)
             env[binding.var] = var
@@ -80,7 +79,7 @@ class Quantize(GraphPass):
         """Whether a tensor is quantized: an integer operator reads it, and it is no bare sum."""
         readers = uses.get(binding.var, [])
         kind = op_name(binding.value)
-        if binding.var.name not in self.scales.tensors or kind in MOVES:
+        if binding.var.name not in self.plan.tensors or kind in MOVES:
             return False
         if not any(_reads_integers(b, uses, floats=kind not in INTEGER_OPS) for b in readers):
             return False
@@ -94,7 +93,7 @@ class Quantize(GraphPass):
 
     def _pair(self, builder: GraphBuilder, names: Names, var: Expr) -> Expr:
         name = str(var.name)
-        params = self.scales.tensors[name]
+        params = self.plan.tensors[name]
         scale = relax.const(np.float32(params.scale[0]))
         zero = relax.const(np.int8(0))
         q = builder.emit(
@@ -109,12 +108,11 @@ class Quantize(GraphPass):
     def _with_weight(
         self, builder: GraphBuilder, names: Names, call: Expr, name: str, axis: int
     ) -> Expr:
-        weight = constant(call.args[1])
-        assert weight is not None, name
-        params = self.scales.weights[name]
-        q = self.rounder(name, weight, params, axis)
-        channels = weight.shape[axis]
-        scales = params.scales(channels, self.block).astype(np.float32)
+        rows = weight_rows(call)
+        params = self.plan.weights[name]
+        q = weight_of_rows(call, self.rounder(name, rows, params))
+        channels = len(rows)
+        scales = params.scales(channels, self.plan.block).astype(np.float32)
         per_tensor = params.granularity == "tensor"
         weight_var = builder.emit(
             relax.op.dequantize(

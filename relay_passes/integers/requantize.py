@@ -8,6 +8,9 @@ operator with an integer form takes integers and makes an accumulator; quantize 
 
 with bias and rounding constant in one add and the ReLU in the clip. Everything else gets floats:
 the value is dequantized, the operator stays as it is, and runs on the host.
+
+Every n, every multiplier and every factor of a residual is an integer of the quantization plan. A
+graph that the plan was not made for is an error: nothing is found again from scales.
 """
 
 from __future__ import annotations
@@ -37,18 +40,14 @@ from relay_passes.graph import (
 )
 from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
+from relay_passes.integers.plan import QuantPlan, expanded, mismatch
 from relay_passes.names import Names, layer_names, with_layer_names
-from relay_passes.operators import averaged, is_global_average, split_bias
-from relay_passes.params import INT32_MAX, QuantParams
+from relay_passes.operators import averaged, is_global_average, split_bias, weight_rows
+from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
-_INT8_BITS: Final = 8
-#: Biases up to here cost nothing: one GEMM step adds them.
-_SMALL_BIAS: Final = 1 << 18
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
-#: Accumulators whose scales are further apart are not added as integers.
-_MOST_OCTAVES: Final = 12
 
 
 class _DoesNotFit(Exception):
@@ -66,26 +65,31 @@ _Value: TypeAlias = "Int8Tensor | IntegerWeight | Accumulator | Expr"
 class Requantize(GraphPass):
     """Replace quantize and dequantize by integer arithmetic; see the module's text.
 
+    Multiplied by b / 2^c, it becomes q = clip(((acc + bias + r) * b) >> c), r = round(2^(c-1) / b).
+
     Parameters
     ----------
-    dyadic : bool
-        Whether a ratio of scales that is no power of two becomes b / 2^c (HAWQ-V3, Yao et al.,
-        arXiv 2011.10680), q = clip(((acc + bias + r) * b) >> c) with r = round(2^(c-1) / b) and
-        as many bits of b as int32 allows. Otherwise such a tensor goes through floats.
+    plan : QuantPlan
+        As `Quantize` got it, made for the same options.
     """
 
-    dyadic: bool = False
+    plan: QuantPlan
 
     def transform(self, mod: Module) -> Module:
         """Return the integer module.
 
         Operators whose accumulator or bias may leave int32 stay floats; see `host_reasons`.
+
+        Raises
+        ------
+        CalibrationError
+            When the plan was made for another graph, or for other options.
         """
         graph = read_graph(mod)
         names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
-        host: dict[str, str] = {}
+        host = dict(self.plan.host)
         while True:
-            run = _Interpreter(names, dict(layer_names(mod)), dyadic=self.dyadic, host=host)
+            run = _Interpreter(names, dict(layer_names(mod)), self.plan, host)
             try:
                 for binding in graph.bindings:
                     run.visit(binding)
@@ -97,7 +101,7 @@ class Requantize(GraphPass):
                 host |= new
         result = replace_main(mod, run.builder, graph, results)
         result = with_layer_names(result, run.layers)
-        return with_facts(result, errors=run.errors, host=host)
+        return with_facts(result, errors=run.errors, host=host, plan=self.plan)
 
 
 class _Interpreter:
@@ -111,12 +115,12 @@ class _Interpreter:
         self,
         names: Iterable[str],
         layers: dict[str, str],
-        *,
-        dyadic: bool = False,
-        host: Mapping[str, str] | None = None,
+        plan: QuantPlan,
+        host: Mapping[str, str],
     ) -> None:
-        self.dyadic = dyadic
-        self.host = host or {}
+        self.plan = plan
+        self.planned = plan.by_output()
+        self.host = host
         self.builder = GraphBuilder()
         self.layers = layers
         #: Names of the graph that no tensor has yet: its own tensors keep them.
@@ -202,17 +206,27 @@ class _Interpreter:
             return None
         value = self.value(binding.value.args[0])
         name = str(getattr(binding.value.args[0], "name", binding.var.name))
-        params = QuantParams(scale=(float(scale),), bits=_INT8_BITS)
+        params = self._params(name, float(scale))
+        layer = self.planned.get(name)
         if isinstance(value, Int8Tensor):
             value = self.widen(value)
         if isinstance(value, Accumulator):
-            shifts = [numerics.exact_log2(r) for r in params.scale[0] / value.scale]
-            if None not in shifts:
-                return self.requantize(value, params, np.asarray(shifts), name)
-            if self.dyadic:
-                return self.requantize_dyadic(value, params, name)
+            if layer is not None and layer.requant is not None:
+                return self.requantize(value, params, layer.requant, name)
+            if name not in self.plan.floats:
+                raise mismatch(name, "must not be made of integers", "an accumulator")
             value = self.as_float(value, value.name)
+        elif layer is not None and not self.host.keys() & set(layer.operators):
+            raise mismatch(name, "must be made of integers", "floats")
         return self.quantize_float(value, params, str(binding.var.name))
+
+    def _params(self, name: str, scale: float) -> QuantParams:
+        """Return a tensor's parameters, its scale as the graph stores it, in float32."""
+        params = self.plan.tensors.get(name)
+        if params is None or np.float32(params.scale[0]) != scale:
+            planned = "no scale" if params is None else f"the scale {params.scale[0]:.9g}"
+            raise mismatch(name, f"must have {planned}", f"{scale:.9g}")
+        return QuantParams(scale=(scale,), bits=params.bits)
 
     def quantize_float(self, var: Expr, params: QuantParams, name: str) -> Int8Tensor:
         """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
@@ -270,17 +284,41 @@ class _Interpreter:
         return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
 
     def requantize(
-        self, acc: Accumulator, params: QuantParams, shift: NDArray[np.int64], name: str
+        self, acc: Accumulator, params: QuantParams, requant: Requant, name: str
     ) -> Int8Tensor:
-        """Emit bias, rounding, shift, clip and cast; see the module's text."""
-        ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
-        low = 0 if acc.relu else params.qmin
-        self.errors[name] = float(np.abs(params.scale[0] / acc.scale / 2.0**shift - 1).max())
+        """Emit bias, rounding, multiplier, shift, clip and cast; see the module's text."""
+        self.errors[name] = requant.relative_error
+        top = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
+        limits = 0 if acc.relu else params.qmin, int(top)
+        multiplier, shift = (
+            expanded(numbers, len(acc.scale), self.plan.block, name)
+            for numbers in (requant.multiplier, requant.shift)
+        )
+        if (multiplier != 1).any():
+            return self._multiplied(acc, params, (multiplier, shift), limits, name)
         acc = self._finer(acc, np.maximum(-shift, 0), params.scale[0])
         shift = np.maximum(shift, 0)
         bias = _bias(acc, 2.0**shift)
-        acc = self.add_integers(acc, bias + ((1 << np.minimum(shift, 40)) >> 1))
-        return self._narrow(acc.var, params, shift, (low, int(ceiling)), name)
+        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        return self._narrow(acc.var, params, shift, limits, name)
+
+    def _multiplied(
+        self,
+        acc: Accumulator,
+        params: QuantParams,
+        dyadic: tuple[NDArray[np.int64], NDArray[np.int64]],
+        limits: tuple[int, int],
+        name: str,
+    ) -> Int8Tensor:
+        """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
+        b, c = dyadic
+        bias = _bias(acc, params.scale[0] / acc.scale)
+        rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
+        acc = self.add_integers(acc, bias + rounding)
+        numerics.check_accumulator(name, acc.bound * b)
+        factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
+        var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
+        return self._narrow(var, params, c, limits, name)
 
     def _finer(self, acc: Accumulator, left: NDArray[np.int64], scale: float) -> Accumulator:
         """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
@@ -301,22 +339,6 @@ class _Interpreter:
         bound = np.minimum(acc.bound, limit)
         unit = np.where(left > most, scale * 2.0**most, acc.scale)
         return self.shift_left(replace(acc, var=var, bound=bound, bias=rest, scale=unit), most)
-
-    def requantize_dyadic(self, acc: Accumulator, params: QuantParams, name: str) -> Int8Tensor:
-        """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
-        ceiling = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
-        ratio = acc.scale / params.scale[0]
-        bias = _bias(acc, 1.0 / ratio)
-        bound = acc.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio).astype(np.int64) + 1
-        requant = numerics.dyadic(ratio, int(bound.max()))
-        self.errors[name] = requant.relative_error
-        b, c = (np.asarray(v, np.int64) for v in (requant.multiplier, requant.shift))
-        rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
-        acc = self.add_integers(acc, bias + rounding)
-        factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
-        var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
-        low = 0 if acc.relu else params.qmin
-        return self._narrow(var, params, c, (low, int(ceiling)), name)
 
     def _narrow(
         self,
@@ -351,7 +373,7 @@ class _Interpreter:
             groups=int(attrs.groups),
             out_dtype="int32",
         )
-        return self._sum_of_products(binding, expr, data, weight, weight.value)
+        return self._sum_of_products(binding, expr, data, weight)
 
     def _matmul(self, binding: Expr) -> Any:
         data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
@@ -360,7 +382,7 @@ class _Interpreter:
         if data.var.ty.ndim != 2 or weight.value.ndim != 2:
             return None
         expr = relax.op.matmul(data.var, relax.const(weight.value), out_dtype="int32")
-        return self._sum_of_products(binding, expr, data, weight, weight.value.T)
+        return self._sum_of_products(binding, expr, data, weight)
 
     def _sum_of_products(
         self,
@@ -368,11 +390,11 @@ class _Interpreter:
         expr: Expr,
         data: Int8Tensor,
         weight: IntegerWeight,
-        rows: NDArray[np.int8],
     ) -> Accumulator:
         name = str(binding.var.name)
+        self._check_weight(name, weight)
         layer = self.layers.get(name)
-        bound = numerics.accumulator_bound(rows, data.bound)
+        bound = numerics.accumulator_bound(weight_rows(binding.value, weight.value), data.bound)
         numerics.check_accumulator(name, bound)
         # Without a bias the name is the layer's, and what the accumulator becomes is called so.
         var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
@@ -384,6 +406,17 @@ class _Interpreter:
             name=name if layer is None else layer,
             sources=(name,),
         )
+
+    def _check_weight(self, name: str, weight: IntegerWeight) -> None:
+        """Check that a weight has the scales of the plan, as the graph stores them in float32."""
+        params = self.plan.weights.get(name)
+        if params is None:
+            raise mismatch(name, "must have a float weight", "an int8 weight")
+        scales = params.scales(len(weight.scale), self.plan.block).astype(np.float32)
+        if scales.shape != weight.scale.shape or (scales != weight.scale).any():
+            wanted = f"must have a weight with scales from {scales.min():.9g} to {scales.max():.9g}"
+            got = f"{weight.scale.min():.9g} to {weight.scale.max():.9g}"
+            raise mismatch(name, wanted, got)
 
     def _add(self, binding: Expr) -> Any:
         name = str(binding.var.name)
@@ -407,33 +440,24 @@ class _Interpreter:
 
     def _add_tensor(
         self, acc: Accumulator, other: Int8Tensor | Accumulator, name: str
-    ) -> Accumulator | None:
+    ) -> Accumulator:
         """Emit acc + other exactly: other times integers, or both at the finer of their scales."""
-        if isinstance(other, Int8Tensor) and not (acc.relu or np.isfinite(acc.ceiling)):
-            if (other.bound * other.scale < acc.scale / 2).all():
-                return replace(acc, name=name)  # less than half a unit: rounds to 0
-            factor = numerics.exact_integers(other.scale / acc.scale)
-            if factor is not None and not _is_one_shift(factor):
-                return self._add_scaled(acc, other, factor, name)
+        plan = self.plan.sums.get(name)
+        if plan is None or {plan.first, plan.second} != {acc.name, other.name}:
+            planned = "no sum" if plan is None else f"{plan.first} + {plan.second}"
+            raise mismatch(name, f"must be {planned}", f"{acc.name} + {other.name}")
+        if plan.left_out:
+            return replace(acc, name=name)
+        factor, *shifts = (
+            expanded(numbers, len(acc.scale), self.plan.block, name)
+            for numbers in (plan.multiplier, plan.first_shift, plan.second_shift)
+        )
+        if (factor != 1).any() and isinstance(other, Int8Tensor):
+            return self._add_scaled(acc, other, factor, name)
         addend = self.widen(other) if isinstance(other, Int8Tensor) else other
-        ratios = (numerics.exact_log2(r) for r in addend.scale / acc.scale)
-        equal = all(ratio == 0 for ratio in ratios)  # in each channel, which may still differ
-        finest = acc.scale if equal else min(float(acc.scale.min()), float(addend.scale.min()))
-        shifts = [[numerics.exact_log2(r) for r in value.scale / finest] for value in (acc, addend)]
-        known = [s for own in shifts for s in own if s is not None]
-        fits = len(known) == len(shifts[0]) + len(shifts[1])
-        apart = max(known, default=0)
-        below = isinstance(other, Int8Tensor) and bool((other.scale < acc.scale).all())
-        if below and (apart > _MOST_OCTAVES or not fits):
-            return replace(acc, name=name)  # less than a unit of the accumulator each
-        if not fits:
-            return None
-        if apart > _MOST_OCTAVES:
-            must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
-            raise CapacityError(name, must, got=f"2^{apart}")
         acc, addend = (
-            self.shift_left(self.settle(v) if _owes_relu(v) else v, np.asarray(s, np.int64))
-            for v, s in zip((acc, addend), shifts, strict=True)
+            self.shift_left(self.settle(v) if _owes_relu(v) else v, shift)
+            for v, shift in zip((acc, addend), shifts, strict=True)
         )
         bound = acc.bound + addend.bound
         numerics.check_accumulator(name, bound)
@@ -515,18 +539,8 @@ class _Interpreter:
 
 
 def _bias(acc: Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
-    """Quantize the bias of an accumulator that becomes int8, `unit` of its units one of int8's.
-
-    A bias that the sum cannot take back saturates the output whatever it is, so that it need not be
-    larger: constants cost time by their size.
-    """
-    enough = np.maximum(acc.bound + 129.0 * unit, _SMALL_BIAS) * acc.scale
-    return numerics.quantize_bias(acc.name, np.clip(acc.bias, -enough, enough), acc.scale)
-
-
-def _is_one_shift(factor: NDArray[np.int64]) -> bool:
-    """Whether all factors are one power of two, which a shift says better."""
-    return bool((factor == factor[0]).all()) and numerics.exact_log2(float(factor[0])) is not None
+    """Quantize the bias of an accumulator, `unit` of whose units are one of int8's."""
+    return numerics.output_bias(acc.name, acc.bias, acc.scale, acc.bound, unit)
 
 
 def _owes_relu(acc: Accumulator) -> bool:

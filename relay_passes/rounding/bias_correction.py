@@ -19,13 +19,12 @@ from relay_passes.graph import (
     GraphBuilder,
     GraphPass,
     Module,
-    constant,
     op_name,
     read_graph,
     rewrite,
     static_shape,
 )
-from relay_passes.operators import WEIGHT_AXIS, split_bias
+from relay_passes.operators import split_bias, weight_rows
 from relay_passes.scales.scales import Scales
 
 
@@ -37,8 +36,8 @@ class CorrectBias(GraphPass):
     ----------
     scales : Scales
         Of the weights.
-    weights : dict[str, int8[...]]
-        Rounded weights by layer.
+    weights : dict[str, int8[O, K]]
+        Rounded weights by layer, one row an output channel.
     moments : dict[str, Moments]
         Of each layer's input; a layer without, or without a bias, stays as it is.
     block : int
@@ -69,11 +68,7 @@ class CorrectBias(GraphPass):
 
     def error(self, name: str, value: Expr) -> NDArray[np.float64]:
         """Return (W - s q) μ of a layer, float64[O]."""
-        axis = WEIGHT_AXIS[op_name(value)]
-        exact = np.moveaxis(np.asarray(constant(value.args[1]), np.float64), axis, 0)
-        rounded = np.moveaxis(self.weights[name].astype(np.float64), axis, 0)
+        exact, rounded = weight_rows(value).astype(np.float64), self.weights[name]
         scale = self.scales.weights[name].scales(len(rounded), self.block)
-        flat = exact.reshape(len(exact), -1) - scale[:, np.newaxis] * rounded.reshape(
-            len(exact), -1
-        )
-        return np.asarray(flat @ self.moments[name].mean)
+        error = exact - scale[:, np.newaxis] * rounded.astype(np.float64)
+        return np.asarray(error @ self.moments[name].mean)

@@ -17,9 +17,9 @@ class WeightRounder(Protocol):
     """Anything that turns a float weight into integers, given its scale."""
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; `axis` holds the output channels."""
+        """Return int8[O, K] of a weight's rows, float32[O, K]; see `weight_rows`."""
         ...
 
 
@@ -36,10 +36,10 @@ class NearestRounder:
     block: int = 16
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
         """Return clip(floor(w / s + 1/2))."""
-        return numerics.quantize(weight, params, axis=axis, block=self.block)
+        return numerics.quantize(rows, params, block=self.block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +48,14 @@ class GivenWeights:
 
     Parameters
     ----------
-    weights : dict[str, int8[...]]
-        By layer.
+    weights : dict[str, int8[O, K]]
+        By layer, one row an output channel.
     """
 
     weights: Mapping[str, NDArray[np.int8]]
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
         """Return the layer's integers."""
         return self.weights[name]

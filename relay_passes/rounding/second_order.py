@@ -53,24 +53,22 @@ class SecondOrderRounder:
     block: int = 16
 
     def __call__(
-        self, name: str, weight: NDArray[np.float32], params: QuantParams, axis: int
+        self, name: str, rows: NDArray[np.float32], params: QuantParams
     ) -> NDArray[np.int8]:
-        """Return int8 of the weight's shape; layers without covariance are rounded to nearest."""
+        """Return int8[O, K]; layers without covariance are rounded to nearest."""
         moments = self.moments.get(name)
         damping = self.dampings.get(name, self.damping)
         if moments is None or not moments.has_covariance or damping == inf:
-            return quantize(weight, params, axis=axis, block=self.block)
-        rows = np.moveaxis(weight, axis, 0)
+            return quantize(rows, params, block=self.block)
         noise = self.noise.get(name, 0.0) / moments.unit**2
         extra = damping * moments.mean_variance + noise
-        q = round_rows(
-            rows.reshape(len(rows), -1),
+        return round_rows(
+            rows,
             params.scales(len(rows), self.block).astype(np.float32),
             moments,
             extra=extra,
             qmax=params.qmax,
         )
-        return np.ascontiguousarray(np.moveaxis(q.reshape(rows.shape), 0, axis))
 
 
 def round_rows(

@@ -69,6 +69,24 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
     return sinks
 
 
+def unfused_sinks(mod: Module) -> dict[str, Sink]:
+    """Map each convolution or dense tensor to its own output, where nothing is fused."""
+    graph = read_graph(mod)
+    uses = graph.uses()
+    sinks = {}
+    for binding in graph.bindings:
+        if op_name(binding.value) not in WEIGHT_AXIS:
+            continue
+        var = binding.var
+        while len(readers := uses.get(var, [])) == 1 and readers[0] is not None:
+            if op_name(readers[0].value) != "add" or split_bias(readers[0].value) is None:
+                break
+            var = readers[0].var
+        ends = any(reader is None for reader in uses.get(var, []))
+        sinks[binding.var.name] = Sink(output="" if ends else var.name)
+    return sinks
+
+
 def paired_layers(mod: Module) -> dict[str, tuple[str, str]]:
     """Return the two layers of each sum of which nothing but the sum reads either, by the sum."""
     graph = read_graph(mod)

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
-from relay_passes.graph import Expr, Module, constant, dtype_of, op_name, read_graph
+from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
-from relay_passes.operators import MOVES, WEIGHT_AXIS, averaged, is_global_average
+from relay_passes.operators import MOVES, averaged, is_global_average, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
 from relay_passes.scales.scales import Scales, largest_weights
@@ -215,7 +215,7 @@ class BlockScales:
         rows, x = layer
         qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
         octaves = self._octaves(rows.shape[1])
-        least = largest_weights(rows, 0, "block", self._group) * x / limit
+        least = largest_weights(rows, "block", self._group) * x / limit
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -325,10 +325,7 @@ def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
 
 def _rows(value: Expr) -> NDArray[np.float64]:
     """Return a layer's weight as one row an output channel."""
-    weight = constant(value.args[1])
-    assert weight is not None
-    axis = WEIGHT_AXIS[op_name(value)]
-    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    return weight_rows(value).astype(np.float64)
 
 
 def _joined(pair: Sequence[Expr], tensors: Mapping[str, QuantParams]) -> NDArray[np.float64]:
@@ -362,7 +359,7 @@ def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray
     -------
     float64[blocks]
     """
-    peaks = largest_weights(rows, 0, "block", block)
+    peaks = largest_weights(rows, "block", block)
     return np.asarray(np.where(peaks > 0, peaks, limit) / limit)
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators import ACTIVATIONS, MOVES, WEIGHT_AXIS, split_bias
+from relay_passes.operators import ACTIVATIONS, MOVES, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
-from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
+from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers, unfused_sinks
 from relay_passes.scales.scales import Scales
 from vta_config.portable import MAX_SHIFT, MAX_WEIGHT, constant_reach
 
@@ -114,7 +114,8 @@ def limit_scales(mod: Module, scales: Scales, *, fuse: bool, pairs: bool, block:
     tensors = _coarse_addends(graph, scales.tensors)
     weights = dict(scales.weights)
     layers = {b.var.name: b for b in graph.bindings if b.var.name in weights}
-    sinks, uses = _sinks(mod, graph, fuse=fuse, pairs=pairs), graph.uses()
+    sinks = fused_sinks(mod, paired_layers(mod) if pairs else {}) if fuse else unfused_sinks(mod)
+    uses = graph.uses()
     done: set[str] = set()
     for name, binding in layers.items():
         x = tensors.get(getattr(binding.value.args[0], "name", ""))
@@ -176,11 +177,10 @@ def _group(
     biases = []
     for name in names:
         value = layers[name].value
-        x, weight = tensors.get(value.args[0].name), constant(value.args[1])
-        if x is None or weight is None:
+        x = tensors.get(value.args[0].name)
+        if x is None or constant(value.args[1]) is None:
             return None
-        axis = WEIGHT_AXIS[op_name(value)]
-        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+        rows = weight_rows(value).astype(np.float64)
         found[name] = rows, x.scale[0]
         biases.append(sum(_biases(uses, layers[name].var), np.zeros(len(rows))))
     sink = sinks[names[0]]
@@ -196,25 +196,6 @@ def _biases(uses: Mapping[Expr, list[Expr]], var: Expr) -> Iterator[NDArray[np.f
             return
         yield found[1]
         var = readers[0].var
-
-
-def _sinks(mod: Module, graph: Graph, *, fuse: bool, pairs: bool) -> dict[str, Sink]:
-    """Return where accumulators end: as fused, or at each layer's own output."""
-    if fuse:
-        return fused_sinks(mod, paired_layers(mod) if pairs else {})
-    uses = graph.uses()
-    sinks = {}
-    for binding in graph.bindings:
-        if op_name(binding.value) not in WEIGHT_AXIS:
-            continue
-        var = binding.var
-        while len(readers := uses.get(var, [])) == 1 and readers[0] is not None:
-            if op_name(readers[0].value) != "add" or split_bias(readers[0].value) is None:
-                break
-            var = readers[0].var
-        ends = any(reader is None for reader in uses.get(var, []))
-        sinks[binding.var.name] = Sink(output="" if ends else var.name)
-    return sinks
 
 
 def _coarse_addends(graph: Graph, tensors: Mapping[str, QuantParams]) -> dict[str, QuantParams]:

@@ -70,11 +70,11 @@ class ProfiledScales:
             bits=self.bits,
         )
         weights = {}
-        for name, weight, axis, source in weights_of(mod):
+        for name, rows, source in weights_of(mod):
             params = tensors.get(source)
             absorbed = odd_part(params.scale[0]) if params is not None else 1.0
             limit = (1 << (self.weight_bits - 1)) - 1
-            peaks = largest_weights(weight, axis, self.weight_granularity, self.block)
+            peaks = largest_weights(rows, self.weight_granularity, self.block)
             weights[name] = QuantParams(
                 scale=tuple(scale_for(p * absorbed, limit) / absorbed for p in peaks),
                 bits=self.weight_bits,

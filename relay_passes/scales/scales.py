@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2
-from relay_passes.operators import MOVES, WEIGHT_AXIS, averaged, is_global_average
+from relay_passes.operators import (
+    MOVES,
+    WEIGHT_AXIS,
+    averaged,
+    is_global_average,
+    weight_rows,
+)
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 
 
@@ -41,15 +47,14 @@ class ScaleChooser(Protocol):
 
 
 def largest_weights(
-    weight: NDArray[Any], axis: int, granularity: Granularity, block: int
+    rows: NDArray[Any], granularity: Granularity, block: int
 ) -> NDArray[np.float64]:
     """Return max|w| of the tensor, of each block or of each channel.
 
     Parameters
     ----------
-    weight : floating[...]
-    axis : int
-        Of the output channels.
+    rows : floating[O, K]
+        Weights of each output channel.
     granularity : {"tensor", "block", "channel"}
     block : int
         Output channels of a block.
@@ -58,8 +63,7 @@ def largest_weights(
     -------
     float64[1], float64[blocks] or float64[channels]
     """
-    channels = np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
-    peaks = channels.max(axis=1, initial=0.0).astype(np.float64)
+    peaks = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
     if granularity == "tensor":
         return np.asarray([peaks.max(initial=0.0)])
     if granularity == "block":
@@ -106,12 +110,10 @@ def odd_part(scale: float) -> float:
     return frexp(scale)[0] * 2
 
 
-def weights_of(mod: Module) -> list[tuple[str, NDArray[np.float32], int, str]]:
-    """List (tensor name, weight, axis of output channels, name of the input tensor)."""
-    found = []
-    for binding in read_graph(mod).bindings:
-        axis = WEIGHT_AXIS.get(op_name(binding.value))
-        if axis is not None and (weight := constant(binding.value.args[1])) is not None:
-            source = getattr(binding.value.args[0], "name", "")
-            found.append((binding.var.name, weight, axis, source))
-    return found
+def weights_of(mod: Module) -> list[tuple[str, NDArray[np.float32], str]]:
+    """List (tensor name, weight rows, name of the input tensor)."""
+    return [
+        (b.var.name, weight_rows(b.value), getattr(b.value.args[0], "name", ""))
+        for b in read_graph(mod).bindings
+        if op_name(b.value) in WEIGHT_AXIS and constant(b.value.args[1]) is not None
+    ]

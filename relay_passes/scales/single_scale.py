@@ -58,9 +58,9 @@ class SingleScale:
             bits=self.bits,
         )
         weights = {}
-        for name, weight, _, source in weights_of(mod):
+        for name, rows, source in weights_of(mod):
             absorbed = odd_part(tensors[source].scale[0]) if source in tensors else 1.0
-            peak = float(np.abs(weight).max(initial=0.0)) * absorbed
+            peak = float(np.abs(rows).max(initial=0.0)) * absorbed
             scale = power_of_two_at_least(peak) / steps / absorbed
             weights[name] = QuantParams(scale=(scale,), bits=self.bits)
         return Scales(tensors=tensors, weights=weights)

@@ -119,7 +119,7 @@ class _Trial:
     def start(self, weight: NDArray[np.float64], moments: Moments, block: int) -> None:
         """Round with every damping from the moments of one split."""
         rows = weight.reshape(len(weight), -1)
-        peaks = np.repeat(largest_weights(rows, 0, "block", block), block)[: len(rows)]
+        peaks = np.repeat(largest_weights(rows, "block", block), block)[: len(rows)]
         scale = np.where(peaks > 0, peaks, 1.0) / _LIMIT
         some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))
         rows, scale = rows[some].astype(np.float32), scale[some].astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency, LayerLatency
 from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress
+from relay_passes.integers.plan import LayerPlan, QuantPlan
+from relay_passes.params import QuantParams, Requant
 from relay_passes.partition.layers import Fallback
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
@@ -31,6 +34,24 @@ STEPS = {
     "dyadic": 0.1,
     "w4a8": 1.0,
 }
+
+
+#: One layer, one number of each kind.
+PLAN = QuantPlan(
+    tensors={"data": QuantParams(scale=(0.5,)), "conv1": QuantParams(scale=(0.25,))},
+    weights={"conv1.acc": QuantParams(scale=(0.125, 0.0625), bits=4, granularity="block")},
+    layers=(
+        LayerPlan(
+            name="conv1",
+            inputs=("data",),
+            operators=("conv1.acc", "conv1"),
+            output="conv1",
+            requant=Requant(
+                multiplier=(1, 1), shift=(2, 3), ratio=(Fraction(1, 4), Fraction(1, 8))
+            ),
+        ),
+    ),
+)
 
 
 class FakeCompiled:
@@ -54,6 +75,7 @@ class FakeCompiled:
     )
     requantization_error = 2e-8
     choice = None
+    plan = PLAN
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -128,6 +150,10 @@ class FakeBackend:
     def _fail(self, variant: str, place: str) -> None:
         if variant in self.faults and place == self.place:
             raise self.faults[variant]
+
+    def plan(self, variant: str) -> QuantPlan | None:
+        self._fail(variant, "quantize")
+        return PLAN
 
     def compile(self, variant: str) -> FakeCompiled:
         self._fail(variant, "compile")

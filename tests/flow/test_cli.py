@@ -20,7 +20,8 @@ from flow import cli, session
 from flow import deploy as jobs
 from flow.data.models import DIGITS_ONNX
 from flow.options import VARIANTS
-from tests.flow.fakes import FakeBackend
+from relay_passes.integers.plan import QuantPlan
+from tests.flow.fakes import PLAN, FakeBackend
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import DriverError
@@ -65,7 +66,24 @@ def test_deploy_writes_report_and_table(
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
     assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
+    assert QuantPlan.from_json(report["plan"]) == PLAN
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
+
+
+def test_scales_shows_the_plan(fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("scales", "--variant", "profiled") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and "weight scale" in shown.out
+    row = next(line for line in shown.out.splitlines() if "conv1" in line)
+    assert row.replace("│", " ").split() == [
+        "conv1", "conv1", "0.5", "0.0625", "to", "0.125", "0.25", "8,", "4,", "8", "2,", "3", "1",
+        "0",
+    ]  # fmt: skip
+    assert call("scales", "--json") == 0
+    assert QuantPlan.from_json(json.loads(capsys.readouterr().out)) == PLAN
+    with pytest.raises(SystemExit):  # another quantization, which has no plan
+        call("scales", "--variant", "stock_relay")
+    assert "invalid choice: 'stock_relay'" in capsys.readouterr().err
 
 
 def test_deploy_without_matplotlib_says_so(

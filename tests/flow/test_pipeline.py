@@ -52,7 +52,7 @@ def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> Non
     # Stock Relay skips the first convolution; this network has no other.
     compiled = pipeline.compile(pipeline.quantize(STOCK_RELAY))
     assert "nn.conv2d" in [f.operator for f in compiled.host.fallbacks]
-    assert compiled.programs == () and compiled.timed == ()
+    assert compiled.programs == () and compiled.timed == () and compiled.plan is None
     image = np.ones(pipeline.model.input_shape, np.float32)
     assert np.isfinite(compiled.network()(image)).all()
     sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
@@ -69,7 +69,11 @@ def test_each_of_several_programs_has_its_file(default_config: VTAConfig, tmp_pa
     model.graph.initializer.extend(weights(w=np.ones((4, 4, 1, 1))))
     pipeline = Pipeline(import_model(save(model, tmp_path / "m.onnx")), default_config)
     compiled = pipeline.compile(pipeline.quantize("single_scale"))
+    assert compiled.plan is not None
+    outputs = {layer.output for layer in compiled.plan.layers}
+    assert {r.name for p in compiled.programs for r in p.layers} & outputs
     paths = compiled.save(tmp_path / "m.vta")
+    assert [Program.load(path).plan for path in paths] == [compiled.plan] * 2
     assert [path.name for path in paths] == ["m.vta_0.vta", "m.vta_1.vta"]
     assert [Program.load(path).symbol for path in paths] == ["vta_0", "vta_1"]
 

@@ -20,6 +20,7 @@ from relay_passes.host.expose import expose_variables
 from relay_passes.host.run import HostModule, conv2d
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.integer_facts import host_reasons
+from relay_passes.integers.make_plan import make_plan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.params import QuantParams
@@ -45,6 +46,13 @@ def quantized(mod: Any, options: QuantOptions | None = None) -> tuple[Any, Any]:
     observe = partial(profile, images=images(3))
     profiles = observe(mod)
     return mod, quantize_model(mod, profiles, options, measure=measure, observe=observe)
+
+
+def requantized(mod: Any, scales: Scales, *, fuse: bool = True) -> Any:
+    """Return the integer module that scales make of a float module."""
+    plan = make_plan(mod, scales, fuse=fuse)
+    pairs = Quantize(plan=plan)(mod)
+    return Requantize(plan=plan)(FuseConvRelu()(pairs) if fuse else pairs)
 
 
 def sqnr(mod: Any, integers: Any) -> float:
@@ -93,7 +101,7 @@ def residual() -> ResidualNet:
 def test_pairs_stand_where_integers_are_read() -> None:
     mod = prepare(residual_net())
     scales = ProfiledScales()(mod, profile(mod, images(1)))
-    pairs = Quantize(scales=scales)(mod)
+    pairs = Quantize(plan=make_plan(mod, scales))(mod)
     names = {
         b.var.name.removesuffix(".q")
         for b in read_graph(pairs).bindings
@@ -277,7 +285,7 @@ def test_two_accumulators_add() -> None:
         tensors={n: p for n, p in scales.tensors.items() if n not in ("conv0", "conv1")},
         weights=scales.weights,
     )
-    integers = Requantize()(Quantize(scales=bare)(mod))
+    integers = requantized(mod, bare, fuse=False)
     assert sqnr(mod, integers) > 25
 
 
@@ -315,20 +323,38 @@ def test_coarser_accumulator_is_shifted_left() -> None:
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     coarse = QuantParams(scale=(4.0,))
     weights = {**scales.weights, "conv0.acc": coarse}
-    integers = Requantize()(
-        FuseConvRelu()(Quantize(scales=Scales(tensors=scales.tensors, weights=weights))(mod))
-    )
+    integers = requantized(mod, Scales(tensors=scales.tensors, weights=weights))
     assert operators(integers)["left_shift"] == 1
     assert sqnr(mod, integers) > 0  # every weight rounds to 0: what is left is the skip
 
 
-def test_scale_ratio_that_is_no_power_of_two_goes_through_float() -> None:
+def test_a_layer_whose_scale_no_shift_reaches_is_an_error() -> None:
     net = CNN()
     mod = prepare(net.module(net.conv(net.relu(net.conv(net.data, 3)), 2)))
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     tensors = {**scales.tensors, "conv0": QuantParams(scale=(0.3,))}
-    integers = Requantize()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
-    assert operators(integers)["floor"] >= 2
+    odd = Scales(tensors=tensors, weights=scales.weights)
+    sentence = (
+        r"conv0: must have a scale that is its accumulator's times a power of two, got [\d.]+ "
+        r"times it in channel 0; choose weight scales to fit, or allow multipliers \(dyadic\)"
+    )
+    with pytest.raises(CalibrationError, match=sentence):
+        make_plan(mod, odd, fuse=False)
+    plan = make_plan(mod, odd, fuse=False, dyadic=True)
+    integers = Requantize(plan=plan)(Quantize(plan=plan)(mod))
+    assert operators(integers)["floor"] == 1 and sqnr(mod, integers) > 5  # the input's
+
+
+def test_an_activation_whose_scale_no_shift_reaches_goes_through_float() -> None:
+    net = CNN()
+    x = net.emit(relax.op.nn.max_pool2d(net.data, (2, 2), (2, 2)))
+    mod = prepare(net.module(net.conv(net.relu(x), 2)))
+    scales = BlockScales()(mod, profile(mod, images(1)))
+    plan = make_plan(mod, scales)
+    name = next(iter(plan.floats))
+    assert plan.floats == {name: "its scale is no power of two times that of what it is made of"}
+    integers = Requantize(plan=plan)(FuseConvRelu()(Quantize(plan=plan)(mod)))
+    assert operators(integers)["floor"] == 2 and sqnr(mod, integers) > 25
 
 
 def test_what_leaves_int32_stays_float_with_its_reason(default_config: VTAConfig) -> None:
@@ -337,9 +363,7 @@ def test_what_leaves_int32_stays_float_with_its_reason(default_config: VTAConfig
     mod = prepare(net.module(net.head(net.relu(net.conv(net.relu(net.conv(x, 4)), 2)))))
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     weights = {**scales.weights, "conv1.acc": QuantParams(scale=(2.0**-40,))}
-    integers = Requantize()(
-        FuseConvRelu()(Quantize(scales=Scales(tensors=scales.tensors, weights=weights))(mod))
-    )
+    integers = requantized(mod, Scales(tensors=scales.tensors, weights=weights))
     ((name, reason),) = host_reasons(integers).items()
     assert name == "conv1.acc"
     assert reason.startswith("conv1.relu.bias: must fit int32 at the accumulator's scale, got ")
@@ -359,9 +383,7 @@ def test_scales_too_far_apart_are_added_on_the_host() -> None:
     scales = ProfiledScales()(mod, profile(mod, images(3)))
     fine = replace(scales.tensors["conv0.relu"], scale=(2.0**-40,))
     tensors = {**scales.tensors, "conv0.relu": fine}
-    integers = Requantize()(
-        FuseConvRelu()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
-    )
+    integers = requantized(mod, Scales(tensors=tensors, weights=scales.weights))
     (reason,) = host_reasons(integers).values()
     assert reason.startswith(
         "conv0.relu.add: must add tensors whose scales are at most 2^12 apart, got"
@@ -376,9 +398,7 @@ def test_a_bias_that_saturates_is_no_larger_than_it_must_be() -> None:
     mod = prepare(net.module(net.conv(x, 2, 1)))
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     tensors = {**scales.tensors, "conv0.relu": QuantParams(scale=(2.0**-4,), signed=False)}
-    integers = Requantize()(
-        FuseConvRelu()(Quantize(scales=Scales(tensors=tensors, weights=scales.weights))(mod))
-    )
+    integers = requantized(mod, Scales(tensors=tensors, weights=scales.weights))
     graph = {b.var.name: b for b in read_graph(integers).bindings}
     (added,) = (constant(b.value.args[1]) for n, b in graph.items() if n == "conv0.relu.bias")
     assert np.abs(added).max() < 2**20
@@ -395,15 +415,8 @@ def test_left_shifts_saturate(octaves: int) -> None:
     scales = ProfiledScales()(mod, profile(mod, images(1)))
     unit = scales.tensors["data"].scale[0] * scales.weights["conv0.acc"].scale[0]
     output = QuantParams(scale=(unit * 0.5**octaves,), signed=False)
-    integers = Requantize()(
-        FuseConvRelu()(
-            Quantize(
-                scales=Scales(
-                    tensors={**scales.tensors, "conv0.relu": output}, weights=scales.weights
-                )
-            )(mod)
-        )
-    )
+    tensors = {**scales.tensors, "conv0.relu": output}
+    integers = requantized(mod, Scales(tensors=tensors, weights=scales.weights))
     assert "conv0.acc" not in host_reasons(integers)
     graph = {b.var.name: b for b in read_graph(integers).bindings}
     q = HostModule(expose_variables(integers, [graph["conv0.relu"].var]))(images(1)[0])[-1]

@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from flow.compiler.lower import lower
 from flow.program.program import VERSION, Program
 from flow.program.program_file import clipped, read_sections
 from flow.system.limits import Limits
+from relay_passes.integers.plan import QuantPlan
+from relay_passes.params import QuantParams
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, subgraph
 from vta_config.errors import ArtifactError, CapacityError, FlowError
@@ -61,6 +64,22 @@ def refuse_meta(sentence: str, change: Callable[[dict[str, Any]], object]) -> No
 def test_the_writer_here_is_right() -> None:
     assert join(SECTIONS) == DATA
     assert Program.from_bytes(DATA).to_bytes() == DATA
+
+
+def test_a_plan_comes_along() -> None:
+    plan = QuantPlan(tensors={"x": QuantParams(scale=(0.1,))}, weights={}, host={"y": "odd"})
+    program = replace(Program.from_bytes(DATA), plan=plan)
+    assert Program.from_bytes(program.to_bytes()).plan == plan
+    assert Program.from_bytes(DATA).plan is None  # as files before have none
+    assert program.insn_bytes == Program.from_bytes(DATA).insn_bytes
+
+
+def test_what_is_no_plan_is_damage() -> None:
+    sentence = "must be a quantization plan, got "
+    refuse_meta(sentence + "TypeError", lambda meta: meta.update(plan=7))
+    refuse_meta(sentence + "KeyError: 'block'", lambda meta: meta.update(plan={}))
+    plan = QuantPlan(tensors={}, weights={}).to_json() | {"tensors": {"x": {"scale": ["9" * 5000]}}}
+    refuse_meta(sentence, lambda meta: meta.update(plan=plan))
 
 
 # ---- sections

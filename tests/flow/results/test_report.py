@@ -188,6 +188,7 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     assert value["counters"]["total"]["gemm_ops"] == 1_000_008
     assert value["counters"]["layers"][1]["wgt_bytes"] == 0
     assert value["seconds"] == {"import": 0.123, "fsim": 2.0}
+    assert value["plan"] is None  # of a variant that has none
 
 
 def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:

@@ -75,8 +75,8 @@ def test_wide_layers_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None
     assert [m.covariance is None for m in found.values()] == [False, False, True, False]
     narrow, wide = found["conv1.acc"], found["conv2.acc"]
     assert narrow.mean.shape == (45,) and wide.mean.shape == (54,)
-    weight = np.ones((4, 6, 3, 3), np.float32)
-    q = SecondOrderRounder(moments=found)("conv2.acc", weight, QuantParams(scale=(0.5,), bits=8), 0)
+    rows = np.ones((4, 54), np.float32)
+    q = SecondOrderRounder(moments=found)("conv2.acc", rows, QuantParams(scale=(0.5,), bits=8))
     assert (q == 2).all()
 
 

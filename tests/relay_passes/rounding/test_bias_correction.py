@@ -8,6 +8,7 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, read_graph
 from relay_passes.numerics import quantize
+from relay_passes.operators import weight_rows
 from relay_passes.quantize_model import prepare
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.scales.power_of_two import ProfiledScales
@@ -22,16 +23,15 @@ def test_mean_error_goes_into_the_bias() -> None:
     moments = collect_moments(mod, data)
     graph = {b.var.name: b.value for b in read_graph(mod).bindings}
     weights = {
-        name: quantize(constant(graph[name].args[1]), params)
-        for name, params in scales.weights.items()
+        name: quantize(weight_rows(graph[name]), params) for name, params in scales.weights.items()
     }
     fixed = CorrectBias(scales=scales, weights=weights, moments=moments)(mod)
     after = {b.var.name: b.value for b in read_graph(fixed).bindings}
-    for layer, bias, axis in (("conv0.acc", "conv0", 0), ("dense0.acc", "dense0", 1)):
+    for layer, bias in (("conv0.acc", "conv0"), ("dense0.acc", "dense0")):
         scale = scales.weights[layer].scale[0]
-        error = np.moveaxis(constant(graph[layer].args[1]) - scale * weights[layer], axis, 0)
+        error = weight_rows(graph[layer]) - scale * weights[layer]
         change = constant(after[bias].args[1]) - constant(graph[bias].args[1])
-        expected = error.reshape(len(error), -1) @ moments[layer].mean
+        expected = error @ moments[layer].mean
         np.testing.assert_allclose(change.reshape(-1), expected, atol=1e-5)
         assert np.abs(expected).max() > 1e-3
 

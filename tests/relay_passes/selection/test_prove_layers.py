@@ -79,8 +79,8 @@ def held_out_error(net: Any, data: list[Any], damping: float) -> float:
     )
     params = QuantParams(scale=(float(np.abs(weight).max()) / 127,))
     q = SecondOrderRounder(moments=moments, dampings={"dense0.acc": damping})(
-        "dense0.acc", weight, params, 1
-    )
+        "dense0.acc", weight.T, params
+    ).T
     x = np.stack([image.ravel() for image in white(200, 9)])
     return float(np.square(x @ (weight - params.scale[0] * q)).sum())
 
@@ -107,4 +107,4 @@ def test_infinite_damping_rounds_to_nearest() -> None:
         mean=np.zeros(20, np.float32), covariance=np.cov(rng.normal(0, 1, (20, 15))), samples=15
     )
     rounder = SecondOrderRounder(moments={"a": moments}, dampings={"a": inf})
-    np.testing.assert_array_equal(rounder("a", weight, params, 0), quantize(weight, params))
+    np.testing.assert_array_equal(rounder("a", weight, params), quantize(weight, params))

@@ -1,0 +1,102 @@
+"""The table of ``vta-flow scales``: how each layer's scales became integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from flow.results.report import error_cell, name_cell
+from relay_passes.integers.plan import LayerPlan, QuantPlan
+from relay_passes.params import QuantParams
+from vta_config.text import printable
+
+#: Different integers that a cell shows one by one; of more only the range.
+_LISTED: Final = 4
+
+
+def plan_table(plan: QuantPlan) -> Table:
+    """Lay the plan out, one row a layer: scales, bits, shifts, multipliers and their error."""
+    table = Table(header_style="bold", padding=0)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("output", no_wrap=True)
+    for heading in (
+        "input scale",
+        "weight scale",
+        "output scale",
+        "bits (input, weight, output)",
+        "shift",
+        "multiplier",
+        "residual ×",
+        "relative error",
+    ):
+        table.add_column(heading, justify="right")
+    for layer in plan.layers:
+        requant = layer.requant
+        table.add_row(
+            name_cell(layer.name),
+            name_cell(layer.output) if layer.output else Text("int32"),
+            *_scales(plan, layer),
+            "–" if requant is None else _integers(requant.shift),
+            "–" if requant is None else _integers(requant.multiplier),
+            _residuals(plan, layer),
+            "–" if requant is None else error_cell(requant.relative_error),
+        )
+    return table
+
+
+def host_lines(plan: QuantPlan) -> list[str]:
+    """Tell what the plan leaves to the host, and why; operators first, then tensors."""
+    left = [f"{name} runs in float: {reason}" for name, reason in plan.host.items()]
+    left += [f"{name} is quantized by the host: {reason}" for name, reason in plan.floats.items()]
+    return [("on host    " if i == 0 else " " * 11) + printable(x) for i, x in enumerate(left)]
+
+
+def _scales(plan: QuantPlan, layer: LayerPlan) -> tuple[str, str, str, str]:
+    """Return the cells of the scales of inputs, weights and output, and of their bits."""
+    weights = [plan.weights[name] for name in layer.operators if name in plan.weights]
+    inputs = [plan.tensors[name] for name in layer.inputs[: max(1, len(weights))]]
+    outputs = [plan.tensors[layer.output]] if layer.output else []
+    bits = (_bits(inputs), _bits(weights), _bits(outputs))
+    return _range(inputs), _range(weights), _range(outputs), ", ".join(bits)
+
+
+def _range(params: Iterable[QuantParams]) -> str:
+    """Return one scale, or the smallest and the largest."""
+    scales = [scale for p in params for scale in p.scale]
+    if not scales:
+        return "–"
+    low, high = f"{min(scales):.4g}", f"{max(scales):.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _bits(params: Sequence[QuantParams]) -> str:
+    return "/".join(dict.fromkeys(str(p.bits) for p in params)) or "–"
+
+
+def _integers(values: Iterable[int]) -> str:
+    """Return the different integers, or of many the smallest and the largest."""
+    found = sorted(set(values))
+    if len(found) <= _LISTED:
+        return ", ".join(map(str, found))
+    return f"{found[0]} to {found[-1]}"
+
+
+def _residuals(plan: QuantPlan, layer: LayerPlan) -> str:
+    """Return what the residuals that the layer adds are multiplied by, shifts included."""
+    cells = []
+    for name in layer.operators:
+        if (added := plan.sums.get(name)) is None:
+            continue
+        if added.left_out:
+            cells.append("left out")
+        elif set(added.multiplier) != {1}:
+            cells.append(_integers(added.multiplier))
+        else:
+            cells.append(_integers(1 << shift for shift in added.second_shift))
+            if any(added.first_shift):
+                shifts = _integers(1 << shift for shift in added.first_shift)
+                cells[-1] += f" (the sum × {shifts})"
+    return "; ".join(cells)

@@ -1,0 +1,444 @@
+"""Make the quantization plan: from real scales to integers, once, in float64.
+
+`Quantize` and `FuseConvRelu` themselves say where integers go: they run on the scales alone first.
+The graph that they leave is then followed by what matters of its tensors: scales, and bounds. Where
+an accumulator becomes int8, the ratio of its scale to the tensor's must be a power of two (or next
+to b / 2^c, where the machine multiplies); where a residual is added, its scale must be an integer
+times the accumulator's, or both must be powers of two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, ClassVar, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes import numerics
+from relay_passes.graph import (
+    Expr,
+    Module,
+    constant,
+    op_name,
+    read_graph,
+    static_shape,
+)
+from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
+from relay_passes.integers.quantize import Quantize
+from relay_passes.names import layer_names
+from relay_passes.operators import averaged, is_global_average, split_bias, weight_rows
+from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
+from relay_passes.rounding.nearest import NearestRounder, WeightRounder
+from relay_passes.scales.accumulators import fused_sinks, paired_layers, unfused_sinks
+from relay_passes.scales.scales import Scales
+from vta_config.errors import CalibrationError, CapacityError
+
+#: Accumulators whose scales are further apart are not added as integers.
+_MOST_OCTAVES: Final = 12
+#: Why the host adds two tensors, and why it quantizes a tensor.
+NO_COMMON_SCALE: Final = "the operands have no common integer scale"
+NO_SHIFT: Final = "its scale is no power of two times that of what it is made of"
+
+
+def make_plan(
+    mod: Module,
+    scales: Scales,
+    *,
+    rounder: WeightRounder | None = None,
+    fuse: bool = True,
+    dyadic: bool = False,
+    block: int = 16,
+) -> QuantPlan:
+    """Return the plan of a float module: every integer that follows from its scales.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module that the scales were chosen for, its biases final.
+    scales : Scales
+        Of every tensor and weight.
+    rounder : WeightRounder, optional
+        As `Quantize` gets it: what its integers sum to says how many bits a multiplier may have.
+        By default to nearest.
+    fuse : bool
+        Whether `FuseConvRelu` follows `Quantize`.
+    dyadic : bool
+        Whether a ratio of scales that is no power of two becomes b / 2^c (HAWQ-V3, Yao et al.,
+        arXiv 2011.10680), with as many bits of b as int32 allows.
+    block : int
+        Output channels a block, for granularity ``block``.
+
+    Raises
+    ------
+    CalibrationError
+        When the scale of a layer's output is no power of two times its accumulator's, and the
+        machine does not multiply.
+    """
+    draft = QuantPlan(tensors=scales.tensors, weights=scales.weights, block=block)
+    marked = Quantize(plan=draft, rounder=rounder or NearestRounder(block=block))(mod)
+    ends = _meant_ends(mod, fuse=fuse)
+    if fuse:
+        marked = FuseConvRelu()(marked)
+    host: dict[str, str] = {}
+    while True:
+        planner = _Planner(draft, ends, dict(layer_names(mod)), host, dyadic=dyadic)
+        for binding in read_graph(marked).bindings:
+            planner.visit(binding)
+        if planner.host == host:
+            return planner.plan()
+        host = planner.host  # its operators make floats
+
+
+def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
+    """Return where choosers may mean each layer's accumulator to end: alone, or in a pair."""
+    sinks = (fused_sinks(mod), fused_sinks(mod, paired_layers(mod))) if fuse else ()
+    result: dict[str, set[str]] = {}
+    for found in sinks or (unfused_sinks(mod),):
+        for name, sink in found.items():
+            result.setdefault(name, set()).add(sink.output)
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Integers:
+    """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it."""
+
+    name: str
+    tensor: str
+    scale: float
+    bound: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Sums:
+    """An accumulator: scale, bound and bias, float64[C], as `Accumulator` has them.
+
+    `clips` tells of a ReLU; `inputs` are the int8 tensors of which it is made, `operators` those
+    that it takes in, `products` the layers among them.
+    """
+
+    name: str
+    scale: NDArray[np.float64]
+    bound: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    clips: bool = False
+    inputs: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+
+    def after(self, name: str, **changes: Any) -> _Sums:
+        """Return what operator `name` makes of it."""
+        return replace(self, name=name, operators=(*self.operators, name), **changes)
+
+    def settled(self) -> _Sums:
+        """Return it with its ReLU done and its bias added before."""
+        if not self.clips:
+            return self
+        added = np.abs(numerics.round_half_up(self.bias / self.scale))
+        return replace(self, bound=self.bound + added, bias=np.zeros_like(self.bias), clips=False)
+
+
+_Value: TypeAlias = "_Integers | _Sums | NDArray[np.int8] | None"
+
+
+class _Planner:
+    """Follow one graph; `env` maps its variables to integers and int8 weights, None for floats."""
+
+    def __init__(
+        self,
+        draft: QuantPlan,
+        ends: Mapping[str, set[str]],
+        labels: Mapping[str, str],
+        host: Mapping[str, str],
+        *,
+        dyadic: bool,
+    ) -> None:
+        self.draft = draft
+        self.ends = ends
+        self.labels = labels
+        self.dyadic = dyadic
+        self.host = dict(host)
+        self.floats: dict[str, str] = {}
+        self.env: dict[Expr, _Value] = {}
+        self.layers: list[LayerPlan] = []
+        self.sums: dict[str, SumPlan] = {}
+        self.products: dict[str, str] = {}  # and the tensors that they read
+
+    def plan(self) -> QuantPlan:
+        """Return the draft with its integers."""
+        taken = {name for layer in self.layers for name in layer.operators}
+        rest = [
+            LayerPlan(name=self._label((name,), name), inputs=(data,), operators=(name,))
+            for name, data in self.products.items()
+            if name not in taken
+        ]
+        return replace(
+            self.draft,
+            layers=(*self.layers, *rest),
+            sums=self.sums,
+            host=self.host,
+            floats=self.floats,
+        )
+
+    def visit(self, binding: Expr) -> None:
+        """Follow one binding."""
+        handler = self.HANDLERS.get(op_name(binding.value))
+        if handler is not None and binding.var.name not in self.host:
+            self.env[binding.var] = handler(self, binding)
+
+    def value(self, expr: Expr) -> _Value:
+        """Return what an operand is."""
+        return self.env.get(expr) if isinstance(expr, relax.Var) else None
+
+    def _label(self, products: tuple[str, ...], output: str) -> str:
+        """Return the name of the layer that a product belongs to, else of what it makes."""
+        return self.labels.get(products[0], products[0]) if products else output
+
+    # ---- pairs -------------------------------------------------------------------------------
+    def _dequantize(self, binding: Expr) -> _Value:
+        data = binding.value.args[0]
+        weight = constant(data)
+        return self.value(data) if weight is None else weight
+
+    def _quantize(self, binding: Expr) -> _Value:
+        source = binding.value.args[0]
+        name, value = str(source.name), self._wide(source)
+        params = self.draft.tensors[name]
+        if value is not None and (requant := self._requant(value, params, name)) is not None:
+            self.layers.append(
+                LayerPlan(
+                    name=self._label(value.products, name),
+                    inputs=value.inputs,
+                    operators=value.operators,
+                    output=name,
+                    requant=requant,
+                )
+            )
+        by_host = value is None or name in self.floats  # `Requantize` calls it like its integers
+        return _Integers(
+            name=str(binding.var.name) if by_host else name,
+            tensor=name,
+            scale=params.scale[0],
+            bound=params.qmax,
+        )
+
+    def _requant(self, value: _Sums, params: QuantParams, name: str) -> Requant | None:
+        """Return multipliers and shifts of an accumulator; None where the host converts it."""
+        ratio = value.scale / params.scale[0]
+        exponents = _exponents(ratio)
+        try:
+            if exponents is not None:
+                # Shifted left by the most, everything but 0 saturates, and so it does by more.
+                shifts = grouped(np.maximum(-exponents, -MAX_INT32_SHIFT), self.draft.block)
+                return Requant(
+                    multiplier=(1,) * len(shifts),
+                    shift=tuple(shifts.tolist()),
+                    ratio=tuple(Fraction(2) ** -n for n in shifts.tolist()),
+                )
+            if self.dyadic:
+                return self._multiplied(value, ratio)
+        except CapacityError as error:
+            reason = f"{name}: {str(error).partition('; ')[0]}"
+            if value.products:
+                self.host |= dict.fromkeys(value.products, reason)
+            else:
+                self.floats[name] = reason
+            return None
+        if any(name in self.ends.get(product, ()) for product in value.products):
+            worst = next(i for i, r in enumerate(ratio) if numerics.exact_log2(r) is None)
+            raise CalibrationError(
+                name,
+                "must have a scale that is its accumulator's times a power of two",
+                got=f"{1 / ratio[worst]:.6g} times it in channel {worst}",
+                hint="choose weight scales to fit, or allow multipliers (dyadic)",
+            )
+        self.floats[name] = NO_SHIFT
+        return None
+
+    def _multiplied(self, value: _Sums, ratio: NDArray[np.float64]) -> Requant:
+        """Return b / 2^c next to each ratio; b has the bits that the sum leaves of int32."""
+        bias = numerics.output_bias(value.name, value.bias, value.scale, value.bound, 1 / ratio)
+        bound = value.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio) + 1
+        exact = numerics.dyadic(ratio, int(bound.max()))
+        columns = list(zip(exact.multiplier, exact.shift, exact.ratio, strict=True))
+        first = {(b, c): i for i, (b, c, _) in reversed(list(enumerate(columns)))}
+        chosen = grouped(np.asarray([first[b, c] for b, c, _ in columns]), self.draft.block)
+        if len(chosen) == len(columns):
+            return exact
+        multiplier, shift, meant = zip(*(columns[i] for i in chosen.tolist()), strict=True)
+        return Requant(multiplier=multiplier, shift=shift, ratio=meant)
+
+    def _wide(self, source: Expr) -> _Sums | None:
+        """Return an accumulator, or an int8 tensor as one."""
+        value = self.value(source)
+        if isinstance(value, _Integers):
+            channels = static_shape(source)[1]
+            return _Sums(
+                name=value.name,
+                scale=np.full(channels, value.scale),
+                bound=np.full(channels, float(value.bound)),
+                bias=np.zeros(channels),
+                inputs=(value.tensor,),
+            )
+        return value if isinstance(value, _Sums) else None
+
+    # ---- operators ---------------------------------------------------------------------------
+    def _conv2d(self, binding: Expr) -> _Value:
+        attrs = binding.value.attrs
+        if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
+            return None
+        return self._product(binding)
+
+    def _matmul(self, binding: Expr) -> _Value:
+        if any(len(static_shape(operand)) != 2 for operand in binding.value.args):
+            return None
+        return self._product(binding)
+
+    def _product(self, binding: Expr) -> _Value:
+        call, name = binding.value, str(binding.var.name)
+        data, weight = (self.value(operand) for operand in call.args)
+        if not isinstance(data, _Integers) or not isinstance(weight, np.ndarray):
+            return None
+        rows = weight_rows(call, weight)
+        bound = np.zeros(len(rows))
+        if self.dyadic:
+            bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)
+        self.products[name] = data.tensor
+        return _Sums(
+            name=self._label((name,), name),
+            scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
+            bound=bound,
+            bias=np.zeros(len(rows)),
+            inputs=(data.tensor,),
+            operators=(name,),
+            products=(name,),
+        )
+
+    def _add(self, binding: Expr) -> _Value:
+        name = str(binding.var.name)
+        if (found := split_bias(binding.value)) is not None:
+            value = self._wide(found[0])
+            if value is None:
+                return None
+            value = value.settled()
+            return value.after(name, bias=value.bias + found[1])
+        left, right = binding.value.args
+        if isinstance(self.value(left), _Integers) and isinstance(self.value(right), _Sums):
+            left, right = right, left
+        acc, other, narrow = self._wide(left), self._wide(right), self.value(right)
+        if acc is None or other is None or static_shape(left) != static_shape(right):
+            return None
+        integers = narrow if isinstance(narrow, _Integers) else None
+        plan = self._sum(acc, other, integers, name)
+        if plan is None:
+            self.host[name] = NO_COMMON_SCALE
+            return None
+        self.sums[name] = plan
+        if plan.left_out:
+            return acc.after(name)
+        if set(plan.multiplier) != {1}:
+            factor = expanded(plan.multiplier, len(acc.scale), self.draft.block, name)
+            inputs = (*acc.inputs, *other.inputs)
+            return acc.after(name, bound=acc.bound + other.bound * factor, inputs=inputs)
+        acc, other = acc.settled(), other.settled()
+        first, second = (
+            2.0 ** expanded(shifts, len(acc.scale), self.draft.block, name)
+            for shifts in (plan.first_shift, plan.second_shift)
+        )
+        return replace(
+            acc,
+            name=name,
+            scale=acc.scale / first,
+            bound=acc.bound * first + other.bound * second,
+            bias=acc.bias + other.bias,
+            inputs=(*acc.inputs, *other.inputs),
+            operators=(*acc.operators, *other.operators, name),
+            products=(*acc.products, *other.products),
+        )
+
+    def _sum(
+        self, acc: _Sums, other: _Sums, integers: _Integers | None, name: str
+    ) -> SumPlan | None:
+        """Return how `other` is added to `acc`; None where their scales do not fit."""
+        plan = SumPlan(first=acc.name, second=other.name)
+        left_out = replace(plan, multiplier=(0,))
+        block = self.draft.block
+        if integers is not None and not acc.clips:
+            if (integers.bound * integers.scale < acc.scale / 2).all():
+                return left_out  # less than half a unit: rounds to 0
+            factor = numerics.exact_integers(integers.scale / acc.scale)
+            if factor is not None and not _is_one_shift(factor):
+                return replace(plan, multiplier=tuple(grouped(factor, block).tolist()))
+        ratios = _exponents(other.scale / acc.scale)
+        equal = ratios is not None and not ratios.any()  # in each channel, which may still differ
+        finest = acc.scale if equal else min(float(acc.scale.min()), float(other.scale.min()))
+        first, second = (_exponents(value.scale / finest) for value in (acc, other))
+        known = [int(shifts.max()) for shifts in (first, second) if shifts is not None]
+        apart = max(known, default=0)
+        below = integers is not None and bool((other.scale < acc.scale).all())
+        if below and (apart > _MOST_OCTAVES or len(known) < 2):
+            return left_out  # less than a unit of the accumulator each
+        if first is None or second is None:
+            return None
+        if apart > _MOST_OCTAVES:
+            must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
+            self.host[name] = f"{name}: {must}, got 2^{apart}"
+            return None
+        shifts = (tuple(grouped(part, block).tolist()) for part in (first, second))
+        return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
+
+    def _relu(self, binding: Expr) -> _Value:
+        value = self._wide(binding.value.args[0])
+        return None if value is None else value.after(str(binding.var.name), clips=True)
+
+    def _clip(self, binding: Expr) -> _Value:
+        low, high = (float(getattr(a, "value", a)) for a in binding.value.args[1:3])
+        return self._relu(binding) if low == 0.0 and high > 0.0 else None
+
+    def _mean(self, binding: Expr) -> _Value:
+        data = self.value(binding.value.args[0])
+        if not isinstance(data, _Integers) or not is_global_average(binding.value):
+            return None
+        value, count = self._wide(binding.value.args[0]), averaged(binding.value)
+        assert value is not None
+        name = str(binding.var.name)
+        return value.after(name, scale=value.scale / count, bound=value.bound * count)
+
+    def _move(self, binding: Expr) -> _Value:
+        data = self.value(binding.value.args[0])
+        name = str(binding.var.name)
+        return replace(data, name=name, tensor=name) if isinstance(data, _Integers) else None
+
+    HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
+        "quantize": _quantize,
+        "dequantize": _dequantize,
+        "nn.conv2d": _conv2d,
+        "matmul": _matmul,
+        "add": _add,
+        "nn.relu": _relu,
+        "clip": _clip,
+        "mean": _mean,
+        "nn.max_pool2d": _move,
+        "reshape": _move,
+        "permute_dims": _move,
+        "squeeze": _move,
+        "expand_dims": _move,
+    }
+
+
+def _exponents(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return k of ratios 2^k, int64[C]; None where one is no power of two."""
+    found = [numerics.exact_log2(r) for r in ratio.tolist()]
+    known = [k for k in found if k is not None]
+    return np.asarray(known, np.int64) if len(known) == len(found) else None
+
+
+def _is_one_shift(factor: NDArray[np.int64]) -> bool:
+    """Whether all factors are one power of two, which a shift says better."""
+    first = int(factor[0])
+    return bool((factor == first).all()) and first & (first - 1) == 0
