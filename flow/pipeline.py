@@ -31,6 +31,7 @@ from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
+from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare_with_names, quantize_model, run_passes
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
@@ -43,7 +44,7 @@ from relay_passes.selection.choose_variant import (
 )
 from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
 from relay_passes.stock_relay.quantize import StockRelay
-from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, VARIANTS, QuantOptions
+from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, STOCK_RELAY, VARIANTS
 from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ EQUALIZING_DB: Final = 2.0
 SMALL_WEIGHTS: Final = 4_000_000
 #: Forms that several variants are compared with: kept, since they take long to make.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
-#: The variant that stock Relay's quantization makes, its first convolution in float.
-STOCK_RELAY: Final = "stock_relay"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +338,9 @@ class Pipeline:
             variant=variant,
             chosen=chosen,
             candidates=candidates,
-            layers=tuple((self._proofs or {}).values()) if (known | FORMS)[chosen].learns else (),
+            layers=tuple((self._proofs or {}).values())
+            if (known | FORMS)[chosen].options.learns
+            else (),
         )
         return self.form(chosen)
 
@@ -379,8 +380,8 @@ class Pipeline:
         `quantize` returns the form that is best for its variant instead.
         """
         if name not in self._quantized:
-            form = self._quantize((VARIANTS | STEPS | FORMS)[name])
-            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].learns:
+            form = self._quantize((VARIANTS | STEPS | FORMS)[name].options)
+            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].options.learns:
                 return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
@@ -431,7 +432,7 @@ class Pipeline:
     def _judged(self, name: str) -> Candidate:
         """Run the form of a recipe on calibration images, once for all variants."""
         if name not in self._candidates_judged:
-            options = (VARIANTS | STEPS | FORMS)[name]
+            options = (VARIANTS | STEPS | FORMS)[name].options
             found = [self._compared(name, [self.form(name)])]
             taught = [trial for trial in self._trials if trial.learn is not None]
             if taught and options.learns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,13 +18,12 @@ from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.operators import weight_rows
 from relay_passes.params import TensorProfile
+from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.rounding.nearest import GivenWeights, WeightRounder
-from relay_passes.rounding.second_order import SecondOrderRounder
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.scales import Scales
 from relay_passes.selection.choices import LayerProof
-from relay_passes.variants import QuantOptions
 from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.
@@ -91,7 +89,7 @@ def quantize_model(
     """
     options = options or QuantOptions()
     mod = run_passes(mod, options.passes) if passed is None else passed
-    if options.rescales:
+    if "images" in options.needs:
         if observe is None:
             raise CalibrationError(
                 "calibration",
@@ -100,12 +98,11 @@ def quantize_model(
             )
         profiles = observe(mod)
     profiles = live_profiles(mod, profiles)
-    pairs = getattr(options.chooser, "pair", False)
     scales = limit_scales(
         mod,
         options.chooser(mod, profiles),
         fuse=options.fuse,
-        pairs=pairs,
+        pairs=options.chooser.pair,
         block=options.block,
     )
     rounder = options.rounder
@@ -117,13 +114,11 @@ def quantize_model(
                 hint="calibrate again with images, or choose a variant without",
             )
         moments = measure(mod)
-        if isinstance(rounder, SecondOrderRounder):
-            rounder = replace(
-                rounder,
-                moments=moments,
-                noise=_input_noise(mod, scales),
-                dampings={name: proof.damping for name, proof in (proofs or {}).items()},
-            )
+        rounder = rounder.learned(
+            moments,
+            noise=_input_noise(mod, scales),
+            dampings={name: proof.damping for name, proof in (proofs or {}).items()},
+        )
         weights = _rounded(mod, scales, rounder)
         rounder = GivenWeights(weights=weights)
         if options.correct_bias:

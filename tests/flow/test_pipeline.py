@@ -110,8 +110,8 @@ def test_a_variant_becomes_what_is_better(
 ) -> None:
     rng = np.random.default_rng(0)
     images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(4)]
-    spoiled = replace(VARIANTS["best"], chooser=BlockScales(weight_bits=2))
-    monkeypatch.setitem(VARIANTS, "best", spoiled)
+    spoiled = replace(VARIANTS["best"].options, chooser=BlockScales(weight_bits=2))
+    monkeypatch.setitem(VARIANTS, "best", replace(VARIANTS["best"], recipe=lambda _: spoiled))
     pipeline.calibrate(images)
     taken = pipeline.quantize("best")
     choice = pipeline.choices["best"]
