@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -162,6 +162,14 @@ class FakeBackend:
     def plan(self, variant: str) -> QuantPlan | None:
         self._fail(variant, "quantize")
         return PLAN
+
+    def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
+        """Tell of stages that made a plan."""
+        from flow.pipeline import STAGES  # brings in TVM, which takes seconds to import
+
+        names = [stage.name for stage in STAGES]
+        for name in names[: names.index(stop) + 1] if stop is not None else names:
+            after(name, PLAN)
 
     def compile(self, variant: str) -> FakeCompiled:
         self._fail(variant, "compile")
