@@ -22,7 +22,7 @@ from relay_passes.graph import (
     replace_main,
     substitute,
 )
-from relay_passes.partition.find_layers import Chain
+from relay_passes.operators.chain import Chain
 from relay_passes.partition.read import CODEGEN, LAYER_ATTR, OUTPUT_ATTR, FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 

@@ -24,7 +24,7 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.host.run import HostModule
-from relay_passes.operators import RESHAPES
+from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
 
 #: A form is as good as the best one when it is this near, in dB.
