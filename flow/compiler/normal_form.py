@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.shapes import ConvShape
-from flow.program.layouts import blocks, constant_digits, pack_weight
+from flow.program.layouts import blocks, constant_digits, pack_diagonals, pack_weight
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
 from relay_passes.operators.step_ops import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
@@ -216,7 +216,8 @@ class Prepared:
         parts = [] if self.digits is None else [self.digits]
         if self.layer.weight is not None:
             kernel = self.layer.weight if self.form is None else self.form.weight(self.layer.weight)
-            packed = pack_weight(kernel, config)
+            pack = pack_diagonals if self.layer.operator.by_channel else pack_weight
+            packed = pack(kernel, config)
             parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
         return np.concatenate(parts, axis=1)
 

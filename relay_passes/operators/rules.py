@@ -24,7 +24,7 @@ Rule = Callable[[Chain, VTAConfig], bool]
 
 
 def one_group(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution must have one group."""
+    """A convolution must have one group, or one for each channel of its input and output."""
     return int(chain.anchor.value.attrs.groups) == 1
 
 

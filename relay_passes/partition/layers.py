@@ -120,7 +120,7 @@ class Layer:
     in_shape, out_shape : tuple[int, int, int, int]
         NCHW; dense: [N, I, 1, 1] and [N, O, 1, 1]; sum_pool2d: output [N, C, 1, 1].
     weight : int8[O, I, KH, KW] or None
-        OIHW; dense: [O, I, 1, 1]; others None.
+        OIHW, I 1 where each channel has a kernel of its own; dense: [O, I, 1, 1]; others None.
     kernel, stride, dilation : tuple[int, int]
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
@@ -167,7 +167,8 @@ class Layer:
             names = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
             self._fail("weight", f"must be given for {names} only", type(self.weight))
         if self.weight is not None:
-            expected = (self.out_shape[1], self.in_shape[1], *self.kernel)
+            read = 1 if self.operator.by_channel else self.in_shape[1]
+            expected = (self.out_shape[1], read, *self.kernel)
             if self.weight.dtype != np.int8 or self.weight.shape != expected:
                 got = f"{self.weight.dtype}{list(self.weight.shape)}"
                 self._fail("weight", f"must be int8{list(expected)}", got)
