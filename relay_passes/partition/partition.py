@@ -2,8 +2,8 @@
 
 `Partition` wraps each chain of operators that makes one layer (find_layers.py) into a composite
 function ``vta.KIND``, and TVM's MergeCompositeFunctions joins neighbours into functions annotated
-with ``Codegen = "vta"``, for RunCodegen. checks.py says which layers VTA takes; read.py reads such
-a function back as a `Subgraph`.
+with ``Codegen = "vta"``, for RunCodegen. `operators.table` says which layers VTA takes; read.py
+reads such a function back as a `Subgraph`.
 """
 
 from __future__ import annotations
