@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
 from flow.options import Engine
-from flow.pipeline import CompiledModel, Pipeline
+from flow.pipeline import Pipeline
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
@@ -22,6 +23,7 @@ from flow.verify import Verifier
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.selection.choices import Choice
+from relay_passes.stage import After
 from vta_config.hardware import VTAConfig
 
 
@@ -80,6 +82,10 @@ class PipelineBackend:
         if self._quantized[0] != variant:
             self.quantize(variant)
         return quantization_plan(self._quantized[1])
+
+    def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
+        """Tell `after` what each stage makes of a variant; see `Pipeline.walk`."""
+        self.pipeline.walk(variant, after, stop=stop)
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""

@@ -48,6 +48,8 @@ from flow.results.report import (
     write_report,
 )
 from flow.session import Compiled, Session, calibrate, open_session
+from flow.show_stages import Wanted, lines_of, stop
+from flow.show_stages import add_options as add_stage_options
 from flow.stages import Progress, Stages
 from flow.system import process
 from flow.system.arguments import factor, natural, positive, seconds
@@ -304,6 +306,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
         engine,
     )
     _add_deploy_options(deploy)
+    add_stage_options(deploy)
     evaluate = add(
         "evaluate",
         _evaluate,
@@ -325,6 +328,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
+    add_stage_options(compile_)
     run = add("run", _run, "Classify images.", model, engine)
     _variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
@@ -406,12 +410,21 @@ def _options(args: argparse.Namespace, variants: tuple[str, ...] | None, exact: 
 # ---- subcommands -----------------------------------------------------------------------------
 def _deploy(args: argparse.Namespace) -> int:
     check_writable(args.output)
+    wanted = Wanted.of_options(args)
     options = _options(args, _chosen(args), args.exact_images)
-    report, compiled = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    if wanted.stops:
+        return _stop(options, wanted)
+    written: list[Path] = []
+    report, compiled = jobs.deploy(
+        options,
+        Stages(Terminal()),
+        folder=args.output,
+        show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
+    )
     tables = [render(report)]
     if args.layers:
         tables += [layers_table(report), latency_table(report)]
-    lines: list[str] = []
+    lines = lines_of(written)
     try:
         path = write_report(report, args.output)
         lines.append(f"report     {path}")
@@ -422,6 +435,11 @@ def _deploy(args: argparse.Namespace) -> int:
     finally:  # what was measured is worth showing also where a file cannot be written
         show(*tables, *lines, kept=str(args.output))
     return _exit_code(report)
+
+
+def _stop(options: Options, wanted: Wanted) -> int:
+    show(*lines_of(stop(options, wanted, Stages(Terminal()))), kept=str(wanted.folder))
+    return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -461,12 +479,16 @@ def _scales(args: argparse.Namespace) -> int:
 
 def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
+    wanted = Wanted.of_options(args)
+    if wanted.stops:
+        return _stop(_options(args, (args.variant,)), wanted)
     compiled, session = _compiled(args, Stages(Terminal()))
     args.output.mkdir(parents=True, exist_ok=True)
     paths = compiled.save(args.output / f"{session.model.name}.vta")
+    files = lines_of(wanted.write(session.backend, args.variant))
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    show("\n".join(map(printable, sizes)) + f", {layers} layers", kept=str(args.output))
+    show("\n".join(map(printable, sizes)) + f", {layers} layers", *files, kept=str(args.output))
     return 0
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from flow.backend import PipelineBackend
 from flow.options import Options
-from flow.pipeline import STOCK_RELAY
 from flow.results.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
 from flow.results.report import Skipped, error_cell, sqnr_cells
 from flow.session import Session, calibrate, open_session
@@ -23,40 +22,13 @@ from flow.stages import Stages
 from flow.system.files import write_atomic
 from flow.system.tracebacks import explain, reason_of, worst
 from relay_passes.calibration.layer_error import LayerError, layer_errors
-from relay_passes.graph import GraphPass
 from relay_passes.integers.integer_facts import requantization_errors
-from relay_passes.variants import STEPS, VARIANTS
+from relay_passes.quantize_model import run_passes
+from relay_passes.variants import STEPS, TABLE, VARIANTS
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.
-ABLATION: Final[Mapping[str, str]] = {
-    STOCK_RELAY: "stock Relay: one scale, 1/16",
-    "profiled": "largest-value scales, not fused",
-    "profiled_fused": "largest-value scales, conv and ReLU fused",
-    "equalized": "largest-value scales, layers equalized, fused",
-    "moving_average": "moving-average scales, fused",
-    "percentile": "99.99th-percentile scales, fused",
-    "kl_divergence": "least-KL-divergence scales, fused",
-    "mean_square_unfused": "least-square-error scales, not fused",
-    "mean_square": "least-square-error scales, fused",
-    "per_tensor_unfused": "+ learned rounding, biases corrected; not fused",
-    "per_tensor_fused": "+ learned rounding, biases corrected; fused",
-    "per_tensor": "+ layers equalized",
-    "block_scales": "a shift a block, any activation scale",
-    "ordered_channels": "+ channels ordered",
-    "corrected_bias": "+ biases corrected",
-    "separate_downsample": "+ learned rounding",
-    "fine_residuals": "+ residuals' multipliers finer",
-    "best": "+ downsample in the same accumulator",
-    "searched_scales": "+ scales searched",
-    "w4a8_plain_scales": "as best, 4-bit weights",
-    "w4a8_nearest": "4-bit weights, scales searched, to nearest",
-    "w4a8_corrected_bias": "+ biases corrected",
-    "w4a8": "+ learned rounding",
-    "dyadic_any": "multipliers b / 2^c, b of up to 15 bits",
-    "dyadic": "multipliers b / 2^c, b of two ones",
-    "per_channel": "a shift a channel, needs shr_register",
-}
+ABLATION: Final[Mapping[str, str]] = {v.name: v.label for v in TABLE if v.label}
 #: Images on which layers are compared.
 LAYER_IMAGES: Final = 16
 COMPARE_FILE, PLOT_FILE = "compare.json", "compare.png"
@@ -135,7 +107,7 @@ def compare(
     failures: list[Exception] = []
     for name in names:
         choice = (VARIANTS | STEPS).get(name)
-        if choice is not None and not choice.needs <= session.machine.capabilities:
+        if choice is not None and not choice.options.capabilities <= session.machine.capabilities:
             continue
         try:
             rows.append(_measure(name, session, stages, reference, options.seed, layer_images))
@@ -170,9 +142,9 @@ def _measure(
     layers: tuple[LayerError, ...] = ()
     if choice is not None and layer_images:
         with stages("layers", f"comparing layers of {name}"):
-            passes = choice.for_block(session.machine.block).passes
+            passes = choice.options.for_block(session.machine.block).passes
             sample = data.take(layer_images, seed=seed)
-            layers = layer_errors(_after(pipeline.folded, passes), quantized, sample)
+            layers = layer_errors(run_passes(pipeline.folded, passes), quantized, sample)
     return Step(
         change=ABLATION[name],
         metrics=measure(name, logits, reference, data.targets),
@@ -184,12 +156,6 @@ def _measure(
 
 def _row(change: str, metrics: Metrics) -> Step:
     return Step(change=change, metrics=metrics, requantization_error=0.0, layers=(), seconds=0.0)
-
-
-def _after(mod: Any, passes: tuple[GraphPass, ...]) -> Any:
-    for step in passes:
-        mod = step(mod)
-    return mod
 
 
 # ---- what the user sees ------------------------------------------------------------------------

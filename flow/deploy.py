@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from flow.data.datasets import Dataset
@@ -20,6 +21,7 @@ from flow.results.report import (
     write_report,
 )
 from flow.session import (
+    Backend,
     BackendFactory,
     Compiled,
     calibrate,
@@ -41,6 +43,7 @@ def deploy(
     *,
     factory: BackendFactory = open_backend,
     folder: Path | None = None,
+    show: Callable[[Backend, str], object] | None = None,
 ) -> tuple[Report, Compiled]:
     """Run the whole flow; return what was found, and the variant that is deployed.
 
@@ -58,6 +61,8 @@ def deploy(
     folder : Path, optional
         Where a report of the variants so far is written after each but the last, so that what
         was found is there if the run is stopped; and tracebacks of errors that nobody expected.
+    show : callable (backend, variant), optional
+        Called last, with the variant that is deployed.
 
     Raises
     ------
@@ -103,7 +108,13 @@ def deploy(
     if found.deployed is None:
         raise worst(failures)
     found.compare_deployed(folder)
-    return found.report(), found.deployed.compiled
+    report = found.report()
+    if show is not None:
+        if folder is not None:
+            with contextlib.suppress(ArtifactError):
+                write_report(report, folder)
+        show(session.backend, report.deployed)
+    return report, found.deployed.compiled
 
 
 def _reference_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:

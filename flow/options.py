@@ -10,44 +10,30 @@ from typing import Final, Literal, TypeAlias, get_args
 import flow.sim
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
+from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
 #: Quantized variants in the order of the report.
-VARIANTS: Final = (
-    "stock_relay",
-    "single_scale",
-    "profiled",
-    "profiled_fused",
-    "per_tensor",
-    "best",
-    "dyadic",
-    "w4a8",
+VARIANTS: Final = tuple(v.name for v in TABLE if v.role == "report")
+#: What can be asked for by name: some need a machine with capabilities.
+KNOWN_VARIANTS: Final = (*VARIANTS, *(v.name for v in TABLE if v.role == "extra"))
+#: The variant whose program is deployed and told in full: the first of these that there is.
+PREFERENCE: Final = tuple(
+    v.name for v in sorted(TABLE, key=lambda v: v.rank) if v.name in KNOWN_VARIANTS
 )
-#: What can be asked for by name: per_channel needs a machine with the capability shr_register.
-KNOWN_VARIANTS: Final = (*VARIANTS, "per_channel")
-BEST_VARIANT: Final = "best"
+BEST_VARIANT: Final = PREFERENCE[0]
 #: Variants that have a quantization plan: not stock Relay's, which is another quantization.
-PLANNED_VARIANTS: Final = KNOWN_VARIANTS[1:]
+PLANNED_VARIANTS: Final = tuple(v for v in KNOWN_VARIANTS if v != STOCK_RELAY)
 #: What a user's own model is measured in, unless variants are named: of those that learn, which
 #: takes about a minute for a ResNet-18, the best alone.
-MAIN_VARIANTS: Final = ("stock_relay", "single_scale", "profiled", "profiled_fused", BEST_VARIANT)
-#: The variant whose program is deployed and told in full: the first of these that there is.
-PREFERENCE: Final = (
-    BEST_VARIANT,
-    "per_tensor",
-    "dyadic",
-    "per_channel",
-    "profiled_fused",
-    "profiled",
-    "single_scale",
-    "stock_relay",
-    "w4a8",
-)
+MAIN_VARIANTS: Final = tuple(v.name for v in TABLE if v.main)
 #: Variants whose scales do not depend on calibration images.
-UNCALIBRATED: Final = frozenset({"stock_relay", "single_scale"})
+UNCALIBRATED: Final = frozenset(
+    v.name for v in TABLE if v.name in KNOWN_VARIANTS and not v.calibrated
+)
 #: Images on which all engines are compared tensor by tensor: of the deployed variant, and of each
 #: other one.
 EXACT_IMAGES: Final = 20

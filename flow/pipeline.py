@@ -1,7 +1,7 @@
 """The order of things: the only module that knows it.
 
-float module → fold → profile → choose scales and quantize → partition → programs → executable.
-Every stage is a method whose result can be looked at, kept or replaced before the next one.
+`STAGES` lists the stages, each a value in and a value out; those of `relay_passes` come first. A
+callback may look at what each made before the next one begins: see `Pipeline.walk`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
-from tvm import cpu, relax, runtime
 
-from flow.compiler.codegen import build, compile_function
+from flow.compiled_model import CompiledModel
+from flow.compiler.codegen import compile_function
 from flow.data.datasets import Dataset
-from flow.results.counters import counters_by_layer
 from flow.results.evaluate import prefetch
-from flow.sim.program_sim import ProgramSim
-from flow.sim.tsim import TSim
 from flow.system.host_memory import give_back
-from flow.system.limits import UNLIMITED
 from flow.system.threads import available_cores, blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
@@ -31,7 +27,8 @@ from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
-from relay_passes.quantize_model import prepare_with_names, quantize_model, run_passes
+from relay_passes.quant_options import QuantOptions
+from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
 from relay_passes.selection.choose_variant import (
@@ -42,9 +39,10 @@ from relay_passes.selection.choose_variant import (
     results,
 )
 from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
+from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
-from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, VARIANTS, QuantOptions
-from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
+from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, STOCK_RELAY, VARIANTS
+from vta_config.errors import CalibrationError, CapacityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,10 +55,10 @@ if TYPE_CHECKING:
     from flow.frontend.origins import OnnxNode
     from flow.program.program import Program
     from relay_passes.calibration.moments import Moments
-    from relay_passes.integers.plan import QuantPlan
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.selection.choices import LayerProof
+    from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
 
 #: Calibration images kept for learned rounding and bias correction.
@@ -74,109 +72,56 @@ EQUALIZING_DB: Final = 2.0
 SMALL_WEIGHTS: Final = 4_000_000
 #: Forms that several variants are compared with: kept, since they take long to make.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
-#: The variant that stock Relay's quantization makes, its first convolution in float.
-STOCK_RELAY: Final = "stock_relay"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompiledModel:
-    """A quantized model with its programs.
-
-    Parameters
-    ----------
-    quantized : tvm.IRModule
-        Integers in plain Relax: the reference that every engine must match.
-    partitioned : tvm.IRModule
-        The same with VTA's parts cut out.
-    found : FoundLayers
-        The layers of `quantized`.
-    config : VTAConfig
-    programs : tuple[Program, ...]
-        One for each part, in order.
-    host : HostWork
-        What stays on the host, and why.
-    plan : QuantPlan, optional
-        The integers that the scales became; None for stock Relay's quantization.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compilation:
+    """What the stages from integers to programs hand on."""
 
     quantized: Any
-    partitioned: Any
-    found: FoundLayers
     config: VTAConfig
-    programs: tuple[Program, ...]
-    host: HostWork
-    plan: QuantPlan | None = None
+    schedules: Path | None
+    objective: Objective
+    found: FoundLayers | None = None
+    partitioned: Any = None
+    programs: tuple[Program, ...] = ()
 
-    @property
-    def crossing_bytes(self) -> int:
-        """Bytes of inputs and outputs of all programs for one image, as they lie in DRAM."""
-        return sum(
-            tensor.bytes_in(self.config)
-            for program in self.programs
-            for tensor in (*program.inputs, *program.outputs)
+
+def _partition(state: _Compilation) -> _Compilation:
+    found = find_layers(state.quantized, state.config)
+    partitioned = partition(state.quantized, state.config, found)
+    return replace(state, found=found, partitioned=partitioned)
+
+
+def _compile(state: _Compilation) -> _Compilation:
+    plan = quantization_plan(state.quantized)
+    found, config = state.found, state.config
+    programs = [
+        replace(
+            compile_function(function, config, state.schedules, state.objective, found), plan=plan
         )
+        for function in annotated_functions(state.partitioned)
+    ]
+    return replace(state, programs=tuple(programs))
 
-    @cached_property
-    def executable(self) -> Any:
-        """The TVM executable: host code and VTA programs (relax.VMExecutable)."""
-        return build(self.partitioned, self.config, self.programs)
 
-    def network(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """Return a callable float32[1, C, H, W] → float32[1, classes] on the virtual machine."""
-        machine = relax.VirtualMachine(self.executable, cpu())
-
-        def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            result: NDArray[np.float32] = machine["main"](
-                runtime.tensor(np.ascontiguousarray(image))
-            ).numpy()
-            return result
-
-        return run
-
-    @cached_property
-    def simulators(self) -> tuple[ProgramSim, ...]:
-        """Each program on the functional simulator, checked."""
-        return tuple(ProgramSim(program, limits=UNLIMITED) for program in self.programs)
-
-    def counters_by_layer(self) -> dict[str | None, dict[str, int]]:
-        """Count bytes, operations and instructions of each layer for one image.
-
-        By layer, None for what works for none in any program.
-        """
-        result: dict[str | None, dict[str, int]] = {}
-        for sim in self.simulators:
-            for layer, counts in counters_by_layer(sim).items():
-                total = result.setdefault(layer, dict.fromkeys(counts, 0))
-                for key, value in counts.items():
-                    total[key] += value
-        return result
-
-    @cached_property
-    def timed(self) -> tuple[TSim, ...]:
-        """Each program on the cycle model, timed for the machine's generation of hardware."""
-        return tuple(TSim(program, limits=UNLIMITED) for program in self.programs)
-
-    def save(self, path: Path) -> tuple[Path, ...]:
-        """Write the program to `path`, a ``.vta`` file; of several each with its name before that.
-
-        Raises
-        ------
-        UnsupportedModelError
-            When no layer runs on VTA.
-        """
-        if not self.programs:
-            raise UnsupportedModelError(
-                str(path),
-                "must have a layer that runs on VTA",
-                got="none",
-                hint="see what deploy says of the host",
-            )
-        paths = [path]
-        if len(self.programs) > 1:
-            paths = [path.with_name(f"{path.stem}.{p.symbol}{path.suffix}") for p in self.programs]
-        for program, file in zip(self.programs, paths, strict=True):
-            program.save(file)
-        return tuple(paths)
+#: From integers to programs, for one machine.
+MACHINE_STAGES: Final[tuple[Stage[_Compilation], ...]] = (
+    Stage(
+        name="partition",
+        about="what VTA runs cut out as functions",
+        run=_partition,
+        result=lambda state: state.partitioned,
+    ),
+    Stage(
+        name="compile",
+        about="each function tiled and lowered to instructions",
+        run=_compile,
+        result=lambda state: state.programs,
+    ),
+)
+#: The order of things.
+STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
 
 class Pictures(Sequence["NDArray[np.float32]"]):
@@ -256,7 +201,9 @@ class Pipeline:
         self.config = config
         self._schedules = schedules
         self._objective = objective
-        self.folded, before = prepare_with_names(model.mod)
+        fold = upto(FLOAT_STAGES, "fold")
+        state = run_stages(fold, Quantization(mod=model.mod))
+        self.folded, before = state.mod, state.names
         #: Tensor of the folded module -> the ONNX node that it comes from, where that is known.
         self.origins: Mapping[str, OnnxNode] = {
             name: model.origins[old] for name, old in before.items() if old in model.origins
@@ -291,7 +238,11 @@ class Pipeline:
             self.__dict__.pop(of_other_images, None)
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
-            self.profiles = profile(self.folded, self._kept(images), progress=progress)
+            state = Quantization(
+                mod=self.folded,
+                observe=lambda mod: profile(mod, self._kept(images), progress=progress),
+            )
+            self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
         give_back()
         return self.profiles
 
@@ -339,7 +290,9 @@ class Pipeline:
             variant=variant,
             chosen=chosen,
             candidates=candidates,
-            layers=tuple((self._proofs or {}).values()) if (known | FORMS)[chosen].learns else (),
+            layers=tuple((self._proofs or {}).values())
+            if (known | FORMS)[chosen].options.learns
+            else (),
         )
         return self.form(chosen)
 
@@ -379,8 +332,8 @@ class Pipeline:
         `quantize` returns the form that is best for its variant instead.
         """
         if name not in self._quantized:
-            form = self._quantize((VARIANTS | STEPS | FORMS)[name])
-            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].learns:
+            form = self._quantize((VARIANTS | STEPS | FORMS)[name].options)
+            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].options.learns:
                 return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
@@ -431,7 +384,7 @@ class Pipeline:
     def _judged(self, name: str) -> Candidate:
         """Run the form of a recipe on calibration images, once for all variants."""
         if name not in self._candidates_judged:
-            options = (VARIANTS | STEPS | FORMS)[name]
+            options = (VARIANTS | STEPS | FORMS)[name].options
             found = [self._compared(name, [self.form(name)])]
             taught = [trial for trial in self._trials if trial.learn is not None]
             if taught and options.learns:
@@ -453,8 +406,18 @@ class Pipeline:
             values = [results(*pair) for pair in zip(forms, images, strict=True)]
         return compare(name, np.concatenate(values), self._reference)
 
-    def _quantize(self, options: QuantOptions, trial: _Trial | None = None) -> Any:
-        """Return the integer Relax module of these very options, learned from a part of a trial."""
+    def _quantize(
+        self,
+        options: QuantOptions,
+        trial: _Trial | None = None,
+        *,
+        after: After | None = None,
+        stop: str | None = None,
+    ) -> Any:
+        """Return the Relax module of these very options, learned from a part of a trial.
+
+        Of integers, unless a stage to stop after is named.
+        """
         options = options.for_block(self.config.block)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
@@ -493,15 +456,16 @@ class Pipeline:
             if self._passed[0] != options.passes:
                 self._passed = options.passes, run_passes(self.folded, options.passes)
             give_back()
-            return quantize_model(
-                self.folded,
-                self.profiles,
-                options,
+            state = Quantization(
+                mod=self.folded,
+                profiles=self.profiles,
+                options=options,
                 measure=measure,
                 observe=observe,
-                proofs=self._proofs,
+                proofs=self._proofs or {},
                 passed=self._passed[1],
             )
+            return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
 
     def _reader_of(self, mod: Any) -> WindowReader | None:
         """Return what reads the windows of a small network's layers, compiled once for all trials.
@@ -522,25 +486,55 @@ class Pipeline:
         CapacityError
             When a layer does not fit the machine.
         """
-        found = find_layers(quantized, self.config)
-        partitioned = partition(quantized, self.config, found)
-        plan = quantization_plan(quantized)
-        programs = [
-            replace(
-                compile_function(function, self.config, self._schedules, self._objective, found),
-                plan=plan,
-            )
-            for function in annotated_functions(partitioned)
-        ]
+        state = run_stages(MACHINE_STAGES, self._to_compile(quantized))
+        assert state.found is not None
         return CompiledModel(
             quantized=quantized,
-            partitioned=partitioned,
+            partitioned=state.partitioned,
             config=self.config,
-            programs=tuple(programs),
-            plan=plan,
-            found=found,
-            host=self._named(host_work(quantized, self.config, found)),
+            programs=state.programs,
+            plan=quantization_plan(quantized),
+            found=state.found,
+            host=self._named(host_work(quantized, self.config, state.found)),
         )
+
+    def _to_compile(self, quantized: Any) -> _Compilation:
+        return _Compilation(
+            quantized=quantized,
+            config=self.config,
+            schedules=self._schedules,
+            objective=self._objective,
+        )
+
+    def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
+        """Tell `after` what each stage makes of a variant, in the form that it becomes.
+
+        Parameters
+        ----------
+        variant : str
+            `calibrate` must have run, unless it needs none or `stop` is ``fold``.
+        after : callable (name, result)
+            See `run_stages`. Of stock Relay's quantization, which has passes of its own, told of
+            ``requantize`` and what follows.
+        stop : str, optional
+            The last stage, a name in `STAGES`.
+        """
+        names = [stage.name for stage in STAGES]
+        end = names.index(stop) if stop is not None else len(names)
+        if variant == STOCK_RELAY:
+            quantized = self.quantize(variant)
+            after(INTEGER_STAGES[-1].name, quantized)
+        else:
+            state = Quantization(mod=self.folded, profiles=self.profiles)
+            for stage in upto(FLOAT_STAGES, stop):
+                after(stage.name, stage.result(state))
+            if end < len(FLOAT_STAGES):
+                return
+            self.quantize(variant)  # settles which form it becomes
+            options = (VARIANTS | STEPS | FORMS)[self.choices[variant].chosen].options
+            quantized = self._quantize(options, after=after, stop=stop)
+        if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
+            run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)
 
     def _named(self, host: HostWork) -> HostWork:
         """Return the host's work with the names of ONNX nodes."""

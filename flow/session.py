@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import bundled_data, cache_folder, load_model, preprocessing_of
@@ -103,6 +103,10 @@ class Backend(Protocol):
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize as `quantize` does and return the plan; None for stock Relay's."""
+        ...
+
+    def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
+        """Tell `after` what each stage makes of a variant, up to `stop`; see `Pipeline.walk`."""
         ...
 
     def compile(self, variant: str) -> Compiled:

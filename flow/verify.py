@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
-from flow.pipeline import CompiledModel
 from flow.results.evaluate import Network, prefetch
 from flow.results.report import Exactness
 from flow.sim.oracle import run_program

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
+from relay_passes.requirements import NOTHING, Need
 from vta_config.errors import FlowError, UnsupportedModelError
 
 #: Relax and TVM ship no types for Python: their objects are `Any` here.
@@ -25,6 +26,12 @@ class GraphPass:
     """Run `transform` as a TVM pass, so that instruments see it; subclasses are frozen options."""
 
     __slots__ = ()
+    #: What the pass requires; "images" where tensors' values are others afterwards.
+    needs: ClassVar[frozenset[Need]] = NOTHING
+
+    def for_block(self, block: int) -> GraphPass:
+        """Return the pass for a machine whose shifts serve `block` output channels."""
+        return self
 
     def transform(self, mod: Module) -> Module:
         """Return the rewritten module; subclasses implement it."""

@@ -275,3 +275,14 @@ def decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return float("inf")
     return float(10 * (np.log10(signal) - np.log10(noise))) if signal else float("-inf")
+
+
+def limited_db(ratio: float) -> float:
+    """Return a ratio in dB within ±`SQNR_LIMIT_DB`: a finite number."""
+    return float(np.clip(ratio, -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+
+
+def centred(rows: Any) -> NDArray[np.float64]:
+    """Subtract each row's mean, that of an image's results: float64[images, values]."""
+    wide = np.asarray(rows, np.float64)
+    return np.asarray(wide - wide.mean(axis=1, keepdims=True))

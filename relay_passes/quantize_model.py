@@ -1,10 +1,14 @@
-"""Quantize a float model: the passes in their usual order, for callers without one of their own."""
+"""Quantize a float model: the stages from a float module to integers, in their order.
+
+`flow.pipeline` adds the machine's stages to this list; `quantize_model` runs it for callers
+without a machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +19,18 @@ from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.make_plan import make_plan
+from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.operators.calls import weight_rows
 from relay_passes.params import TensorProfile
+from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias
-from relay_passes.rounding.nearest import GivenWeights, WeightRounder
-from relay_passes.rounding.second_order import SecondOrderRounder
+from relay_passes.rounding.nearest import GivenWeights
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.scales import Scales
 from relay_passes.selection.choices import LayerProof
-from relay_passes.variants import QuantOptions
+from relay_passes.stage import After, Rows, Stage, run_stages
 from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.
@@ -34,18 +39,301 @@ Measure: TypeAlias = Callable[[Module], Mapping[str, Moments]]
 Observe: TypeAlias = Callable[[Module], Mapping[str, TensorProfile]]
 
 
-def prepare(mod: Module) -> Module:
-    """Fold constants and BatchNorm, then name the tensors: the float module to profile."""
-    return prepare_with_names(mod)[0]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """What the stages hand on.
+
+    Parameters
+    ----------
+    mod : IRModule
+        The float module, then the integer one.
+    options : QuantOptions
+    profiles : dict[str, TensorProfile]
+        Of the tensors of the float module.
+    measure, observe : callable, optional
+        Look at the calibration images; None where there are none.
+    proofs : dict[str, LayerProof]
+        How each layer learns; a layer without learns as usual.
+    passed : IRModule, optional
+        `mod` after the passes of the options, where they ran before.
+    names : dict[str, str]
+        The name before folding of each tensor that still has one.
+    scales : Scales, optional
+        Once chosen.
+    moments : dict[str, Moments]
+        Of the layers' inputs, once measured.
+    weights : dict[str, int8[O, K]]
+        Rounded, one row an output channel.
+    plan : QuantPlan, optional
+        Once made.
+    """
+
+    mod: Module
+    options: QuantOptions = field(default_factory=QuantOptions)
+    profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
+    measure: Measure | None = None
+    observe: Observe | None = None
+    proofs: Mapping[str, LayerProof] = field(default_factory=dict)
+    passed: Module | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    scales: Scales | None = None
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+    weights: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    plan: QuantPlan | None = None
+
+    @property
+    def chosen(self) -> Scales:
+        """The scales, which must have been chosen."""
+        assert self.scales is not None
+        return self.scales
+
+    @property
+    def planned(self) -> QuantPlan:
+        """The plan, which must have been made."""
+        assert self.plan is not None
+        return self.plan
 
 
-def prepare_with_names(mod: Module) -> tuple[Module, dict[str, str]]:
-    """Return what `prepare` does, and the name in `mod` of each tensor that still has one."""
-    folded = FoldBatchNorm()(FoldConstants()(mod))
+# ---- the stages ----------------------------------------------------------------------------------
+def _fold(state: Quantization) -> Quantization:
+    folded = FoldBatchNorm()(FoldConstants()(state.mod))
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"
-    return named, {new.var.name: old.var.name for old, new in zip(before, after, strict=True)}
+    pairs = zip(before, after, strict=True)
+    return replace(state, mod=named, names={new.var.name: old.var.name for old, new in pairs})
+
+
+def _profile(state: Quantization) -> Quantization:
+    if state.observe is None:
+        raise CalibrationError(
+            "calibration",
+            "must keep its images to profile scaled channels",
+            hint="calibrate again with images, or choose a variant without",
+        )
+    return replace(state, profiles=state.observe(state.mod))
+
+
+def _rewrite(state: Quantization) -> Quantization:
+    passed = state.passed
+    return replace(
+        state, mod=run_passes(state.mod, state.options.passes) if passed is None else passed
+    )
+
+
+def _choose_scales(state: Quantization) -> Quantization:
+    mod, options = state.mod, state.options
+    scales = limit_scales(
+        mod,
+        options.chooser(mod, live_profiles(mod, state.profiles)),
+        fuse=options.fuse,
+        pairs=options.chooser.pair,
+        block=options.block,
+    )
+    return replace(state, scales=scales)
+
+
+def _measure(state: Quantization) -> Quantization:
+    if state.measure is None:
+        raise CalibrationError(
+            "calibration",
+            "must keep its images for learned rounding and bias correction",
+            hint="calibrate again with images, or choose a variant without",
+        )
+    return replace(state, moments=state.measure(state.mod))
+
+
+def _round(state: Quantization) -> Quantization:
+    rounder = state.options.rounder.learned(
+        state.moments,
+        noise=_input_noise(state.mod, state.chosen),
+        dampings={name: proof.damping for name, proof in state.proofs.items()},
+    )
+    scales, weights = state.chosen, {}
+    for binding in read_graph(state.mod).bindings:
+        name = binding.var.name
+        if name in scales.weights and constant(binding.value.args[1]) is not None:
+            weights[name] = rounder(name, weight_rows(binding.value), scales.weights[name])
+    return replace(state, weights=weights)
+
+
+def _correct_bias(state: Quantization) -> Quantization:
+    harmful = {p.layer for p in state.proofs.values() if not p.correct_bias}
+    step = CorrectBias(
+        scales=state.chosen,
+        weights=state.weights,
+        moments={name: m for name, m in state.moments.items() if name not in harmful},
+        block=state.options.block,
+    )
+    return replace(state, mod=step(state.mod))
+
+
+def _plan(state: Quantization) -> Quantization:
+    plan = make_plan(
+        state.mod,
+        state.chosen,
+        rounder=GivenWeights(weights=state.weights),
+        fuse=state.options.fuse,
+        dyadic=state.options.dyadic,
+        block=state.options.block,
+    )
+    return replace(state, plan=plan)
+
+
+def _quantize(state: Quantization) -> Quantization:
+    step = Quantize(plan=state.planned, rounder=GivenWeights(weights=state.weights))
+    return replace(state, mod=step(state.mod))
+
+
+def _fuse(state: Quantization) -> Quantization:
+    return replace(state, mod=FuseConvRelu()(state.mod))
+
+
+def _requantize(state: Quantization) -> Quantization:
+    return replace(state, mod=Requantize(plan=state.planned)(state.mod))
+
+
+# ---- what they made, to be looked at -------------------------------------------------------------
+def _module(state: Quantization) -> Module:
+    return state.mod
+
+
+def _profile_rows(state: Quantization) -> Rows:
+    return Rows(
+        headings=("tensor", "lo", "hi", "images"),
+        rows=tuple(
+            (name, f"{p.lo:g}", f"{p.hi:g}", str(p.samples)) for name, p in state.profiles.items()
+        ),
+    )
+
+
+def _scale_rows(state: Quantization) -> Rows:
+    kinds = (("tensor", state.chosen.tensors), ("weight", state.chosen.weights))
+    return Rows(
+        headings=("name", "of", "bits", "granularity", "scales"),
+        rows=tuple(
+            (name, kind, str(p.bits), p.granularity, " ".join(f"{s:g}" for s in p.scale))
+            for kind, params in kinds
+            for name, p in params.items()
+        ),
+    )
+
+
+def _moment_rows(state: Quantization) -> Rows:
+    return Rows(
+        headings=("layer", "inputs", "windows", "mean of means", "mean variance"),
+        rows=tuple(
+            (
+                name,
+                str(len(m.mean)),
+                str(m.samples),
+                f"{float(np.mean(m.mean)):g}",
+                f"{float(m.mean_variance) * m.unit**2:g}",
+            )
+            for name, m in state.moments.items()
+        ),
+    )
+
+
+def _weight_rows(state: Quantization) -> Rows:
+    return Rows(
+        headings=("layer", "output channels", "weights a channel", "smallest", "largest"),
+        rows=tuple(
+            (name, *map(str, (*w.shape, w.min(initial=0), w.max(initial=0))))
+            for name, w in state.weights.items()
+        ),
+    )
+
+
+#: The same for all variants: the float module that is profiled, and its profiles.
+FLOAT_STAGES: Final[tuple[Stage[Quantization], ...]] = (
+    Stage(
+        name="fold",
+        about="constants and BatchNorm folded, tensors named",
+        run=_fold,
+        result=_module,
+    ),
+    Stage(
+        name="profile",
+        about="range and histogram of each tensor on calibration images",
+        run=_profile,
+        result=_profile_rows,
+    ),
+)
+
+#: From there to integers, by the options of a variant.
+INTEGER_STAGES: Final[tuple[Stage[Quantization], ...]] = (
+    Stage(
+        name="rewrite",
+        about="channels of the float module ordered, or layers equalized",
+        run=_rewrite,
+        result=_module,
+    ),
+    Stage(
+        name="profile-again",
+        about="profiles where the values have changed",
+        run=_profile,
+        result=_profile_rows,
+        applies=lambda state: "images" in state.options.needs,
+    ),
+    Stage(
+        name="choose-scales",
+        about="a scale for each tensor and weight, within what accumulators hold",
+        run=_choose_scales,
+        result=_scale_rows,
+    ),
+    Stage(
+        name="moments",
+        about="mean and covariance of the layers' inputs on calibration images",
+        run=_measure,
+        result=_moment_rows,
+        applies=lambda state: state.options.learns,
+    ),
+    Stage(
+        name="round",
+        about="weights rounded to integers",
+        run=_round,
+        result=_weight_rows,
+    ),
+    Stage(
+        name="correct-bias",
+        about="biases make up for the mean error of rounded weights",
+        run=_correct_bias,
+        result=_module,
+        applies=lambda state: state.options.correct_bias,
+    ),
+    Stage(
+        name="plan",
+        about="scales become shifts and multipliers",
+        run=_plan,
+        result=lambda state: state.planned,
+    ),
+    Stage(
+        name="quantize",
+        about="integer operators between quantize and dequantize",
+        run=_quantize,
+        result=_module,
+    ),
+    Stage(
+        name="fuse",
+        about="conv and ReLU quantized once",
+        run=_fuse,
+        result=_module,
+        applies=lambda state: state.options.fuse,
+    ),
+    Stage(
+        name="requantize",
+        about="integers from one layer to the next",
+        run=_requantize,
+        result=_module,
+    ),
+)
+
+
+# ---- callers without a machine -------------------------------------------------------------------
+def prepare(mod: Module) -> Module:
+    """Fold constants and BatchNorm, then name the tensors: the float module to profile."""
+    return run_stages(FLOAT_STAGES[:1], Quantization(mod=mod)).mod
 
 
 def run_passes(mod: Module, passes: Sequence[GraphPass]) -> Module:
@@ -62,8 +350,7 @@ def quantize_model(
     *,
     measure: Measure | None = None,
     observe: Observe | None = None,
-    proofs: Mapping[str, LayerProof] | None = None,
-    passed: Module | None = None,
+    after: After | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
 
@@ -79,81 +366,22 @@ def quantize_model(
         Usually `collect_moments` with the calibration images; for options that learn.
     observe : callable (module) -> dict[str, TensorProfile], optional
         Usually `profile` with the calibration images; for options that scale channels.
-    proofs : dict[str, LayerProof], optional
-        How each layer learns, as `prove_layers` found; a layer without learns as usual.
-    passed : IRModule, optional
-        `mod` after the passes of the options, where they ran before.
+    after : callable (name, result), optional
+        Called after each stage.
 
     Raises
     ------
     CalibrationError
         When a tensor was not profiled, or moments or profiles are needed and cannot be measured.
     """
-    options = options or QuantOptions()
-    mod = run_passes(mod, options.passes) if passed is None else passed
-    if options.rescales:
-        if observe is None:
-            raise CalibrationError(
-                "calibration",
-                "must keep its images to profile scaled channels",
-                hint="calibrate again with images, or choose a variant without",
-            )
-        profiles = observe(mod)
-    profiles = live_profiles(mod, profiles)
-    pairs = getattr(options.chooser, "pair", False)
-    scales = limit_scales(
-        mod,
-        options.chooser(mod, profiles),
-        fuse=options.fuse,
-        pairs=pairs,
-        block=options.block,
+    state = Quantization(
+        mod=mod,
+        options=options or QuantOptions(),
+        profiles=profiles,
+        measure=measure,
+        observe=observe,
     )
-    rounder = options.rounder
-    if options.learns:
-        if measure is None:
-            raise CalibrationError(
-                "calibration",
-                "must keep its images for learned rounding and bias correction",
-                hint="calibrate again with images, or choose a variant without",
-            )
-        moments = measure(mod)
-        if isinstance(rounder, SecondOrderRounder):
-            rounder = replace(
-                rounder,
-                moments=moments,
-                noise=_input_noise(mod, scales),
-                dampings={name: proof.damping for name, proof in (proofs or {}).items()},
-            )
-        weights = _rounded(mod, scales, rounder)
-        rounder = GivenWeights(weights=weights)
-        if options.correct_bias:
-            harmful = {p.layer for p in (proofs or {}).values() if not p.correct_bias}
-            kept = {name: m for name, m in moments.items() if name not in harmful}
-            mod = CorrectBias(scales=scales, weights=weights, moments=kept, block=options.block)(
-                mod
-            )
-    plan = make_plan(
-        mod,
-        scales,
-        rounder=rounder,
-        fuse=options.fuse,
-        dyadic=options.dyadic,
-        block=options.block,
-    )
-    quantized = Quantize(plan=plan, rounder=rounder)(mod)
-    if options.fuse:
-        quantized = FuseConvRelu()(quantized)
-    return Requantize(plan=plan)(quantized)
-
-
-def _rounded(mod: Module, scales: Scales, rounder: WeightRounder) -> dict[str, NDArray[np.int8]]:
-    """Return every layer's rounded weight, one row an output channel."""
-    weights = {}
-    for binding in read_graph(mod).bindings:
-        name = binding.var.name
-        if name in scales.weights and constant(binding.value.args[1]) is not None:
-            weights[name] = rounder(name, weight_rows(binding.value), scales.weights[name])
-    return weights
+    return run_stages(INTEGER_STAGES, state, after).mod
 
 
 def _input_noise(mod: Module, scales: Scales) -> dict[str, float]:

@@ -1,155 +1,344 @@
-"""The variants of quantization, each a set of options, and the forms that are tried for them."""
+"""The variants of quantization: one table, with options, label and needs.
+
+TVM takes seconds to import and the command line only wants names: a row's options are made when
+they are asked for.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from relay_passes.calibration.observers import KLDivergence, MeanSquare, MovingAverage, Percentile
-from relay_passes.float_model.equalize_layers import EqualizeLayers
-from relay_passes.float_model.permute_channels import PermuteChannels
-from relay_passes.graph import GraphPass
-from relay_passes.rounding.nearest import NearestRounder, WeightRounder
-from relay_passes.rounding.second_order import SecondOrderRounder
-from relay_passes.scales.block_scales import BlockScales
-from relay_passes.scales.power_of_two import ProfiledScales
-from relay_passes.scales.scales import ScaleChooser
-from relay_passes.scales.single_scale import SingleScale
+from relay_passes.requirements import (
+    CAPABILITIES,
+    IMAGES,
+    MOMENTS,
+    NOTHING,
+    PROFILES,
+    SHR_REGISTER,
+    Need,
+)
 
-_POWERS_OF_TWO: Final = ProfiledScales(observer=MeanSquare(power_of_two=True))
-#: Output scales within an octave, and shifts that clip the largest weights: with 4 bits that is
-#: worth 9 points of agreement, with 8 bits 0.1 dB. Pairs have no bits to spare then: with 4 they
-#: cost 2 points.
-_SEARCHED: Final = BlockScales(factors=tuple(2.0 ** (k / 8) for k in range(-4, 5)), clip=1)
-#: Multipliers of two ones: where there is no MUL each costs 6 cycles a vector.
-_FEW_ONES: Final = BlockScales(dyadic=True, multipliers=(4, 5, 6))
-#: Forms and what tells of a large network which of them to make: the same rounded to nearest, in a
-#: hundredth of the time.
-STAND_INS: Final = {"per_tensor": "per_tensor_nearest", "per_tensor_ordered": "mean_square"}
-#: What a variant may become where its own steps do not pay, itself first, the others in the order
-#: of what they cost.
-ALTERNATIVES: Final[dict[str, tuple[str, ...]]] = {
-    "per_tensor": ("per_tensor", "profiled_fused", "per_tensor_ordered"),
-    "best": (
-        "best",
-        "profiled_fused",
-        "fine_residuals",
-        "per_tensor_ordered",
-        "per_tensor",
-        "dyadic",
-    ),
-    "dyadic": ("dyadic", "best", "profiled_fused"),
-    "w4a8": ("w4a8", "w4a8_plain_scales"),
-}
+if TYPE_CHECKING:
+    from relay_passes.quant_options import QuantOptions
+
+_LEARNED: Final = PROFILES | MOMENTS
+
+
+class _Parts:
+    """What options are made of."""
+
+    def __init__(self) -> None:
+        from relay_passes.calibration import observers
+        from relay_passes.float_model.equalize_layers import EqualizeLayers
+        from relay_passes.float_model.permute_channels import PermuteChannels
+        from relay_passes.quant_options import QuantOptions
+        from relay_passes.rounding.nearest import NearestRounder
+        from relay_passes.rounding.second_order import SecondOrderRounder
+        from relay_passes.scales.block_scales import BlockScales
+        from relay_passes.scales.power_of_two import ProfiledScales
+        from relay_passes.scales.single_scale import SingleScale
+
+        self.plain = QuantOptions
+        self.single, self.profiled, self.blocks = SingleScale, ProfiledScales, BlockScales
+        self.observers, self.nearest = observers, NearestRounder()
+        self._second_order = SecondOrderRounder()
+        self.equalized, self.ordered = (EqualizeLayers(),), (PermuteChannels(),)
+        self.mean_square = ProfiledScales(observer=observers.MeanSquare(power_of_two=True))
+
+    def learned(self, **options: Any) -> QuantOptions:
+        """Return options with weights rounded by second order and corrected biases."""
+        usual: dict[str, Any] = {"rounder": self._second_order, "correct_bias": True}
+        return self.plain(**usual | options)
+
+    def learned_ordered(self, **options: Any) -> QuantOptions:
+        """Return the same with ordered channels."""
+        return self.learned(**{"passes": self.ordered} | options)
+
+    def searched(self, weight_bits: int = 8) -> Any:
+        """Return a chooser of output scales within an octave, that clips the largest weights.
+
+        With 4 bits that is worth 9 points of agreement, with 8 bits 0.1 dB. Pairs have no bits to
+        spare then: with 4 they cost 2 points.
+        """
+        factors = tuple(2.0 ** (k / 8) for k in range(-4, 5))
+        return self.blocks(factors=factors, clip=1, weight_bits=weight_bits)
+
+    def few_ones(self) -> Any:
+        """Return a chooser of multipliers of two ones: without MUL each costs 6 cycles a vector."""
+        return self.blocks(dyadic=True, multipliers=(4, 5, 6))
+
+
+_parts: Final = cache(_Parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantOptions:
-    """How a model is quantized.
+class Variant:
+    """One row of the table.
 
     Parameters
     ----------
-    chooser : ScaleChooser
-        Chooses every tensor's and weight's scale.
-    rounder : WeightRounder
-        Rounds the weights.
-    fuse : bool
-        Whether conv+ReLU is fused (S_y -> S_a).
-    passes : tuple[GraphPass, ...]
-        Run on the float module first; they must keep the tensors' names and the results.
-    correct_bias : bool
-        Whether biases make up for the mean error of rounded weights.
-    dyadic : bool
-        Whether accumulators are multiplied by b / 2^c.
-    block : int
-        Output channels that share a scale, where channels do not all; see `for_block`.
+    name : str
+    label : str
+        What it changes, for the table of the ablation; "": not in that table.
+    recipe : callable, optional
+        Makes its options; None for stock Relay's quantization, which has none.
+    needs : frozenset of {"profiles", "moments", "images", "shr_register"}
+        What its options require.
+    role : {"report", "extra", "step", "form"}
+        Measured in reports; only by name; a step of the ablation; an alternative of others only.
+    main : bool
+        Measured of users' own models too, unless variants are named.
+    rank : int
+        Of several variants that of the lowest rank is deployed. Of reports and extras.
+    alternatives : tuple of str
+        What it may become where its own steps do not pay, itself first, the others in the order
+        of what they cost.
+    stand_in : str
+        What tells of a large network whether to make this form: the same rounded to nearest, in a
+        hundredth of the time.
     """
 
-    chooser: ScaleChooser = field(default_factory=ProfiledScales)
-    rounder: WeightRounder = field(default_factory=NearestRounder)
-    fuse: bool = True
-    passes: tuple[GraphPass, ...] = ()
-    correct_bias: bool = False
-    dyadic: bool = False
-    block: int = 16
-
-    def for_block(self, block: int) -> QuantOptions:
-        """Return the same options for a machine whose shifts serve `block` output channels."""
-        return replace(
-            self,
-            chooser=_with_block(self.chooser, block),
-            rounder=_with_block(self.rounder, block),
-            passes=tuple(_with_block(step, block) for step in self.passes),
-            block=block,
-        )
+    name: str
+    label: str = ""
+    recipe: Callable[[_Parts], QuantOptions] | None
+    needs: frozenset[Need] = PROFILES
+    role: Literal["report", "extra", "step", "form"] = "step"
+    main: bool = False
+    rank: int = 0
+    alternatives: tuple[str, ...] = ()
+    stand_in: str = ""
 
     @property
-    def learns(self) -> bool:
-        """Whether calibration images are needed besides profiles."""
-        return self.correct_bias or isinstance(self.rounder, SecondOrderRounder)
+    def options(self) -> QuantOptions:
+        """Its options, equal whenever they are asked for."""
+        assert self.recipe is not None, f"{self.name} is no variant of these passes"
+        return self.recipe(_parts())
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The capabilities without which layers stay on the host."""
-        per_channel = getattr(self.chooser, "per_channel", False)
-        return frozenset({"shr_register"} if per_channel else ())
-
-    @property
-    def rescales(self) -> bool:
-        """Whether passes scale channels, so that the module's own profiles do not hold."""
-        return any(isinstance(step, EqualizeLayers) for step in self.passes)
+    def calibrated(self) -> bool:
+        """Whether it depends on calibration images."""
+        return bool(self.needs - CAPABILITIES)
 
 
-def _with_block(part: Any, block: int) -> Any:
-    """Return a frozen part of the options with its field `block`, if it has one, replaced."""
-    return replace(part, block=block) if hasattr(part, "block") else part
+#: The variant that stock Relay's quantization makes, its first convolution in float.
+STOCK_RELAY: Final = "stock_relay"
+
+#: All variants, in the order of the report and of the ablation.
+TABLE: Final[tuple[Variant, ...]] = (
+    Variant(
+        name=STOCK_RELAY,
+        label="stock Relay: one scale, 1/16",
+        recipe=None,
+        needs=NOTHING,
+        role="report",
+        main=True,
+        rank=7,
+    ),
+    Variant(
+        name="single_scale",
+        recipe=lambda p: p.plain(chooser=p.single()),
+        needs=NOTHING,
+        role="report",
+        main=True,
+        rank=6,
+    ),
+    Variant(
+        name="profiled",
+        label="largest-value scales, not fused",
+        recipe=lambda p: p.plain(fuse=False),
+        role="report",
+        main=True,
+        rank=5,
+    ),
+    Variant(
+        name="profiled_fused",
+        label="largest-value scales, conv and ReLU fused",
+        recipe=lambda p: p.plain(),
+        role="report",
+        main=True,
+        rank=4,
+    ),
+    Variant(
+        name="equalized",
+        label="largest-value scales, layers equalized, fused",
+        recipe=lambda p: p.plain(passes=p.equalized),
+        needs=PROFILES | IMAGES,
+    ),
+    Variant(
+        name="moving_average",
+        label="moving-average scales, fused",
+        recipe=lambda p: p.plain(chooser=p.profiled(observer=p.observers.MovingAverage())),
+    ),
+    Variant(
+        name="percentile",
+        label="99.99th-percentile scales, fused",
+        recipe=lambda p: p.plain(chooser=p.profiled(observer=p.observers.Percentile())),
+    ),
+    Variant(
+        name="kl_divergence",
+        label="least-KL-divergence scales, fused",
+        recipe=lambda p: p.plain(chooser=p.profiled(observer=p.observers.KLDivergence())),
+    ),
+    Variant(
+        name="mean_square_unfused",
+        label="least-square-error scales, not fused",
+        recipe=lambda p: p.plain(chooser=p.mean_square, fuse=False),
+    ),
+    Variant(
+        name="mean_square",
+        label="least-square-error scales, fused",
+        recipe=lambda p: p.plain(chooser=p.mean_square),
+    ),
+    Variant(
+        name="per_tensor_unfused",
+        label="+ learned rounding, biases corrected; not fused",
+        recipe=lambda p: p.learned(chooser=p.mean_square, fuse=False),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="per_tensor_fused",
+        label="+ learned rounding, biases corrected; fused",
+        recipe=lambda p: p.learned(chooser=p.mean_square),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="per_tensor",
+        label="+ layers equalized",
+        recipe=lambda p: p.learned(chooser=p.mean_square, passes=p.equalized),
+        needs=_LEARNED | IMAGES,
+        role="report",
+        rank=1,
+        alternatives=("per_tensor", "profiled_fused", "per_tensor_ordered"),
+        stand_in="per_tensor_nearest",
+    ),
+    Variant(  # where one scale serves a tensor, order changes nothing but what shares moments
+        name="per_tensor_ordered",
+        recipe=lambda p: p.learned_ordered(chooser=p.mean_square),
+        needs=_LEARNED,
+        role="form",
+        stand_in="mean_square",
+    ),
+    Variant(
+        name="per_tensor_nearest",
+        recipe=lambda p: p.plain(chooser=p.mean_square, passes=p.equalized),
+        needs=PROFILES | IMAGES,
+        role="form",
+    ),
+    Variant(
+        name="block_scales",
+        label="a shift a block, any activation scale",
+        recipe=lambda p: p.plain(chooser=p.blocks()),
+    ),
+    Variant(
+        name="ordered_channels",
+        label="+ channels ordered",
+        recipe=lambda p: p.plain(chooser=p.blocks(), passes=p.ordered),
+    ),
+    Variant(
+        name="corrected_bias",
+        label="+ biases corrected",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(), rounder=p.nearest),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="separate_downsample",
+        label="+ learned rounding",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks()),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="fine_residuals",
+        label="+ residuals' multipliers finer",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(fine_residuals=True)),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="best",
+        label="+ downsample in the same accumulator",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(pair=True)),
+        needs=_LEARNED,
+        role="report",
+        main=True,
+        rank=0,
+        alternatives=(
+            "best",
+            "profiled_fused",
+            "fine_residuals",
+            "per_tensor_ordered",
+            "per_tensor",
+            "dyadic",
+        ),
+    ),
+    Variant(
+        name="searched_scales",
+        label="+ scales searched",
+        recipe=lambda p: p.learned_ordered(chooser=p.searched()),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="dyadic_any",
+        label="multipliers b / 2^c, b of up to 15 bits",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(dyadic=True), dyadic=True),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="dyadic",
+        label="multipliers b / 2^c, b of two ones",
+        recipe=lambda p: p.learned_ordered(chooser=p.few_ones(), dyadic=True),
+        needs=_LEARNED,
+        role="report",
+        rank=2,
+        alternatives=("dyadic", "best", "profiled_fused"),
+    ),
+    Variant(
+        name="w4a8_plain_scales",
+        label="as best, 4-bit weights",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(weight_bits=4)),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8_nearest",
+        label="4-bit weights, scales searched, to nearest",
+        recipe=lambda p: p.plain(chooser=p.searched(weight_bits=4), passes=p.ordered),
+    ),
+    Variant(
+        name="w4a8_corrected_bias",
+        label="+ biases corrected",
+        recipe=lambda p: p.learned_ordered(chooser=p.searched(weight_bits=4), rounder=p.nearest),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8",
+        label="+ learned rounding",
+        recipe=lambda p: p.learned_ordered(chooser=p.searched(weight_bits=4)),
+        needs=_LEARNED,
+        role="report",
+        rank=8,
+        alternatives=("w4a8", "w4a8_plain_scales"),
+    ),
+    Variant(
+        name="per_channel",
+        label="a shift a channel, needs shr_register",
+        recipe=lambda p: p.learned(chooser=p.blocks(per_channel=True)),
+        needs=_LEARNED | SHR_REGISTER,
+        role="extra",
+        rank=3,
+    ),
+)
 
 
-_LEARNED: Final = QuantOptions(rounder=SecondOrderRounder(), correct_bias=True)
+def _rows(*roles: str) -> dict[str, Variant]:
+    """Return the rows of these roles that have options, by name."""
+    return {v.name: v for v in TABLE if v.role in roles and v.recipe is not None}
 
 
-_ORDERED: Final = replace(_LEARNED, passes=(PermuteChannels(),))
-
-
-#: The variants that reports compare, by name, each better than the one before; then others.
-VARIANTS: Final[dict[str, QuantOptions]] = {
-    "single_scale": QuantOptions(chooser=SingleScale()),
-    "profiled": QuantOptions(fuse=False),
-    "profiled_fused": QuantOptions(),
-    "per_tensor": replace(_LEARNED, chooser=_POWERS_OF_TWO, passes=(EqualizeLayers(),)),
-    "best": replace(_ORDERED, chooser=BlockScales(pair=True)),
-    "dyadic": replace(_ORDERED, chooser=_FEW_ONES, dyadic=True),
-    "per_channel": replace(_LEARNED, chooser=BlockScales(per_channel=True)),
-    "w4a8": replace(_ORDERED, chooser=replace(_SEARCHED, weight_bits=4)),
-}
-
-
-#: Steps between the variants and what they are measured against, for the ablation.
-STEPS: Final[dict[str, QuantOptions]] = {
-    "moving_average": QuantOptions(chooser=ProfiledScales(observer=MovingAverage())),
-    "percentile": QuantOptions(chooser=ProfiledScales(observer=Percentile())),
-    "kl_divergence": QuantOptions(chooser=ProfiledScales(observer=KLDivergence())),
-    "mean_square": QuantOptions(chooser=_POWERS_OF_TWO),
-    "mean_square_unfused": QuantOptions(chooser=_POWERS_OF_TWO, fuse=False),
-    "equalized": QuantOptions(passes=(EqualizeLayers(),)),
-    "per_tensor_unfused": replace(_LEARNED, chooser=_POWERS_OF_TWO, fuse=False),
-    "per_tensor_fused": replace(_LEARNED, chooser=_POWERS_OF_TWO),
-    "block_scales": QuantOptions(chooser=BlockScales()),
-    "ordered_channels": QuantOptions(chooser=BlockScales(), passes=(PermuteChannels(),)),
-    "corrected_bias": replace(_ORDERED, chooser=BlockScales(), rounder=NearestRounder()),
-    "separate_downsample": replace(_ORDERED, chooser=BlockScales()),
-    "fine_residuals": replace(_ORDERED, chooser=BlockScales(fine_residuals=True)),
-    "dyadic_any": replace(_ORDERED, chooser=BlockScales(dyadic=True), dyadic=True),
-    "searched_scales": replace(_ORDERED, chooser=_SEARCHED),
-    "w4a8_nearest": replace(VARIANTS["w4a8"], rounder=NearestRounder(), correct_bias=False),
-    "w4a8_corrected_bias": replace(VARIANTS["w4a8"], rounder=NearestRounder()),
-    "w4a8_plain_scales": replace(_ORDERED, chooser=BlockScales(weight_bits=4)),
-}
-
-
-#: Forms that serve as alternatives only. Where one scale serves a tensor, order changes nothing but
-#: what the moments are shared with.
-FORMS: Final[dict[str, QuantOptions]] = {
-    "per_tensor_ordered": replace(_ORDERED, chooser=_POWERS_OF_TWO),
-    "per_tensor_nearest": QuantOptions(chooser=_POWERS_OF_TWO, passes=(EqualizeLayers(),)),
-}
+#: What can be quantized by name; the steps between, for the ablation; what is only an alternative.
+VARIANTS: Final = _rows("report", "extra")
+STEPS: Final = _rows("step")
+FORMS: Final = _rows("form")
+ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
+#: Forms and what tells of a large network which of them to make.
+STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}

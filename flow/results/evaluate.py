@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from flow.data.datasets import Dataset
 from flow.stages import Progress
-from relay_passes.numerics import SQNR_LIMIT_DB, sqnr_db
+from relay_passes.numerics import centred, limited_db, sqnr_db
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
 Logits = NDArray[np.float32]
@@ -84,17 +84,9 @@ def agreement(logits: Logits, reference: Logits) -> float:
     return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
 
 
-def centred(logits: Logits) -> NDArray[np.float64]:
-    """Subtract each image's mean logit: float64[images, classes]."""
-    wide = logits.astype(np.float64)
-    return np.asarray(wide - wide.mean(axis=1, keepdims=True))
-
-
 def _finite(decibels: float) -> float | None:
-    """Return an SQNR within ±`SQNR_LIMIT_DB`, None for infinity."""
-    if decibels == float("inf"):
-        return None
-    return float(np.clip(decibels, -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+    """Return an SQNR as reports have it, None for infinity."""
+    return None if decibels == float("inf") else limited_db(decibels)
 
 
 def measure(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.sim.timing_report import above
+from flow.sim.timing_report import LayerTiming, above
 
 if TYPE_CHECKING:
     from flow.sim.tsim import TSim
@@ -23,42 +23,6 @@ TRACE_FILE: Final = "trace.json"
 #: Stems of the pictures; each is there as PNG and SVG.
 ROOFLINE_STEM: Final = "roofline"
 LAYERS_STEM: Final = "layers"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerLatency:
-    """One layer's share of the time.
-
-    Parameters
-    ----------
-    name : str
-    cycles : int
-        From the end of the layer before to the end of this one.
-    gemm_utilization : float
-        Share of these cycles (0 to 1) in which the GEMM unit multiplies the layer's own operands.
-    bound : str
-        What takes most of its part of the critical path: gemm, alu, load, store or fetch.
-    bytes : int
-        Moved from and to DRAM.
-    floor_cycles : int
-        The cycles of the layer's GEMM steps, or of the bus beats it reads where these are more: its
-        roofline.
-    full_floor_cycles : int
-        The same with every GEMM and ALU step: clearing, bias, residual, pooling, requantization.
-    """
-
-    name: str
-    cycles: int
-    gemm_utilization: float
-    bound: str
-    bytes: int
-    floor_cycles: int
-    full_floor_cycles: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the layer as JSON values, keys in a fixed order."""
-        values = asdict(self) | {"gemm_utilization": round(self.gemm_utilization, 6)}
-        return values | _above_floors(self.cycles, self.floor_cycles, self.full_floor_cycles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +37,7 @@ class Latency:
         From the launch until FINISH is done; of several programs the sum.
     ms : float
         The same in milliseconds at the machine's clock.
-    layers : tuple of LayerLatency
+    layers : tuple of LayerTiming
         In execution order; their cycles sum to `cycles`.
     engine : str
         What timed it.
@@ -82,18 +46,18 @@ class Latency:
     timing_profile: str
     cycles: int
     ms: float
-    layers: tuple[LayerLatency, ...]
+    layers: tuple[LayerTiming, ...]
     engine: str = TIMING_ENGINE
 
     @property
     def floor_cycles(self) -> int:
         """What the layers' rooflines add up to."""
-        return sum(layer.floor_cycles for layer in self.layers)
+        return sum(layer.floor for layer in self.layers)
 
     @property
     def full_floor_cycles(self) -> int:
         """The same with every GEMM and ALU step."""
-        return sum(layer.full_floor_cycles for layer in self.layers)
+        return sum(layer.full_floor for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the latency as JSON values, keys in a fixed order."""
@@ -105,8 +69,22 @@ class Latency:
             "floor_cycles": self.floor_cycles,
             "full_floor_cycles": self.full_floor_cycles,
             **_above_floors(self.cycles, self.floor_cycles, self.full_floor_cycles),
-            "layers": [layer.to_json() for layer in self.layers],
+            "layers": [_layer_json(layer) for layer in self.layers],
         }
+
+
+def _layer_json(layer: LayerTiming) -> dict[str, Any]:
+    """Return what reports say of a layer as JSON values, keys in a fixed order."""
+    return {
+        "name": layer.name,
+        "cycles": layer.cycles,
+        "gemm_utilization": round(layer.utilization, 6),
+        "bound": layer.bound,
+        "bytes": layer.bytes_moved,
+        "floor_cycles": layer.floor,
+        "full_floor_cycles": layer.full_floor,
+        **_above_floors(layer.cycles, layer.floor, layer.full_floor),
+    }
 
 
 def _above_floors(cycles: int, floor: int, full_floor: int) -> dict[str, float | None]:
@@ -124,19 +102,7 @@ def latency_of(timed: Sequence[TSim]) -> Latency | None:
         timing_profile=results[0].profile,
         cycles=sum(result.cycles for result in results),
         ms=sum(result.milliseconds for result in results),
-        layers=tuple(
-            LayerLatency(
-                name=layer.name,
-                cycles=layer.cycles,
-                gemm_utilization=layer.utilization,
-                bound=layer.bound,
-                bytes=layer.bytes_moved,
-                floor_cycles=layer.floor,
-                full_floor_cycles=layer.full_floor,
-            )
-            for result in results
-            for layer in result.layers
-        ),
+        layers=tuple(layer for result in results for layer in result.layers),
     )
 
 

@@ -404,12 +404,12 @@ def latency_table(report: Report) -> Table:
         table.add_row(
             name_cell(layer.name),
             f"{layer.cycles:,}",
-            f"{layer.floor_cycles:,}",
-            percent_above(layer.cycles, layer.floor_cycles),
-            percent_above(layer.cycles, layer.full_floor_cycles),
-            f"{layer.gemm_utilization:.1%}",
+            f"{layer.floor:,}",
+            percent_above(layer.cycles, layer.floor),
+            percent_above(layer.cycles, layer.full_floor),
+            f"{layer.utilization:.1%}",
             layer.bound,
-            f"{layer.bytes / 1024:,.0f}",
+            f"{layer.bytes_moved / 1024:,.0f}",
             *(f"{own.get(key, 0):,}" for key in GEMM_PARTS),
         )
     return table

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relay_passes.graph import Module, dtype_of, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.run import HostModule
-from relay_passes.numerics import SQNR_LIMIT_DB, decibels
+from relay_passes.numerics import decibels, limited_db
 from relay_passes.operators.calls import RESHAPES
 
 
@@ -26,7 +26,7 @@ class LayerError:
         The tensor.
     sqnr_db : float
         10 log10(sum f² / sum (f - s q)²) with the scale s that makes it largest, within
-        ±`SQNR_LIMIT_DB`.
+        ±`numerics.SQNR_LIMIT_DB`.
     """
 
     name: str
@@ -68,4 +68,4 @@ def layer_errors(
 def _best(ff: float, fq: float, qq: float) -> float:
     """Return the SQNR at s = sum f q / sum q², which leaves sum f² - (sum f q)² / sum q²."""
     noise = ff - fq * fq / qq if qq > 0 else ff
-    return float(np.clip(decibels(ff, max(noise, 0.0)), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+    return limited_db(decibels(ff, max(noise, 0.0)))

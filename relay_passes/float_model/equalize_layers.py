@@ -14,7 +14,7 @@ has one factor a channel for all the layers that write or read it; its r is the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from relay_passes.float_model.channels import (
     map_channels,
 )
 from relay_passes.graph import GraphPass, Module
+from relay_passes.requirements import IMAGES, Need
 
 #: Smallest share of a layer's largest weight that a channel is taken to have: bounds the factors.
 _LEAST_SHARE: Final = 1e-3
@@ -42,6 +43,8 @@ class EqualizeLayers(GraphPass):
     rounds : int
         Times that all groups are gone through: a layer belongs to two of them.
     """
+
+    needs: ClassVar[frozenset[Need]] = IMAGES
 
     rounds: int = 8
 

@@ -7,7 +7,7 @@ them follow; a residual stream has one order for all layers that write it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ class PermuteChannels(GraphPass):
     block: int = 16
     swaps: int = 100
     seed: int = 0
+
+    def for_block(self, block: int) -> PermuteChannels:
+        """Return the pass for blocks of `block` channels."""
+        return replace(self, block=block)
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with its channels in the better order."""

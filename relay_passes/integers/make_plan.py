@@ -335,7 +335,7 @@ class _Planner:
         integers = narrow if isinstance(narrow, _Integers) else None
         plan = self._sum(acc, other, integers, name)
         if plan is None:
-            self.host[name] = NO_COMMON_SCALE
+            self.host.setdefault(name, NO_COMMON_SCALE)
             return None
         self.sums[name] = plan
         if plan.left_out:

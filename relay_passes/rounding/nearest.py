@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes import numerics
+from relay_passes.calibration.moments import Moments
 from relay_passes.params import QuantParams
+from relay_passes.requirements import NOTHING, Need
 
 
 class WeightRounder(Protocol):
     """Anything that turns a float weight into integers, given its scale."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it requires besides the weight."""
+        ...
+
+    def for_block(self, block: int) -> WeightRounder:
+        """Return the rounder for a machine whose shifts serve `block` output channels."""
+        ...
+
+    def learned(
+        self,
+        moments: Mapping[str, Moments],
+        *,
+        noise: Mapping[str, float],
+        dampings: Mapping[str, float],
+    ) -> WeightRounder:
+        """Return the rounder with what it needs of the images; see `SecondOrderRounder`."""
+        ...
 
     def __call__(
         self, name: str, rows: NDArray[np.float32], params: QuantParams
@@ -33,7 +54,23 @@ class NearestRounder:
         Output channels a block, for granularity ``block``.
     """
 
+    needs: ClassVar[frozenset[Need]] = NOTHING
+
     block: int = 16
+
+    def for_block(self, block: int) -> NearestRounder:
+        """Return the rounder for blocks of `block` output channels."""
+        return replace(self, block=block)
+
+    def learned(
+        self,
+        moments: Mapping[str, Moments],
+        *,
+        noise: Mapping[str, float],
+        dampings: Mapping[str, float],
+    ) -> NearestRounder:
+        """Return the rounder itself: it learns nothing."""
+        return self
 
     def __call__(
         self, name: str, rows: NDArray[np.float32], params: QuantParams
@@ -52,7 +89,23 @@ class GivenWeights:
         By layer, one row an output channel.
     """
 
+    needs: ClassVar[frozenset[Need]] = NOTHING
+
     weights: Mapping[str, NDArray[np.int8]]
+
+    def for_block(self, block: int) -> GivenWeights:
+        """Return the rounder itself: the weights are rounded."""
+        return self
+
+    def learned(
+        self,
+        moments: Mapping[str, Moments],
+        *,
+        noise: Mapping[str, float],
+        dampings: Mapping[str, float],
+    ) -> GivenWeights:
+        """Return the rounder itself: the weights are rounded."""
+        return self
 
     def __call__(
         self, name: str, rows: NDArray[np.float32], params: QuantParams

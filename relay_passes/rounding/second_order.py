@@ -9,9 +9,9 @@ of GPTQ (Frantar et al., arXiv 2210.17323) in the form of LDLQ (Chee et al., arX
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from relay_passes.calibration.moments import Moments
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
+from relay_passes.requirements import MOMENTS, Need
 
 #: Share of the mean variance that is added to each variance where images are many.
 USUAL_DAMPING: Final = 0.01
@@ -46,11 +47,27 @@ class SecondOrderRounder:
         Output channels a block, for granularity ``block``.
     """
 
+    needs: ClassVar[frozenset[Need]] = MOMENTS
+
     moments: Mapping[str, Moments] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
     damping: float = USUAL_DAMPING
     dampings: Mapping[str, float] = field(default_factory=dict)
     block: int = 16
+
+    def for_block(self, block: int) -> SecondOrderRounder:
+        """Return the rounder for blocks of `block` output channels."""
+        return replace(self, block=block)
+
+    def learned(
+        self,
+        moments: Mapping[str, Moments],
+        *,
+        noise: Mapping[str, float],
+        dampings: Mapping[str, float],
+    ) -> SecondOrderRounder:
+        """Return the rounder with the moments, the noise and the dampings of the layers."""
+        return replace(self, moments=moments, noise=noise, dampings=dampings)
 
     def __call__(
         self, name: str, rows: NDArray[np.float32], params: QuantParams

@@ -28,6 +28,7 @@ from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
 from relay_passes.operators.calls import MOVES, averaged, is_global_average, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
 from relay_passes.scales.scales import Scales, largest_weights
 from vta_config.errors import CalibrationError
@@ -93,6 +94,15 @@ class BlockScales:
     clip: int = 0
     pair: bool = False
     fine_residuals: bool = False
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Profiles; for a shift a channel a machine that shifts by a register."""
+        return PROFILES | SHR_REGISTER if self.per_channel else PROFILES
+
+    def for_block(self, block: int) -> BlockScales:
+        """Return the chooser for blocks of `block` output channels."""
+        return replace(self, block=block)
 
     def _octaves(self, size: int) -> int:
         return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)

@@ -10,13 +10,15 @@ is a power of two again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log2
+from typing import ClassVar
 
 from relay_passes.calibration.observers import MaxAbs, Observer
 from relay_passes.graph import Module
 from relay_passes.numerics import power_of_two_at_least, scale_for
 from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.requirements import PROFILES, Need
 from relay_passes.scales.scales import Scales, largest_weights, odd_part, tensor_scales, weights_of
 from vta_config.errors import CalibrationError
 
@@ -40,11 +42,18 @@ class ProfiledScales:
         Output channels a block, for granularity ``block``.
     """
 
+    needs: ClassVar[frozenset[Need]] = PROFILES
+    pair: ClassVar[bool] = False
+
     observer: Observer = field(default_factory=MaxAbs)
     bits: int = 8
     weight_bits: int = 8
     weight_granularity: Granularity = "tensor"
     block: int = 16
+
+    def for_block(self, block: int) -> ProfiledScales:
+        """Return the chooser for blocks of `block` output channels."""
+        return replace(self, block=block)
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`.

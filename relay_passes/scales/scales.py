@@ -20,6 +20,7 @@ from relay_passes.operators.calls import (
     weight_rows,
 )
 from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.requirements import Need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,20 @@ class Scales:
 
 class ScaleChooser(Protocol):
     """Anything that chooses a model's scales."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it requires besides the graph."""
+        ...
+
+    @property
+    def pair(self) -> bool:
+        """Whether two layers that a sum adds share an accumulator."""
+        ...
+
+    def for_block(self, block: int) -> ScaleChooser:
+        """Return the chooser for a machine whose shifts serve `block` output channels."""
+        ...
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`."""

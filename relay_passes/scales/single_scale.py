@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, frexp, log2
+from typing import ClassVar
 
 import numpy as np
 
 from relay_passes.graph import Module
 from relay_passes.numerics import power_of_two_at_least
 from relay_passes.params import QuantParams, TensorProfile
+from relay_passes.requirements import NOTHING, Need
 from relay_passes.scales.scales import Scales, odd_part, tensor_scales, weights_of
 from vta_config.errors import CalibrationError
 
@@ -35,6 +37,9 @@ class SingleScale:
         When global_scale is not a power of two.
     """
 
+    needs: ClassVar[frozenset[Need]] = NOTHING
+    pair: ClassVar[bool] = False
+
     global_scale: float = 8.0
     bits: int = 8
 
@@ -47,6 +52,10 @@ class SingleScale:
                 got=self.global_scale,
                 hint="8.0 is stock",
             )
+
+    def for_block(self, block: int) -> SingleScale:
+        """Return the chooser itself: blocks have no scales of their own."""
+        return self
 
     def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
         """Return the scales of the float module `mod`; profiles are not used."""

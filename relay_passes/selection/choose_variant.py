@@ -24,6 +24,7 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.host.run import HostModule
+from relay_passes.numerics import SQNR_LIMIT_DB, centred, limited_db, sqnr_db
 from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
 
@@ -33,8 +34,6 @@ MARGIN_DB: Final = 0.4
 SMALL_MARGIN_DB: Final = 0.2
 #: Functions that make nothing of a difference between large values.
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
-#: Beyond this no difference is told.
-_LIMIT_DB: Final = 200.0
 
 
 def results(mod: Module, images: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
@@ -78,16 +77,11 @@ def before_saturation(mod: Module) -> Module:
 def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
     """Measure the results of one form against the float ones, both float32[images, values]."""
     if not np.isfinite(values).all():
-        return Candidate(name=name, sqnr_db=-_LIMIT_DB, centred_db=-_LIMIT_DB)
-    sums = np.zeros((2, 2))  # with and without the mean: signal, noise
-    for exact, found in zip(reference, values, strict=True):
-        r, error = exact.astype(np.float64), exact.astype(np.float64) - found
-        sums[0] += r @ r, error @ error
-        if len(r) > 1:
-            r, error = r - r.mean(), error - error.mean()
-        sums[1] += r @ r, error @ error
-    plain, centred = (_ratio_db(signal, noise) for signal, noise in sums)
-    return Candidate(name=name, sqnr_db=plain, centred_db=centred)
+        return Candidate(name=name, sqnr_db=-SQNR_LIMIT_DB, centred_db=-SQNR_LIMIT_DB)
+    plain = middle = limited_db(sqnr_db(reference, values))
+    if values.shape[1] > 1:
+        middle = limited_db(sqnr_db(centred(reference), centred(values)))
+    return Candidate(name=name, sqnr_db=plain, centred_db=middle)
 
 
 def choose(candidates: Sequence[Candidate], margin_db: float) -> Candidate:
@@ -98,9 +92,3 @@ def choose(candidates: Sequence[Candidate], margin_db: float) -> Candidate:
     behind = [candidate.behind(candidates) for candidate in candidates]
     near = [c for c, db in zip(candidates, behind, strict=True) if db <= margin_db]
     return near[0] if near else candidates[int(np.argmin(behind))]
-
-
-def _ratio_db(signal: float, noise: float) -> float:
-    least = 1e-290
-    ratio = 10 * (np.log10(max(signal, least)) - np.log10(max(noise, least)))
-    return float(np.clip(ratio, -_LIMIT_DB, _LIMIT_DB))

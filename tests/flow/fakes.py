@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
 from flow.options import UNCALIBRATED, Options
 from flow.results.evaluate import Network, OnnxRuntime
-from flow.results.latency import Latency, LayerLatency
+from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
+from flow.sim.timing_report import LayerTiming
 from flow.stages import Progress
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams, Requant
@@ -34,6 +36,12 @@ STEPS = {
     "dyadic": 0.1,
     "w4a8": 1.0,
 }
+
+
+def layer_timing(**values: Any) -> LayerTiming:
+    """Return the timing of a layer of which reports show only some numbers."""
+    none = ("gemm_steps", "inp_bytes", "wgt_bytes", "acc_bytes", "uop_bytes", "out_bytes", "insns")
+    return LayerTiming(**(dict.fromkeys(none, 0) | {"path": {}} | values))
 
 
 #: One layer, one number of each kind.
@@ -62,14 +70,14 @@ class FakeCompiled:
         cycles=1234,
         ms=0.01234,
         layers=(
-            LayerLatency(
+            layer_timing(
                 name="conv1",
                 cycles=1234,
-                gemm_utilization=7 / 1234,
+                utilization=7 / 1234,
                 bound="load",
-                bytes=4096,
-                floor_cycles=512,
-                full_floor_cycles=1000,
+                inp_bytes=4096,
+                floor=512,
+                full_floor=1000,
             ),
         ),
     )
@@ -154,6 +162,14 @@ class FakeBackend:
     def plan(self, variant: str) -> QuantPlan | None:
         self._fail(variant, "quantize")
         return PLAN
+
+    def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
+        """Tell of stages that made a plan."""
+        from flow.pipeline import STAGES  # brings in TVM, which takes seconds to import
+
+        names = [stage.name for stage in STAGES]
+        for name in names[: names.index(stop) + 1] if stop is not None else names:
+            after(name, PLAN)
 
     def compile(self, variant: str) -> FakeCompiled:
         self._fail(variant, "compile")

@@ -12,10 +12,10 @@ from flow import cli
 from flow.compare import ABLATION, compare, write_steps
 from flow.data.models import DIGITS
 from flow.options import Options
-from flow.pipeline import STOCK_RELAY, Pipeline
+from flow.pipeline import Pipeline
 from flow.stages import Stages
 from flow.system.tracebacks import InternalError
-from relay_passes.variants import STEPS, VARIANTS
+from relay_passes.variants import STEPS, STOCK_RELAY, VARIANTS
 from vta_config.errors import CalibrationError
 
 

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from flow.backend import PipelineCompiled
+from flow.compiled_model import CompiledModel
 from flow.frontend.importer import import_model
-from flow.pipeline import CompiledModel, Pipeline
+from flow.pipeline import Pipeline
 from flow.results.report import LayerCounters, Report, latency_table, layers_table
 from tests.flow.onnx_models import save, tiny_model
 from tests.strategies import layer_names

@@ -151,3 +151,5 @@ def test_sqnr() -> None:
     assert numerics.sqnr_db([10.0, 0.0], [9.0, 0.0]) == pytest.approx(20.0)
     assert numerics.sqnr_db([0.0], [1.0]) == float("-inf")
     assert numerics.decibels(1e-300, 1e300) == pytest.approx(-6000.0)  # whose ratio is no float
+    assert [numerics.limited_db(x) for x in (float("inf"), 12.5, -6000.0)] == [300.0, 12.5, -300.0]
+    assert numerics.centred([[9, 11], [-21, -19]]).tolist() == [[-1, 1], [-1, 1]]

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from flow.results.evaluate import Metrics
-from flow.results.latency import Latency, LayerLatency
+from flow.results.latency import Latency
 from flow.results.report import (
     COUNTERS,
     GEMM_PARTS,
@@ -32,6 +32,7 @@ from flow.results.report import (
 )
 from relay_passes.partition.layers import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
+from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "report.md"
@@ -51,23 +52,23 @@ def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics
 
 def latency(cycles: int) -> Latency:
     layers = (
-        LayerLatency(
+        layer_timing(
             name="conv1",
             cycles=cycles - 200,
-            gemm_utilization=0.87654321,
+            utilization=0.87654321,
             bound="gemm",
-            bytes=2048,
-            floor_cycles=777,
-            full_floor_cycles=900,
+            inp_bytes=2048,
+            floor=777,
+            full_floor=900,
         ),
-        LayerLatency(
+        layer_timing(
             name="fc",
             cycles=200,
-            gemm_utilization=0.04,
+            utilization=0.04,
             bound="load",
-            bytes=9216,
-            floor_cycles=64,
-            full_floor_cycles=0,
+            inp_bytes=9216,
+            floor=64,
+            full_floor=0,
         ),
     )
     return Latency(timing_profile="chisel", cycles=cycles, ms=cycles / 1e5, layers=layers)

@@ -6,9 +6,9 @@ import numpy as np
 
 from relay_passes.calibration.layer_error import layer_errors
 from relay_passes.calibration.profiling import profile
+from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.scales.power_of_two import ProfiledScales
-from relay_passes.variants import QuantOptions
 from tests.relay_passes.models import images, residual_net
 
 

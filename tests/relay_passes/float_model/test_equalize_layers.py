@@ -20,8 +20,8 @@ from relay_passes.float_model.channels import (
 )
 from relay_passes.float_model.equalize_layers import EqualizeLayers
 from relay_passes.host.run import HostModule
+from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
-from relay_passes.variants import QuantOptions
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 

@@ -38,7 +38,7 @@ def test_integers_that_are_integers() -> None:
 def test_dyadic_network(name: str, default_config: VTAConfig) -> None:
     mod = prepare(residual_net())
     data = images(2)
-    options = (VARIANTS | STEPS)[name]
+    options = (VARIANTS | STEPS)[name].options
     measure = partial(collect_moments, images=data)
     integers = quantize_model(mod, profile(mod, data), options, measure=measure)
     errors = requantization_errors(integers)
@@ -63,7 +63,7 @@ def test_shifts_are_exact() -> None:
     data = images(2)
     measure = partial(collect_moments, images=data)
     for name in ("profiled_fused", "best"):
-        integers = quantize_model(mod, profile(mod, data), VARIANTS[name], measure=measure)
+        integers = quantize_model(mod, profile(mod, data), VARIANTS[name].options, measure=measure)
         errors = requantization_errors(integers)
         assert errors and max(errors.values()) == 0
     assert requantization_errors(mod) == {}

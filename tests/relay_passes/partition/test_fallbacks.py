@@ -129,7 +129,7 @@ def test_an_addend_of_another_scale_is_converted_on_the_host(default_config: VTA
     net = CNN()
     x = net.relu(net.conv(net.data, 8))
     x = net.relu(net.add(net.relu(net.conv(x, 8)), x))
-    mod = quantized(net.module(net.head(net.conv(x, 8))), VARIANTS["best"])
+    mod = quantized(net.module(net.head(net.conv(x, 8))), VARIANTS["best"].options)
     assert refused(mod, default_config) == [DEQUANTIZED, QUANTIZED]
 
 

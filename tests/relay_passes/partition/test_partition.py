@@ -19,9 +19,10 @@ from relay_passes.partition.expose_tensors import expose_tensors
 from relay_passes.partition.fallbacks import fallbacks
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, find_layers, layers_of, subgraph_of
+from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.scales.power_of_two import ProfiledScales
-from relay_passes.variants import VARIANTS, QuantOptions
+from relay_passes.variants import VARIANTS
 from tests.relay_passes.layer_oracle import run_subgraph
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config import VTAConfig
@@ -106,9 +107,9 @@ def check_meaning(mod: Any, config: VTAConfig) -> list[Any]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) -> None:
-    options = VARIANTS[variant]
+    options = VARIANTS[variant].options
     mod = quantized(residual_net(), options)
-    machine = replace(default_config, capabilities=options.needs)
+    machine = replace(default_config, capabilities=options.capabilities)
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]

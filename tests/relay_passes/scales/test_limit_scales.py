@@ -96,7 +96,7 @@ class Case:
     def quantize(self, variant: str, config: VTAConfig) -> Any:
         if variant == "stock_relay":
             return StockRelay()(self.mod)
-        options = VARIANTS[variant].for_block(config.block)
+        options = VARIANTS[variant].options.for_block(config.block)
 
         def once(measure: Callable[..., Any]) -> Callable[[Any], Any]:
             key = measure, options.passes
@@ -183,7 +183,7 @@ def test_every_variant_bears_any_weights(
     if (case, variant) == ("a dead channel", "profiled"):
         return  # which quantizes before the ReLU, where -1e6 sets the scale
     assert numerics.sqnr_db(tried.reference, result) > (8 if variant == "w4a8" else 20)
-    assert not fallbacks(integers, default_config) or VARIANTS[variant].needs
+    assert not fallbacks(integers, default_config) or VARIANTS[variant].options.capabilities
     check_cost(layers_of(integers, default_config))
 
 

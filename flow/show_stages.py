@@ -1,0 +1,171 @@
+"""Show what stages made of a variant: ``--print-after STAGE`` and ``--stop-after STAGE``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flow.options import PREFERENCE, Options
+from flow.session import Backend, calibrate, chosen_variants, open_session
+from flow.stages import Stages
+from flow.system.files import write_atomic
+from relay_passes.variants import STOCK_RELAY
+from vta_config.errors import ConfigError
+from vta_config.text import printable
+
+if TYPE_CHECKING:
+    from relay_passes.stage import Rows
+
+SKIPPED: Final = "left out: the variant does not ask for this stage\n"
+#: Columns of a table; a name that is longer is not cut.
+_COLUMNS: Final = 160
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--print-after`` and ``--stop-after``."""
+    group = parser.add_argument_group("stages")
+    group.add_argument(
+        "--print-after",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="also write what this stage makes of the deployed variant, its Relax module or a "
+        "table, to after-STAGE.txt in the output folder; repeatable. STAGE is fold, profile, "
+        "choose-scales, plan, quantize, fuse, partition, compile, ...: docs/flow.md has them all",
+    )
+    group.add_argument(
+        "--stop-after",
+        metavar="STAGE",
+        help="write what this stage makes, and go no further: nothing is measured",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The stages that the user wants to see.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go.
+    names : frozenset of str
+        What is written.
+    last : str, optional
+        The last stage that must run; None where nothing is wanted.
+    stops : bool
+        Whether the flow ends there.
+    """
+
+    folder: Path
+    names: frozenset[str]
+    last: str | None
+    stops: bool
+
+    @classmethod
+    def of_options(cls, args: argparse.Namespace) -> Wanted:
+        """Check the options and return what they ask for.
+
+        Raises
+        ------
+        ConfigError
+            When a stage is unknown, or comes after the one to stop after.
+        """
+        names, stop = list(args.print_after), args.stop_after
+        if not names and stop is None:
+            return cls(folder=args.output, names=frozenset(), last=None, stops=False)
+        # They bring in TVM, which takes seconds to import.
+        from flow.pipeline import STAGES
+        from relay_passes.quantize_model import INTEGER_STAGES
+
+        order, hint = [stage.name for stage in STAGES], "choose one of these"
+        if args.variant in (STOCK_RELAY, [STOCK_RELAY]):
+            order = order[order.index(INTEGER_STAGES[-1].name) :]
+            hint = f"choose one of these: {STOCK_RELAY} has passes of its own before"
+        for option, wanted in (("--print-after", names), ("--stop-after", [stop] if stop else [])):
+            for name in wanted:
+                if name not in order:
+                    raise ConfigError(
+                        option, f"must be among {', '.join(order)}", got=name, hint=hint
+                    )
+        last = max([*names, *([stop] if stop else [])], key=order.index)
+        if stop is not None and last != stop:
+            raise ConfigError(
+                "--print-after",
+                f"must not come after --stop-after {stop}",
+                got=last,
+                hint=f"stop after {last}, or print an earlier stage",
+            )
+        shown = frozenset({*names, last})
+        return cls(folder=args.output, names=shown, last=last, stops=stop is not None)
+
+    def write(self, backend: Backend, variant: str) -> tuple[Path, ...]:
+        """Run the stages of a variant once more and write the files; return them, in order."""
+        paths: list[Path] = []
+
+        def after(name: str, result: Any) -> None:
+            if name in self.names:
+                path = self.folder / f"after-{name}.txt"
+                text = text_of(result).encode(errors="backslashreplace")
+                paths.append(write_atomic(path, text))
+
+        if self.last is not None:
+            backend.walk(variant, after, stop=self.last)
+        return tuple(paths)
+
+
+def stop(options: Options, wanted: Wanted, stages: Stages) -> tuple[Path, ...]:
+    """Run the stages of the variant that would be deployed, as far as wanted, and nothing else."""
+    session = open_session(options, stages, needs_images=False)
+    if wanted.last != "fold":
+        calibrate(session, stages)
+    variant = min(chosen_variants(options, session.model), key=PREFERENCE.index)
+    with stages("stages", f"running the stages of {variant}"):
+        return wanted.write(session.backend, variant)
+
+
+def text_of(result: Any) -> str:
+    """Return what a stage made as text: TVMScript, a table, or instructions."""
+    from flow.program.asm import disassemble
+    from flow.results.plan_table import host_lines, plan_table
+    from relay_passes.integers.plan import QuantPlan
+    from relay_passes.stage import Rows
+
+    if result is None:
+        return SKIPPED
+    if isinstance(result, Rows):
+        return _table(result)
+    if isinstance(result, QuantPlan):
+        return _drawn(plan_table(result), *map(Text, host_lines(result)))
+    if isinstance(result, tuple):  # programs
+        return "\n".join(disassemble(program.insns, program.config) for program in result)
+    return f"{result.script()}\n"
+
+
+def _table(rows: Rows) -> str:
+    table = Table(header_style="bold")
+    for heading in rows.headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return _drawn(table)
+
+
+def _drawn(*parts: Any) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=_COLUMNS, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    return file.getvalue()
+
+
+def lines_of(paths: Iterable[Path]) -> list[str]:
+    """Return a line for each file that was written."""
+    return [f"stage      {printable(str(path))}" for path in paths]

@@ -1,0 +1,69 @@
+"""How a model is quantized: which chooser, rounder and passes, and what they require together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from relay_passes.graph import GraphPass
+from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, Need
+from relay_passes.rounding.nearest import NearestRounder, WeightRounder
+from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.scales import ScaleChooser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantOptions:
+    """How a model is quantized.
+
+    Parameters
+    ----------
+    chooser : ScaleChooser
+        Chooses every tensor's and weight's scale.
+    rounder : WeightRounder
+        Rounds the weights.
+    fuse : bool
+        Whether conv+ReLU is fused (S_y -> S_a).
+    passes : tuple[GraphPass, ...]
+        Run on the float module first; they must keep the tensors' names and the results.
+    correct_bias : bool
+        Whether biases make up for the mean error of rounded weights.
+    dyadic : bool
+        Whether accumulators are multiplied by b / 2^c.
+    block : int
+        Output channels that share a scale, where channels do not all; see `for_block`.
+    """
+
+    chooser: ScaleChooser = field(default_factory=ProfiledScales)
+    rounder: WeightRounder = field(default_factory=NearestRounder)
+    fuse: bool = True
+    passes: tuple[GraphPass, ...] = ()
+    correct_bias: bool = False
+    dyadic: bool = False
+    block: int = 16
+
+    def for_block(self, block: int) -> QuantOptions:
+        """Return the same options for a machine whose shifts serve `block` output channels."""
+        return replace(
+            self,
+            chooser=self.chooser.for_block(block),
+            rounder=self.rounder.for_block(block),
+            passes=tuple(step.for_block(block) for step in self.passes),
+            block=block,
+        )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the parts require together."""
+        own = MOMENTS if self.correct_bias else NOTHING
+        passes = NOTHING.union(*(step.needs for step in self.passes))
+        return own | self.chooser.needs | self.rounder.needs | passes
+
+    @property
+    def learns(self) -> bool:
+        """Whether layers learn from moments, measured on calibration images."""
+        return "moments" in self.needs
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The capabilities of a machine without which layers stay on the host."""
+        return self.needs & CAPABILITIES
