@@ -30,6 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/python -m vta_config.generate --check
+	$(BIN)/python -m relay_passes.operators.generate --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ from relay_passes.integers.make_plan import make_plan
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
-from relay_passes.operators import weight_rows
+from relay_passes.operators.calls import weight_rows
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias

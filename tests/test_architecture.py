@@ -25,15 +25,16 @@ ALLOWED: dict[str, set[str]] = {
 #: beside the rooms may be imported wherever that makes no circle.
 ROOMS: dict[str, dict[str, set[str]]] = {
     "relay_passes": {
-        "stock_relay": set(),
-        "float_model": set(),
-        "host": set(),
-        "calibration": {"host"},
-        "scales": {"calibration"},
-        "rounding": {"calibration", "scales"},
-        "integers": {"scales", "rounding"},
-        "selection": {"host", "float_model", "calibration", "scales", "rounding"},
-        "partition": {"host", "integers"},
+        "operators": set(),
+        "stock_relay": {"operators"},
+        "float_model": {"operators"},
+        "host": {"operators"},
+        "calibration": {"operators", "host"},
+        "scales": {"operators", "calibration"},
+        "rounding": {"operators", "calibration", "scales"},
+        "integers": {"operators", "scales", "rounding"},
+        "selection": {"operators", "host", "float_model", "calibration", "scales", "rounding"},
+        "partition": {"operators", "host", "integers"},
     },
     "flow": {
         "system": set(),

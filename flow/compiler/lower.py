@@ -12,9 +12,7 @@ from flow.compiler.cost import price
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.memory import Constants, plan_activations
 from flow.compiler.operators.conv_pool import conv_pool, fused_pools, prepare_with_pool
-from flow.compiler.operators.convolution import convolution
-from flow.compiler.operators.max_pool import max_pool
-from flow.compiler.operators.sum_pool import sum_pool
+from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
 from flow.compiler.plan import Lowered, Schedule
 from flow.compiler.tokens import TokenInserter
@@ -112,11 +110,7 @@ def _jobs_of(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
     """Lower one layer by its operator."""
     if prepared.pool is not None:
         return conv_pool(bench, prepared)
-    if prepared.layer.kind == "max_pool2d":
-        return max_pool(bench, prepared)
-    if prepared.layer.kind == "sum_pool2d":
-        return sum_pool(bench, prepared)
-    return convolution(bench, prepared)
+    return LOWERERS[prepared.layer.kind].lower(bench, prepared)
 
 
 def _work(subgraph: Subgraph, config: VTAConfig) -> Iterator[Prepared]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.shapes import ConvShape
-from flow.program.layouts import blocks, constant_digits, pack_weight
-from relay_passes.partition.layers import ADDITIONS, RESIDUAL_OPS
+from flow.program.layouts import blocks, constant_digits, pack_diagonals, pack_weight
+from relay_passes.operators.conv2d import OPERATOR as CONV2D
+from relay_passes.operators.step_ops import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.isa import MAX_IMM, MIN_IMM
 from vta_config.portable import MAX_RESIDUAL, MAX_RESIDUAL_STEPS, MAX_SHIFT, MAX_WEIGHT
@@ -215,7 +216,8 @@ class Prepared:
         parts = [] if self.digits is None else [self.digits]
         if self.layer.weight is not None:
             kernel = self.layer.weight if self.form is None else self.form.weight(self.layer.weight)
-            packed = pack_weight(kernel, config)
+            pack = pack_diagonals if self.layer.operator.by_channel else pack_weight
+            packed = pack(kernel, config)
             parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
         return np.concatenate(parts, axis=1)
 
@@ -268,7 +270,9 @@ class Prepared:
     @property
     def multipliers(self) -> set[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        own = {1} if self.layer.kind in ("max_pool2d", "sum_pool2d") else set()
+        row = self.layer.operator
+        copies = row.by_channel and not (row.has_weight or row.starts_empty)
+        own = {1} if copies else set()
         return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
@@ -361,7 +365,7 @@ def _overhead(step: Pass, timing: TimingProfile) -> int:
 
 def _covers_picture(layer: Layer) -> bool:
     """Tell whether a convolution has one output for the whole picture: a dense layer on a map."""
-    whole = layer.kind == "conv2d" and layer.kernel == layer.in_shape[2:] != (1, 1)
+    whole = layer.operator is CONV2D and layer.kernel == layer.in_shape[2:] != (1, 1)
     return whole and not any(layer.padding) and layer.dilation == (1, 1)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.cost import Tiling, price
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.lower import Lowering
+from flow.compiler.operators.table import LOWERERS
 from flow.compiler.plan import Schedule
 from flow.compiler.shapes import Objective
 from flow.compiler.tiling import fastest, is_candidate, shortlist
@@ -88,7 +89,7 @@ def search(
             forms[name] = form
     lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
     residents = lowering.residents
-    work = [p for p in lowering.work if p.shape.ic and p.pool is None]
+    work = [p for p in lowering.work if LOWERERS[p.layer.kind].searched and p.pool is None]
     tilings: dict[str, Tiling] = {}
     for index, prepared in enumerate(work):
         key = _key(prepared, residents, config)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.program.layouts import blocks
+from relay_passes.operators.conv2d import OPERATOR as CONV2D
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +135,7 @@ def forms_of(layer: Layer, block: int) -> list[InputForm | None]:
 
     Those remain than which no other takes fewer GEMM steps a vector and fewer bytes.
     """
-    if layer.kind != "conv2d" or layer.weight is None or layer.dilation != (1, 1):
+    if layer.operator is not CONV2D or layer.weight is None or layer.dilation != (1, 1):
         return [None]
     channels = layer.weight.shape[1]
     taps = layer.kernel[0] * layer.kernel[1]

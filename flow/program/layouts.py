@@ -71,6 +71,18 @@ def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 1, 3))
 
 
+def pack_diagonals(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
+    """Pack int8[C, 1, kh, kw], a kernel a channel, as diagonal blocks.
+
+    Returns
+    -------
+    int8[⌈C/block⌉, 1, kh, kw, block_out, block_in]
+    """
+    taps = _pad_to(weight, 0, config.block).reshape(-1, 1, config.block, *weight.shape[2:])
+    lanes = np.moveaxis(taps, 2, -1)[..., np.newaxis]
+    return np.ascontiguousarray(lanes * np.eye(config.block, dtype=np.int8))
+
+
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
     """Return the inp element of bias steps: every lane 127, the last 1; int8[batch, block]."""
     row = np.full(config.block, MAX_WEIGHT, np.int8)

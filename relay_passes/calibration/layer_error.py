@@ -13,7 +13,7 @@ from relay_passes.graph import Module, dtype_of, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import decibels, limited_db
-from relay_passes.operators import RESHAPES
+from relay_passes.operators.calls import RESHAPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

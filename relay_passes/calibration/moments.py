@@ -18,7 +18,7 @@ from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import power_of_two_at_least
-from relay_passes.operators import is_dense_layer
+from relay_passes.operators.calls import is_dense_layer
 from vta_config.errors import CalibrationError
 
 #: Values of a window up to which a covariance is measured: learned rounding takes about six

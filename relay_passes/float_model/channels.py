@@ -25,7 +25,7 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
-from relay_passes.operators import (
+from relay_passes.operators.calls import (
     WEIGHT_AXIS,
     is_dense_layer,
     is_global_average,

@@ -26,7 +26,7 @@ from relay_passes.graph import (
     static_shape,
 )
 from relay_passes.numerics import along
-from relay_passes.operators import split_bias
+from relay_passes.operators.calls import split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

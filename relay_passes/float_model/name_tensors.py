@@ -10,7 +10,7 @@ from tvm import relax
 
 from relay_passes.graph import Expr, GraphBuilder, GraphPass, Module, op_name, read_graph, rewrite
 from relay_passes.names import Names, given_names, layer_names, with_layer_names
-from relay_passes.operators import split_bias
+from relay_passes.operators.calls import split_bias
 
 #: Names the importer makes up; others are kept.
 _ANONYMOUS: Final = re.compile(r"(lv|gv)\d*$")

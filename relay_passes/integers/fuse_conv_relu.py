@@ -20,7 +20,7 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
-from relay_passes.operators import ACTIVATIONS, WEIGHT_AXIS, split_bias
+from relay_passes.operators.calls import ACTIVATIONS, WEIGHT_AXIS, split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

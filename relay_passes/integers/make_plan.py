@@ -31,7 +31,15 @@ from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
 from relay_passes.integers.quantize import Quantize
 from relay_passes.names import layer_names
-from relay_passes.operators import averaged, is_global_average, split_bias, weight_rows
+from relay_passes.operators.calls import (
+    MOVES,
+    WEIGHT_AXIS,
+    averaged,
+    integer_form,
+    is_global_average,
+    split_bias,
+    weight_rows,
+)
 from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.accumulators import fused_sinks, paired_layers, unfused_sinks
@@ -288,21 +296,12 @@ class _Planner:
         return value if isinstance(value, _Sums) else None
 
     # ---- operators ---------------------------------------------------------------------------
-    def _conv2d(self, binding: Expr) -> _Value:
-        attrs = binding.value.attrs
-        if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
-            return None
-        return self._product(binding)
-
-    def _matmul(self, binding: Expr) -> _Value:
-        if any(len(static_shape(operand)) != 2 for operand in binding.value.args):
-            return None
-        return self._product(binding)
-
     def _product(self, binding: Expr) -> _Value:
         call, name = binding.value, str(binding.var.name)
         data, weight = (self.value(operand) for operand in call.args)
         if not isinstance(data, _Integers) or not isinstance(weight, np.ndarray):
+            return None
+        if integer_form(call) is None:
             return None
         rows = weight_rows(call, weight)
         bound = np.zeros(len(rows))
@@ -417,17 +416,12 @@ class _Planner:
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
-        "nn.conv2d": _conv2d,
-        "matmul": _matmul,
         "add": _add,
         "nn.relu": _relu,
         "clip": _clip,
         "mean": _mean,
-        "nn.max_pool2d": _move,
-        "reshape": _move,
-        "permute_dims": _move,
-        "squeeze": _move,
-        "expand_dims": _move,
+        **dict.fromkeys(WEIGHT_AXIS, _product),
+        **dict.fromkeys(MOVES, _move),
     }
 
 

@@ -25,7 +25,7 @@ from relay_passes.graph import (
 )
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names
-from relay_passes.operators import (
+from relay_passes.operators.calls import (
     ACTIVATIONS,
     INTEGER_OPS,
     MOVES,

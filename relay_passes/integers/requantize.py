@@ -30,7 +30,6 @@ from relay_passes.graph import (
     GraphPass,
     Module,
     constant,
-    ints,
     op_name,
     read_graph,
     replace_main,
@@ -42,7 +41,15 @@ from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
 from relay_passes.integers.plan import QuantPlan, expanded, mismatch
 from relay_passes.names import Names, layer_names, with_layer_names
-from relay_passes.operators import averaged, is_global_average, split_bias, weight_rows
+from relay_passes.operators.calls import (
+    MOVES,
+    WEIGHT_AXIS,
+    averaged,
+    integer_form,
+    is_global_average,
+    split_bias,
+    weight_rows,
+)
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
@@ -357,31 +364,14 @@ class _Interpreter:
         return Int8Tensor(var=var, scale=params.scale[0], bound=params.qmax, name=name)
 
     # ---- operators ---------------------------------------------------------------------------
-    def _conv2d(self, binding: Expr) -> Any:
-        call, attrs = binding.value, binding.value.attrs
+    def _product(self, binding: Expr) -> Any:
+        call, form = binding.value, integer_form(binding.value)
         data, weight = self.value(call.args[0]), self.value(call.args[1])
         if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
             return None
-        if str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
+        if form is None:
             return None
-        expr = relax.op.nn.conv2d(
-            data.var,
-            relax.const(weight.value),
-            strides=ints(attrs.strides),
-            padding=ints(attrs.padding),
-            dilation=ints(attrs.dilation),
-            groups=int(attrs.groups),
-            out_dtype="int32",
-        )
-        return self._sum_of_products(binding, expr, data, weight)
-
-    def _matmul(self, binding: Expr) -> Any:
-        data, weight = self.value(binding.value.args[0]), self.value(binding.value.args[1])
-        if not isinstance(data, Int8Tensor) or not isinstance(weight, IntegerWeight):
-            return None
-        if data.var.ty.ndim != 2 or weight.value.ndim != 2:
-            return None
-        expr = relax.op.matmul(data.var, relax.const(weight.value), out_dtype="int32")
+        expr = form.make(call, data.var, weight.value)
         return self._sum_of_products(binding, expr, data, weight)
 
     def _sum_of_products(
@@ -524,17 +514,12 @@ class _Interpreter:
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
-        "nn.conv2d": _conv2d,
-        "matmul": _matmul,
         "add": _add,
         "nn.relu": _relu,
         "clip": _clip,
         "mean": _mean,
-        "nn.max_pool2d": _move,
-        "reshape": _move,
-        "permute_dims": _move,
-        "squeeze": _move,
-        "expand_dims": _move,
+        **dict.fromkeys(WEIGHT_AXIS, _product),
+        **dict.fromkeys(MOVES, _move),
     }
 
 

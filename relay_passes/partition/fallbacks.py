@@ -8,7 +8,6 @@ and scaling what VTA's last layers give to floats. Everything else that no layer
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import prod
 from typing import Final
 
 from relay_passes.graph import (
@@ -24,13 +23,17 @@ from relay_passes.graph import (
 )
 from relay_passes.integers.integer_facts import host_reasons
 from relay_passes.names import layer_names
-from relay_passes.operators import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
+from relay_passes.operators.calls import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
+from relay_passes.operators.operator import macs
+from relay_passes.operators.table import OPERATORS
 from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition.read import FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 
 #: Operators that move nothing: another shape of the same bytes.
 _VIEWS: Final = RESHAPES - {"permute_dims"}
+#: Operators whose name is their layer's: anchors that are no other operator's cast or move.
+_NAMED_BY_LAYER: Final = {row.integer_op for row in OPERATORS.values() if not row.int8_range}
 #: The operators that make int8 of floats, from the result back.
 _QUANTIZE: Final = ("astype", "clip", "floor", "add", "multiply")
 
@@ -77,7 +80,7 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
             continue
         name = str(var.name)
         reason = reasons.get(var) or floats.get(name, "")
-        if kind in WEIGHT_AXIS or kind == "sum":  # its layer's, which people know
+        if kind in _NAMED_BY_LAYER:  # which people know
             name = layers.get(name, name)
         if var in conversions.part_of:
             whole = conversions.part_of[var]
@@ -215,6 +218,5 @@ def _macs(bindings: Iterable[Expr]) -> int:
     for binding in bindings:
         if (axis := WEIGHT_AXIS.get(op_name(binding.value))) is None:
             continue
-        weight, out = static_shape(binding.value.args[1]), static_shape(binding.var)
-        total += prod(out) * prod(weight) // max(1, weight[axis])
+        total += macs(static_shape(binding.var), static_shape(binding.value.args[1]), axis)
     return total

@@ -1,130 +1,59 @@
 """Find integer layers in a graph: an operator that starts an accumulator, and the steps after it.
 
-`Chain.find` starts at an anchor (conv2d, matmul, max_pool2d, sum, or an int8 tensor widened to
-int32) and follows the accumulator from reader to reader as long as `_STEPS` has the operator. It
-passes through a cast to int8 and back where the values provably fit, and takes in another product's
-accumulator that is added. Tables decide, never names.
+`ChainFinder` starts at an anchor, which an operator of the table takes, and follows the accumulator
+from reader to reader as long as `_STEPS` has the operator. It passes through a cast to int8 and
+back where the values provably fit, and takes in another product's accumulator that is added. Tables
+decide, never names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm import relax
 
-from relay_passes.graph import Expr, Graph, constant, dtype_of, ints, op_name, static_shape
+from relay_passes.graph import Expr, Graph, constant, dtype_of, op_name, static_shape
 from relay_passes.names import Names
+from relay_passes.operators.chain import Chain, widens
+from relay_passes.operators.step_ops import ADDITIONS, StepOp
+from relay_passes.operators.table import OPERATORS, start
 from relay_passes.params import INT32_MAX, INT32_MIN
-from relay_passes.partition.layers import ADDITIONS, PRODUCT_KINDS, Layer, LayerKind, Step, StepOp
+from relay_passes.partition.layers import Layer, Step
 
 _INF: Final = float("inf")
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Chain:
-    """One layer in a graph.
-
-    Parameters
-    ----------
-    kind : LayerKind
-        How the accumulator starts.
-    anchor : relax.VarBinding
-        The operator that starts it.
-    bindings : list of relax.VarBinding
-        All the layer's bindings, in no particular order.
-    source : relax.Var or None
-        The int8 tensor read first; None for ``add``.
-    steps : list of (op, value, relax.Var or None)
-        As `Step`, the tensor being a variable.
-    output : relax.Var
-        What the layer makes.
-    products : list of Chain
-        Accumulators, each only its anchor, that are added to this one's before the steps.
-    name : str
-        The layer's: that of its anchor's, or for ``add`` of its output's.
-    output_name : str
-        The name of the tensor made; an int32 accumulator has the layer's where no other tensor has.
-    """
-
-    kind: LayerKind
-    anchor: Expr
-    bindings: list[Expr]
-    source: Expr | None
-    output: Expr
-    steps: list[tuple[StepOp, Any, Expr | None]] = field(default_factory=list)
-    products: list[Chain] = field(default_factory=list)
-    name: str = ""
-    output_name: str = ""
-
-    @property
-    def inputs(self) -> tuple[Expr, ...]:
-        """The int8 tensors read: data first, the products' data, then the residuals."""
-        first = () if self.source is None else (self.source,)
-        products = (product.source for product in self.products)
-        return (*first, *products, *(var for _, _, var in self.steps if var is not None))
-
-    def layer(self, names: Mapping[Expr, str], name: str = "", output: str = "") -> Layer:
-        """Return the chain as a `Layer`; `names` maps its inputs to tensor names."""
-        value = self.anchor.value
-        in_shape = _nchw(static_shape(self.inputs[0]))
-        out_shape = _nchw(static_shape(self.output))
-        weight: NDArray[np.int8] | None = None
-        kernel, stride, dilation, padding = (1, 1), (1, 1), (1, 1), (0, 0, 0, 0)
-        kind = self.kind
-        if kind == "conv2d":
-            weight = constant(value.args[1])
-            stride, dilation, padding = _window(value.attrs)
-        elif kind == "dense":
-            weight = constant(value.args[1])
-            assert weight is not None
-            weight = np.ascontiguousarray(weight.T).reshape(weight.shape[1], *in_shape[1:])
-            kind = "dense" if in_shape[2:] == (1, 1) else "conv2d"
-        elif kind == "max_pool2d":
-            stride, dilation, padding = _window(value.attrs)
-            kernel = _pair(value.attrs.pool_size)
-        elif kind == "sum_pool2d":
-            kernel = (in_shape[2], in_shape[3])
-        if weight is not None:
-            kernel = (weight.shape[2], weight.shape[3])
-        return Layer(
-            name=name or self.name,
-            kind=kind,
-            inputs=tuple(names[var] for var in self.inputs),
-            output=output or self.output_name,
-            in_shape=in_shape,
-            out_shape=out_shape,
-            weight=weight,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            steps=tuple(
-                Step(op=op, value=number, tensor="" if var is None else names[var])
-                for op, number, var in self.steps
-            ),
-            out_dtype="int8" if dtype_of(self.output) == "int8" else "int32",
-            products=tuple(product.layer(names) for product in self.products),
-        )
+def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: str = "") -> Layer:
+    """Return a chain as a `Layer`; `names` maps its inputs to tensor names."""
+    in_shape = _nchw(static_shape(chain.inputs[0]))
+    kind, window, weight = OPERATORS[chain.kind].read(chain.anchor.value, in_shape)
+    return Layer(
+        name=name or chain.name,
+        kind=kind,
+        inputs=tuple(names[var] for var in chain.inputs),
+        output=output or chain.output_name,
+        in_shape=in_shape,
+        out_shape=_nchw(static_shape(chain.output)),
+        weight=weight,
+        kernel=window.kernel,
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        steps=tuple(
+            Step(op=op, value=number, tensor="" if var is None else names[var])
+            for op, number, var in chain.steps
+        ),
+        out_dtype="int8" if dtype_of(chain.output) == "int8" else "int32",
+        products=tuple(layer_of(product, names) for product in chain.products),
+    )
 
 
 def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 4 else (shape[0], prod(shape[1:]), 1, 1)
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    first, second = ints(values)
-    return first, second
-
-
-def _window(attrs: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
-    top, left, bottom, right = ints(attrs.padding)
-    return _pair(attrs.strides), _pair(attrs.dilation), (top, left, bottom, right)
 
 
 class ChainFinder:
@@ -148,15 +77,13 @@ class ChainFinder:
     def all(self, allow: Callable[[Chain], bool] = lambda chain: True) -> list[Chain]:
         """Return the chains that `allow` accepts, by position of their output."""
         found: list[Chain] = []
-        # Widened tensors last: most are the residuals of another chain.
-        anchors = [b for b in self.bindings if self._start(b) is not None]
-        for binding in sorted(anchors, key=lambda b: op_name(b.value) == "astype"):
-            if binding.var in self.claimed:
+        anchors = [c for c in map(self._start, self.bindings) if c is not None]
+        # Those that start empty last: most are the residuals of another chain.
+        for chain in sorted(anchors, key=lambda c: OPERATORS[c.kind].starts_empty):
+            if chain.anchor.var in self.claimed:
                 continue
-            chain = self._start(binding)
-            assert chain is not None
             self._follow(chain)
-            if chain.kind == "add" and not self._is_work(chain):
+            if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
                 continue
             if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
                 continue
@@ -172,7 +99,7 @@ class ChainFinder:
         taken = Counter(str(v.name) for v in (*self.params, *(b.var for b in self.bindings)))
         names = Names()
         for chain in chains:
-            var = chain.output if chain.kind == "add" else chain.anchor.var
+            var = chain.output if OPERATORS[chain.kind].starts_empty else chain.anchor.var
             chain.name = names.fresh(self.layers.get(str(var.name), str(var.name)))
             own = str(chain.output.name)
             free = taken[chain.name] == (chain.name == own)
@@ -180,40 +107,17 @@ class ChainFinder:
 
     @staticmethod
     def _is_work(chain: Chain) -> bool:
-        """Whether an ``add`` chain ends in int8 or adds tensors: more than a cast."""
+        """Whether a chain that starts empty ends in int8 or adds tensors: more than a cast."""
         return dtype_of(chain.output) == "int8" or len(chain.inputs) > 1
 
     # ---- anchors -----------------------------------------------------------------------------
     def _start(self, binding: Expr) -> Chain | None:
         """Return a chain that is only its anchor, or None when `binding` is none."""
-        value, kind = binding.value, op_name(binding.value)
-        if kind == "nn.conv2d" and dtype_of(binding.var) == "int32" and _is_int8(value.args):
-            return self._chain("conv2d", binding, value.args[0])
-        if kind == "matmul" and dtype_of(binding.var) == "int32" and _is_int8(value.args):
-            data = value.args[0]
-            flat = self.by_var.get(data)
-            if flat is not None and op_name(flat.value) == "reshape" and self._once(data):
-                source = flat.value.args[0]
-                if isinstance(source, relax.Var) and len(static_shape(source)) in (2, 4):
-                    return self._chain("dense", binding, source, flat)
-            return self._chain("dense", binding, data)
-        if kind == "nn.max_pool2d" and dtype_of(binding.var) == "int8":
-            return self._chain("max_pool2d", binding, value.args[0])
-        if kind == "sum" and dtype_of(binding.var) == "int32":
-            wide = self.by_var.get(value.args[0])
-            if wide is not None and _widens(wide.value) and self._once(wide.var):
-                return self._chain("sum_pool2d", binding, wide.value.args[0], wide)
-        if _widens(value):
-            chain = self._chain("add", binding, None)
-            chain.steps.append(("add_tensor", 0, value.args[0]))
-            return chain
-        return None
+        return start(binding, self._maker_of)
 
-    @staticmethod
-    def _chain(kind: LayerKind, anchor: Expr, source: Expr | None, *more: Expr) -> Chain:
-        return Chain(
-            kind=kind, anchor=anchor, bindings=[*more, anchor], source=source, output=anchor.var
-        )
+    def _maker_of(self, var: Expr) -> Expr | None:
+        """Return the binding that makes a variable which only one operator reads."""
+        return self.by_var.get(var) if self._once(var) else None
 
     def _once(self, var: Expr) -> bool:
         return len(self.uses.get(var, [])) == 1
@@ -221,7 +125,8 @@ class ChainFinder:
     # ---- steps -------------------------------------------------------------------------------
     def _follow(self, chain: Chain) -> None:
         """Extend `chain` as far as it goes; stop at the last int8 tensor when it gets stuck."""
-        low, high = (-128.0, 127.0) if chain.kind in ("max_pool2d", "add") else (-_INF, _INF)
+        within = OPERATORS[chain.kind].int8_range
+        low, high = (-128.0, 127.0) if within else (-_INF, _INF)
         saved: tuple[Expr, int, int] | None = None  # output, bindings, steps at the last int8
         if dtype_of(chain.output) == "int8":
             saved = (chain.output, len(chain.bindings), len(chain.steps))
@@ -230,7 +135,7 @@ class ChainFinder:
             if reader is None or reader.var in self.claimed:
                 break
             if dtype_of(chain.output) == "int8":
-                if not (_widens(reader.value) and -128 <= low and high <= 127):
+                if not (widens(reader.value) and -128 <= low and high <= 127):
                     break
                 low, high = self._take(chain, reader, [], (low, high))
                 continue
@@ -269,7 +174,7 @@ class ChainFinder:
         chain.output = reader.var
         low, high = interval
         for op, value, var in steps:
-            alone = len(chain.steps) == 1 and chain.kind == "add"
+            alone = len(chain.steps) == 1 and OPERATORS[chain.kind].starts_empty
             if op == "shl" and alone and isinstance(value, int):
                 chain.steps[0] = ("add_tensor", chain.steps[0][1] + value, chain.steps[0][2])
             else:
@@ -309,14 +214,14 @@ class ChainFinder:
     def _product(self, chain: Chain, reader: Expr) -> Chain | None:
         """Return the other product that `reader` adds to a product nothing but added to so far."""
         value, var = reader.value, chain.output
-        if chain.kind not in PRODUCT_KINDS or op_name(value) != "add":
+        if not OPERATORS[chain.kind].adds_up or op_name(value) != "add":
             return None
         other = value.args[1] if value.args[0].same_as(var) else value.args[0]
         binding = self.by_var.get(other)
         if binding is None or other in self.claimed or not self._once(other):
             return None
         found = self._start(binding)
-        if found is None or found.kind not in PRODUCT_KINDS:
+        if found is None or not OPERATORS[found.kind].adds_up:
             return None
         commutes = all(op in ADDITIONS for op, _, _ in chain.steps)
         return found if commutes and static_shape(other) == static_shape(var) else None
@@ -339,7 +244,7 @@ class ChainFinder:
                 return None
             taken.append(binding)
             binding = self.by_var.get(binding.value.args[0])
-        if binding is None or not _widens(binding.value) or not self._once(binding.var):
+        if binding is None or not widens(binding.value) or not self._once(binding.var):
             return None
         if static_shape(binding.var) != shape or binding.var in self.claimed:
             return None
@@ -355,26 +260,6 @@ _STEPS: Final[dict[str, StepOp]] = {
     "maximum": "max",
     "multiply": "mul",
 }
-
-
-def _is_int8(args: Any) -> bool:
-    """Whether an operator's data is an int8 variable and its weight an int8 constant."""
-    return (
-        isinstance(args[0], relax.Var)
-        and dtype_of(args[0]) == "int8"
-        and (weight := constant(args[1])) is not None
-        and weight.dtype == np.int8
-    )
-
-
-def _widens(value: Expr) -> bool:
-    """Whether a call casts an int8 variable to int32."""
-    return (
-        op_name(value) == "astype"
-        and dtype_of(value) == "int32"
-        and isinstance(value.args[0], relax.Var)
-        and dtype_of(value.args[0]) == "int8"
-    )
 
 
 def _operand(expr: Expr, shape: tuple[int, ...]) -> int | NDArray[np.int32] | None:

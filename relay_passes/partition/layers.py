@@ -12,20 +12,13 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.operators.operator import Operator, Window, macs
+from relay_passes.operators.step_ops import PER_CHANNEL_OPS, RESIDUAL_OPS, StepOp
+from relay_passes.operators.table import OPERATORS
 from relay_passes.params import INT32_MAX, INT32_MIN
 from vta_config.errors import UnsupportedModelError
 
-StepOp: TypeAlias = Literal["add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"]
-LayerKind: TypeAlias = Literal["conv2d", "dense", "add", "max_pool2d", "sum_pool2d"]
 TensorType: TypeAlias = Literal["int8", "int32"]
-#: Step operations whose value may be a vector, one number an output channel.
-PER_CHANNEL_OPS: Final = frozenset({"add", "add_scaled", "shr", "shl", "mul"})
-#: Step operations that add an int8 tensor to the accumulator.
-RESIDUAL_OPS: Final = frozenset({"add_tensor", "add_scaled"})
-#: Step operations that commute with the accumulator's own sum.
-ADDITIONS: Final = frozenset({"add", *RESIDUAL_OPS})
-#: Kinds of layers that multiply their input with weights.
-PRODUCT_KINDS: Final = frozenset({"conv2d", "dense"})
 #: What conversions between floats and integers on the host are called.
 QUANTIZE: Final = "quantize"
 DEQUANTIZE: Final = "dequantize"
@@ -116,8 +109,9 @@ class Layer:
     ----------
     name : str
         For messages and reports, e.g. ``"layer2.0.conv1"``.
-    kind : {"conv2d", "dense", "add", "max_pool2d", "sum_pool2d"}
-        How the accumulator starts; ``add``: acc = 0 and every operand is an add_tensor step.
+    kind : str
+        How the accumulator starts, by `operators.table`; ``add``: acc = 0 and every operand is an
+        add_tensor step.
     inputs : tuple[str, ...]
         Tensors read: data first, then the products' data, then the add_tensor operands (``add``:
         only these).
@@ -126,7 +120,7 @@ class Layer:
     in_shape, out_shape : tuple[int, int, int, int]
         NCHW; dense: [N, I, 1, 1] and [N, O, 1, 1]; sum_pool2d: output [N, C, 1, 1].
     weight : int8[O, I, KH, KW] or None
-        OIHW; dense: [O, I, 1, 1]; others None.
+        OIHW, I 1 where each channel has a kernel of its own; dense: [O, I, 1, 1]; others None.
     kernel, stride, dilation : tuple[int, int]
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
@@ -147,7 +141,7 @@ class Layer:
     """
 
     name: str
-    kind: LayerKind
+    kind: str
     inputs: tuple[str, ...]
     output: str
     in_shape: tuple[int, ...]
@@ -163,15 +157,18 @@ class Layer:
 
     def __post_init__(self) -> None:
         """Check that the layer is consistent."""
-        if self.kind not in get_args(LayerKind):
-            self._fail("kind", f"must be among {', '.join(get_args(LayerKind))}", self.kind)
+        if self.kind not in OPERATORS:
+            self._fail("kind", f"must be among {', '.join(OPERATORS)}", self.kind)
         for label, shape in (("in_shape", self.in_shape), ("out_shape", self.out_shape)):
             if len(shape) != 4 or prod(shape) < 1:
                 self._fail(label, "must be four positive numbers, NCHW", shape)
-        if (self.kind in PRODUCT_KINDS) != (self.weight is not None):
-            self._fail("weight", "must be given for conv2d and dense only", type(self.weight))
+        if self.operator.has_weight != (self.weight is not None):
+            kinds = [kind for kind, row in OPERATORS.items() if row.has_weight]
+            names = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+            self._fail("weight", f"must be given for {names} only", type(self.weight))
         if self.weight is not None:
-            expected = (self.out_shape[1], self.in_shape[1], *self.kernel)
+            read = 1 if self.operator.by_channel else self.in_shape[1]
+            expected = (self.out_shape[1], read, *self.kernel)
             if self.weight.dtype != np.int8 or self.weight.shape != expected:
                 got = f"{self.weight.dtype}{list(self.weight.shape)}"
                 self._fail("weight", f"must be int8{list(expected)}", got)
@@ -181,7 +178,7 @@ class Layer:
             self._check_product(product)
         operands = tuple(step.tensor for step in self.steps if step.op in RESIDUAL_OPS)
         data = (*self.inputs[:1], *(product.inputs[0] for product in self.products))
-        expected_inputs = operands if self.kind == "add" else (*data, *operands)
+        expected_inputs = operands if self.operator.starts_empty else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
         for step in self.steps:
@@ -192,8 +189,9 @@ class Layer:
 
     def _check_product(self, product: Layer) -> None:
         part = f"product {product.name}"
-        if not {self.kind, product.kind} <= PRODUCT_KINDS:
-            must = "must be a conv2d or dense layer added to another"
+        if not (self.operator.adds_up and product.operator.adds_up):
+            names = " or ".join(kind for kind, row in OPERATORS.items() if row.adds_up)
+            must = f"must be a {names} layer added to another"
             self._fail(part, must, f"{product.kind} added to {self.kind}")
         if product.steps or product.products or product.out_dtype != "int32":
             self._fail(part, "must be a bare int32 accumulator", product.out_dtype)
@@ -206,31 +204,25 @@ class Layer:
         )
 
     @property
+    def operator(self) -> Operator:
+        """The row of its kind."""
+        return OPERATORS[self.kind]
+
+    @property
+    def window(self) -> Window:
+        """Kernel, stride, dilation and padding."""
+        return Window(self.kernel, self.stride, self.dilation, self.padding)
+
+    @property
     def computed_out_shape(self) -> tuple[int, ...]:
         """The output shape that kind, input shape and window give, NCHW."""
-        n, c, h, w = self.in_shape
-        if self.kind == "add":
-            return self.in_shape
-        if self.kind == "sum_pool2d":
-            return (n, c, 1, 1)
-        rows, columns = (
-            (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-            for size, before, after, kernel, stride, dilation in zip(
-                (h, w),
-                self.padding[:2],
-                self.padding[2:],
-                self.kernel,
-                self.stride,
-                self.dilation,
-                strict=True,
-            )
-        )
-        return (n, self.weight.shape[0] if self.weight is not None else c, rows, columns)
+        weight_shape = None if self.weight is None else self.weight.shape
+        return self.operator.out_shape(self.in_shape, self.window, weight_shape)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the layer and its products, without padding to blocks."""
-        own = 0 if self.weight is None else prod(self.out_shape) * prod(self.weight.shape[1:])
+        own = 0 if self.weight is None else macs(self.out_shape, self.weight.shape)
         return own + sum(product.macs for product in self.products)
 
 

@@ -2,8 +2,8 @@
 
 `Partition` wraps each chain of operators that makes one layer (find_layers.py) into a composite
 function ``vta.KIND``, and TVM's MergeCompositeFunctions joins neighbours into functions annotated
-with ``Codegen = "vta"``, for RunCodegen. checks.py says which layers VTA takes; read.py reads such
-a function back as a `Subgraph`.
+with ``Codegen = "vta"``, for RunCodegen. `operators.table` says which layers VTA takes; read.py
+reads such a function back as a `Subgraph`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from relay_passes.graph import (
     replace_main,
     substitute,
 )
-from relay_passes.partition.find_layers import Chain
+from relay_passes.operators.chain import Chain
 from relay_passes.partition.read import CODEGEN, LAYER_ATTR, OUTPUT_ATTR, FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 

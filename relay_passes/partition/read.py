@@ -10,8 +10,9 @@ from tvm import relax
 
 from relay_passes.graph import Expr, Module, dtype_of, graph_of, op_name, read_graph, static_shape
 from relay_passes.names import Names, layer_names
-from relay_passes.partition.checks import refusal
-from relay_passes.partition.find_layers import Chain, ChainFinder
+from relay_passes.operators.chain import Chain
+from relay_passes.operators.table import refusal
+from relay_passes.partition.find_layers import ChainFinder, layer_of
 from relay_passes.partition.layers import Layer, Subgraph, TensorSpec, TensorType
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
@@ -53,7 +54,7 @@ def find_layers(mod: Module, config: VTAConfig) -> FoundLayers:
 def layers_of(mod: Module, config: VTAConfig) -> tuple[Layer, ...]:
     """Return the layers that VTA takes as a compiler gets them, tensors named as in the module."""
     chains = find_layers(mod, config).chains
-    return tuple(chain.layer({v: str(v.name) for v in chain.inputs}) for chain in chains)
+    return tuple(layer_of(chain, {v: str(v.name) for v in chain.inputs}) for chain in chains)
 
 
 def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = None) -> Subgraph:
@@ -103,7 +104,7 @@ def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = N
         else:
             (chain,), variables = ChainFinder(graph_of(callee, symbol)).all(), callee.params
         arguments = {v: names[a] for v, a in zip(variables, value.args, strict=True)}
-        layers.append(chain.layer(arguments, name, output))
+        layers.append(layer_of(chain, arguments, name, output))
     return Subgraph(
         symbol=symbol,
         inputs=tuple(_spec(names[p], p) for p in graph.params),

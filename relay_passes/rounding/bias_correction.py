@@ -24,7 +24,7 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
-from relay_passes.operators import split_bias, weight_rows
+from relay_passes.operators.calls import split_bias, weight_rows
 from relay_passes.scales.scales import Scales
 
 

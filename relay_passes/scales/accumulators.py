@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators import ACTIVATIONS, MOVES, WEIGHT_AXIS, is_dense_layer, split_bias
+from relay_passes.operators.calls import ACTIVATIONS, MOVES, WEIGHT_AXIS, is_dense_layer, split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

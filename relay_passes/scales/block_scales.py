@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
-from relay_passes.operators import MOVES, averaged, is_global_average, weight_rows
+from relay_passes.operators.calls import MOVES, averaged, is_global_average, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers

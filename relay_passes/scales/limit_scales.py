@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators import ACTIVATIONS, MOVES, split_bias, weight_rows
+from relay_passes.operators.calls import ACTIVATIONS, MOVES, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers, unfused_sinks
 from relay_passes.scales.scales import Scales

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2
-from relay_passes.operators import (
+from relay_passes.operators.calls import (
     MOVES,
     WEIGHT_AXIS,
     averaged,

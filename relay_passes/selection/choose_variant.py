@@ -25,7 +25,7 @@ from relay_passes.graph import (
 )
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import SQNR_LIMIT_DB, centred, limited_db, sqnr_db
-from relay_passes.operators import RESHAPES
+from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
 
 #: A form is as good as the best one when it is this near, in dB.

@@ -46,24 +46,5 @@ def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def _start(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-    if layer.kind == "add":
-        return np.zeros(layer.out_shape, np.int64)
     x = tensors[layer.inputs[0]].reshape(layer.in_shape).astype(np.int64)
-    if layer.kind == "sum_pool2d":
-        return np.asarray(x.sum(axis=(2, 3), keepdims=True))
-    top, left, bottom, right = layer.padding
-    fill = -128 if layer.kind == "max_pool2d" else 0
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    _, _, rows, columns = layer.out_shape
-    total: Any = None
-    for dy in range(layer.kernel[0]):
-        for dx in range(layer.kernel[1]):
-            y0, x0 = dy * layer.dilation[0], dx * layer.dilation[1]
-            part = x[:, :, y0 :: layer.stride[0], x0 :: layer.stride[1]][:, :, :rows, :columns]
-            if layer.weight is None:
-                total = part if total is None else np.maximum(total, part)
-                continue
-            weight = layer.weight[:, :, dy, dx].astype(np.int64)
-            product = np.einsum("oc,nchw->nohw", weight, part)
-            total = product if total is None else total + product
-    return np.asarray(total)
+    return layer.operator.meaning(x, layer.weight, layer.window, layer.out_shape)

@@ -9,7 +9,7 @@ import pytest
 
 from flow.compiler.cost import MAX_SLOTS
 from flow.program.layouts import constant_digits, constant_vector
-from relay_passes.partition.checks import residuals_fit
+from relay_passes.operators.rules import residuals_fit
 from vta_config import isa, portable
 from vta_config.hardware import VTAConfig
 

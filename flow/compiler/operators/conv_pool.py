@@ -30,6 +30,8 @@ from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import AluStep, LateConstants, RegisterShift, prepare
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
+from relay_passes.operators.conv2d import OPERATOR as CONV2D
+from relay_passes.operators.max_pool2d import OPERATOR as MAX_POOL2D
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
@@ -58,14 +60,14 @@ def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
     for layer in subgraph.layers:
         pool = readers.get(layer.output, [None])[0]
         alone = len(readers.get(layer.output, [])) == 1 and layer.output not in kept
-        if layer.kind == "conv2d" and alone and pool is not None and _fits(pool):
+        if layer.operator is CONV2D and alone and pool is not None and _fits(pool):
             result[layer.name] = pool
     return result
 
 
 def _fits(pool: Layer) -> bool:
     """Tell whether a pool's window meets phase 0 with one tap only, inside the picture."""
-    if pool.kind != "max_pool2d" or pool.steps or pool.dilation != (1, 1):
+    if pool.operator is not MAX_POOL2D or pool.steps or pool.dilation != (1, 1):
         return False
     axes = zip(pool.kernel, pool.stride, pool.padding[:2], strict=True)
     taps = all(sum((t - pad) % s == 0 for t in range(k)) == 1 and pad < k for k, s, pad in axes)

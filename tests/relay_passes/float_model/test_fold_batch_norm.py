@@ -12,7 +12,7 @@ from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstant
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import constant, op_name, read_graph, rewrite, static_shape
 from relay_passes.host.run import HostModule
-from relay_passes.operators import split_bias
+from relay_passes.operators.calls import split_bias
 from relay_passes.quantize_model import prepare
 from tests.relay_passes.models import CNN, images, residual_net
 

@@ -8,7 +8,7 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, read_graph
 from relay_passes.numerics import quantize
-from relay_passes.operators import weight_rows
+from relay_passes.operators.calls import weight_rows
 from relay_passes.quantize_model import prepare
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.scales.power_of_two import ProfiledScales

@@ -1,4 +1,4 @@
-"""Operators of the float graph: which have weights, move values, clip; what a call of one means."""
+"""Calls of the float graph: which have weights, move values, clip; what a call of one means."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, op_name, static_shape
+from relay_passes.operators.operator import IntegerForm
+from relay_passes.operators.table import OPERATORS
 
 #: Operators whose output holds the input's values in another shape or order.
 RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
 #: Operators that move values and compute nothing: the output has the input's scale.
-MOVES: Final = frozenset({"nn.max_pool2d", *RESHAPES})
+MOVES: Final = RESHAPES | {row.float_op for row in OPERATORS.values() if row.keeps_scale}
 #: Operators that clip: an accumulator may end behind one.
 ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 #: Operators whose second operand is a weight, with the axis of its output channels.
-WEIGHT_AXIS: Final = {"nn.conv2d": 0, "matmul": 1}
+WEIGHT_AXIS: Final = {
+    row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
+}
 #: Operators with an integer form; a tensor that one of them makes or reads is quantized.
-INTEGER_OPS: Final = frozenset({"nn.conv2d", "matmul", "add", "mean", *ACTIVATIONS, *MOVES})
+INTEGER_OPS: Final = ACTIVATIONS | MOVES | {row.float_op for row in OPERATORS.values()}
+
+
+def integer_form(call: Expr) -> IntegerForm | None:
+    """Return the integer form of an operator with a weight, where this call of it has one."""
+    rows = (row for row in OPERATORS.values() if row.float_op == op_name(call))
+    return next((r.integer for r in rows if r.integer is not None and r.integer.fits(call)), None)
 
 
 def weight_rows(call: Expr, values: NDArray[Any] | None = None) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relay_passes.graph import op_name, read_graph
-from relay_passes.operators import weight_of_rows, weight_rows
+from relay_passes.operators.calls import weight_of_rows, weight_rows
 from tests.relay_passes.models import CNN
 
 

@@ -1,18 +1,16 @@
-"""Lowering of reductions by weights: convolution, dense layer (1 × 1 on one pixel), addition.
-
-An addition is a reduction without taps: its operands are residuals.
-"""
+"""Lowering of reductions by weights: the convolution, and what dense layers and additions share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import Pool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
 from flow.compiler.epilogue import finish_tile, residual_jobs
 from flow.compiler.geometry import Dim, Range, split
+from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
 from vta_config.origin import Purpose
 
@@ -27,12 +25,17 @@ if TYPE_CHECKING:
 
 
 def convolution(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
-    """Lower a convolution, a dense layer (1 × 1 on one pixel) or an addition (no taps)."""
+    """Lower a convolution or a dense layer (1 × 1 on one pixel)."""
+    shape, name, room = prepared.shape, prepared.layer.name, bench.residents.room_of(prepared)
+    tiling = bench.tilings.get(name) or choose_tiling(shape, room, name)
+    return lower_tiled(bench, prepared, tiling, cost(shape, tiling, room).slots)
+
+
+def lower_tiled(
+    bench: Workbench, prepared: Prepared, tiling: Tiling, slots: tuple[int, int]
+) -> Iterator[Job]:
+    """Lower reductions in these tiles, with so many slots of inp and wgt."""
     shape, layer = prepared.shape, prepared.layer
-    tiling = _tiling(bench, prepared)
-    # An addition has two operands and nothing that comes back.
-    room = bench.residents.room_of(prepared)
-    slots = cost(shape, tiling, room).slots if shape.ic else (2, 2)
     weights_at = bench.begin_layer(
         prepared,
         inp=_inp_pools(shape, tiling, slots[0]),
@@ -70,20 +73,6 @@ def reductions(
     ]
     jobs[0].body.insert(0, bench.emit.reset(tile.acc, tile.vectors, tile.origin))
     return jobs
-
-
-def _tiling(bench: Workbench, prepared: Prepared) -> Tiling:
-    shape, room = prepared.shape, bench.residents.room_of(prepared)
-    if shape.ic:
-        name = prepared.layer.name
-        return bench.tilings.get(name) or choose_tiling(shape, room, name)
-    # An addition: as many whole rows and blocks as let two operands and two tiles fit.
-    half = max(1, min(room.inp, room.acc) // 2)
-    ow = min(shape.out_width, half)
-    oh = min(shape.out_height, max(1, half // ow))
-    acc = room.acc // 2
-    oc = max(1, min(shape.oc, acc // (oh * ow), room.wgt // max(1, shape.constants)))
-    return Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
 
 
 def _reduction(
@@ -146,3 +135,6 @@ def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -
         Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
         Dim(shape.kernel[1], 0, shape.dilation[1], 1),
     )
+
+
+LOWERER: Final = Lowerer(lower=convolution, searched=True)

@@ -1,6 +1,6 @@
-"""Which layers VTA takes: the functions of `CHECKS`.
+"""What must hold for VTA to take a layer.
 
-The first line of each is the sentence that the user reads when it does not hold.
+The first line of each rule is the sentence that the user reads when it does not hold.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any, Final
 import numpy as np
 
 from relay_passes.graph import ints, static_shape
-from relay_passes.partition.find_layers import Chain
-from relay_passes.partition.layers import RESIDUAL_OPS, LayerKind
+from relay_passes.operators.chain import Chain
+from relay_passes.operators.step_ops import RESIDUAL_OPS
 from vta_config.hardware import VTAConfig
 from vta_config.isa import MAX_IMM, MAX_PAD, MIN_IMM
 from vta_config.portable import MAX_ACC_SHIFT, MAX_RESIDUAL
 
-Check = Callable[[Chain, VTAConfig], bool]
+Rule = Callable[[Chain, VTAConfig], bool]
 
 
-# ruff: noqa: D401 (the first line of a check is a sentence for the user, not a command)
+# ruff: noqa: D401 (the first line of a rule is a sentence for the user, not a command)
 
 
 def one_group(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution must have one group."""
+    """A convolution must have one group, or one for each channel of its input and output."""
     return int(chain.anchor.value.attrs.groups) == 1
 
 
@@ -126,7 +126,8 @@ def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
     return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
 
 
-_ALWAYS: Final[tuple[Check, ...]] = (
+#: What must hold of the steps after every operator.
+STEPS_FIT: Final[tuple[Rule, ...]] = (
     four_dimensions,
     shifts_in_range,
     residuals_fit,
@@ -135,29 +136,3 @@ _ALWAYS: Final[tuple[Check, ...]] = (
     one_number_a_block,
     multiplies_if_possible,
 )
-
-
-#: The pattern table: each kind of layer, and what must hold for VTA to take it.
-CHECKS: Final[dict[LayerKind, tuple[Check, ...]]] = {
-    "conv2d": (nchw_layout, one_group, padding_fits, windows_meet_the_picture, *_ALWAYS),
-    "dense": _ALWAYS,
-    "add": _ALWAYS,
-    "max_pool2d": (
-        nchw_layout,
-        dense_dilation,
-        padding_fits,
-        windows_start_inside,
-        *_ALWAYS,
-    ),
-    "sum_pool2d": (sums_rows_and_columns, *_ALWAYS),
-}
-
-
-def refusal(chain: Chain, config: VTAConfig) -> str:
-    """Return why VTA does not take a chain, "" when it does."""
-    for part in (chain, *chain.products):
-        for check in CHECKS[part.kind]:
-            if not check(part, config):
-                sentence = (check.__doc__ or "").partition("\n")[0].rstrip(".")
-                return sentence[:1].lower() + sentence[1:]
-    return ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import Pool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import finish_tile, residual_jobs
 from flow.compiler.geometry import Dim, Range, Window, split
-from flow.compiler.operators.convolution import reductions
+from flow.compiler.operators.conv2d import reductions
+from flow.compiler.operators.operator import Lowerer
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
@@ -57,3 +58,6 @@ def sum_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
             jobs.append(job)
         jobs += residual_jobs(bench, prepared.residuals, tile)
         yield from finish_tile(bench, prepared, tile, jobs)
+
+
+LOWERER: Final = Lowerer(lower=sum_pool)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import Pool
 from flow.compiler.epilogue import finish_tile
 from flow.compiler.geometry import Dim, Range, Window, split, view
+from flow.compiler.operators.operator import Lowerer
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import extents
 from flow.program.layouts import blocks
@@ -140,3 +141,6 @@ def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, 
             hint="choose a machine with larger buffers",
         )
     return best[1]
+
+
+LOWERER: Final = Lowerer(lower=max_pool)
