@@ -41,7 +41,14 @@ from relay_passes.selection.choose_variant import (
 from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
-from relay_passes.variants import ALTERNATIVES, FORMS, STAND_INS, STEPS, STOCK_RELAY, VARIANTS
+from relay_passes.variants import (
+    ALTERNATIVES,
+    RECIPES,
+    STAND_INS,
+    STEPS,
+    STOCK_RELAY,
+    VARIANTS,
+)
 from vta_config.errors import CalibrationError, CapacityError
 
 if TYPE_CHECKING:
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
     from flow.frontend.origins import OnnxNode
     from flow.program.program import Program
     from relay_passes.calibration.moments import Moments
+    from relay_passes.integers.plan import QuantPlan
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.selection.choices import LayerProof
@@ -82,6 +90,7 @@ class _Compilation:
     config: VTAConfig
     schedules: Path | None
     objective: Objective
+    plan: QuantPlan | None = None
     found: FoundLayers | None = None
     partitioned: Any = None
     programs: tuple[Program, ...] = ()
@@ -90,15 +99,16 @@ class _Compilation:
 def _partition(state: _Compilation) -> _Compilation:
     found = find_layers(state.quantized, state.config)
     partitioned = partition(state.quantized, state.config, found)
-    return replace(state, found=found, partitioned=partitioned)
+    plan = quantization_plan(state.quantized)
+    return replace(state, plan=plan, found=found, partitioned=partitioned)
 
 
 def _compile(state: _Compilation) -> _Compilation:
-    plan = quantization_plan(state.quantized)
     found, config = state.found, state.config
     programs = [
         replace(
-            compile_function(function, config, state.schedules, state.objective, found), plan=plan
+            compile_function(function, config, state.schedules, state.objective, found),
+            plan=state.plan,
         )
         for function in annotated_functions(state.partitioned)
     ]
@@ -290,9 +300,7 @@ class Pipeline:
             variant=variant,
             chosen=chosen,
             candidates=candidates,
-            layers=tuple((self._proofs or {}).values())
-            if (known | FORMS)[chosen].options.learns
-            else (),
+            layers=tuple((self._proofs or {}).values()) if RECIPES[chosen].options.learns else (),
         )
         return self.form(chosen)
 
@@ -308,9 +316,11 @@ class Pipeline:
     def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
         """Tell whether a form may be better than those found before; looking takes time."""
         if not self._is_small and name in STAND_INS:  # either of them has moments of its own
+            if variant != "per_tensor":
+                return False
             judged = [self._judged(stand_in) for stand_in in STAND_INS.values()]
             chosen = judged.index(choose(judged, self._margin_db))
-            return variant == "per_tensor" and name == tuple(STAND_INS)[chosen]
+            return name == tuple(STAND_INS)[chosen]
         if name == variant:
             return True
         if name == "fine_residuals":  # where the variant is not good enough, and sums are there
@@ -332,8 +342,9 @@ class Pipeline:
         `quantize` returns the form that is best for its variant instead.
         """
         if name not in self._quantized:
-            form = self._quantize((VARIANTS | STEPS | FORMS)[name].options)
-            if name not in _COMPARED or not (VARIANTS | STEPS | FORMS)[name].options.learns:
+            options = RECIPES[name].options
+            form = self._quantize(options)
+            if name not in _COMPARED or not options.learns:
                 return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
@@ -384,7 +395,7 @@ class Pipeline:
     def _judged(self, name: str) -> Candidate:
         """Run the form of a recipe on calibration images, once for all variants."""
         if name not in self._candidates_judged:
-            options = (VARIANTS | STEPS | FORMS)[name].options
+            options = RECIPES[name].options
             found = [self._compared(name, [self.form(name)])]
             taught = [trial for trial in self._trials if trial.learn is not None]
             if taught and options.learns:
@@ -493,7 +504,7 @@ class Pipeline:
             partitioned=state.partitioned,
             config=self.config,
             programs=state.programs,
-            plan=quantization_plan(quantized),
+            plan=state.plan,
             found=state.found,
             host=self._named(host_work(quantized, self.config, state.found)),
         )
@@ -531,7 +542,7 @@ class Pipeline:
             if end < len(FLOAT_STAGES):
                 return
             self.quantize(variant)  # settles which form it becomes
-            options = (VARIANTS | STEPS | FORMS)[self.choices[variant].chosen].options
+            options = RECIPES[self.choices[variant].chosen].options
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

@@ -6,6 +6,7 @@ they are asked for.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -339,6 +340,8 @@ def _rows(*roles: str) -> dict[str, Variant]:
 VARIANTS: Final = _rows("report", "extra")
 STEPS: Final = _rows("step")
 FORMS: Final = _rows("form")
+#: All that integers are made by.
+RECIPES: Final = ChainMap(VARIANTS, STEPS, FORMS)
 ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
 #: Forms and what tells of a large network which of them to make.
 STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}
