@@ -155,7 +155,7 @@ def bare(**changes: Any) -> Layer:
     return conv(**values | changes)
 
 
-def test_products() -> None:
+def test_summands() -> None:
     product = bare(weight=np.zeros((4, 3, 1, 1), np.int8), kernel=(1, 1), padding=(0, 0, 0, 0))
     skip = PostOp(op="add_tensor", value=2, tensor="skip")
     layer = conv(inputs=("x", "z", "skip"), summands=(product,), post_ops=(skip,))
@@ -185,7 +185,7 @@ def test_products() -> None:
         ),
     ],
 )
-def test_products_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
+def test_summands_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UnsupportedModelError, match=sentence):
         conv(**changes)
 

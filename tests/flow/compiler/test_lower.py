@@ -134,7 +134,7 @@ def windows(draw: st.DrawFn, out: tuple[int, int]) -> tuple[dict[str, Any], tupl
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
+def test_any_summands_in_one_accumulator(data: st.DataObject) -> None:
     draw = data.draw
     out = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     channels = draw(st.integers(1, 70))

@@ -100,7 +100,9 @@ def test_pools_that_do_not_fit(default_config: VTAConfig) -> None:
     wide = replace(pool, kernel=(20, 20), padding=(9, 9, 9, 9), in_shape=(1, 20, 40, 40),
                    out_shape=(1, 20, 20, 20))  # fmt: skip
     large = TensorSpec(name="stem", shape=(1, 20, 40, 40), dtype="int8")
-    with pytest.raises(CapacityError, match="pool: one window must fit 256 inp elements and, with its max"):
+    with pytest.raises(
+        CapacityError, match="pool: one window must fit 256 inp elements and, with its max"
+    ):
         compiled(subgraph((wide,), large), "small")
 
 

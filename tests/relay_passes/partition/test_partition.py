@@ -209,7 +209,7 @@ def test_first_convolution_in_order_does_not_take_a_later_sum(default_config: VT
     assert [len(layer.inputs) for layer in layers] == [1, 2]
 
 
-def test_two_products_share_an_accumulator(default_config: VTAConfig) -> None:
+def test_two_summands_share_an_accumulator(default_config: VTAConfig) -> None:
     t = Int8()
     weight = relax.const(t.net.rng.integers(-9, 10, (4, 4, 1, 1)).astype(np.int8))
     h = t.small(t.conv(t.data))
