@@ -487,13 +487,6 @@ def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "vta9000: is neither a preset nor a readable file; presets: " in text
 
 
-def test_machine_of_narrow_operands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    keys = VTAConfig.load("default").to_json() | {"LOG_WGT_WIDTH": 2, "LOG_WGT_BUFF_SIZE": 17}
-    (tmp_path / "int4.json").write_text(json.dumps(keys | {"NAME": "int4"}))
-    text = refused(capsys, tmp_path, "--config", tmp_path / "int4.json")
-    assert "int4.LOG_WGT_WIDTH: must be 3 (int8) to compile or simulate, got 2; machines of" in text
-
-
 def test_offline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mirror = ("--mirror", "http://127.0.0.1:9/", "--cache", tmp_path / "cache")
     text = refused(capsys, tmp_path, "--model", "resnet18-v1-7", *mirror)
