@@ -23,7 +23,6 @@ from flow.options import VARIANTS
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend
 from tests.flow.onnx_models import save, tiny_model
-from vta_config import VTAConfig
 from vta_config.errors import DriverError
 
 ROOT = Path(__file__).parents[2]
