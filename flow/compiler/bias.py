@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from flow.program.layouts import check_constants, constant_digits, constant_reach
+from flow.program.layouts import check_constants, constant_digits
+from vta_config.portable import constant_reach
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,12 +112,12 @@ def bias_digits(
     counts = _fewest(values, exponents, config)
     if counts is None:
         return None
-    reach, rest, digits = constant_reach(config), values, {}
+    reach, rest, digits = _reach(config), values, {}
     for exponent in sorted(counts, reverse=True):
         most = counts[exponent] * reach
         part = np.clip(rest + (1 << exponent >> 1) >> exponent, -most, most)
         rest = rest - (part << exponent)
-        digits[exponent] = constant_digits(part, config, where, counts[exponent])
+        digits[exponent] = constant_digits(part, config, where)
     assert not rest.any()
     return digits
 
@@ -131,6 +132,10 @@ def late_constants(
     return LateConstants(digits=digits[0] if digits else constant_digits(values, config, where))
 
 
+def _reach(config: VTAConfig) -> int:
+    return constant_reach(config.block, config.inp_max, config.wgt_max)
+
+
 def _fewest(
     values: NDArray[np.int64], exponents: Sequence[int], config: VTAConfig
 ) -> dict[int, int] | None:
@@ -139,7 +144,7 @@ def _fewest(
     for count in range(1, timing.alu_reg_step // timing.gemm_step + 1):
         for chosen in combinations_with_replacement(exponents, count):
             counts = {exponent: chosen.count(exponent) for exponent in chosen}
-            if _reaches(values, counts, constant_reach(config)):
+            if _reaches(values, counts, _reach(config)):
                 return counts
     return None
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flow.compiler.bias import LateConstants, RegisterOp
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.multiply import Action, ShiftAdds
-from flow.compiler.bias import LateConstants, RegisterOp
 from flow.compiler.residual import Residual
 from vta_config.isa import Memory
 from vta_config.lanes import pack_lanes
@@ -49,10 +49,9 @@ def sum_up(
         Acc elements from the tile's first on; 0: the tile's.
     """
     dims = (Dim(vectors or tile.vectors, 1, 1),)
-    residuals = [
-        (residual.exponent, partial(residual_jobs, bench, [residual], tile))
-        for residual in normal.early_residuals
-    ]
+    added: list[tuple[int, Callable[[], Iterable[Job]]]] = [*terms]
+    for residual in normal.early_residuals:
+        added.append((residual.exponent, partial(residual_jobs, bench, [residual], tile)))
     jobs: list[Job] = []
     at = 0
 
@@ -63,7 +62,7 @@ def sum_up(
                 bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=amount)
             )
 
-    for exponent, make in sorted([*terms, *residuals], key=lambda term: -term[0]):
+    for exponent, make in sorted(added, key=lambda term: -term[0]):
         shift_to(exponent)
         jobs += make()
         at = exponent

@@ -9,16 +9,15 @@ reduction of a layer is several, one for each product of planes (planes.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 
 from flow.compiler.bias import LateConstants, RegisterOp, bias_digits, late_constants
-from flow.compiler.geometry import Range
+from flow.compiler.geometry import NO_RANGE, Range
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.planes import (
-    digits_needed,
     output_range,
     weight_exponents,
     weight_plane,
@@ -32,6 +31,7 @@ from relay_passes.operators.post_ops import ADDITIONS, RESIDUAL_OPS
 from relay_passes.partition.layers import INT8_RANGE
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.isa import MAX_IMM, MIN_IMM
+from vta_config.lanes import planes_of
 from vta_config.portable import MAX_SHIFT
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class NormalLayer:
     pool: Layer | None = None
     flat: bool = False
     summands: tuple[NormalLayer, ...] = ()
-    own_digits: Range = Range(0, 0)
+    own_digits: Range = NO_RANGE
     exponents: tuple[int, ...] = (0,)
     weight_exponents: tuple[int, ...] = (0,)
     bias: NDArray[np.int64] | None = None
@@ -378,7 +378,7 @@ def _exponents(parts: Sequence[NormalLayer]) -> tuple[int, ...]:
 def _plane_exponents(tensor: str, config: VTAConfig, planes: Mapping[str, int]) -> tuple[int, ...]:
     """Return the exponents of a tensor's planes, falling."""
     bits = config.inp_bits
-    count = planes.get(tensor, digits_needed(*INT8_RANGE, bits))
+    count = planes.get(tensor, planes_of(*INT8_RANGE, bits))
     return tuple(bits * plane for plane in reversed(range(count)))
 
 
@@ -395,7 +395,7 @@ def _with_digits(
         for exponent in digits
     }
     for part in parts:
-        own, together, count = Range(0, 0), [], 0
+        own, together, count = NO_RANGE, [], 0
         for exponent, host in hosts.items():
             if _same_weights(part, host):
                 steps = digits[exponent].shape[1]
@@ -444,7 +444,7 @@ def _residuals(
 
     def cycles(found: tuple[tuple[Residual, ...], tuple[int, ...]]) -> tuple[int, int]:
         parts, used = found
-        further = (*parts, *_shifts(used))
+        further: tuple[EpilogueOp, ...] = (*parts, *_shifts(used))
         return sum(e.cycles(config.profile) for e in further), len(further)
 
     if not steps or config.wgt_bits == 8 == config.inp_bits:
@@ -456,10 +456,7 @@ def _residuals(
 
 def _shifts(exponents: tuple[int, ...]) -> list[ImmediateOp]:
     """Return the left shifts between exponents."""
-    return [
-        ImmediateOp(op="shr", imm=(low - high,))
-        for high, low in zip(exponents, exponents[1:], strict=False)
-    ]
+    return [ImmediateOp(op="shr", imm=(low - high,)) for high, low in pairwise(exponents)]
 
 
 def _plane_passes(layer: Layer, planes: Mapping[str, int]) -> list[ImmediateOp]:

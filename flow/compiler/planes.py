@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from relay_passes.partition.layers import INT8_RANGE
-from vta_config.lanes import wrap_lanes
+from vta_config.lanes import plane_range, planes_of, wrap_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,21 +35,11 @@ _INT32_BITS: Final = 32
 Interval = tuple[float, float]
 
 
-def digits_needed(low: float, high: float, bits: int) -> int:
-    """Return how many digits of so many bits hold every number in [low, high]."""
-    least, most, count = -(1 << bits - 1), (1 << bits - 1) - 1, 1
-    ones = 1  # Σ 2^(bits · p)
-    while not (least * ones <= low and high <= most * ones):
-        ones += 1 << bits * count
-        count += 1
-    return count
-
-
 # ---- weights ------------------------------------------------------------------------------------
 def weight_exponents(weight: NDArray[np.int8], config: VTAConfig) -> tuple[int, ...]:
     """Return the exponent of each plane that a layer's weights take, falling."""
     bits = config.wgt_bits
-    count = digits_needed(int(weight.min()), int(weight.max()), bits)
+    count = planes_of(int(weight.min()), int(weight.max()), bits)
     return tuple(bits * digit for digit in _WEIGHT_DIGITS[count])
 
 
@@ -69,7 +59,8 @@ def weight_plane(
         return low
     upper = (weight.astype(np.int16) - low) >> config.wgt_bits
     most = np.minimum(upper, config.wgt_max)
-    return (most if index == len(exponents) - 2 else upper - most).astype(np.int8)
+    digit = most if index == len(exponents) - 2 else upper - most
+    return np.asarray(digit, np.int8)
 
 
 # ---- activations --------------------------------------------------------------------------------
@@ -77,22 +68,20 @@ def tensor_planes(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
     """Return the planes of every tensor of a subgraph as it lies in DRAM, by name."""
     bits = config.inp_bits
     ranges: dict[str, Interval] = {spec.name: (spec.low, spec.high) for spec in subgraph.inputs}
-    planes = {name: digits_needed(*both, bits) for name, both in ranges.items()}
+    wide = {layer.output for layer in subgraph.layers if layer.out_dtype == "int32"}
     for layer in subgraph.layers:
         both = output_range(layer, ranges)
         ranges[layer.output] = both if within_int8(both) else INT8_RANGE
-        wide = layer.out_dtype == "int32"
-        planes[layer.output] = (
-            _INT32_BITS // bits if wide else digits_needed(*ranges[layer.output], bits)
-        )
-    return planes
+    return {
+        name: _INT32_BITS // bits if name in wide else planes_of(int(low), int(high), bits)
+        for name, (low, high) in ranges.items()
+    }
 
 
-def plane_range(planes: int | None, config: VTAConfig) -> tuple[int, int]:
-    """Return int8 numbers that so many planes of a tensor hold, None being any int8."""
-    bits, (least, most) = config.inp_bits, INT8_RANGE
-    ones = sum(1 << bits * plane for plane in range(8 // bits + 1 if planes is None else planes))
-    return max(least, -ones << bits - 1), min(most, ones * ((1 << bits - 1) - 1))
+def int8_range(planes: int | None, config: VTAConfig) -> tuple[int, int]:
+    """Return the int8 numbers that so many planes of a tensor hold, None being any."""
+    low, high = plane_range(planes, config.inp_bits) if planes else INT8_RANGE
+    return max(low, INT8_RANGE[0]), min(high, INT8_RANGE[1])
 
 
 def within_int8(both: Interval) -> bool:

@@ -21,7 +21,7 @@ from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.lower import Lowering
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.plan import Schedule
-from flow.compiler.planes import plane_range
+from flow.compiler.planes import int8_range
 from flow.compiler.shapes import Objective
 from flow.compiler.tiling import fastest, is_candidate, shortlist
 from flow.program.input_form import InputForm
@@ -134,7 +134,7 @@ def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> in
     shapes = [layer.in_shape, *(product.in_shape for product in layer.summands)]
     shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
     inputs = dict(zip(layer.inputs, shapes, strict=True))
-    ranges = {name: plane_range(normal.planes.get(name), config) for name in inputs}
+    ranges = {name: int8_range(normal.planes.get(name), config) for name in inputs}
     alone = Subgraph(
         symbol="alone",
         inputs=tuple(

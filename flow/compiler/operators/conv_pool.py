@@ -27,7 +27,7 @@ from flow.compiler.bias import RegisterOp, late_constants
 from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
 from flow.compiler.cost import Cost, Tiling, cost, least_cycles, objective_cost
 from flow.compiler.epilogue import finish_tile, sum_up
-from flow.compiler.geometry import Dim, Range, split, view
+from flow.compiler.geometry import NO_RANGE, Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import ImmediateOp, normal_layer
 from flow.compiler.tiling import extents, too_small
@@ -117,7 +117,7 @@ def _joined(normal: NormalLayer, pool: Layer, config: VTAConfig) -> NormalLayer:
         return replace(normal, pool=pool)
     assert normal.bias is not None
     own, *summands = (
-        replace(part, shape=replace(part.shape, constants=0), digits=None, own_digits=Range(0, 0))
+        replace(part, shape=replace(part.shape, constants=0), digits=None, own_digits=NO_RANGE)
         for part in (normal, *normal.summands)
     )
     return replace(
