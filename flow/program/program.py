@@ -184,9 +184,10 @@ class PortTensor:
         bits = config.inp_bits
         low, high = (32 // bits,) * 2 if self.dtype == "int32" else (1, planes_of(-128, 127, bits))
         if not low <= self.planes <= high:
+            count = f"{low} to {high}" if low < high else f"{high}"
             damaged(
                 where,
-                f"must have {low} to {high} planes of the {self.dtype} tensor {clipped(self.name)}",
+                f"must have {count} planes of the {self.dtype} tensor {clipped(self.name)}",
                 self.planes,
             )
 
