@@ -190,7 +190,8 @@ class NormalLayer:
     @property
     def needs_vector(self) -> bool:
         """Whether the constant vector must lie in inp."""
-        return bool(self.shape.constants or self.late_steps)
+        early = any(part.shape.constants for part in self.reductions)
+        return early or bool(self.late_steps)
 
     @property
     def copies(self) -> bool:

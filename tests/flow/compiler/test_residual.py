@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow.compiler.normal_form import Residual
+from flow.compiler.residual import residuals_of
 from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, subgraph
 from tests.flow.compiler.test_lower import check, compiled
@@ -44,7 +44,7 @@ def test_fewest_steps(
     x = TensorSpec(name="x", shape=(1, 20, 4, 4), dtype="int8")
     step = PostOp(op="add_scaled", value=factor, tensor="x")
     layer = conv(rng, "conv", x, 20, (1, 1), post_ops=(step,))
-    found = Residual.of(step, layer, default_config)
+    (found,) = residuals_of(step, layer, default_config)
     assert found.terms == (terms, terms) and found.passes == -(-factor // MAX_WEIGHT)
     assert sum(weight * repeats for weight, repeats in terms) == factor
 
