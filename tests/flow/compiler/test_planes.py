@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from flow.compiler.bias import bias_digits
+from flow.compiler.cost import cost, least_cycles
 from flow.compiler.link import make_program
-from flow.compiler.lower import lower
+from flow.compiler.lower import Lowering, lower
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.plan import Schedule
+from flow.compiler.planes import output_range, tensor_planes, weight_exponents, weight_plane
+from flow.compiler.residual import residuals_of
+from flow.compiler.search import search
+from flow.compiler.tiling import choose_tiling, shortlist
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
@@ -29,7 +37,10 @@ from tests.flow.compiler.networks import (
 from tests.flow.compiler.operators.test_depthwise_conv2d import depthwise
 from tests.flow.compiler.test_lower import any_tiling, windows
 from tests.relay_passes.layer_oracle import run_subgraph
+from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
+from vta_config.isa import AluOp, Opcode
+from vta_config.portable import constant_reach
 
 W4, W4A4 = VTAConfig.load("w4"), VTAConfig.load("w4a4")
 MACHINES = {
@@ -268,3 +279,229 @@ def test_any_addition_and_dense_layer(data: st.DataObject, machine: str, seed: i
     last = dense(rng, "dense", whole, 70, post_ops=(bias,), out_dtype="int32")
     layers = (added, draw_weights(draw, rng, whole), draw_weights(draw, rng, last))
     check(subgraph(layers, x, y), config, seed=seed)
+
+
+# ---- the parts ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("low", "high", "exponents"),
+    [(-8, 7, (0,)), (-9, 7, (4, 0)), (-128, 119, (4, 0)), (0, 8, (4, 0)), (0, 120, (4, 4, 0))],
+)
+def test_planes_of_weights_add_up(low: int, high: int, exponents: tuple[int, ...]) -> None:
+    weight = np.arange(low, high + 1, dtype=np.int8).reshape(1, -1, 1, 1)
+    assert weight_exponents(weight, W4) == exponents
+    planes = [weight_plane(weight, i, exponents, W4) for i in range(len(exponents))]
+    assert all(plane.min() >= -8 and plane.max() <= 7 for plane in planes)
+    total = sum(p.astype(np.int64) << e for p, e in zip(planes, exponents, strict=True))
+    np.testing.assert_array_equal(total, weight)
+    assert weight_exponents(weight, VTAConfig.load("default")) == (0,)
+    assert weight_plane(weight, 0, (0,), VTAConfig.load("default")) is weight
+
+
+def clipped(*steps: tuple[str, int]) -> Layer:
+    x = TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8")
+    post_ops = tuple(PostOp(op=op, value=value) for op, value in steps)  # type: ignore[arg-type]
+    return conv(np.random.default_rng(0), "conv", x, 16, (1, 1), post_ops=post_ops)
+
+
+@pytest.mark.parametrize(
+    ("steps", "both"),
+    [
+        ((("max", -7), ("min", 7)), (-7, 7)),
+        ((("min", 7), ("max", 0)), (0, 7)),
+        ((("max", -119), ("min", 119), ("max", 0)), (0, 119)),
+        ((("max", -400), ("min", 200), ("shr", 3)), (-50, 25)),
+        ((("max", 0), ("min", 5), ("add", 3)), (-np.inf, np.inf)),
+        ((("max", 0),), (0, np.inf)),
+        ((), (-np.inf, np.inf)),
+    ],
+)
+def test_what_a_layer_clips_to(
+    steps: tuple[tuple[str, int], ...], both: tuple[float, float]
+) -> None:
+    assert output_range(clipped(*steps), {}) == both
+
+
+def test_planes_of_tensors() -> None:
+    narrow = clipped(("max", 0), ("min", 7))
+    pool = max_pool("pool", narrow, 2, 2)
+    wide = replace(clipped(("max", 0)), name="wide", output="wide")
+    x = TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8", low=-119, high=119)
+    last = replace(clipped(), name="last", output="last", out_dtype="int32")
+    graph = Subgraph(
+        symbol="vta_0",
+        inputs=(x,),
+        outputs=(TensorSpec(name="last", shape=last.out_shape, dtype="int32"),),
+        layers=(narrow, pool, wide, last),
+    )
+    names = ("x", "conv", "pool", "wide", "last")
+    for machine, planes in ((W4A4, [2, 1, 1, 3, 8]), (W4, [1, 1, 1, 1, 4])):
+        found = tensor_planes(graph, machine)
+        assert [found[name] for name in names] == planes
+
+
+def steps_by_purpose(program: Program) -> Counter[str]:
+    """Return the operations on vectors of each purpose."""
+    steps: Counter[str] = Counter()
+    for insn in program.insns:
+        if insn.opcode in (Opcode.GEMM, Opcode.ALU):
+            count = insn["uop_end"] - insn["uop_begin"]
+            steps[str(insn.origin.purpose)] += count * insn["iter_out"] * insn["iter_in"]
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("machine", "weights", "clip", "products", "shifts", "stores"),
+    [
+        (W4, 7, 127, 1, 0, 0),
+        (W4, 119, 127, 2, 1, 0),
+        (W4, 127, 127, 3, 1, 0),
+        (W4A4, 7, 7, 1, 0, 0),
+        (W4A4, 7, 119, 2, 1, 2),
+        (W4A4, 119, 119, 4, 2, 2),
+        (W4A4, 7, 127, 3, 2, 4),
+    ],
+)
+def test_a_layer_takes_as_many_steps_as_its_numbers_need(
+    machine: VTAConfig, weights: int, clip: int, products: int, shifts: int, stores: int
+) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 8, 8), dtype="int8", low=-clip, high=clip)
+    ends = (PostOp(op="max", value=-clip), PostOp(op="min", value=clip))
+    steps = (PostOp(op="add", value=300), PostOp(op="shr", value=9), *ends)
+    layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), post_ops=steps)
+    assert layer.weight is not None
+    weight = np.where(layer.weight > 0, weights, -1).astype(np.int8)
+    program = check(subgraph((replace(layer, weight=weight),), x), machine)
+    vectors = 3 * 8 * 8
+    found = steps_by_purpose(program)
+    assert found["gemm"] == products * vectors * 2 * 9
+    assert found["shift"] == shifts * vectors
+    assert found["store"] == stores * vectors  # rounding and a shift for each further plane
+    assert (found["bias"], found["requantize"]) == (vectors, 3 * vectors)
+
+
+def test_planes_share_what_is_loaded() -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 64, 8, 8), dtype="int8", low=-119, high=119)
+    layer = conv(rng, "conv", x, 64, (3, 3), padding=(1, 1, 1, 1))
+    assert layer.weight is not None
+    graph = subgraph((replace(layer, weight=np.clip(layer.weight, -119, 119)),), x)
+    for machine in (W4, W4A4):
+        program = check(graph, machine, schedule=Schedule(forms={}))
+        config, bits = program.config, machine.inp_bits
+        loaded = {"weights": 0, "input": 0}
+        for insn in program.insns:
+            if insn.opcode == Opcode.LOAD and insn.origin.purpose in loaded:
+                loaded[insn.origin.purpose] += insn["x_size"] * insn["y_size"]
+        assert loaded["input"] == (2 if bits == 4 else 1) * 4 * 64
+        digits = 4 * (3 if bits == 4 else 2)
+        assert 2 * 16 * 9 <= loaded["weights"] <= 2 * 16 * 9 + digits
+        assert config == machine
+
+
+def test_a_constant_takes_the_cheapest_form() -> None:
+    def form(value: int, machine: VTAConfig, exponents: tuple[int, ...]) -> dict[int, int] | None:
+        values = np.full(16, value, np.int64)
+        digits = bias_digits(values, exponents, machine, "conv")
+        return digits and {exponent: part.shape[1] for exponent, part in digits.items()}
+
+    reach = constant_reach(16, 127, 7)
+    assert reach == 7 * (127 * 14 + 15 + 1) == 12_558
+    assert form(reach, W4, (0,)) == {0: 1} and form(reach + 1, W4, (0,)) == {0: 2}
+    assert form(2 * reach + 1, W4, (0,)) is None  # an addition of a register takes two cycles, too
+    assert form(2 * reach + 1, W4, (4, 0)) == {4: 1, 0: 1}
+    assert form(16 * reach, W4, (4, 0)) == {4: 1}
+    assert form(17 * reach + 1, W4, (4, 0)) is None
+    assert constant_reach(16, 7, 7) == 7 * (7 * 15 + 1) == 742
+    assert form(190_001, W4A4, (8, 4, 0)) == {8: 1, 0: 1}
+    with pytest.raises(CapacityError, match="conv.bias: must fit an int32 accumulator, got 21474"):
+        form(1 << 31, W4, (0,))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    factor=st.integers(1, 8128),
+    planes=st.integers(1, 3),
+    more=st.sampled_from([(), (4,), (8, 4), (5,), (6, 3)]),
+    alike=st.booleans(),
+)
+def test_multipliers_add_up(factor: int, planes: int, more: tuple[int, ...], alike: bool) -> None:
+    factors = np.full(32, factor, np.int32)
+    if not alike:
+        factors[::3] = 1 + factor // 2
+    x = TensorSpec(name="x", shape=(1, 32, 4, 4), dtype="int8")
+    step = PostOp(op="add_scaled", value=factors, tensor="x")
+    layer = conv(np.random.default_rng(0), "conv", x, 32, (1, 1), post_ops=(step,))
+    parts = residuals_of(step, layer, W4A4, planes=planes, exponents=(*more, 0))
+    assert list(parts) == sorted(parts, key=lambda part: -part.exponent)
+    for plane in range(planes):
+        total = np.zeros(32, np.int64)
+        for part in (p for p in parts if p.plane == plane):
+            if part.diagonals is not None:
+                assert part.diagonals.min() >= -8 and part.diagonals.max() <= 7
+                lanes = np.einsum("osii->oi", part.diagonals.astype(np.int64))
+            else:
+                assert all(-8 <= w <= 7 for block in part.terms for w, _ in block)
+                lanes = np.repeat([[sum(w * n for w, n in b)] for b in part.terms], 16, axis=1)
+            total += lanes.reshape(-1) << part.exponent
+        np.testing.assert_array_equal(total, factors.astype(np.int64) << 4 * plane)
+
+
+@pytest.mark.parametrize(
+    ("factor", "cycles"),
+    # A step each, one a shift: 64 and 96 are one digit times a power of two, 127 is 4 · 32 - 1.
+    [(7, 1), (14, 2), (15, 3), (21, 3), (64, 2), (96, 2), (100, 3), (127, 3)],
+)
+def test_a_residual_goes_through_the_exponents_that_cost_least(factor: int, cycles: int) -> None:
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
+    step = PostOp(op="add_scaled", value=factor, tensor="x")
+    steps = (step, PostOp(op="shr", value=4), PostOp(op="max", value=0), PostOp(op="min", value=9))
+    layer = conv(rng, "conv", x, 16, (3, 3), padding=(1,) * 4, post_ops=steps)
+    assert layer.weight is not None
+    layer = replace(layer, weight=np.clip(layer.weight, -7, 7))
+    normal = normal_layer(layer, W4)
+    steps_a_vector = sum(part.passes for part in normal.residuals)
+    assert steps_a_vector + len(normal.exponents) - 1 == cycles
+    check(subgraph((layer,), x), W4)
+
+
+def test_the_cost_model_knows_planes() -> None:
+    """Bounds are below costs, and costs near what the simulator says."""
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 64, 16, 16), dtype="int8", low=-119, high=119)
+    layer = conv(rng, "conv", x, 64, (3, 3), padding=(1, 1, 1, 1))
+    assert layer.weight is not None
+    layer = replace(layer, weight=np.clip(layer.weight, -119, 119))
+    graph = subgraph((layer,), x)
+    for machine in (W4, W4A4):
+        lowering = Lowering(graph, machine, Schedule(forms={}))
+        shape, capacity = lowering.layers[0].shape, lowering.residents.capacity
+        for estimate, tiling in shortlist(shape, capacity, 10_000):
+            assert least_cycles(shape, tiling, capacity) <= estimate.cycles
+        best = choose_tiling(shape, capacity)
+        cycles = TSim(
+            make_program(graph, lower(graph, machine, Schedule(forms={})), machine)
+        ).cycles
+        assert cost(shape, best, capacity).cycles == pytest.approx(cycles, rel=0.06)
+
+
+def test_a_search_finds_tilings_for_planes() -> None:
+    graph = residual_network(np.random.default_rng(3), size=20)
+    for machine in (W4, W4A4):
+        check(graph, machine, schedule=search(graph, machine))
+
+
+def test_programs_of_narrow_machines_stay_in_the_portable_subset() -> None:
+    program = check(residual_network(np.random.default_rng(4), size=20), W4A4)
+    shifts = [
+        insn["imm"]
+        for insn in program.insns
+        if insn.opcode == Opcode.ALU and insn["alu_opcode"] == AluOp.SHR
+    ]
+    assert min(shifts) >= -15 and max(shifts) <= 15
+    assert all(
+        insn["alu_opcode"] in (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
+        for insn in program.insns
+        if insn.opcode == Opcode.ALU
+    )
