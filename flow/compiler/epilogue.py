@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flow.compiler.bias import LateConstants, RegisterOp
+from flow.compiler.cost import PIECE_VECTORS
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.multiply import Action, ShiftAdds
 from flow.compiler.residual import CopiedResiduals, Residual
@@ -92,22 +93,27 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    output, wide = normal.last.output, normal.last.out_dtype == "int32"
-    bits, dims, origin = (
-        bench.config.inp_bits,
-        (Dim(tile.vectors, 1, 1),),
-        tile.origin.to(Purpose.STORE),
-    )
-    start = (tile.acc, tile.acc)
-    for plane in range(bench.tensors[output].planes):
-        if plane:
-            if not wide:
-                # A plane is read back with its sign, so the next one is rounded, not cut.
-                half = 1 << bits - 1
-                jobs[-1].body.append(bench.emit.alu("add", dims, start, origin, imm=half))
-            jobs[-1].body.append(bench.emit.alu("shr", dims, start, origin, imm=bits))
-        jobs[-1].body += bench.emit.store(output, tile, plane)
+    jobs[-1].body += _stores(bench, normal, tile)
     return jobs
+
+
+def _stores(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Emitted]:
+    """Store a tile plane by plane, with a right shift between planes.
+
+    A plane of int8 is read back with its sign, so the rest is rounded, not cut. It waits until the
+    plane is stored; so the tile is cut into pieces, and one is stored while another is shifted.
+    """
+    output, wide = normal.last.output, normal.last.out_dtype == "int32"
+    bits, origin = bench.config.inp_bits, tile.origin.to(Purpose.STORE)
+    planes = bench.tensors[output].planes
+    pieces = [tile] if wide or planes == 1 else tile.pieces(PIECE_VECTORS)
+    for plane, piece in product(range(planes), pieces):
+        dims, start = (Dim(piece.vectors, 1, 1),), (piece.acc, piece.acc)
+        if plane and not wide:
+            yield bench.emit.alu("add", dims, start, origin, imm=1 << bits - 1)
+        if plane:
+            yield bench.emit.alu("shr", dims, start, origin, imm=bits)
+        yield from bench.emit.store(output, piece, plane)
 
 
 def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
