@@ -65,7 +65,7 @@ def test_deploy_writes_report_and_table(
     assert report["deployed"] == "best"
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
-    assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
+    assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out
     assert QuantPlan.from_json(report["plan"]) == PLAN
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
 
@@ -343,7 +343,7 @@ def test_internal_error_of_all_variants(
     capsys.readouterr()
     assert call("evaluate", *args, "--variant", "profiled", "--output", tmp_path / "e") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "left out best: internal error, got IndexError: list index" in shown
+    assert "skipped best: internal error, got IndexError: list index" in shown
 
 
 def test_error_while_drawing_loses_nothing_else(
