@@ -93,7 +93,10 @@ def compare(
     for name in names:
         if name not in ABLATION:
             raise CalibrationError(
-                "--step", f"must be among {', '.join(ABLATION)}", got=name, hint="choose of these"
+                "--step",
+                f"must be among {', '.join(ABLATION)}",
+                got=name,
+                hint="choose one of these",
             )
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend

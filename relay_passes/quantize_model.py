@@ -108,8 +108,8 @@ def _profile(state: Quantization) -> Quantization:
     if state.observe is None:
         raise CalibrationError(
             "calibration",
-            "must keep its images to profile scaled channels",
-            hint="calibrate again with images, or choose a variant without",
+            "must keep its images to profile rescaled channels again",
+            hint="calibrate again with images, or choose another variant",
         )
     return replace(state, profiles=state.observe(state.mod))
 
@@ -137,8 +137,8 @@ def _measure(state: Quantization) -> Quantization:
     if state.measure is None:
         raise CalibrationError(
             "calibration",
-            "must keep its images for learned rounding and bias correction",
-            hint="calibrate again with images, or choose a variant without",
+            "must keep its images for GPTQ rounding and bias correction",
+            hint="calibrate again with images, or choose another variant",
         )
     return replace(state, moments=state.measure(state.mod))
 

@@ -419,7 +419,7 @@ def test_truncated_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     data = DIGITS_ONNX.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     text = refused(capsys, tmp_path, "--model", tmp_path / "cut.onnx")
-    assert "cut.onnx: must be a whole ONNX file, got a truncated or damaged one" in text
+    assert "cut.onnx: must be a complete ONNX file, got a truncated or damaged file" in text
 
 
 def test_unsupported_operator(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -479,7 +479,9 @@ def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "labels.csv").write_text("filename,label_index\nx.png,3\n")
     text = refused(capsys, tmp_path, "--images", folder)
-    assert "labels.csv line 2: must name an image beside it, got x.png, which is missing" in text
+    assert (
+        "labels.csv line 2: must name an image in its folder, got x.png, which is missing" in text
+    )
 
 
 def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

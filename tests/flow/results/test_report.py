@@ -131,13 +131,15 @@ def report(default_config: VTAConfig) -> Report:
                     Fallback(
                         name="act0",
                         operator="sigmoid",
-                        reason="the operator has no integer form",
+                        reason="the operator has no integer implementation",
                         node="/act/Sigmoid",
                         node_type="Sigmoid",
                     ),
                     Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),
                     Fallback(
-                        name="act1", operator="sigmoid", reason="the operator has no integer form"
+                        name="act1",
+                        operator="sigmoid",
+                        reason="the operator has no integer implementation",
                     ),
                 ),
                 requantization_error=1.96e-8,
@@ -223,7 +225,7 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
     assert value["placement"]["fallbacks"][0] == {
         "name": "act0",
         "operator": "sigmoid",
-        "reason": "the operator has no integer form",
+        "reason": "the operator has no integer implementation",
         "node": "/act/Sigmoid",
         "node_type": "Sigmoid",
     }
@@ -282,7 +284,8 @@ def test_table(report: Report) -> None:
         "on VTA     75.00% of 0.00 M MACs, in 2 programs; 0.004 MB copied between host and VTA"
         " per image\n"
         "on host    3 operators, not included in the latency:\n"
-        "           2 × the operator has no integer form: /act/Sigmoid (Sigmoid), act1 (sigmoid)\n"
+        "           2 × the operator has no integer implementation: /act/Sigmoid (Sigmoid), act1 "
+        "(sigmoid)\n"
         "           1 × groups must be 1, got 2: conv9 (nn.conv2d)\n"
     ) in text
     assert "operators on VTA only: 1,234,567 cycles" in text

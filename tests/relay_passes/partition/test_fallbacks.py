@@ -23,7 +23,7 @@ from tests.relay_passes.partition.test_partition import (
 from vta_config.hardware import VTAConfig
 
 DEQUANTIZED = ("dequantize", "an operator on the host needs floats")
-QUANTIZED = ("quantize", "an integer operator reads floats that the host made")
+QUANTIZED = ("quantize", "an integer operator reads a float tensor of the host")
 
 
 def test_fallbacks_say_why(default_config: VTAConfig) -> None:
@@ -62,8 +62,8 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     )
     t = Int8((1, 2, 3))
     assert refused(t.module(t.emit(relax.op.nn.relu(t.wide(t.data)))), default_config) == [
-        ("astype", "no pattern takes these integer operands"),
-        ("nn.relu", "no pattern takes these integer operands"),
+        ("astype", "no pattern for VTA matches these integer operands"),
+        ("nn.relu", "no pattern for VTA matches these integer operands"),
     ]
 
 
@@ -92,9 +92,9 @@ def test_float_operators_are_named(default_config: VTAConfig) -> None:
     mod = quantized(net.module(net.emit(relax.op.nn.softmax(net.head(net.conv(x, 4)), axis=-1))))
     assert refused(mod, default_config) == [
         DEQUANTIZED,
-        ("sigmoid", "the operator has no integer form"),
+        ("sigmoid", "the operator has no integer implementation"),
         QUANTIZED,
-        ("nn.softmax", "the operator has no integer form"),
+        ("nn.softmax", "the operator has no integer implementation"),
     ]
     functions = annotated_functions(partition(mod, default_config))
     assert len(functions) == 2
@@ -148,9 +148,7 @@ def test_moves_between_programs_are_told(default_config: VTAConfig) -> None:
     x = net.relu(net.conv(net.data, 8))
     x = net.emit(relax.op.permute_dims(x, [0, 1, 3, 2]))
     mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
-    assert refused(mod, default_config) == [
-        ("permute_dims", "VTA's programs do not rearrange data")
-    ]
+    assert refused(mod, default_config) == [("permute_dims", "VTA programs cannot rearrange data")]
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
