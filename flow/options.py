@@ -75,7 +75,7 @@ class Options:
     search : bool
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
-        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+        What the input layouts are chosen by: cycles and bytes, or cycles alone.
     check_import : bool
         Compare the imported float graph with ONNX Runtime before anything else.
     model_limit : float

@@ -82,7 +82,7 @@ class Compiled(Protocol):
         ...
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
-        """Write a trace and, where possible, pictures of the time; return the files."""
+        """Write a trace and, where possible, plots of the timing; return the files."""
         ...
 
     def save(self, path: Path) -> tuple[Path, ...]:

@@ -88,7 +88,7 @@ class QuantParams:
     Parameters
     ----------
     scale : tuple[float, ...]
-        One scale (granularity ``tensor``), or one a block or channel of output channels.
+        One scale (granularity ``tensor``), or one per block or channel of output channels.
     bits : int
         Width; qmax = 2^(bits-1) - 1.
     signed : bool
@@ -144,7 +144,7 @@ class QuantParams:
         return -self.qmax if self.signed else 0
 
     def scales(self, channels: int, block: int = 0) -> NDArray[np.float64]:
-        """Return one scale an output channel, float64[channels].
+        """Return one scale per output channel, float64[channels].
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Requant:
     Parameters
     ----------
     multiplier : tuple[int, ...]
-        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or one a block or channel.
+        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or per block or channel.
     shift : tuple[int, ...]
         Exponent c of the ratio; as many as multipliers. Negative: shift left, exactly.
     ratio : tuple[Fraction, ...]

@@ -89,7 +89,7 @@ def read_dump(path: Path) -> tuple[bytes, Segments, Segments]:
     Returns
     -------
     insns : bytes
-        16 bytes an instruction; bits that no field covers hold anything.
+        16 bytes per instruction; bits that no field covers hold anything.
     before, after : list of (int, bytes)
 
     Raises

@@ -240,7 +240,7 @@ def _largest(format_name: str, field_name: str) -> int:
     return (1 << field.width.plus) - 1
 
 
-#: The widest edge of zeros that a LOAD makes, and the most rows or elements a row that it moves.
+#: The widest edge of zeros that a LOAD makes, and the most rows or elements per row that it moves.
 MAX_PAD: Final = _largest("mem", "y_pad_0")
 MAX_TRANSFER: Final = _largest("mem", "x_size")
 #: The range of an ALU instruction's immediate.
@@ -461,7 +461,7 @@ def decode_uop(word: int, config: Machine) -> dict[str, int]:
 
 
 def decode_stream(data: bytes | memoryview, config: Machine) -> list[tuple[Opcode, dict[str, int]]]:
-    """Decode a stream, 16 bytes an instruction: the opcode and the fields that are not 0 of each.
+    """Decode a stream, 16 bytes per instruction: the opcode and the fields that are not 0 of each.
 
     Many times as fast as `decode` on each instruction.
 

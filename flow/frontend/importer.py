@@ -96,7 +96,7 @@ def import_model(
     name : str, optional
         What reports call the model; the file's name without suffixes by default.
     check : bool
-        Compare the float graph with ONNX Runtime on a random picture (`check_import`).
+        Compare the float graph with ONNX Runtime on a random image (`check_import`).
     limits : Limits, optional
         What the model may cost.
 

@@ -47,12 +47,12 @@ class Limits:
 
     @property
     def tensor_bytes(self) -> int:
-        """Bytes of one tensor of one picture, in float32: 256 MiB."""
+        """Bytes of one tensor of one image, in float32: 256 MiB."""
         return int(self.factor * (256 << 20))
 
     @property
     def multiplications(self) -> int:
-        """Multiplications of convolutions and dense layers for one picture: 200e9."""
+        """Multiplications of convolutions and dense layers for one image: 200e9."""
         return int(self.factor * 200_000_000_000)
 
     def check(self, where: str, what: str, amount: int, limit: int) -> None:

@@ -68,7 +68,7 @@ def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
 
 
 def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
-    """Check what one picture takes, before anything runs.
+    """Check what one image takes, before anything runs.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def multiplications(node: Any, shapes: Shapes) -> int:
 
 
 def fold_constants(proto: Any, limits: Limits, where: str) -> Any:
-    """Return the model with all that does not depend on the picture as initializers.
+    """Return the model with all that does not depend on the image as initializers.
 
     What is folded: Constant in all its forms, Shape and Size of tensors of known shape, and every
     operator all of whose inputs are constant, computed by ONNX Runtime without optimizations.

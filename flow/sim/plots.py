@@ -173,7 +173,7 @@ def plot_roofline(
         axes.legend(title="bound by", fontsize=8, loc="lower right")
     axes.grid(which="both", alpha=0.2)
     # Where the points are is known when the layout is. Points lie close together: numbers beside
-    # them, one text for those that touch; names beside the picture.
+    # them, one text for those that touch; names beside the image.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph ")
         figure.draw_without_rendering()

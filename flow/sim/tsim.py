@@ -120,7 +120,7 @@ def time_insns(
     ----------
     config : VTAConfig
     insns : bytes
-        16 bytes an instruction; it need not end with FINISH.
+        16 bytes per instruction; it need not end with FINISH.
     profile : str or TimingProfile, optional
         By default the machine's.
     stream_address : int

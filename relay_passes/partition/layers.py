@@ -43,7 +43,7 @@ class PostOp:
     op : {"add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"}
         What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
     value : int or int32[C]
-        Operand, one number or one an output channel (add, add_scaled, shr, shl, mul);
+        Operand, one number or one per output channel (add, add_scaled, shr, shl, mul);
         ``add_tensor``: the left shift k of the tensor; ``add_scaled``: its multiplier, >= 1.
     tensor : str
         The int8 tensor, of the output's shape; ``add_tensor``: acc += tensor << value,

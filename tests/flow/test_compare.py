@@ -47,7 +47,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["compare", "--limit", "8", "--step", "profiled", "--output", str(tmp_path)]
     assert cli.main(args) == 0
     shown = capsys.readouterr().out
-    assert "largest-value scales, not fused" in shown and "profiled, worst tensor first" in shown
+    assert (
+        "scales from the largest value, not fused" in shown
+        and "profiled, worst tensor first" in shown
+    )
     row = next(line for line in shown.splitlines() if "│ float32" in line)
     assert [cell.strip() for cell in row.split("│")[4:-1]] == ["", "", "", "", ""]  # top-1 alone
     assert (tmp_path / "compare.json").is_file()

@@ -133,7 +133,7 @@ def test_own_model_needs_folders(tmp_path: Path) -> None:
     sentence = r"--images: must be given: mine has no images of its own; give --images DIR"
     with pytest.raises(CalibrationError, match=sentence):
         open_session(options, Stages(), factory=FakeBackend)
-    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine brings no im"):
+    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine has no im"):
         open_session(options, Stages(), needs_images=False, factory=FakeBackend)
 
 

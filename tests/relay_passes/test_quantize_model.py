@@ -175,7 +175,7 @@ def test_variants_are_integers_inside_and_close_to_float(
 def test_learning_needs_images() -> None:
     mod = prepare(residual_net())
     profiles = profile(mod, images(1))
-    with pytest.raises(CalibrationError, match="calibration: must keep its images for learned ro"):
+    with pytest.raises(CalibrationError, match="calibration: must keep its images for GPTQ ro"):
         quantize_model(mod, profiles, VARIANTS["best"].options)
 
 

@@ -137,12 +137,12 @@ def test_tensors_that_are_not_what_they_say(tmp_path: Path) -> None:
     refuse(model, r"tensor stem.weight has dimensions \[-4, 3, 3, 3\]\); download", tmp_path)
     tensor(model, "stem.weight").data_type = 77
     tensor(model, "stem.weight").dims[0] = 4
-    refuse(model, r"tensor stem.weight is of unknown type 77\); fetch", tmp_path)
+    refuse(model, r"tensor stem.weight is of unknown type 77\); download", tmp_path)
     typed = tiny_model()
     bias = tensor(typed, "head.bias")
     bias.CopyFrom(helper.make_tensor("head.bias", TensorProto.FLOAT, [5], np.ones(5)))
     bias.float_data.append(1.0)
-    refuse(typed, r"tensor head.bias has 6 numbers, not 5\); fetch", tmp_path)
+    refuse(typed, r"tensor head.bias has 6 numbers, not 5\); download", tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -45,7 +45,7 @@ def test_computed_weights_are_refused() -> None:
         weight = emit(op.nn.relu(weights(2, 3, 1, 1)))
         return emit(op.nn.conv2d(x, weight), name_hint="conv")
 
-    refuse(body, "conv: must have constant weights, for stock quantization; Relay stops here")
+    refuse(body, "conv: must have constant weights, for stock quantization; Relay refuses this")
 
 
 def test_weights_from_a_convolution_are_refused() -> None:
