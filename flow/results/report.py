@@ -49,13 +49,13 @@ COUNTERS: Final = (
 #: Headings of the counters in `layers_table`.
 _COUNTER_HEADINGS: Final[Mapping[str, str]] = {
     "insns": "instructions",
-    "gemm_ops": "GEMM steps",
-    "alu_ops": "ALU steps",
-    "inp_bytes": "inp loaded (bytes)",
-    "wgt_bytes": "wgt loaded (bytes)",
-    "acc_bytes": "acc loaded (bytes)",
-    "uop_bytes": "uop loaded (bytes)",
-    "out_bytes": "out stored (bytes)",
+    "gemm_ops": "GEMM\nsteps",
+    "alu_ops": "ALU\nsteps",
+    "inp_bytes": "inp loaded\n(bytes)",
+    "wgt_bytes": "wgt loaded\n(bytes)",
+    "acc_bytes": "acc loaded\n(bytes)",
+    "uop_bytes": "uop loaded\n(bytes)",
+    "out_bytes": "out stored\n(bytes)",
 }
 
 

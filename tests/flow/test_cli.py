@@ -57,7 +57,7 @@ def test_deploy_writes_report_and_table(
     out = tmp_path / "a" / "b"
     assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
     shown = capsys.readouterr()
-    assert "profiled_fused" in shown.out and "all equal" in shown.out and "gemm ops" in shown.out
+    assert "profiled_fused" in shown.out and "all equal" in shown.out and "inp loaded" in shown.out
     assert shown.err == ""  # no bars: not a terminal
     report = json.loads((out / "report.json").read_text())
     assert report["variants"][0]["name"] == "float32"
@@ -95,7 +95,7 @@ def test_deploy_without_matplotlib_says_so(
     monkeypatch.setattr(cli, "can_plot", lambda: False)
     assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
     shown = capsys.readouterr()
-    assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
+    assert shown.out.count("no plots, because matplotlib is missing; install vta-flow[plot]\n") == 1
     assert shown.err == "" and (tmp_path / "report.json").is_file()
 
 
@@ -520,7 +520,7 @@ def test_damaged_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
     text = capsys.readouterr().err
-    assert "no.txt: must be a text file with one class name a line, got " in text
+    assert "no.txt: must be a text file with one class name per line, got " in text
 
 
 def test_driver_without_library(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
