@@ -48,7 +48,7 @@ COUNTERS: Final = (
 
 #: Headings of the counters in `layers_table`.
 _COUNTER_HEADINGS: Final[Mapping[str, str]] = {
-    "insns": "instructions",
+    "insns": "instruc-\ntions",
     "gemm_ops": "GEMM\nsteps",
     "alu_ops": "ALU\nsteps",
     "inp_bytes": "inp loaded\n(bytes)",
