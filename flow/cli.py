@@ -573,7 +573,7 @@ def _compare(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options, skipped = _options(args, tuple(args.step or ABLATION)), list[Skipped]()
     steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
-    lines = [f"left out   {step.variant}: {step.reason}" for step in skipped]
+    lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
     try:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:

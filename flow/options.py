@@ -131,7 +131,7 @@ class Options:
         if self.driver is not None and _is_own_simulator(self.driver):
             raise ConfigError(
                 "--driver",
-                "must be another library than this package's simulator",
+                "must not be this package's own simulator",
                 got=str(self.driver),
                 hint="use --engine fsim or --engine tsim",
             )

@@ -119,18 +119,18 @@ def _compile(state: _Compilation) -> _Compilation:
 MACHINE_STAGES: Final[tuple[Stage[_Compilation], ...]] = (
     Stage(
         name="partition",
-        about="what VTA runs cut out as functions",
+        about="the module with the operators for VTA grouped into functions",
         run=_partition,
         result=lambda state: state.partitioned,
     ),
     Stage(
         name="compile",
-        about="each function tiled and lowered to instructions",
+        about="the instructions of each function for VTA",
         run=_compile,
         result=lambda state: state.programs,
     ),
 )
-#: The order of things.
+#: All stages in order.
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
 

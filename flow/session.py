@@ -252,7 +252,7 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
 def _missing(option: str, model: ImportedModel) -> CalibrationError:
     return CalibrationError(
         option,
-        f"must be given: {model.name} brings no images of its own",
+        f"must be given: {model.name} has no images of its own",
         hint=f"give {option} DIR",
     )
 

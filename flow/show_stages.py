@@ -24,7 +24,7 @@ from vta_config.text import printable
 if TYPE_CHECKING:
     from relay_passes.stage import Rows
 
-SKIPPED: Final = "left out: the variant does not ask for this stage\n"
+SKIPPED: Final = "skipped: this variant does not use this stage\n"
 #: Columns of a table; a name that is longer is not cut.
 _COLUMNS: Final = 160
 

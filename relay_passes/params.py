@@ -118,14 +118,14 @@ class QuantParams:
                 "QuantParams.scale",
                 "must be positive and finite",
                 got=self.scale,
-                hint="a tensor of zeros takes scale 1",
+                hint="use scale 1 for a tensor of zeros",
             )
         if self.granularity == "tensor" and len(self.scale) != 1:
             raise CapacityError(
                 "QuantParams.scale",
-                "must be one number a tensor",
+                "must be one number per tensor",
                 got=len(self.scale),
-                hint='or use granularity "block" or "channel"',
+                hint='use granularity "block" or "channel" for several',
             )
 
     @property
@@ -192,7 +192,7 @@ class Requant:
                 "Requant",
                 "must have as many multipliers as shifts and ratios",
                 got=(len(self.multiplier), len(self.shift), len(self.ratio)),
-                hint="one, or one a channel",
+                hint="give one, or one per channel",
             )
         if not all(-MAX_INT32_SHIFT <= c <= MAX_INT32_SHIFT for c in self.shift):
             raise CapacityError(

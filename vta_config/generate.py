@@ -14,6 +14,7 @@ from typing import Final
 
 from vta_config import isa, portable
 from vta_config.config_words import WORDS
+from vta_config.equations import EQUATIONS
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, VTAConfig
 from vta_config.timing import TimingProfile
@@ -34,13 +35,28 @@ _INTRODUCTION: Final = """\
 
 <!-- {note} -->
 
-128-bit little-endian instructions and 32-bit micro-ops, fields LSB first. The original declares
-them as C bit-fields of `uint64_t` (micro-ops: `uint32_t`), so where they lie follows from their
-widths: **fields follow one another from bit 0, and a field that would straddle bit 64 moves to
-bit 64**, and everything behind it with it. The width column says what a width depends on;
-`log_*_depth` is log2 of the elements that a scratchpad holds. On machines of the stock geometry
-`dst_factor_out` would straddle and lies at bit 64. On a machine with smaller buffers it fits
-below, and another field moves, or none. Bits that no field covers are 0.
+What each instruction computes, and where its fields lie. A VTA program is a sequence of 128-bit
+instructions; a GEMM or ALU instruction refers to a range of 32-bit micro-ops. Each scratchpad (inp,
+wgt, acc, out, uop) is an array of elements, and all indices and addresses below count elements:
+
+| scratchpad | one element |
+|---|---|
+| inp, out | int8[batch, block] |
+| wgt | int8[block (output channels), block (input channels)] |
+| acc | int32[batch, block] |
+| uop | one micro-op |
+
+[machine.md](machine.md) has the sizes, the order of execution and the portable subset.
+
+## Bit positions
+
+Instructions and micro-ops are little endian. The original declares them as C bit-fields of
+`uint64_t` (micro-ops: `uint32_t`), so the position of a field depends on the widths of the fields
+before it: **fields follow one another from bit 0, and a field that would cross bit 64 starts at bit
+64**. The width column gives the width as an expression; `log_*_depth` is log2 of the number of
+elements in a scratchpad. With the stock buffer sizes `dst_factor_out` would cross bit 64, so it
+starts there. With smaller buffers it fits below bit 64, and another field may cross. Bits that no
+field covers are 0.
 """
 
 
@@ -203,20 +219,23 @@ def page(*machines: VTAConfig) -> str:
     if not machines:
         machines = tuple(VTAConfig.load(name) for name in PAGE_MACHINES)
     first, *others = (f"`{config.name}`" for config in machines)
-    last = f", in the last column those of {', '.join(others)}" if others else ""
+    last = f", and the last column those of {', '.join(others)}" if others else ""
     lines = [
         _INTRODUCTION.format(note=_NOTE),
-        f"Bits are those of the machine {first}{last}. For any other machine,",
-        "`python -m vta_config.generate --machine PRESET|JSON` prints this page.",
-        "`vta_config/semantics.py` states once what instructions do.",
+        f"The first column shows the bits on the machine {first}{last}.",
+        "`python -m vta_config.generate --machine PRESET|JSON` prints this page for another one.",
+        "`vta_config/semantics.py` executes the equations in numpy; every simulator is compared",
+        "with it.",
         "",
         *_LANES.splitlines(),
         "",
     ]
     for row in isa.FORMATS.values():
         layouts = {c.name: isa.layout(row.opcodes[0], c) for c in machines}
-        lines += [f"## {', '.join(op.name for op in row.opcodes)}", "", *_page_table(layouts)]
-    lines += ["## micro-op", "", *_page_table({c.name: isa.uop_layout(c) for c in machines})]
+        lines += [f"## {', '.join(op.name for op in row.opcodes)}", "", EQUATIONS[row.name]]
+        lines += _page_table(layouts)
+    lines += ["## Micro-op", "", EQUATIONS["uop"]]
+    lines += _page_table({c.name: isa.uop_layout(c) for c in machines})
     return "\n".join(lines)
 
 

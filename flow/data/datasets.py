@@ -70,7 +70,7 @@ class Preprocessing:
         if len(shape) != 4 or shape[1] not in (1, 3):
             raise CalibrationError(
                 "model input",
-                "must be [N, 1 or 3, H, W] to be fed with images",
+                "must have shape [N, 1 or 3, H, W] for images",
                 got=list(shape),
                 hint="export the model with an NCHW image input",
             )

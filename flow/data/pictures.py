@@ -130,7 +130,7 @@ def eight_bits(image: Image.Image, where: str) -> Image.Image:
     if not all(image.size):
         raise CalibrationError(
             where,
-            "must have pixels",
+            "must have at least one pixel",
             got=f"{image.width} × {image.height}",
             hint="replace or remove it",
         )

@@ -104,7 +104,7 @@ def check_batch(before: Any, after: Any, name: str) -> None:
     if got:
         raise UnsupportedModelError(
             f"{name} input {value.name}",
-            f"must be a model that runs one picture at a time, as well as batches of {shape[0]}",
+            f"must give one image the same logits alone as in batches of {shape[0]}",
             got=got,
             hint="export with a batch of 1",
         )

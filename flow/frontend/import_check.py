@@ -199,7 +199,7 @@ def _compare(
                 f"{name} node {labels.get(piece.tensor, piece.tensor)}",
                 "must be imported as ONNX Runtime computes it",
                 got=f"{got} in tensor {piece.tensor}",
-                hint="export that operator in another form, or give --skip-import-check",
+                hint="export that operator differently, or give --skip-import-check",
             )
 
 
@@ -257,7 +257,7 @@ def _not_run(name: str, error: Exception) -> UnsupportedModelError:
         name,
         "must run on ONNX Runtime, which the import is compared with",
         got=reason(error),
-        hint="export the model with operators that it has",
+        hint="export the model with operators that ONNX Runtime supports",
     )
 
 

@@ -84,9 +84,9 @@ def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
             if min(shape, default=1) < 0 or (shape and math.prod(shape) == 0):
                 raise UnsupportedModelError(
                     place,
-                    "must make a tensor with numbers in it",
+                    "must compute a tensor with at least one element",
                     got=f"shape {list(shape)}",
-                    hint="use a larger picture, or correct the export",
+                    hint="use a larger image, or correct the export",
                 )
             limits.check(place, "bytes", 4 * math.prod(shape), limits.tensor_bytes)
         total += multiplications(node, shapes)

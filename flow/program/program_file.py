@@ -72,7 +72,10 @@ def read_header(data: bytes | memoryview, version: int, where: str) -> tuple[int
     if magic != MAGIC:
         if magic.startswith(b"\xfd7zXZ"):
             raise ArtifactError(
-                where, "must be a program file", got="one packed by xz", hint="unpack it: xz -d"
+                where,
+                "must be a program file",
+                got="a file compressed with xz",
+                hint="decompress it: xz -d",
             )
         damaged(where, f"must start with {MAGIC.decode()}", magic)
     if found != version:

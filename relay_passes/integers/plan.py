@@ -207,7 +207,7 @@ class QuantPlan:
 
 
 def expanded(values: Iterable[int], channels: int, block: int, where: str) -> NDArray[np.int64]:
-    """Return one number a channel, int64[channels], of one, one a block or one a channel.
+    """Return one number per channel, int64[channels], of one, one a block or one a channel.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def expanded(values: Iterable[int], channels: int, block: int, where: str) -> ND
 
 
 def grouped(values: NDArray[np.int64], block: int) -> NDArray[np.int64]:
-    """Return the shortest form of one number a channel: one, one a block, or themselves."""
+    """Return the shortest form of one number per channel: one, one a block, or themselves."""
     if (values == values[0]).all():
         return values[:1]
     starts = values[::block]

@@ -57,7 +57,7 @@ OPERATOR: Final = Operator(
     read=read,
     out_shape=conv2d.out_shape,
     meaning=conv2d.meaning,
-    how="a convolution on one pixel; on a picture, one whose kernel covers it",
+    how="GEMM, as a 1 × 1 convolution, or as one whose kernel covers the input",
     weight_axis=1,
     integer=IntegerForm(fits=fits, make=make),
     adds_up=True,

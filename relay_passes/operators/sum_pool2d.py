@@ -50,6 +50,6 @@ OPERATOR: Final = Operator(
     read=read,
     out_shape=out_shape,
     meaning=meaning,
-    how="GEMM with a diagonal weight, a step for each pixel",
+    how="GEMM with a diagonal weight, one step per pixel",
     by_channel=True,
 )
