@@ -206,7 +206,6 @@ class Pipeline:
         objective: Objective = "balanced",
     ) -> None:
         """Fold constants and BatchNorm."""
-        config.check_runs()
         self.model = model
         self.config = config
         self._schedules = schedules

@@ -199,6 +199,15 @@ def _page_table(layouts: dict[str, tuple[isa.Placement, ...]]) -> list[str]:
     return [*lines, ""]
 
 
+_LANES: Final = """\
+Lane i of an inp, wgt or out element lies at bits w·i to w·i + w − 1 of the element, little endian,
+two's complement, where a lane has w bits: 8, or 4 where LOG_INP_WIDTH or LOG_WGT_WIDTH is 2. out is
+as wide as inp; acc lanes are int32 everywhere. LOAD extends the sign. STORE writes the low w bits
+of acc. LOAD ACC_8BIT, an extra that a machine may declare, reads int8 lanes whatever LOG_INP_WIDTH
+is: elements of batch · block bytes, which `dram_base` counts. The original functional simulator
+has it where LOG_INP_WIDTH is 3, and stops elsewhere."""
+
+
 def page(*machines: VTAConfig) -> str:
     """Return the text of the documentation page, with bit positions on `machines`.
 
@@ -217,6 +226,8 @@ def page(*machines: VTAConfig) -> str:
         "`python -m vta_config.generate --machine PRESET|JSON` prints this page for another one.",
         "`vta_config/semantics.py` executes the equations in numpy; every simulator is compared",
         "with it.",
+        "",
+        *_LANES.splitlines(),
         "",
     ]
     for row in isa.FORMATS.values():
