@@ -186,9 +186,7 @@ def _model_options() -> argparse.ArgumentParser:
         help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
     )
     group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
-    group.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder of downloads and schedules"
-    )
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads, schedules")
     group.add_argument(
         "--skip-import-check",
         action="store_true",
@@ -228,9 +226,7 @@ def _image_options() -> argparse.ArgumentParser:
         "subfolder per class",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
-    group.add_argument(
-        "--seed", type=natural, default=0, help="random seed for the choice of --limit"
-    )
+    group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
     return parser
 
 
@@ -330,22 +326,14 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     )
     _variant_option(scales, PLANNED_VARIANTS)
     scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
-    compile_ = add(
-        "compile", _compile, "Compile one variant and write DIR/MODEL.vta.", model, engine
-    )
+    compile_ = add("compile", _compile, "Compile a variant to DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
     add_stage_options(compile_)
     run = add("run", _run, "Classify images.", model, engine)
     _variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
-    run.add_argument(
-        "--top",
-        type=positive,
-        default=5,
-        metavar="K",
-        help="number of classes to show (default: %(default)s)",
-    )
+    run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
         "--names", type=Path, metavar="FILE", help="text file with one class name per line"
     )
@@ -362,13 +350,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
         engine,
     )
     _variant_option(verify)
-    compare = add(
-        "compare",
-        _compare,
-        "Measure the effect of each step, from stock Relay to best (ablation).",
-        model,
-        images,
-    )
+    compare = add("compare", _compare, "Measure each step from stock Relay to best.", model, images)
     compare.add_argument(
         "--step", action="append", metavar="NAME", help="step to measure; repeatable (default: all)"
     )
@@ -450,9 +432,7 @@ def _deploy(args: argparse.Namespace) -> int:
         if report.latency is not None:
             lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():
-                lines.append(
-                    "           no plots, because matplotlib is missing; install vta-flow[plot]"
-                )
+                lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
     finally:  # what was measured is worth showing also where a file cannot be written
         show(*tables, *lines, kept=str(args.output))
     return _exit_code(report)

@@ -41,8 +41,8 @@ wgt, acc, out, uop) is an array of elements, and all indices and addresses below
 
 | scratchpad | one element |
 |---|---|
-| inp, out | int8[batch, block] |
-| wgt | int8[block (output channels), block (input channels)] |
+| inp, out | int8[batch, block], or int4 |
+| wgt | int8[block (output channels), block (input channels)], or int4 |
 | acc | int32[batch, block] |
 | uop | one micro-op |
 
@@ -200,12 +200,14 @@ def _page_table(layouts: dict[str, tuple[isa.Placement, ...]]) -> list[str]:
 
 
 _LANES: Final = """\
-Lane i of an inp, wgt or out element lies at bits w·i to w·i + w − 1 of the element, little endian,
-two's complement, where a lane has w bits: 8, or 4 where LOG_INP_WIDTH or LOG_WGT_WIDTH is 2. out is
-as wide as inp; acc lanes are int32 everywhere. LOAD extends the sign. STORE writes the low w bits
-of acc. LOAD ACC_8BIT, an extra that a machine may declare, reads int8 lanes whatever LOG_INP_WIDTH
-is: elements of batch · block bytes, which `dram_base` counts. The original functional simulator
-has it where LOG_INP_WIDTH is 3, and stops elsewhere."""
+## Width of a lane
+
+An element consists of lanes. A lane of inp or out has w = 2^LOG_INP_WIDTH bits and a lane of wgt w =
+2^LOG_WGT_WIDTH bits: 8 (int8) or 4 (int4). A lane of acc is int32 on every machine. In DRAM, lane i
+of an inp, wgt or out element is at bits w·i to w·i + w − 1 (little endian, two's complement). LOAD
+extends the sign. STORE writes the low w bits. LOAD ACC_8BIT (capability acc_8bit) reads int8 lanes
+on every machine, in elements of batch · block bytes. The original functional simulator supports it
+only if LOG_INP_WIDTH is 3."""
 
 
 def page(*machines: VTAConfig) -> str:

@@ -94,7 +94,7 @@ def test_deploy_without_matplotlib_says_so(
     monkeypatch.setattr(cli, "can_plot", lambda: False)
     assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
     shown = capsys.readouterr()
-    assert shown.out.count("no plots, because matplotlib is missing; install vta-flow[plot]\n") == 1
+    assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
     assert shown.err == "" and (tmp_path / "report.json").is_file()
 
 
