@@ -47,7 +47,9 @@ int8[block, block], in each step, and adds the product to one acc element, int32
                 out[dst] = acc[dst] & 0xff
 
 With `reset` the last two lines are `acc[dst] = 0`, and out keeps its value. int32 sums wrap modulo
-2^32. With int4 inputs out takes the low 4 bits: `& 0xf`. FINISH ends the program; its other fields are not read, except for the token flags.
+2^32. With int4 inputs out takes the low 4 bits: `& 0xf`.
+
+FINISH ends the program; its other fields are not read, except for the token flags.
 """
 _ALU_EQUATIONS: Final = f"""\
 ALU applies one operation to each lane of one acc element in each step:
