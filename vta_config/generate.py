@@ -203,8 +203,9 @@ _LANES: Final = """\
 ## Width of a lane
 
 An element consists of lanes. A lane of inp or out has w = 2^LOG_INP_WIDTH bits, and a lane of wgt
-has w = 2^LOG_WGT_WIDTH bits: 8 (int8) or 4 (int4). A lane of acc is int32 on every machine. In DRAM, lane i
-of an inp, wgt or out element is at bits w·i to w·i + w − 1 (little endian, two's complement). LOAD
+has w = 2^LOG_WGT_WIDTH bits: 8 (int8) or 4 (int4). A lane of acc is int32 on every machine. In
+DRAM, lane i of an inp, wgt or out element is at bits w·i to w·i + w − 1 (little endian, two's
+complement). LOAD
 extends the sign. STORE writes the low w bits. LOAD ACC_8BIT (capability acc_8bit) reads int8 lanes
 on every machine, in elements of batch · block bytes. The original functional simulator supports it
 only if LOG_INP_WIDTH is 3."""
