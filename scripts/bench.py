@@ -3,7 +3,7 @@
 
 Without --model, the network is the ImageNet ResNet-18 with random weights: what is measured does
 not depend on their values, nor on the images, which are noise. Both engines run one thread, in
-turns, in this process; times an image are medians and include the host's work (quantizing,
+turns, in this process; times per image are medians and include the host's work (quantizing,
 packing, logits).
 """
 
@@ -208,7 +208,7 @@ def _rss_mib() -> float:
 def _alternate(
     networks: dict[str, Callable[[NDArray[np.float32]], Any]], images: Dataset
 ) -> dict[str, float]:
-    """Run the networks in turns; return the median milliseconds an image of each."""
+    """Run the networks in turns; return the median milliseconds per image of each."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     for image in images:
         for name, network in networks.items():
@@ -240,8 +240,8 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     ratio = ms["fsim"] / ms["float32"]
     stock_ns, narrow_ns = gemm_step_ns(("default", "w4"))
     rows = [
-        ("float32, ONNX Runtime", f"{ms['float32']:.1f} ms an image", ""),
-        ("fsim", f"{ms['fsim']:.1f} ms an image", ""),
+        ("float32, ONNX Runtime", f"{ms['float32']:.1f} ms per image", ""),
+        ("fsim", f"{ms['fsim']:.1f} ms per image", ""),
         ("fsim / float32", f"{ratio:.2f}", f"<= {FSIM_RATIO_LIMIT:.0f}"),
         ("compile", f"{compile_s:.1f} s", f"<= {COMPILE_LIMIT_S:.0f} s"),
         (

@@ -2,7 +2,7 @@
 
 A ``.vta`` file is little endian: a 32-byte header (magic ``VTAFLOW1``, version, section count, file
 bytes, CRC-32 of the section table), a table of sections (tag, offset, bytes, CRC-32), and the
-sections, 64-byte aligned: CONFIG (the machine, binary), INSNS (16 bytes an instruction), CONSTS
+sections, 64-byte aligned: CONFIG (the machine, binary), INSNS (16 bytes per instruction), CONSTS
 (weights, micro-ops), TENSORS (inputs and outputs) and META (JSON: names, layers, origins). Nothing
 in it is executable on the host. Readers, here and in C++, reject any damage. docs/program.md
 describes each field.
