@@ -6,12 +6,14 @@ of tensors have points, which Python's have not: ``conv1.acc`` is written ``conv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 import tvm
 from tvm import relax
+
+from relay_passes.graph import rewrite
 
 
 def assert_same(actual: Any, expected: Any) -> None:
@@ -25,6 +27,14 @@ def assert_becomes(change: Callable[[Any], Any], before: Any, expected: Any) -> 
     with pytest.raises((AssertionError, ValueError)):
         assert_same(before, expected)
     assert_same(change(before), expected)
+
+
+def named(mod: Any, tensors: Iterable[str]) -> Any:
+    """Return a module of text whose tensors have their names with points."""
+    points = {name.replace(".", "_"): name for name in tensors}
+    return rewrite(
+        mod, lambda builder, var, value: builder.emit(value, points.get(var.name, var.name))
+    )
 
 
 def functions(mod: Any) -> Any:
