@@ -2,8 +2,8 @@
 
 Two convolutions of one pixel; scales s: data 1/2, conv0 1, conv0.relu 1/4; weights 1/4 and 1/2.
 
-Names of tensors have points, which the texts cannot: `FLOATS`, `PAIRS` and `FUSED` are the modules
-for passes, that know which layer an accumulator belongs to.
+Names of tensors have points, which the texts cannot: `FLOATS`, `PAIRS`, `FUSED` and `INTEGERS` are
+the modules for passes, which also know the layer of an accumulator.
 """
 
 from __future__ import annotations
@@ -183,7 +183,12 @@ class Integers:
 NAMES = [
     *("data.q", "data.dq", "conv0.acc", "conv0.acc.weight", "conv0.q", "conv0.dq"),
     *("conv0.relu", "conv0.relu.q", "conv0.relu.dq", "conv1.weight"),
+    *(f"data.q.{step}" for step in ("scaled", "half", "floor", "clip")),
+    *("conv0.relu.bias", "conv0.relu.shr", "conv0.relu.clip"),
+    *("conv1.acc", "conv1.float", "conv1.real"),
 ]
-FLOATS, PAIRS, FUSED = (
-    with_layer_names(named(mod, NAMES), {"conv0.acc": "conv0"}) for mod in (Floats, Pairs, Fused)
+FLOATS, PAIRS, FUSED, INTEGERS = (
+    with_layer_names(named(mod, NAMES), {"conv0.acc": "conv0"})
+    for mod in (Floats, Pairs, Fused, Integers)
 )
+INTEGERS = with_layer_names(INTEGERS, {"conv0.acc": "conv0", "conv1.acc": "conv1"})
