@@ -53,7 +53,8 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", [0, 6, 9])
 @pytest.mark.parametrize("streams", [1, 2])
 def test_packed_files_of_many_forms(tmp_path: Path, preset: int, streams: int) -> None:
-    data = np.random.default_rng(0).integers(0, 4, size=3_000_001, dtype=np.uint8).tobytes()
+    # More than is read, and unpacked, at a time.
+    data = np.random.default_rng(0).integers(0, 256, size=(1 << 20) + 1, dtype=np.uint8).tobytes()
     packed = lzma.compress(data, preset=preset) * streams
     (tmp_path / "m.onnx.xz").write_bytes(packed)
     assert read_bytes(tmp_path / "m.onnx.xz") == data * streams
