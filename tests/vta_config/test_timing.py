@@ -70,3 +70,13 @@ def test_text_is_what_the_core_reads() -> None:
     assert CHISEL.text == "1,6,1,6,1,2,6,16,16,512,0,4"
     assert SIMPLE.text == "4,3,4,0,5,6,0,16,16,512,1,4"
     assert len(CHISEL.text.split(",")) == len(fields(TimingProfile))
+
+
+def test_a_load_takes_what_the_generation_takes() -> None:
+    # timing.md: 22 + beats until it is done, a cycle more until the next one starts; one request
+    # every two cycles; the older generation each burst beats + 4.
+    assert PROFILES["chisel"].load_cycles(1, 32, 16) == 16 + 8 + 32
+    assert PROFILES["chisel"].load_cycles(5, 1, 16) == 16 + 8 + 5 * 2
+    assert PROFILES["chisel-simple"].load_cycles(1, 32, 16) == 2 + 32 + 2 * 4
+    assert PROFILES["chisel-simple"].load_cycles(5, 1, 16) == 2 + 5 * (1 + 4)
+    assert PROFILES["chisel-simple"].load_cycles(1, 32, 256) == 2 + 32 + 4
