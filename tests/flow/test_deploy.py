@@ -145,7 +145,7 @@ def test_report_of_the_variants_so_far(tmp_path: Path, monkeypatch: pytest.Monke
     assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "best"]
     assert report["deployed"] == "best" and report["stopped"] == "the run has not ended"
     assert report["skipped"] == [
-        {"variant": "w4a8", "reason": "not measured: the run did not get there"}
+        {"variant": "w4a8", "reason": "not measured: the run has not reached this variant"}
     ]
     (tmp_path / "file").write_text("x")  # a folder that cannot be written is told of at the end
     with pytest.raises(KeyboardInterrupt):

@@ -61,6 +61,6 @@ def test_engine_and_driver_go_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["libvta_sim.so", "renamed.so"])
 def test_own_simulator_is_no_driver(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes((Path(flow.sim.__file__).parent / LIBRARY).read_bytes())
-    sentence = r"--driver: must be another library than this package's simulator, got .*; use --eng"
+    sentence = r"--driver: must not be this package's own simulator, got .*; use --eng"
     with pytest.raises(ConfigError, match=sentence):
         Options(engine="driver", driver=tmp_path / name)

@@ -99,10 +99,10 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
 def test_own_model_needs_folders(tmp_path: Path) -> None:
     model = save(tiny_model(), tmp_path / "mine.onnx")
     options = Options(model=str(model))
-    sentence = r"--images: must be given: mine brings no images of its own; give --images DIR"
+    sentence = r"--images: must be given: mine has no images of its own; give --images DIR"
     with pytest.raises(CalibrationError, match=sentence):
         open_session(options, Stages(), factory=FakeBackend)
-    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine brings no im"):
+    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine has no im"):
         open_session(options, Stages(), needs_images=False, factory=FakeBackend)
 
 

@@ -44,7 +44,9 @@ def test_quant_params() -> None:
         QuantParams(scale=(1.0,), bits=9)
     with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be positive and finite"):
         QuantParams(scale=(0.0,))
-    with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be one number a tensor, go"):
+    with pytest.raises(
+        CapacityError, match=r"QuantParams\.scale: must be one number per tensor, go"
+    ):
         QuantParams(scale=(1.0, 2.0))
 
 

@@ -169,5 +169,5 @@ def test_what_old_operators_said_otherwise_is_refused(tmp_path: Path) -> None:
     old = first_operator_set(typed=True)
     old.graph.node[2].attribute[-1].CopyFrom(helper.make_attribute("is_test", 0))
     del old.graph.node[2].attribute[:-1]
-    with pytest.raises(UnsupportedModelError, match=r"must be a whole ONNX file, got .*is_test"):
+    with pytest.raises(UnsupportedModelError, match=r"must be a complete ONNX file, got .*is_test"):
         import_model(save(old, tmp_path / "old.onnx"))

@@ -106,7 +106,9 @@ def test_a_report_by_hand() -> None:
     ]
     assert whole.split()[:4] == ["all", "40", "20", "50.0%"]
     assert ms == "0.00 ms, profile chisel"
-    assert floors == "100.0% above the layers' rooflines, 25.0% above all steps of COMPUTE"
+    assert (
+        floors == "100.0% above the sum of the layers' rooflines, 25.0% above all steps of COMPUTE"
+    )
     assert load.split() == (
         "LOAD busy 1, memory 2, waits: fetch 3, prev 4, next 5, switch 6, idle 19".split()
     )
@@ -211,5 +213,5 @@ def test_json_and_table(timed: TSim) -> None:
     text = timed.result.table()
     assert f"{timed.cycles:,}" in text
     percent = percent_above(timed.cycles, timed.result.floor)
-    assert f"{percent} above the layers' rooflines" in text
+    assert f"{percent} above the sum of the layers' rooflines" in text
     assert "COMPUTE" in text

@@ -24,7 +24,7 @@ def test_foreign_function_is_rejected(default_config: VTAConfig) -> None:
     function = t.module(t.wide(t.data))["main"]
     with pytest.raises(
         UnsupportedModelError,
-        match="main: lv0: must call a composite function of VTA's, got astype; use partition",
+        match="main: lv0: must call a composite function for VTA, got astype; use partition",
     ):
         subgraph_of(function, default_config)
 

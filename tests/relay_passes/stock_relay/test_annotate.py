@@ -161,7 +161,7 @@ def test_computed_weights_are_refused() -> None:
         weight = emit(op.nn.relu(weights(2, 3, 1, 1)))
         return emit(op.nn.conv2d(x, weight), name_hint="conv")
 
-    refuse(body, "conv: must have constant weights, for stock quantization; Relay stops here")
+    refuse(body, "conv: must have constant weights, for stock quantization; Relay refuses this")
 
 
 def test_product_of_two_quantized_values_is_refused() -> None:
