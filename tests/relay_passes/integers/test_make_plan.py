@@ -190,7 +190,7 @@ def test_multipliers_next_to_any_ratio() -> None:
     exact = replace(chosen, weights=chosen.weights | {"conv0.acc": QuantParams(scale=(7 / 320,))})
     assert make_plan(mod, exact, dyadic=True, block=3).layers[0].requant == shifts(5)
     with pytest.raises(
-        CalibrationError, match=r"conv0\.relu: must have a scale that is its accumul"
+        CalibrationError, match=r"conv0\.relu: must have a scale that is a power of two times"
     ):
         make_plan(mod, chosen, block=3)
 

@@ -33,7 +33,7 @@ def test_a_refusal_is_the_rules_sentence(default_config: VTAConfig) -> None:
     assert refusal(followed(t.module(t.small(t.conv(t.data)))), default_config) == ""
     t = Int8()
     assert refusal(followed(t.module(t.small(t.conv(t.data, groups=2)))), default_config) == (
-        "a convolution must have one group, or one for each channel of its input and output"
+        "a convolution must have one group, or one group per input and output channel"
     )
 
 
