@@ -11,14 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flow.compiler.bias import bias_digits
 from flow.compiler.cost import cost, least_cycles
 from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering, lower
-from flow.compiler.normal_form import normal_layer
 from flow.compiler.plan import Schedule
 from flow.compiler.planes import output_range, tensor_planes, weight_exponents, weight_plane
-from flow.compiler.residual import residuals_of
 from flow.compiler.search import search
 from flow.compiler.tiling import choose_tiling, shortlist
 from flow.program.program import Program
@@ -37,10 +34,8 @@ from tests.flow.compiler.networks import (
 from tests.flow.compiler.operators.test_depthwise_conv2d import depthwise
 from tests.flow.compiler.test_lower import any_tiling, windows
 from tests.relay_passes.layer_oracle import run_subgraph
-from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Opcode
-from vta_config.portable import constant_reach
 
 W4, W4A4 = VTAConfig.load("w4"), VTAConfig.load("w4a4")
 MACHINES = {
@@ -397,73 +392,6 @@ def test_planes_share_what_is_loaded() -> None:
         digits = 4 * (3 if bits == 4 else 2)
         assert 2 * 16 * 9 <= loaded["weights"] <= 2 * 16 * 9 + digits
         assert config == machine
-
-
-def test_a_constant_takes_the_cheapest_form() -> None:
-    def form(value: int, machine: VTAConfig, exponents: tuple[int, ...]) -> dict[int, int] | None:
-        values = np.full(16, value, np.int64)
-        digits = bias_digits(values, exponents, machine, "conv")
-        return digits and {exponent: part.shape[1] for exponent, part in digits.items()}
-
-    reach = constant_reach(16, 127, 7)
-    assert reach == 7 * (127 * 14 + 15 + 1) == 12_558
-    assert form(reach, W4, (0,)) == {0: 1} and form(reach + 1, W4, (0,)) == {0: 2}
-    assert form(2 * reach + 1, W4, (0,)) is None  # an addition of a register takes two cycles, too
-    assert form(2 * reach + 1, W4, (4, 0)) == {4: 1, 0: 1}
-    assert form(16 * reach, W4, (4, 0)) == {4: 1}
-    assert form(17 * reach + 1, W4, (4, 0)) is None
-    assert constant_reach(16, 7, 7) == 7 * (7 * 15 + 1) == 742
-    assert form(190_001, W4A4, (8, 4, 0)) == {8: 1, 0: 1}
-    with pytest.raises(CapacityError, match="conv.bias: must fit an int32 accumulator, got 21474"):
-        form(1 << 31, W4, (0,))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    factor=st.integers(1, 8128),
-    planes=st.integers(1, 3),
-    more=st.sampled_from([(), (4,), (8, 4), (5,), (6, 3)]),
-    alike=st.booleans(),
-)
-def test_multipliers_add_up(factor: int, planes: int, more: tuple[int, ...], alike: bool) -> None:
-    factors = np.full(32, factor, np.int32)
-    if not alike:
-        factors[::3] = 1 + factor // 2
-    x = TensorSpec(name="x", shape=(1, 32, 4, 4), dtype="int8")
-    step = PostOp(op="add_scaled", value=factors, tensor="x")
-    layer = conv(np.random.default_rng(0), "conv", x, 32, (1, 1), post_ops=(step,))
-    parts = residuals_of(step, layer, W4A4, planes=planes, exponents=(*more, 0))
-    assert list(parts) == sorted(parts, key=lambda part: -part.exponent)
-    for plane in range(planes):
-        total = np.zeros(32, np.int64)
-        for part in (p for p in parts if p.plane == plane):
-            if part.diagonals is not None:
-                assert part.diagonals.min() >= -8 and part.diagonals.max() <= 7
-                lanes = np.einsum("osii->oi", part.diagonals.astype(np.int64))
-            else:
-                assert all(-8 <= w <= 7 for block in part.terms for w, _ in block)
-                lanes = np.repeat([[sum(w * n for w, n in b)] for b in part.terms], 16, axis=1)
-            total += lanes.reshape(-1) << part.exponent
-        np.testing.assert_array_equal(total, factors.astype(np.int64) << 4 * plane)
-
-
-@pytest.mark.parametrize(
-    ("factor", "cycles"),
-    # A step each, one a shift: 64 and 96 are one digit times a power of two, 127 is 4 · 32 - 1.
-    [(7, 1), (14, 2), (15, 3), (21, 3), (64, 2), (96, 2), (100, 3), (127, 3)],
-)
-def test_a_residual_goes_through_the_exponents_that_cost_least(factor: int, cycles: int) -> None:
-    rng = np.random.default_rng(0)
-    x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
-    step = PostOp(op="add_scaled", value=factor, tensor="x")
-    steps = (step, PostOp(op="shr", value=4), PostOp(op="max", value=0), PostOp(op="min", value=9))
-    layer = conv(rng, "conv", x, 16, (3, 3), padding=(1,) * 4, post_ops=steps)
-    assert layer.weight is not None
-    layer = replace(layer, weight=np.clip(layer.weight, -7, 7))
-    normal = normal_layer(layer, W4)
-    steps_a_vector = sum(part.passes for part in normal.residuals)
-    assert steps_a_vector + len(normal.exponents) - 1 == cycles
-    check(subgraph((layer,), x), W4)
 
 
 def test_the_cost_model_knows_planes() -> None:
