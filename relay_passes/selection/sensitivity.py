@@ -18,6 +18,7 @@ of which all layers have b bits, rounded to nearest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -31,8 +32,9 @@ from relay_passes.host.float_graph import FloatGraph
 from relay_passes.operators.calls import weight_of_rows, weight_rows
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
-from relay_passes.scales.bit_widths import UniformWidths, Widths, layers_by_input
+from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
+from relay_passes.scales.layer_bits import layers_by_input
 from vta_config.errors import CalibrationError
 
 #: Perturbations by layer, by widths.
@@ -56,6 +58,7 @@ def measured_sensitivity(
     *,
     options: QuantOptions | None = None,
     count: int = USUAL_IMAGES,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[Widths, float]]:
     """Return the perturbation of each layer at each of `choices`; see the module's text.
@@ -75,8 +78,10 @@ def measured_sensitivity(
         `usual_options`.
     count : int
         Images at most.
+    workers : int
+        Threads that take an image each. Best one a core, with numpy's own set to one thread.
     progress : callable (done, total), optional
-        Called after every image of each layer.
+        Called after every image.
 
     Raises
     ------
@@ -104,26 +109,32 @@ def measured_sensitivity(
         for bits in weight_bits
     }
     trials = [*weights, *(("tensor", name, b) for name in readers for b in activation_bits)]
-    errors: dict[tuple[str, str, int], float] = dict.fromkeys(trials, 0.0)
-    power, done = 0.0, 0
-    for image in used:
+    for name in readers:  # chosen here, since threads would choose twice
+        for bits in activation_bits:
+            quantized.tensor(name, bits, np.zeros(1))
+
+    def errors_of(image: NDArray[Any]) -> tuple[list[float], float]:
+        """Return the squared error of each trial, and the sum of squares without any."""
         values = graph.run(image)
         reference = [values[str(v.name)] for v in graph.graph.results]
-        power += sum(float(np.square(z, dtype=np.float64).sum()) for z in reference)
+        found = []
         for trial in trials:
-            _, name, bits = trial
-            if trial in weights:
+            kind, name, bits = trial
+            if kind == "weight":
                 new = graph.compute(name, values, weight=weights[trial])
             else:
                 new = quantized.tensor(name, bits, values[name])
             results = graph.results(values, {name: new})
-            errors[trial] += sum(
-                float(np.square(z.astype(np.float64) - r).sum())
-                for z, r in zip(results, reference, strict=True)
-            )
-            done += 1
+            found.append(sum(map(_square_error, results, reference)))
+        return found, sum(float(np.square(z, dtype=np.float64).sum()) for z in reference)
+
+    sums, power = np.zeros(len(trials)), 0.0
+    with ThreadPoolExecutor(workers) as pool:
+        for done, (found, own) in enumerate(pool.map(errors_of, used), 1):
+            sums, power = sums + found, power + own
             if progress is not None:
-                progress(done, len(used) * len(trials))
+                progress(done, len(used))
+    errors = dict(zip(trials, sums.tolist(), strict=True))
     if not power:
         raise CalibrationError(
             "sensitivity",
@@ -142,6 +153,10 @@ def measured_sensitivity(
         }
         for name, source in sources.items()
     }
+
+
+def _square_error(z: NDArray[Any], reference: NDArray[Any]) -> float:
+    return float(np.square(z.astype(np.float64) - reference).sum())
 
 
 class Quantized:
