@@ -76,7 +76,7 @@ def hessian_sensitivity(
     choices : sequence of Widths
         Each layer's.
     options : QuantOptions, optional
-        Chooser, block and limits of the integers.
+        Chooser, rounder, block and limits of the integers.
     vectors : int
         Of the estimate.
     seed : int

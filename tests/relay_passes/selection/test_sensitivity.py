@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import Module, constant, op_name, read_graph, rewrite
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import dequantize, quantize
 from relay_passes.quantize_model import prepare
+from relay_passes.rounding.second_order import SecondOrderRounder
 from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.layer_bits import layers_by_input, precision_of
 from relay_passes.selection.sensitivity import (
@@ -137,6 +141,46 @@ def test_weight_error(net: Any, profiles: Any) -> None:
     difference = weight - quantized.weight(dense, 4)
     assert quantized.weight_error(dense, 4) == pytest.approx(np.square(difference).sum(), rel=1e-4)
     assert quantized.weight_error(dense, 8) < quantized.weight_error(dense, 4) / 20
+
+
+def test_learned_rounding(net: Any, profiles: Any) -> None:
+    """With moments the integers are those of least output error, and biases are corrected."""
+    data = images(8)
+    moments = collect_moments(net, data)
+    learns = replace(usual_options(), rounder=SecondOrderRounder())
+    corrects = replace(learns, correct_bias=True)
+    nearest, *others = (
+        measured_sensitivity(net, profiles, data, [W8A8, W4], options=options, moments=given)
+        for options, given in (
+            (usual_options(), None),
+            (usual_options(), moments),
+            (corrects, None),
+            (learns, moments),
+            (corrects, moments),
+        )
+    )
+    assert nearest == others[0] == others[1]
+    totals = [sum(row[W4] for row in found.values()) for found in (nearest, *others[2:])]
+    assert totals[0] > 1.2 * totals[1] > 1.2 * totals[2]
+
+
+def test_an_offset_takes_the_mean_error_away(net: Any, profiles: Any) -> None:
+    data = images(3)
+    moments = collect_moments(net, data)
+    options = replace(usual_options(), correct_bias=True)
+    quantized = Quantized(net, profiles, options, moments)
+    graph, layer = FloatGraph(net), "conv1.acc"
+    differences = []
+    for image in data:
+        values = graph.run(image)
+        new = graph.compute(layer, values, weight=quantized.weight(layer, 4))
+        differences.append(new - values[layer])
+    mean = np.mean(differences, axis=(0, 1, 3, 4))
+    np.testing.assert_allclose(quantized.offset(layer, 4), -mean, atol=2e-2)
+    assert np.abs(mean).max() > 0.1
+    one = Quantized(net, profiles, options, {layer: moments[layer]})
+    assert one.offset(layer, 4).any() and not one.offset("conv2.acc", 4).any()
+    assert not Quantized(net, profiles, usual_options(), moments).offset(layer, 4).any()
 
 
 def test_rank_correlation() -> None:
