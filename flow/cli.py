@@ -62,8 +62,8 @@ from vta_config.hardware import preset_names
 from vta_config.text import printable
 
 _EXIT_CODES: Final = (
-    "exit codes: 0 all is well; 1 engines differ; 2 the input cannot be used; 3 an error inside "
-    "vta-flow, with its traceback in a file; 130 interrupted, 143 terminated"
+    "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
+    "3 internal error, with its traceback in a file; 130 interrupted, 143 terminated"
 )
 #: Columns when the output is a file or a pipe.
 PLAIN_COLUMNS: Final = 132
@@ -174,7 +174,7 @@ def _model_options() -> argparse.ArgumentParser:
         default=DEFAULT_MODEL,
         metavar="NAME|FILE",
         help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
-        "(default: %(default)s, which comes with the package; the others are downloaded once)",
+        "(default: %(default)s, which is part of the package; the others are downloaded once)",
     )
     group.add_argument(
         "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
@@ -185,8 +185,8 @@ def _model_options() -> argparse.ArgumentParser:
         metavar="PRESET|JSON",
         help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
     )
-    group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads, schedules")
     group.add_argument(
         "--skip-import-check",
         action="store_true",
@@ -197,20 +197,20 @@ def _model_options() -> argparse.ArgumentParser:
         type=factor,
         default=1.0,
         metavar="FACTOR",
-        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        help="multiply the limits for the model: file size, tensor size, multiplications "
         "(default: %(default)s)",
     )
     group.add_argument(
         "--search",
         action="store_true",
-        help="search schedules with the cycle-level simulator (slower once, then cached)",
+        help="choose schedules with the cycle-level simulator (slow the first time, then cached)",
     )
     group.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default=OBJECTIVES[0],
-        help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
-        "bytes (default: %(default)s)",
+        help="choose the input layout (plain, space-to-depth, im2col) by cycles and DRAM traffic, "
+        "or by cycles alone (default: %(default)s)",
     )
     return parser
 
@@ -222,10 +222,11 @@ def _image_options() -> argparse.ArgumentParser:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
+        help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
+        "subfolder per class",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=natural, default=0, help="of the draw that --limit makes")
+    group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
     return parser
 
 
@@ -236,21 +237,21 @@ def _engine_options() -> argparse.ArgumentParser:
         "--engine",
         choices=ENGINES,
         default="fsim",
-        help="what runs the programs: our fast simulator, the same in the order of the cycle "
-        "model, the numpy oracle (slow), or a driver",
+        help="engine that runs the programs: functional simulator, cycle-level simulator, numpy "
+        "oracle (slow), or driver library (default: %(default)s)",
     )
     group.add_argument(
         "--driver",
         type=Path,
         metavar="LIB",
-        help="shared library with the original VTA driver functions, for --engine driver; it is "
-        "loaded in a process of its own",
+        help="shared library with the original VTA driver functions, for --engine driver; it runs "
+        "in a separate process",
     )
     group.add_argument(
         "--driver-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
+        help="stop if one call of the driver takes longer (default: no limit)",
     )
     return parser
 
@@ -262,7 +263,7 @@ def _variant_option(
         "--variant",
         choices=choices,
         default=BEST_VARIANT,
-        help="how the network is quantized (default: %(default)s)",
+        help="quantization variant (default: %(default)s)",
     )
 
 
@@ -280,7 +281,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     """Describe every subcommand and option."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Take an ONNX CNN to the VTA accelerator, integers only.",
+        description="Compile an ONNX CNN for the VTA accelerator with integers only; measure it.",
         epilog=_EXIT_CODES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
@@ -300,7 +301,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     deploy = add(
         "deploy",
         _deploy,
-        "The whole flow: quantize in every variant, compile, run, compare, report.",
+        "Run the whole flow: quantize every variant, compile, run, verify, report.",
         model,
         images,
         engine,
@@ -310,7 +311,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     evaluate = add(
         "evaluate",
         _evaluate,
-        "Measure variants against float32, without comparing engines.",
+        "Compare the accuracy of variants with float32, without verifying engines.",
         model,
         images,
         engine,
@@ -320,30 +321,30 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     scales = add(
         "scales",
         _scales,
-        "Show the scales of a variant, and the shifts and multipliers that they became.",
+        "Show the scales, shifts and multipliers of each layer of a variant.",
         model,
     )
     _variant_option(scales, PLANNED_VARIANTS)
     scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
-    compile_ = add("compile", _compile, "Write a program file, DIR/MODEL.vta.", model, engine)
+    compile_ = add("compile", _compile, "Compile a variant to DIR/MODEL.vta.", model, engine)
     _variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
     add_stage_options(compile_)
     run = add("run", _run, "Classify images.", model, engine)
     _variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
-    run.add_argument("--top", type=positive, default=5, metavar="K", help="classes to show")
+    run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
-        "--names", type=Path, metavar="FILE", help="text file with one class name a line"
+        "--names", type=Path, metavar="FILE", help="text file with one class name per line"
     )
-    disasm = add("disasm", _disasm, "Show a program file as text that assembles back.")
+    disasm = add("disasm", _disasm, "Disassemble a program file; the text can be assembled again.")
     disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
-    disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    disasm.add_argument("--output", type=Path, metavar="FILE", help="output file (default: stdout)")
     add_limit_options(disasm, steps=False)
     verify = add(
         "verify",
         _verify,
-        "Compare all engines bit for bit; show the first tensor that differs (exit code 1).",
+        "Compare all engines bit for bit; report the first tensor that differs (exit code 1).",
         model,
         images,
         engine,
@@ -364,18 +365,18 @@ def _add_deploy_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="where report.json, the trace and the plots go (default: %(default)s)",
+        help="output folder for report.json, the trace and the plots (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
         type=natural,
         default=EXACT_IMAGES,
         metavar="N",
-        help="images on which engines are compared tensor by tensor; variants that are not "
-        f"deployed get at most {OTHERS_EXACT_IMAGES} (default: %(default)s)",
+        help="number of images on which engines are compared tensor by tensor; at most "
+        f"{OTHERS_EXACT_IMAGES} for variants that are not deployed (default: %(default)s)",
     )
     parser.add_argument(
-        "--layers", action="store_true", help="also show counters and time by layer"
+        "--layers", action="store_true", help="also print counters and latency per layer"
     )
 
 
@@ -429,7 +430,7 @@ def _deploy(args: argparse.Namespace) -> int:
         path = write_report(report, args.output)
         lines.append(f"report     {path}")
         if report.latency is not None:
-            lines.append(f"time       {', '.join(p.name for p in compiled.draw(args.output))}")
+            lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():
                 lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
     finally:  # what was measured is worth showing also where a file cannot be written
@@ -527,14 +528,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _class_names(path: Path | None) -> list[str]:
-    """Read one class name a line."""
+    """Read one class name per line."""
     if path is None:
         return []
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(
-            str(path), "must be a text file with one class name a line", got=error,
+            str(path), "must be a text file with one class name per line", got=error,
             hint="check --names",
         ) from None  # fmt: skip
 
@@ -573,7 +574,7 @@ def _compare(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options, skipped = _options(args, tuple(args.step or ABLATION)), list[Skipped]()
     steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
-    lines = [f"left out   {step.variant}: {step.reason}" for step in skipped]
+    lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
     try:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:

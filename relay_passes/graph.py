@@ -123,7 +123,7 @@ def graph_of(function: Expr, name: str = "main") -> Graph:
                     name,
                     "must be straight-line code",
                     got=type(getattr(binding, "value", binding)).__name__,
-                    hint="control flow has no place in a CNN for VTA",
+                    hint="remove control flow from the model",
                 )
             value = substitute(binding.value, aliases)
             if isinstance(value, relax.Var):  # an alias, as a block's output often is

@@ -130,10 +130,10 @@ def test_own_model_with_folders(tmp_path: Path) -> None:
 def test_own_model_needs_folders(tmp_path: Path) -> None:
     model = save(tiny_model(), tmp_path / "mine.onnx")
     options = Options(model=str(model))
-    sentence = r"--images: must be given: mine brings no images of its own; give --images DIR"
+    sentence = r"--images: must be given: mine has no images of its own; give --images DIR"
     with pytest.raises(CalibrationError, match=sentence):
         open_session(options, Stages(), factory=FakeBackend)
-    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine brings no im"):
+    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine has no im"):
         open_session(options, Stages(), needs_images=False, factory=FakeBackend)
 
 
@@ -150,7 +150,7 @@ def test_engine_and_driver_go_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["libvta_sim.so", "renamed.so"])
 def test_own_simulator_is_no_driver(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes((Path(flow.sim.__file__).parent / LIBRARY).read_bytes())
-    sentence = r"--driver: must be another library than this package's simulator, got .*; use --eng"
+    sentence = r"--driver: must not be this package's own simulator, got .*; use --eng"
     with pytest.raises(ConfigError, match=sentence):
         Options(engine="driver", driver=tmp_path / name)
 
@@ -238,7 +238,7 @@ def test_report_of_the_variants_so_far(tmp_path: Path, monkeypatch: pytest.Monke
     assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "best"]
     assert report["deployed"] == "best" and report["stopped"] == "the run has not ended"
     assert report["skipped"] == [
-        {"variant": "w4a8", "reason": "not measured: the run did not get there"}
+        {"variant": "w4a8", "reason": "not measured: the run has not reached this variant"}
     ]
     (tmp_path / "file").write_text("x")  # a folder that cannot be written is told of at the end
     with pytest.raises(KeyboardInterrupt):

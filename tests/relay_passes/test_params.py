@@ -66,7 +66,9 @@ def test_quant_params() -> None:
         QuantParams(scale=(1.0,), bits=9)
     with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be positive and finite"):
         QuantParams(scale=(0.0,))
-    with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be one number a tensor, go"):
+    with pytest.raises(
+        CapacityError, match=r"QuantParams\.scale: must be one number per tensor, go"
+    ):
         QuantParams(scale=(1.0, 2.0))
 
 
@@ -202,7 +204,9 @@ def test_subgraph() -> None:
     Subgraph(symbol="vta_0", inputs=(data,), outputs=(result,), layers=(conv(),))
     with pytest.raises(UnsupportedModelError, match="vta_0: conv1: must read tensors written befo"):
         Subgraph(symbol="vta_0", inputs=(), outputs=(result,), layers=(conv(),))
-    with pytest.raises(UnsupportedModelError, match="vta_0: conv1: must write a tensor of its own"):
+    with pytest.raises(
+        UnsupportedModelError, match="vta_0: conv1: must write a tensor that no other layer writes"
+    ):
         Subgraph(symbol="vta_0", inputs=(data,), outputs=(), layers=(conv(), conv()))
     with pytest.raises(UnsupportedModelError, match="vta_0: y: must be written by a layer; check "):
         Subgraph(symbol="vta_0", inputs=(data,), outputs=(result,), layers=())

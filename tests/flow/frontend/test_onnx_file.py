@@ -63,7 +63,7 @@ def test_packed_files_of_many_forms(tmp_path: Path, preset: int, streams: int) -
     for cut in (packed[:-1], packed[: len(packed) // 3], b"", b"no xz at all"):
         (tmp_path / "cut.onnx.xz").write_bytes(cut)
         with pytest.raises(
-            UnsupportedModelError, match=r"must be readable, got .*; fetch the file"
+            UnsupportedModelError, match=r"must be readable, got .*; download the file"
         ):
             read_bytes(tmp_path / "cut.onnx.xz")
 
@@ -86,7 +86,7 @@ def test_a_file_that_nobody_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert stat.S_ISREG(path.stat().st_mode)
     with pytest.raises(
-        UnsupportedModelError, match=r"must be readable, got .*Permission denied; f"
+        UnsupportedModelError, match=r"must be readable, got .*Permission denied; d"
     ):
         read_bytes(path)
 
@@ -115,11 +115,27 @@ def test_external_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("location", "fields", "sentence"),
     [
-        ("missing.bin", {}, "tensor stem.weight: must lie in a file beside the model, got missing"),
-        ("../outside.bin", {}, "must lie in a file beside the model, got ../outside.bin; put"),
-        ("/dev/zero", {}, "must lie in a file beside the model, got /dev/zero; put the model's"),
-        ("pipe", {}, "must lie in a file beside the model, got pipe; put the model's data files"),
-        ("", {}, "must lie in a file beside the model, got no name; put the model's data files"),
+        (
+            "missing.bin",
+            {},
+            "tensor stem.weight: must be in a file in the model's folder, got missing",
+        ),
+        ("../outside.bin", {}, "must be in a file in the model's folder, got ../outside.bin; put"),
+        (
+            "/dev/zero",
+            {},
+            "must be in a file in the model's folder, got /dev/zero; put the model's",
+        ),
+        (
+            "pipe",
+            {},
+            "must be in a file in the model's folder, got pipe; put the model's data files",
+        ),
+        (
+            "",
+            {},
+            "must be in a file in the model's folder, got no name; put the model's data files",
+        ),
         ("short.bin", {"length": 432}, "tensor stem.weight lies beyond the end of short.bin"),
         ("short.bin", {"offset": -4}, "tensor stem.weight lies beyond the end of short.bin"),
         ("short.bin", {"length": "x"}, "tensor stem.weight: invalid literal"),
@@ -223,7 +239,7 @@ def test_what_old_operators_said_otherwise_is_refused(tmp_path: Path) -> None:
     old = first_operator_set(typed=True)
     old.graph.node[2].attribute[-1].CopyFrom(helper.make_attribute("is_test", 0))
     del old.graph.node[2].attribute[:-1]
-    with pytest.raises(UnsupportedModelError, match=r"must be a whole ONNX file, got .*is_test"):
+    with pytest.raises(UnsupportedModelError, match=r"must be a complete ONNX file, got .*is_test"):
         import_model(save(old, tmp_path / "old.onnx"))
 
 

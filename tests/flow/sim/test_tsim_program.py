@@ -187,7 +187,7 @@ def test_json_and_table(timed: TSim) -> None:
     text = timed.result.table()
     assert f"{timed.cycles:,}" in text
     percent = percent_above(timed.cycles, timed.result.floor)
-    assert f"{percent} above the layers' rooflines" in text
+    assert f"{percent} above the sum of the layers' rooflines" in text
     assert "COMPUTE" in text
 
 

@@ -92,5 +92,7 @@ def test_integers_gain(uneven: Any) -> None:
 
 
 def test_profiles_of_other_values_are_not_used(uneven: Any) -> None:
-    with pytest.raises(CalibrationError, match="must keep its images to profile scaled channels"):
+    with pytest.raises(
+        CalibrationError, match="must keep its images to profile rescaled channels again"
+    ):
         quantize_model(uneven, profile(uneven, images(1)), QuantOptions(passes=(EqualizeLayers(),)))

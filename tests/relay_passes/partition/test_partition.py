@@ -131,7 +131,7 @@ def test_a_shift_for_each_channel_stays_on_the_host(default_config: VTAConfig) -
     acc = t.emit(relax.op.right_shift(t.conv(t.data), vector([9, 10, 9, 9])))
     assert (
         "nn.conv2d",
-        "a shift or factor must be the same for all channels of a block",
+        "a shift or multiplier must be the same for all channels of a block",
     ) in refused(t.module(t.small(acc)), default_config)
 
 
@@ -284,7 +284,7 @@ def test_foreign_function_is_rejected(default_config: VTAConfig) -> None:
     function = t.module(t.wide(t.data))["main"]
     with pytest.raises(
         UnsupportedModelError,
-        match="main: lv0: must call a composite function of VTA's, got astype; use partition",
+        match="main: lv0: must call a composite function for VTA, got astype; use partition",
     ):
         subgraph_of(function, default_config)
 

@@ -45,7 +45,7 @@ def test_computed_weights_are_refused() -> None:
         weight = emit(op.nn.relu(weights(2, 3, 1, 1)))
         return emit(op.nn.conv2d(x, weight), name_hint="conv")
 
-    refuse(body, "conv: must have constant weights, for stock quantization; Relay stops here")
+    refuse(body, "conv: must have constant weights, for stock quantization; Relay refuses this")
 
 
 def test_weights_from_a_convolution_are_refused() -> None:
@@ -111,7 +111,7 @@ def test_concatenation_to_a_coarser_scale_is_refused() -> None:
         parts = [emit(op.nn.conv2d(x, weights(2, 3, 1, 1, seed=s))) for s in range(3)]
         return emit(op.concat(parts, axis=1), name_hint="joined")
 
-    refuse(body, "joined: must have operands on scales of at least .*", nbit_activation=4)
+    refuse(body, "joined: must have operands with scales of at least .*", nbit_activation=4)
 
 
 def test_shift_of_eight_bit_values_is_refused() -> None:
