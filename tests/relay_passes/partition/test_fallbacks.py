@@ -13,7 +13,7 @@ from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, layers_of
 from relay_passes.variants import VARIANTS
 from tests.relay_passes.models import CNN
-from tests.relay_passes.partition.test_partition import (
+from tests.relay_passes.partition.integers import (
     Int8,
     check_meaning,
     quantized,
