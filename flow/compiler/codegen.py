@@ -58,7 +58,7 @@ def compile_function(
     CapacityError
         When a layer does not fit the machine.
     UnsupportedModelError
-        When a step needs what the machine does not have.
+        When a post-op needs what the machine does not have.
     """
     subgraph = subgraph_of(function, config, found)
     if schedules is None:

@@ -12,7 +12,7 @@ from flow.compiler.multiply import ShiftAdds
 from flow.compiler.planes import output_range, plane_exponents, within_int8
 from flow.compiler.residual import CopiedResiduals, Residual, channel_lanes, late_residuals
 from flow.program.layouts import blocks
-from relay_passes.operators.post_ops import RESIDUAL_OPS
+from relay_passes.operators.post_ops import POST_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.isa import MAX_IMM, MIN_IMM
 from vta_config.portable import MAX_SHIFT
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _MAX_ADDITIONS: Final = 64
 #: Left shift of an accumulator whose low byte is to keep its sign, in two steps.
 _SIGN_SHIFT: Final = 12
+#: Post-ops that are one ALU instruction with an immediate, by the name of the instruction.
+_IMMEDIATES: Final = ("min", "max", "mul")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,16 @@ class ImmediateOp:
     passes: ClassVar[int] = 1
     op: str
     imm: tuple[int, ...]
+
+    @property
+    def monotone(self) -> bool:
+        """Whether a larger accumulator never becomes a smaller one.
+
+        A shift to the right by a negative number cuts bits off on the left.
+        """
+        if self.op == "shr" and min(self.imm) < 0:
+            return False
+        return POST_OPS["shl" if self.op == "double" else self.op].monotone
 
     def cycles(self, timing: TimingProfile) -> int:
         """Return cycles a vector."""
@@ -93,23 +105,23 @@ def _post_ops(
 
 
 def _epilogue(
-    step: PostOp, layer: Layer, config: VTAConfig, planes: Mapping[str, int]
+    post_op: PostOp, layer: Layer, config: VTAConfig, planes: Mapping[str, int]
 ) -> Sequence[EpilogueOp]:
     """Turn one post-op into ALU instructions."""
-    if step.op in RESIDUAL_OPS:
-        count = len(plane_exponents(step.tensor, config, planes))
-        return late_residuals(step, layer, config, planes=count)
-    if step.op == "add" and np.ndim(step.value):
+    if post_op.row.residual:
+        count = len(plane_exponents(post_op.tensor, config, planes))
+        return late_residuals(post_op, layer, config, planes=count)
+    if post_op.op == "add" and np.ndim(post_op.value):
         oc = blocks(layer.out_shape[1], config.block)
         numbers = np.zeros(oc * config.block, np.int64)
-        numbers[: layer.out_shape[1]] = step.value
+        numbers[: layer.out_shape[1]] = post_op.value
         return [late_constants(numbers, config, layer.name)]
-    if step.op == "shr" and "shr_register" in config.capabilities:
-        amounts = channel_lanes(step, layer, config)
+    if post_op.op == "shr" and "shr_register" in config.capabilities:
+        amounts = channel_lanes(post_op, layer, config)
         if (amounts != amounts[:, :1]).any():
             return [RegisterOp.of("shr", amounts, config)]
-    values = _per_block(step, layer, config)
-    if step.op == "shl":
+    values = _per_block(post_op, layer, config)
+    if post_op.op == "shl":
         if len(set(values)) > 1:
             raise UnsupportedModelError(
                 f"{layer.name}.shl",
@@ -118,13 +130,13 @@ def _epilogue(
                 hint="use one scale a tensor",
             )
         return [ImmediateOp(op="double", imm=(0,) * len(values))] * values[0]
-    if step.op == "shr":
+    if post_op.op == "shr":
         passes = []
         while any(values):
             passes.append(ImmediateOp(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
             values = tuple(v - min(v, MAX_SHIFT) for v in values)
         return passes
-    if step.op == "add":
+    if post_op.op == "add":
         # Constants that imm does not hold take several passes.
         passes = []
         while any(values):
@@ -135,32 +147,39 @@ def _epilogue(
                 raise CapacityError(
                     f"{layer.name}.add",
                     f"must fit {_MAX_ADDITIONS} immediates of 16 bits",
-                    got=step.value,
+                    got=post_op.value,
                     hint="add it before the shift",
                 )
         return passes
+    if post_op.op not in _IMMEDIATES:
+        raise UnsupportedModelError(
+            f"{layer.name}.{post_op.op}",
+            "must be a post-op that the compiler has instructions for",
+            got=post_op.row.equation,
+            hint="leave the operator on the host",
+        )
     if not all(MIN_IMM <= v <= MAX_IMM for v in values):
         raise CapacityError(
-            f"{layer.name}.{step.op}",
+            f"{layer.name}.{post_op.op}",
             "must fit a 16-bit immediate",
-            got=step.value,
+            got=post_op.value,
             hint="clip to fewer bits",
         )
-    return [ImmediateOp(op=step.op, imm=values)]
+    return [ImmediateOp(op=post_op.op, imm=values)]
 
 
-def _per_block(step: PostOp, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
-    """Return a step's operand for each block of output channels.
+def _per_block(post_op: PostOp, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
+    """Return a post-op's operand for each block of output channels.
 
     Raises
     ------
     UnsupportedModelError
         When channels of one block differ: an immediate serves a whole block.
     """
-    lanes = channel_lanes(step, layer, config)
+    lanes = channel_lanes(post_op, layer, config)
     if (lanes != lanes[:, :1]).any():
         raise UnsupportedModelError(
-            f"{layer.name}.{step.op}",
+            f"{layer.name}.{post_op.op}",
             "must be one number a block of output channels",
             got="one a channel",
             hint="fold per-channel scales into the weights",

@@ -148,6 +148,6 @@ def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = Non
     CapacityError
         When a layer does not fit the machine.
     UnsupportedModelError
-        When a step needs what the machine does not have.
+        When a post-op needs what the machine does not have.
     """
     return Lowering(subgraph, config, schedule).run()

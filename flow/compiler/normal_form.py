@@ -23,7 +23,6 @@ from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual
 from flow.compiler.shapes import ConvShape
 from flow.program.layouts import blocks, pack_diagonals, pack_weight
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
-from relay_passes.operators.post_ops import ADDITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -214,10 +213,10 @@ def normal_layer(
     CapacityError
         When a constant, shift or immediate does not fit the machine.
     UnsupportedModelError
-        When a step needs what the machine does not have.
+        When a post-op needs what the machine does not have.
     """
     planes, post_ops = planes or {}, list(layer.post_ops)
-    lead = next((i for i, s in enumerate(post_ops) if s.op not in ADDITIONS), len(post_ops))
+    lead = next((i for i, s in enumerate(post_ops) if not s.row.addition), len(post_ops))
     channels = layer.out_shape[1]
     total = np.zeros(blocks(channels, config.block) * config.block, np.int64)
     for op in post_ops[:lead]:
@@ -237,8 +236,8 @@ def normal_layer(
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
         exponents = plane_exponents(layer.inputs[0], config, planes)
-    steps = [step for step in post_ops[:lead] if step.tensor]
-    residuals, exponents = _residuals(steps, layer, config, planes, exponents)
+    added = [post_op for post_op in post_ops[:lead] if post_op.tensor]
+    residuals, exponents = _residuals(added, layer, config, planes, exponents)
 
     timing = config.profile
     constants = sum(part.own_digits.count for part in (own, *summands))
@@ -377,7 +376,7 @@ def _same_weights(a: NormalLayer, b: NormalLayer) -> bool:
 
 
 def _residuals(
-    steps: Sequence[PostOp],
+    added: Sequence[PostOp],
     layer: Layer,
     config: VTAConfig,
     planes: Mapping[str, int],
@@ -391,12 +390,12 @@ def _residuals(
     def split(tried: tuple[int, ...]) -> tuple[tuple[Residual, ...], tuple[int, ...]]:
         found = (
             part
-            for step in steps
+            for post_op in added
             for part in residuals_of(
-                step,
+                post_op,
                 layer,
                 config,
-                planes=len(plane_exponents(step.tensor, config, planes)),
+                planes=len(plane_exponents(post_op.tensor, config, planes)),
                 exponents=tried,
             )
         )
@@ -409,7 +408,7 @@ def _residuals(
         further: tuple[EpilogueOp, ...] = (*parts, *_shifts(used))
         return sum(e.cycles(config.profile) for e in further), len(further)
 
-    if not steps or config.wgt_bits == 8 == config.inp_bits:
+    if not added or config.wgt_bits == 8 == config.inp_bits:
         return split(exponents)
     tried = ((), *RESIDUAL_EXPONENTS)
     sets = {tuple(sorted({*exponents, *more}, reverse=True)): None for more in tried}

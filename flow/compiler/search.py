@@ -76,7 +76,7 @@ def search(
     CapacityError
         When a layer does not fit the machine.
     UnsupportedModelError
-        When a step needs what the machine does not have.
+        When a post-op needs what the machine does not have.
     """
     known = _read(cache)
     plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))

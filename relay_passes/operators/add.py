@@ -37,7 +37,7 @@ def out_shape(
 def meaning(
     x: NDArray[np.int64], weight: NDArray[np.int8] | None, window: Window, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Return zeros: every operand is a step."""
+    """Return zeros: every operand is a residual."""
     return np.zeros(shape, np.int64)
 
 
@@ -46,7 +46,7 @@ OPERATOR: Final = Operator(
     title="addition",
     float_op="add",
     integer_op="astype",
-    rules=rules.STEPS_FIT,
+    rules=rules.POST_OPS_FIT,
     start=start,
     read=read,
     out_shape=out_shape,

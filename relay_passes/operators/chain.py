@@ -10,7 +10,6 @@ import numpy as np
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, dtype_of, op_name
-from relay_passes.operators.post_ops import PostOpKind
 
 #: Return the binding that makes a variable which only one operator reads, else None.
 MakerOf: TypeAlias = Callable[[Expr], "Expr | None"]
@@ -35,7 +34,7 @@ class Chain:
     output : relax.Var
         What the layer makes.
     summands : list of Chain
-        Accumulators, each only its anchor, that are added to this one's before the steps.
+        Accumulators, each only its anchor, that are added to this one's before its post-ops.
     name : str
         The layer's: that of its anchor's, or for ``add`` of its output's.
     output_name : str
@@ -47,7 +46,7 @@ class Chain:
     bindings: list[Expr]
     source: Expr | None
     output: Expr
-    post_ops: list[tuple[PostOpKind, Any, Expr | None]] = field(default_factory=list)
+    post_ops: list[tuple[str, Any, Expr | None]] = field(default_factory=list)
     summands: list[Chain] = field(default_factory=list)
     name: str = ""
     output_name: str = ""

@@ -54,7 +54,7 @@ OPERATOR: Final = Operator(
         rules.nchw_layout,
         rules.padding_fits,
         rules.windows_meet_the_input,
-        *rules.STEPS_FIT,
+        *rules.POST_OPS_FIT,
     ),
     start=start,
     read=read,

@@ -53,9 +53,9 @@ def page() -> str:
         for row in OPERATORS.values()
     ]
     text = _INTRODUCTION + "\n".join(lines) + "\n" + _STEPS
-    text += "\n".join(_sentences(rules.STEPS_FIT)) + "\n"
+    text += "\n".join(_sentences(rules.POST_OPS_FIT)) + "\n"
     for row in OPERATORS.values():
-        own = tuple(rule for rule in row.rules if rule not in rules.STEPS_FIT)
+        own = tuple(rule for rule in row.rules if rule not in rules.POST_OPS_FIT)
         if own:
             title = f"{row.title[:1].upper()}{row.title[1:]}"
             text += f"\n## {title}\n\n" + "\n".join(_sentences(own)) + "\n"

@@ -50,7 +50,7 @@ OPERATOR: Final = Operator(
         rules.dense_dilation,
         rules.padding_fits,
         rules.windows_start_inside,
-        *rules.STEPS_FIT,
+        *rules.POST_OPS_FIT,
     ),
     start=start,
     read=read,

@@ -135,7 +135,7 @@ class Operator:
     starts_empty : bool
         Whether the accumulator starts at 0 and every operand is a residual.
     adds_up : bool
-        Whether its accumulator may be added to another's before that one's steps.
+        Whether its accumulator may be added to another's before that one's post-ops.
     keeps_scale : bool
         Whether it moves values and computes nothing: the output has the input's scale.
     int8_range : bool

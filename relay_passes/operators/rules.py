@@ -12,7 +12,7 @@ import numpy as np
 
 from relay_passes.graph import ints, static_shape
 from relay_passes.operators.chain import Chain
-from relay_passes.operators.post_ops import RESIDUAL_OPS
+from relay_passes.operators.post_ops import POST_OPS
 from vta_config.hardware import VTAConfig
 from vta_config.isa import MAX_IMM, MAX_PAD, MIN_IMM
 from vta_config.portable import MAX_ACC_SHIFT, MAX_RESIDUAL
@@ -70,15 +70,14 @@ def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
     sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
     inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, attrs.strides, strict=True))
     inside &= all(int(p) < int(k) for p, k in zip(attrs.padding[:2], attrs.pool_size, strict=True))
-    return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.post_ops)
+    return inside and all(not POST_OPS[op].addition for op, _, _ in chain.post_ops)
 
 
 def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
     """A shift or multiplier must be the same for all channels of a block."""
-    by_block = {"shr", "shl", "mul"} - ({"shr"} if "shr_register" in config.capabilities else set())
     for op, value, _ in chain.post_ops:
         numbers = np.ravel(value)
-        if op in by_block and numbers.size > 1:
+        if POST_OPS[op].one_per_block(config) and numbers.size > 1:
             starts = np.repeat(numbers[:: config.block], config.block)[: numbers.size]
             if (numbers != starts).any():
                 return False
@@ -101,7 +100,7 @@ def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
 
 def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     """A shift must be in [0, 31]."""
-    amounts = [value for op, value, _ in chain.post_ops if op in ("shr", "shl", "add_tensor")]
+    amounts = _operands(chain, "shift")
     return all(np.min(value) >= 0 and np.max(value) <= MAX_ACC_SHIFT for value in amounts)
 
 
@@ -112,22 +111,28 @@ def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
 
 
 def _residuals(chain: Chain) -> list[tuple[str, Any]]:
-    return [(op, value) for op, value, _ in chain.post_ops if op in RESIDUAL_OPS]
+    return [(op, value) for op, value, _ in chain.post_ops if POST_OPS[op].residual]
+
+
+def _operands(chain: Chain, meant: str) -> list[Any]:
+    """Return the operands of all post-ops whose operand is meant to be a shift, a limit, ..."""
+    return [value for op, value, _ in chain.post_ops if POST_OPS[op].operand == meant]
 
 
 def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     """A clip limit of the accumulator must fit in 16 bits."""
-    limits = (value for op, value, _ in chain.post_ops if op in ("min", "max"))
+    limits = _operands(chain, "limit")
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
 
 
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
     """A left shift must be the same for all channels."""
-    return all(np.ptp(value) == 0 for op, value, _ in chain.post_ops if op == "shl")
+    layer_wide = (value for op, value, _ in chain.post_ops if POST_OPS[op].same_for == "layer")
+    return all(np.ptp(value) == 0 for value in layer_wide)
 
 
 #: Conditions for the post-ops after every operator.
-STEPS_FIT: Final[tuple[Rule, ...]] = (
+POST_OPS_FIT: Final[tuple[Rule, ...]] = (
     four_dimensions,
     shifts_in_range,
     residuals_fit,

@@ -1,9 +1,10 @@
-"""Find integer layers in a graph: an operator that starts an accumulator, and the steps after it.
+"""Find integer layers in a graph: an operator that starts an accumulator, and its post-ops.
 
 `ChainFinder` starts at an anchor, which an operator of the table takes, and follows the accumulator
-from reader to reader as long as `_STEPS` has the operator. It passes through a cast to int8 and
-back where the values provably fit, and takes in another product's accumulator that is added. Tables
-decide, never names.
+from reader to reader as long as a pattern of `ChainFinder.PATTERNS` makes the reader post-ops; most
+are one operator on the accumulator and a constant, by the table of post-ops. It passes through a
+cast to int8 and back where the values provably fit, and takes in another product's accumulator that
+is added. Tables decide, never names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from relay_passes.graph import Expr, Graph, constant, dtype_of, op_name, static_shape
 from relay_passes.names import Names
 from relay_passes.operators.chain import Chain, widens
-from relay_passes.operators.post_ops import ADDITIONS, PostOpKind
+from relay_passes.operators.post_ops import BY_RELAX_OP, POST_OPS
 from relay_passes.operators.table import OPERATORS, start
 from relay_passes.params import INT32_MAX, INT32_MIN
 from relay_passes.partition.layers import Layer, PostOp
 
 _INF: Final = float("inf")
+#: Post-ops as a `Chain` has them, and the bindings that they take beside the reader's.
+_Found: TypeAlias = "tuple[list[tuple[str, Any, Expr | None]], list[Expr]]"
 
 
 def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: str = "") -> Layer:
@@ -122,12 +125,12 @@ class ChainFinder:
     def _once(self, var: Expr) -> bool:
         return len(self.uses.get(var, [])) == 1
 
-    # ---- steps -------------------------------------------------------------------------------
+    # ---- post-ops ----------------------------------------------------------------------------
     def _follow(self, chain: Chain) -> None:
         """Extend `chain` as far as it goes; stop at the last int8 tensor when it gets stuck."""
         within = OPERATORS[chain.kind].int8_range
         low, high = (-128.0, 127.0) if within else (-_INF, _INF)
-        saved: tuple[Expr, int, int] | None = None  # output, bindings, steps at the last int8
+        saved: tuple[Expr, int, int] | None = None  # output, bindings, post-ops at the last int8
         if dtype_of(chain.output) == "int8":
             saved = (chain.output, len(chain.bindings), len(chain.post_ops))
         while self._once(chain.output):
@@ -148,11 +151,11 @@ class ChainFinder:
                 chain.bindings += product.bindings
                 low, high = self._take(chain, reader, [], (low, high))
                 continue
-            if (found := self._step(chain.output, reader)) is None:
+            if (found := self._post_ops(chain.output, reader)) is None:
                 break
-            steps, extra = found
+            post_ops, extra = found
             chain.bindings += extra
-            low, high = self._take(chain, reader, steps, (low, high))
+            low, high = self._take(chain, reader, post_ops, (low, high))
         if dtype_of(chain.output) == "int32" and saved is not None and not self._leaves(chain):
             chain.output = saved[0]
             del chain.bindings[saved[1] :], chain.post_ops[saved[2] :]
@@ -166,14 +169,14 @@ class ChainFinder:
     def _take(
         chain: Chain,
         reader: Expr,
-        steps: list[tuple[PostOpKind, Any, Expr | None]],
+        post_ops: list[tuple[str, Any, Expr | None]],
         interval: tuple[float, float],
     ) -> tuple[float, float]:
-        """Append a reader and its steps; return the interval of the values after it."""
+        """Append a reader and its post-ops; return the interval of the values after it."""
         chain.bindings.append(reader)
         chain.output = reader.var
         low, high = interval
-        for op, value, var in steps:
+        for op, value, var in post_ops:
             alone = len(chain.post_ops) == 1 and OPERATORS[chain.kind].starts_empty
             if op == "shl" and alone and isinstance(value, int):
                 chain.post_ops[0] = (
@@ -183,67 +186,68 @@ class ChainFinder:
                 )
             else:
                 chain.post_ops.append((op, value, var))
-            if op == "max":
-                low, high = max(low, value), max(high, value)
-            elif op == "min":
-                low, high = min(low, value), min(high, value)
+            if POST_OPS[op].operand == "limit":
+                low, high = (float(POST_OPS[op].meaning(x, value, None)) for x in (low, high))
             else:
                 low, high = -_INF, _INF
         return low, high
 
-    def _step(
-        self, var: Expr, reader: Expr
-    ) -> tuple[list[tuple[PostOpKind, Any, Expr | None]], list[Expr]] | None:
-        """Return what `reader` does to accumulator `var`: steps and further bindings, or None."""
-        value, kind = reader.value, op_name(reader.value)
+    def _post_ops(self, var: Expr, reader: Expr) -> _Found | None:
+        """Return what `reader` does to accumulator `var`, or None where no pattern has it."""
         if dtype_of(reader.var) != "int32" or static_shape(reader.var) != static_shape(var):
             return None
-        if kind == "nn.relu":
-            return [("max", 0, None)], []
-        if kind == "clip":
-            low, high = (int(getattr(a, "value", a)) for a in value.args[1:3])
-            return [("max", max(low, INT32_MIN), None), ("min", min(high, INT32_MAX), None)], []
-        if kind not in _STEPS or len(value.args) != 2:
+        found = (pattern(self, var, reader.value) for pattern in self.PATTERNS)
+        return next((one for one in found if one is not None), None)
+
+    def _relu(self, var: Expr, value: Expr) -> _Found | None:
+        return ([("max", 0, None)], []) if op_name(value) == "nn.relu" else None
+
+    def _clip(self, var: Expr, value: Expr) -> _Found | None:
+        if op_name(value) != "clip":
             return None
-        left, right = value.args
-        if kind in ("left_shift", "right_shift") and not left.same_as(var):
+        low, high = (int(getattr(a, "value", a)) for a in value.args[1:3])
+        return [("max", max(low, INT32_MIN), None), ("min", min(high, INT32_MAX), None)], []
+
+    def _constant(self, var: Expr, value: Expr) -> _Found | None:
+        """Read an operator on the accumulator and a constant, by the table of post-ops."""
+        row = BY_RELAX_OP.get(op_name(value))
+        if row is None or (row.operand == "shift" and not value.args[0].same_as(var)):
             return None
-        other = right if left.same_as(var) else left
-        if (number := _operand(other, static_shape(var))) is not None:
-            return [(_STEPS[kind], number, None)], []
-        if kind == "add":
-            return self._residual(other, static_shape(var))
-        return None
+        number = _operand(_other(value, var), static_shape(var))
+        if number is None or not (row.per_channel or isinstance(number, int)):
+            return None
+        return [(row.name, number, None)], []
 
     def _product(self, chain: Chain, reader: Expr) -> Chain | None:
         """Return the other product that `reader` adds to a product nothing but added to so far."""
         value, var = reader.value, chain.output
         if not OPERATORS[chain.kind].adds_up or op_name(value) != "add":
             return None
-        other = value.args[1] if value.args[0].same_as(var) else value.args[0]
+        other = _other(value, var)
         binding = self.by_var.get(other)
         if binding is None or other in self.claimed or not self._once(other):
             return None
         found = self._start(binding)
         if found is None or not OPERATORS[found.kind].adds_up:
             return None
-        commutes = all(op in ADDITIONS for op, _, _ in chain.post_ops)
+        commutes = all(POST_OPS[op].addition for op, _, _ in chain.post_ops)
         return found if commutes and static_shape(other) == static_shape(var) else None
 
-    def _residual(
-        self, var: Expr, shape: tuple[int, ...]
-    ) -> tuple[list[tuple[PostOpKind, Any, Expr | None]], list[Expr]] | None:
+    def _residual(self, var: Expr, value: Expr) -> _Found | None:
         """Read an int8 tensor astype int32, perhaps shifted left or multiplied by a constant."""
+        if op_name(value) != "add":
+            return None
+        var, shape = _other(value, var), static_shape(var)
         binding = self.by_var.get(var)
         taken: list[Expr] = []
-        step: tuple[PostOpKind, int | NDArray[np.int32]] = ("add_tensor", 0)
+        post_op: tuple[str, int | NDArray[np.int32]] = ("add_tensor", 0)
         change = "" if binding is None else op_name(binding.value)
         if binding is not None and change in ("left_shift", "multiply") and self._once(var):
             number = _operand(binding.value.args[1], shape)
             if change == "multiply" and number is not None and np.min(number) >= 1:
-                step = ("add_scaled", number)
+                post_op = ("add_scaled", number)
             elif change == "left_shift" and isinstance(number, int):
-                step = ("add_tensor", number)
+                post_op = ("add_tensor", number)
             else:
                 return None
             taken.append(binding)
@@ -252,18 +256,20 @@ class ChainFinder:
             return None
         if static_shape(binding.var) != shape or binding.var in self.claimed:
             return None
-        return [(*step, binding.value.args[0])], [*taken, binding]
+        return [(*post_op, binding.value.args[0])], [*taken, binding]
+
+    #: What can change an accumulator that this reader alone reads, the first that fits.
+    PATTERNS: ClassVar[tuple[Callable[[ChainFinder, Expr, Expr], _Found | None], ...]] = (
+        _relu,
+        _clip,
+        _constant,
+        _residual,
+    )
 
 
-#: Operators on an accumulator and a constant (or, for add, a residual), and the step they are.
-_STEPS: Final[dict[str, PostOpKind]] = {
-    "add": "add",
-    "right_shift": "shr",
-    "left_shift": "shl",
-    "minimum": "min",
-    "maximum": "max",
-    "multiply": "mul",
-}
+def _other(value: Expr, var: Expr) -> Expr:
+    """Return the operand of a call of two that is not `var`."""
+    return value.args[1] if value.args[0].same_as(var) else value.args[0]
 
 
 def _operand(expr: Expr, shape: tuple[int, ...]) -> int | NDArray[np.int32] | None:

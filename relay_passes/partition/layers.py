@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.operators.operator import Operator, Window, macs
-from relay_passes.operators.post_ops import PER_CHANNEL_OPS, RESIDUAL_OPS, PostOpKind
+from relay_passes.operators.post_ops import POST_OPS, PostOpRow
 from relay_passes.operators.table import OPERATORS
-from relay_passes.params import INT32_MAX, INT32_MIN
 from vta_config.errors import UnsupportedModelError
 
 TensorType: TypeAlias = Literal["int8", "int32"]
@@ -53,14 +52,13 @@ class PostOp:
 
     Parameters
     ----------
-    op : {"add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"}
-        What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
+    op : str
+        What is done: the name of a row of `operators.post_ops.POST_OPS`, which has the equation.
+        All wrap at 32 bits, which none should reach.
     value : int or int32[C]
-        Operand, one number or one per output channel (add, add_scaled, shr, shl, mul);
-        ``add_tensor``: the left shift k of the tensor; ``add_scaled``: its multiplier, >= 1.
+        Operand v of the equation, one number or one per output channel.
     tensor : str
-        The int8 tensor, of the output's shape; ``add_tensor``: acc += tensor << value,
-        ``add_scaled``: acc += tensor * value.
+        The int8 tensor t of the equation, of the output's shape; "" where it reads none.
 
     Raises
     ------
@@ -68,16 +66,16 @@ class PostOp:
         When the operation or its operand is not one of these.
     """
 
-    op: PostOpKind
+    op: str
     value: int | NDArray[np.int32]
     tensor: str = ""
 
     def __post_init__(self) -> None:
         """Check the operation and its operand."""
-        if self.op not in get_args(PostOpKind):
+        if self.op not in POST_OPS:
             raise UnsupportedModelError(
                 "PostOp.op",
-                f"must be among {', '.join(get_args(PostOpKind))}",
+                f"must be among {', '.join(POST_OPS)}",
                 got=self.op,
                 hint="leave the operator on the host",
             )
@@ -89,15 +87,15 @@ class PostOp:
                     got=f"{self.value.dtype}{list(self.value.shape)}",
                     hint="one number per channel",
                 )
-            if self.op not in PER_CHANNEL_OPS:
+            if not self.row.per_channel:
+                several = sorted(row.name for row in POST_OPS.values() if row.per_channel)
                 raise UnsupportedModelError(
                     f"PostOp({self.op}).value",
                     "must be one number",
                     got="a vector",
-                    hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} accept one number per channel",
+                    hint=f"only {', '.join(several)} accept one number per channel",
                 )
-        low, high = (0, 31) if self.op in ("shr", "shl", "add_tensor") else (INT32_MIN, INT32_MAX)
-        low = 1 if self.op == "add_scaled" else low
+        low, high = self.row.low, self.row.high
         if not (np.all(np.asarray(self.value) >= low) and np.all(np.asarray(self.value) <= high)):
             raise UnsupportedModelError(
                 f"PostOp({self.op}).value",
@@ -105,13 +103,19 @@ class PostOp:
                 got=self.value,
                 hint="check the scales",
             )
-        if (self.op in RESIDUAL_OPS) != bool(self.tensor):
+        if self.row.residual != bool(self.tensor):
+            residuals = [row.name for row in POST_OPS.values() if row.residual]
             raise UnsupportedModelError(
                 f"PostOp({self.op}).tensor",
-                "must name a tensor for add_tensor and add_scaled only",
+                f"must name a tensor for {' and '.join(residuals)} only",
                 got=repr(self.tensor),
                 hint="give the residual's name",
             )
+
+    @property
+    def row(self) -> PostOpRow:
+        """The row of the table of post-ops."""
+        return POST_OPS[self.op]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,10 +128,10 @@ class Layer:
         For messages and reports, e.g. ``"layer2.0.conv1"``.
     kind : str
         How the accumulator starts, by `operators.table`; ``add``: acc = 0 and every operand is an
-        add_tensor step.
+        residual.
     inputs : tuple[str, ...]
-        Tensors read: data first, then the summands' data, then the add_tensor operands (``add``:
-        only these).
+        Tensors read: data first, then the summands' data, then the residuals (``add``: only
+        these).
     output : str
         Tensor written.
     in_shape, out_shape : tuple[int, int, int, int]
@@ -189,16 +193,15 @@ class Layer:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
         for product in self.summands:
             self._check_product(product)
-        operands = tuple(step.tensor for step in self.post_ops if step.op in RESIDUAL_OPS)
+        operands = tuple(op.tensor for op in self.post_ops if op.row.residual)
         data = (*self.inputs[:1], *(product.inputs[0] for product in self.summands))
         expected_inputs = operands if self.operator.starts_empty else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
-        for step in self.post_ops:
-            if isinstance(step.value, np.ndarray) and len(step.value) != self.out_shape[1]:
-                self._fail(
-                    f"step {step.op}", f"must have {self.out_shape[1]} numbers", len(step.value)
-                )
+        for op in self.post_ops:
+            if isinstance(op.value, np.ndarray) and len(op.value) != self.out_shape[1]:
+                must = f"must have {self.out_shape[1]} numbers"
+                self._fail(f"post-op {op.op}", must, len(op.value))
 
     def _check_product(self, product: Layer) -> None:
         part = f"product {product.name}"

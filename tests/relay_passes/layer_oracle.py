@@ -24,24 +24,15 @@ def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
     acc = _start(layer, tensors)
     for product in layer.summands:
         acc = acc + _start(product, tensors)
-    for step in layer.post_ops:
-        value: Any = step.value
+    for op in layer.post_ops:
+        value: Any = op.value
         if isinstance(value, np.ndarray):
             value = value.astype(np.int64).reshape(1, -1, 1, 1)
-        if step.op == "add_tensor":
-            acc = acc + (tensors[step.tensor].reshape(acc.shape).astype(np.int64) << value)
-        elif step.op == "add_scaled":
-            acc = acc + tensors[step.tensor].reshape(acc.shape).astype(np.int64) * value
-        else:
-            acc = {
-                "add": lambda a, v: a + v,
-                "shr": lambda a, v: a >> v,
-                "shl": lambda a, v: a << v,
-                "min": np.minimum,
-                "max": np.maximum,
-                "mul": lambda a, v: a * v,
-            }[step.op](acc, value)
-        assert np.abs(acc).max() < 2**31, (layer.name, step.op)
+        tensor = None
+        if op.tensor:
+            tensor = tensors[op.tensor].reshape(acc.shape).astype(np.int64)
+        acc = op.row.meaning(acc, value, tensor)
+        assert np.abs(acc).max() < 2**31, (layer.name, op.op)
     return acc.astype(layer.out_dtype)
 
 

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from relay_passes.partition.layers import Layer, Subgraph
     from vta_config.hardware import VTAConfig
 
-_MONOTONE = frozenset({"shr", "min", "max", "add", "double"})
-
 
 def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
     """Return the max-pools that can join the convolution before them, by that layer's name."""
@@ -99,17 +97,11 @@ def _can_pool_first(normal: NormalLayer) -> bool:
     One output for the whole picture makes no planes.
     """
     steps = (
-        isinstance(s, ShiftAdds | RegisterOp)
-        or (isinstance(s, ImmediateOp) and s.op in _MONOTONE and not _wraps(s))
+        isinstance(s, ShiftAdds | RegisterOp) or (isinstance(s, ImmediateOp) and s.monotone)
         for s in normal.epilogue
     )
     further = normal.residuals or normal.has_further_layers
     return not (normal.flat or further) and all(steps)
-
-
-def _wraps(step: ImmediateOp) -> bool:
-    """Tell whether a step shifts to the left, which does not grow with its operand."""
-    return step.op == "shr" and min(step.imm) < 0
 
 
 def _joined(normal: NormalLayer, pool: Layer, config: VTAConfig) -> NormalLayer:

@@ -21,6 +21,7 @@ from flow.compiler.tiling import extents
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
+from relay_passes.operators.post_ops import POST_OPS
 from relay_passes.partition.layers import PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import (
     conv,
@@ -61,6 +62,17 @@ def check(
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_kind_of_layer_on_every_machine(preset: str) -> None:
     check(residual_network(np.random.default_rng(1)), preset)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("name", POST_OPS)
+def test_every_post_op_on_every_machine(name: str, preset: str) -> None:
+    """Each alone, after a shift, so that no constant or residual is merged into the sums."""
+    rng, tensor = np.random.default_rng(4), "x" if POST_OPS[name].residual else ""
+    x = TensorSpec(name="x", shape=(VTAConfig.load(preset).batch, 32, 5, 5), dtype="int8")
+    post_ops = (PostOp(op="shr", value=2), PostOp(op=name, value=3, tensor=tensor))
+    layer = conv(rng, "conv", x, 32, (1, 1), post_ops=post_ops, out_dtype="int32")
+    check(subgraph((layer,), x), preset)
 
 
 @pytest.mark.parametrize("log_acc_buff_bytes", [13, 14, 15])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from tvm import relax
@@ -16,7 +18,7 @@ from tests.relay_passes.partition.integers import (
 from vta_config import VTAConfig
 
 
-def test_chain_of_every_step(default_config: VTAConfig) -> None:
+def test_chain_of_every_post_op(default_config: VTAConfig) -> None:
     t = Int8()
     acc = t.conv(t.data)
     acc = t.emit(relax.op.add(acc, vector([1, -2, 3, 400])))
@@ -45,6 +47,18 @@ def test_chain_of_every_step(default_config: VTAConfig) -> None:
         "shr",
         "max",
         "min",
+    ]
+
+
+@pytest.mark.parametrize("limit", [relax.op.minimum, relax.op.maximum])
+def test_limits_that_differ_by_channel_stay_on_the_host(
+    limit: Callable[..., relax.Expr], default_config: VTAConfig
+) -> None:
+    t = Int8()
+    acc = t.emit(limit(t.conv(t.data), vector([1, 2, 3, 400])))
+    layers = check_meaning(t.module(t.small(acc)), default_config)
+    assert [(layer.kind, layer.post_ops, layer.out_dtype) for layer in layers] == [
+        ("conv2d", (), "int32")
     ]
 
 

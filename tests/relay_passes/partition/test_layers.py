@@ -89,7 +89,7 @@ def test_layer() -> None:
         ({"inputs": ()}, r"conv1\.inputs: must be at least one, got \(\)"),
         (
             {"post_ops": (PostOp(op="add", value=np.zeros(5, np.int32)),)},
-            r"conv1\.step add: must have 4 numbers, got 5",
+            r"conv1\.post-op add: must have 4 numbers, got 5",
         ),
     ],
 )
