@@ -29,7 +29,7 @@ from relay_passes.partition.partition import partition
 from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
-from relay_passes.scales.accumulators import fused_sinks, paired_layers
+from relay_passes.scales.accumulators import fused_ends, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
 from relay_passes.selection.choose_variant import (
     MARGIN_DB,
@@ -323,8 +323,8 @@ class Pipeline:
         if name == variant:
             return True
         if name == "fine_residuals":  # where the variant is not good enough, and sums are there
-            sinks = fused_sinks(self.folded, paired_layers(self.folded))
-            sums = any(sink.skip or sink.partner for sink in sinks.values())
+            ends = fused_ends(self.folded, paired_layers(self.folded))
+            sums = any(end.skip or end.partner for end in ends.values())
             return sums and choose(found, self._margin_db).name != variant
         if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
             # Equalized layers need moments of their own. They may pay where one scale per tensor

@@ -20,7 +20,7 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
-from relay_passes.operators.calls import ACTIVATIONS, WEIGHT_AXIS, split_bias
+from relay_passes.operators.calls import WEIGHT_AXIS, ends_accumulator, split_bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class FuseConvRelu(GraphPass):
         fused: dict[str, Expr] = {}  # name of the dequantized tensor -> the accumulator
         for binding in graph.bindings:
             kind = op_name(binding.value)
-            if kind in ACTIVATIONS:
+            if ends_accumulator(binding.value):
                 source = unquantized(binding.value.args[0])
                 value = definitions.get(source) if source is not None else None
                 if source is not None and (is_layer(source) or op_name(value) == "add"):

@@ -60,3 +60,8 @@ class Accumulator:
     ceiling: float = float("inf")
     name: str
     sources: tuple[str, ...] = ()
+
+    @property
+    def owes_relu(self) -> bool:
+        """Whether a ReLU or its ceiling is not done yet."""
+        return self.relu or np.isfinite(self.ceiling)

@@ -32,9 +32,11 @@ from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, 
 from relay_passes.integers.quantize import Quantize
 from relay_passes.names import layer_names
 from relay_passes.operators.calls import (
+    ACTIVATIONS,
     MOVES,
     WEIGHT_AXIS,
     averaged,
+    ends_accumulator,
     integer_form,
     is_global_average,
     split_bias,
@@ -42,14 +44,15 @@ from relay_passes.operators.calls import (
 )
 from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
-from relay_passes.scales.accumulators import fused_sinks, paired_layers, unfused_sinks
+from relay_passes.scales.accumulators import fused_ends, paired_layers, unfused_ends
 from relay_passes.scales.scales import Scales
 from vta_config.errors import CalibrationError, CapacityError
 
 #: Accumulators whose scales are further apart are not added as integers.
 _MOST_OCTAVES: Final = 12
-#: Why the host adds two tensors, and why it quantizes a tensor.
+#: Why the host adds two tensors, why it clips one, and why it quantizes one.
 NO_COMMON_SCALE: Final = "the operands have no common integer scale"
+NOT_FROM_ZERO: Final = "integers express a clip only from 0 to a positive limit"
 NO_SHIFT: Final = "its scale is not a power of two times the scale of its operand"
 
 
@@ -104,16 +107,16 @@ def make_plan(
 
 def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
     """Return where choosers may mean each layer's accumulator to end: alone, or in a pair."""
-    sinks = (fused_sinks(mod), fused_sinks(mod, paired_layers(mod))) if fuse else ()
+    ends = (fused_ends(mod), fused_ends(mod, paired_layers(mod))) if fuse else ()
     result: dict[str, set[str]] = {}
-    for found in sinks or (unfused_sinks(mod),):
-        for name, sink in found.items():
-            result.setdefault(name, set()).add(sink.output)
+    for found in ends or (unfused_ends(mod),):
+        for name, end in found.items():
+            result.setdefault(name, set()).add(end.output)
     return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Integers:
+class _Int8Tensor:
     """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it."""
 
     name: str
@@ -123,35 +126,42 @@ class _Integers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Sums:
-    """An accumulator: scale, bound and bias, float64[C], as `Accumulator` has them.
+class _Accumulator:
+    """An accumulator as `integer_values.Accumulator` has it: scale, bound and bias, float64[C].
 
-    `clips` tells of a ReLU; `inputs` are the int8 tensors of which it is made, `operators` those
-    that it takes in, `summands` the layers among them.
+    `owes_relu` tells of a ReLU that is not done yet; `inputs` are the int8 tensors of which it is
+    made, `operators` those that it takes in, `summands` the layers among them.
     """
 
     name: str
     scale: NDArray[np.float64]
     bound: NDArray[np.float64]
     bias: NDArray[np.float64]
-    clips: bool = False
+    owes_relu: bool = False
     inputs: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     summands: tuple[str, ...] = ()
 
-    def after(self, name: str, **changes: Any) -> _Sums:
+    def after(self, name: str, **changes: Any) -> _Accumulator:
         """Return what operator `name` makes of it."""
         return replace(self, name=name, operators=(*self.operators, name), **changes)
 
-    def settled(self) -> _Sums:
+    def with_bias(self, bias: NDArray[np.float64], name: str) -> _Accumulator:
+        """Return what an add of a bias makes of it: a ReLU that it owes is done before."""
+        settled = self.settle()
+        return settled.after(name, bias=settled.bias + bias)
+
+    def settle(self) -> _Accumulator:
         """Return it with its ReLU done and its bias added before."""
-        if not self.clips:
+        if not self.owes_relu:
             return self
         added = np.abs(numerics.round_half_up(self.bias / self.scale))
-        return replace(self, bound=self.bound + added, bias=np.zeros_like(self.bias), clips=False)
+        return replace(
+            self, bound=self.bound + added, bias=np.zeros_like(self.bias), owes_relu=False
+        )
 
 
-_Value: TypeAlias = "_Integers | _Sums | NDArray[np.int8] | None"
+_Value: TypeAlias = "_Int8Tensor | _Accumulator | NDArray[np.int8] | None"
 
 
 class _Planner:
@@ -215,7 +225,7 @@ class _Planner:
 
     def _quantize(self, binding: Expr) -> _Value:
         source = binding.value.args[0]
-        name, value = str(source.name), self._wide(source)
+        name, value = str(source.name), self._widen(source)
         params = self.draft.tensors[name]
         if value is not None and (requant := self._requant(value, params, name)) is not None:
             self.layers.append(
@@ -228,14 +238,14 @@ class _Planner:
                 )
             )
         by_host = value is None or name in self.floats  # `Requantize` calls it like its integers
-        return _Integers(
+        return _Int8Tensor(
             name=str(binding.var.name) if by_host else name,
             tensor=name,
             scale=params.scale[0],
             bound=params.qmax,
         )
 
-    def _requant(self, value: _Sums, params: QuantParams, name: str) -> Requant | None:
+    def _requant(self, value: _Accumulator, params: QuantParams, name: str) -> Requant | None:
         """Return multipliers and shifts of an accumulator; None where the host converts it."""
         ratio = value.scale / params.scale[0]
         exponents = _exponents(ratio)
@@ -268,7 +278,7 @@ class _Planner:
         self.floats[name] = NO_SHIFT
         return None
 
-    def _multiplied(self, value: _Sums, ratio: NDArray[np.float64]) -> Requant:
+    def _multiplied(self, value: _Accumulator, ratio: NDArray[np.float64]) -> Requant:
         """Return b / 2^c next to each ratio; b has the bits that the sum leaves of int32."""
         bias = numerics.output_bias(value.name, value.bias, value.scale, value.bound, 1 / ratio)
         bound = value.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio) + 1
@@ -281,25 +291,27 @@ class _Planner:
         multiplier, shift, meant = zip(*(columns[i] for i in chosen.tolist()), strict=True)
         return Requant(multiplier=multiplier, shift=shift, ratio=meant)
 
-    def _wide(self, source: Expr) -> _Sums | None:
+    def _widen(self, source: Expr) -> _Accumulator | None:
         """Return an accumulator, or an int8 tensor as one."""
         value = self.value(source)
-        if isinstance(value, _Integers):
+        if isinstance(value, _Int8Tensor):
             channels = static_shape(source)[1]
-            return _Sums(
+            return _Accumulator(
                 name=value.name,
                 scale=np.full(channels, value.scale),
                 bound=np.full(channels, float(value.bound)),
                 bias=np.zeros(channels),
                 inputs=(value.tensor,),
             )
-        return value if isinstance(value, _Sums) else None
+        return value if isinstance(value, _Accumulator) else None
 
     # ---- operators ---------------------------------------------------------------------------
+    # A handler returns None where the operator reads floats. One that stays on the host for another
+    # reason also says it, as the report shows it: `self.host.setdefault(name, REASON)`.
     def _product(self, binding: Expr) -> _Value:
         call, name = binding.value, str(binding.var.name)
         data, weight = (self.value(operand) for operand in call.args)
-        if not isinstance(data, _Integers) or not isinstance(weight, np.ndarray):
+        if not isinstance(data, _Int8Tensor) or not isinstance(weight, np.ndarray):
             return None
         if integer_form(call) is None:
             return None
@@ -308,7 +320,7 @@ class _Planner:
         if self.dyadic:
             bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)
         self.summands[name] = data.tensor
-        return _Sums(
+        return _Accumulator(
             name=self._label((name,), name),
             scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
             bound=bound,
@@ -321,18 +333,17 @@ class _Planner:
     def _add(self, binding: Expr) -> _Value:
         name = str(binding.var.name)
         if (found := split_bias(binding.value)) is not None:
-            value = self._wide(found[0])
-            if value is None:
-                return None
-            value = value.settled()
-            return value.after(name, bias=value.bias + found[1])
+            value = self._widen(found[0])
+            return None if value is None else value.with_bias(found[1], name)
         left, right = binding.value.args
-        if isinstance(self.value(left), _Integers) and isinstance(self.value(right), _Sums):
+        if isinstance(self.value(left), _Int8Tensor) and isinstance(
+            self.value(right), _Accumulator
+        ):
             left, right = right, left
-        acc, other, narrow = self._wide(left), self._wide(right), self.value(right)
+        acc, other, narrow = self._widen(left), self._widen(right), self.value(right)
         if acc is None or other is None or static_shape(left) != static_shape(right):
             return None
-        integers = narrow if isinstance(narrow, _Integers) else None
+        integers = narrow if isinstance(narrow, _Int8Tensor) else None
         plan = self._sum(acc, other, integers, name)
         if plan is None:
             self.host.setdefault(name, NO_COMMON_SCALE)
@@ -344,7 +355,7 @@ class _Planner:
             factor = expanded(plan.multiplier, len(acc.scale), self.draft.block, name)
             inputs = (*acc.inputs, *other.inputs)
             return acc.after(name, bound=acc.bound + other.bound * factor, inputs=inputs)
-        acc, other = acc.settled(), other.settled()
+        acc, other = acc.settle(), other.settle()
         first, second = (
             2.0 ** expanded(shifts, len(acc.scale), self.draft.block, name)
             for shifts in (plan.first_shift, plan.second_shift)
@@ -361,13 +372,13 @@ class _Planner:
         )
 
     def _sum(
-        self, acc: _Sums, other: _Sums, integers: _Integers | None, name: str
+        self, acc: _Accumulator, other: _Accumulator, integers: _Int8Tensor | None, name: str
     ) -> SumPlan | None:
         """Return how `other` is added to `acc`; None where their scales do not fit."""
         plan = SumPlan(first=acc.name, second=other.name)
         left_out = replace(plan, multiplier=(0,))
         block = self.draft.block
-        if integers is not None and not acc.clips:
+        if integers is not None and not acc.owes_relu:
             if (integers.bound * integers.scale < acc.scale / 2).all():
                 return left_out  # less than half a unit: rounds to 0
             factor = numerics.exact_integers(integers.scale / acc.scale)
@@ -391,19 +402,18 @@ class _Planner:
         shifts = (tuple(grouped(part, block).tolist()) for part in (first, second))
         return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
 
-    def _relu(self, binding: Expr) -> _Value:
-        value = self._wide(binding.value.args[0])
-        return None if value is None else value.after(str(binding.var.name), clips=True)
-
-    def _clip(self, binding: Expr) -> _Value:
-        low, high = (float(getattr(a, "value", a)) for a in binding.value.args[1:3])
-        return self._relu(binding) if low == 0.0 and high > 0.0 else None
+    def _activation(self, binding: Expr) -> _Value:
+        value, name = self._widen(binding.value.args[0]), str(binding.var.name)
+        if not ends_accumulator(binding.value):
+            self.host.setdefault(name, NOT_FROM_ZERO)
+            return None
+        return None if value is None else value.after(name, owes_relu=True)
 
     def _mean(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
-        if not isinstance(data, _Integers) or not is_global_average(binding.value):
+        if not isinstance(data, _Int8Tensor) or not is_global_average(binding.value):
             return None
-        value, count = self._wide(binding.value.args[0]), averaged(binding.value)
+        value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
         name = str(binding.var.name)
         return value.after(name, scale=value.scale / count, bound=value.bound * count)
@@ -411,15 +421,14 @@ class _Planner:
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
-        return replace(data, name=name, tensor=name) if isinstance(data, _Integers) else None
+        return replace(data, name=name, tensor=name) if isinstance(data, _Int8Tensor) else None
 
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
         "add": _add,
-        "nn.relu": _relu,
-        "clip": _clip,
         "mean": _mean,
+        **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
         **dict.fromkeys(MOVES, _move),
     }

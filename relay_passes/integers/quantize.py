@@ -26,11 +26,10 @@ from relay_passes.graph import (
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
-    ACTIVATIONS,
-    INTEGER_OPS,
     MOVES,
     WEIGHT_AXIS,
-    is_global_average,
+    ends_accumulator,
+    has_integer_form,
     split_bias,
     weight_of_rows,
     weight_rows,
@@ -81,7 +80,8 @@ class Quantize(GraphPass):
         kind = op_name(binding.value)
         if binding.var.name not in self.plan.tensors or kind in MOVES:
             return False
-        if not any(_reads_integers(b, uses, floats=kind not in INTEGER_OPS) for b in readers):
+        floats = not has_integer_form(binding.value)
+        if not any(_reads_integers(b, uses, floats=floats) for b in readers):
             return False
         # the sum before its bias
         return not (
@@ -137,9 +137,7 @@ def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]], *, floats: bool 
     kind = op_name(reader.value)
     if kind in WEIGHT_AXIS:
         return constant(reader.value.args[1]) is not None
-    if kind == "mean":
-        return is_global_average(reader.value)
-    on_the_way = kind in MOVES or (floats and kind in ACTIVATIONS)
+    on_the_way = kind in MOVES or (floats and ends_accumulator(reader.value))
     if on_the_way:  # integer work only on the way to integer operators
         return any(_reads_integers(b, uses, floats=floats) for b in uses.get(reader.var, []))
-    return kind in INTEGER_OPS
+    return has_integer_form(reader.value)

@@ -43,9 +43,11 @@ from relay_passes.integers.integer_values import Accumulator, Int8Tensor, Intege
 from relay_passes.integers.plan import QuantPlan, expanded, mismatch
 from relay_passes.names import Names, layer_names, with_layer_names
 from relay_passes.operators.calls import (
+    ACTIVATIONS,
     MOVES,
     WEIGHT_AXIS,
     averaged,
+    ceiling_of,
     integer_form,
     is_global_average,
     split_bias,
@@ -259,6 +261,11 @@ class _Interpreter:
             name=value.name,
         )
 
+    def with_bias(self, acc: Accumulator, bias: NDArray[np.float64], name: str) -> Accumulator:
+        """Return what an add of a bias makes of it: a ReLU that it owes is done before."""
+        settled = self.settle(acc) if acc.owes_relu else acc
+        return replace(settled, bias=settled.bias + bias, name=name)
+
     def settle(self, acc: Accumulator) -> Accumulator:
         """Emit the bias and the ReLU that an accumulator still owes."""
         acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
@@ -417,8 +424,7 @@ class _Interpreter:
             value = self.widen(value) if isinstance(value, Int8Tensor) else value
             if not isinstance(value, Accumulator):
                 return None
-            value = self.settle(value) if _owes_relu(value) else value
-            return replace(value, bias=value.bias + found[1], name=name)
+            return self.with_bias(value, found[1], name)
         left, right = (self.value(a) for a in binding.value.args)
         if isinstance(right, Accumulator) and isinstance(left, Int8Tensor):
             left, right = right, left
@@ -447,7 +453,7 @@ class _Interpreter:
             return self._add_scaled(acc, other, factor, name)
         addend = self.widen(other) if isinstance(other, Int8Tensor) else other
         acc, addend = (
-            self.shift_left(self.settle(v) if _owes_relu(v) else v, shift)
+            self.shift_left(self.settle(v) if v.owes_relu else v, shift)
             for v, shift in zip((acc, addend), shifts, strict=True)
         )
         bound = acc.bound + addend.bound
@@ -477,17 +483,15 @@ class _Interpreter:
             name=name,
         )
 
-    def _relu(self, binding: Expr) -> Any:
-        value = self.value(binding.value.args[0])
+    def _activation(self, binding: Expr) -> Any:
+        value, ceiling = self.value(binding.value.args[0]), ceiling_of(binding.value)
+        if ceiling is None:
+            return None
         value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if not isinstance(value, Accumulator):
             return None
-        return replace(value, relu=True, name=str(binding.var.name))
-
-    def _clip(self, binding: Expr) -> Any:
-        low, high = (float(_number(a)) for a in binding.value.args[1:3])
-        value = self._relu(binding) if low == 0.0 and high > 0.0 else None
-        return None if value is None else replace(value, ceiling=min(value.ceiling, high))
+        ceiling = min(value.ceiling, ceiling)
+        return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
 
     def _mean(self, binding: Expr) -> Any:
         call, data = binding.value, self.value(binding.value.args[0])
@@ -516,9 +520,8 @@ class _Interpreter:
         "quantize": _quantize,
         "dequantize": _dequantize,
         "add": _add,
-        "nn.relu": _relu,
-        "clip": _clip,
         "mean": _mean,
+        **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
         **dict.fromkeys(MOVES, _move),
     }
@@ -527,10 +530,6 @@ class _Interpreter:
 def _bias(acc: Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
     """Quantize the bias of an accumulator, `unit` of whose units are one of int8's."""
     return numerics.output_bias(acc.name, acc.bias, acc.scale, acc.bound, unit)
-
-
-def _owes_relu(acc: Accumulator) -> bool:
-    return acc.relu or np.isfinite(acc.ceiling)
 
 
 def _operands(value: Expr) -> set[Expr]:

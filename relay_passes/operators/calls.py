@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +19,41 @@ from relay_passes.operators.table import OPERATORS
 RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
 #: Operators that move values and compute nothing: the output has the input's scale.
 MOVES: Final = RESHAPES | {row.float_op for row in OPERATORS.values() if row.keeps_scale}
-#: Operators that clip: an accumulator may end behind one.
-ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 #: Operators whose second operand is a weight, with the axis of its output channels.
 WEIGHT_AXIS: Final = {
     row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
 }
-#: Operators with an integer implementation; a tensor that one of them makes or reads is quantized.
-INTEGER_OPS: Final = ACTIVATIONS | MOVES | {row.float_op for row in OPERATORS.values()}
+_INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
+
+
+def _clip_ceiling(call: Expr) -> float | None:
+    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
+    return high if low == 0.0 and high > 0.0 else None
+
+
+#: Activations, each with the largest result of a call (infinity for none): integers compute it as
+#: min(max(x, 0), ceiling). None for a call that integers do not express, as of a clip to [-1, 1].
+ACTIVATIONS: Final[Mapping[str, Callable[[Expr], float | None]]] = MappingProxyType(
+    {"nn.relu": lambda call: inf, "clip": _clip_ceiling}
+)
+
+
+def ceiling_of(call: Expr) -> float | None:
+    """Return the largest result of an activation that integers express; None for other calls."""
+    ceiling = ACTIVATIONS.get(op_name(call))
+    return None if ceiling is None else ceiling(call)
+
+
+def ends_accumulator(call: Expr) -> bool:
+    """Whether a call is an activation that integers express: an accumulator may end behind it."""
+    return ceiling_of(call) is not None
+
+
+def has_integer_form(call: Expr) -> bool:
+    """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
+    if op_name(call) == "mean":
+        return is_global_average(call)
+    return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
 
 
 def integer_form(call: Expr) -> IntegerForm | None:

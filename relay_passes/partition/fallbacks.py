@@ -23,7 +23,7 @@ from relay_passes.graph import (
 )
 from relay_passes.integers.integer_facts import host_reasons
 from relay_passes.names import layer_names
-from relay_passes.operators.calls import INTEGER_OPS, RESHAPES, WEIGHT_AXIS
+from relay_passes.operators.calls import RESHAPES, WEIGHT_AXIS, has_integer_form
 from relay_passes.operators.operator import macs
 from relay_passes.operators.table import OPERATORS
 from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
@@ -207,7 +207,7 @@ def _why_host(binding: Expr) -> str:
         return "no pattern for VTA matches these integer operands"
     if kind == "add" and all(constant(a) is None for a in binding.value.args):
         return "the operands have no common integer scale"
-    if kind in INTEGER_OPS:
+    if has_integer_form(binding.value):
         return "an operand is a float tensor on the host"
     return "the operator has no integer implementation"
 

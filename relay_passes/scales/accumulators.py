@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators.calls import ACTIVATIONS, MOVES, WEIGHT_AXIS, is_dense_layer, split_bias
+from relay_passes.operators.calls import (
+    MOVES,
+    WEIGHT_AXIS,
+    ends_accumulator,
+    is_dense_layer,
+    split_bias,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sink:
+class AccumulatorEnd:
     """Where an accumulator ends when convolution, residual and ReLU are fused.
 
     Parameters
@@ -28,7 +34,9 @@ class Sink:
     partner: str = ""
 
 
-def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None) -> dict[str, Sink]:
+def fused_ends(
+    mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None
+) -> dict[str, AccumulatorEnd]:
     """Map each convolution or dense tensor to where its accumulator ends.
 
     That is where `FuseConvRelu` lets it; at the sums of `pairs`, both layers' go on as one.
@@ -36,7 +44,7 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
     graph = read_graph(mod)
     uses, definitions = graph.uses(), graph.definitions()
     pairs = pairs or {}
-    sinks: dict[str, Sink] = {}
+    ends: dict[str, AccumulatorEnd] = {}
     joined: set[str] = set()  # sums that already have their accumulator
     for binding in graph.bindings:
         if not _is_layer(binding.value):
@@ -58,22 +66,22 @@ def fused_sinks(mod: Module, pairs: Mapping[str, tuple[str, str]] | None = None)
                 else:
                     joined.add(reader.var.name)
                     skip = _source(other, definitions)
-            elif op_name(value) not in ACTIVATIONS and split_bias(value) is None:
+            elif not ends_accumulator(value) and split_bias(value) is None:
                 break
             var = reader.var
-            if op_name(value) in ACTIVATIONS:
+            if ends_accumulator(value):
                 break
-        ends = any(reader is None for reader in uses.get(var, []))
-        output = "" if ends else var.name
-        sinks[binding.var.name] = Sink(output=output, skip=skip, partner=partner)
-    return sinks
+        is_result = any(reader is None for reader in uses.get(var, []))
+        output = "" if is_result else var.name
+        ends[binding.var.name] = AccumulatorEnd(output=output, skip=skip, partner=partner)
+    return ends
 
 
-def unfused_sinks(mod: Module) -> dict[str, Sink]:
+def unfused_ends(mod: Module) -> dict[str, AccumulatorEnd]:
     """Map each convolution or dense tensor to its own output, where nothing is fused."""
     graph = read_graph(mod)
     uses = graph.uses()
-    sinks = {}
+    ends: dict[str, AccumulatorEnd] = {}
     for binding in graph.bindings:
         if op_name(binding.value) not in WEIGHT_AXIS:
             continue
@@ -82,9 +90,9 @@ def unfused_sinks(mod: Module) -> dict[str, Sink]:
             if op_name(readers[0].value) != "add" or split_bias(readers[0].value) is None:
                 break
             var = readers[0].var
-        ends = any(reader is None for reader in uses.get(var, []))
-        sinks[binding.var.name] = Sink(output="" if ends else var.name)
-    return sinks
+        is_result = any(reader is None for reader in uses.get(var, []))
+        ends[binding.var.name] = AccumulatorEnd(output="" if is_result else var.name)
+    return ends
 
 
 def paired_layers(mod: Module) -> dict[str, tuple[str, str]]:

@@ -29,7 +29,7 @@ from relay_passes.numerics import scale_for
 from relay_passes.operators.calls import MOVES, averaged, is_global_average, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
-from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
+from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
 from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.scales import EIGHT_BITS, Scales, largest_weights
 from vta_config.errors import CalibrationError
@@ -148,12 +148,12 @@ class BlockScales:
         for param in graph.params:
             choose(param.name, own(param.name))
         pairs = paired_layers(mod) if self.pair else {}
-        sinks = fused_sinks(mod, pairs)
+        ends = fused_ends(mod, pairs)
         bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
         pending: dict[str, list[str]] = {}
-        for name, sink in sinks.items():
-            pending.setdefault(sink.output, []).append(name)
-        layers = {b.var.name: b.value for b in graph.bindings if b.var.name in sinks}
+        for name, end in ends.items():
+            pending.setdefault(end.output, []).append(name)
+        layers = {b.var.name: b.value for b in graph.bindings if b.var.name in ends}
         for binding in graph.bindings:
             name, value = binding.var.name, binding.value
             kind = op_name(value)
@@ -172,7 +172,7 @@ class BlockScales:
                 choose(name, own(name))
             if name in pending and (self.multipliers or not self.dyadic):
                 parts = [layers[part] for part in pending[name]]
-                skip = sinks[pending[name][0]].skip
+                skip = ends[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
                 power = second_moment(profile(parts[0].args[0].name))
                 largest = _limits(parts, [limit(part) for part in pending[name]])
@@ -193,11 +193,11 @@ class BlockScales:
                     unit = _input(layers[part], tensors) / x
                     own_scales = tuple(s / unit for s in choice[1].tolist())
                     weights[part] = precision.weight(part, own_scales, self._granularity)
-        for name, sink in sinks.items():
+        for name, end in ends.items():
             if name not in weights:
-                both = [n for n in (name, sink.partner) if n in layers]
+                both = [n for n in (name, end.partner) if n in layers]
                 largest = _limits([layers[n] for n in both], [limit(n) for n in both])
-                scales_of, kind = self._weight([layers[n] for n in both], sink, tensors, largest)
+                scales_of, kind = self._weight([layers[n] for n in both], end, tensors, largest)
                 weights[name] = precision.weight(name, tuple(scales_of.tolist()), kind)
         return Scales(tensors=tensors, weights=weights)
 
@@ -295,7 +295,7 @@ class BlockScales:
     def _weight(
         self,
         both: Sequence[Expr],
-        sink: Sink,
+        end: AccumulatorEnd,
         tensors: Mapping[str, QuantParams],
         limit: int | NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], Granularity]:
@@ -305,7 +305,7 @@ class BlockScales:
         ----------
         both : sequence of relax.Call
             The layer, and the other one of its pair.
-        sink : Sink
+        end : AccumulatorEnd
         tensors : dict[str, QuantParams]
             Chosen so far.
         limit : int or float64[K]
@@ -313,16 +313,16 @@ class BlockScales:
         """
         x = _input(both[0], tensors)
         if len(both) > 1:
-            rows, group = _joined(both, tensors), self._group if sink.output else 1
-            kind: Granularity = self._granularity if sink.output else "channel"
+            rows, group = _joined(both, tensors), self._group if end.output else 1
+            kind: Granularity = self._granularity if end.output else "channel"
             return fitting_scales(rows, group, limit) / x, kind
         rows = _rows(both[0])
         assert isinstance(limit, int)
-        if not sink.output:
+        if not end.output:
             return channel_scales(rows, limit, clip=bool(self.clip)), "channel"
         best = fitting_scales(rows, self._group, limit)
-        if sink.skip:
-            skip = tensors[sink.skip].scale[0] / x
+        if end.skip:
+            skip = tensors[end.skip].scale[0] / x
             if skip >= best.min() / 2:  # else `Requantize` leaves it out
                 octaves = self._octaves(rows.shape[1])
                 best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])

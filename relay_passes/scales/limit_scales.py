@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators.calls import ACTIVATIONS, MOVES, split_bias, weight_rows
+from relay_passes.operators.calls import MOVES, ends_accumulator, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
-from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers, unfused_sinks
+from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers, unfused_ends
 from relay_passes.scales.scales import Scales
 from vta_config.portable import MAX_SHIFT, MAX_WEIGHT, constant_reach
 
@@ -48,7 +48,7 @@ def live_profiles(
     """
     result = dict(profiles)
     for binding in read_graph(mod).bindings:
-        if op_name(binding.value) not in ACTIVATIONS:
+        if not ends_accumulator(binding.value):
             continue
         name, source = binding.var.name, getattr(binding.value.args[0], "name", "")
         if name in result and source in result and result[name].max_abs == 0:
@@ -118,17 +118,17 @@ def limit_scales(mod: Module, scales: Scales, *, fuse: bool, pairs: bool, block:
     tensors = _coarse_addends(graph, scales.tensors)
     weights = dict(scales.weights)
     layers = {b.var.name: b for b in graph.bindings if b.var.name in weights}
-    sinks = fused_sinks(mod, paired_layers(mod) if pairs else {}) if fuse else unfused_sinks(mod)
+    ends = fused_ends(mod, paired_layers(mod) if pairs else {}) if fuse else unfused_ends(mod)
     uses = graph.uses()
     done: set[str] = set()
     for name, binding in layers.items():
         x = tensors.get(getattr(binding.value.args[0], "name", ""))
-        if name in done or x is None or name not in sinks:
+        if name in done or x is None or name not in ends:
             continue
-        sink = sinks[name]
-        names = [n for n in (name, sink.partner) if n]
+        end = ends[name]
+        names = [n for n in (name, end.partner) if n]
         done.update(names)
-        group = _group(uses, names, sinks, layers, tensors)
+        group = _group(uses, names, ends, layers, tensors)
         if group is None:
             continue
         shift = _raised(group, weights[name], x.scale[0], block)
@@ -172,7 +172,7 @@ def _twos(number: int) -> int:
 def _group(
     uses: Mapping[Expr, list[Expr]],
     names: list[str],
-    sinks: Mapping[str, Sink],
+    ends: Mapping[str, AccumulatorEnd],
     layers: Mapping[str, Expr],
     tensors: Mapping[str, QuantParams],
 ) -> _Group | None:
@@ -187,8 +187,8 @@ def _group(
         rows = weight_rows(value).astype(np.float64)
         found[name] = rows, x.scale[0] * x.qmax
         biases.append(sum(_biases(uses, layers[name].var), np.zeros(len(rows))))
-    sink = sinks[names[0]]
-    output, skip = (tensors.get(n) for n in (sink.output, sink.skip))
+    end = ends[names[0]]
+    output, skip = (tensors.get(n) for n in (end.output, end.skip))
     return _Group(
         layers=found,
         bias=np.sum(biases, axis=0),

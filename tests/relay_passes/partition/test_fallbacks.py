@@ -109,6 +109,21 @@ def test_grouped_network_runs_in_parts(default_config: VTAConfig) -> None:
     assert len(annotated_functions(partition(mod, default_config))) == 2
 
 
+@pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.1, 0.5), (-1.0, 0.0)])
+@pytest.mark.parametrize("name", ["profiled", "profiled_fused", "best"])
+def test_a_clip_that_integers_do_not_express_says_so(
+    name: str, limits: tuple[float, float], default_config: VTAConfig
+) -> None:
+    net = CNN()
+    x = net.emit(relax.op.clip(net.conv(net.data, 8), *limits))
+    mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))), VARIANTS[name].options)
+    assert refused(mod, default_config) == [
+        DEQUANTIZED,
+        ("clip", "integers express a clip only from 0 to a positive limit"),
+        QUANTIZED,
+    ]
+
+
 @pytest.mark.parametrize(("operator", "listed"), [("batch_norm", "multiply"), ("clip", "clip")])
 def test_float_arithmetic_with_constants_is_listed(
     operator: str, listed: str, default_config: VTAConfig

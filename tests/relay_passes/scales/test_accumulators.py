@@ -6,7 +6,7 @@ import pytest
 from tvm import relax
 
 from relay_passes.quantize_model import prepare
-from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
+from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
 from tests.relay_passes.models import CNN, residual_net
 
 
@@ -16,23 +16,23 @@ def net() -> Any:
 
 
 def test_sinks_follow_fusion(net: Any) -> None:
-    assert fused_sinks(net) == {
-        "conv0.acc": Sink(output="conv0.relu"),
-        "conv1.acc": Sink(output="conv1.relu"),
-        "conv2.acc": Sink(output="conv2.add.relu", skip="conv3"),
-        "conv3.acc": Sink(output="conv3"),
-        "conv4.acc": Sink(output="conv4.relu"),
-        "conv5.acc": Sink(output="conv2.add.relu.add.relu", skip="conv2.add.relu"),
-        "dense0.acc": Sink(output=""),
+    assert fused_ends(net) == {
+        "conv0.acc": AccumulatorEnd(output="conv0.relu"),
+        "conv1.acc": AccumulatorEnd(output="conv1.relu"),
+        "conv2.acc": AccumulatorEnd(output="conv2.add.relu", skip="conv3"),
+        "conv3.acc": AccumulatorEnd(output="conv3"),
+        "conv4.acc": AccumulatorEnd(output="conv4.relu"),
+        "conv5.acc": AccumulatorEnd(output="conv2.add.relu.add.relu", skip="conv2.add.relu"),
+        "dense0.acc": AccumulatorEnd(output=""),
     }
 
 
 def test_sinks_of_a_pair(net: Any) -> None:
     pairs = paired_layers(net)
     assert pairs == {"conv2.add": ("conv2.acc", "conv3.acc")}
-    sinks = fused_sinks(net, pairs)
-    assert sinks["conv2.acc"] == Sink(output="conv2.add.relu", partner="conv3.acc")
-    assert sinks["conv3.acc"] == Sink(output="conv2.add.relu", partner="conv2.acc")
+    ends = fused_ends(net, pairs)
+    assert ends["conv2.acc"] == AccumulatorEnd(output="conv2.add.relu", partner="conv3.acc")
+    assert ends["conv3.acc"] == AccumulatorEnd(output="conv2.add.relu", partner="conv2.acc")
 
 
 @pytest.mark.parametrize("reason", ["read twice", "groups", "relu between", "a tensor"])
@@ -51,12 +51,24 @@ def test_a_constant_that_is_no_bias_ends_an_accumulator() -> None:
     net = CNN()
     x = net.emit(relax.op.add(net.conv(net.data, 4), net.const(1, 4, 12, 12)))
     mod = prepare(net.module(net.head(net.relu(x))))
-    assert fused_sinks(mod)["conv0.acc"] == Sink(output="conv0")
+    assert fused_ends(mod)["conv0.acc"] == AccumulatorEnd(output="conv0")
     assert not paired_layers(mod)
 
 
-def test_a_doubled_accumulator_is_its_own_sink() -> None:
+def test_a_doubled_accumulator_ends_before_the_sum() -> None:
     net = CNN()
     x = net.conv(net.data, 4)
     mod = prepare(net.module(net.conv(net.relu(net.add(x, x)), 3)))
-    assert fused_sinks(mod)["conv0.acc"] == Sink(output="conv0")
+    assert fused_ends(mod)["conv0.acc"] == AccumulatorEnd(output="conv0")
+
+
+@pytest.mark.parametrize(
+    ("limits", "output"),
+    [((0.0, 6.0), "conv0.clip"), ((-1.0, 1.0), "conv0"), ((0.5, 1.0), "conv0")],
+)
+def test_only_a_clip_that_integers_express_ends_an_accumulator(
+    limits: tuple[float, float], output: str
+) -> None:
+    net = CNN()
+    mod = prepare(net.module(net.head(net.emit(relax.op.clip(net.conv(net.data, 4), *limits)))))
+    assert fused_ends(mod)["conv0.acc"] == AccumulatorEnd(output=output)

@@ -169,7 +169,7 @@ def test_more_bits_are_nearer(net: Any, profiles: Any) -> None:
 
 def test_a_pair_of_different_bits(net: Any, profiles: Any) -> None:
     """Both layers of a sum go into one accumulator, each within its own integers."""
-    from relay_passes.scales.accumulators import fused_sinks, paired_layers
+    from relay_passes.scales.accumulators import fused_ends, paired_layers
 
     pairs = paired_layers(net)
     assert pairs
@@ -179,7 +179,7 @@ def test_a_pair_of_different_bits(net: Any, profiles: Any) -> None:
         scales = chooser(net, profiles, precision)
         assert (scales.weights[one].qmax, scales.weights[other].qmax) == (7, 127)
         calls = {b.var.name: b.value for b in read_graph(net).bindings}
-        assert fused_sinks(net, pairs)[one].partner == other
+        assert fused_ends(net, pairs)[one].partner == other
         for name in (one, other):
             params = scales.weights[name]
             rows = calls[name].args[1].value.numpy()

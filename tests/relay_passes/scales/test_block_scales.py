@@ -13,7 +13,7 @@ from relay_passes.calibration.profiling import profile
 from relay_passes.graph import op_name, read_graph
 from relay_passes.numerics import exact_integers, exact_log2
 from relay_passes.quantize_model import prepare
-from relay_passes.scales.accumulators import fused_sinks, paired_layers
+from relay_passes.scales.accumulators import fused_ends, paired_layers
 from relay_passes.scales.bit_widths import Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import (
     MAX_MULTIPLIER,
@@ -62,20 +62,20 @@ def test_every_ratio_is_a_shift_or_an_integer(
     scales = choice(net, profiles, four_bits(net) if bits == 4 else EIGHT_BITS)
     calls = {b.var.name: b.value for b in read_graph(net).bindings}
     assert exact_log2(scales.tensors["conv0.relu"].scale[0]) is None  # free, not a power of two
-    for layer, sink in fused_sinks(net, paired_layers(net) if choice.pair else {}).items():
+    for layer, end in fused_ends(net, paired_layers(net) if choice.pair else {}).items():
         weight, x = scales.weights[layer], scales.tensors[calls[layer].args[0].name].scale[0]
         assert weight.bits == bits
-        if not sink.output:
+        if not end.output:
             assert weight.granularity == "channel"
             continue
         acc = x * np.asarray(weight.scale)
-        shifts = [exact_log2(r) for r in scales.tensors[sink.output].scale[0] / acc]
+        shifts = [exact_log2(r) for r in scales.tensors[end.output].scale[0] / acc]
         assert all(n is not None and n >= 0 for n in shifts), layer
-        if sink.partner:
-            other = scales.tensors[calls[sink.partner].args[0].name].scale[0]
-            np.testing.assert_allclose(other * np.asarray(scales.weights[sink.partner].scale), acc)
-        if sink.skip:
-            factor = exact_integers(scales.tensors[sink.skip].scale[0] / acc)
+        if end.partner:
+            other = scales.tensors[calls[end.partner].args[0].name].scale[0]
+            np.testing.assert_allclose(other * np.asarray(scales.weights[end.partner].scale), acc)
+        if end.skip:
+            factor = exact_integers(scales.tensors[end.skip].scale[0] / acc)
             assert factor is not None and factor.max() <= MAX_MULTIPLIER  # one step: few weights
     average = scales.tensors["avgpool0"].scale[0]
     (mean,) = (c for c in calls.values() if op_name(c) == "mean")
@@ -88,14 +88,14 @@ def test_a_shift_a_channel(net: Any, profiles: Any) -> None:
     blocks = BlockScales(block=4)(net, profiles)
     channels = BlockScales(block=4, per_channel=True)(net, profiles)
     differ = False
-    for layer, sink in fused_sinks(net).items():
-        if not sink.output:
+    for layer, end in fused_ends(net).items():
+        if not end.output:
             continue
         scale = channels.weights[layer].scales(16)
         assert channels.weights[layer].granularity == "channel"
         spread = np.log2(scale.max() / scale)
         assert np.abs(spread - np.round(spread)).max() < 1e-6 and spread.max() < 2.5
-        if not sink.skip:
+        if not end.skip:
             assert (scale <= blocks.weights[layer].scales(len(scale), 4) * 1.001).all()
         differ |= bool(np.ptp(scale.reshape(-1, 4), axis=1).any())
     assert differ
@@ -259,7 +259,7 @@ def test_an_operator_of_one_operand_ends_a_layer() -> None:
     scales = BlockScales(block=4)(mod, profile(mod, images(2)))
     assert len(scales.weights) == 3
     first = read_graph(mod).bindings[0].var.name
-    assert first in fused_sinks(mod) and not fused_sinks(mod)[first].skip
+    assert first in fused_ends(mod) and not fused_ends(mod)[first].skip
 
 
 @pytest.mark.parametrize("choice", [BlockScales(), BlockScales(multipliers=(4, 5, 6), dyadic=True)])
