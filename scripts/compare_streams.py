@@ -26,7 +26,7 @@ from flow.compiler.lower import lower
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from vta_config import FlowError, VTAConfig
 from vta_config.errors import ArtifactError
 from vta_config.timing import PROFILES
@@ -131,11 +131,11 @@ def same_layer(data: dict[str, NDArray[Any]]) -> Subgraph:
         weight=weight,
         kernel=(3, 3),
         padding=(1, 1, 1, 1),
-        steps=(
-            Step(op="shr", value=8),
-            Step(op="add", value=data["bias"].ravel()),
-            Step(op="min", value=127),
-            Step(op="max", value=0),
+        post_ops=(
+            PostOp(op="shr", value=8),
+            PostOp(op="add", value=data["bias"].ravel()),
+            PostOp(op="min", value=127),
+            PostOp(op="max", value=0),
         ),
     )
     return Subgraph(

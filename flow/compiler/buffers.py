@@ -22,7 +22,7 @@ class Placed(NamedTuple):
     late: bool
 
 
-class Pool(NamedTuple):
+class SlotPool(NamedTuple):
     """A kind of chunk: its elements, and the slots of use to it, if so many fit."""
 
     elems: int
@@ -57,7 +57,7 @@ class SlotBuffer:
         """Start with elements that nobody used."""
         self._used = [_NEVER] * self.capacity
 
-    def begin_layer(self, **pools: Pool) -> None:
+    def begin_layer(self, **pools: SlotPool) -> None:
         """Cut the buffer anew; each pool takes its slots, or as many as those before it leave.
 
         Slots lie at that end of the buffer which was used less recently, and keep the last use of
@@ -90,7 +90,7 @@ class SlotBuffer:
         self._pools = min((cut(0), cut(free)), key=recency)
 
     def place(self, key: Hashable, job: int, pool: str = "chunk") -> Placed:
-        """Return where chunk `key` lies for `job`; make room for it if it lies nowhere."""
+        """Return where chunk `key` lies for `job`; make capacity for it if it lies nowhere."""
         slots = self._pools[pool]
         for slot in slots:
             if slot.key == key:

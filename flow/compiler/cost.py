@@ -59,30 +59,30 @@ class Tiling:
     def inp_elems(self, shape: ConvShape) -> int:
         """Inp elements of a slot: of the layer's chunk, or of a product's smallest."""
         own = self.ic * self.area(shape)
-        return max([own, *(self.area(part) for part in shape.products)])
+        return max([own, *(self.area(part) for part in shape.summands)])
 
     def wgt_elems(self, shape: ConvShape) -> int:
         """Wgt elements of a slot, with the constants that come with a tile's first chunk."""
         own = self.ic * shape.taps + shape.constants
-        return self.oc_w * max([own, *(part.taps for part in shape.products)])
+        return self.oc_w * max([own, *(part.taps for part in shape.summands)])
 
     def chunk_blocks(self, shape: ConvShape) -> tuple[int, ...]:
         """Blocks of input channels of a chunk of each reduction: `ic`, then what fits the slots."""
-        if not shape.products:
+        if not shape.summands:
             return (self.ic,)
         inp, wgt = self.inp_elems(shape), self.wgt_elems(shape)
         most = [
-            min(inp // self.area(part), wgt // (self.oc_w * part.taps)) for part in shape.products
+            min(inp // self.area(part), wgt // (self.oc_w * part.taps)) for part in shape.summands
         ]
         even = (
             blocks(part.ic, blocks(part.ic, ic))
-            for part, ic in zip(shape.products, most, strict=True)
+            for part, ic in zip(shape.summands, most, strict=True)
         )
         return (self.ic, *even)
 
-    def inp_room(self, shape: ConvShape, room: Capacity) -> int:
+    def inp_capacity(self, shape: ConvShape, capacity: Capacity) -> int:
         """Inp elements left for chunks beside two of a residual, a block of the tile each."""
-        return room.inp - (2 * self.oh * self.ow if shape.residuals else 0)
+        return capacity.inp - (2 * self.oh * self.ow if shape.residuals else 0)
 
     def sizes(self, shape: ConvShape) -> list[tuple[ConvShape, int]]:
         """Each reduction with the blocks of input channels of its chunks."""
@@ -106,9 +106,9 @@ class Tiling:
         """Acc elements of a tile."""
         return self.oc * self.oh * self.ow
 
-    def acc_slots(self, room: Capacity) -> int:
+    def acc_slots(self, capacity: Capacity) -> int:
         """Tiles that acc holds; of only one, the next waits until it is stored."""
-        return room.acc // self.acc_elems
+        return capacity.acc // self.acc_elems
 
 
 class Cost(NamedTuple):
@@ -119,24 +119,24 @@ class Cost(NamedTuple):
     slots: tuple[int, int]
 
 
-def price(estimate: Cost, room: Capacity) -> float:
+def objective_cost(estimate: Cost, capacity: Capacity) -> float:
     """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
 
     Loading more moves work from COMPUTE to the bus, which other layers need to load ahead. Where
-    latency alone counts, the price is cycles.
+    latency alone counts, the objective_cost is cycles.
     """
-    beats = estimate.loaded_bytes / room.bus_bytes
-    return estimate.cycles + (beats if room.objective == "balanced" else 0)
+    beats = estimate.loaded_bytes / capacity.bus_bytes
+    return estimate.cycles + (beats if capacity.objective == "balanced" else 0)
 
 
-def least_cycles(shape: ConvShape, tiling: Tiling, room: Capacity) -> int:
+def least_cycles(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> int:
     """Return a bound of `cost` from below that takes less time: steps, and what jobs cost."""
     gemms = _chunks(tiling.sizes(shape)) * tiling.parts * shape.planes
-    tile_cycles = gemms * room.timing.overhead(alu=False) + shape.tile_cycles
+    tile_cycles = gemms * capacity.timing.overhead(alu=False) + shape.tile_cycles
     return shape.cycles + tiling.places(shape) * tiling.groups(shape) * tile_cycles
 
 
-def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
+def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     """Estimate the cycles of a layer and the bytes that it loads.
 
     A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
@@ -144,9 +144,9 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
     places, groups, parts = tiling.places(shape), tiling.groups(shape), tiling.parts
     tiles, sizes = places * groups, tiling.sizes(shape)
     chunks = _chunks(sizes)
-    inp_slots = min(MAX_SLOTS // 2, tiling.inp_room(shape, room) // tiling.inp_elems(shape))
-    wgt_slots = min(MAX_SLOTS, room.wgt // tiling.wgt_elems(shape))
-    acc_slots = tiling.acc_slots(room)
+    inp_slots = min(MAX_SLOTS // 2, tiling.inp_capacity(shape, capacity) // tiling.inp_elems(shape))
+    wgt_slots = min(MAX_SLOTS, capacity.wgt // tiling.wgt_elems(shape))
+    acc_slots = tiling.acc_slots(capacity)
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
     # slots.
@@ -160,47 +160,49 @@ def cost(shape: ConvShape, tiling: Tiling, room: Capacity) -> Cost:
         wgt_chunks = (groups if wgt_stays else tiles) * count * parts
         columns = min(part.extent_in(tiling.ow, 1), part.width)
         rows = min(part.extent_in(tiling.oh, 0), part.height)
-        row_beats = blocks(columns * room.inp_elem_bytes, room.bus_bytes)
+        row_beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
         # An INP load is two-dimensional: one instruction a block of channels.
-        inp_cycles += inp_chunks * ic * room.load_cycles(rows, row_beats)
-        wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * room.wgt_elem_bytes
-        wgt_cycles += wgt_chunks * room.load_cycles(1, blocks(wgt_bytes, room.bus_bytes))
-        loaded_bytes += inp_chunks * ic * rows * columns * room.inp_elem_bytes
+        inp_cycles += inp_chunks * ic * capacity.load_cycles(rows, row_beats)
+        wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * capacity.wgt_elem_bytes
+        wgt_cycles += wgt_chunks * capacity.load_cycles(1, blocks(wgt_bytes, capacity.bus_bytes))
+        loaded_bytes += inp_chunks * ic * rows * columns * capacity.inp_elem_bytes
         loaded_bytes += wgt_chunks * wgt_bytes
         inp_loads += inp_chunks
         wgt_loads += wgt_chunks
     vectors = shape.vectors
-    residual_bytes = shape.residuals * vectors * room.inp_elem_bytes
+    residual_bytes = shape.residuals * vectors * capacity.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
-    load = inp_cycles + wgt_cycles + residual_bytes / room.bus_bytes
-    load += residual_loads * room.load_cycles(1, 0)
+    load = inp_cycles + wgt_cycles + residual_bytes / capacity.bus_bytes
+    load += residual_loads * capacity.load_cycles(1, 0)
 
     gemms = tiles * chunks * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
-    compute = shape.cycles + gemms * room.timing.overhead(alu=False) + ends * shape.tile_cycles
+    compute = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
-    deep = bool(shape.products) or load > DEEP_LOAD_SHARE * compute
+    deep = bool(shape.summands) or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
     insn_uops = [
         nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
     ]
     chunk_uops = [parts * shape.planes * uops for uops in insn_uops]
-    loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, room.uop)
-    compute += UOP_BYTES * loaded_uops // room.bus_bytes
+    loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, capacity.uop)
+    compute += UOP_BYTES * loaded_uops // capacity.bus_bytes
 
-    out_bytes = vectors * room.inp_elem_bytes
-    run_bytes = (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * room.inp_elem_bytes
-    bursts = out_bytes / run_bytes * blocks(run_bytes, room.store_burst_bytes)
-    store = 1.5 * out_bytes / room.bus_bytes + 3 * bursts
+    out_bytes = vectors * capacity.inp_elem_bytes
+    run_bytes = (
+        (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * capacity.inp_elem_bytes
+    )
+    bursts = out_bytes / run_bytes * blocks(run_bytes, capacity.store_burst_bytes)
+    store = 1.5 * out_bytes / capacity.bus_bytes + 3 * bursts
 
     fill = inp_cycles / max(1, inp_loads) + wgt_cycles / max(1, wgt_loads)
     exposed = fill
     exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
     exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
     exposed += (store if acc_slots < 2 else store / tiles) / pieces
-    cycles = max(load, compute, store) + exposed if max(insn_uops) <= room.uop else inf
+    cycles = max(load, compute, store) + exposed if max(insn_uops) <= capacity.uop else inf
     return Cost(cycles, loaded_bytes, slots)
 
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.emit import Emitter, Tile
-    from flow.compiler.normal_form import AluStep, Prepared
+    from flow.compiler.normal_form import ImmediateOp, NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
     from vta_config.origin import Origin
 
 
-def finish_tile(bench: Workbench, prepared: Prepared, tile: Tile, jobs: list[Job]) -> list[Job]:
+def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
     """Append the epilogue and the stores to a tile's jobs; return the jobs."""
-    for step in prepared.epilogue:
+    for step in normal.epilogue:
         if isinstance(step, Residual):
             jobs += residual_jobs(bench, [step], tile)
         elif isinstance(step, ShiftAdds):
@@ -34,10 +34,10 @@ def finish_tile(bench: Workbench, prepared: Prepared, tile: Tile, jobs: list[Job
         elif isinstance(step, RegisterShift):
             jobs[-1].body += _register_shift(bench, step, tile)
         elif isinstance(step, LateConstants):
-            jobs[-1].body += _late_constants(bench, jobs[-1], prepared, step, tile)
+            jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    output = prepared.last.output
+    output = normal.last.output
     for plane in range(bench.tensors[output].planes):
         if plane:
             dims, origin = (Dim(tile.vectors, 1, 1),), tile.origin.to(Purpose.STORE)
@@ -90,29 +90,29 @@ def _place_diagonals(bench: Workbench, job: Job, residual: Residual, oc: Range, 
 
 
 def _late_constants(
-    bench: Workbench, job: Job, prepared: Prepared, step: LateConstants, tile: Tile
+    bench: Workbench, job: Job, normal: NormalLayer, step: LateConstants, tile: Tile
 ) -> list[Emitted]:
     """Add a constant to each channel of a tile.
 
     The first `job` that needs some loads the digits of the whole layer; they stay.
     """
-    late = [e for e in prepared.epilogue if isinstance(e, LateConstants)]
-    base, loads = bench.place_constant(job, prepared.layer.name, "late")
+    late = [e for e in normal.epilogue if isinstance(e, LateConstants)]
+    base, loads = bench.place_constant(job, normal.layer.name, "late")
     if loads is not None:
         digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
         at = bench.constants.add(digits) // bench.config.wgt_elem_bytes
         origin = tile.origin.to(Purpose.BIAS)
         loads.append(bench.emit.load_constant(Memory.WGT, base, at, origin, columns=len(digits)))
     steps = step.digits.shape[1]
-    before = sum(e.digits.shape[1] for e in late[: late.index(step)]) * prepared.shape.oc
+    before = sum(e.digits.shape[1] for e in late[: late.index(step)]) * normal.shape.oc
     at = base + before + tile.oc.start * steps
     return bench.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
 
 
 def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
     """Shift a tile by the amounts of its channels; load those that acc does not hold."""
-    origin, room = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
-    for held in split(len(step.amounts), room.count):
+    origin, capacity = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
+    for held in split(len(step.amounts), capacity.count):
         first = max(held.start, tile.oc.start)
         count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
         if count <= 0:
@@ -122,14 +122,14 @@ def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterat
             at = bench.constants.add(step.amounts) // bench.config.acc_elem_bytes
             yield bench.emit.load_constant(
                 Memory.ACC,
-                room.start,
+                capacity.start,
                 at + held.start,
                 origin,
                 columns=held.count,
             )
         dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
         acc = tile.acc + (first - tile.oc.start) * tile.area
-        amounts = room.start + first - held.start
+        amounts = capacity.start + first - held.start
         yield bench.emit.alu("shr", dims, (acc, amounts), origin)
 
 
@@ -164,7 +164,7 @@ def _action(
     yield emitter.alu("add", dims, operands[action.move], origin)
 
 
-def _alu_pass(bench: Workbench, step: AluStep, tile: Tile) -> Iterator[Emitted]:
+def _alu_pass(bench: Workbench, step: ImmediateOp, tile: Tile) -> Iterator[Emitted]:
     """Run an ALU pass over a tile: an instruction for each run of blocks with one immediate."""
     origin = tile.origin.to(Purpose.REQUANTIZE)
     for imm, run in tile.runs(step.imm):

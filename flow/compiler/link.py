@@ -43,11 +43,11 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         outputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.outputs),
         layers=tuple(
             LayerRecord(
-                name=prepared.layer.name,
-                kind=prepared.kind,
-                output=port(prepared.last.output, prepared.last.out_shape, prepared.last.out_dtype),
-                last_store=last_store[prepared.layer.name],
+                name=normal.layer.name,
+                kind=normal.kind,
+                output=port(normal.last.output, normal.last.out_shape, normal.last.out_dtype),
+                last_store=last_store[normal.layer.name],
             )
-            for prepared in lowered.work
+            for normal in lowered.layers
         ),
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flow.compiler.cost import price
+from flow.compiler.cost import objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.memory import Constants, plan_activations
-from flow.compiler.operators.conv_pool import conv_pool, fused_pools, prepare_with_pool
+from flow.compiler.operators.conv_pool import conv_pool, fused_pools, normal_layer_with_pool
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
 from flow.compiler.plan import Lowered, Schedule
@@ -23,7 +23,7 @@ from flow.program.layouts import alignment_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Subgraph
@@ -46,19 +46,19 @@ class Lowering:
         self._timing_only = timing_only
         self.config = config
         self._schedule = schedule = schedule or Schedule()
-        self.work = tuple(_work(subgraph, config))
-        self.residents = Residents(self.work, config, schedule.objective)
+        self.layers = tuple(_normal_layers(subgraph, config))
+        self.residents = Residents(self.layers, config, schedule.objective)
         self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
-        self.work = tuple(
-            prepare_with_pool(p.layer, p.pool, config, self._forms[p.layer.inputs[0]])
+        self.layers = tuple(
+            normal_layer_with_pool(p.layer, p.pool, config, self._forms[p.layer.inputs[0]])
             if p.layer.inputs[0] in self._forms
             else p
-            for p in self.work
+            for p in self.layers
         )
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
-        shapes |= {p.last.output: p.last.out_shape for p in self.work}
-        self._tensors, self._constants_at = plan_activations(subgraph, self.work, config, shapes)
+        shapes |= {p.last.output: p.last.out_shape for p in self.layers}
+        self._tensors, self._constants_at = plan_activations(subgraph, self.layers, config, shapes)
 
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
@@ -85,45 +85,47 @@ class Lowering:
             constants_at=self._constants_at,
             arena_bytes=self._constants_at + constants.size_bytes,
             tensors=self._tensors,
-            work=self.work,
+            layers=self.layers,
             forms=self._forms,
         )
 
     def _inputs(self, subgraph: Subgraph) -> Iterator[tuple[str, InputForm]]:
         """Yield the form of each input that does not best lie as it is."""
-        for name, prepared in first_layers(subgraph, self.work):
-            room = self.residents.room
-            choices = in_forms(prepared, self.config, self.residents.room_of(prepared))
-            _, best = min(choices, key=lambda c: price(c[0], room), default=(None, prepared))
+        for name, normal in first_layers(subgraph, self.layers):
+            capacity = self.residents.capacity
+            choices = in_forms(normal, self.config, self.residents.capacity_of(normal))
+            _, best = min(
+                choices, key=lambda c: objective_cost(c[0], capacity), default=(None, normal)
+            )
             if best.form is not None:
                 yield name, best.form
 
     def _jobs(self, bench: Workbench) -> Iterator[Job]:
         yield bench.resident_job()
-        for prepared in self.work:
-            for job in _jobs_of(bench, prepared):
-                job.layer = prepared.layer.name
+        for normal in self.layers:
+            for job in _jobs_of(bench, normal):
+                job.layer = normal.layer.name
                 yield job
 
 
-def _jobs_of(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def _jobs_of(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower one layer by its operator."""
-    if prepared.pool is not None:
-        return conv_pool(bench, prepared)
-    return LOWERERS[prepared.layer.kind].lower(bench, prepared)
+    if normal.pool is not None:
+        return conv_pool(bench, normal)
+    return LOWERERS[normal.layer.kind].lower(bench, normal)
 
 
-def _work(subgraph: Subgraph, config: VTAConfig) -> Iterator[Prepared]:
+def _normal_layers(subgraph: Subgraph, config: VTAConfig) -> Iterator[NormalLayer]:
     """Yield the layers in normal form, max-pools joined with the convolution before them."""
     pools = fused_pools(subgraph)
     done = set()
     for layer in subgraph.layers:
         if layer.name in done:
             continue
-        prepared = prepare_with_pool(layer, pools.get(layer.name), config)
-        if prepared.pool is not None:
-            done.add(prepared.pool.name)
-        yield prepared
+        normal = normal_layer_with_pool(layer, pools.get(layer.name), config)
+        if normal.pool is not None:
+            done.add(normal.pool.name)
+        yield normal
 
 
 def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = None) -> Lowered:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 
@@ -48,7 +48,7 @@ class Constants:
             self.size_bytes += len(padded)
         return self._known[data]
 
-    def add_weights(self, part: Prepared, config: VTAConfig) -> int:
+    def add_weights(self, part: NormalLayer, config: VTAConfig) -> int:
         """Store the weights of a reduction, packed now; return their address in bytes."""
         if not part.weight_elems:
             return 0
@@ -67,7 +67,7 @@ class Constants:
 
 def plan_activations(
     subgraph: Subgraph,
-    work: Sequence[Prepared],
+    layers: Sequence[NormalLayer],
     config: VTAConfig,
     dram_shapes: dict[str, tuple[int, ...]],
 ) -> tuple[dict[str, DramTensor], int]:
@@ -83,14 +83,14 @@ def plan_activations(
     first = {spec.name: -1 for spec in subgraph.inputs}
     last = {spec.name: -1 for spec in subgraph.inputs}
     planes = {spec.name: 1 for spec in subgraph.inputs}
-    for index, prepared in enumerate(work):
-        output = prepared.last.output
+    for index, normal in enumerate(layers):
+        output = normal.last.output
         first[output] = last[output] = index
-        planes[output] = 4 if prepared.last.out_dtype == "int32" else 1
-        for name in prepared.layer.inputs:
+        planes[output] = 4 if normal.last.out_dtype == "int32" else 1
+        for name in normal.layer.inputs:
             last[name] = index
     for spec in subgraph.outputs:
-        last[spec.name] = len(work)
+        last[spec.name] = len(layers)
 
     align = alignment_bytes(config)
     placed: list[tuple[int, int, str]] = []

@@ -1,4 +1,4 @@
-"""Normal form: a layer as a reduction, constants, residuals and an epilogue of ALU steps.
+"""Normal form: a layer as a reduction, constants, residuals and an epilogue on the ALU.
 
 Leading additions (bias, rounding constant, residuals) commute with the reduction: constants merge
 into bias digits that one GEMM step adds, residuals become GEMM steps with a diagonal weight. What
@@ -16,7 +16,7 @@ from flow.compiler.multiply import ShiftAdds
 from flow.compiler.shapes import ConvShape
 from flow.program.layouts import blocks, constant_digits, pack_diagonals, pack_weight
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
-from relay_passes.operators.step_ops import ADDITIONS, RESIDUAL_OPS
+from relay_passes.operators.post_ops import ADDITIONS, RESIDUAL_OPS
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.isa import MAX_IMM, MIN_IMM
 from vta_config.portable import MAX_RESIDUAL, MAX_RESIDUAL_STEPS, MAX_SHIFT, MAX_WEIGHT
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.program.input_form import InputForm
-    from relay_passes.partition.layers import Layer, Step
+    from relay_passes.partition.layers import Layer, PostOp
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
 
@@ -55,7 +55,7 @@ class Residual:
     diagonals: NDArray[np.int8] | None = None
 
     @classmethod
-    def of(cls, step: Step, layer: Layer, config: VTAConfig) -> Residual:
+    def of(cls, step: PostOp, layer: Layer, config: VTAConfig) -> Residual:
         """Split each multiplier into as few weights that int8 holds as there can be."""
         where = f"{layer.name}: {step.tensor}"
         lanes = _lanes(step, layer, config)
@@ -104,7 +104,7 @@ def _steps(multiplier: int, where: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AluStep:
+class ImmediateOp:
     """One ALU pass over a tile: an operation and its immediates, one a block of channels."""
 
     passes: ClassVar[int] = 1
@@ -156,11 +156,11 @@ class RegisterShift:
         return timing.alu_reg_step
 
 
-Pass: TypeAlias = AluStep | Residual | LateConstants | ShiftAdds | RegisterShift
+EpilogueOp: TypeAlias = ImmediateOp | Residual | LateConstants | ShiftAdds | RegisterShift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prepared:
+class NormalLayer:
     """A layer in normal form.
 
     Parameters
@@ -174,13 +174,13 @@ class Prepared:
         Wgt elements of the bias, which lie before each block's kernel.
     residuals : tuple[Residual, ...]
         Added before the epilogue.
-    epilogue : tuple[Pass, ...]
+    epilogue : tuple[EpilogueOp, ...]
         Run in order.
     pool : Layer or None
         A max-pool that is computed with the layer; its output is stored instead.
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
-    products : tuple[Prepared, ...]
+    summands : tuple[NormalLayer, ...]
         Further reductions into the same accumulators, with nothing but `shape` and a kernel.
     """
 
@@ -189,15 +189,15 @@ class Prepared:
     form: InputForm | None
     digits: NDArray[np.int8] | None
     residuals: tuple[Residual, ...]
-    epilogue: tuple[Pass, ...]
+    epilogue: tuple[EpilogueOp, ...]
     pool: Layer | None = None
     flat: bool = False
-    products: tuple[Prepared, ...] = ()
+    summands: tuple[NormalLayer, ...] = ()
 
     @property
-    def reductions(self) -> tuple[Prepared, ...]:
-        """All that is summed up: the layer's own inputs and weights, then the products'."""
-        return (self, *self.products)
+    def reductions(self) -> tuple[NormalLayer, ...]:
+        """All that is summed up: the layer's own inputs and weights, then the summands'."""
+        return (self, *self.summands)
 
     @property
     def weight_elems(self) -> int:
@@ -229,7 +229,7 @@ class Prepared:
     @property
     def kind(self) -> str:
         """What it computes, for reports."""
-        parts = [self.layer, *self.layer.products, *([self.pool] if self.pool else [])]
+        parts = [self.layer, *self.layer.summands, *([self.pool] if self.pool else [])]
         return "+".join(part.kind for part in parts)
 
     @property
@@ -278,7 +278,7 @@ class Prepared:
         }
 
 
-def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -> Prepared:
+def normal_layer(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -> NormalLayer:
     """Bring `layer`, whose input lies in `form`, into normal form for `config`.
 
     Raises
@@ -288,14 +288,14 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
     UnsupportedModelError
         When a step needs what the machine does not have.
     """
-    steps = list(layer.steps)
-    lead = next((i for i, s in enumerate(steps) if s.op not in ADDITIONS), len(steps))
+    post_ops = list(layer.post_ops)
+    lead = next((i for i, s in enumerate(post_ops) if s.op not in ADDITIONS), len(post_ops))
     channels = layer.out_shape[1]
     oc = blocks(channels, config.block)
     total = np.zeros(oc * config.block, np.int64)
-    for step in steps[:lead]:
-        if step.op == "add":
-            total[:channels] += np.broadcast_to(np.asarray(step.value, np.int64), channels)
+    for op in post_ops[:lead]:
+        if op.op == "add":
+            total[:channels] += np.broadcast_to(np.asarray(op.value, np.int64), channels)
     digits = constant_digits(total, config, layer.name) if total.any() else None
 
     kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
@@ -319,10 +319,10 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         row_step, stride = stride[0], (1, stride[1])
         padding = (padding[0] // row_step, *padding[1:])
         in_shape = (*in_shape[:2], blocks(in_shape[2], row_step), in_shape[3])
-    residuals = tuple(Residual.of(s, layer, config) for s in steps[:lead] if s.tensor)
-    epilogue = tuple(_passes(steps[lead:], layer, config))
+    residuals = tuple(Residual.of(s, layer, config) for s in post_ops[:lead] if s.tensor)
+    epilogue = tuple(_epilogue_ops(post_ops[lead:], layer, config))
     constants, timing = 0 if digits is None else digits.shape[1], config.profile
-    products = tuple(prepare(product, config) for product in layer.products)
+    summands = tuple(normal_layer(product, config) for product in layer.summands)
     shape = ConvShape(
         oc=oc,
         ic=ic,
@@ -343,10 +343,10 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         + sum(_overhead(e, timing) for e in (*epilogue, *residuals)),
         step_cycles=timing.gemm_step,
         residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
-        products=tuple(product.shape for product in products),
+        summands=tuple(product.shape for product in summands),
         row_step=row_step,
     )
-    return Prepared(
+    return NormalLayer(
         layer=layer,
         shape=shape,
         form=form,
@@ -354,11 +354,11 @@ def prepare(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -
         residuals=residuals,
         epilogue=epilogue,
         flat=flat,
-        products=products,
+        summands=summands,
     )
 
 
-def _overhead(step: Pass, timing: TimingProfile) -> int:
+def _overhead(step: EpilogueOp, timing: TimingProfile) -> int:
     """Return the cycles that a pass costs a tile beside those of its vectors."""
     return step.passes * timing.overhead(alu=not isinstance(step, Residual | LateConstants))
 
@@ -369,16 +369,18 @@ def _covers_picture(layer: Layer) -> bool:
     return whole and not any(layer.padding) and layer.dilation == (1, 1)
 
 
-def _passes(steps: Sequence[Step], layer: Layer, config: VTAConfig) -> Iterator[Pass]:
-    """Yield the passes of the steps after the reduction."""
+def _epilogue_ops(
+    post_ops: Sequence[PostOp], layer: Layer, config: VTAConfig
+) -> Iterator[EpilogueOp]:
+    """Yield what runs after the reduction."""
     index = 0
-    while index < len(steps):
-        step = steps[index]
+    while index < len(post_ops):
+        post_op = post_ops[index]
         index += 1
-        if step.op != "mul" or "mul" in config.capabilities:
-            yield from _epilogue(step, layer, config)
+        if post_op.op != "mul" or "mul" in config.capabilities:
+            yield from _epilogue(post_op, layer, config)
             continue
-        factors = _per_block(step, layer, config)
+        factors = _per_block(post_op, layer, config)
         if min(factors) < 1:
             raise UnsupportedModelError(
                 f"{layer.name}.mul",
@@ -388,16 +390,16 @@ def _passes(steps: Sequence[Step], layer: Layer, config: VTAConfig) -> Iterator[
             )
         # The shift that follows is done between the additions, unless it needs a register.
         shifts = (0,) * len(factors)
-        if index < len(steps) and steps[index].op == "shr":
-            lanes = _lanes(steps[index], layer, config)
+        if index < len(post_ops) and post_ops[index].op == "shr":
+            lanes = _lanes(post_ops[index], layer, config)
             if "shr_register" not in config.capabilities or (lanes == lanes[:, :1]).all():
-                shifts = _per_block(steps[index], layer, config)
+                shifts = _per_block(post_ops[index], layer, config)
                 index += 1
         yield ShiftAdds.of(factors, shifts)
 
 
-def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
-    """Turn one step into ALU passes."""
+def _epilogue(step: PostOp, layer: Layer, config: VTAConfig) -> Sequence[EpilogueOp]:
+    """Turn one post-op into ALU instructions."""
     if step.op in RESIDUAL_OPS:
         return [Residual.of(step, layer, config)]
     if step.op == "add" and np.ndim(step.value):
@@ -419,11 +421,11 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
                 got=values,
                 hint="use one scale a tensor",
             )
-        return [AluStep(op="double", imm=(0,) * len(values))] * values[0]
+        return [ImmediateOp(op="double", imm=(0,) * len(values))] * values[0]
     if step.op == "shr":
         passes = []
         while any(values):
-            passes.append(AluStep(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
+            passes.append(ImmediateOp(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
             values = tuple(v - min(v, MAX_SHIFT) for v in values)
         return passes
     if step.op == "add":
@@ -431,7 +433,7 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
         passes = []
         while any(values):
             part = tuple(max(MIN_IMM, min(MAX_IMM, v)) for v in values)
-            passes.append(AluStep(op="add", imm=part))
+            passes.append(ImmediateOp(op="add", imm=part))
             values = tuple(v - p for v, p in zip(values, part, strict=True))
             if len(passes) > _MAX_ADDITIONS:
                 raise CapacityError(
@@ -448,10 +450,10 @@ def _epilogue(step: Step, layer: Layer, config: VTAConfig) -> Sequence[Pass]:
             got=step.value,
             hint="clip to fewer bits",
         )
-    return [AluStep(op=step.op, imm=values)]
+    return [ImmediateOp(op=step.op, imm=values)]
 
 
-def _lanes(step: Step, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
+def _lanes(step: PostOp, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
     """Return a step's operand for each lane of each block of output channels, int64[oc, block]."""
     channels = layer.out_shape[1]
     value = np.broadcast_to(np.asarray(step.value, np.int64), channels)
@@ -459,7 +461,7 @@ def _lanes(step: Step, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
     return padded.reshape(-1, config.block)
 
 
-def _per_block(step: Step, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
+def _per_block(step: PostOp, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
     """Return a step's operand for each block of output channels.
 
     Raises

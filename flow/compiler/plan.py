@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flow.compiler.cost import Tiling
-from flow.compiler.normal_form import Prepared
+from flow.compiler.normal_form import NormalLayer
 from flow.compiler.shapes import Objective
 from vta_config.isa import Insn
 
@@ -49,7 +49,7 @@ class Lowered:
     constants_at, arena_bytes : int
         Bytes from the arena's start; activations come before the constants.
     tensors : dict[str, DramTensor]
-    work : tuple[Prepared, ...]
+    layers : tuple[NormalLayer, ...]
         What was lowered, in order; its tensors are those in DRAM.
     forms : dict[str, InputForm]
         How inputs lie in DRAM that do not lie as activations do.
@@ -60,5 +60,5 @@ class Lowered:
     constants_at: int
     arena_bytes: int
     tensors: dict[str, DramTensor]
-    work: tuple[Prepared, ...]
+    layers: tuple[NormalLayer, ...]
     forms: dict[str, InputForm]

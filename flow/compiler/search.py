@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.cost import Tiling, price
+from flow.compiler.cost import Tiling, objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.lower import Lowering
 from flow.compiler.operators.table import LOWERERS
@@ -34,7 +34,7 @@ from vta_config.isa import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.workbench import Residents
     from vta_config.hardware import VTAConfig
 
@@ -80,34 +80,36 @@ def search(
     known = _read(cache)
     plain = Lowering(subgraph, config, Schedule(objective=objective, forms={}))
     forms = {}
-    for name, prepared in first_layers(subgraph, plain.work):
-        key = _key(prepared, plain.residents, config)
-        if not _form_fits(known, key, prepared, plain.residents, config):
-            known.forms[key] = _best_form(prepared, plain.residents, config)
+    for name, normal in first_layers(subgraph, plain.layers):
+        key = _key(normal, plain.residents, config)
+        if not _form_fits(known, key, normal, plain.residents, config):
+            known.forms[key] = _best_form(normal, plain.residents, config)
             _keep(cache, known)
         if (form := known.forms[key]) is not None:
             forms[name] = form
     lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
     residents = lowering.residents
-    work = [p for p in lowering.work if LOWERERS[p.layer.kind].searched and p.pool is None]
+    layers = [p for p in lowering.layers if LOWERERS[p.layer.kind].searched and p.pool is None]
     tilings: dict[str, Tiling] = {}
-    for index, prepared in enumerate(work):
-        key = _key(prepared, residents, config)
-        if not is_candidate(known.tilings.get(key), prepared.shape, residents.room_of(prepared)):
-            known.tilings[key] = _best(prepared, residents, config)
+    for index, normal in enumerate(layers):
+        key = _key(normal, residents, config)
+        if not is_candidate(known.tilings.get(key), normal.shape, residents.capacity_of(normal)):
+            known.tilings[key] = _best(normal, residents, config)
             _keep(cache, known)
-        tilings[prepared.layer.name] = known.tilings[key]
+        tilings[normal.layer.name] = known.tilings[key]
         if progress is not None:
-            progress(index + 1, len(work))
+            progress(index + 1, len(layers))
     return Schedule(objective=objective, tilings=tilings, forms=forms)
 
 
-def _best_form(prepared: Prepared, residents: Residents, config: VTAConfig) -> InputForm | None:
-    choices = in_forms(prepared, config, residents.room_of(prepared))
-    choices.sort(key=lambda c: price(c[0], residents.room))
+def _best_form(normal: NormalLayer, residents: Residents, config: VTAConfig) -> InputForm | None:
+    choices = in_forms(normal, config, residents.capacity_of(normal))
+    choices.sort(key=lambda c: objective_cost(c[0], residents.capacity))
     timed = [
         (
-            price(estimate._replace(cycles=_cycles(changed, None, config)), residents.room),
+            objective_cost(
+                estimate._replace(cycles=_cycles(changed, None, config)), residents.capacity
+            ),
             changed.form,
         )
         for estimate, changed in choices[:SHORTLIST]
@@ -115,44 +117,44 @@ def _best_form(prepared: Prepared, residents: Residents, config: VTAConfig) -> I
     return min(timed, key=lambda t: t[0], default=(0.0, None))[1]
 
 
-def _best(prepared: Prepared, residents: Residents, config: VTAConfig) -> Tiling:
-    room, name = residents.room_of(prepared), prepared.layer.name
-    candidates = shortlist(prepared.shape, room, SHORTLIST, name)
+def _best(normal: NormalLayer, residents: Residents, config: VTAConfig) -> Tiling:
+    capacity, name = residents.capacity_of(normal), normal.layer.name
+    candidates = shortlist(normal.shape, capacity, SHORTLIST, name)
     timed = [
-        (estimate._replace(cycles=_cycles(prepared, tiling, config)), tiling)
+        (estimate._replace(cycles=_cycles(normal, tiling, config)), tiling)
         for estimate, tiling in candidates
     ]
     return fastest(timed)
 
 
-def _cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
+def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> int:
     """Compile a layer alone, with its pool if it has one, and time it."""
-    layer, last = prepared.layer, prepared.last
-    shapes = [layer.in_shape, *(product.in_shape for product in layer.products)]
+    layer, last = normal.layer, normal.last
+    shapes = [layer.in_shape, *(product.in_shape for product in layer.summands)]
     shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
     inputs = dict(zip(layer.inputs, shapes, strict=True))
     alone = Subgraph(
         symbol="alone",
         inputs=tuple(TensorSpec(name=n, shape=s, dtype="int8") for n, s in inputs.items()),
         outputs=(TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype),),
-        layers=(layer,) if prepared.pool is None else (layer, prepared.pool),
+        layers=(layer,) if normal.pool is None else (layer, normal.pool),
     )
     schedule = Schedule(
         tilings={} if tiling is None else {layer.name: tiling},
-        forms={} if prepared.form is None else {layer.inputs[0]: prepared.form},
+        forms={} if normal.form is None else {layer.inputs[0]: normal.form},
     )
     lowered = Lowering(alone, config, schedule, timing_only=True).run()
     cycles, _ = time_insns(config, b"".join(encode(insn, config) for insn in lowered.insns))
     return cycles
 
 
-def _key(prepared: Prepared, residents: Residents, config: VTAConfig) -> str:
+def _key(normal: NormalLayer, residents: Residents, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
-    passes = [(type(p).__name__, p.passes) for p in prepared.epilogue]
-    terms = [r.terms for r in prepared.residuals]
-    pool = prepared.pool and (prepared.pool.kernel, prepared.pool.stride, prepared.pool.padding)
-    shape = (prepared.shape, prepared.layer.in_shape, prepared.last.out_dtype, pool)
-    facts = (VERSION, *shape, residents.room_of(prepared), passes, terms, machine)
+    passes = [(type(p).__name__, p.passes) for p in normal.epilogue]
+    terms = [r.terms for r in normal.residuals]
+    pool = normal.pool and (normal.pool.kernel, normal.pool.stride, normal.pool.padding)
+    shape = (normal.shape, normal.layer.in_shape, normal.last.out_dtype, pool)
+    facts = (VERSION, *shape, residents.capacity_of(normal), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 
 
@@ -200,13 +202,13 @@ def _form(fields: dict[str, list[int]] | None) -> InputForm | None:
 
 
 def _form_fits(
-    known: _Known, key: str, prepared: Prepared, residents: Residents, config: VTAConfig
+    known: _Known, key: str, normal: NormalLayer, residents: Residents, config: VTAConfig
 ) -> bool:
     """Tell whether a form is known that a search could have found."""
     if key not in known.forms:
         return False
     choices = [
-        changed.form for _, changed in in_forms(prepared, config, residents.room_of(prepared))
+        changed.form for _, changed in in_forms(normal, config, residents.capacity_of(normal))
     ]
     return known.forms[key] in (choices or [None])
 

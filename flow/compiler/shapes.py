@@ -45,7 +45,7 @@ class ConvShape:
         Cycles of a GEMM step.
     residuals : int
         Tensors that are added.
-    products : tuple[ConvShape, ...]
+    summands : tuple[ConvShape, ...]
         Further reductions into the same sums; of these only the window and `ic` count.
     row_step : int
         Rows in DRAM from one row of the input to the next: those between are never read.
@@ -68,7 +68,7 @@ class ConvShape:
     tile_cycles: int
     step_cycles: int = 1
     residuals: int = 0
-    products: tuple[ConvShape, ...] = ()
+    summands: tuple[ConvShape, ...] = ()
     row_step: int = 1
     planes: int = 1
 
@@ -79,8 +79,8 @@ class ConvShape:
 
     @property
     def reductions(self) -> tuple[ConvShape, ...]:
-        """The convolution's own reduction, then its products'."""
-        return (self, *self.products)
+        """The convolution's own reduction, then its summands'."""
+        return (self, *self.summands)
 
     @property
     def vectors(self) -> int:

@@ -35,27 +35,27 @@ def extents(total: int) -> list[int]:
     return sorted({-(-total // n) for n in range(1, total + 1)}, reverse=True)
 
 
-def _candidates(shape: ConvShape, room: Capacity) -> Iterator[Tiling]:
+def _candidates(shape: ConvShape, capacity: Capacity) -> Iterator[Tiling]:
     for oh, ow, oc in product(
         extents(shape.out_height), extents(shape.out_width), extents(shape.oc)
     ):
-        if oc * oh * ow > room.acc:
+        if oc * oh * ow > capacity.acc:
             continue
         for ic, oc_w in product(extents(shape.ic), extents(oc)):
             tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=False)
-            if tiling.inp_elems(shape) > tiling.inp_room(shape, room):
+            if tiling.inp_elems(shape) > tiling.inp_capacity(shape, capacity):
                 continue
-            if tiling.wgt_elems(shape) <= room.wgt:
+            if tiling.wgt_elems(shape) <= capacity.wgt:
                 yield from (tiling, replace(tiling, oc_outer=True))
 
 
-def is_candidate(tiling: Tiling | None, shape: ConvShape, room: Capacity) -> bool:
+def is_candidate(tiling: Tiling | None, shape: ConvShape, capacity: Capacity) -> bool:
     """Tell whether a tiling from elsewhere is one that `shortlist` could give."""
-    return tiling is not None and tiling in _candidates(shape, room)
+    return tiling is not None and tiling in _candidates(shape, capacity)
 
 
 @lru_cache(maxsize=1024)
-def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Tiling:
+def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") -> Tiling:
     """Return the tiling that loads the fewest bytes among the fastest that fit.
 
     Memory traffic costs energy, and cycles that the model does not see; so tilings within
@@ -68,17 +68,17 @@ def choose_tiling(shape: ConvShape, room: Capacity, where: str = "layer") -> Til
     """
     costs: list[tuple[Cost, Tiling]] = []
     limit = inf
-    for tiling in _candidates(shape, room):
-        if least_cycles(shape, tiling, room) <= limit:
-            costs.append((cost(shape, tiling, room), tiling))
+    for tiling in _candidates(shape, capacity):
+        if least_cycles(shape, tiling, capacity) <= limit:
+            costs.append((cost(shape, tiling, capacity), tiling))
             limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
     if not costs:
-        raise too_small(shape, room, where)
+        raise too_small(shape, capacity, where)
     return fastest(costs)
 
 
 def shortlist(
-    shape: ConvShape, room: Capacity, count: int, where: str = "layer"
+    shape: ConvShape, capacity: Capacity, count: int, where: str = "layer"
 ) -> list[tuple[Cost, Tiling]]:
     """Return the tilings worth timing: `count` of the fastest and the frugal, and the model's own.
 
@@ -87,9 +87,9 @@ def shortlist(
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    costs = [(cost(shape, tiling, room), tiling) for tiling in _candidates(shape, room)]
+    costs = [(cost(shape, tiling, capacity), tiling) for tiling in _candidates(shape, capacity)]
     if not costs:
-        raise too_small(shape, room, where)
+        raise too_small(shape, capacity, where)
     costs.sort(key=lambda c: c[0])
     near = [c for c in costs if c[0].cycles <= costs[0][0].cycles * (1 + SHORTLIST_TOLERANCE)]
     frugal = sorted(near, key=lambda c: (c[0].loaded_bytes, c[0].cycles))
@@ -107,15 +107,15 @@ def fastest(costs: Sequence[tuple[Cost, T]]) -> T:
 
 
 def too_small(
-    shape: ConvShape, room: Capacity, where: str, size: tuple[int, int] = (1, 1)
+    shape: ConvShape, capacity: Capacity, where: str, size: tuple[int, int] = (1, 1)
 ) -> CapacityError:
     """Return the error that says that not even the smallest tile, rows × columns, fits."""
     smallest = Tiling(oc=1, oh=size[0], ow=size[1], ic=1, oc_w=1, oc_outer=False)
-    inp = smallest.inp_elems(shape) + room.inp - smallest.inp_room(shape, room)
-    wgt = max(0, room.wgt)
+    inp = smallest.inp_elems(shape) + capacity.inp - smallest.inp_capacity(shape, capacity)
+    wgt = max(0, capacity.wgt)
     return CapacityError(
         where,
-        f"its smallest tile must fit {room.inp} inp, {wgt} wgt, {room.acc} acc elements",
+        f"its smallest tile must fit {capacity.inp} inp, {wgt} wgt, {capacity.acc} acc elements",
         got=f"{inp}, {smallest.wgt_elems(shape)} and {smallest.acc_elems}",
         hint="choose a machine with larger buffers"
         if wgt

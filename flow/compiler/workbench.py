@@ -1,6 +1,6 @@
 """The workbench of lowering: what stays in the scratchpads, slots for the rest, and the emitter.
 
-Every operator works on it: it takes room in inp, wgt and acc, and builds instructions.
+Every operator works on it: it takes capacity in inp, wgt and acc, and builds instructions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flow.compiler.buffers import CONSTANTS_SHARE, Placed, Pool, SlotBuffer
+from flow.compiler.buffers import CONSTANTS_SHARE, Placed, SlotBuffer, SlotPool
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range
 from flow.compiler.multiply import COPY_SHARE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flow.compiler.cost import Tiling
     from flow.compiler.memory import Constants
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.shapes import Objective
     from flow.compiler.tokens import Emitted
     from flow.program.layouts import DramTensor
@@ -37,18 +37,20 @@ class Residents:
 
     Parameters
     ----------
-    work : sequence of Prepared
+    layers : sequence of NormalLayer
         All layers.
     config : VTAConfig
     objective : {"balanced", "latency"}
         What tilings are chosen by.
     """
 
-    def __init__(self, work: Sequence[Prepared], config: VTAConfig, objective: Objective) -> None:
+    def __init__(
+        self, layers: Sequence[NormalLayer], config: VTAConfig, objective: Objective
+    ) -> None:
         """Reserve what any layer needs."""
-        multipliers = sorted(set().union(*(p.multipliers for p in work)))
+        multipliers = sorted(set().union(*(p.multipliers for p in layers)))
         self._config = config
-        self.needs_vector = any(p.needs_vector for p in work)
+        self.needs_vector = any(p.needs_vector for p in layers)
         #: The constant vector at the end of inp, diagonal weights at the end of wgt.
         self.vector_at = config.inp_depth - 1
         self.diagonal_at = {
@@ -57,11 +59,11 @@ class Residents:
         #: At the end of acc: what a multiplication by shifts and additions copies at a time, and
         #: before it the shift amounts of as many blocks of channels as a layer has or fit.
         share = max(1, config.acc_depth // COPY_SHARE)
-        copied = share if any(p.copies for p in work) else 0
-        amounts = max((p.shape.oc for p in work if p.shifts_by_register), default=0)
+        copied = share if any(p.copies for p in layers) else 0
+        amounts = max((p.shape.oc for p in layers if p.shifts_by_register), default=0)
         self.copy = Range(config.acc_depth - copied, copied)
         self.amounts = Range(self.copy.start - min(amounts, share), min(amounts, share))
-        self.room = Capacity.of(
+        self.capacity = Capacity.of(
             config,
             resident_inp=int(self.needs_vector),
             resident_wgt=len(multipliers),
@@ -69,14 +71,14 @@ class Residents:
             objective=objective,
         )
 
-    def room_of(self, prepared: Prepared) -> Capacity:
+    def capacity_of(self, normal: NormalLayer) -> Capacity:
         """Return the elements that a layer's chunks may use."""
-        late = self.late_slots(prepared) * prepared.late_elems + 2 * prepared.diagonal_elems
-        return replace(self.room, wgt=self.room.wgt - late)
+        late = self.late_slots(normal) * normal.late_elems + 2 * normal.diagonal_elems
+        return replace(self.capacity, wgt=self.capacity.wgt - late)
 
-    def late_slots(self, prepared: Prepared) -> int:
+    def late_slots(self, normal: NormalLayer) -> int:
         """Return the slots for a layer's late constants: one does, of two small ones the freer."""
-        return 2 if 2 * prepared.late_elems <= self._config.wgt_depth // CONSTANTS_SHARE else 1
+        return 2 if 2 * normal.late_elems <= self._config.wgt_depth // CONSTANTS_SHARE else 1
 
 
 class Workbench:
@@ -111,9 +113,9 @@ class Workbench:
         self.amounts_held: tuple[int, int] | None = None
         #: Number of the job that is being laid out.
         self.job = 0
-        room = residents.room
-        self._inp, self._wgt = SlotBuffer(room.inp), SlotBuffer(room.wgt)
-        self._acc = SlotBuffer(room.acc)
+        capacity = residents.capacity
+        self._inp, self._wgt = SlotBuffer(capacity.inp), SlotBuffer(capacity.wgt)
+        self._acc = SlotBuffer(capacity.acc)
 
     def new_job(self) -> Job:
         """Start the next job."""
@@ -138,7 +140,7 @@ class Workbench:
         return job
 
     def begin_layer(
-        self, prepared: Prepared, *, inp: dict[str, Pool], wgt: Pool, acc: int
+        self, normal: NormalLayer, *, inp: dict[str, SlotPool], wgt: SlotPool, acc: int
     ) -> tuple[int, ...]:
         """Cut the scratchpads into slots; return the first wgt element of each reduction.
 
@@ -148,20 +150,20 @@ class Workbench:
             When a chunk does not fit wgt or acc.
         """
         late = {
-            name: Pool(elems, slots)
+            name: SlotPool(elems, slots)
             for name, elems, slots in (
-                ("late", prepared.late_elems, self.residents.late_slots(prepared)),
-                ("diagonals", prepared.diagonal_elems, 2),
+                ("late", normal.late_elems, self.residents.late_slots(normal)),
+                ("diagonals", normal.diagonal_elems, 2),
             )
             if elems
         }
-        room = self.residents.room_of(prepared)
-        if wgt.elems > room.wgt or acc > room.acc:
-            raise too_small(prepared.shape, room, prepared.layer.name)
+        capacity = self.residents.capacity_of(normal)
+        if wgt.elems > capacity.wgt or acc > capacity.acc:
+            raise too_small(normal.shape, capacity, normal.layer.name)
         self._inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, chunk=wgt)
-        self._acc.begin_layer(chunk=Pool(acc))
-        added = (self.constants.add_weights(part, self.config) for part in prepared.reductions)
+        self._acc.begin_layer(chunk=SlotPool(acc))
+        added = (self.constants.add_weights(part, self.config) for part in normal.reductions)
         return tuple(address // self.config.wgt_elem_bytes for address in added)
 
     def batches(self, layer: Layer) -> range:
@@ -189,7 +191,7 @@ class Workbench:
     def place_weights(
         self,
         job: Job,
-        prepared: Prepared,
+        normal: NormalLayer,
         weights_at: int,
         oc: Range,
         ic: Range,
@@ -197,9 +199,9 @@ class Workbench:
         origin: Origin,
     ) -> int:
         """Return where a chunk of weights lies in wgt; load it if it must be."""
-        base, loads = self.place_constant(job, (prepared.layer.name, oc, ic), "chunk")
+        base, loads = self.place_constant(job, (normal.layer.name, oc, ic), "chunk")
         if loads is not None:
-            shape = prepared.shape
+            shape = normal.shape
             stride = shape.constants + shape.ic * shape.taps
             at = (
                 weights_at

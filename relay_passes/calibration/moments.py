@@ -127,15 +127,15 @@ def _bands(size: int) -> list[tuple[int, int]]:
 
 
 class _Sum:
-    """Sums of windows and of their products, gathered in pieces that BLAS likes."""
+    """Sums of windows and of their summands, gathered in pieces that BLAS likes."""
 
     PIECE: Final = 1024
 
     def __init__(self, size: int) -> None:
         self.total = np.zeros(size)
-        self.products: list[NDArray[np.float32]] | None = None
+        self.summands: list[NDArray[np.float32]] | None = None
         if size <= MOST_VALUES:
-            self.products = [np.zeros((j - i, j), np.float32) for i, j in _bands(size)]
+            self.summands = [np.zeros((j - i, j), np.float32) for i, j in _bands(size)]
         self.samples = self.waiting = 0
         self.unit = 0.0  # none yet
         self.pieces: list[NDArray[np.float32]] = []
@@ -156,8 +156,8 @@ class _Sum:
             self.unit = 1.0 if usual else power_of_two_at_least(peak)
         if self.unit not in (0.0, 1.0):
             x = x / np.float32(self.unit)
-        if self.products is not None:
-            for (i, j), band in zip(_bands(len(x)), self.products, strict=True):
+        if self.summands is not None:
+            for (i, j), band in zip(_bands(len(x)), self.summands, strict=True):
                 band += x[i:j] @ x[:j].T
         self.samples += x.shape[1]
         self.pieces, self.waiting = [], 0
@@ -167,7 +167,7 @@ class _Sum:
         self.flush()
         unit = self.unit or 1.0
         mean = (self.total / unit / self.samples).astype(np.float32)
-        bands, self.products = self.products, None
+        bands, self.summands = self.summands, None
         if bands is not None:
             for (i, j), band in zip(_bands(len(mean)), bands, strict=True):
                 band /= np.float32(self.samples)

@@ -127,7 +127,7 @@ class _Sums:
     """An accumulator: scale, bound and bias, float64[C], as `Accumulator` has them.
 
     `clips` tells of a ReLU; `inputs` are the int8 tensors of which it is made, `operators` those
-    that it takes in, `products` the layers among them.
+    that it takes in, `summands` the layers among them.
     """
 
     name: str
@@ -137,7 +137,7 @@ class _Sums:
     clips: bool = False
     inputs: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
-    products: tuple[str, ...] = ()
+    summands: tuple[str, ...] = ()
 
     def after(self, name: str, **changes: Any) -> _Sums:
         """Return what operator `name` makes of it."""
@@ -175,14 +175,14 @@ class _Planner:
         self.env: dict[Expr, _Value] = {}
         self.layers: list[LayerPlan] = []
         self.sums: dict[str, SumPlan] = {}
-        self.products: dict[str, str] = {}  # and the tensors that they read
+        self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:
         """Return the draft with its integers."""
         taken = {name for layer in self.layers for name in layer.operators}
         rest = [
             LayerPlan(name=self._label((name,), name), inputs=(data,), operators=(name,))
-            for name, data in self.products.items()
+            for name, data in self.summands.items()
             if name not in taken
         ]
         return replace(
@@ -203,9 +203,9 @@ class _Planner:
         """Return what an operand is."""
         return self.env.get(expr) if isinstance(expr, relax.Var) else None
 
-    def _label(self, products: tuple[str, ...], output: str) -> str:
+    def _label(self, summands: tuple[str, ...], output: str) -> str:
         """Return the name of the layer that a product belongs to, else of what it makes."""
-        return self.labels.get(products[0], products[0]) if products else output
+        return self.labels.get(summands[0], summands[0]) if summands else output
 
     # ---- pairs -------------------------------------------------------------------------------
     def _dequantize(self, binding: Expr) -> _Value:
@@ -220,7 +220,7 @@ class _Planner:
         if value is not None and (requant := self._requant(value, params, name)) is not None:
             self.layers.append(
                 LayerPlan(
-                    name=self._label(value.products, name),
+                    name=self._label(value.summands, name),
                     inputs=value.inputs,
                     operators=value.operators,
                     output=name,
@@ -252,12 +252,12 @@ class _Planner:
                 return self._multiplied(value, ratio)
         except CapacityError as error:
             reason = f"{name}: {str(error).partition('; ')[0]}"
-            if value.products:
-                self.host |= dict.fromkeys(value.products, reason)
+            if value.summands:
+                self.host |= dict.fromkeys(value.summands, reason)
             else:
                 self.floats[name] = reason
             return None
-        if any(name in self.ends.get(product, ()) for product in value.products):
+        if any(name in self.ends.get(product, ()) for product in value.summands):
             worst = next(i for i, r in enumerate(ratio) if numerics.exact_log2(r) is None)
             raise CalibrationError(
                 name,
@@ -307,7 +307,7 @@ class _Planner:
         bound = np.zeros(len(rows))
         if self.dyadic:
             bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)
-        self.products[name] = data.tensor
+        self.summands[name] = data.tensor
         return _Sums(
             name=self._label((name,), name),
             scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
@@ -315,7 +315,7 @@ class _Planner:
             bias=np.zeros(len(rows)),
             inputs=(data.tensor,),
             operators=(name,),
-            products=(name,),
+            summands=(name,),
         )
 
     def _add(self, binding: Expr) -> _Value:
@@ -357,7 +357,7 @@ class _Planner:
             bias=acc.bias + other.bias,
             inputs=(*acc.inputs, *other.inputs),
             operators=(*acc.operators, *other.operators, name),
-            products=(*acc.products, *other.products),
+            summands=(*acc.summands, *other.summands),
         )
 
     def _sum(

@@ -83,7 +83,7 @@ class LayerPlan:
     inputs : tuple[str, ...]
         The int8 tensors of which the accumulator is made: data first, then residuals.
     operators : tuple[str, ...]
-        Tensors of the operators that the accumulator takes in, in order: products, sums, ReLU.
+        Tensors of the operators that the accumulator takes in, in order: summands, sums, ReLU.
     output : str
         The int8 tensor; "" for an accumulator that stays one (logits).
     requant : Requant, optional

@@ -18,7 +18,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     if not widens(binding.value):
         return None
     chain = Chain.start("add", binding, None)
-    chain.steps.append(("add_tensor", 0, binding.value.args[0]))
+    chain.post_ops.append(("add_tensor", 0, binding.value.args[0]))
     return chain
 
 

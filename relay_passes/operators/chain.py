@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, dtype_of, op_name
-from relay_passes.operators.step_ops import StepOp
+from relay_passes.operators.post_ops import PostOpKind
 
 #: Return the binding that makes a variable which only one operator reads, else None.
 MakerOf: TypeAlias = Callable[[Expr], "Expr | None"]
@@ -30,11 +30,11 @@ class Chain:
         All the layer's bindings, in no particular order.
     source : relax.Var or None
         The int8 tensor read first; None for ``add``.
-    steps : list of (op, value, relax.Var or None)
-        As `Step`, the tensor being a variable.
+    post_ops : list of (op, value, relax.Var or None)
+        As `PostOp`, the tensor being a variable.
     output : relax.Var
         What the layer makes.
-    products : list of Chain
+    summands : list of Chain
         Accumulators, each only its anchor, that are added to this one's before the steps.
     name : str
         The layer's: that of its anchor's, or for ``add`` of its output's.
@@ -47,8 +47,8 @@ class Chain:
     bindings: list[Expr]
     source: Expr | None
     output: Expr
-    steps: list[tuple[StepOp, Any, Expr | None]] = field(default_factory=list)
-    products: list[Chain] = field(default_factory=list)
+    post_ops: list[tuple[PostOpKind, Any, Expr | None]] = field(default_factory=list)
+    summands: list[Chain] = field(default_factory=list)
     name: str = ""
     output_name: str = ""
 
@@ -60,10 +60,10 @@ class Chain:
 
     @property
     def inputs(self) -> tuple[Expr, ...]:
-        """The int8 tensors read: data first, the products' data, then the residuals."""
+        """The int8 tensors read: data first, the summands' data, then the residuals."""
         first = () if self.source is None else (self.source,)
-        products = (product.source for product in self.products)
-        return (*first, *products, *(var for _, _, var in self.steps if var is not None))
+        summands = (product.source for product in self.summands)
+        return (*first, *summands, *(var for _, _, var in self.post_ops if var is not None))
 
 
 def multiplies_int8(binding: Expr) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from relay_passes.graph import ints, static_shape
 from relay_passes.operators.chain import Chain
-from relay_passes.operators.step_ops import RESIDUAL_OPS
+from relay_passes.operators.post_ops import RESIDUAL_OPS
 from vta_config.hardware import VTAConfig
 from vta_config.isa import MAX_IMM, MAX_PAD, MIN_IMM
 from vta_config.portable import MAX_ACC_SHIFT, MAX_RESIDUAL
@@ -70,13 +70,13 @@ def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
     sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
     inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, attrs.strides, strict=True))
     inside &= all(int(p) < int(k) for p, k in zip(attrs.padding[:2], attrs.pool_size, strict=True))
-    return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.steps)
+    return inside and all(op not in ("add", *RESIDUAL_OPS) for op, _, _ in chain.post_ops)
 
 
 def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
     """A shift or factor must be the same for all channels of a block."""
     by_block = {"shr", "shl", "mul"} - ({"shr"} if "shr_register" in config.capabilities else set())
-    for op, value, _ in chain.steps:
+    for op, value, _ in chain.post_ops:
         numbers = np.ravel(value)
         if op in by_block and numbers.size > 1:
             starts = np.repeat(numbers[:: config.block], config.block)[: numbers.size]
@@ -95,13 +95,13 @@ def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
 
 def multiplies_if_possible(chain: Chain, config: VTAConfig) -> bool:
     """A multiplication of the accumulator by less than 1 needs a machine with capability mul."""
-    factors = (value for op, value, _ in chain.steps if op == "mul")
+    factors = (value for op, value, _ in chain.post_ops if op == "mul")
     return "mul" in config.capabilities or all(np.min(value) >= 1 for value in factors)
 
 
 def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
     """A shift must be in [0, 31]."""
-    amounts = [value for op, value, _ in chain.steps if op in ("shr", "shl", "add_tensor")]
+    amounts = [value for op, value, _ in chain.post_ops if op in ("shr", "shl", "add_tensor")]
     return all(np.min(value) >= 0 and np.max(value) <= MAX_ACC_SHIFT for value in amounts)
 
 
@@ -112,18 +112,18 @@ def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
 
 
 def _residuals(chain: Chain) -> list[tuple[str, Any]]:
-    return [(op, value) for op, value, _ in chain.steps if op in RESIDUAL_OPS]
+    return [(op, value) for op, value, _ in chain.post_ops if op in RESIDUAL_OPS]
 
 
 def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     """A limit of the accumulator must fit 16 bits."""
-    limits = (value for op, value, _ in chain.steps if op in ("min", "max"))
+    limits = (value for op, value, _ in chain.post_ops if op in ("min", "max"))
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
 
 
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
     """A left shift must be the same for all channels."""
-    return all(np.ptp(value) == 0 for op, value, _ in chain.steps if op == "shl")
+    return all(np.ptp(value) == 0 for op, value, _ in chain.post_ops if op == "shl")
 
 
 #: What must hold of the steps after every operator.

@@ -37,7 +37,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
 
 def refusal(chain: Chain, config: VTAConfig) -> str:
     """Return why VTA does not take a chain, "" when it does."""
-    for part in (chain, *chain.products):
+    for part in (chain, *chain.summands):
         for rule in OPERATORS[part.kind].rules:
             if not rule(part, config):
                 sentence = (rule.__doc__ or "").partition("\n")[0].rstrip(".")

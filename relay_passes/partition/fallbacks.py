@@ -91,7 +91,7 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
         elif _is_bias(binding, definitions, on_vta):
             continue
         found[var] = Fallback(name=name, operator=kind, reason=reason or _why_host(binding))
-    vta_anchors = {b.var for c in chains for part in (c, *c.products) for b in (part.anchor,)}
+    vta_anchors = {b.var for c in chains for part in (c, *c.summands) for b in (part.anchor,)}
     return HostWork(
         fallbacks=tuple(found.values()),
         vta_macs=_macs(b for b in graph.bindings if b.var in vta_anchors),

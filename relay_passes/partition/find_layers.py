@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from relay_passes.graph import Expr, Graph, constant, dtype_of, op_name, static_shape
 from relay_passes.names import Names
 from relay_passes.operators.chain import Chain, widens
-from relay_passes.operators.step_ops import ADDITIONS, StepOp
+from relay_passes.operators.post_ops import ADDITIONS, PostOpKind
 from relay_passes.operators.table import OPERATORS, start
 from relay_passes.params import INT32_MAX, INT32_MIN
-from relay_passes.partition.layers import Layer, Step
+from relay_passes.partition.layers import Layer, PostOp
 
 _INF: Final = float("inf")
 
@@ -43,12 +43,12 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
         stride=window.stride,
         padding=window.padding,
         dilation=window.dilation,
-        steps=tuple(
-            Step(op=op, value=number, tensor="" if var is None else names[var])
-            for op, number, var in chain.steps
+        post_ops=tuple(
+            PostOp(op=op, value=number, tensor="" if var is None else names[var])
+            for op, number, var in chain.post_ops
         ),
         out_dtype="int8" if dtype_of(chain.output) == "int8" else "int32",
-        products=tuple(layer_of(product, names) for product in chain.products),
+        summands=tuple(layer_of(product, names) for product in chain.summands),
     )
 
 
@@ -129,7 +129,7 @@ class ChainFinder:
         low, high = (-128.0, 127.0) if within else (-_INF, _INF)
         saved: tuple[Expr, int, int] | None = None  # output, bindings, steps at the last int8
         if dtype_of(chain.output) == "int8":
-            saved = (chain.output, len(chain.bindings), len(chain.steps))
+            saved = (chain.output, len(chain.bindings), len(chain.post_ops))
         while self._once(chain.output):
             reader = self.uses[chain.output][0]
             if reader is None or reader.var in self.claimed:
@@ -141,10 +141,10 @@ class ChainFinder:
                 continue
             if op_name(reader.value) == "astype" and dtype_of(reader.var) == "int8":
                 low, high = self._take(chain, reader, [], (low, high))
-                saved = (chain.output, len(chain.bindings), len(chain.steps))
+                saved = (chain.output, len(chain.bindings), len(chain.post_ops))
                 continue
             if (product := self._product(chain, reader)) is not None:
-                chain.products.append(product)
+                chain.summands.append(product)
                 chain.bindings += product.bindings
                 low, high = self._take(chain, reader, [], (low, high))
                 continue
@@ -155,7 +155,7 @@ class ChainFinder:
             low, high = self._take(chain, reader, steps, (low, high))
         if dtype_of(chain.output) == "int32" and saved is not None and not self._leaves(chain):
             chain.output = saved[0]
-            del chain.bindings[saved[1] :], chain.steps[saved[2] :]
+            del chain.bindings[saved[1] :], chain.post_ops[saved[2] :]
 
     def _leaves(self, chain: Chain) -> bool:
         """Whether an int32 result is what the host wants: a result, or made float."""
@@ -166,7 +166,7 @@ class ChainFinder:
     def _take(
         chain: Chain,
         reader: Expr,
-        steps: list[tuple[StepOp, Any, Expr | None]],
+        steps: list[tuple[PostOpKind, Any, Expr | None]],
         interval: tuple[float, float],
     ) -> tuple[float, float]:
         """Append a reader and its steps; return the interval of the values after it."""
@@ -174,11 +174,15 @@ class ChainFinder:
         chain.output = reader.var
         low, high = interval
         for op, value, var in steps:
-            alone = len(chain.steps) == 1 and OPERATORS[chain.kind].starts_empty
+            alone = len(chain.post_ops) == 1 and OPERATORS[chain.kind].starts_empty
             if op == "shl" and alone and isinstance(value, int):
-                chain.steps[0] = ("add_tensor", chain.steps[0][1] + value, chain.steps[0][2])
+                chain.post_ops[0] = (
+                    "add_tensor",
+                    chain.post_ops[0][1] + value,
+                    chain.post_ops[0][2],
+                )
             else:
-                chain.steps.append((op, value, var))
+                chain.post_ops.append((op, value, var))
             if op == "max":
                 low, high = max(low, value), max(high, value)
             elif op == "min":
@@ -189,7 +193,7 @@ class ChainFinder:
 
     def _step(
         self, var: Expr, reader: Expr
-    ) -> tuple[list[tuple[StepOp, Any, Expr | None]], list[Expr]] | None:
+    ) -> tuple[list[tuple[PostOpKind, Any, Expr | None]], list[Expr]] | None:
         """Return what `reader` does to accumulator `var`: steps and further bindings, or None."""
         value, kind = reader.value, op_name(reader.value)
         if dtype_of(reader.var) != "int32" or static_shape(reader.var) != static_shape(var):
@@ -223,16 +227,16 @@ class ChainFinder:
         found = self._start(binding)
         if found is None or not OPERATORS[found.kind].adds_up:
             return None
-        commutes = all(op in ADDITIONS for op, _, _ in chain.steps)
+        commutes = all(op in ADDITIONS for op, _, _ in chain.post_ops)
         return found if commutes and static_shape(other) == static_shape(var) else None
 
     def _residual(
         self, var: Expr, shape: tuple[int, ...]
-    ) -> tuple[list[tuple[StepOp, Any, Expr | None]], list[Expr]] | None:
+    ) -> tuple[list[tuple[PostOpKind, Any, Expr | None]], list[Expr]] | None:
         """Read an int8 tensor astype int32, perhaps shifted left or multiplied by a constant."""
         binding = self.by_var.get(var)
         taken: list[Expr] = []
-        step: tuple[StepOp, int | NDArray[np.int32]] = ("add_tensor", 0)
+        step: tuple[PostOpKind, int | NDArray[np.int32]] = ("add_tensor", 0)
         change = "" if binding is None else op_name(binding.value)
         if binding is not None and change in ("left_shift", "multiply") and self._once(var):
             number = _operand(binding.value.args[1], shape)
@@ -252,7 +256,7 @@ class ChainFinder:
 
 
 #: Operators on an accumulator and a constant (or, for add, a residual), and the step they are.
-_STEPS: Final[dict[str, StepOp]] = {
+_STEPS: Final[dict[str, PostOpKind]] = {
     "add": "add",
     "right_shift": "shr",
     "left_shift": "shl",

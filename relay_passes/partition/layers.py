@@ -1,6 +1,6 @@
 """What partition makes: layers for a compiler, and what is left to the host; checked where made.
 
-`Subgraph`, `Layer` and `Step` describe integer work exactly.
+`Subgraph`, `Layer` and `PostOp` describe integer work exactly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.operators.operator import Operator, Window, macs
-from relay_passes.operators.step_ops import PER_CHANNEL_OPS, RESIDUAL_OPS, StepOp
+from relay_passes.operators.post_ops import PER_CHANNEL_OPS, RESIDUAL_OPS, PostOpKind
 from relay_passes.operators.table import OPERATORS
 from relay_passes.params import INT32_MAX, INT32_MIN
 from vta_config.errors import UnsupportedModelError
@@ -35,8 +35,8 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Step:
-    """One elementwise int32 operation on the accumulator; a layer's steps run in order.
+class PostOp:
+    """One elementwise int32 operation on the accumulator; a layer's post-ops run in order.
 
     Parameters
     ----------
@@ -55,30 +55,30 @@ class Step:
         When the operation or its operand is not one of these.
     """
 
-    op: StepOp
+    op: PostOpKind
     value: int | NDArray[np.int32]
     tensor: str = ""
 
     def __post_init__(self) -> None:
         """Check the operation and its operand."""
-        if self.op not in get_args(StepOp):
+        if self.op not in get_args(PostOpKind):
             raise UnsupportedModelError(
-                "Step.op",
-                f"must be among {', '.join(get_args(StepOp))}",
+                "PostOp.op",
+                f"must be among {', '.join(get_args(PostOpKind))}",
                 got=self.op,
                 hint="leave the operator on the host",
             )
         if isinstance(self.value, np.ndarray):
             if self.value.dtype != np.int32 or self.value.ndim != 1:
                 raise UnsupportedModelError(
-                    f"Step({self.op}).value",
+                    f"PostOp({self.op}).value",
                     "must be int32[C]",
                     got=f"{self.value.dtype}{list(self.value.shape)}",
                     hint="one number a channel",
                 )
             if self.op not in PER_CHANNEL_OPS:
                 raise UnsupportedModelError(
-                    f"Step({self.op}).value",
+                    f"PostOp({self.op}).value",
                     "must be one number",
                     got="a vector",
                     hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} take one number a channel",
@@ -87,14 +87,14 @@ class Step:
         low = 1 if self.op == "add_scaled" else low
         if not (np.all(np.asarray(self.value) >= low) and np.all(np.asarray(self.value) <= high)):
             raise UnsupportedModelError(
-                f"Step({self.op}).value",
+                f"PostOp({self.op}).value",
                 f"must be in [{low}, {high}]",
                 got=self.value,
                 hint="check the scales",
             )
         if (self.op in RESIDUAL_OPS) != bool(self.tensor):
             raise UnsupportedModelError(
-                f"Step({self.op}).tensor",
+                f"PostOp({self.op}).tensor",
                 "must name a tensor for add_tensor and add_scaled only",
                 got=repr(self.tensor),
                 hint="give the residual's name",
@@ -103,7 +103,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One VTA operation: an accumulator is made by `kind`, changed by `steps` and stored.
+    """One VTA operation: an accumulator is made by `kind`, changed by `post_ops` and stored.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Layer:
         How the accumulator starts, by `operators.table`; ``add``: acc = 0 and every operand is an
         add_tensor step.
     inputs : tuple[str, ...]
-        Tensors read: data first, then the products' data, then the add_tensor operands (``add``:
+        Tensors read: data first, then the summands' data, then the add_tensor operands (``add``:
         only these).
     output : str
         Tensor written.
@@ -125,19 +125,19 @@ class Layer:
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
         (top, left, bottom, right); zeros, or minus infinity (-128) for max_pool2d.
-    steps : tuple[Step, ...]
+    post_ops : tuple[PostOp, ...]
         Operations on the accumulator in order.
     out_dtype : {"int8", "int32"}
-        int32: the exact accumulator, e.g. logits. int8: its low byte; the steps clip before.
-    products : tuple[Layer, ...]
-        Further convolutions or dense layers, each an int32 accumulator without steps, that are
-        added to this one's before its steps: a residual block's downsample convolution. Their
+        int32: the exact accumulator, e.g. logits. int8: its low byte; the post-ops clip before.
+    summands : tuple[Layer, ...]
+        Further convolutions or dense layers, each an int32 accumulator without post-ops, that are
+        added to this one's before its post-ops: a residual block's downsample convolution. Their
         outputs are written nowhere.
 
     Raises
     ------
     UnsupportedModelError
-        When shapes, weight, steps and products do not fit each other.
+        When shapes, weight, post-ops and summands do not fit each other.
     """
 
     name: str
@@ -151,9 +151,9 @@ class Layer:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
-    steps: tuple[Step, ...] = ()
+    post_ops: tuple[PostOp, ...] = ()
     out_dtype: TensorType = "int8"
-    products: tuple[Layer, ...] = ()
+    summands: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the layer is consistent."""
@@ -174,14 +174,14 @@ class Layer:
                 self._fail("weight", f"must be int8{list(expected)}", got)
         if self.out_shape != self.computed_out_shape:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
-        for product in self.products:
+        for product in self.summands:
             self._check_product(product)
-        operands = tuple(step.tensor for step in self.steps if step.op in RESIDUAL_OPS)
-        data = (*self.inputs[:1], *(product.inputs[0] for product in self.products))
+        operands = tuple(step.tensor for step in self.post_ops if step.op in RESIDUAL_OPS)
+        data = (*self.inputs[:1], *(product.inputs[0] for product in self.summands))
         expected_inputs = operands if self.operator.starts_empty else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
-        for step in self.steps:
+        for step in self.post_ops:
             if isinstance(step.value, np.ndarray) and len(step.value) != self.out_shape[1]:
                 self._fail(
                     f"step {step.op}", f"must have {self.out_shape[1]} numbers", len(step.value)
@@ -193,7 +193,7 @@ class Layer:
             names = " or ".join(kind for kind, row in OPERATORS.items() if row.adds_up)
             must = f"must be a {names} layer added to another"
             self._fail(part, must, f"{product.kind} added to {self.kind}")
-        if product.steps or product.products or product.out_dtype != "int32":
+        if product.post_ops or product.summands or product.out_dtype != "int32":
             self._fail(part, "must be a bare int32 accumulator", product.out_dtype)
         if product.out_shape != self.out_shape:
             self._fail(part, f"must have out_shape {self.out_shape}", product.out_shape)
@@ -221,9 +221,9 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the layer and its products, without padding to blocks."""
+        """Multiply-accumulates of the layer and its summands, without padding to blocks."""
         own = 0 if self.weight is None else macs(self.out_shape, self.weight.shape)
-        return own + sum(product.macs for product in self.products)
+        return own + sum(product.macs for product in self.summands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

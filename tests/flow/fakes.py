@@ -25,7 +25,7 @@ from relay_passes.partition.layers import Fallback
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
-#: Step of the rounding, by variant.
+#: PostOp of the rounding, by variant.
 STEPS = {
     "stock_relay": 3.0,
     "single_scale": 4.0,

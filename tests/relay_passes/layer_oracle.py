@@ -1,4 +1,4 @@
-"""Run a Subgraph's layers in plain numpy int64, straight from the meaning of Layer and Step."""
+"""Run a Subgraph's layers in plain numpy int64, straight from the meaning of Layer and PostOp."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def run_subgraph(subgraph: Subgraph, inputs: list[NDArray[Any]]) -> dict[str, ND
 def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the layer's output, int8 or int32[out_shape]."""
     acc = _start(layer, tensors)
-    for product in layer.products:
+    for product in layer.summands:
         acc = acc + _start(product, tensors)
-    for step in layer.steps:
+    for step in layer.post_ops:
         value: Any = step.value
         if isinstance(value, np.ndarray):
             value = value.astype(np.int64).reshape(1, -1, 1, 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from relay_passes.params import QuantParams, Requant, TensorProfile
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from vta_config.errors import CalibrationError, CapacityError, UnsupportedModelError
 
 
@@ -79,27 +79,37 @@ def test_requant() -> None:
 
 
 def test_step() -> None:
-    Step(op="add", value=np.zeros(4, np.int32))
-    with pytest.raises(UnsupportedModelError, match=r"Step\.op: must be among add, add_tensor, "):
-        Step(op="xor", value=1)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedModelError, match=r"Step\(add\)\.value: must be int32\[C\], got"):
-        Step(op="add", value=np.zeros(4, np.int64))
-    with pytest.raises(UnsupportedModelError, match=r"Step\(min\)\.value: must be one number, got"):
-        Step(op="min", value=np.zeros(4, np.int32))
-    with pytest.raises(UnsupportedModelError, match=r"Step\(shr\)\.value: must be in \[0, 31\], g"):
-        Step(op="shr", value=32)
-    with pytest.raises(UnsupportedModelError, match=r"Step\(add\)\.tensor: must name a tensor for"):
-        Step(op="add", value=1, tensor="x")
-    with pytest.raises(UnsupportedModelError, match=r"Step\(add_tensor\)\.tensor: must name a ten"):
-        Step(op="add_tensor", value=1)
+    PostOp(op="add", value=np.zeros(4, np.int32))
+    with pytest.raises(UnsupportedModelError, match=r"PostOp\.op: must be among add, add_tensor, "):
+        PostOp(op="xor", value=1)  # type: ignore[arg-type]
+    with pytest.raises(
+        UnsupportedModelError, match=r"PostOp\(add\)\.value: must be int32\[C\], got"
+    ):
+        PostOp(op="add", value=np.zeros(4, np.int64))
+    with pytest.raises(
+        UnsupportedModelError, match=r"PostOp\(min\)\.value: must be one number, got"
+    ):
+        PostOp(op="min", value=np.zeros(4, np.int32))
+    with pytest.raises(
+        UnsupportedModelError, match=r"PostOp\(shr\)\.value: must be in \[0, 31\], g"
+    ):
+        PostOp(op="shr", value=32)
+    with pytest.raises(
+        UnsupportedModelError, match=r"PostOp\(add\)\.tensor: must name a tensor for"
+    ):
+        PostOp(op="add", value=1, tensor="x")
+    with pytest.raises(
+        UnsupportedModelError, match=r"PostOp\(add_tensor\)\.tensor: must name a ten"
+    ):
+        PostOp(op="add_tensor", value=1)
 
 
 def test_layer() -> None:
     layer = conv()
     assert layer.computed_out_shape == (1, 4, 8, 8)
     assert layer.macs == 4 * 64 * 27
-    residual = Step(op="add_tensor", value=2, tensor="skip")
-    assert conv(inputs=("x", "skip"), steps=(residual,)).inputs == ("x", "skip")
+    residual = PostOp(op="add_tensor", value=2, tensor="skip")
+    assert conv(inputs=("x", "skip"), post_ops=(residual,)).inputs == ("x", "skip")
     assert (
         conv(
             kind="max_pool2d",
@@ -130,7 +140,7 @@ def test_layer() -> None:
         ({"inputs": ("x", "z")}, r"conv1\.inputs: must be \('x',\), got \('x', 'z'\)"),
         ({"inputs": ()}, r"conv1\.inputs: must be at least one, got \(\)"),
         (
-            {"steps": (Step(op="add", value=np.zeros(5, np.int32)),)},
+            {"post_ops": (PostOp(op="add", value=np.zeros(5, np.int32)),)},
             r"conv1\.step add: must have 4 numbers, got 5",
         ),
     ],
@@ -145,23 +155,23 @@ def bare(**changes: Any) -> Layer:
     return conv(**values | changes)
 
 
-def test_products() -> None:
+def test_summands() -> None:
     product = bare(weight=np.zeros((4, 3, 1, 1), np.int8), kernel=(1, 1), padding=(0, 0, 0, 0))
-    skip = Step(op="add_tensor", value=2, tensor="skip")
-    layer = conv(inputs=("x", "z", "skip"), products=(product,), steps=(skip,))
+    skip = PostOp(op="add_tensor", value=2, tensor="skip")
+    layer = conv(inputs=("x", "z", "skip"), summands=(product,), post_ops=(skip,))
     assert layer.macs == 4 * 64 * (27 + 3)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"products": (bare(),)}, r"conv1\.inputs: must be \('x', 'z'\), got \('x',\)"),
+        ({"summands": (bare(),)}, r"conv1\.inputs: must be \('x', 'z'\), got \('x',\)"),
         (
-            {"products": (bare(out_dtype="int8"),)},
+            {"summands": (bare(out_dtype="int8"),)},
             r"conv1\.product down: must be a bare int32 accumulator, got int8",
         ),
         (
-            {"products": (bare(out_shape=(1, 4, 4, 4), stride=(2, 2)),)},
+            {"summands": (bare(out_shape=(1, 4, 4, 4), stride=(2, 2)),)},
             r"conv1\.product down: must have out_shape \(1, 4, 8, 8\), got \(1, 4, 4, 4\)",
         ),
         (
@@ -169,13 +179,13 @@ def test_products() -> None:
                 "kind": "max_pool2d",
                 "weight": None,
                 "out_shape": (1, 3, 8, 8),
-                "products": (bare(),),
+                "summands": (bare(),),
             },
             r"conv1\.product down: must be a conv2d or dense layer added to another, got conv2d a",
         ),
     ],
 )
-def test_products_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
+def test_summands_that_do_not_fit(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UnsupportedModelError, match=sentence):
         conv(**changes)
 

@@ -11,22 +11,22 @@ from flow.compiler.operators.operator import Lowerer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.workbench import Workbench
 
 
-def add(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def add(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower an addition: whole rows and blocks, as many as let two operands and two tiles fit."""
-    shape, room = prepared.shape, bench.residents.room_of(prepared)
-    half = max(1, min(room.inp, room.acc) // 2)
+    shape, capacity = normal.shape, bench.residents.capacity_of(normal)
+    half = max(1, min(capacity.inp, capacity.acc) // 2)
     ow = min(shape.out_width, half)
     oh = min(shape.out_height, max(1, half // ow))
-    acc = room.acc // 2
-    oc = max(1, min(shape.oc, acc // (oh * ow), room.wgt // max(1, shape.constants)))
+    acc = capacity.acc // 2
+    oc = max(1, min(shape.oc, acc // (oh * ow), capacity.wgt // max(1, shape.constants)))
     tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
     # It has two operands and nothing that comes back.
-    return lower_tiled(bench, prepared, tiling, (2, 2))
+    return lower_tiled(bench, normal, tiling, (2, 2))
 
 
 LOWERER: Final = Lowerer(lower=add)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.buffers import Pool
+from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
 from flow.compiler.epilogue import finish_tile, residual_jobs
 from flow.compiler.geometry import Dim, Range, split
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flow.compiler.emit import Tile
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.shapes import ConvShape
     from flow.compiler.workbench import Workbench
 
 
-def convolution(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def convolution(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a convolution or a dense layer (1 × 1 on one pixel)."""
-    shape, name, room = prepared.shape, prepared.layer.name, bench.residents.room_of(prepared)
-    tiling = bench.tilings.get(name) or choose_tiling(shape, room, name)
-    return lower_tiled(bench, prepared, tiling, cost(shape, tiling, room).slots)
+    shape, name, capacity = normal.shape, normal.layer.name, bench.residents.capacity_of(normal)
+    tiling = bench.tilings.get(name) or choose_tiling(shape, capacity, name)
+    return lower_tiled(bench, normal, tiling, cost(shape, tiling, capacity).slots)
 
 
 def lower_tiled(
-    bench: Workbench, prepared: Prepared, tiling: Tiling, slots: tuple[int, int]
+    bench: Workbench, normal: NormalLayer, tiling: Tiling, slots: tuple[int, int]
 ) -> Iterator[Job]:
     """Lower reductions in these tiles, with so many slots of inp and wgt."""
-    shape, layer = prepared.shape, prepared.layer
+    shape, layer = normal.shape, normal.layer
     weights_at = bench.begin_layer(
-        prepared,
+        normal,
         inp=_inp_pools(shape, tiling, slots[0]),
-        wgt=Pool(max(1, tiling.wgt_elems(shape)), slots[1]),
+        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), slots[1]),
         acc=tiling.acc_elems,
     )
     places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
@@ -48,27 +48,27 @@ def lower_tiled(
         order = list(product(groups, places))
     else:
         order = [(group, place) for place in places for group in groups]
-    alone = tiling.acc_slots(bench.residents.room) < 2
+    alone = tiling.acc_slots(bench.residents.capacity) < 2
     tiles = list(product(bench.batches(layer), order))
     for index, (n, (group, (oy, ox))) in enumerate(tiles):
         tile = bench.tile(layer, n, group, oy, ox)
-        jobs = reductions(bench, prepared, tiling, tile, weights_at)
+        jobs = reductions(bench, normal, tiling, tile, weights_at)
         # Where somebody waits for the tile to be stored, STORE begins with its first channels.
         waited = alone or index == len(tiles) - 1
         for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
-            jobs += residual_jobs(bench, prepared.residuals, piece)
-            jobs = finish_tile(bench, prepared, piece, jobs)
+            jobs += residual_jobs(bench, normal.residuals, piece)
+            jobs = finish_tile(bench, normal, piece, jobs)
         yield from jobs
 
 
 def reductions(
-    bench: Workbench, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: tuple[int, ...]
+    bench: Workbench, normal: NormalLayer, tiling: Tiling, tile: Tile, weights_at: tuple[int, ...]
 ) -> list[Job]:
     """Start a tile at its constants and add the reductions, one job a chunk."""
-    ics = tiling.chunk_blocks(prepared.shape)
+    ics = tiling.chunk_blocks(normal.shape)
     jobs = [
         job
-        for part, ic, at in zip(prepared.reductions, ics, weights_at, strict=True)
+        for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
         for job in _reduction(bench, part, replace(tiling, ic=ic), tile, at)
     ]
     jobs[0].body.insert(0, bench.emit.reset(tile.acc, tile.vectors, tile.origin))
@@ -76,23 +76,23 @@ def reductions(
 
 
 def _reduction(
-    bench: Workbench, prepared: Prepared, tiling: Tiling, tile: Tile, weights_at: int
+    bench: Workbench, normal: NormalLayer, tiling: Tiling, tile: Tile, weights_at: int
 ) -> Iterator[Job]:
     """Add one reduction and its constants to a tile."""
-    shape = prepared.shape
+    shape = normal.shape
     chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
     for ic, part in product(chunks, split(tile.oc.count, tiling.oc_w)):
         job = bench.new_job()
         constants = shape.constants if ic.start == 0 else 0
         row = constants + ic.count * shape.taps
         oc = Range(tile.oc.start + part.start, part.count)
-        wgt = bench.place_weights(job, prepared, weights_at, oc, ic, row, tile.origin) if row else 0
+        wgt = bench.place_weights(job, normal, weights_at, oc, ic, row, tile.origin) if row else 0
         acc = tile.acc + part.start * tile.area
         job.body += bench.add_constants(
             acc, part.count, tile.area, wgt, row, constants, tile.origin
         )
         if ic.count:
-            inp = _place_input(bench, job, prepared, tile, ic)
+            inp = _place_input(bench, job, normal, tile, ic)
             job.body.append(
                 bench.emit.gemm(
                     _conv_dims(shape, tile, ic, part, row),
@@ -103,11 +103,11 @@ def _reduction(
         yield job
 
 
-def _place_input(bench: Workbench, job: Job, prepared: Prepared, tile: Tile, ic: Range) -> int:
-    shape, layer = prepared.shape, prepared.layer
+def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:
+    shape, layer = normal.shape, normal.layer
     origin = tile.origin.to(Purpose.INPUT)
     base, loads = bench.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
-    if loads is not None and prepared.flat:
+    if loads is not None and normal.flat:
         loads.append(bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin))
     elif loads is not None:
         y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
@@ -116,10 +116,10 @@ def _place_input(bench: Workbench, job: Job, prepared: Prepared, tile: Tile, ic:
     return base
 
 
-def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, Pool]:
-    pools = {"residual": Pool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
+def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, SlotPool]:
+    pools = {"residual": SlotPool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
     if shape.ic:
-        pools["chunk"] = Pool(tiling.inp_elems(shape), slots)
+        pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots)
     return pools
 
 

@@ -22,12 +22,12 @@ from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from flow.compiler.buffers import CONSTANTS_SHARE, Pool
-from flow.compiler.cost import Cost, Tiling, cost, least_cycles, price
+from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
+from flow.compiler.cost import Cost, Tiling, cost, least_cycles, objective_cost
 from flow.compiler.epilogue import finish_tile
 from flow.compiler.geometry import Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
-from flow.compiler.normal_form import AluStep, LateConstants, RegisterShift, prepare
+from flow.compiler.normal_form import ImmediateOp, LateConstants, RegisterShift, normal_layer
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flow.compiler.emit import Tile
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.shapes import Capacity
     from flow.compiler.workbench import Workbench
@@ -67,7 +67,7 @@ def fused_pools(subgraph: Subgraph) -> dict[str, Layer]:
 
 def _fits(pool: Layer) -> bool:
     """Tell whether a pool's window meets phase 0 with one tap only, inside the picture."""
-    if pool.operator is not MAX_POOL2D or pool.steps or pool.dilation != (1, 1):
+    if pool.operator is not MAX_POOL2D or pool.post_ops or pool.dilation != (1, 1):
         return False
     axes = zip(pool.kernel, pool.stride, pool.padding[:2], strict=True)
     taps = all(sum((t - pad) % s == 0 for t in range(k)) == 1 and pad < k for k, s, pad in axes)
@@ -75,39 +75,40 @@ def _fits(pool: Layer) -> bool:
     return taps and all((out - 1) * s < size for size, out, s in sizes)
 
 
-def prepare_with_pool(
+def normal_layer_with_pool(
     layer: Layer, pool: Layer | None, config: VTAConfig, form: InputForm | None = None
-) -> Prepared:
+) -> NormalLayer:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
-    prepared = prepare(layer, config, form=form)
-    if pool is None or not _can_pool_first(prepared):
-        return prepared
-    joined = _joined(prepared, pool)
-    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else prepared
+    normal = normal_layer(layer, config, form=form)
+    if pool is None or not _can_pool_first(normal):
+        return normal
+    joined = _joined(normal, pool)
+    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else normal
 
 
-def _can_pool_first(prepared: Prepared) -> bool:
+def _can_pool_first(normal: NormalLayer) -> bool:
     """Tell whether the maximum commutes with everything that follows the reduction.
 
     One output for the whole picture makes no planes.
     """
     steps = (
-        isinstance(s, ShiftAdds | RegisterShift) or (isinstance(s, AluStep) and s.op in _MONOTONE)
-        for s in prepared.epilogue
+        isinstance(s, ShiftAdds | RegisterShift)
+        or (isinstance(s, ImmediateOp) and s.op in _MONOTONE)
+        for s in normal.epilogue
     )
-    return not (prepared.flat or prepared.residuals or prepared.products) and all(steps)
+    return not (normal.flat or normal.residuals or normal.summands) and all(steps)
 
 
-def _joined(prepared: Prepared, pool: Layer) -> Prepared:
+def _joined(normal: NormalLayer, pool: Layer) -> NormalLayer:
     """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
-    if prepared.digits is None:
-        return replace(prepared, pool=pool)
+    if normal.digits is None:
+        return replace(normal, pool=pool)
     return replace(
-        prepared,
+        normal,
         pool=pool,
-        shape=replace(prepared.shape, constants=0),
+        shape=replace(normal.shape, constants=0),
         digits=None,
-        epilogue=(LateConstants(digits=prepared.digits), *prepared.epilogue),
+        epilogue=(LateConstants(digits=normal.digits), *normal.epilogue),
     )
 
 
@@ -132,21 +133,21 @@ class _Axis(NamedTuple):
         return [(t % self.stride, t // self.stride) for t in taps if t % self.stride]
 
 
-def conv_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a convolution and its pool."""
-    pool, shape, emit = prepared.pool, prepared.shape, bench.emit
+    pool, shape, emit = normal.pool, normal.shape, bench.emit
     assert pool is not None
-    room = bench.residents.room_of(prepared)
-    estimate, tiling, (height, width) = choose_pooled(prepared, pool, room)
+    capacity = bench.residents.capacity_of(normal)
+    estimate, tiling, (height, width) = choose_pooled(normal, pool, capacity)
     (weights_at,) = bench.begin_layer(
-        prepared,
-        inp={"chunk": Pool(tiling.inp_elems(shape), estimate.slots[0])},
-        wgt=Pool(tiling.wgt_elems(shape), estimate.slots[1]),
+        normal,
+        inp={"chunk": SlotPool(tiling.inp_elems(shape), estimate.slots[0])},
+        wgt=SlotPool(tiling.wgt_elems(shape), estimate.slots[1]),
         acc=tiling.acc_elems,
     )
     above: dict[tuple[int, int], _Plane] = {}
-    for n, oc, oy, ox in _order(bench, prepared, tiling, (height, width)):
-        tile = bench.tile(prepared.layer, n, oc, oy, ox)
+    for n, oc, oy, ox in _order(bench, normal, tiling, (height, width)):
+        tile = bench.tile(normal.layer, n, oc, oy, ox)
         axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
         y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
@@ -159,10 +160,10 @@ def conv_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
                 job.body.append(emit.reset(tile.acc, vectors, tile.origin))
             row = ic.count * shape.taps
             group = Range(oc.start + part.start, part.count)
-            wgt = bench.place_weights(job, prepared, weights_at, group, ic, row, tile.origin)
-            base, loads = bench.place_input(job, (prepared.layer.name, n, ic, oy, ox))
+            wgt = bench.place_weights(job, normal, weights_at, group, ic, row, tile.origin)
+            base, loads = bench.place_input(job, (normal.layer.name, n, ic, oy, ox))
             if loads is not None:
-                name = prepared.layer.inputs[0]
+                name = normal.layer.inputs[0]
                 loads += emit.load_window(
                     name,
                     base,
@@ -195,19 +196,19 @@ def conv_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
             jobs.append(job)
         _maximum(bench, jobs[-1], tile, axes, planes, above)
         above = planes
-        yield from finish_tile(bench, prepared, tile, jobs)
+        yield from finish_tile(bench, normal, tile, jobs)
 
 
 def _order(
-    bench: Workbench, prepared: Prepared, tiling: Tiling, sizes: tuple[int, int]
+    bench: Workbench, normal: NormalLayer, tiling: Tiling, sizes: tuple[int, int]
 ) -> Iterator[tuple[int, Range, Range, Range]]:
     """Yield (n, oc, oy, ox) of the tiles; where rows are kept, each below the one before it."""
-    assert prepared.pool is not None
+    assert normal.pool is not None
     rows, columns = (
-        split(out, size) for out, size in zip(prepared.pool.out_shape[2:], sizes, strict=True)
+        split(out, size) for out, size in zip(normal.pool.out_shape[2:], sizes, strict=True)
     )
-    groups = split(prepared.shape.oc, tiling.oc)
-    for n in bench.batches(prepared.pool):
+    groups = split(normal.shape.oc, tiling.oc)
+    for n in bench.batches(normal.pool):
         if tiling.oc_outer:
             yield from ((n, oc, oy, ox) for oc, ox, oy in product(groups, columns, rows))
         else:
@@ -315,7 +316,7 @@ def _shifted(
 
 
 def choose_pooled(
-    prepared: Prepared, pool: Layer, room: Capacity
+    normal: NormalLayer, pool: Layer, capacity: Capacity
 ) -> tuple[Cost, Tiling, tuple[int, int]]:
     """Choose the tiling of the convolution and the pool's (rows, columns) that it makes.
 
@@ -324,12 +325,12 @@ def choose_pooled(
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    shape = prepared.shape
+    shape = normal.shape
     (ky, kx), (sy, sx) = pool.kernel, pool.stride
     # Cycles that each of the pool's outputs takes; a maximum is of two registers.
-    timing, maxima = room.timing, (kx - 1) * sy + ky - 1
-    narrow = timing.alu_reg_step * maxima + sum(e.cycles(timing) for e in prepared.epilogue)
-    passes = blocks(2 * maxima + sum(e.passes for e in prepared.epilogue), sy * sx)
+    timing, maxima = capacity.timing, (kx - 1) * sy + ky - 1
+    narrow = timing.alu_reg_step * maxima + sum(e.cycles(timing) for e in normal.epilogue)
+    passes = blocks(2 * maxima + sum(e.passes for e in normal.epilogue), sy * sx)
     best: tuple[Cost, Tiling, tuple[int, int]] | None = None
     least = inf
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
@@ -350,19 +351,22 @@ def choose_pooled(
             if wide.cycles >= least:
                 continue
             for oc, ic in product(extents(shape.oc), extents(shape.ic)):
-                if (1 + keep) * oc * rows * columns > room.acc:
+                if (1 + keep) * oc * rows * columns > capacity.acc:
                     continue
                 for oc_w in extents(oc):
                     tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
-                    if tiling.inp_elems(shape) > room.inp or tiling.wgt_elems(shape) > room.wgt:
+                    if (
+                        tiling.inp_elems(shape) > capacity.inp
+                        or tiling.wgt_elems(shape) > capacity.wgt
+                    ):
                         continue
-                    if least_cycles(wide, tiling, room) >= least:
+                    if least_cycles(wide, tiling, capacity) >= least:
                         continue
-                    estimate = cost(wide, tiling, room)
-                    if best is None or price(estimate, room) < least:
-                        least = price(estimate, room)
+                    estimate = cost(wide, tiling, capacity)
+                    if best is None or objective_cost(estimate, capacity) < least:
+                        least = objective_cost(estimate, capacity)
                         best = (estimate, tiling, (height, width))
     if best is None:
         size = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
-        raise too_small(shape, room, prepared.layer.name, size)
+        raise too_small(shape, capacity, normal.layer.name, size)
     return best

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.buffers import Pool
+from flow.compiler.buffers import SlotPool
 from flow.compiler.epilogue import finish_tile
 from flow.compiler.geometry import Dim, Range, Window, split, view
 from flow.compiler.operators.operator import Lowerer
@@ -18,18 +18,18 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.workbench import Workbench
 
 
-def max_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Take maxima over shifted views: the window copied to acc, then ALU MAX into the tile.
 
     The view through the tap that undoes the padding lies inside the picture for every output, so it
     starts the maximum; the other views are cut to the picture, so that padding never takes part.
     """
-    layer, shape, emit = prepared.layer, prepared.shape, bench.emit
+    layer, shape, emit = normal.layer, normal.shape, bench.emit
     sizes = ((shape.out_height, shape.height), (shape.out_width, shape.width))
     if any(
         (out - 1) * stride >= size for (out, size), stride in zip(sizes, shape.stride, strict=True)
@@ -48,17 +48,17 @@ def max_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
             got=layer.padding,
             hint="leave it on the host",
         )
-    if prepared.all_residuals or shape.constants:
+    if normal.all_residuals or shape.constants:
         raise CapacityError(
             layer.name,
             "must not be followed by an addition",
             got="an addition",
             hint="leave it on the host",
         )
-    oc_each, oh, ow = _pool_tile(shape, bench.residents.room, layer.name)
+    oc_each, oh, ow = _pool_tile(shape, bench.residents.capacity, layer.name)
     most = oc_each * _window_elems(shape, oh, ow)
     bench.begin_layer(
-        prepared, inp={"chunk": Pool(most)}, wgt=Pool(1), acc=most + oc_each * oh * ow
+        normal, inp={"chunk": SlotPool(most)}, wgt=SlotPool(1), acc=most + oc_each * oh * ow
     )
     identity = bench.residents.diagonal_at[1]
     whole = tuple(padding // step for padding, step, _ in axes)
@@ -99,7 +99,7 @@ def max_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
                 job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
             else:
                 job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), origin))
-        yield from finish_tile(bench, prepared, tile, [job])
+        yield from finish_tile(bench, normal, tile, [job])
 
 
 def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:
@@ -113,7 +113,7 @@ def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
     return min(shape.extent_in(oh, 0), shape.height) * min(shape.extent_in(ow, 1), shape.width)
 
 
-def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, int]:
+def _pool_tile(shape: ConvShape, capacity: Capacity, where: str) -> tuple[int, int, int]:
     """Choose the tile (blocks, rows, columns) that copies least, two in flight if they fit.
 
     Raises
@@ -124,7 +124,7 @@ def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, 
     best: tuple[tuple[bool, int, int], tuple[int, int, int]] | None = None
     for oh, ow in product(extents(shape.out_height), extents(shape.out_width)):
         elems = _window_elems(shape, oh, ow)
-        fits = min(shape.oc, room.inp // elems, room.acc // (elems + oh * ow))
+        fits = min(shape.oc, capacity.inp // elems, capacity.acc // (elems + oh * ow))
         if fits < 1:
             continue
         oc = max(1, fits // 2)
@@ -136,7 +136,8 @@ def _pool_tile(shape: ConvShape, room: Capacity, where: str) -> tuple[int, int, 
         elems = _window_elems(shape, 1, 1)
         raise CapacityError(
             where,
-            f"one window must fit {room.inp} inp and, with its maximum, {room.acc} acc elements",
+            f"one window must fit {capacity.inp} inp elements and, with its maximum, {capacity.acc}"
+            " acc elements",
             got=f"{elems} and {elems + 1}",
             hint="choose a machine with larger buffers",
         )

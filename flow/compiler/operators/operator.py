@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.workbench import Workbench
 
@@ -25,5 +25,5 @@ class Lowerer:
         Whether the cost model chooses its tiling, which a search may better.
     """
 
-    lower: Callable[[Workbench, Prepared], Iterator[Job]]
+    lower: Callable[[Workbench, NormalLayer], Iterator[Job]]
     searched: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.buffers import Pool
+from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import finish_tile, residual_jobs
 from flow.compiler.geometry import Dim, Range, Window, split
@@ -16,31 +16,36 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flow.compiler.normal_form import Prepared
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.workbench import Workbench
 
 
-def sum_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
+def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
-    layer, shape, room = prepared.layer, prepared.shape, bench.residents.room_of(prepared)
-    half = max(1, room.inp // 2 - 1)
+    layer, shape, capacity = normal.layer, normal.shape, bench.residents.capacity_of(normal)
+    half = max(1, capacity.inp // 2 - 1)
     columns = min(shape.width, half)
     rows = min(shape.height, max(1, half // columns))
     oc_each = max(
         1,
-        min(shape.oc, half // (rows * columns), room.acc // 2, room.wgt // max(1, shape.constants)),
+        min(
+            shape.oc,
+            half // (rows * columns),
+            capacity.acc // 2,
+            capacity.wgt // max(1, shape.constants),
+        ),
     )
     weights_at = bench.begin_layer(
-        prepared,
-        inp={"residual": Pool(1), "chunk": Pool(oc_each * rows * columns)},
-        wgt=Pool(max(1, oc_each * shape.constants)),
+        normal,
+        inp={"residual": SlotPool(1), "chunk": SlotPool(oc_each * rows * columns)},
+        wgt=SlotPool(max(1, oc_each * shape.constants)),
         acc=oc_each,
     )
     tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
     for n, oc in product(bench.batches(layer), split(shape.oc, oc_each)):
         tile = bench.tile(layer, n, oc, Range(0, 1), Range(0, 1))
-        jobs = reductions(bench, prepared, tiling, tile, weights_at)
+        jobs = reductions(bench, normal, tiling, tile, weights_at)
         for oy, ox in product(split(shape.height, rows), split(shape.width, columns)):
             job = bench.new_job()
             base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
@@ -56,8 +61,8 @@ def sum_pool(bench: Workbench, prepared: Prepared) -> Iterator[Job]:
             )
             job.body.append(bench.emit.gemm(dims, start, origin))
             jobs.append(job)
-        jobs += residual_jobs(bench, prepared.residuals, tile)
-        yield from finish_tile(bench, prepared, tile, jobs)
+        jobs += residual_jobs(bench, normal.residuals, tile)
+        yield from finish_tile(bench, normal, tile, jobs)
 
 
 LOWERER: Final = Lowerer(lower=sum_pool)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,15 +19,15 @@ def weights(rng: np.random.Generator, *shape: int) -> NDArray[np.int8]:
 
 def requantize(
     rng: np.random.Generator, channels: int, shift: int, *, relu: bool = True
-) -> tuple[Step, ...]:
+) -> tuple[PostOp, ...]:
     """Return bias, rounding, shift and clip."""
     bias = rng.integers(-300_000, 300_000, channels).astype(np.int32)
     return (
-        Step(op="add", value=bias),
-        Step(op="add", value=1 << (shift - 1)),
-        Step(op="shr", value=shift),
-        Step(op="max", value=0 if relu else -127),
-        Step(op="min", value=127),
+        PostOp(op="add", value=bias),
+        PostOp(op="add", value=1 << (shift - 1)),
+        PostOp(op="shr", value=shift),
+        PostOp(op="max", value=0 if relu else -127),
+        PostOp(op="min", value=127),
     )
 
 
@@ -59,9 +59,9 @@ def conv(
         + 1
         for a in (0, 1)
     ]
-    steps = options.pop("steps") if "steps" in options else requantize(rng, channels, 10)
-    products = (product.inputs[0] for product in options.get("products", ()))
-    operands = (*products, *(s.tensor for s in steps if s.tensor))
+    post_ops = options.pop("post_ops") if "post_ops" in options else requantize(rng, channels, 10)
+    summands = (product.inputs[0] for product in options.get("summands", ()))
+    operands = (*summands, *(s.tensor for s in post_ops if s.tensor))
     return Layer(
         name=name,
         kind="conv2d",
@@ -71,7 +71,7 @@ def conv(
         out_shape=(in_shape[0], channels, *out),
         weight=weights(rng, channels, in_shape[1], *kernel),
         kernel=kernel,
-        steps=steps,
+        post_ops=post_ops,
         **options,
     )
 
@@ -113,10 +113,10 @@ def sum_pool(name: str, source: Layer, shift: int) -> Layer:
         in_shape=source.out_shape,
         out_shape=(*source.out_shape[:2], 1, 1),
         weight=None,
-        steps=(
-            Step(op="add", value=1 << (shift - 1)),
-            Step(op="shr", value=shift),
-            Step(op="min", value=127),
+        post_ops=(
+            PostOp(op="add", value=1 << (shift - 1)),
+            PostOp(op="shr", value=shift),
+            PostOp(op="min", value=127),
         ),
     )
 
@@ -144,11 +144,11 @@ def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
     stem = conv(rng, "stem", x, 20, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
     pool = max_pool("pool", stem, 3, 2, 1)
     first = conv(rng, "first", pool, 40, (3, 3), padding=(1, 1, 1, 1))
-    skip = conv(rng, "skip", pool, 40, (1, 1), steps=requantize(rng, 40, 9, relu=False))
+    skip = conv(rng, "skip", pool, 40, (1, 1), post_ops=requantize(rng, 40, 9, relu=False))
     bias, *rest = requantize(rng, 40, 11)
-    joined = (bias, Step(op="add_tensor", value=8, tensor="skip"), *rest)
-    second = conv(rng, "second", first, 40, (3, 3), padding=(1, 1, 1, 1), steps=joined)
-    doubled = (*requantize(rng, 33, 18), Step(op="shl", value=1), Step(op="min", value=127))
+    joined = (bias, PostOp(op="add_tensor", value=8, tensor="skip"), *rest)
+    second = conv(rng, "second", first, 40, (3, 3), padding=(1, 1, 1, 1), post_ops=joined)
+    doubled = (*requantize(rng, 33, 18), PostOp(op="shl", value=1), PostOp(op="min", value=127))
     dilated = conv(
         rng,
         "dilated",
@@ -158,7 +158,7 @@ def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
         stride=(2, 2),
         padding=(2, 2, 2, 2),
         dilation=(2, 2),
-        steps=doubled,
+        post_ops=doubled,
     )
     strided = conv(rng, "strided", second, 33, (1, 1), stride=(2, 2))
     added = Layer(
@@ -169,17 +169,17 @@ def residual_network(rng: np.random.Generator, *, size: int = 32) -> Subgraph:
         in_shape=strided.out_shape,
         out_shape=strided.out_shape,
         weight=None,
-        steps=(
-            Step(op="add_tensor", value=3, tensor="dilated"),
-            Step(op="add_tensor", value=0, tensor="strided"),
-            Step(op="add", value=4),
-            Step(op="shr", value=3),
-            Step(op="min", value=127),
+        post_ops=(
+            PostOp(op="add_tensor", value=3, tensor="dilated"),
+            PostOp(op="add_tensor", value=0, tensor="strided"),
+            PostOp(op="add", value=4),
+            PostOp(op="shr", value=3),
+            PostOp(op="min", value=127),
         ),
     )
     average = sum_pool("average", added, 2)
-    bias = Step(op="add", value=rng.integers(-(1 << 22), 1 << 22, 100).astype(np.int32))
-    last = dense(rng, "dense", average, 100, steps=(bias,), out_dtype="int32")
+    bias = PostOp(op="add", value=rng.integers(-(1 << 22), 1 << 22, 100).astype(np.int32))
+    last = dense(rng, "dense", average, 100, post_ops=(bias,), out_dtype="int32")
     layers = (stem, pool, first, skip, second, dilated, strided, added, average, last)
     return subgraph(layers, x)
 

@@ -21,7 +21,7 @@ from flow.compiler.tiling import extents
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
-from relay_passes.partition.layers import Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import (
     conv,
     max_pool,
@@ -107,7 +107,7 @@ def test_any_convolution(data: st.DataObject) -> None:
         stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
         padding=padding,
         dilation=dilation,
-        steps=requantize(rng, channels[1], draw(st.integers(1, 20)), relu=draw(st.booleans())),
+        post_ops=requantize(rng, channels[1], draw(st.integers(1, 20)), relu=draw(st.booleans())),
     )
     check(subgraph((layer,), x), draw(st.sampled_from(preset_names())))
 
@@ -134,7 +134,7 @@ def windows(draw: st.DrawFn, out: tuple[int, int]) -> tuple[dict[str, Any], tupl
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
+def test_any_summands_in_one_accumulator(data: st.DataObject) -> None:
     draw = data.draw
     out = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     channels = draw(st.integers(1, 70))
@@ -150,7 +150,7 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
                 f"conv{index}",
                 inputs[-1],
                 channels,
-                steps=(),
+                post_ops=(),
                 out_dtype="int32",
                 **window,
             )
@@ -158,14 +158,14 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
     steps = requantize(rng, channels, draw(st.integers(8, 20)), relu=draw(st.booleans()))
     if draw(st.booleans()):
         inputs.append(TensorSpec(name="skip", shape=bare[0].out_shape, dtype="int8"))
-        steps = (Step(op="add_tensor", value=draw(st.integers(0, 8)), tensor="skip"), *steps)
-    first, *products = bare
+        steps = (PostOp(op="add_tensor", value=draw(st.integers(0, 8)), tensor="skip"), *steps)
+    first, *summands = bare
     layer = replace(
         first,
         inputs=tuple(spec.name for spec in inputs),
-        steps=steps,
+        post_ops=steps,
         out_dtype="int8",
-        products=tuple(products),
+        summands=tuple(summands),
     )
     graph = subgraph((layer,), *inputs)
     preset = draw(st.sampled_from(preset_names()))
@@ -179,7 +179,7 @@ def test_any_products_in_one_accumulator(data: st.DataObject) -> None:
 def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
     """Draw a tiling of a graph's first layer that fits its plain input, fast or not."""
     lowering = Lowering(graph, VTAConfig.load(preset), Schedule(forms={}))
-    shape, room = lowering.work[0].shape, lowering.residents.room_of(lowering.work[0])
+    shape, capacity = lowering.layers[0].shape, lowering.residents.capacity_of(lowering.layers[0])
     oc = draw(st.sampled_from(extents(shape.oc)))
     tiling = Tiling(
         oc=oc,
@@ -189,9 +189,9 @@ def any_tiling(draw: st.DrawFn, graph: Subgraph, preset: str) -> Tiling:
         oc_w=draw(st.sampled_from(extents(oc))),
         oc_outer=draw(st.booleans()),
     )
-    assume(tiling.acc_elems <= room.acc)
-    assume(tiling.inp_elems(shape) <= tiling.inp_room(shape, room))
-    assume(tiling.wgt_elems(shape) <= room.wgt)
+    assume(tiling.acc_elems <= capacity.acc)
+    assume(tiling.inp_elems(shape) <= tiling.inp_capacity(shape, capacity))
+    assume(tiling.wgt_elems(shape) <= capacity.wgt)
     return tiling
 
 
@@ -216,8 +216,8 @@ def test_a_strided_product_joins_no_pool_and_its_convolution_may() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 20, 24, 24), dtype="int8")
     wide = conv(rng, "wide", x, 20, (1, 1), stride=(2, 2))
-    other = conv(rng, "other", x, 20, (1, 1), stride=(2, 2), steps=(), out_dtype="int32")
-    both = replace(wide, inputs=("x", "x"), products=(other,))
+    other = conv(rng, "other", x, 20, (1, 1), stride=(2, 2), post_ops=(), out_dtype="int32")
+    both = replace(wide, inputs=("x", "x"), summands=(other,))
     pool = max_pool("pool", wide, 2, 2)
     for layer, kinds in ((wide, ["conv2d+max_pool2d"]), (both, ["conv2d+conv2d", "max_pool2d"])):
         program = check(subgraph((layer, pool), x))
@@ -272,7 +272,7 @@ def test_a_pool_joins_its_convolution(
     x = TensorSpec(name="x", shape=(1, channels[0], *size), dtype="int8")
     edge = kernel // 2
     steps = requantize(rng, channels[1], 9, relu=relu)
-    wide = conv(rng, "wide", x, channels[1], (kernel, kernel), padding=(edge,) * 4, steps=steps)
+    wide = conv(rng, "wide", x, channels[1], (kernel, kernel), padding=(edge,) * 4, post_ops=steps)
     out = tuple((s + 2 * padding - pool) // stride + 1 for s in size)
     assume(all((o - 1) * stride < s for o, s in zip(out, size, strict=True)))
     narrow = max_pool("narrow", wide, pool, stride, padding)
@@ -287,8 +287,8 @@ def test_constants_join_the_maxima() -> None:
     rng = np.random.default_rng(5)
     x = TensorSpec(name="x", shape=(1, 8, 12, 12), dtype="int8")
     bias = rng.integers(-(1 << 20), 1 << 20, 70).astype(np.int32)
-    steps = (Step(op="add", value=bias), *requantize(rng, 70, 14)[1:])
-    wide = conv(rng, "wide", x, 70, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    steps = (PostOp(op="add", value=bias), *requantize(rng, 70, 14)[1:])
+    wide = conv(rng, "wide", x, 70, (3, 3), padding=(1, 1, 1, 1), post_ops=steps)
     narrow = max_pool("narrow", wide, 3, 2, 1)
     program = check(subgraph((wide, narrow), x))
     bias_steps = [
@@ -303,8 +303,8 @@ def test_constants_join_the_maxima() -> None:
 def test_constants_that_would_fill_wgt_stay_before_the_pool(channels: int, joined: bool) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
-    steps = (Step(op="add", value=2000), *requantize(rng, channels, 12)[2:])
-    wide = conv(rng, "wide", x, channels, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    steps = (PostOp(op="add", value=2000), *requantize(rng, channels, 12)[2:])
+    wide = conv(rng, "wide", x, channels, (3, 3), padding=(1, 1, 1, 1), post_ops=steps)
     program = check(subgraph((wide, max_pool("narrow", wide, 2, 2, 0)), x), "small")
     kinds = ["conv2d+max_pool2d"] if joined else ["conv2d", "max_pool2d"]
     assert [record.kind for record in program.layers] == kinds
@@ -315,35 +315,35 @@ def test_residual_shifts(shift: int) -> None:
     rng = np.random.default_rng(shift)
     x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
     bias, *rest = requantize(rng, 16, 12)
-    steps = (bias, Step(op="add_tensor", value=shift, tensor="x"), *rest)
-    check(subgraph((conv(rng, "conv", x, 16, (1, 1), steps=steps),), x))
+    steps = (bias, PostOp(op="add_tensor", value=shift, tensor="x"), *rest)
+    check(subgraph((conv(rng, "conv", x, 16, (1, 1), post_ops=steps),), x))
 
 
 def test_a_residual_after_a_shift() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
-    clip = (Step(op="max", value=-127), Step(op="min", value=127))
-    late = (Step(op="add_tensor", value=2, tensor="x"), Step(op="shr", value=2), *clip)
-    layer = conv(rng, "conv", x, 16, (3, 3), steps=(*requantize(rng, 16, 9), *late))
+    clip = (PostOp(op="max", value=-127), PostOp(op="min", value=127))
+    late = (PostOp(op="add_tensor", value=2, tensor="x"), PostOp(op="shr", value=2), *clip)
+    layer = conv(rng, "conv", x, 16, (3, 3), post_ops=(*requantize(rng, 16, 9), *late))
     with pytest.raises(UnsupportedModelError, match="out_shape"):
-        conv(rng, "bad", x, 16, (3, 3), steps=layer.steps).__class__(
+        conv(rng, "bad", x, 16, (3, 3), post_ops=layer.post_ops).__class__(
             **{f: getattr(layer, f) for f in ("name", "kind", "inputs", "output", "in_shape")},
             out_shape=(1, 16, 9, 9),
             weight=layer.weight,
             kernel=(3, 3),
         )
-    padded = conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), steps=layer.steps)
+    padded = conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), post_ops=layer.post_ops)
     check(subgraph((padded,), x))
 
 
 def test_two_residuals_after_shifts() -> None:
     rng = np.random.default_rng(0)
     x, y = (TensorSpec(name=name, shape=(1, 40, 9, 9), dtype="int8") for name in "xy")
-    clip = (Step(op="max", value=-127), Step(op="min", value=127))
-    added = tuple(Step(op="add_tensor", value=2, tensor=name) for name in "yx")
-    late = (added[0], Step(op="shr", value=1), added[1], Step(op="shr", value=2), *clip)
+    clip = (PostOp(op="max", value=-127), PostOp(op="min", value=127))
+    added = tuple(PostOp(op="add_tensor", value=2, tensor=name) for name in "yx")
+    late = (added[0], PostOp(op="shr", value=1), added[1], PostOp(op="shr", value=2), *clip)
     steps = (*requantize(rng, 40, 9), *late)
-    check(subgraph((conv(rng, "conv", x, 40, (3, 3), padding=(1,) * 4, steps=steps),), x, y))
+    check(subgraph((conv(rng, "conv", x, 40, (3, 3), padding=(1,) * 4, post_ops=steps),), x, y))
 
 
 @pytest.mark.parametrize("preset", ["default", "ultra96", "block32"])
@@ -366,19 +366,19 @@ def test_shifts_per_block_and_beyond_fifteen() -> None:
     x = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
     for shifts in (np.repeat([9, 11, 4], 16), np.full(48, 18)):
         steps = (
-            Step(op="shr", value=shifts.astype(np.int32)),
-            Step(op="max", value=-127),
-            Step(op="min", value=127),
+            PostOp(op="shr", value=shifts.astype(np.int32)),
+            PostOp(op="max", value=-127),
+            PostOp(op="min", value=127),
         )
-        check(subgraph((conv(rng, "conv", x, 48, (3, 3), steps=steps),), x))
+        check(subgraph((conv(rng, "conv", x, 48, (3, 3), post_ops=steps),), x))
 
 
 def test_big_biases_take_several_steps() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
     bias = rng.integers(-(1 << 20), 1 << 20, 20).astype(np.int32)
-    steps = (Step(op="add", value=bias), *requantize(rng, 20, 14)[1:])
-    check(subgraph((conv(rng, "conv", x, 20, (1, 1), steps=steps),), x))
+    steps = (PostOp(op="add", value=bias), *requantize(rng, 20, 14)[1:])
+    check(subgraph((conv(rng, "conv", x, 20, (1, 1), post_ops=steps),), x))
 
 
 @pytest.mark.parametrize("oc_outer", [False, True])
@@ -394,14 +394,14 @@ def test_a_kernel_as_large_as_the_picture(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 40, 9, 8), dtype="int8")
     first = conv(rng, "first", x, 20, (3, 3), padding=(1, 1, 1, 1))
-    dense = conv(rng, "dense", first, 50, (9, 8), steps=requantize(rng, 50, 14))
+    dense = conv(rng, "dense", first, 50, (9, 8), post_ops=requantize(rng, 50, 14))
     check(subgraph((first, dense), x), preset.name)
 
 
 def test_a_kernel_as_large_as_the_picture_joins_no_pool() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 20, 2, 3), dtype="int8")
-    wide = conv(rng, "wide", x, 40, (2, 3), steps=requantize(rng, 40, 12, relu=False))
+    wide = conv(rng, "wide", x, 40, (2, 3), post_ops=requantize(rng, 40, 12, relu=False))
     program = check(subgraph((wide, max_pool("narrow", wide, 2, 2, 1)), x))
     assert [record.kind for record in program.layers] == ["conv2d", "max_pool2d"]
 
@@ -410,25 +410,25 @@ def test_a_bias_after_the_shift(preset: VTAConfig) -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 32, 14, 14), dtype="int8")
     steps = (
-        Step(op="shr", value=8),
-        Step(op="add", value=rng.integers(-100, 100, 48).astype(np.int32)),
-        Step(op="max", value=-300),
-        Step(op="add", value=rng.integers(-300_000, 300_000, 48).astype(np.int32)),
-        Step(op="shr", value=13),
-        Step(op="add", value=rng.integers(-50, 50, 48).astype(np.int32)),
-        Step(op="min", value=127),
-        Step(op="max", value=0),
+        PostOp(op="shr", value=8),
+        PostOp(op="add", value=rng.integers(-100, 100, 48).astype(np.int32)),
+        PostOp(op="max", value=-300),
+        PostOp(op="add", value=rng.integers(-300_000, 300_000, 48).astype(np.int32)),
+        PostOp(op="shr", value=13),
+        PostOp(op="add", value=rng.integers(-50, 50, 48).astype(np.int32)),
+        PostOp(op="min", value=127),
+        PostOp(op="max", value=0),
     )
-    layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), steps=steps)
+    layer = conv(rng, "conv", x, 48, (3, 3), padding=(1, 1, 1, 1), post_ops=steps)
     check(subgraph((layer,), x), preset.name)
 
 
 def test_constants_after_a_shift_fill_half_of_wgt() -> None:
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 32, 6, 6), dtype="int8")
-    late = Step(op="add", value=rng.integers(-100, 100, 512).astype(np.int32))
+    late = PostOp(op="add", value=rng.integers(-100, 100, 512).astype(np.int32))
     _, rounding, shift, *clip = requantize(rng, 512, 12)
-    layer = conv(rng, "conv", x, 512, (3, 3), steps=(rounding, shift, late, *clip))
+    layer = conv(rng, "conv", x, 512, (3, 3), post_ops=(rounding, shift, late, *clip))
     check(subgraph((layer,), x), "small")
 
 
@@ -480,8 +480,8 @@ def test_what_does_not_fit_is_named() -> None:
     wide = conv(rng, "wide", y, 1, (1, 1), padding=(16, 0, 16, 0))
     with pytest.raises(CapacityError, match="must need at most 15 zeros at an edge, got 16"):
         compiled(subgraph((wide,), y))
-    steps = (Step(op="add_tensor", value=14, tensor="x"),)
-    far = conv(rng, "far", y, 1, (1, 1), steps=steps)
+    steps = (PostOp(op="add_tensor", value=14, tensor="x"),)
+    far = conv(rng, "far", y, 1, (1, 1), post_ops=steps)
     with pytest.raises(
         CapacityError,
         match="far: x: must be multiplied by at most 8128, got 16384",

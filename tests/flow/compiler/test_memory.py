@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from flow.compiler.buffers import Pool, SlotBuffer
+from flow.compiler.buffers import SlotBuffer, SlotPool
 from flow.compiler.memory import Constants, plan_activations
-from flow.compiler.normal_form import prepare
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.tokens import Emitted
 from flow.compiler.uops import UopAllocator
 from flow.program.layouts import alignment_bytes
@@ -19,8 +19,8 @@ from vta_config.origin import Origin
 def test_tensors_that_live_together_lie_apart(preset: VTAConfig) -> None:
     graph = residual_network(np.random.default_rng(0))
     shapes = {"x": (1, 12, 16, 16)} | {layer.output: layer.out_shape for layer in graph.layers}
-    work = [prepare(layer, preset) for layer in graph.layers]
-    tensors, total = plan_activations(graph, work, preset, shapes)
+    layers = [normal_layer(layer, preset) for layer in graph.layers]
+    tensors, total = plan_activations(graph, layers, preset, shapes)
     last_read = {layer.output: i for i, layer in enumerate(graph.layers)}
     last_read |= {name: i for i, layer in enumerate(graph.layers) for name in layer.inputs}
     last_read["dense"] = len(graph.layers)
@@ -47,22 +47,22 @@ def test_equal_constants_are_stored_once() -> None:
 
 def test_slots_keep_what_they_hold_and_spare_what_is_in_use() -> None:
     buffer = SlotBuffer(100)
-    buffer.begin_layer(chunk=Pool(50))
+    buffer.begin_layer(chunk=SlotPool(50))
     assert buffer.place("a", 1) == (0, True, False)
     assert buffer.place("b", 2) == (50, True, False)
     assert buffer.place("a", 3) == (0, False, False)
     assert buffer.place("c", 4) == (50, True, False)
     assert buffer.place("d", 4) == (0, True, True), "the job before still uses the other slot"
-    buffer.begin_layer(residual=Pool(10), chunk=Pool(60))
+    buffer.begin_layer(residual=SlotPool(10), chunk=SlotPool(60))
     assert buffer.place("e", 5).late, "the last layer's job may still use the only slot"
     assert not buffer.place("f", 9, "residual").late
 
 
 def test_a_new_layer_starts_where_the_last_one_is_done() -> None:
     buffer = SlotBuffer(100)
-    buffer.begin_layer(chunk=Pool(20))
+    buffer.begin_layer(chunk=SlotPool(20))
     first = [buffer.place(job, job).base for job in (1, 2)]
-    buffer.begin_layer(chunk=Pool(30))
+    buffer.begin_layer(chunk=SlotPool(30))
     second = [buffer.place(job, job).base for job in (3, 4)]
     assert max(first) + 20 <= min(second) and not buffer.place("x", 5).late
 

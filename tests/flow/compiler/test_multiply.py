@@ -15,7 +15,7 @@ from flow.compiler.multiply import Action, ShiftAdds, shift_adds
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.tsim import TSim
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
 from tests.flow.compiler.test_lower import check
 from tests.relay_passes.layer_oracle import run_subgraph
@@ -65,13 +65,13 @@ def test_actions_and_their_cycles() -> None:
     assert not ShiftAdds.of((2, 1), (0, 3)).copies
 
 
-def scaled(rng: np.random.Generator, channels: int, block: int, *, most: int = 64) -> list[Step]:
+def scaled(rng: np.random.Generator, channels: int, block: int, *, most: int = 64) -> list[PostOp]:
     """Return bias, a multiplier and a shift a block of channels, and a clip."""
     per_block = -(-channels // block)
     numbers = [rng.integers(1, most, per_block), rng.integers(0, 20, per_block)]
     b, c = (np.repeat(n, block)[:channels].astype(np.int32) for n in numbers)
     bias, _, _, low, high = requantize(rng, channels, 8)
-    return [bias, Step(op="mul", value=b), Step(op="shr", value=c), low, high]
+    return [bias, PostOp(op="mul", value=b), PostOp(op="shr", value=c), low, high]
 
 
 @settings(max_examples=40, deadline=None)
@@ -96,7 +96,7 @@ def test_any_convolution(
         channels[1],
         (kernel, kernel),
         padding=(edge,) * 4,
-        steps=tuple(scaled(rng, channels[1], block)),
+        post_ops=tuple(scaled(rng, channels[1], block)),
     )
     check(subgraph((layer,), x), preset)
 
@@ -106,13 +106,13 @@ def dyadic_network(rng: np.random.Generator, block: int, *, size: int = 32) -> S
     graph = residual_network(rng, size=size)
 
     def multiplied(layer: Layer) -> Layer:
-        first = next((i for i, s in enumerate(layer.steps) if s.op == "shr"), None)
+        first = next((i for i, s in enumerate(layer.post_ops) if s.op == "shr"), None)
         if first is None:
             return layer
         count = -(-layer.out_shape[1] // block)
         b = np.repeat(rng.integers(1, 8, count), block)[: layer.out_shape[1]]
-        step = Step(op="mul", value=b.astype(np.int32))
-        return replace(layer, steps=(*layer.steps[:first], step, *layer.steps[first:]))
+        step = PostOp(op="mul", value=b.astype(np.int32))
+        return replace(layer, post_ops=(*layer.post_ops[:first], step, *layer.post_ops[first:]))
 
     return replace(graph, layers=tuple(map(multiplied, graph.layers)))
 

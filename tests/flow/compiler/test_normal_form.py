@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from flow.compiler.lower import Lowering, lower
-from flow.compiler.normal_form import prepare
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.search import search
 from flow.program.layouts import pack_weight
-from relay_passes.partition.layers import Layer, Step, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph
 from tests.flow.compiler.test_lower import compiled
 from tests.flow.compiler.test_memory import uop_program
@@ -20,25 +20,25 @@ from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
 X = TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8")
-SHIFT = Step(op="shr", value=1)
+SHIFT = PostOp(op="shr", value=1)
 
 
-def layer(*steps: Step, channels: int = 32) -> Layer:
-    return conv(np.random.default_rng(0), "conv", X, channels, (1, 1), steps=steps)
+def layer(*steps: PostOp, channels: int = 32) -> Layer:
+    return conv(np.random.default_rng(0), "conv", X, channels, (1, 1), post_ops=steps)
 
 
 def test_normal_form(default_config: VTAConfig) -> None:
     steps = (
-        Step(op="add", value=np.arange(32, dtype=np.int32)),
-        Step(op="add", value=4),
-        Step(op="shr", value=18),
-        Step(op="add", value=70_000),
-        Step(op="min", value=127),
+        PostOp(op="add", value=np.arange(32, dtype=np.int32)),
+        PostOp(op="add", value=4),
+        PostOp(op="shr", value=18),
+        PostOp(op="add", value=70_000),
+        PostOp(op="min", value=127),
     )
-    prepared = prepare(layer(*steps), default_config)
-    assert prepared.shape.constants == 1 and prepared.weight_elems == 2 * 2
-    assert prepared.weights(default_config).shape == (2, 2, 16, 16)
-    assert [(p.op, p.imm[0]) for p in prepared.epilogue] == [
+    normal = normal_layer(layer(*steps), default_config)
+    assert normal.shape.constants == 1 and normal.weight_elems == 2 * 2
+    assert normal.weights(default_config).shape == (2, 2, 16, 16)
+    assert [(p.op, p.imm[0]) for p in normal.epilogue] == [
         ("shr", 15),
         ("shr", 3),
         ("add", 32767),
@@ -52,24 +52,24 @@ def test_normal_form(default_config: VTAConfig) -> None:
     ("steps", "sentence"),
     [
         (
-            (Step(op="shl", value=np.repeat([1, 2], 16).astype(np.int32)),),
+            (PostOp(op="shl", value=np.repeat([1, 2], 16).astype(np.int32)),),
             "conv.shl: must be one number a layer, got (1, 2)",
         ),
         (
-            (Step(op="mul", value=-3),),
+            (PostOp(op="mul", value=-3),),
             "conv.mul: must be at least 1 on a machine without the capability mul, got -3",
         ),
-        ((Step(op="min", value=40_000),), "conv.min: must fit a 16-bit immediate, got 40000"),
-        ((SHIFT, Step(op="add", value=1 << 22)), "conv.add: must fit 64 immediates of 16 bits"),
+        ((PostOp(op="min", value=40_000),), "conv.min: must fit a 16-bit immediate, got 40000"),
+        ((SHIFT, PostOp(op="add", value=1 << 22)), "conv.add: must fit 64 immediates of 16 bits"),
         (
-            (Step(op="shr", value=np.arange(32, dtype=np.int32)),),
+            (PostOp(op="shr", value=np.arange(32, dtype=np.int32)),),
             "conv.shr: must be one number a block of output channels, got one a channel",
         ),
     ],
 )
-def test_sentences(steps: tuple[Step, ...], sentence: str, default_config: VTAConfig) -> None:
+def test_sentences(steps: tuple[PostOp, ...], sentence: str, default_config: VTAConfig) -> None:
     with pytest.raises((CapacityError, UnsupportedModelError)) as error:
-        prepare(layer(*steps), default_config)
+        normal_layer(layer(*steps), default_config)
     assert str(error.value).startswith(sentence)
 
 
@@ -77,11 +77,11 @@ def test_pools_that_do_not_fit(default_config: VTAConfig) -> None:
     graph = residual_network(np.random.default_rng(0))
     pool = graph.layers[1]
     source = TensorSpec(name="stem", shape=pool.in_shape, dtype="int8")
-    added = replace(pool, steps=(Step(op="add", value=1),))
+    added = replace(pool, post_ops=(PostOp(op="add", value=1),))
     with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
         compiled(subgraph((added,), source))
-    late = (Step(op="max", value=0), Step(op="add_tensor", value=0, tensor="y"))
-    late_added = replace(pool, inputs=("stem", "y"), steps=late)
+    late = (PostOp(op="max", value=0), PostOp(op="add_tensor", value=0, tensor="y"))
+    late_added = replace(pool, inputs=("stem", "y"), post_ops=late)
     y = TensorSpec(name="y", shape=pool.out_shape, dtype="int8")
     with pytest.raises(CapacityError, match="pool: must not be followed by an addition"):
         compiled(subgraph((late_added,), source, y))
@@ -100,7 +100,9 @@ def test_pools_that_do_not_fit(default_config: VTAConfig) -> None:
     wide = replace(pool, kernel=(20, 20), padding=(9, 9, 9, 9), in_shape=(1, 20, 40, 40),
                    out_shape=(1, 20, 20, 20))  # fmt: skip
     large = TensorSpec(name="stem", shape=(1, 20, 40, 40), dtype="int8")
-    with pytest.raises(CapacityError, match="pool: one window must fit 256 inp and, with its max"):
+    with pytest.raises(
+        CapacityError, match="pool: one window must fit 256 inp elements and, with its max"
+    ):
         compiled(subgraph((wide,), large), "small")
 
 

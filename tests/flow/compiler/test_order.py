@@ -25,7 +25,7 @@ def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgra
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
     first = conv(rng, "first", x, channels, (3, 3), padding=(1, 1, 1, 1))
     average = sum_pool("average", first, 6)
-    last = dense(rng, "dense", average, outputs, steps=requantize(rng, outputs, 9))
+    last = dense(rng, "dense", average, outputs, post_ops=requantize(rng, outputs, 9))
     return subgraph((first, average, last), x)
 
 

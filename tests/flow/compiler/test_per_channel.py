@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.normal_form import Residual, prepare
+from flow.compiler.normal_form import Residual, normal_layer
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.errors import CapacityError, DecodeError, UnsupportedModelError
@@ -50,13 +50,13 @@ def check(graph: Subgraph, config: VTAConfig, *, seed: int = 0) -> Program:
 def per_channel(rng: np.random.Generator, layer: Layer, *, most: int = 31) -> Layer:
     """Return `layer` with a shift a channel in place of its first."""
     channels = layer.out_shape[1]
-    index = next((i for i, s in enumerate(layer.steps) if s.op == "shr"), None)
+    index = next((i for i, s in enumerate(layer.post_ops) if s.op == "shr"), None)
     if index is None:
         return layer
     amounts = rng.integers(0, most + 1, channels).astype(np.int32)
-    steps = list(layer.steps)
-    steps[index] = Step(op="shr", value=amounts)
-    return replace(layer, steps=tuple(steps))
+    steps = list(layer.post_ops)
+    steps[index] = PostOp(op="shr", value=amounts)
+    return replace(layer, post_ops=tuple(steps))
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,9 +75,9 @@ def test_any_residual_convolution(
     x = TensorSpec(name="x", shape=(1, channels, *size), dtype="int8")
     factors = rng.integers(1, most, channels).astype(np.int32)
     bias, *rest = requantize(rng, channels, 8)
-    steps = (bias, Step(op="add_scaled", value=factors, tensor="x"), *rest)
+    steps = (bias, PostOp(op="add_scaled", value=factors, tensor="x"), *rest)
     edge = kernel // 2
-    layer = conv(rng, "conv", x, channels, (kernel, kernel), padding=(edge,) * 4, steps=steps)
+    layer = conv(rng, "conv", x, channels, (kernel, kernel), padding=(edge,) * 4, post_ops=steps)
     check(subgraph((per_channel(rng, layer),), x), shifting(preset))
 
 
@@ -120,8 +120,8 @@ def test_amounts_are_loaded_once_where_they_fit() -> None:
 def test_blocks_of_one_shift_need_no_register() -> None:
     rng = np.random.default_rng(4)
     x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
-    steps = (Step(op="shr", value=np.repeat([7, 9], 16).astype(np.int32)),)
-    layer = conv(rng, "conv", x, 32, (1, 1), steps=(*steps, *requantize(rng, 32, 3)[3:]))
+    steps = (PostOp(op="shr", value=np.repeat([7, 9], 16).astype(np.int32)),)
+    layer = conv(rng, "conv", x, 32, (1, 1), post_ops=(*steps, *requantize(rng, 32, 3)[3:]))
     program = check(subgraph((layer,), x), shifting("default"))
     assert not loads_of_amounts(program)
 
@@ -130,8 +130,8 @@ def test_a_multiplication_before_the_shift() -> None:
     rng = np.random.default_rng(8)
     x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
     layer = per_channel(rng, conv(rng, "conv", x, 40, (1, 1)))
-    steps = (*layer.steps[:2], Step(op="mul", value=7), *layer.steps[2:])
-    check(subgraph((replace(layer, steps=steps),), x), shifting("default"))
+    steps = (*layer.post_ops[:2], PostOp(op="mul", value=7), *layer.post_ops[2:])
+    check(subgraph((replace(layer, post_ops=steps),), x), shifting("default"))
 
 
 def test_the_cost_counts_two_cycles() -> None:
@@ -139,7 +139,7 @@ def test_the_cost_counts_two_cycles() -> None:
     x = TensorSpec(name="x", shape=(1, 16, 8, 8), dtype="int8")
     layer = conv(rng, "conv", x, 16, (1, 1))
     plain, register = (
-        prepare(candidate, shifting("default")).shape.vector_cycles
+        normal_layer(candidate, shifting("default")).shape.vector_cycles
         for candidate in (layer, per_channel(rng, layer, most=15))
     )
     assert register == plain + 1
@@ -150,8 +150,8 @@ def test_diagonals_add_up() -> None:
     x = TensorSpec(name="x", shape=(1, 20, 4, 4), dtype="int8")
     factors = rng.integers(1, 1000, 20).astype(np.int32)
     layer = conv(rng, "conv", x, 20, (1, 1),
-                 steps=(Step(op="add_scaled", value=factors, tensor="x"),))  # fmt: skip
-    found = Residual.of(layer.steps[0], layer, VTAConfig.load("default"))
+                 post_ops=(PostOp(op="add_scaled", value=factors, tensor="x"),))  # fmt: skip
+    found = Residual.of(layer.post_ops[0], layer, VTAConfig.load("default"))
     assert found.diagonals is not None and found.diagonals.min() >= 0
     assert found.passes == -(-int(factors.max()) // 127)
     total = found.diagonals.astype(int).sum(axis=1)
@@ -179,8 +179,8 @@ def test_refusals(default_config: VTAConfig) -> None:
         match="^ALU.use_imm: must be 1 for SHR, or SHR_REGISTER a capability of the machine, got 0",
     ):
         ProgramSim(replace(program, config=default_config))
-    step = Step(op="add_scaled", value=np.arange(8000, 8016, dtype=np.int32), tensor="x")
-    wide = conv(rng, "wide", x, 16, (1, 1), steps=(step,))
+    step = PostOp(op="add_scaled", value=np.arange(8000, 8016, dtype=np.int32), tensor="x")
+    wide = conv(rng, "wide", x, 16, (1, 1), post_ops=(step,))
     tiny = replace(default_config, log_wgt_buff_bytes=12)
     with pytest.raises(CapacityError, match="wide: its smallest tile must fit"):
         lower(subgraph((wide,), x), tiny)

@@ -14,12 +14,12 @@ from flow.compiler import search
 from flow.compiler.cost import Tiling
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.normal_form import Prepared
+from flow.compiler.normal_form import NormalLayer
 from flow.compiler.plan import Schedule
 from flow.compiler.shapes import Objective
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
-from relay_passes.partition.layers import Step, TensorSpec
+from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph, weights
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config.errors import CapacityError
@@ -109,9 +109,9 @@ def test_a_search_that_is_stopped_keeps_what_it_found(
         search.search(graph, config, cache=cache, progress=stop)
     best, timed = search._best, []
 
-    def counted(prepared: Prepared, *rest: Any) -> Tiling:
-        timed.append(prepared.layer.name)
-        return best(prepared, *rest)
+    def counted(normal: NormalLayer, *rest: Any) -> Tiling:
+        timed.append(normal.layer.name)
+        return best(normal, *rest)
 
     monkeypatch.setattr(search, "_best", counted)
     found = search.search(graph, config, cache=cache)
@@ -208,9 +208,9 @@ def test_forms_are_timed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     graph = residual_network(np.random.default_rng(0))
     timed = []
 
-    def cycles(prepared: Prepared, tiling: Tiling | None, config: VTAConfig) -> int:
-        timed.append(prepared.form)
-        return 1 if prepared.form is not None and prepared.form.patch == (7, 7) else 10**9
+    def cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> int:
+        timed.append(normal.form)
+        return 1 if normal.form is not None and normal.form.patch == (7, 7) else 10**9
 
     monkeypatch.setattr(search, "_cycles", cycles)
     cache = tmp_path / "schedules.json"
@@ -268,8 +268,8 @@ def test_load_runs_no_further_ahead_than_tokens_count() -> None:
     config = VTAConfig.load("default")
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, 16, 20, 20), dtype="int8")
-    steps = (Step(op="shr", value=15),)
-    graph = subgraph((conv(rng, "conv", x, 16, (1, 1), steps=steps),), x)
+    steps = (PostOp(op="shr", value=15),)
+    graph = subgraph((conv(rng, "conv", x, 16, (1, 1), post_ops=steps),), x)
     point = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
     lowered = lower(graph, config, Schedule(tilings={"conv": point}, forms={}))
     ProgramSim(make_program(graph, lowered, config))  # checks that at most 255 are outstanding

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flow.compiler.cost import cost
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.normal_form import prepare
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import choose_tiling, extents
 from flow.sim.tsim import TSim
@@ -49,18 +49,18 @@ def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3
 @pytest.mark.parametrize(("channels", "size"), [(64, 56), (128, 28), (256, 14), (512, 7)])
 def test_resnet_layers_fit(preset: str, channels: int, size: int) -> None:
     config = VTAConfig.load(preset)
-    room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+    capacity = Capacity.of(config, resident_inp=1, resident_wgt=2)
     shape = resnet_layer(channels, size, config)
-    tiling = choose_tiling(shape, room)
-    assert tiling.inp_elems(shape) <= room.inp
-    assert tiling.wgt_elems(shape) <= room.wgt
-    assert tiling.acc_elems <= room.acc
+    tiling = choose_tiling(shape, capacity)
+    assert tiling.inp_elems(shape) <= capacity.inp
+    assert tiling.wgt_elems(shape) <= capacity.wgt
+    assert tiling.acc_elems <= capacity.acc
     assert tiling.oc_w <= tiling.oc <= shape.oc and tiling.ic <= shape.ic
 
 
 def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> None:
     config = VTAConfig.load("default")
-    room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+    capacity = Capacity.of(config, resident_inp=1, resident_wgt=2)
     for channels, size, utilization in (
         (64, 56, 0.84),
         (128, 28, 0.84),
@@ -70,7 +70,7 @@ def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> Non
         shape = resnet_layer(channels, size, config)
         steps = shape.oc * shape.ic * shape.taps * size * size
         assert steps == 451_584
-        estimate = cost(shape, choose_tiling(shape, room), room)
+        estimate = cost(shape, choose_tiling(shape, capacity), capacity)
         assert steps / estimate.cycles >= utilization
 
 
@@ -78,10 +78,10 @@ def test_each_generation_has_tilings_of_its_own() -> None:
     chosen, estimates = [], []
     for timing in PROFILES:
         config = replace(VTAConfig.load("default"), timing=timing)
-        room = Capacity.of(config, resident_inp=1, resident_wgt=2)
+        capacity = Capacity.of(config, resident_inp=1, resident_wgt=2)
         shape = resnet_layer(256, 8, config, kernel=1)
-        chosen.append(choose_tiling(shape, room))
-        estimates.append(cost(shape, chosen[-1], room).cycles)
+        chosen.append(choose_tiling(shape, capacity))
+        estimates.append(cost(shape, chosen[-1], capacity).cycles)
     assert len(set(chosen)) == len(PROFILES)
     # GEMM steps alone: one a cycle, four cycles each, one a cycle.
     steps = 16 * 16 * 64
@@ -96,9 +96,9 @@ def test_estimates_are_near_the_cycle_model(timing: str) -> None:
     layer = conv(rng, "conv", x, 64, (3, 3), padding=(1, 1, 1, 1))
     graph = subgraph((layer,), x)
     cycles = TSim(make_program(graph, lower(graph, config), config)).cycles
-    prepared = prepare(layer, config)
-    room = Capacity.of(config, resident_inp=1, resident_wgt=0)
-    estimate = cost(prepared.shape, choose_tiling(prepared.shape, room), room).cycles
+    normal = normal_layer(layer, config)
+    capacity = Capacity.of(config, resident_inp=1, resident_wgt=0)
+    estimate = cost(normal.shape, choose_tiling(normal.shape, capacity), capacity).cycles
     assert estimate == pytest.approx(cycles, rel=0.05)
 
 
@@ -123,14 +123,14 @@ def test_extents_cut_evenly(total: int) -> None:
 
 def test_nothing_fits() -> None:
     config = VTAConfig.load("small")
-    room = Capacity.of(config, resident_inp=0, resident_wgt=0)
+    capacity = Capacity.of(config, resident_inp=0, resident_wgt=0)
     with pytest.raises(CapacityError, match="conv: its smallest tile must fit 256 inp, 64 wgt"):
-        choose_tiling(resnet_layer(64, 56, config, kernel=31), room, "conv")
+        choose_tiling(resnet_layer(64, 56, config, kernel=31), capacity, "conv")
     shape = replace(resnet_layer(64, 56, config), residuals=1)
-    tight = replace(room, inp=10)
+    tight = replace(capacity, inp=10)
     with pytest.raises(CapacityError, match="10 inp, 64 wgt, 256 acc elements, got 11, 10 and 1"):
         choose_tiling(shape, tight, "conv")
-    full = replace(room, wgt=-3)
+    full = replace(capacity, wgt=-3)
     with pytest.raises(CapacityError, match="0 wgt.*constants and multipliers that stay fill wgt"):
         choose_tiling(shape, full, "conv")
 

@@ -11,16 +11,16 @@ from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.program.program import Program
 from flow.sim.oracle import ENGINE_FUNCTION, run_program
-from relay_passes.partition.layers import Layer, Step, Subgraph, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from tests.relay_passes.layer_oracle import run_subgraph
 from vta_config import VTAConfig
 from vta_config.errors import CapacityError
 
 REQUANTIZE = (
-    Step(op="add", value=1 << 6),
-    Step(op="shr", value=7),
-    Step(op="max", value=0),
-    Step(op="min", value=127),
+    PostOp(op="add", value=1 << 6),
+    PostOp(op="shr", value=7),
+    PostOp(op="max", value=0),
+    PostOp(op="min", value=127),
 )
 
 
@@ -37,7 +37,7 @@ def subgraph() -> Subgraph:
         weight=rng.integers(-127, 128, (10, 20, 3, 3), dtype=np.int8),
         kernel=(3, 3),
         padding=(1, 1, 1, 1),
-        steps=REQUANTIZE,
+        post_ops=REQUANTIZE,
     )
     pool = Layer(
         name="pool",
@@ -48,7 +48,7 @@ def subgraph() -> Subgraph:
         out_shape=(1, 10, 1, 1),
         weight=None,
         kernel=(5, 5),
-        steps=REQUANTIZE,
+        post_ops=REQUANTIZE,
     )
     dense = Layer(
         name="dense",

@@ -51,7 +51,7 @@ def test_dyadic_network(name: str, default_config: VTAConfig) -> None:
     for machine in (default_config, multiplies):
         assert not fallbacks(integers, machine)
         layers = check_meaning(integers, machine)
-        factors = [step.value for layer in layers for step in layer.steps if step.op == "mul"]
+        factors = [step.value for layer in layers for step in layer.post_ops if step.op == "mul"]
         if name == "dyadic_any":
             assert len(factors) == 7
         else:

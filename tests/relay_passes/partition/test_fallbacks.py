@@ -81,7 +81,7 @@ def test_multiplication_by_less_than_one_needs_the_capability(
         source = default_config.to_json() | {"CAPABILITIES": ["mul"]}
         default_config = VTAConfig.from_json(source)
     (layer,) = check_meaning(mod, default_config)
-    assert layer.steps[0].op == "mul"
+    assert layer.post_ops[0].op == "mul"
 
 
 def test_float_operators_are_named(default_config: VTAConfig) -> None:

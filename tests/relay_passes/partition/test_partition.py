@@ -113,7 +113,7 @@ def test_whole_network_is_one_function(variant: str, default_config: VTAConfig) 
     assert fallbacks(mod, machine) == ()
     layers = check_meaning(mod, machine)
     kinds = [layer.kind for layer in layers]
-    paired = sum(len(layer.products) for layer in layers)
+    paired = sum(len(layer.summands) for layer in layers)
     assert paired == (variant == "best")
     convolutions = ["conv2d"] * (5 - paired)
     assert kinds == ["conv2d", "max_pool2d", *convolutions, "sum_pool2d", "dense"]
@@ -161,7 +161,7 @@ def test_chain_of_every_step(default_config: VTAConfig) -> None:
     acc = t.emit(relax.op.add(t.wide(y, 2), number(3)))
     y = t.small(acc, 1)
     (layer,) = check_meaning(t.module(y), default_config)
-    assert [s.op for s in layer.steps] == [
+    assert [s.op for s in layer.post_ops] == [
         "add",
         "add_tensor",
         "add_tensor",
@@ -183,7 +183,7 @@ def test_wrapping_cast_ends_a_layer(default_config: VTAConfig) -> None:
     y = t.emit(relax.op.astype(t.conv(t.data), "int8"))
     z = t.small(t.emit(relax.op.add(t.wide(y), number(1))), 1)
     first, second = check_meaning(t.module(z), default_config)
-    assert first.steps == () and second.kind == "add"
+    assert first.post_ops == () and second.kind == "add"
 
 
 def test_add_of_two_tensors(default_config: VTAConfig) -> None:
@@ -192,7 +192,7 @@ def test_add_of_two_tensors(default_config: VTAConfig) -> None:
     total = t.emit(relax.op.add(t.wide(a, 3), t.wide(b, 1)))
     layers = check_meaning(t.module(t.small(total, 2), a, b), default_config)
     assert [layer.kind for layer in layers] == ["conv2d", "conv2d", "add"]
-    assert [(s.op, s.value) for s in layers[2].steps[:3]] == [
+    assert [(s.op, s.value) for s in layers[2].post_ops[:3]] == [
         ("add_tensor", 3),
         ("add_tensor", 1),
         ("shr", 2),
@@ -209,7 +209,7 @@ def test_first_convolution_in_order_does_not_take_a_later_sum(default_config: VT
     assert [len(layer.inputs) for layer in layers] == [1, 2]
 
 
-def test_two_products_share_an_accumulator(default_config: VTAConfig) -> None:
+def test_two_summands_share_an_accumulator(default_config: VTAConfig) -> None:
     t = Int8()
     weight = relax.const(t.net.rng.integers(-9, 10, (4, 4, 1, 1)).astype(np.int8))
     h = t.small(t.conv(t.data))
@@ -217,9 +217,9 @@ def test_two_products_share_an_accumulator(default_config: VTAConfig) -> None:
     down = t.emit(relax.op.nn.conv2d(t.data, weight, out_dtype="int32"))
     total = t.emit(relax.op.add(t.emit(relax.op.add(main, down)), t.wide(h, 3)))
     first, second = check_meaning(t.module(t.small(total)), default_config)
-    assert not first.products
-    assert [p.kernel for p in second.products] == [(1, 1)] and len(second.inputs) == 3
-    assert [s.op for s in second.steps[:2]] == ["add", "add_tensor"]
+    assert not first.summands
+    assert [p.kernel for p in second.summands] == [(1, 1)] and len(second.inputs) == 3
+    assert [s.op for s in second.post_ops[:2]] == ["add", "add_tensor"]
 
 
 def test_dense_layers_share_an_accumulator(default_config: VTAConfig) -> None:
@@ -231,7 +231,7 @@ def test_dense_layers_share_an_accumulator(default_config: VTAConfig) -> None:
         weight = relax.const(t.net.rng.integers(-9, 9, (60, 7)).astype(np.int8))
         accs.append(t.emit(relax.op.matmul(source, weight, out_dtype="int32")))
     (layer,) = check_meaning(t.module(t.small(t.emit(relax.op.add(*accs)))), default_config)
-    assert layer.kind == layer.products[0].kind == "conv2d"
+    assert layer.kind == layer.summands[0].kind == "conv2d"
 
 
 @pytest.mark.parametrize("reason", ["read twice", "shifted", "grouped"])
@@ -243,7 +243,7 @@ def test_what_is_no_common_accumulator(reason: str, default_config: VTAConfig) -
         left = t.emit(relax.op.right_shift(left, number(3)))
         right = t.emit(relax.op.right_shift(right, number(3)))
     mod = t.module(t.small(t.emit(relax.op.add(left, right))), *results)
-    assert not any(layer.products for layer in layers_of(mod, default_config))
+    assert not any(layer.summands for layer in layers_of(mod, default_config))
 
 
 def test_requantization_of_one_tensor(default_config: VTAConfig) -> None:

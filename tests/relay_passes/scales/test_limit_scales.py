@@ -128,15 +128,17 @@ def check_cost(layers: tuple[Layer, ...]) -> None:
     for layer in layers:
         if layer.weight is None:
             continue
-        parts = [layer.weight, *(p.weight for p in layer.products if p.weight is not None)]
+        parts = [layer.weight, *(p.weight for p in layer.summands if p.weight is not None)]
         steps = sum(w[0].size for w in parts) // 16
-        lead = next((i for i, s in enumerate(layer.steps) if s.op in ("shr", "shl", "max")), 99)
+        lead = next((i for i, s in enumerate(layer.post_ops) if s.op in ("shr", "shl", "max")), 99)
         total = sum(
-            np.abs(np.asarray(s.value, np.int64)).max() for s in layer.steps[:lead] if s.op == "add"
+            np.abs(np.asarray(s.value, np.int64)).max()
+            for s in layer.post_ops[:lead]
+            if s.op == "add"
         )
         assert total <= REACH * max(4, steps // 12) * 1.1, (layer.name, total)
-        assert all(np.max(s.value) <= 15 for s in layer.steps if s.op in ("shr", "shl"))
-        for step in layer.steps:
+        assert all(np.max(s.value) <= 15 for s in layer.post_ops if s.op in ("shr", "shl"))
+        for step in layer.post_ops:
             if step.op in ("add_tensor", "add_scaled"):
                 value = np.max(step.value)
                 assert (1 << int(value) if step.op == "add_tensor" else value) <= 127 * 9

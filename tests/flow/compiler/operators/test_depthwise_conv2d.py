@@ -22,7 +22,7 @@ from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
-from relay_passes.partition.layers import Layer, Step, TensorSpec
+from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, output_of, requantize, subgraph, weights
 from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import save
@@ -47,11 +47,11 @@ def depthwise(
     n, channels, *size = in_shape
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     out = [(size[a] + padding[a] + padding[a + 2] - reach[a]) // stride[a] + 1 for a in (0, 1)]
-    steps = options.pop("steps") if "steps" in options else requantize(rng, channels, 8)
+    post_ops = options.pop("post_ops") if "post_ops" in options else requantize(rng, channels, 8)
     return Layer(
         name=name,
         kind="depthwise_conv2d",
-        inputs=(tensor, *(s.tensor for s in steps if s.tensor)),
+        inputs=(tensor, *(s.tensor for s in post_ops if s.tensor)),
         output=name,
         in_shape=in_shape,
         out_shape=(n, channels, *out),
@@ -60,7 +60,7 @@ def depthwise(
         stride=stride,
         padding=padding,
         dilation=dilation,
-        steps=steps,
+        post_ops=post_ops,
         **options,
     )
 
@@ -82,7 +82,7 @@ def sums(layer: Layer, x: NDArray[np.int8]) -> NDArray[np.int64]:
 def stored(layer: Layer, x: NDArray[np.int8]) -> NDArray[Any]:
     """Return what the layer stores: bias and rounding constant, shift, clip."""
     total = sums(layer, x)
-    for step in layer.steps:
+    for step in layer.post_ops:
         value = np.asarray(step.value, np.int64).reshape(1, -1, 1, 1)
         if step.op == "add_tensor":
             total = total + (x.astype(np.int64) << value)
@@ -151,11 +151,11 @@ def test_steps_after_it(default_config: VTAConfig) -> None:
     rng = np.random.default_rng(4)
     x = TensorSpec(name="x", shape=(2, 40, 8, 8), dtype="int8")
     bias, *rest = requantize(rng, 40, 9)
-    steps = (bias, Step(op="add_tensor", value=5, tensor="x"), *rest)
-    plain = depthwise(rng, x, steps=steps)
+    steps = (bias, PostOp(op="add_tensor", value=5, tensor="x"), *rest)
+    plain = depthwise(rng, x, post_ops=steps)
     assert plain.inputs == ("x", "x") and plain.macs == 2 * 40 * 8 * 8 * 9
     check_engines(plain, x, default_config)
-    check_engines(depthwise(rng, x, steps=(), out_dtype="int32"), x, default_config)
+    check_engines(depthwise(rng, x, post_ops=(), out_dtype="int32"), x, default_config)
 
 
 def test_diagonal_blocks(default_config: VTAConfig) -> None:
@@ -186,10 +186,10 @@ def test_a_search_leaves_its_tiling(default_config: VTAConfig) -> None:
 def test_it_is_no_product_of_another_sum() -> None:
     rng = np.random.default_rng(8)
     x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")
-    added = depthwise(rng, x, steps=(), out_dtype="int32")
+    added = depthwise(rng, x, post_ops=(), out_dtype="int32")
     must = "product depthwise: must be a conv2d or dense layer added to another, got depthwise_conv"
     with pytest.raises(UnsupportedModelError, match=must):
-        conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), products=(added,))
+        conv(rng, "conv", x, 16, (3, 3), padding=(1, 1, 1, 1), summands=(added,))
 
 
 def separable() -> onnx.ModelProto:
