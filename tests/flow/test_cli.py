@@ -18,6 +18,7 @@ from rich.console import Console
 
 from flow import cli, session
 from flow import deploy as jobs
+from flow.commands import deploy, terminal
 from flow.data.models import DIGITS_ONNX
 from flow.options import VARIANTS
 from relay_passes.integers.plan import QuantPlan
@@ -53,7 +54,7 @@ def test_deploy_writes_report_and_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "can_plot", lambda: True)
+    monkeypatch.setattr(deploy, "can_plot", lambda: True)
     out = tmp_path / "a" / "b"
     assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
     shown = capsys.readouterr()
@@ -92,7 +93,7 @@ def test_deploy_without_matplotlib_says_so(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "can_plot", lambda: False)
+    monkeypatch.setattr(deploy, "can_plot", lambda: False)
     assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
     shown = capsys.readouterr()
     assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
@@ -192,15 +193,15 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
-    terminal = cli.Terminal()
-    progress = terminal.open("calibrating")
+    monkeypatch.setattr(terminal, "_Console", lambda stderr=False: console)
+    bars = terminal.Terminal()
+    progress = bars.open("calibrating")
     progress(1, 3)
     progress(3, 3)
-    terminal.close()
-    terminal.open("compiling")  # no count: ends full as well
-    terminal.close()
-    terminal.close()
+    bars.close()
+    bars.open("compiling")  # no count: ends full as well
+    bars.close()
+    bars.close()
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "calibrating" in text and "3/3" in text and "compiling" in text
@@ -304,8 +305,8 @@ def test_narrow_terminal(
     fake: type[FakeBackend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    console = cli._Console(highlight=False, markup=False, width=20)
-    monkeypatch.setattr(cli, "output_console", lambda: console)
+    console = terminal._Console(highlight=False, markup=False, width=20)
+    monkeypatch.setattr(terminal, "output_console", lambda: console)
     assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 0
     assert all(len(line) <= 20 for line in capsys.readouterr().out.splitlines())
     assert (tmp_path / "report.json").is_file()
@@ -316,13 +317,13 @@ def test_bars_on_a_terminal_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> N
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    console = cli._Console(file=Gone(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
+    console = terminal._Console(file=Gone(), force_terminal=True, width=100)
+    monkeypatch.setattr(terminal, "_Console", lambda stderr=False: console)
     monkeypatch.setattr("threading.excepthook", lambda args: None)  # of the bars' own thread
-    terminal = cli.Terminal()
-    progress = terminal.open("calibrating")
+    bars = terminal.Terminal()
+    progress = bars.open("calibrating")
     progress(1, 3)
-    terminal.close()
+    bars.close()
 
 
 # ---- errors inside -------------------------------------------------------------------------------

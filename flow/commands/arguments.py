@@ -1,0 +1,164 @@
+"""Options that several commands have, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.options import (
+    BEST_VARIANT,
+    ENGINES,
+    KNOWN_VARIANTS,
+    MAIN_VARIANTS,
+    OBJECTIVES,
+    Options,
+)
+from flow.system.arguments import factor, natural, positive, seconds
+from vta_config.hardware import preset_names
+
+
+def model_options() -> argparse.ArgumentParser:
+    """Return the options of model and machine."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model and machine")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FILE",
+        help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
+        "(default: %(default)s, which comes with the package; the others are downloaded once)",
+    )
+    group.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
+    )
+    group.add_argument(
+        "--config",
+        default="default",
+        metavar="PRESET|JSON",
+        help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
+    )
+    group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument(
+        "--skip-import-check",
+        action="store_true",
+        help="do not compare the imported float graph with ONNX Runtime first",
+    )
+    group.add_argument(
+        "--model-limit",
+        type=factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--search",
+        action="store_true",
+        help="search schedules with the cycle-level simulator (slower once, then cached)",
+    )
+    group.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default=OBJECTIVES[0],
+        help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
+        "bytes (default: %(default)s)",
+    )
+    return parser
+
+
+def image_options() -> argparse.ArgumentParser:
+    """Return those of images to evaluate."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
+    )
+    group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
+    group.add_argument("--seed", type=natural, default=0, help="of the draw that --limit makes")
+    return parser
+
+
+def engine_options() -> argparse.ArgumentParser:
+    """Return those of what runs the programs."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="fsim",
+        help="what runs the programs: our fast simulator, the same in the order of the cycle "
+        "model, the numpy oracle (slow), or a driver",
+    )
+    group.add_argument(
+        "--driver",
+        type=Path,
+        metavar="LIB",
+        help="shared library with the original VTA driver functions, for --engine driver; it is "
+        "loaded in a process of its own",
+    )
+    group.add_argument(
+        "--driver-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
+    )
+    return parser
+
+
+def variant_option(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = KNOWN_VARIANTS
+) -> None:
+    """Add the option for one variant."""
+    parser.add_argument(
+        "--variant",
+        choices=choices,
+        default=BEST_VARIANT,
+        help="how the network is quantized (default: %(default)s)",
+    )
+
+
+def variants_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for any number of variants."""
+    parser.add_argument(
+        "--variant",
+        action="append",
+        choices=KNOWN_VARIANTS,
+        help="variant to measure; repeatable (default: all for the bundled model, "
+        f"{', '.join(MAIN_VARIANTS)} for others)",
+    )
+
+
+def chosen_by(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return the variants named, in the order of the report; None for the default."""
+    return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
+
+
+def options_of(
+    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
+) -> Options:
+    """Turn parsed arguments into options; a subcommand may lack some."""
+    return Options(
+        model=args.model,
+        images=getattr(args, "images", None),
+        calibration=args.calibration,
+        config=args.config,
+        engine=getattr(args, "engine", "fsim"),
+        driver=getattr(args, "driver", None),
+        driver_timeout_s=getattr(args, "driver_timeout", None),
+        limit=getattr(args, "limit", None),
+        seed=getattr(args, "seed", 0),
+        variants=variants,
+        exact_images=exact,
+        mirrors=MIRRORS if args.mirror is None else (args.mirror,),
+        cache=args.cache,
+        search=args.search,
+        objective=args.objective,
+        check_import=not args.skip_import_check,
+        model_limit=args.model_limit,
+    )
