@@ -27,6 +27,7 @@ from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.rounding.nearest import GivenWeights
+from relay_passes.scales.bit_widths import precision_of
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.scales import Scales
 from relay_passes.selection.choices import LayerProof
@@ -123,9 +124,10 @@ def _rewrite(state: Quantization) -> Quantization:
 
 def _choose_scales(state: Quantization) -> Quantization:
     mod, options = state.mod, state.options
+    precision = precision_of(mod, options.widths, options.limits)
     scales = limit_scales(
         mod,
-        options.chooser(mod, live_profiles(mod, state.profiles)),
+        options.chooser(mod, live_profiles(mod, state.profiles), precision),
         fuse=options.fuse,
         pairs=options.chooser.pair,
         block=options.block,
