@@ -61,6 +61,10 @@ class QuantOptions:
             limits=Limits.of(config),
         )
 
+    def with_widths(self, widths: BitWidths | UniformWidths) -> QuantOptions:
+        """Return the same options for layers of other widths."""
+        return replace(self, widths=widths)
+
     @property
     def needs(self) -> frozenset[Need]:
         """What the parts require together."""
