@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
-from relay_passes.selection.bit_program import Bits, listed, shown
+from relay_passes.selection.bit_program import Bits, listed, number, shown
 from vta_config.errors import LimitError
 
 Sensitivity: TypeAlias = Literal["measured", "hessian"]
@@ -87,7 +87,7 @@ class Bound:
         """Return it as people write it."""
         if self.unit == "share":
             return f"{self.value:g} of the range"
-        return f"{self.value:,.6g} {self.unit}"
+        return f"{number(self.value)} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
     ALTERNATIVES,
+    MIXED,
     RECIPES,
     STAND_INS,
     STEPS,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from relay_passes.integers.plan import QuantPlan
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
+    from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.selection.choices import LayerProof
     from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
@@ -190,6 +192,8 @@ class Pipeline:
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    choose_widths : callable (pipeline) -> BitWidths, optional
+        Chooses the bits of the variant `mixed`, when it is asked for.
 
     Raises
     ------
@@ -204,6 +208,7 @@ class Pipeline:
         *,
         schedules: Path | None = None,
         objective: Objective = "balanced",
+        choose_widths: Callable[[Pipeline], BitWidths] | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
         config.check_runs()
@@ -211,6 +216,7 @@ class Pipeline:
         self.config = config
         self._schedules = schedules
         self._objective = objective
+        self._choose_widths = choose_widths
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
         self.folded, before = state.mod, state.names
@@ -342,12 +348,33 @@ class Pipeline:
         `quantize` returns the form that is best for its variant instead.
         """
         if name not in self._quantized:
-            options = RECIPES[name].options
+            options = self._options_of(name)
             form = self._quantize(options)
             if name not in _COMPARED or not options.learns:
                 return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
+
+    def _options_of(self, name: str) -> QuantOptions:
+        """Return the options of a recipe; those of `mixed` with the bits that are chosen."""
+        options = RECIPES[name].options
+        if name != MIXED:
+            return options
+        if self._choose_widths is None:
+            raise CalibrationError(
+                name, "must be given the bits of its layers", hint="give what chooses them"
+            )
+        return options.with_widths(self._choose_widths(self))
+
+    @property
+    def images(self) -> Sequence[NDArray[np.float32]]:
+        """The calibration images that are kept, float32[1, C, H, W] each."""
+        return self._images
+
+    @property
+    def scheduling(self) -> tuple[bool, str]:
+        """Whether schedules are searched, and what the forms of inputs are chosen by."""
+        return self._schedules is not None, self._objective
 
     def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
         """Run forms on calibration images; return those worth a look, in the order of `names`.
@@ -542,7 +569,7 @@ class Pipeline:
             if end < len(FLOAT_STAGES):
                 return
             self.quantize(variant)  # settles which form it becomes
-            options = RECIPES[self.choices[variant].chosen].options
+            options = self._options_of(self.choices[variant].chosen)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

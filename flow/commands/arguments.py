@@ -6,6 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from flow.bit_request import (
+    SENSITIVITIES,
+    BitRequest,
+    Bound,
+    Cost,
+    parse_bits,
+    parse_fixed,
+)
 from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
 from flow.options import (
     BEST_VARIANT,
@@ -111,6 +119,63 @@ def engine_options() -> argparse.ArgumentParser:
     return parser
 
 
+def bit_options() -> argparse.ArgumentParser:
+    """Return those of the variant `mixed`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group(
+        "bits of the variant mixed",
+        "A limit is a share of the range between the narrowest and the widest bits, or a number "
+        "with a unit. Without any: half the range of latency on a machine with 4-bit operands, of "
+        "size on others.",
+    )
+    group.add_argument("--max-latency", metavar="LIMIT", help="of one image: 0.5, 15ms, 8.1Mcycles")
+    group.add_argument("--max-size", metavar="LIMIT", help="of the weights: 0.5, 6MB, 500KiB")
+    group.add_argument(
+        "--max-bops",
+        metavar="LIMIT",
+        help="bits of weights × bits of activations × multiply-accumulates: 0.5, 3e10, 30G",
+    )
+    group.add_argument(
+        "--fix-bits",
+        action="append",
+        default=[],
+        metavar="LAYER=W,A",
+        help="bits of a layer's weights and activations; repeatable (default: 8,8 of the first "
+        "and the last layer)",
+    )
+    group.add_argument(
+        "--choose-from",
+        action="append",
+        default=[],
+        metavar="W,A",
+        help="bits that the other layers may have; repeatable (default: 8,8 and 4,8, on a machine "
+        "with 4-bit activations also 8,4 and 4,4)",
+    )
+    group.add_argument(
+        "--sensitivity",
+        choices=SENSITIVITIES,
+        default=SENSITIVITIES[0],
+        help="what fewer bits harm: measured on calibration images, or HAWQ's by the Hessian, "
+        "which needs torch (default: %(default)s)",
+    )
+    return parser
+
+
+def bit_request(args: argparse.Namespace) -> BitRequest:
+    """Turn the arguments of `bit_options` into a request."""
+    limits: tuple[tuple[Cost, str | None], ...] = (
+        ("latency", args.max_latency),
+        ("size", args.max_size),
+        ("bops", args.max_bops),
+    )
+    return BitRequest(
+        limits=tuple(Bound.parse(cost, text) for cost, text in limits if text is not None),
+        fixed=parse_fixed(args.fix_bits),
+        widths=tuple(dict.fromkeys(parse_bits("--choose-from", b) for b in args.choose_from)),
+        sensitivity=args.sensitivity,
+    )
+
+
 def variant_option(
     parser: argparse.ArgumentParser, choices: Sequence[str] = KNOWN_VARIANTS
 ) -> None:
@@ -161,4 +226,5 @@ def options_of(
         objective=args.objective,
         check_import=not args.skip_import_check,
         model_limit=args.model_limit,
+        bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),
     )

@@ -38,6 +38,7 @@ def add(commands: Commands) -> None:
         commands.model,
         commands.images,
         commands.engine,
+        commands.bits,
     )
     variants_option(parser)
     parser.add_argument(
@@ -66,6 +67,7 @@ def add(commands: Commands) -> None:
         commands.model,
         commands.images,
         commands.engine,
+        commands.bits,
     )
     variants_option(evaluate)
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Final
 
-from flow.commands.arguments import engine_options, image_options, model_options
+from flow.commands.arguments import bit_options, engine_options, image_options, model_options
 
 EXIT_CODES: Final = (
     "exit codes: 0 all is well; 1 engines differ; 2 the input cannot be used; 3 an error inside "
@@ -35,6 +35,7 @@ class Commands:
         )
         #: Options that several commands have.
         self.model, self.images, self.engine = model_options(), image_options(), engine_options()
+        self.bits = bit_options()
 
     def add(
         self,

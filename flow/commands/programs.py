@@ -41,6 +41,7 @@ def add_scales(commands: Commands) -> None:
         _scales,
         "Show the scales of a variant, and the shifts and multipliers that they became.",
         commands.model,
+        commands.bits,
     )
     variant_option(scales, PLANNED_VARIANTS)
     scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
@@ -54,11 +55,14 @@ def add(commands: Commands) -> None:
         "Write a program file, DIR/MODEL.vta.",
         commands.model,
         commands.engine,
+        commands.bits,
     )
     variant_option(compile_)
     compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
     add_stage_options(compile_)
-    run = commands.add("run", _run, "Classify images.", commands.model, commands.engine)
+    run = commands.add(
+        "run", _run, "Classify images.", commands.model, commands.engine, commands.bits
+    )
     variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
     run.add_argument("--top", type=positive, default=5, metavar="K", help="classes to show")
@@ -76,6 +80,7 @@ def add(commands: Commands) -> None:
         commands.model,
         commands.images,
         commands.engine,
+        commands.bits,
     )
     variant_option(verify)
 

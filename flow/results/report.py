@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flow.results.bit_choice import BitChoice, bit_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import percent_above
@@ -133,6 +134,8 @@ class ProgramFacts:
         The integers that the scales became; None for stock Relay's quantization.
     exact : Exactness, optional
         None when nothing was compared.
+    bits : BitChoice, optional
+        Which bits each layer got; None where they were not chosen layer by layer.
     """
 
     variant: str
@@ -142,6 +145,7 @@ class ProgramFacts:
     requantization_error: float = 0.0
     plan: QuantPlan | None = None
     exact: Exactness | None = None
+    bits: BitChoice | None = None
 
     @property
     def partial(self) -> bool:
@@ -286,6 +290,7 @@ class Report:
             "steps": None if facts is None or facts.choice is None else facts.choice.to_json(),
             "requantization_error": None if facts is None else facts.requantization_error,
             "exact": None if exact is None else asdict(exact),
+            "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
         }
 
 
@@ -438,6 +443,7 @@ def render(report: Report) -> RenderableType:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
     lines += _step_lines(report)
+    lines += _bit_lines(report)
     lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
@@ -503,6 +509,14 @@ def _step_lines(report: Report) -> list[str]:
                 dropped.append(f"{what} dropped in {len(layers):,} layers ({_listed(layers)})")
         lines += [f"{facts.variant}: {text}" for text in dropped]
     return [("steps      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
+
+
+def _bit_lines(report: Report) -> list[str]:
+    """Tell which bits the layers got where they were chosen one by one."""
+    lines = [
+        f"{p.variant}: {line}" for p in report.programs if p.bits for line in bit_lines(p.bits)
+    ]
+    return [("bits       " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _listed(labels: list[str]) -> str:

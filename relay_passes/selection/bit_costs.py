@@ -1,8 +1,8 @@
 """What each layer of a float network costs at each pair of bits: bytes and bit operations.
 
-Both are HAWQ-V3's (arXiv 2011.10680): the bytes of the weights alone, and bits of weights times bits
-of activations times multiply-accumulates. Which layers read one tensor, and so must agree about its
-bits, is found here, too.
+Both are HAWQ-V3's (arXiv 2011.10680): the bytes of the weights alone, and bits of weights times
+bits of activations times multiply-accumulates. Which layers read one tensor, and so must agree
+about its bits, is found here, too.
 """
 
 from __future__ import annotations
@@ -76,20 +76,16 @@ def layer_facts(mod: Module) -> tuple[LayerFacts, ...]:
     return tuple(found)
 
 
-def size_bytes(
-    layers: Sequence[LayerFacts], choices: Sequence[Widths]
-) -> NDArray[np.float64]:
+def size_bytes(layers: Sequence[LayerFacts], choices: Sequence[Widths]) -> NDArray[np.float64]:
     """Return the bytes of the weights, float64[layers, choices]."""
     bits = np.array([choice.weight_bits for choice in choices], float)
-    return np.array([layer.weights for layer in layers], float)[:, None] * bits / 8
+    return np.outer([layer.weights for layer in layers], bits / 8)
 
 
-def bit_operations(
-    layers: Sequence[LayerFacts], choices: Sequence[Widths]
-) -> NDArray[np.float64]:
+def bit_operations(layers: Sequence[LayerFacts], choices: Sequence[Widths]) -> NDArray[np.float64]:
     """Return bits of weights · bits of activations · multiply-accumulates, [layers, choices]."""
     bits = np.array([choice.weight_bits * choice.activation_bits for choice in choices], float)
-    return np.array([layer.macs for layer in layers], float)[:, None] * bits
+    return np.outer([layer.macs for layer in layers], bits)
 
 
 def input_ties(layers: Sequence[LayerFacts]) -> tuple[Tie, ...]:

@@ -153,7 +153,7 @@ class BitProgram:
                     got=f"shape {np.shape(table)}",
                     hint="give one row a layer",
                 )
-        free = self._free()
+        free = self.free()
         for name, table in {"perturbation": self.perturbation, **self.costs}.items():
             numbers = np.asarray(table, np.float64)[free]
             if not np.isfinite(numbers).all() or (name in self.costs and (numbers < 0).any()):
@@ -165,7 +165,7 @@ class BitProgram:
                     hint="check the numbers, or say that a choice is not allowed",
                 )
 
-    def _free(self) -> NDArray[np.bool_]:
+    def free(self) -> NDArray[np.bool_]:
         """Return what each layer may take once its bits are fixed: bool[layers, choices]."""
         shape = (len(self.layers), len(self.choices))
         free = np.ones(shape, bool) if self.allowed is None else np.array(self.allowed, bool)
@@ -295,7 +295,7 @@ class _Solver:
 
     def __init__(self, program: BitProgram) -> None:
         self._program = program
-        self._free = program._free()
+        self._free = program.free()
         self._costs = {n: np.asarray(t, np.float64) for n, t in program.costs.items()}
 
     def check_cost(self, name: str) -> None:

@@ -35,6 +35,7 @@ STEPS = {
     "best": 0.125,
     "dyadic": 0.1,
     "w4a8": 1.0,
+    "mixed": 0.15,
 }
 
 
@@ -84,6 +85,7 @@ class FakeCompiled:
     requantization_error = 2e-8
     choice = None
     plan = PLAN
+    bits = None
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
