@@ -211,7 +211,6 @@ class Pipeline:
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
-        config.check_runs()
         self.model = model
         self.config = config
         self._schedules = schedules

@@ -203,7 +203,6 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
-    machine.check_runs()
     if options.driver is not None:
         check_driver(options.driver, options.driver_timeout_s)
     if options.search:

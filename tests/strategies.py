@@ -61,7 +61,7 @@ PRESETS = [VTAConfig.load(name) for name in preset_names()]
 
 def _config_or_none(sizes: dict[str, int]) -> VTAConfig | None:
     try:
-        return VTAConfig(log_inp_width=3, log_wgt_width=3, log_acc_width=5, **sizes)
+        return VTAConfig(log_acc_width=5, **sizes)
     except FlowError:
         return None
 
@@ -70,6 +70,8 @@ def random_configs() -> st.SearchStrategy[VTAConfig]:
     """Machines of any geometry that VTAConfig accepts."""
     sizes = st.fixed_dictionaries(
         {
+            "log_inp_width": st.integers(2, 3),
+            "log_wgt_width": st.integers(2, 3),
             "log_batch": st.integers(0, 2),
             "log_block": st.integers(2, 6),
             "log_uop_buff_bytes": st.integers(4, 16),

@@ -257,26 +257,7 @@ class VTAConfig:
             result["BURST_BEATS"] = self.burst_beats
         return result
 
-    # ---- what runs -----------------------------------------------------------------------------
-    def check_runs(self) -> None:
-        """Check that the compiler and the simulators know the machine's numbers: int8.
-
-        Other machines are descriptions: their instructions can be encoded, decoded, assembled.
-
-        Raises
-        ------
-        ConfigError
-            When inputs or weights are narrower than 8 bits.
-        """
-        for f in fields(self):
-            if f.name in ("log_inp_width", "log_wgt_width") and getattr(self, f.name) != 3:
-                raise ConfigError(
-                    f"{self.name}.{f.metadata['key']}",
-                    "must be 3 (int8) to compile or simulate",
-                    got=f"{getattr(self, f.name)}",
-                    hint="machines of narrower numbers can only be encoded, decoded and assembled",
-                )
-
+    # ---- timing --------------------------------------------------------------------------------
     @property
     def profile(self) -> TimingProfile:
         """The cycle counts of its generation of the hardware."""
@@ -292,6 +273,26 @@ class VTAConfig:
     def block(self) -> int:
         """Lanes: input channels and output channels of one GEMM step."""
         return 1 << self.log_block
+
+    @property
+    def inp_bits(self) -> int:
+        """Bits of a lane of inp and of out: 8 (int8) or 4 (int4)."""
+        return 1 << self.log_inp_width
+
+    @property
+    def wgt_bits(self) -> int:
+        """Bits of a lane of wgt: 8 (int8) or 4 (int4)."""
+        return 1 << self.log_wgt_width
+
+    @property
+    def inp_max(self) -> int:
+        """The largest number that an inp lane holds whose negative it holds, too: 127 or 7."""
+        return (1 << self.inp_bits - 1) - 1
+
+    @property
+    def wgt_max(self) -> int:
+        """The largest number that a wgt lane holds whose negative it holds, too: 127 or 7."""
+        return (1 << self.wgt_bits - 1) - 1
 
     @property
     def inp_elem_bytes(self) -> int:

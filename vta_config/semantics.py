@@ -7,13 +7,15 @@ d4a15f6):
 
 - LOAD: ``sram[sram_base + r*columns + c] = dram[dram_base + (r - y_pad_0)*x_stride + c - x_pad_0]``
   for ``c < columns = x_pad_0 + x_size + x_pad_1`` and ``r < y_pad_0 + y_size + y_pad_1``; 0 in the
-  padding. ACC_8BIT widens int8 to int32.
+  padding. Lanes of inp and wgt are 4 or 8 bits wide in DRAM (`vta_config.lanes`). ACC_8BIT widens
+  int8 to int32, on every machine.
 - GEMM: ``acc[dst] += inp[src] @ wgt[wgt].T``, or ``acc[dst] = 0`` with reset.
 - ALU: ``acc[dst] = op(acc[dst], imm or acc[src])``, one element after the other.
 - STORE: ``dram[dram_base + r*x_stride + c] = out[sram_base + r*x_size + c]``.
 
-int32 sums wrap modulo 2^32. GEMM (not reset) and ALU write the low 8 bits of the accumulator to the
-out element of the same index, and STORE reads out: nothing saturates. The original functional
+int32 sums wrap modulo 2^32. GEMM (not reset) and ALU write the low bits of the accumulator, as
+many as a lane of inp has, to the out element of the same index, and STORE reads out: nothing
+saturates. The original functional
 simulator stores from acc instead, so the two differ where the last write to an element was a LOAD
 or a reset; a `strict` state refuses such a STORE, as the portable subset does.
 """
@@ -28,6 +30,7 @@ import numpy as np
 from vta_config.errors import CapacityError, DecodeError, HazardError
 from vta_config.hardware import VTAConfig
 from vta_config.isa import INSN_BYTES, UOP_BYTES, AluOp, Insn, Memory, Opcode, decode, uop_layout
+from vta_config.lanes import pack_lanes, unpack_lanes, wrap_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,14 +127,10 @@ class MachineState:
         write was not a GEMM or an ALU operation, and an ALU operation with an immediate whose
         unused src leaves acc.
 
-    Raises
-    ------
-    ConfigError
-        When the machine's numbers are not int8.
-
     Attributes
     ----------
     inp, out : int8[depth, batch, block]
+        On machines of narrow operands in [-8, 7], and so is wgt.
     wgt : int8[depth, block_out, block_in]
     acc : int32[depth, batch, block]
     uop : uint32[depth]
@@ -155,7 +154,6 @@ class MachineState:
     def __post_init__(self) -> None:
         """Allocate the scratchpads."""
         c = self.config
-        c.check_runs()
         self.inp = np.zeros((c.inp_depth, c.batch, c.block), np.int8)
         self.wgt = np.zeros((c.wgt_depth, c.block, c.block), np.int8)
         self.acc = np.zeros((c.acc_depth, c.batch, c.block), np.int32)
@@ -177,8 +175,15 @@ def dram_elem_bytes(memory: Memory, config: VTAConfig) -> int:
         Memory.INP: config.inp_elem_bytes,
         Memory.ACC: config.acc_elem_bytes,
         Memory.OUT: config.out_elem_bytes,
-        Memory.ACC_8BIT: config.inp_elem_bytes,
+        Memory.ACC_8BIT: config.batch * config.block,
     }[memory]
+
+
+def _lane_bits(memory: Memory, config: VTAConfig) -> int:
+    """Return the bits of a lane of one element of `memory`, as it lies in DRAM."""
+    return {Memory.WGT: config.wgt_bits, Memory.INP: config.inp_bits, Memory.ACC_8BIT: 8}.get(
+        memory, 32
+    )
 
 
 def _check_span(insn: Insn, what: str, low: int, high: int, depth: int, pad: str) -> None:
@@ -236,15 +241,19 @@ def _load(state: MachineState, insn: Insn) -> None:
     base, end = insn["sram_base"], insn["sram_base"] + rows * columns
     _check_span(insn, "sram_base", base, end, target.shape[0], pad)
     size = dram_elem_bytes(memory, config)
-    dtype = np.dtype(np.int8) if memory == Memory.ACC_8BIT else target.dtype
+    bits = _lane_bits(memory, config)
     block = np.zeros((rows, columns, *target.shape[1:]), target.dtype)
     for row in range(y):
         address = (insn["dram_base"] + row * insn["x_stride"]) * size
         data = state.dram.view(address, x * size, "LOAD.dram_base", insn.origin)
-        values = np.frombuffer(data.tobytes(), dtype.newbyteorder("<")).reshape(
+        lanes = (
+            np.frombuffer(data.tobytes(), target.dtype.newbyteorder("<"))
+            if bits == 32
+            else unpack_lanes(data, bits)
+        )
+        block[insn["y_pad_0"] + row, insn["x_pad_0"] : insn["x_pad_0"] + x] = lanes.reshape(
             x, *target.shape[1:]
         )
-        block[insn["y_pad_0"] + row, insn["x_pad_0"] : insn["x_pad_0"] + x] = values
     target[base:end] = block.reshape(rows * columns, *target.shape[1:])
     state.written[pad][base:end] = True
     if pad == "acc":
@@ -266,12 +275,13 @@ def _store(state: MachineState, insn: Insn) -> None:
         if insn[name]:
             raise DecodeError(f"STORE.{name}", "must be 0", got=insn[name], hint=insn.origin)
     base, end, size = insn["sram_base"], insn["sram_base"] + x * y, state.config.out_elem_bytes
+    bits = state.config.inp_bits
     _check_span(insn, "sram_base", base, end, state.config.acc_depth, "out")
     _check_written(state, insn, "out", np.arange(base, end))
     for row in range(y):
         address = (insn["dram_base"] + row * insn["x_stride"]) * size
         view = state.dram.view(address, x * size, "STORE.dram_base", insn.origin)
-        view[:] = state.out[base + row * x : base + (row + 1) * x].reshape(-1).view(np.uint8)
+        view[:] = pack_lanes(state.out[base + row * x : base + (row + 1) * x], bits)
     state.counters.out_bytes += x * y * size
 
 
@@ -319,8 +329,8 @@ def _parts(
 
 
 def _write_out(state: MachineState, dst: NDArray[np.intp]) -> None:
-    """Copy the low 8 bits of acc[dst] to out[dst]."""
-    state.out[dst] = state.acc[dst].astype(np.int8)  # numpy casts modulo 2^8
+    """Copy the low bits of acc[dst], as many as a lane of out has, to out[dst]."""
+    state.out[dst] = wrap_lanes(state.acc[dst], state.config.inp_bits)
     state.written["out"][dst] = True
 
 

@@ -1,20 +1,23 @@
-"""What ends a tile: residuals, ALU passes, constants that come late, and its stores."""
+"""What starts and ends a tile: sums by falling exponent, residuals, ALU passes, its stores."""
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flow.compiler.bias import LateConstants, RegisterOp
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.multiply import Action, ShiftAdds
-from flow.compiler.normal_form import LateConstants, RegisterShift, Residual
+from flow.compiler.residual import Residual
 from vta_config.isa import Memory
+from vta_config.lanes import pack_lanes
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flow.compiler.emit import Emitter, Tile
     from flow.compiler.normal_form import ImmediateOp, NormalLayer
@@ -24,6 +27,50 @@ if TYPE_CHECKING:
     from vta_config.origin import Origin
 
 
+def sum_up(
+    bench: Workbench,
+    normal: NormalLayer,
+    tile: Tile,
+    terms: Iterable[tuple[int, Callable[[], Iterable[Job]]]],
+    *,
+    vectors: int = 0,
+) -> list[Job]:
+    """Start a tile at 0 and add terms by falling exponent, with a left shift between exponents.
+
+    Parameters
+    ----------
+    bench : Workbench
+    normal : NormalLayer
+        Its residuals are added where their exponents are, but for those at 0.
+    tile : Tile
+    terms : iterable of (exponent, callable)
+        What makes the jobs that add a term.
+    vectors : int
+        Acc elements from the tile's first on; 0: the tile's.
+    """
+    dims = (Dim(vectors or tile.vectors, 1, 1),)
+    added: list[tuple[int, Callable[[], Iterable[Job]]]] = [*terms]
+    for residual in normal.early_residuals:
+        added.append((residual.exponent, partial(residual_jobs, bench, [residual], tile)))
+    jobs: list[Job] = []
+    at = 0
+
+    def shift_to(exponent: int) -> None:
+        if jobs and exponent < at:
+            amount, origin = exponent - at, tile.origin.to(Purpose.SHIFT)
+            jobs[-1].body.append(
+                bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=amount)
+            )
+
+    for exponent, make in sorted(added, key=lambda term: -term[0]):
+        shift_to(exponent)
+        jobs += make()
+        at = exponent
+    shift_to(0)
+    jobs[0].body.insert(0, bench.emit.reset(tile.acc, dims[0].count, tile.origin))
+    return jobs
+
+
 def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
     """Append the epilogue and the stores to a tile's jobs; return the jobs."""
     for step in normal.epilogue:
@@ -31,17 +78,26 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
             jobs += residual_jobs(bench, [step], tile)
         elif isinstance(step, ShiftAdds):
             jobs[-1].body += _shift_adds(bench, step, tile)
-        elif isinstance(step, RegisterShift):
-            jobs[-1].body += _register_shift(bench, step, tile)
+        elif isinstance(step, RegisterOp):
+            jobs[-1].body += _register_op(bench, step, tile)
         elif isinstance(step, LateConstants):
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    output = normal.last.output
+    output, wide = normal.last.output, normal.last.out_dtype == "int32"
+    bits, dims, origin = (
+        bench.config.inp_bits,
+        (Dim(tile.vectors, 1, 1),),
+        tile.origin.to(Purpose.STORE),
+    )
+    start = (tile.acc, tile.acc)
     for plane in range(bench.tensors[output].planes):
         if plane:
-            dims, origin = (Dim(tile.vectors, 1, 1),), tile.origin.to(Purpose.STORE)
-            jobs[-1].body.append(bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=8))
+            if not wide:
+                # A plane is read back with its sign, so the next one is rounded, not cut.
+                half = 1 << bits - 1
+                jobs[-1].body.append(bench.emit.alu("add", dims, start, origin, imm=half))
+            jobs[-1].body.append(bench.emit.alu("shr", dims, start, origin, imm=bits))
         jobs[-1].body += bench.emit.store(output, tile, plane)
     return jobs
 
@@ -51,12 +107,16 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
     jobs: list[Job] = []
     origin = tile.origin.to(Purpose.RESIDUAL)
     for residual, block in product(residuals, range(tile.oc.count)):
-        job = bench.new_job()
         oc = Range(tile.oc.start + block, 1)
+        if residual.diagonals is None and not residual.terms[oc.start]:
+            continue
+        job = bench.new_job()
         base, loads = bench.place_input(job, bench.job, "residual")
         assert loads is not None
         y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
-        loads += bench.emit.load_window(residual.tensor, base, tile.n, oc, y, x, origin)
+        loads += bench.emit.load_window(
+            residual.tensor, base, tile.n, oc, y, x, origin, plane=residual.plane
+        )
         if residual.diagonals is None:
             diagonal_at = bench.residents.diagonal_at
             terms = [(diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
@@ -76,7 +136,8 @@ def _place_diagonals(bench: Workbench, job: Job, residual: Residual, oc: Range, 
     base, loads = bench.place_constant(job, (id(residual), oc), "diagonals")
     if loads is not None:
         steps = residual.passes
-        at = bench.constants.add(residual.diagonals) // bench.config.wgt_elem_bytes
+        data = pack_lanes(residual.diagonals, bench.config.wgt_bits)
+        at = bench.constants.add(data) // bench.config.wgt_elem_bytes
         loads.append(
             bench.emit.load_constant(
                 Memory.WGT,
@@ -100,7 +161,8 @@ def _late_constants(
     base, loads = bench.place_constant(job, normal.layer.name, "late")
     if loads is not None:
         digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
-        at = bench.constants.add(digits) // bench.config.wgt_elem_bytes
+        data = pack_lanes(digits, bench.config.wgt_bits)
+        at = bench.constants.add(data) // bench.config.wgt_elem_bytes
         origin = tile.origin.to(Purpose.BIAS)
         loads.append(bench.emit.load_constant(Memory.WGT, base, at, origin, columns=len(digits)))
     steps = step.digits.shape[1]
@@ -109,17 +171,17 @@ def _late_constants(
     return bench.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
 
 
-def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
-    """Shift a tile by the amounts of its channels; load those that acc does not hold."""
+def _register_op(bench: Workbench, step: RegisterOp, tile: Tile) -> Iterator[Emitted]:
+    """Shift a tile by, or add to it, its channels' numbers; load those that acc does not hold."""
     origin, capacity = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
-    for held in split(len(step.amounts), capacity.count):
+    for held in split(len(step.values), capacity.count):
         first = max(held.start, tile.oc.start)
         count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
         if count <= 0:
             continue
         if bench.amounts_held != (id(step), held.start):
             bench.amounts_held = id(step), held.start
-            at = bench.constants.add(step.amounts) // bench.config.acc_elem_bytes
+            at = bench.constants.add(step.values) // bench.config.acc_elem_bytes
             yield bench.emit.load_constant(
                 Memory.ACC,
                 capacity.start,
@@ -130,7 +192,7 @@ def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterat
         dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
         acc = tile.acc + (first - tile.oc.start) * tile.area
         amounts = capacity.start + first - held.start
-        yield bench.emit.alu("shr", dims, (acc, amounts), origin)
+        yield bench.emit.alu(step.op, dims, (acc, amounts), origin)
 
 
 def _shift_adds(bench: Workbench, step: ShiftAdds, tile: Tile) -> Iterator[Emitted]:

@@ -2,7 +2,8 @@
 
 ``n`` rows and ``c`` lanes are the innermost dimensions: one element of the inp, acc or out memory
 is [batch, block], one element of the wgt memory [block_out, block_in]. Lanes and rows that the
-tensor does not fill are zero.
+tensor does not fill are zero. `pack_activation` and the like arrange numbers, a byte each;
+`inp_bytes` and `wgt_bytes` make of them what lies in DRAM, where a lane may have 4 bits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from vta_config.errors import CapacityError
 from vta_config.hardware import PAGE_BYTES
-from vta_config.portable import MAX_WEIGHT, constant_reach
+from vta_config.lanes import join_bit_planes, pack_lanes, split_planes
+from vta_config.portable import constant_reach, constant_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,11 +58,37 @@ def unpack_activation(
     return np.ascontiguousarray(full[:n, :c])
 
 
+def inp_bytes(numbers: NDArray[np.int8], config: VTAConfig, where: str) -> NDArray[np.uint8]:
+    """Return numbers, arranged as inp elements, as they lie in DRAM: uint8[bytes].
+
+    Raises
+    ------
+    CapacityError
+        When one does not fit a lane of inp.
+    """
+    return _lane_bytes(numbers, config.inp_bits, where)
+
+
+def wgt_bytes(numbers: NDArray[np.int8], config: VTAConfig, where: str) -> NDArray[np.uint8]:
+    """Return numbers, arranged as wgt elements, as they lie in DRAM: uint8[bytes].
+
+    Raises
+    ------
+    CapacityError
+        When one does not fit a lane of wgt.
+    """
+    return _lane_bytes(numbers, config.wgt_bits, where)
+
+
+def _lane_bytes(numbers: NDArray[np.int8], bits: int, where: str) -> NDArray[np.uint8]:
+    if bits < 8:
+        (numbers,) = split_planes(numbers, 1, bits, where)
+    return pack_lanes(numbers, bits)
+
+
 def join_byte_planes(planes: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Join uint8[4, ...], plane p holding bits 8p..8p+7, to int32[...]."""
-    parts = planes.astype(np.uint32)
-    joined: NDArray[np.uint32] = parts[0] | parts[1] << 8 | parts[2] << 16 | parts[3] << 24
-    return joined.astype(np.int32)
+    return join_bit_planes(planes.view(np.int8), 8)
 
 
 def pack_weight(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.int8]:
@@ -84,9 +112,13 @@ def pack_diagonals(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.in
 
 
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:
-    """Return the inp element of bias steps: every lane 127, the last 1; int8[batch, block]."""
-    row = np.full(config.block, MAX_WEIGHT, np.int8)
-    row[-1] = 1
+    """Return the inp element of bias steps, int8[batch, block].
+
+    Every lane is the largest that there is, 127 or 7, but for the last ones: 1, or 15 and 1.
+    """
+    row = np.full(config.block, config.inp_max, np.int8)
+    units = constant_units(config.inp_max, config.wgt_max)
+    row[-len(units) :] = units
     return np.tile(row, (config.batch, 1))
 
 
@@ -94,7 +126,8 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     """Write each lane's constant as digits for GEMM steps on `constant_vector`.
 
     value = 127·Σ_{l < block−1} d_l + d_{block−1} with −127 ≤ d ≤ 127, so one step reaches
-    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs.
+    ±(127²·(block − 1) + 127); as many steps are used as the largest constant needs. On machines of
+    narrow operands `inp_max` and `wgt_max` take the place of 127, and there may be two units.
     docs/compiler.md says why the GEMM adds them.
 
     Parameters
@@ -111,14 +144,10 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     CapacityError
         When a constant does not fit an int32 accumulator.
     """
-    if np.abs(values).max(initial=0) >= 1 << 31:
-        raise CapacityError(
-            f"{where}.bias",
-            "must fit an int32 accumulator",
-            got=int(np.abs(values).max()),
-            hint="choose a larger weight or input scale",
-        )
-    lanes, most, reach = config.block - 1, MAX_WEIGHT, constant_reach(config.block)
+    check_constants(values, where)
+    largest, most = config.inp_max, config.wgt_max
+    units = constant_units(largest, most)
+    lanes, reach = config.block - len(units), constant_reach(config.block, largest, most)
     steps = max(1, -(-int(np.abs(values).max(initial=0)) // reach))
     digits = np.zeros((steps, values.size, config.block), np.int64)
     rest = values.astype(np.int64).copy()
@@ -126,20 +155,51 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
         part = np.clip(rest, -reach, reach)
         rest -= part
         # part = 127·high + low, |low| ≤ 63 (127 at the reach's end); high is then spread over the
-        # lanes.
-        high = np.sign(part) * np.minimum((np.abs(part) + most // 2) // most, most * lanes)
-        digits[step, :, -1] = part - most * high
+        # lanes, low over the units.
+        high = _nearest(part, largest, most * lanes)
+        low = part - largest * high
         for lane in range(lanes):
             digit = np.clip(high, -most, most)
             digits[step, :, lane] = digit
             high = high - digit
+        for lane, unit in enumerate(units, start=lanes):
+            digit = _nearest(low, unit, most)
+            digits[step, :, lane] = digit
+            low = low - unit * digit
+        assert not low.any()
     assert not rest.any() and np.abs(digits).max(initial=0) <= most
     per_block = digits.reshape(steps, -1, config.block, config.block).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(per_block.astype(np.int8))
 
 
+def check_constants(values: NDArray[np.int64], where: str) -> None:
+    """Check that constants fit an int32 accumulator.
+
+    Raises
+    ------
+    CapacityError
+        When one does not.
+    """
+    if np.abs(values).max(initial=0) >= 1 << 31:
+        raise CapacityError(
+            f"{where}.bias",
+            "must fit an int32 accumulator",
+            got=int(np.abs(values).max()),
+            hint="choose a larger weight or input scale",
+        )
+
+
+def _nearest(values: NDArray[np.int64], unit: int, most: int) -> NDArray[np.int64]:
+    """Return how often `unit` goes into each value, to nearest, at most ±`most`."""
+    times = np.minimum((np.abs(values) + unit // 2) // unit, most)
+    return np.asarray(np.sign(values) * times, np.int64)
+
+
 def diagonal_weight(multiplier: int, config: VTAConfig) -> NDArray[np.int8]:
-    """Return the wgt element that adds `multiplier` · inp: int8[block_out, block_in]."""
+    """Return the wgt element that adds `multiplier` · inp: int8[block_out, block_in].
+
+    It must fit a lane of wgt.
+    """
     return (np.eye(config.block) * multiplier).astype(np.int8)
 
 
@@ -155,7 +215,7 @@ class DramTensor:
     address : int
         Bytes from the arena's start.
     planes : int
-        1 for int8; 4 for int32, one plane a byte, low byte first.
+        Lanes that a number takes, as `PortTensor`.
     plane_bytes : int
         Bytes of one plane.
     """
@@ -168,7 +228,7 @@ class DramTensor:
 
 
 def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:
-    """Return the bytes of an int8[N, C, H, W] packed as NCHWnc."""
+    """Return the bytes of one plane of [N, C, H, W] packed as NCHWnc, a lane of inp a number."""
     n, c, h, w = shape
     return blocks(n, config.batch) * blocks(c, config.block) * h * w * config.inp_elem_bytes
 

@@ -25,7 +25,7 @@ import numpy as np
 from flow.program.input_form import InputForm
 from flow.program.layouts import (
     arena_alignment_bytes,
-    join_byte_planes,
+    inp_bytes,
     pack_activation,
     plane_bytes,
     unpack_activation,
@@ -56,6 +56,7 @@ from vta_config.errors import ArtifactError, CapacityError, ConfigError, DecodeE
 from vta_config.files import read_bounded
 from vta_config.hardware import VTAConfig
 from vta_config.isa import INSN_BYTES, Insn, Memory, Opcode, decode_stream, encode
+from vta_config.lanes import join_bit_planes, join_planes, planes_of, split_planes, unpack_lanes
 from vta_config.semantics import dram_elem_bytes
 
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ if TYPE_CHECKING:
 VERSION: Final = 3
 _CONFIG: Final = struct.Struct(f"<{len(WORDS)}I")
 _TENSOR: Final = struct.Struct("<IIQ12I")
+#: A tensor's kind: the type of its numbers, and above it planes that are not those of 8-bit lanes.
+_KINDS: Final[tuple[Literal["int8", "int32"], ...]] = ("int8", "int32")
+_KIND_MASK: Final = 0xFF
+_PLANES_LSB: Final = 8
+#: Planes of lanes of 8 bits.
+_BYTE_PLANES: Final = {"int8": 1, "int32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +85,17 @@ class PortTensor:
     ----------
     name : str
     dtype : {"int8", "int32"}
-        int32 lies as four byte planes.
+        What the host gives or gets.
     shape : tuple[int, int, int, int]
         NCHW as the graph has it.
     address : int
         Bytes from the arena's start.
     form : InputForm or None
         How an input's pixels lie as channels; None as they are.
+    planes : int
+        Lanes of inp that a number takes, each a plane of its own in DRAM, low first: of int8 signed
+        digits, of int32 plain bits (`vta_config.lanes`). 0 stands for what 8-bit lanes need: one of
+        int8, four of int32.
     """
 
     name: str
@@ -92,16 +103,17 @@ class PortTensor:
     shape: tuple[int, ...]
     address: int
     form: InputForm | None = None
+    planes: int = 0
+
+    def __post_init__(self) -> None:
+        """Set the planes."""
+        if not self.planes:
+            object.__setattr__(self, "planes", _BYTE_PLANES[self.dtype])
 
     @property
     def dram_shape(self) -> tuple[int, ...]:
         """NCHW as it lies in DRAM."""
         return self.shape if self.form is None else self.form.dram_shape(self.shape)
-
-    @property
-    def planes(self) -> int:
-        """Byte planes: 1 or 4."""
-        return 4 if self.dtype == "int32" else 1
 
     def bytes_in(self, config: VTAConfig) -> int:
         """Return the bytes it takes in DRAM."""
@@ -109,16 +121,32 @@ class PortTensor:
         return self.planes * each
 
     def pack(self, x: NDArray[np.int8], config: VTAConfig) -> NDArray[np.uint8]:
-        """Return int8 NCHW as the bytes that lie in DRAM."""
+        """Return int8 NCHW as the bytes that lie in DRAM.
+
+        Raises
+        ------
+        CapacityError
+            When a number does not fit the planes.
+        """
         if self.form is not None:
             x = self.form.arrange(x)
-        return pack_activation(x, config).reshape(-1).view(np.uint8)
+        if config.inp_bits == 8:
+            return inp_bytes(pack_activation(x, config), config, self.name)
+        digits = split_planes(x, self.planes, config.inp_bits, clipped(self.name))
+        parts = [inp_bytes(pack_activation(d, config), config, self.name) for d in digits]
+        return np.concatenate(parts)
 
     def to_bytes(self, role: int) -> bytes:
         """Return the record of a program file; `role` is 0 for inputs and 1 for outputs."""
         form = self.form or InputForm.plain(self.shape)
         pairs = (*form.patch, *form.stride, *form.padding, *form.extent)
-        return _TENSOR.pack(role, int(self.dtype == "int32"), self.address, *self.shape, *pairs)
+        kind = _KINDS.index(self.dtype) | self._other_planes << _PLANES_LSB
+        return _TENSOR.pack(role, kind, self.address, *self.shape, *pairs)
+
+    @property
+    def _other_planes(self) -> int:
+        """The planes where they are not those of 8-bit lanes, else 0, as a file has them."""
+        return 0 if self.planes == _BYTE_PLANES[self.dtype] else self.planes
 
     @classmethod
     def from_fields(cls, name: str, fields: tuple[int, ...]) -> PortTensor:
@@ -129,7 +157,8 @@ class PortTensor:
         shape = (n, c, h, w)
         return cls(
             name=name,
-            dtype="int32" if kind else "int8",
+            dtype=_KINDS[kind & _KIND_MASK],
+            planes=kind >> _PLANES_LSB,
             shape=shape,
             address=address,
             form=None if form == InputForm.plain(shape) else form,
@@ -137,9 +166,29 @@ class PortTensor:
 
     def unpack(self, data: NDArray[np.uint8], config: VTAConfig) -> NDArray[Any]:
         """Return NCHW integers from the bytes that lie in DRAM."""
-        planes = data.reshape(self.planes, -1).view(np.int8)
-        parts = [unpack_activation(plane, self.shape, config) for plane in planes]
-        return parts[0] if self.planes == 1 else join_byte_planes(np.stack(parts).view(np.uint8))
+        bits = config.inp_bits
+        lanes = unpack_lanes(data, bits).reshape(self.planes, -1)
+        parts = [unpack_activation(plane, self.shape, config) for plane in lanes]
+        if self.dtype == "int32":
+            return join_bit_planes(np.stack(parts), bits)
+        return parts[0] if len(parts) == 1 else join_planes(np.stack(parts), bits).astype(np.int8)
+
+    def check_planes(self, config: VTAConfig, where: str) -> None:
+        """Check that its planes are those of its numbers on a machine.
+
+        Raises
+        ------
+        ArtifactError
+            When they are too few or too many.
+        """
+        bits = config.inp_bits
+        low, high = (32 // bits,) * 2 if self.dtype == "int32" else (1, planes_of(-128, 127, bits))
+        if not low <= self.planes <= high:
+            damaged(
+                where,
+                f"must have {low} to {high} planes of the {self.dtype} tensor {clipped(self.name)}",
+                self.planes,
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +261,10 @@ class Program:
     @property
     def tensor_bytes(self) -> int:
         """Bytes of all inputs, outputs and layers' tensors, as arrays and as they are packed."""
-        return sum(t.planes * math.prod(t.shape) + t.bytes_in(self.config) for t in self._tensors())
+        return sum(
+            np.dtype(t.dtype).itemsize * math.prod(t.shape) + t.bytes_in(self.config)
+            for t in self._tensors()
+        )
 
     def new_arena(self) -> NDArray[np.uint8]:
         """Return the arena with constants in place and zeros elsewhere, uint8[arena_bytes]."""
@@ -270,6 +322,7 @@ class Program:
                     "address": r.output.address,
                     "last_store": r.last_store,
                 }
+                | ({"planes": r.output.planes} if r.output._other_planes else {})
                 for r in self.layers
             ],
             "origins": origins_json(self.insns, [r.name for r in self.layers]),
@@ -338,7 +391,9 @@ class Program:
         return program
 
     def _check_arena(self, where: str) -> None:
-        """Check that the constants and all tensors lie in the arena."""
+        """Check that the constants and all tensors lie in the arena, in planes of the machine."""
+        for tensor in self._tensors():
+            tensor.check_planes(self.config, where)
         tensors = [(t.address, t.bytes_in(self.config), t.name) for t in self._tensors()]
         for address, size, name in [
             (self.constants_at, len(self.constants), "constants"),
@@ -423,6 +478,7 @@ def _record(value: object, insns: int, where: str) -> LayerRecord:
             dtype=dtype,
             shape=tuple(shape),
             address=integer(entry(layer, "address", where), "address", (1 << 32) - 1),
+            planes=integer(layer.get("planes", 0), "planes", 32),
         ),
         last_store=integer(entry(layer, "last_store", where), "last_store", insns - 1),
     )
@@ -441,7 +497,7 @@ def _ports(
         damaged(where, f"must have {len(names)} tensors, as META", len(records) // _TENSOR.size)
     ports: tuple[list[PortTensor], list[PortTensor]] = ([], [])
     for (role, name), fields in zip(names, _TENSOR.iter_unpack(records), strict=True):
-        if fields[0] != role or fields[1] > role:
+        if fields[0] != role or fields[1] & _KIND_MASK > role:
             damaged(
                 where,
                 "must have inputs of role 0 and kind 0, then outputs of role 1 and kind 0 or 1",

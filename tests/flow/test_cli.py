@@ -24,7 +24,6 @@ from flow.options import VARIANTS
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend
 from tests.flow.onnx_models import save, tiny_model
-from vta_config import VTAConfig
 from vta_config.errors import DriverError
 
 ROOT = Path(__file__).parents[2]
@@ -486,13 +485,6 @@ def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = refused(capsys, tmp_path, "--config", "vta9000")
     assert "vta9000: is neither a preset nor a readable file; presets: " in text
-
-
-def test_machine_of_narrow_operands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    keys = VTAConfig.load("default").to_json() | {"LOG_WGT_WIDTH": 2, "LOG_WGT_BUFF_SIZE": 17}
-    (tmp_path / "int4.json").write_text(json.dumps(keys | {"NAME": "int4"}))
-    text = refused(capsys, tmp_path, "--config", tmp_path / "int4.json")
-    assert "int4.LOG_WGT_WIDTH: must be 3 (int8) to compile or simulate, got 2; machines of" in text
 
 
 def test_offline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

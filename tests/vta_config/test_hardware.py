@@ -34,7 +34,7 @@ DEFAULT = VTAConfig.load("default")
 # ---- presets ------------------------------------------------------------------------------------
 def test_presets() -> None:
     stock_boards = ["pynq", "de10nano", "ultra96", "zcu104"]
-    assert preset_names() == sorted(["block32", "default", "small", *stock_boards])
+    assert preset_names() == sorted(["block32", "default", "small", "w4", "w4a4", *stock_boards])
 
 
 def test_preset_round_trips_through_json(preset: VTAConfig) -> None:
@@ -134,20 +134,27 @@ def test_bursts_are_written_where_they_are_not_stock() -> None:
     assert VTAConfig.load("pynq").to_json()["BURST_BEATS"] == 256
 
 
-def test_narrow_operands_are_a_description() -> None:
-    """int4 inputs: 8 bytes an element, and twice as many; nothing runs them."""
-    config = VTAConfig.from_json({**STOCK, "LOG_INP_WIDTH": 2, "LOG_INP_BUFF_SIZE": 14})
-    assert (config.inp_elem_bytes, config.out_elem_bytes, config.inp_depth) == (8, 8, 2048)
-    assert (config.wgt_elem_bytes, config.wgt_depth) == (256, 1024)
-    sentence = (
-        r"custom.LOG_INP_WIDTH: must be 3 \(int8\) to compile or simulate, got 2; machines of "
-        "narrower numbers can only be encoded, decoded and assembled"
-    )
-    with pytest.raises(ConfigError, match=sentence):
-        config.check_runs()
-    with pytest.raises(ConfigError, match=r"custom.LOG_WGT_WIDTH: must be 3 .*, got 2"):
-        VTAConfig.from_json({**STOCK, "LOG_WGT_WIDTH": 2, "LOG_WGT_BUFF_SIZE": 17}).check_runs()
-    DEFAULT.check_runs()
+@pytest.mark.parametrize("name", ["w4", "w4a4"])
+def test_narrow_operands_take_half_the_bytes_at_the_depths_of_the_stock_machine(name: str) -> None:
+    config = VTAConfig.load(name)
+    inp, wgt = config.log_inp_width, config.log_wgt_width
+    assert (inp, wgt) == ((3, 2) if name == "w4" else (2, 2))
+    assert (config.inp_bits, config.wgt_bits) == (1 << inp, 1 << wgt)
+    assert (config.inp_max, config.wgt_max) == (127 if inp == 3 else 7, 7)
+    assert config.inp_elem_bytes == config.out_elem_bytes == 16 * config.inp_bits // 8
+    assert config.wgt_elem_bytes == 128
+    for depth in ("inp_depth", "wgt_depth", "acc_depth", "uop_depth"):
+        assert getattr(config, depth) == getattr(DEFAULT, depth)
+    stock = {"log_inp_width": 3, "log_wgt_width": 3}
+    stock |= {
+        f"log_{m}_buff_bytes": getattr(DEFAULT, f"log_{m}_buff_bytes") for m in ("inp", "wgt")
+    }
+    assert replace(config, name="default", **stock) == DEFAULT
+
+
+def test_narrow_operands_in_as_many_bytes_have_too_wide_fields() -> None:
+    with pytest.raises(ConfigError, match=r"custom.gemm: must fit 128 bits .*, got 139; choose"):
+        VTAConfig.from_json({**STOCK, "LOG_INP_WIDTH": 2, "LOG_WGT_WIDTH": 2})
 
 
 def test_own_keys() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 
 from tests.strategies import RandomProgram, programs, random_program
 from vta_config import FlowError, VTAConfig, semantics
-from vta_config.errors import CapacityError, ConfigError, DecodeError, HazardError
+from vta_config.errors import CapacityError, DecodeError, HazardError
 from vta_config.isa import AluOp, Insn, Memory, Opcode, decode_uop, encode, encode_uop
 from vta_config.origin import Origin
 from vta_config.semantics import (
@@ -54,8 +54,9 @@ class Scalar:
     def load(self, insn: Insn) -> None:
         memory = Memory(insn["memory_type"])
         size = dram_elem_bytes(memory, self.c)
-        width = {Memory.UOP: 4, Memory.ACC: 4}.get(memory, 1)
-        lanes = size // width
+        narrow = {Memory.INP: self.c.log_inp_width, Memory.WGT: self.c.log_wgt_width}
+        bits = 1 << {**narrow, Memory.ACC_8BIT: 3}.get(memory, 5)
+        lanes = size * 8 // bits
         at = insn["sram_base"]
         for r in range(-insn["y_pad_0"], insn["y_size"] + insn["y_pad_1"]):
             for c in range(-insn["x_pad_0"], insn["x_size"] + insn["x_pad_1"]):
@@ -63,14 +64,10 @@ class Scalar:
                 if 0 <= r < insn["y_size"] and 0 <= c < insn["x_size"]:
                     start = (insn["dram_base"] + r * insn["x_stride"] + c) * size - self.base
                     raw = self.dram[start : start + size]
-                    values = [
-                        int.from_bytes(
-                            raw[i * width : (i + 1) * width], "little", signed=memory != Memory.UOP
-                        )
-                        for i in range(lanes)
-                    ]
+                    whole = int.from_bytes(raw, "little")
+                    values = [wrap(whole >> bits * i, bits) for i in range(lanes)]
                 if memory == Memory.UOP:
-                    self.uop[at] = values[0]
+                    self.uop[at] = values[0] & 0xFFFFFFFF
                 else:
                     pads = {Memory.INP: self.inp, Memory.WGT: self.wgt}
                     pads.get(memory, self.acc)[at] = values
@@ -81,7 +78,9 @@ class Scalar:
         for r in range(insn["y_size"]):
             for c in range(insn["x_size"]):
                 start = (insn["dram_base"] + r * insn["x_stride"] + c) * size - self.base
-                self.dram[start : start + size] = bytes(v & 255 for v in self.out[at])
+                bits = 1 << self.c.log_inp_width
+                whole = sum((v & (1 << bits) - 1) << bits * i for i, v in enumerate(self.out[at]))
+                self.dram[start : start + size] = whole.to_bytes(size, "little")
                 at += 1
 
     def nest(self, insn: Insn) -> None:
@@ -135,7 +134,7 @@ class Scalar:
 
     def write(self, dst: int, result: list[int]) -> None:
         self.acc[dst] = result
-        self.out[dst] = [wrap(value, 8) for value in result]
+        self.out[dst] = [wrap(value, 1 << self.c.log_inp_width) for value in result]
 
     def run(self, insns: list[Insn]) -> bytes:
         for insn in insns:
@@ -311,10 +310,47 @@ def test_an_immediate_whose_unused_src_leaves_acc_is_refused_when_strict() -> No
     assert (state.acc[0] == 3).all()
 
 
-def test_narrow_operands_do_not_run() -> None:
-    narrow = replace(DEFAULT, log_inp_width=2, log_inp_buff_bytes=14)
-    with pytest.raises(ConfigError, match=r"default.LOG_INP_WIDTH: must be 3 \(int8\) to compile"):
-        MachineState(config=narrow, dram=Dram([]))
+def narrow_machine(data: bytes) -> MachineState:
+    """Return `w4a4` with `data` at address 0 and micro-op 0 naming element 0 of each memory."""
+    memory = np.zeros(4096, np.uint8)
+    memory[: len(data)] = np.frombuffer(data, np.uint8)
+    state = MachineState(config=VTAConfig.load("w4a4"), dram=Dram([(0, memory)]))
+    state.written["uop"][0] = True
+    return state
+
+
+def transfer(opcode: Opcode, memory: Memory, **fields: int) -> Insn:
+    return Insn(opcode, {"memory_type": memory, "x_size": 1, "y_size": 1, **fields})
+
+
+def test_lanes_of_4_bits() -> None:
+    """Lane 0 lies in bits 0 to 3; products of -8 and 7 are exact; STORE keeps the low 4 bits."""
+    inp, wgt = b"\x78" * 8, b"\x87" * 64 + b"\x88" * 64
+    state = narrow_machine(inp + bytes(120) + wgt)
+    step(state, transfer(Opcode.LOAD, Memory.INP))
+    step(state, transfer(Opcode.LOAD, Memory.WGT, dram_base=1))
+    assert state.inp[0, 0].tolist() == [-8, 7] * 8
+    assert state.wgt[0, 0].tolist() == [7, -8] * 8 and (state.wgt[0, 8:] == -8).all()
+    state.acc[0], state.written["acc"][0] = 0, True
+    step(state, Insn(Opcode.GEMM, {"uop_end": 1, "iter_out": 1, "iter_in": 1}))
+    assert state.acc[0, 0].tolist() == [-896] * 8 + [64] * 8
+    step(state, alu(AluOp.ADD, use_imm=1, imm=901))
+    assert state.acc[0, 0].tolist() == [5] * 8 + [965] * 8
+    assert state.out[0, 0].tolist() == [5] * 16  # 965 = 60 * 16 + 5
+    step(state, alu(AluOp.ADD, use_imm=1, imm=4))
+    step(state, transfer(Opcode.STORE, Memory.OUT, dram_base=100))
+    assert state.out[0, 0].tolist() == [-7] * 16
+    assert bytes(state.dram.view(800, 8)) == b"\x99" * 8
+    assert (state.counters.inp_bytes, state.counters.wgt_bytes) == (8, 128)
+    assert state.counters.out_bytes == 8
+
+
+def test_acc_8bit_loads_int8_whatever_inp_is() -> None:
+    state = narrow_machine(bytes(16) + bytes(range(248, 256)) + bytes(range(8)))
+    state.config = replace(state.config, capabilities=frozenset({"acc_8bit"}))
+    step(state, transfer(Opcode.LOAD, Memory.ACC_8BIT, dram_base=1))
+    assert state.acc[0, 0].tolist() == [*range(-8, 8)]
+    assert state.counters.acc_bytes == 64
 
 
 def test_no_ops_move_nothing() -> None:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <string>
-#include <utility>
 
 #include "error.h"
 
@@ -72,16 +71,6 @@ Config Config::FromWords(const uint32_t (&words)[kConfigWords]) {
   return c;
 }
 
-void Config::CheckRuns() const {
-  for (const auto& [name, value] :
-       {std::pair<const char*, uint32_t>{"log_inp_width", log_inp_width},
-        {"log_wgt_width", log_wgt_width}}) {
-    if (value == 3) continue;
-    Fail(ErrorKind::kConfig, std::string("config.") + name, "must be 3 (int8) to simulate",
-         std::to_string(value), "machines of narrower numbers can only be decoded");
-  }
-}
-
 size_t Config::dram_bytes(Memory memory) const {
   switch (memory) {
     case Memory::kUop:
@@ -97,7 +86,7 @@ size_t Config::dram_bytes(Memory memory) const {
     case Memory::kAcc8bit:
       break;
   }
-  return inp_bytes();
+  return lanes();  // int8, however wide inp is
 }
 
 size_t Config::depth(Memory memory) const {

@@ -37,14 +37,14 @@ struct Config {
   // Reads the words of a CONFIG section. Throws ConfigError when a machine cannot be built from
   // them.
   static Config FromWords(const uint32_t (&words)[kConfigWords]);
-  // Checks that the engines know the machine's numbers, int8; narrower ones can only be decoded.
-  // Throws ConfigError.
-  void CheckRuns() const;
 
   size_t batch() const { return size_t{1} << log_batch; }
   size_t block() const { return size_t{1} << log_block; }
   // Lanes (numbers) of an inp, acc or out element.
   size_t lanes() const { return batch() * block(); }
+  // Bits of a lane: 8 or 4. Lane i of an element lies at bits `bits * i` and up, little endian.
+  uint32_t inp_bits() const { return uint32_t{1} << log_inp_width; }
+  uint32_t wgt_bits() const { return uint32_t{1} << log_wgt_width; }
   size_t inp_bytes() const { return size_t{1} << log_inp_bytes(); }
   size_t wgt_bytes() const { return size_t{1} << log_wgt_bytes(); }
   size_t acc_bytes() const { return size_t{1} << log_acc_bytes(); }

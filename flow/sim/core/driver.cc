@@ -38,7 +38,7 @@ std::string Relocate(Bytes insns, const Config& config, uint64_t arena_address) 
     const Insn& insn = decoded[i];
     if (!insn.is_mem() || insn.is_nop()) continue;
     const uint64_t bytes = config.dram_bytes(insn.memory);
-    // Two 32-bit byte addresses in elements of at least 4 bytes: no overflow.
+    // Two 32-bit byte addresses in elements of at least 2 bytes: no overflow.
     const uint64_t base = insn.dram_base + arena_address / bytes;
     uint64_t word = 0;
     char* at = &moved[i * kInsnBytes];

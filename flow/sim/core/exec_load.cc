@@ -1,4 +1,5 @@
 // LOAD: y_size rows of x_size elements from DRAM into a scratchpad, zeros around them.
+#include <algorithm>
 #include <cstring>
 
 #include "machine.h"
@@ -29,6 +30,29 @@ int32_t LoadLe32(const uint8_t* p) {
 
 }  // namespace
 
+void Machine::PackInp(const uint8_t* from, size_t at, size_t elements) {
+  uint8_t* to = inp_bytes_.data() + at * inp_packed_;
+  size_t lanes = elements * config_.lanes();
+  if (config_.inp_bits() == 8) return kernels_.pack_inp(from, to, lanes);
+  for (size_t part; lanes != 0; lanes -= part) {
+    part = std::min(lanes, kUnpack);
+    kernels_.unpack4(from, unpacked_.data(), part);
+    kernels_.pack_inp(unpacked_.data(), to, part);
+    from += part / 2;
+    to += part * kernels_.inp_lane_bytes;
+  }
+}
+
+void Machine::PackWgt(const uint8_t* from, size_t at, size_t elements) {
+  const size_t block = config_.block(), bytes = config_.wgt_bytes();
+  uint8_t* to = wgt_bytes_.data() + at * wgt_packed_;
+  const bool narrow = config_.wgt_bits() == 4;
+  for (size_t e = 0; e < elements; ++e, from += bytes, to += wgt_packed_) {
+    if (narrow) kernels_.unpack4(from, unpacked_.data(), block * block);
+    kernels_.pack_wgt(narrow ? unpacked_.data() : from, to, block);
+  }
+}
+
 void Machine::Load(const Insn& insn, const uint8_t* dram) {
   if (insn.is_nop() || insn.memory == Memory::kUop) return;
   const size_t lanes = config_.lanes();
@@ -42,9 +66,7 @@ void Machine::Load(const Insn& insn, const uint8_t* dram) {
           [&](size_t at, size_t n) {
             std::memset(inp + at * inp_packed_, kernels_.inp_zero, n * inp_packed_);
           },
-          [&](size_t at, size_t row) {
-            kernels_.pack_inp(dram + row * stride, inp + at * inp_packed_, insn.x_size * lanes);
-          });
+          [&](size_t at, size_t row) { PackInp(dram + row * stride, at, insn.x_size); });
       return;
     }
     case Memory::kWgt: {
@@ -52,13 +74,7 @@ void Machine::Load(const Insn& insn, const uint8_t* dram) {
       Walk(
           insn,
           [&](size_t at, size_t n) { std::memset(wgt + at * wgt_packed_, 0, n * wgt_packed_); },
-          [&](size_t at, size_t row) {
-            const uint8_t* from = dram + row * stride;
-            for (size_t x = 0; x < insn.x_size; ++x) {
-              kernels_.pack_wgt(from + x * elem_bytes, wgt + (at + x) * wgt_packed_,
-                                config_.block());
-            }
-          });
+          [&](size_t at, size_t row) { PackWgt(dram + row * stride, at, insn.x_size); });
       return;
     }
     case Memory::kAcc:

@@ -13,7 +13,6 @@ namespace {
 constexpr uint64_t kCopiesOfTap = 3;
 
 const Kernels& Choose(const char* name, const Config& config) {
-  config.CheckRuns();
   const Kernels* kernels = ChooseKernels(name, config.block());
   if (kernels == nullptr) {
     Fail(ErrorKind::kConfig, "kernels", "must be ones that this processor and block can use", name,

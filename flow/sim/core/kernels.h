@@ -59,12 +59,16 @@ struct Kernels {
   uint8_t inp_zero;
   // Bytes of one packed wgt element; a packed zero element is all zero bytes.
   size_t (*wgt_bytes)(size_t block);
+  // Both from int8 lanes.
   void (*pack_inp)(const uint8_t* from, uint8_t* to, size_t lanes);
   void (*pack_wgt)(const uint8_t* from, uint8_t* to, size_t block);
   void (*gemm)(const GemmArgs& args);
   void (*alu)(const AluArgs& args);
   // to[i] = the low 8 bits of from[i].
   void (*narrow)(const int32_t* from, uint8_t* to, size_t lanes);
+  // Between lanes of 4 bits, two a byte, the even one low, and int8: `lanes` is even.
+  void (*unpack4)(const uint8_t* from, uint8_t* to, size_t lanes);
+  void (*narrow4)(const int32_t* from, uint8_t* to, size_t lanes);
 };
 
 // Names that ChooseKernels knows, the slowest first: "plain", "avx2", "avx512bw", "avx512vnni".

@@ -34,7 +34,7 @@ void Gemm(const GemmArgs& args) {
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2", 2,   0,     PackedWgtBytes<Avx2>, WidenInp, PackWgt,
-                              Gemm,   Alu, Narrow};
+const Kernels kAvx2Kernels = {
+    "avx2", 2, 0, PackedWgtBytes<Avx2>, WidenInp, PackWgt, Gemm, Alu, Narrow, Unpack4, Narrow4};
 
 }  // namespace vta

@@ -21,7 +21,8 @@ void Gemm(const GemmArgs& args) {
 
 }  // namespace
 
-const Kernels kAvx512bwKernels = {
-    "avx512bw", 2, 0, PackedWgtBytes<Avx512bw>, WidenInp, PackWgt, Gemm, Alu, Narrow};
+const Kernels kAvx512bwKernels = {"avx512bw", 2,       0,      PackedWgtBytes<Avx512bw>,
+                                  WidenInp,   PackWgt, Gemm,   Alu,
+                                  Narrow,     Unpack4, Narrow4};
 
 }  // namespace vta

@@ -54,7 +54,8 @@ void Gemm(const GemmArgs& args) {
 
 }  // namespace
 
-const Kernels kAvx512vnniKernels = {
-    "avx512vnni", 1, 0x80, PackedWgtBytes<Vnni>, PackInp, PackWgt, Gemm, Alu, Narrow};
+const Kernels kAvx512vnniKernels = {"avx512vnni", 1,       0x80,   PackedWgtBytes<Vnni>,
+                                    PackInp,      PackWgt, Gemm,   Alu,
+                                    Narrow,       Unpack4, Narrow4};
 
 }  // namespace vta

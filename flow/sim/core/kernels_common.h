@@ -81,6 +81,21 @@ inline void Narrow(const int32_t* from, uint8_t* to, size_t lanes) {
   for (size_t i = 0; i < lanes; ++i) to[i] = static_cast<uint8_t>(from[i]);
 }
 
+// Bits i*4 .. i*4+3 of `to` = the low 4 bits of from[i].
+inline void Narrow4(const int32_t* from, uint8_t* to, size_t lanes) {
+  for (size_t i = 0; i < lanes / 2; ++i) {
+    to[i] = static_cast<uint8_t>((from[2 * i] & 15) | (from[2 * i + 1] & 15) << 4);
+  }
+}
+
+// to[i] = the sign-extended bits i*4 .. i*4+3 of `from`.
+inline void Unpack4(const uint8_t* from, uint8_t* to, size_t lanes) {
+  for (size_t i = 0; i < lanes / 2; ++i) {
+    to[2 * i] = static_cast<uint8_t>(((from[i] & 15) ^ 8) - 8);
+    to[2 * i + 1] = static_cast<uint8_t>(((from[i] >> 4) ^ 8) - 8);
+  }
+}
+
 inline int32_t SignExtend(uint8_t byte) { return static_cast<int8_t>(byte); }
 
 // Packs inp lanes as little-endian int16.

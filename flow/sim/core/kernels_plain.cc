@@ -46,7 +46,7 @@ void GemmAnyBlock(const GemmArgs& args) {
 
 }  // namespace
 
-const Kernels kPlainKernels = {"plain",      2,   0,     WgtBytes, WidenInp, PackWgt,
-                               GemmAnyBlock, Alu, Narrow};
+const Kernels kPlainKernels = {"plain",      2,   0,      WgtBytes, WidenInp, PackWgt,
+                               GemmAnyBlock, Alu, Narrow, Unpack4,  Narrow4};
 
 }  // namespace vta

@@ -55,8 +55,9 @@ uint64_t MemoryOf(uint64_t dram_bytes, uint64_t insns, const Config& config) {
   total = SaturatingAdd(total, dram_bytes);
   total = SaturatingAdd(total, SaturatingMul(dram_bytes / granule, kBytesPerElement));
   // Packed inp and wgt take up to two bytes a number.
-  total = SaturatingAdd(total, config.inp_depth() * (2 * config.inp_bytes() + kBytesPerElement));
-  total = SaturatingAdd(total, config.wgt_depth() * (2 * config.wgt_bytes() + kBytesPerElement));
+  total = SaturatingAdd(total, config.inp_depth() * (2 * config.lanes() + kBytesPerElement));
+  const uint64_t weights = config.block() * config.block();
+  total = SaturatingAdd(total, config.wgt_depth() * (2 * weights + kBytesPerElement));
   return SaturatingAdd(total, config.acc_depth() * (config.acc_bytes() + kBytesPerElement));
 }
 

@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace vta {
@@ -14,6 +15,7 @@ Machine::Machine(const Config& config, const Kernels& kernels)
       kernels_(kernels),
       inp_packed_(config.lanes() * kernels.inp_lane_bytes),
       wgt_packed_(kernels.wgt_bytes(config.block())),
+      unpacked_(std::max(kUnpack, config.block() * config.block())),
       inp_bytes_(config.inp_depth() * inp_packed_),
       wgt_bytes_(config.wgt_depth() * wgt_packed_),
       acc_bytes_(config.acc_depth() * config.acc_bytes()),

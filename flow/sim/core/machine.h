@@ -35,14 +35,22 @@ class Machine {
 
  private:
   void Load(const Insn& insn, const uint8_t* dram);  // exec_load.cc
+  // Pack consecutive elements as they lie in DRAM.
+  void PackInp(const uint8_t* from, size_t at, size_t elements);
+  void PackWgt(const uint8_t* from, size_t at, size_t elements);
   void Gemm(const Insn& insn, const NestRef& nest);  // exec_gemm.cc
   void Alu(const Insn& insn, const NestRef& nest);   // exec_alu.cc
   void Store(const Insn& insn, uint8_t* dram);       // exec_store.cc
+
+  // Lanes of inp that are unpacked at once.
+  static constexpr size_t kUnpack = 4096;
 
   Config config_;
   const Kernels& kernels_;
   size_t inp_packed_;  // bytes of a packed inp element
   size_t wgt_packed_;  // bytes of a packed wgt element
+  // int8 lanes of the 4-bit ones that a LOAD is unpacking: of a wgt element, or kUnpack of inp.
+  AlignedBytes unpacked_;
   AlignedBytes inp_bytes_;
   AlignedBytes wgt_bytes_;
   AlignedBytes acc_bytes_;

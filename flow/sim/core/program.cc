@@ -206,7 +206,6 @@ void ParseProgram(std::string file, Program* program) {
   program->config = Config::FromWords(words);
   Require(words[config_word::kReserved] == 0, "must have 0 in reserved fields",
           words[config_word::kReserved]);
-  program->config.CheckRuns();
   program->consts_at = words[config_word::kConstantsAt];
   program->insns = sections["INSNS"];
   program->consts = sections["CONSTS"];

@@ -317,7 +317,7 @@ class Simulation {
     const uint64_t bytes = config_.out_bytes();
     const bool wide = bus_ >= bytes;
     // Narrow: the scratchpad is read once for every row of an element, a cycle between the beats.
-    const uint64_t words = std::max<uint64_t>(config_.block() / bus_, 1);
+    const uint64_t words = std::max<uint64_t>((bytes >> config_.log_batch) / bus_, 1);
     BurstList bursts(insn.dram_base * bytes, insn.x_size * bytes, insn.x_stride * bytes,
                      insn.y_size, log_bus_, log_burst_, wide);
     int64_t cycles = 0;
@@ -476,7 +476,6 @@ class Simulation {
 
 Timeline Simulate(const std::vector<Insn>& insns, const Config& config, const TimingParams& params,
                   const OriginFn& origin, uint64_t stream_address) {
-  config.CheckRuns();
   if (stream_address % kFetchAlign != 0 || stream_address >> 32 != 0) {
     Fail(ErrorKind::kConfig, "stream_address",
          "must be a multiple of " + std::to_string(kFetchAlign) + " below 2^32",

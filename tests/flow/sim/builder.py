@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vta_config.hardware import VTAConfig
 from vta_config.isa import AluOp, Insn, Memory, Opcode, encode, encode_uop
 from vta_config.origin import Origin
+from vta_config.semantics import dram_elem_bytes
 
 PAGE = 4096
 
@@ -43,11 +44,7 @@ class Builder:
         y: int = 1,
         **values: int,
     ) -> int:
-        size = {
-            Memory.UOP: 4,
-            Memory.WGT: self.config.wgt_elem_bytes,
-            Memory.ACC: self.config.acc_elem_bytes,
-        }.get(memory, self.config.inp_elem_bytes)
+        size = dram_elem_bytes(memory, self.config)
         assert address % size == 0
         return self.add(
             opcode,

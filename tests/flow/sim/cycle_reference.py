@@ -205,7 +205,7 @@ class Storer:
     def __init__(self, insn: Insn, config: VTAConfig) -> None:
         size, bus = config.out_elem_bytes, config.bus_bytes
         wide = bus >= size
-        self.words = 0 if wide else config.block // bus
+        self.words = 0 if wide else config.block * config.inp_bits // 8 // bus
         self.bursts = deque(
             beats
             for beats, _ in bursts(

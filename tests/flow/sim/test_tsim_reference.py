@@ -18,15 +18,16 @@ from tests.flow.sim.cycle_reference import simulate
 from vta_config import VTAConfig
 from vta_config.errors import ConfigError
 from vta_config.isa import AluOp, Memory, Opcode, decode
+from vta_config.semantics import dram_elem_bytes
 from vta_config.timing import PROFILES
 
 OUT = 1 << 19
 
 
-def random_program(seed: int, bus_bits: int) -> Builder:
+def random_program(seed: int, bus_bits: int, machine: str = "default") -> Builder:
     """Build instructions of all kinds with tokens that cannot deadlock."""
     r = random.Random(seed)
-    b = Builder(replace(VTAConfig.load("default"), bus_bits=bus_bits))
+    b = Builder(replace(VTAConfig.load(machine), bus_bits=bus_bits))
     tokens = {(0, 1): 0, (1, 0): 0, (1, 2): 0, (2, 1): 0}
 
     def flags(m: int) -> str:
@@ -57,7 +58,7 @@ def random_program(seed: int, bus_bits: int) -> Builder:
             b.mem(opcode, (Memory.INP, Memory.UOP, Memory.OUT)[m], 0, 0, 0, f)
         elif m == 0:
             memory = r.choice((Memory.INP, Memory.WGT))
-            size = 16 if memory == Memory.INP else 256
+            size = dram_elem_bytes(memory, b.config)
             x = r.choice((1, 2, 3, 7, 16, 33) if memory == Memory.INP else (1, 2, 5))
             b.load(
                 memory,
@@ -71,7 +72,7 @@ def random_program(seed: int, bus_bits: int) -> Builder:
             )
         elif m == 2:
             b.store(
-                OUT + 16 * r.randint(0, 40),
+                OUT + b.config.out_elem_bytes * r.randint(0, 40),
                 0,
                 r.choice((1, 2, 5, 8, 9, 30)),
                 f,
@@ -126,6 +127,14 @@ def check(b: Builder) -> None:
 def test_random_programs(bus_bits: int, part: int) -> None:
     for seed in range(25 * part, 25 * part + 25):
         check(random_program(seed, bus_bits))
+
+
+@pytest.mark.parametrize("machine", ["w4", "w4a4"])
+@pytest.mark.parametrize("bus_bits", [32, 64, 128])
+def test_narrow_operands(machine: str, bus_bits: int) -> None:
+    """An out element of 8 bytes is a word of the stock bus; of a bus of 32 bits it is two."""
+    for seed in range(25):
+        check(random_program(seed, bus_bits, machine))
 
 
 @pytest.mark.parametrize("bus_bits", [64, 128, 256])

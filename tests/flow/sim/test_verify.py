@@ -13,7 +13,6 @@ from builder import ARENA, INP, OUT, PAGE, UOP, WGT, Builder, conv
 
 from flow.sim import FSim
 from flow.sim.core_library import core_function
-from flow.sim.tsim import time_insns
 from vta_config.config_words import config_words
 from vta_config.errors import (
     CapacityError,
@@ -120,9 +119,11 @@ def test_alu_opcodes() -> None:
     refuse(DecodeError, "^ALU.alu_opcode: MUL must be a capability of the machine, got", b)
     b.config = replace(b.config, capabilities=frozenset({"mul"}))
     verify(b)
-    for imm in (-1, 16):
+    for imm in (-15, 15):  # a negative one shifts to the left
+        verify(changed(5, alu_opcode=AluOp.SHR, imm=imm))
+    for imm in (-16, 16):
         b = changed(5, alu_opcode=AluOp.SHR, imm=imm)
-        refuse(DecodeError, rf"^ALU.imm: must be in \[0, 15\] for SHR, got {imm}; insn 5", b)
+        refuse(DecodeError, rf"^ALU.imm: must be in \[-15, 15\] for SHR, got {imm}; insn 5", b)
         verify(b, strict=False)
     b = changed(5, alu_opcode=AluOp.SHR, use_imm=0, src_factor_in=1)
     sentence = "^ALU.use_imm: must be 1 for SHR, or SHR_REGISTER a capability of the machine, got 0"
@@ -149,13 +150,23 @@ def test_acc_8bit() -> None:
     assert sim.counters()["acc_bytes"] == 128
 
 
-def test_narrow_operands() -> None:
-    b = conv()
-    b.config = replace(b.config, log_inp_width=2, log_inp_buff_bytes=14)
-    sentence = r"^config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines of narrower"
-    refuse(ConfigError, sentence, b)
-    with pytest.raises(ConfigError, match=sentence):
-        time_insns(b.config, b.stream)
+def test_acc_8bit_of_narrow_operands() -> None:
+    """ACC_8BIT reads 16 bytes an element where inp and out have 8; STORE keeps the low nibbles."""
+    config = replace(VTAConfig.load("w4a4"), capabilities=frozenset({"acc_8bit"}))
+    b = Builder(config)
+    b.uop(0)
+    b.load(Memory.UOP, UOP, 0, 1)
+    b.load(Memory.ACC_8BIT, INP, 0, 2)
+    b.alu(AluOp.ADD, 0, 1, ">n", use_imm=1, imm=-1, iter_in=2, dst_factor_in=1)
+    b.store(OUT, 0, 2, "<p >p")
+    b.finish()
+    sim = verify(b)
+    x = np.arange(-16, 16, dtype=np.int8)
+    sim.write(INP, x)
+    sim.run()
+    lanes = (x.astype(int) - 1) & 15
+    np.testing.assert_array_equal(sim.read(OUT, 16), lanes[::2] | lanes[1::2] << 4)
+    assert (sim.counters()["acc_bytes"], sim.counters()["out_bytes"]) == (128, 16)
 
 
 def test_shapes_of_transfers() -> None:
