@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from flow.commands import deploy, programs
+from flow.commands import deploy, programs, sweep_bits
 from flow.commands.parsers import Commands
 from flow.system import process
 
@@ -17,7 +17,9 @@ from flow.system import process
 def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     """Describe every subcommand and option."""
     commands = Commands(prog)
-    for add in (deploy.add, programs.add_scales, programs.add, deploy.add_compare):
+    for add in (
+        deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
+    ):  # fmt: skip
         add(commands)
     return commands.parser
 

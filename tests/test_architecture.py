@@ -44,7 +44,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "sim": {"program", "system"},
         "compiler": {"program", "sim", "system"},
         "results": {"data", "sim", "system"},
-        "bits": {"results", "system"},
+        "bits": {"results", "sim", "system"},
         "commands": {"bits", "data", "program", "results", "system"},
     },
 }

@@ -122,6 +122,8 @@ class BitChooser:
         self._meter = Meter(pipeline, self.layers, cache)
         self._fixed = self._fixed_bits(request.fixed)
         free = request.widths or machine_choices(pipeline.config)
+        #: What layers may have that are not fixed, the widest first.
+        self.free_choices = tuple(sorted(free, key=lambda bits: (-bits[0] * bits[1], -bits[0])))
         both = {*free, *self._fixed.values()}
         self.choices = tuple(sorted(both, key=lambda bits: (bits[0] * bits[1], bits[0])))
         allowed = np.array([[choice in free for choice in self.choices]] * len(self.layers))
@@ -300,6 +302,12 @@ class BitChooser:
         config = self._pipeline.config
         narrow = min(config.log_inp_width, config.log_wgt_width) <= _LOG_NARROW
         return (Bound(cost="latency" if narrow else "size", value=USUAL_SHARE),)
+
+    def costs(self, bits: Mapping[str, Bits]) -> dict[str, float]:
+        """Return the sums of each cost at the bits of each layer; of latency those predicted."""
+        columns = [self.choices.index(bits[layer.name]) for layer in self.layers]
+        rows = range(len(self.layers))
+        return {name: float(t[rows, columns].sum()) for name, t in self.program.costs.items()}
 
     def choose(self, bounds: Sequence[Bound] | None = None) -> BitChoice:
         """Return the bits that harm least within the limits.

@@ -28,8 +28,6 @@ from relay_passes.selection.bit_program import (
 )
 from vta_config.errors import LimitError
 
-#: What it will need with the next release; not for those who only run the tests.
-pytestmark = pytest.mark.filterwarnings("ignore:PULP_CBC_CMD is deprecated")
 PAIRS = ((4, 4), (4, 8), (8, 4), (8, 8))
 
 
