@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from relay_passes.graph import Module
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
-from relay_passes.scales.bit_widths import precision_of
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.scales import Scales
 

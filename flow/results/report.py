@@ -19,6 +19,7 @@ from flow.sim.timing_report import percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
+from relay_passes.scales.bit_widths import Widths
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
@@ -442,8 +443,9 @@ def render(report: Report) -> RenderableType:
     if report.placement is not None:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
+    lines += _bits_lines(report)
     lines += _step_lines(report)
-    lines += _bit_lines(report)
+    lines += _choice_lines(report)
     lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
@@ -511,12 +513,30 @@ def _step_lines(report: Report) -> list[str]:
     return [("steps      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
-def _bit_lines(report: Report) -> list[str]:
-    """Tell which bits the layers got where they were chosen one by one."""
-    lines = [
-        f"{p.variant}: {line}" for p in report.programs if p.bits for line in bit_lines(p.bits)
-    ]
+def _bits_lines(report: Report) -> list[str]:
+    """Tell the widths of each variant's layers where any has fewer than 8 bits."""
+    lines = []
+    for facts in report.programs:
+        widths = {} if facts.plan is None else facts.plan.widths()
+        if set(widths.values()) <= {Widths()}:
+            continue
+        by_widths: dict[Widths, list[str]] = {}
+        for name, own in widths.items():
+            by_widths.setdefault(own, []).append(name)
+        texts = [
+            f"weights {own.weight_bits}, activations {own.activation_bits} in "
+            f"{len(names):,} layer{'s' if len(names) != 1 else ''} ({_listed(names)})"
+            for own, names in by_widths.items()
+        ]
+        lines.append(printable(f"{facts.variant}: {'; '.join(texts)}"))
     return [("bits       " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
+
+
+def _choice_lines(report: Report) -> list[str]:
+    """Tell why layers got their bits, where these were chosen one by one."""
+    told = [(p.variant, bit_lines(p.bits)) for p in report.programs if p.bits is not None]
+    lines = [f"{variant}: {line}" for variant, found in told for line in found]
+    return [("choice     " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _listed(labels: list[str]) -> str:

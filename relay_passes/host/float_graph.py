@@ -8,6 +8,7 @@ without a line here is compiled by TVM, once, alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +50,13 @@ class FloatGraph:
         self._reads = {
             name: tuple(str(v.name) for v in variables(value)) for name, value in self.calls.items()
         }
+        self._operands = {
+            name: [_operand(arg) for arg in value.args]
+            for name, value in self.calls.items()
+            if isinstance(value, relax.Call)
+        }
         self._compiled: dict[str, HostModule] = {}
+        self._compiling = Lock()  # threads may share the graph, but not a virtual machine
 
     def run(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return every tensor, by name, of one input of the module's shape.
@@ -83,7 +90,7 @@ class FloatGraph:
         compute = _COMPUTE.get(op_name(call))
         if compute is None:
             return self._by_tvm(name, values)
-        operands = [self._operand(arg, values) for arg in call.args]
+        operands = [_found(operand, values) for operand in self._operands[name]]
         if weight is not None:
             operands[1] = weight
         return np.asarray(compute(call, operands))
@@ -104,25 +111,17 @@ class FloatGraph:
                 now.new[name] = self.compute(name, now)
         return [now[str(v.name)] for v in self.graph.results]
 
-    @staticmethod
-    def _operand(arg: Expr, values: Values) -> Any:
-        if isinstance(arg, relax.Var):
-            return values[str(arg.name)]
-        if isinstance(arg, relax.Tuple):
-            return [FloatGraph._operand(field, values) for field in arg.fields]
-        value = constant(arg)
-        return arg if value is None else value
-
     def _by_tvm(self, name: str, values: Values) -> NDArray[Any]:
         call = self.calls[name]
         sources = list(dict.fromkeys(variables(call)))
-        if name not in self._compiled:
-            builder = GraphBuilder()
-            result = builder.emit(call, name)
-            function = builder.function(sources, [result], {"global_symbol": "main"})
-            alone = tvm.IRModule({relax.GlobalVar("main"): function})
-            self._compiled[name] = HostModule(alone)
-        found = self._compiled[name](*(values[str(v.name)] for v in sources))
+        with self._compiling:
+            if name not in self._compiled:
+                builder = GraphBuilder()
+                result = builder.emit(call, name)
+                function = builder.function(sources, [result], {"global_symbol": "main"})
+                alone = tvm.IRModule({relax.GlobalVar("main"): function})
+                self._compiled[name] = HostModule(alone)
+            found = self._compiled[name](*(values[str(v.name)] for v in sources))
         if isinstance(call.ty, relax.TupleType):
             return found  # type: ignore[return-value]  # several, which only TupleGetItem reads
         return found[0]
@@ -142,6 +141,23 @@ class _Changed(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.old)
+
+
+def _operand(arg: Expr) -> Any:
+    """Return what an operand is in every run: a tensor's name, some operands, or a constant."""
+    if isinstance(arg, relax.Var):
+        return str(arg.name)
+    if isinstance(arg, relax.Tuple):
+        return [_operand(field) for field in arg.fields]
+    value = constant(arg)
+    return arg if value is None else value
+
+
+def _found(operand: Any, values: Values) -> Any:
+    """Return an operand's values in one run."""
+    if isinstance(operand, str):
+        return values[operand]
+    return [_found(o, values) for o in operand] if isinstance(operand, list) else operand
 
 
 def _conv2d(call: Expr, operands: list[Any]) -> Any:

@@ -18,7 +18,8 @@ from relay_passes.graph import Module, op_name, read_graph, static_shape
 from relay_passes.names import layer_names
 from relay_passes.operators.calls import WEIGHT_AXIS
 from relay_passes.operators.operator import macs
-from relay_passes.scales.bit_widths import Widths, layers_by_input
+from relay_passes.scales.bit_widths import Widths
+from relay_passes.scales.layer_bits import layers_by_input
 from relay_passes.selection.bit_program import Tie
 
 SIZE: Final = "size"

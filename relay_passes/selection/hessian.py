@@ -3,11 +3,16 @@
     Omega(b) = trace(H) / n * |W - Q_b(W)|²
 
 n the number of the layer's weights (HAWQ-V3, Yao et al., arXiv 2011.10680; HAWQ-V2, Dong et al.,
-arXiv 1911.03852). The trace is Hutchinson's estimate, the mean of vᵀHv over v of independent ±1,
-each by a second backward pass. The loss is the cross entropy with the float network's own output
-distribution as label: its gradient is zero there, no labels are needed, and H is what weights do to
-that distribution alone. Each image draws a v of its own, for all layers at once: terms between
-layers have the mean 0.
+arXiv 1911.03852). The loss is the cross entropy with the float network's own output distribution p
+as label, so that no labels are needed. Its gradient at the logits z is 0 there, and its Hessian is
+
+    H = Jᵀ A J,    J = dz / dW,    A = diag(p) - p pᵀ = B Bᵀ,    B = diag(√p) (I - √p √pᵀ).
+
+Hutchinson's estimate of a trace is the mean of vᵀ M v over v of independent ±1. HAWQ takes M = H, v
+as long as the weights, and a second backward pass. The trace of Bᵀ J Jᵀ B is the same number, v as
+long as the logits, and vᵀ M v = |Jᵀ B v|²: one backward pass, never negative, and free of what
+layers have with each other, which is most of the other estimate's noise. Each image draws a v of
+its own.
 
 Needs PyTorch (``pip install vta-flow[torch]``), in which the float graph runs operator by operator.
 Activations have no weights, and so no share in it.
@@ -35,7 +40,8 @@ from relay_passes.graph import (
 )
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
-from relay_passes.scales.bit_widths import Widths, layers_by_input
+from relay_passes.scales.bit_widths import Widths
+from relay_passes.scales.layer_bits import layers_by_input
 from relay_passes.selection.sensitivity import Quantized, Sensitivity, usual_options
 from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
 
@@ -70,7 +76,7 @@ def hessian_sensitivity(
     choices : sequence of Widths
         Each layer's.
     options : QuantOptions, optional
-        Chooser, block and limits of the integers.
+        Chooser, rounder, block and limits of the integers.
     vectors : int
         Of the estimate.
     seed : int
@@ -120,7 +126,7 @@ def hessian_traces(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Return Hutchinson's estimate of the trace of each layer's Hessian, per image.
+    """Return Hutchinson's estimate of the trace of each layer's Hessian, the mean over images.
 
     Parameters
     ----------
@@ -153,21 +159,19 @@ def hessian_traces(
     names, weights = list(network.weights), list(network.weights.values())
     sums = dict.fromkeys(names, 0.0)
     for done, image in enumerate(islice(cycle(used), vectors), 1):
-        logits = network(torch.from_numpy(np.ascontiguousarray(image, np.float32)))
-        own = torch.softmax(logits.detach(), -1)
-        loss = -(own * torch.log_softmax(logits, -1)).sum() / logits.shape[0]
-        gradients = torch.autograd.grad(loss, weights, create_graph=True)
-        signs = [
-            torch.randint(0, 2, w.shape, generator=generator).to(w.dtype).mul_(2).sub_(1)
-            for w in weights
-        ]
-        inner = sum((g * v).sum() for g, v in zip(gradients, signs, strict=True))
-        products = torch.autograd.grad(inner, weights)
-        for name, v, product in zip(names, signs, products, strict=True):
-            sums[name] += float((v * product).sum())
+        projected = 0.0  # vᵀ Bᵀ z, whose gradient is Jᵀ B v
+        for logits in network(torch.from_numpy(np.ascontiguousarray(image, np.float32))):
+            root = torch.softmax(logits.detach(), -1).sqrt()
+            v = torch.randint(0, 2, root.shape, generator=generator).to(root.dtype).mul_(2).sub_(1)
+            v = root * (v - root * (root * v).sum(-1, keepdim=True))
+            projected = projected + (v * logits).sum() / len(logits) ** 0.5
+        gradients = torch.autograd.grad(projected, weights, allow_unused=True)
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is not None:  # of a layer that no result depends on
+                sums[name] += float(gradient.double().square().sum())
         if progress is not None:
             progress(done, vectors)
-    return {name: max(0.0, total / vectors) for name, total in sums.items()}
+    return {name: total / vectors for name, total in sums.items()}
 
 
 def on_the_scale_of(reference: Sensitivity, values: Sensitivity) -> dict[str, dict[Widths, float]]:
@@ -204,7 +208,7 @@ def _torch() -> Any:
     except ImportError:
         raise ConfigError(
             "Hessian",
-            "must have PyTorch for its second derivatives",
+            "must have PyTorch for its derivatives",
             got="no module torch",
             hint='pip install "vta-flow[torch]", or use the measured sensitivity',
         ) from None
@@ -231,8 +235,8 @@ class _TorchGraph:
             for name in layers_by_input(mod)
         }
 
-    def __call__(self, image: Any) -> Any:
-        """Return the results of all outputs side by side, float32[N, values]."""
+    def __call__(self, image: Any) -> list[Any]:
+        """Return each result, before a softmax of its own, as float32[N, values]."""
         (param,) = self._graph.params
         values: dict[str, Any] = {str(param.name): image}
         for binding in self._graph.bindings:
@@ -241,8 +245,8 @@ class _TorchGraph:
             if name in self.weights:
                 operands[1] = self.weights[name]
             values[name] = _OPERATORS[op_name(call)](self._torch, call, operands)
-        results = [values[str(v.name)] for v in self._logits()]
-        return self._torch.cat([r.reshape(r.shape[0], -1) for r in results], -1)
+        results = (values[str(v.name)] for v in self._logits())
+        return [r.reshape(r.shape[0], -1) for r in results]
 
     def _logits(self) -> list[Expr]:
         """Return the module's results, those before a last softmax in place of its own."""
@@ -250,7 +254,7 @@ class _TorchGraph:
         found = []
         for var in self._graph.results:
             value = definitions.get(var)
-            found.append(value.args[0] if op_name(value) in _SOFTMAX else var)
+            found.append(value.args[0] if value is not None and op_name(value) in _SOFTMAX else var)
         return found
 
     def _operand(self, arg: Expr, values: Mapping[str, Any]) -> Any:

@@ -11,7 +11,8 @@ from relay_passes.numerics import quantize
 from relay_passes.operators.calls import weight_rows
 from relay_passes.quantize_model import prepare
 from relay_passes.rounding.bias_correction import CorrectBias
-from relay_passes.scales.bit_widths import UniformWidths, Widths, precision_of
+from relay_passes.scales.bit_widths import UniformWidths, Widths
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from tests.relay_passes.models import CNN, images
 

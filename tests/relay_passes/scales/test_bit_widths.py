@@ -16,15 +16,9 @@ from relay_passes.numerics import sqnr_db
 from relay_passes.params import QuantParams
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
-from relay_passes.scales.bit_widths import (
-    Limits,
-    Precision,
-    UniformWidths,
-    Widths,
-    layers_by_input,
-    precision_of,
-)
+from relay_passes.scales.bit_widths import Limits, Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
+from relay_passes.scales.layer_bits import layers_by_input, precision_of, widths_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
 from relay_passes.variants import VARIANTS
@@ -75,10 +69,10 @@ def test_tensors_get_the_bits_of_their_readers(net: Any) -> None:
 
 def test_uniform_widths(net: Any) -> None:
     layers = list(layers_by_input(net))
-    assert UniformWidths(inner=NARROW)(net) == dict.fromkeys(layers, NARROW)
-    ends = UniformWidths(inner=NARROW, ends=Widths())(net)
+    assert widths_of(net, UniformWidths(inner=NARROW)) == dict.fromkeys(layers, NARROW)
+    ends = widths_of(net, UniformWidths(inner=NARROW, ends=Widths()))
     assert ends == dict.fromkeys(layers, NARROW) | {layers[0]: Widths(), layers[-1]: Widths()}
-    added = UniformWidths(inner=NARROW, ends=Widths(), added=8)(net)
+    added = widths_of(net, UniformWidths(inner=NARROW, ends=Widths(), added=8))
     wider = {name for name in layers if added[name] != ends[name]}
     assert wider and {layers_by_input(net)[name] for name in wider} == {"conv2.add.relu"}
     assert all(added[name] == Widths(weight_bits=4) for name in wider)
@@ -164,7 +158,7 @@ def test_more_bits_are_nearer(net: Any, profiles: Any) -> None:
         quantized = quantize_model(net, profiles, options)
         return sqnr_db(reference, HostModule(quantized, fast=True)(images(1)[0])[0])
 
-    mixed = UniformWidths(inner=NARROW)(net)
+    mixed = widths_of(net, UniformWidths(inner=NARROW))
     layers = list(mixed)
     found = [error(mixed)]
     for name in (layers[0], layers[-1]):

@@ -14,7 +14,7 @@ from relay_passes.graph import op_name, read_graph
 from relay_passes.numerics import exact_integers, exact_log2
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
-from relay_passes.scales.bit_widths import Precision, UniformWidths, Widths, precision_of
+from relay_passes.scales.bit_widths import Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import (
     MAX_MULTIPLIER,
     BlockScales,
@@ -26,6 +26,7 @@ from relay_passes.scales.block_scales import (
     multiplier_at_most,
     residual_octaves,
 )
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.scales import EIGHT_BITS
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError

@@ -14,7 +14,8 @@ from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, op_name, read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.quantize_model import prepare
-from relay_passes.scales.bit_widths import UniformWidths, Widths, precision_of
+from relay_passes.scales.bit_widths import UniformWidths, Widths
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
 from tests.relay_passes.models import CNN, images, residual_net
