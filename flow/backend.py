@@ -51,7 +51,7 @@ class PipelineBackend:
     schedules : Path, optional
         Search schedules and keep them in this file.
     objective : {"balanced", "latency"}
-        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+        What the input layouts are chosen by: cycles and bytes, or cycles alone.
     bits : BitRequest, optional
         What the bits of `mixed` are chosen by.
     measurements : Path, optional
@@ -220,7 +220,7 @@ class PipelineCompiled:
         return latency_of(self.model.timed)
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
-        """Write a trace and, with matplotlib, pictures of the time."""
+        """Write a trace and, with matplotlib, plots of the timing."""
         return write_pictures(self.model.timed, directory)
 
     def save(self, path: Path) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""The ablation: what each step from stock Relay's quantization to `best` brings."""
+"""The ablation table: the effect of each step from stock Relay's quantization to `best`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Step:
     Parameters
     ----------
     change : str
-        What it changes.
+        What this step changes.
     metrics : Metrics
-        How good it is; `name` is the variant's.
+        Its accuracy; `name` is the variant's.
     requantization_error : float
-        Largest |used / meant - 1| of any ratio of scales.
+        The largest relative error |used / exact - 1| of a requantization ratio.
     layers : tuple[LayerError, ...]
-        Worst first; empty for stock Relay, which folds another way.
+        Worst first; empty for stock Relay, which folds BatchNorm differently.
     seconds : float
-        To choose scales and round.
+        Time to choose scales and round weights.
     """
 
     change: str
@@ -93,7 +93,10 @@ def compare(
     for name in names:
         if name not in ABLATION:
             raise CalibrationError(
-                "--step", f"must be among {', '.join(ABLATION)}", got=name, hint="choose of these"
+                "--step",
+                f"must be among {', '.join(ABLATION)}",
+                got=name,
+                hint="choose one of these",
             )
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
@@ -164,7 +167,14 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
     table = Table(header_style="bold")
     for heading in ("variant", "change"):
         table.add_column(heading)
-    for heading in ("top-1 %", "agree %", "SQNR dB", "centred dB", "requant. error", "s"):
+    for heading in (
+        "top-1\n(%)",
+        "agreement with\nfloat32 (%)",
+        "SQNR\n(dB)",
+        "centred\nSQNR (dB)",
+        "requantization\nerror (relative)",
+        "time\n(s)",
+    ):
         table.add_column(heading, justify="right")
     for step in steps:
         m = step.metrics
@@ -186,7 +196,7 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
         return table
     layers = Table(header_style="bold", title=f"{measured[-1].metrics.name}, worst tensor first")
     layers.add_column("tensor")
-    layers.add_column("SQNR dB", justify="right")
+    layers.add_column("SQNR (dB)", justify="right")
     for error in measured[-1].layers:
         layers.add_row(error.name, f"{error.sqnr_db:.2f}")
     return Group(table, layers)
@@ -204,8 +214,8 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
     names = [m.name for m in shown]
     plots = figure.subplots(1, 2, sharey=True)
     columns: dict[str, list[Any]] = {
-        "agreement with float32, %": [100 * m.agreement for m in shown],
-        "SQNR of the logits, dB": [m.sqnr_db for m in shown],
+        "agreement with float32 (%)": [100 * m.agreement for m in shown],
+        "SQNR of the logits (dB)": [m.sqnr_db for m in shown],
     }
     for axes, (label, values) in zip(plots, columns.items(), strict=True):
         axes.plot(values, names, "o")  # dots, since the axis does not begin at zero

@@ -116,7 +116,7 @@ class CompiledModel:
                 str(path),
                 "must have a layer that runs on VTA",
                 got="none",
-                hint="see what deploy says of the host",
+                hint="run vta-flow deploy to see the reasons",
             )
         paths = [path]
         if len(self.programs) > 1:

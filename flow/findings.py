@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flow.session import Compiled, Session
 
 #: What a report says of variants while they are still to come.
-UNFINISHED: Final = "not measured: the run did not get there"
+UNFINISHED: Final = "not measured: the run has not reached this variant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

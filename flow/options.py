@@ -76,7 +76,7 @@ class Options:
     search : bool
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
-        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+        What the input layouts are chosen by: cycles and bytes, or cycles alone.
     check_import : bool
         Compare the imported float graph with ONNX Runtime before anything else.
     model_limit : float
@@ -135,7 +135,7 @@ class Options:
         if self.driver is not None and _is_own_simulator(self.driver):
             raise ConfigError(
                 "--driver",
-                "must be another library than this package's simulator",
+                "must not be this package's own simulator",
                 got=str(self.driver),
                 hint="use --engine fsim or --engine tsim",
             )

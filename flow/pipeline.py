@@ -71,16 +71,16 @@ if TYPE_CHECKING:
     from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
 
-#: Calibration images kept for learned rounding and bias correction.
+#: Calibration images kept for GPTQ rounding and bias correction.
 LEARNING_IMAGES: Final = 128
-#: Of them those on which the forms of a variant are compared.
+#: Of them those on which the candidates of a variant are compared.
 JUDGING_IMAGES: Final = 32
 #: How far behind layers that share one scale may be where equalizing them is still tried, in dB.
 EQUALIZING_DB: Final = 2.0
-#: Weights of a network up to which `best` is compared with one scale a tensor: in larger ones that
-#: is never the better form by chance, and learning takes long.
+#: Weights of a network up to which `best` is compared with per-tensor scales: in larger ones these
+#: are never better by chance, and GPTQ takes long.
 SMALL_WEIGHTS: Final = 4_000_000
-#: Forms that several variants are compared with: kept, since they take long to make.
+#: Candidates of several variants: kept, since they take long to compute.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 
 
@@ -121,18 +121,18 @@ def _compile(state: _Compilation) -> _Compilation:
 MACHINE_STAGES: Final[tuple[Stage[_Compilation], ...]] = (
     Stage(
         name="partition",
-        about="what VTA runs cut out as functions",
+        about="the module with the operators for VTA grouped into functions",
         run=_partition,
         result=lambda state: state.partitioned,
     ),
     Stage(
         name="compile",
-        about="each function tiled and lowered to instructions",
+        about="the instructions of each function for VTA",
         run=_compile,
         result=lambda state: state.programs,
     ),
 )
-#: The order of things.
+#: All stages in order.
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
 
@@ -164,12 +164,12 @@ class Pictures(Sequence["NDArray[np.float32]"]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """Images that forms are judged by.
+    """Images on which candidates are compared.
 
     Parameters
     ----------
     learn : list[int], optional
-        The images to learn from in their place; None where the forms are the final ones.
+        Images for rounding in their place; None to compare the final configurations.
     images : list of float32[N, C, H, W]
     moments : dict
         Of the images to learn from, by passes.
@@ -191,9 +191,9 @@ class Pipeline:
         Search schedules with the cycle-level simulator and keep them in this file; by default the
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
-        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+        What the input layouts are chosen by: cycles and bytes, or cycles alone.
     choose_widths : callable (pipeline) -> BitWidths, optional
-        Chooses the bits of the variant `mixed`, when it is asked for.
+        Chooses the bits of the variant `mixed` when it is requested.
 
     Raises
     ------
@@ -263,7 +263,7 @@ class Pipeline:
 
     def _kept(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Yield `images`; the first are kept, or read again, for the variants that learn."""
-        if isinstance(images, Dataset):  # 75 MB of floats for 128 pictures of 224×224
+        if isinstance(images, Dataset):  # 75 MB of floats for 128 images of 224×224
             self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
             yield from images
             return
@@ -315,11 +315,11 @@ class Pipeline:
 
     @property
     def _margin_db(self) -> float:
-        """By how much a dearer form must be better."""
+        """Return by how many dB a slower candidate must be better."""
         return SMALL_MARGIN_DB if self._is_small else MARGIN_DB
 
     def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
-        """Tell whether a form may be better than those found before; looking takes time."""
+        """Tell whether a candidate may be better than those before; measuring it takes time."""
         if not self._is_small and name in STAND_INS:  # either of them has moments of its own
             if variant != "per_tensor":
                 return False
@@ -333,7 +333,7 @@ class Pipeline:
             sums = any(sink.skip or sink.partner for sink in sinks.values())
             return sums and choose(found, self._margin_db).name != variant
         if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
-            # Equalized layers need moments of their own. They may pay where one scale a tensor
+            # Equalized layers need moments of their own. They may pay where one scale per tensor
             # nearly does without.
             near = any(
                 c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
@@ -344,7 +344,7 @@ class Pipeline:
     def form(self, name: str) -> Any:
         """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
 
-        `quantize` returns the form that is best for its variant instead.
+        `quantize` returns the selected candidate instead.
         """
         if name not in self._quantized:
             options = self._options_of(name)
@@ -376,7 +376,7 @@ class Pipeline:
         return self._schedules is not None, self._objective
 
     def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
-        """Run forms on calibration images; return those worth a look, in the order of `names`.
+        """Run candidates on calibration images; return the promising ones, in the order of `names`.
 
         Raises
         ------
@@ -400,7 +400,7 @@ class Pipeline:
 
     @cached_property
     def _trials(self) -> list[_Trial]:
-        """What forms are judged by: of a small network on images that they did not learn from."""
+        """Return the comparison images; for a small network they are held out from rounding."""
         found = []
         count = len(self._images)
         parts: list[tuple[list[int] | None, list[int]]] = [(None, list(range(count)))]
@@ -419,7 +419,7 @@ class Pipeline:
             return results(self.folded, [x for trial in self._trials for x in trial.images])
 
     def _judged(self, name: str) -> Candidate:
-        """Run the form of a recipe on calibration images, once for all variants."""
+        """Run a candidate on calibration images, once for all variants."""
         if name not in self._candidates_judged:
             options = RECIPES[name].options
             found = [self._compared(name, [self.form(name)])]
@@ -435,7 +435,7 @@ class Pipeline:
         return self._candidates_judged[name]
 
     def _compared(self, name: str, forms: Sequence[Any]) -> Candidate:
-        """Compare one form on the images of all trials, or one for each trial on its own images."""
+        """Compare one candidate on the images of all trials, or one per trial on its own images."""
         images = [trial.images for trial in self._trials]
         if len(forms) == 1:
             images = [[image for part in images for image in part]]
@@ -544,7 +544,7 @@ class Pipeline:
         )
 
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
-        """Tell `after` what each stage makes of a variant, in the form that it becomes.
+        """Call `after` with the result of each stage of a variant's selected candidate.
 
         Parameters
         ----------

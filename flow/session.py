@@ -88,7 +88,7 @@ class Compiled(Protocol):
         ...
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
-        """Write a trace and, where possible, pictures of the time; return the files."""
+        """Write a trace and, where possible, plots of the timing; return the files."""
         ...
 
     def save(self, path: Path) -> tuple[Path, ...]:
@@ -265,7 +265,7 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
 def _missing(option: str, model: ImportedModel) -> CalibrationError:
     return CalibrationError(
         option,
-        f"must be given: {model.name} brings no images of its own",
+        f"must be given: {model.name} has no images of its own",
         hint=f"give {option} DIR",
     )
 

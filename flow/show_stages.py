@@ -1,4 +1,4 @@
-"""Show what stages made of a variant: ``--print-after STAGE`` and ``--stop-after STAGE``."""
+"""Show the results of stages: ``--print-after STAGE`` and ``--stop-after STAGE``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vta_config.text import printable
 if TYPE_CHECKING:
     from relay_passes.stage import Rows
 
-SKIPPED: Final = "left out: the variant does not ask for this stage\n"
+SKIPPED: Final = "skipped: this variant does not use this stage\n"
 #: Columns of a table; a name that is longer is not cut.
 _COLUMNS: Final = 160
 
@@ -37,14 +37,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STAGE",
-        help="also write what this stage makes of the deployed variant, its Relax module or a "
+        help="also write the result of this stage for the deployed variant, a Relax module or a "
         "table, to after-STAGE.txt in the output folder; repeatable. STAGE is fold, profile, "
-        "choose-scales, plan, quantize, fuse, partition, compile, ...: docs/flow.md has them all",
+        "choose-scales, plan, quantize, fuse, partition, compile, ...; docs/flow.md lists all",
     )
     group.add_argument(
         "--stop-after",
         metavar="STAGE",
-        help="write what this stage makes, and go no further: nothing is measured",
+        help="write the result of this stage and stop there; nothing is measured",
     )
 
 

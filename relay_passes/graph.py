@@ -123,7 +123,7 @@ def graph_of(function: Expr, name: str = "main") -> Graph:
                     name,
                     "must be straight-line code",
                     got=type(getattr(binding, "value", binding)).__name__,
-                    hint="control flow has no place in a CNN for VTA",
+                    hint="remove control flow from the model",
                 )
             value = substitute(binding.value, aliases)
             if isinstance(value, relax.Var):  # an alias, as a block's output often is
@@ -170,8 +170,9 @@ def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     if isinstance(expr, relax.Var):
         return mapping.get(expr, expr)
     if isinstance(expr, relax.Call):
-        args = [substitute(a, mapping) for a in expr.args]
-        if all(a is b or a.same_as(b) for a, b in zip(args, expr.args, strict=True)):
+        before = list(expr.args)  # TVM's arrays are slow to read
+        args = [substitute(a, mapping) for a in before]
+        if all(a is b or a.same_as(b) for a, b in zip(args, before, strict=True)):
             return expr
         return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     if isinstance(expr, relax.Tuple):
@@ -307,6 +308,7 @@ def static_shape(expr: Expr) -> tuple[int, ...]:
     """
     shape = getattr(expr.ty, "shape", None)
     values = getattr(shape, "values", None)
+    values = values if values is None else list(values)  # TVM's arrays are slow to read
     if values is None or not all(isinstance(v, tvm.tirx.IntImm) for v in values):
         raise UnsupportedModelError(
             getattr(expr, "name", "tensor"),

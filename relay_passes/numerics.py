@@ -46,7 +46,7 @@ def quantize(x: Any, params: QuantParams, *, axis: int = 0, block: int = 0) -> N
     x : float[...]
         Values; computed in float64, so that a power-of-two scale divides exactly.
     params : QuantParams
-        Scale and limits; one scale a channel lies along `axis`.
+        Scale and limits; one scale per channel lies along `axis`.
     axis : int
         The channels' axis, for granularities other than ``tensor``.
     block : int

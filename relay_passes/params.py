@@ -90,7 +90,7 @@ class QuantParams:
     Parameters
     ----------
     scale : tuple[float, ...]
-        One scale (granularity ``tensor``), or one a block or channel of output channels.
+        One scale (granularity ``tensor``), or one per block or channel of output channels.
     bits : int
         Width; qmax = 2^(bits-1) - 1, or `limit`.
     signed : bool
@@ -132,14 +132,14 @@ class QuantParams:
                 "QuantParams.scale",
                 "must be positive and finite",
                 got=self.scale,
-                hint="a tensor of zeros takes scale 1",
+                hint="use scale 1 for a tensor of zeros",
             )
         if self.granularity == "tensor" and len(self.scale) != 1:
             raise CapacityError(
                 "QuantParams.scale",
-                "must be one number a tensor",
+                "must be one number per tensor",
                 got=len(self.scale),
-                hint='or use granularity "block" or "channel"',
+                hint='use granularity "block" or "channel" for several',
             )
 
     @property
@@ -158,7 +158,7 @@ class QuantParams:
         return -self.qmax if self.signed else 0
 
     def scales(self, channels: int, block: int = 0) -> NDArray[np.float64]:
-        """Return one scale an output channel, float64[channels].
+        """Return one scale per output channel, float64[channels].
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class Requant:
     Parameters
     ----------
     multiplier : tuple[int, ...]
-        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or one a block or channel.
+        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or per block or channel.
     shift : tuple[int, ...]
         Exponent c of the ratio; as many as multipliers. Negative: shift left, exactly.
     ratio : tuple[Fraction, ...]
@@ -206,7 +206,7 @@ class Requant:
                 "Requant",
                 "must have as many multipliers as shifts and ratios",
                 got=(len(self.multiplier), len(self.shift), len(self.ratio)),
-                hint="one, or one a channel",
+                hint="give one, or one per channel",
             )
         if not all(-MAX_INT32_SHIFT <= c <= MAX_INT32_SHIFT for c in self.shift):
             raise CapacityError(

@@ -108,8 +108,8 @@ def _profile(state: Quantization) -> Quantization:
     if state.observe is None:
         raise CalibrationError(
             "calibration",
-            "must keep its images to profile scaled channels",
-            hint="calibrate again with images, or choose a variant without",
+            "must keep its images to profile rescaled channels again",
+            hint="calibrate again with images, or choose another variant",
         )
     return replace(state, profiles=state.observe(state.mod))
 
@@ -129,8 +129,8 @@ def _measure(state: Quantization) -> Quantization:
     if state.measure is None:
         raise CalibrationError(
             "calibration",
-            "must keep its images for learned rounding and bias correction",
-            hint="calibrate again with images, or choose a variant without",
+            "must keep its images for GPTQ rounding and bias correction",
+            hint="calibrate again with images, or choose another variant",
         )
     return replace(state, moments=state.measure(state.mod))
 
@@ -192,7 +192,7 @@ def _module(state: Quantization) -> Module:
 
 def _profile_rows(state: Quantization) -> Rows:
     return Rows(
-        headings=("tensor", "lo", "hi", "images"),
+        headings=("tensor", "smallest value", "largest value", "images"),
         rows=tuple(
             (name, f"{p.lo:g}", f"{p.hi:g}", str(p.samples)) for name, p in state.profiles.items()
         ),
@@ -202,7 +202,7 @@ def _profile_rows(state: Quantization) -> Rows:
 def _scale_rows(state: Quantization) -> Rows:
     kinds = (("tensor", state.chosen.tensors), ("weight", state.chosen.weights))
     return Rows(
-        headings=("name", "of", "bits", "granularity", "scales"),
+        headings=("name", "tensor or weight", "width (bits)", "granularity", "scales"),
         rows=tuple(
             (name, kind, str(p.bits), p.granularity, " ".join(f"{s:g}" for s in p.scale))
             for kind, params in kinds
@@ -213,7 +213,7 @@ def _scale_rows(state: Quantization) -> Rows:
 
 def _moment_rows(state: Quantization) -> Rows:
     return Rows(
-        headings=("layer", "inputs", "windows", "mean of means", "mean variance"),
+        headings=("layer", "inputs per window", "windows", "mean input", "mean variance"),
         rows=tuple(
             (
                 name,
@@ -229,7 +229,13 @@ def _moment_rows(state: Quantization) -> Rows:
 
 def _weight_rows(state: Quantization) -> Rows:
     return Rows(
-        headings=("layer", "output channels", "weights a channel", "smallest", "largest"),
+        headings=(
+            "layer",
+            "output channels",
+            "weights per channel",
+            "smallest weight",
+            "largest weight",
+        ),
         rows=tuple(
             (name, *map(str, (*w.shape, w.min(initial=0), w.max(initial=0))))
             for name, w in state.weights.items()
@@ -241,13 +247,13 @@ def _weight_rows(state: Quantization) -> Rows:
 FLOAT_STAGES: Final[tuple[Stage[Quantization], ...]] = (
     Stage(
         name="fold",
-        about="constants and BatchNorm folded, tensors named",
+        about="the float module with constants and BatchNorm folded and tensors named",
         run=_fold,
         result=_module,
     ),
     Stage(
         name="profile",
-        about="range and histogram of each tensor on calibration images",
+        about="the range and histogram of each tensor on calibration images",
         run=_profile,
         result=_profile_rows,
     ),
@@ -257,65 +263,65 @@ FLOAT_STAGES: Final[tuple[Stage[Quantization], ...]] = (
 INTEGER_STAGES: Final[tuple[Stage[Quantization], ...]] = (
     Stage(
         name="rewrite",
-        about="channels of the float module ordered, or layers equalized",
+        about="the float module with channels reordered, or with cross-layer equalization",
         run=_rewrite,
         result=_module,
     ),
     Stage(
         name="profile-again",
-        about="profiles where the values have changed",
+        about="profiles of the tensors whose values the rewriting changed",
         run=_profile,
         result=_profile_rows,
         applies=lambda state: "images" in state.options.needs,
     ),
     Stage(
         name="choose-scales",
-        about="a scale for each tensor and weight, within what accumulators hold",
+        about="the scales of each tensor and weight, limited so that no accumulator overflows",
         run=_choose_scales,
         result=_scale_rows,
     ),
     Stage(
         name="moments",
-        about="mean and covariance of the layers' inputs on calibration images",
+        about="the mean and covariance of each layer's inputs on calibration images",
         run=_measure,
         result=_moment_rows,
         applies=lambda state: state.options.learns,
     ),
     Stage(
         name="round",
-        about="weights rounded to integers",
+        about="the weights rounded to integers",
         run=_round,
         result=_weight_rows,
     ),
     Stage(
         name="correct-bias",
-        about="biases make up for the mean error of rounded weights",
+        about="biases that compensate the mean error of the rounded weights",
         run=_correct_bias,
         result=_module,
         applies=lambda state: state.options.correct_bias,
     ),
     Stage(
         name="plan",
-        about="scales become shifts and multipliers",
+        about="the quantization plan: scales converted to shifts and multipliers",
         run=_plan,
         result=lambda state: state.planned,
     ),
     Stage(
         name="quantize",
-        about="integer operators between quantize and dequantize",
+        about="the module with integer operators between quantize and dequantize",
         run=_quantize,
         result=_module,
     ),
     Stage(
         name="fuse",
-        about="conv and ReLU quantized once",
+        about="the module with each conv+ReLU quantized once",
         run=_fuse,
         result=_module,
         applies=lambda state: state.options.fuse,
     ),
     Stage(
         name="requantize",
-        about="integers from one layer to the next",
+        about="the module with integers from one layer to the next",
         run=_requantize,
         result=_module,
     ),

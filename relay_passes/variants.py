@@ -1,7 +1,7 @@
-"""The variants of quantization: one table, with options, label and needs.
+"""The variants of quantization: one table with options, label and requirements.
 
-TVM takes seconds to import and the command line only wants names: a row's options are made when
-they are asked for.
+The options of a row are created on demand, because TVM takes seconds to import and the command line
+needs only the names.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Parts:
         return self.learned_ordered(**{"chooser": self.searched(), "widths": widths} | options)
 
     def few_ones(self) -> Any:
-        """Return a chooser of multipliers of two ones: without MUL each costs 6 cycles a vector."""
+        """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
         return self.blocks(dyadic=True, multipliers=(4, 5, 6))
 
 
@@ -92,23 +92,23 @@ class Variant:
     ----------
     name : str
     label : str
-        What it changes, for the table of the ablation; "": not in that table.
+        What it changes, for the ablation table; "": not in that table.
     recipe : callable, optional
-        Makes its options; None for stock Relay's quantization, which has none.
+        Creates its options; None for stock Relay's quantization, which has none.
     needs : frozenset of {"profiles", "moments", "images", "shr_register"}
         What its options require.
     role : {"report", "extra", "step", "form"}
-        Measured in reports; only by name; a step of the ablation; an alternative of others only.
+        Measured by default; measured only if named; a step of the ablation; only a candidate that
+        may replace another variant.
     main : bool
-        Measured of users' own models too, unless variants are named.
+        Also measured by default for users' own models.
     rank : int
-        Of several variants that of the lowest rank is deployed. Of reports and extras.
+        The variant with the lowest rank is deployed. For the roles report and extra.
     alternatives : tuple of str
-        What it may become where its own steps do not pay, itself first, the others in the order
-        of what they cost.
+        Candidate configurations that may replace it, itself first, in the order of their cost.
     stand_in : str
-        What tells of a large network whether to make this form: the same rounded to nearest, in a
-        hundredth of the time.
+        The same with rounding to nearest, which takes a hundredth of the time. For a large network
+        it decides whether this candidate is computed.
     """
 
     name: str
@@ -143,7 +143,7 @@ MIXED: Final = "mixed"
 TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name=STOCK_RELAY,
-        label="stock Relay: one scale, 1/16",
+        label="stock Relay: one global scale, 1/16",
         recipe=None,
         needs=NOTHING,
         role="report",
@@ -160,7 +160,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="profiled",
-        label="largest-value scales, not fused",
+        label="scales from the largest value, not fused",
         recipe=lambda p: p.plain(fuse=False),
         role="report",
         main=True,
@@ -168,7 +168,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="profiled_fused",
-        label="largest-value scales, conv and ReLU fused",
+        label="scales from the largest value, conv and ReLU fused",
         recipe=lambda p: p.plain(),
         role="report",
         main=True,
@@ -176,7 +176,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="equalized",
-        label="largest-value scales, layers equalized, fused",
+        label="+ cross-layer equalization",
         recipe=lambda p: p.plain(passes=p.equalized),
         needs=PROFILES | IMAGES,
     ),
@@ -197,29 +197,29 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="mean_square_unfused",
-        label="least-square-error scales, not fused",
+        label="least-squared-error scales, not fused",
         recipe=lambda p: p.plain(chooser=p.mean_square, fuse=False),
     ),
     Variant(
         name="mean_square",
-        label="least-square-error scales, fused",
+        label="least-squared-error scales, fused",
         recipe=lambda p: p.plain(chooser=p.mean_square),
     ),
     Variant(
         name="per_tensor_unfused",
-        label="+ learned rounding, biases corrected; not fused",
+        label="+ GPTQ rounding, biases corrected; not fused",
         recipe=lambda p: p.learned(chooser=p.mean_square, fuse=False),
         needs=_LEARNED,
     ),
     Variant(
         name="per_tensor_fused",
-        label="+ learned rounding, biases corrected; fused",
+        label="+ GPTQ rounding, biases corrected; fused",
         recipe=lambda p: p.learned(chooser=p.mean_square),
         needs=_LEARNED,
     ),
     Variant(
         name="per_tensor",
-        label="+ layers equalized",
+        label="+ cross-layer equalization",
         recipe=lambda p: p.learned(chooser=p.mean_square, passes=p.equalized),
         needs=_LEARNED | IMAGES,
         role="report",
@@ -242,12 +242,12 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="block_scales",
-        label="a shift a block, any activation scale",
+        label="one shift per block, any activation scale",
         recipe=lambda p: p.plain(chooser=p.blocks()),
     ),
     Variant(
         name="ordered_channels",
-        label="+ channels ordered",
+        label="+ channels reordered",
         recipe=lambda p: p.plain(chooser=p.blocks(), passes=p.ordered),
     ),
     Variant(
@@ -258,13 +258,13 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="separate_downsample",
-        label="+ learned rounding",
+        label="+ GPTQ rounding",
         recipe=lambda p: p.learned_ordered(chooser=p.blocks()),
         needs=_LEARNED,
     ),
     Variant(
         name="fine_residuals",
-        label="+ residuals' multipliers finer",
+        label="+ finer residual multipliers",
         recipe=lambda p: p.learned_ordered(chooser=p.blocks(fine_residuals=True)),
         needs=_LEARNED,
     ),
@@ -299,7 +299,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="dyadic",
-        label="multipliers b / 2^c, b of two ones",
+        label="multipliers b / 2^c, b with two 1 bits",
         recipe=lambda p: p.learned_ordered(chooser=p.few_ones(), dyadic=True),
         needs=_LEARNED,
         role="report",
@@ -314,7 +314,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8_nearest",
-        label="4-bit weights, scales searched, to nearest",
+        label="4-bit weights, scales searched, rounded to nearest",
         recipe=lambda p: p.plain(chooser=p.searched(), passes=p.ordered, widths=p.w4a8),
     ),
     Variant(
@@ -325,7 +325,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8",
-        label="+ learned rounding",
+        label="+ GPTQ rounding",
         recipe=lambda p: p.searched_bits(p.w4a8),
         needs=_LEARNED,
         role="report",
@@ -355,7 +355,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="per_channel",
-        label="a shift a channel, needs shr_register",
+        label="one shift per channel, needs shr_register",
         recipe=lambda p: p.learned(chooser=p.blocks(per_channel=True)),
         needs=_LEARNED | SHR_REGISTER,
         role="extra",
@@ -369,12 +369,12 @@ def _rows(*roles: str) -> dict[str, Variant]:
     return {v.name: v for v in TABLE if v.role in roles and v.recipe is not None}
 
 
-#: What can be quantized by name; the steps between, for the ablation; what is only an alternative.
+#: Variants that users can name; steps of the ablation; candidates that only replace others.
 VARIANTS: Final = _rows("report", "extra")
 STEPS: Final = _rows("step")
 FORMS: Final = _rows("form")
-#: All that integers are made by.
+#: Everything that has options.
 RECIPES: Final = ChainMap(VARIANTS, STEPS, FORMS)
 ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
-#: Forms and what tells of a large network which of them to make.
+#: Candidates and their stand-ins, which are rounded to nearest.
 STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}

@@ -47,6 +47,8 @@ COUNTERS: Final = (
     "out_bytes",
 )
 _WRITTEN: Final = 2
+#: Headings of the counters that do not count bytes.
+HEADINGS: Final = {"insns": "instructions", "gemm_ops": "GEMM steps", "alu_ops": "ALU steps"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ def read_dump(path: Path) -> tuple[bytes, Segments, Segments]:
     Returns
     -------
     insns : bytes
-        16 bytes an instruction; bits that no field covers hold anything.
+        16 bytes per instruction; bits that no field covers hold anything.
     before, after : list of (int, bytes)
 
     Raises
@@ -202,12 +204,15 @@ def compare(folder: Path, config: VTAConfig) -> list[Comparison]:
 
 def tables(found: list[Comparison]) -> list[str]:
     """Return the lines of the two tables: cycles, counters."""
-    lines = ["| layer | profile | original | ours | ours / original |", "|---|---|---:|---:|---:|"]
+    lines = [
+        "| layer | timing profile | original (cycles) | ours (cycles) | ours / original |",
+        "|---|---|---:|---:|---:|",
+    ]
     for c in found:
         for profile, theirs in c.original.cycles.items():
             ours = c.ours.cycles[profile]
             lines.append(f"| {c.name} | {profile} | {theirs:,} | {ours:,} | {ours / theirs:.3f} |")
-    heads = [key.replace("_", " ") for key in COUNTERS]
+    heads = [HEADINGS.get(key, f"{key.removesuffix('_bytes')} (bytes)") for key in COUNTERS]
     lines += ["", f"| layer | compiler | {' | '.join(heads)} |", "|---|---" + "|---:" * 8 + "|"]
     for c in found:
         for compiler, side in (("original", c.original), ("ours", c.ours)):

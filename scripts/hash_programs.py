@@ -50,7 +50,7 @@ def hashes(
     elif bundled is not None:
         images = bundled[1]
     else:
-        raise SystemExit("this model brings no images of its own: give --calibration")
+        raise SystemExit("this model has no images of its own: give --calibration")
     for machine in machines:
         pipeline = Pipeline(model, VTAConfig.load(machine))
         pipeline.calibrate(images)

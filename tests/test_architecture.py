@@ -242,3 +242,53 @@ def test_every_module_says_what_it_is(trees: dict[Path, ast.Module]) -> None:
 def test_files_are_short() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
     assert not {name: lines for name, lines in lengths.items() if lines > 600}
+
+
+# ---- mirrors -------------------------------------------------------------------------------------
+#: Modules with code whose tests lie elsewhere, and why.
+NO_MIRROR: dict[str, str] = {
+    "flow.__main__": "a process of its own: test_cli.py starts it",
+}
+
+
+def has_code(tree: ast.Module) -> bool:
+    """Tell whether a module has a function with a body, besides what a Protocol only names."""
+    protocols = {
+        id(function)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+        for function in node.body
+    }
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return any(id(function) not in protocols for function in functions)
+
+
+def mirror_of(path: Path) -> Path:
+    """Return the test file of a module."""
+    relative = path.relative_to(ROOT)
+    return ROOT / "tests" / relative.parent / f"test_{relative.name}"
+
+
+def test_every_module_has_its_test_file(trees: dict[Path, ast.Module]) -> None:
+    missing = {
+        name_of(path)
+        for path, tree in trees.items()
+        if has_code(tree)
+        and not (mirror_of(path).is_file() and "\ndef test_" in mirror_of(path).read_text())
+    }
+    assert missing == set(NO_MIRROR)
+
+
+def test_what_code_is() -> None:
+    protocol = "class P(Protocol):\n    def f(self) -> int:\n        ..."
+    for text, expected in (
+        ("X = 1", False),
+        ("from a import b", False),
+        ("class C:\n    x: int", False),
+        (protocol, False),
+        ("class C:\n    def f(self): ...", True),
+        (f"{protocol}\ndef g(): ...", True),
+    ):
+        assert has_code(ast.parse(text)) is expected, text
+    assert mirror_of(ROOT / "flow" / "sim" / "fsim.py") == ROOT / "tests/flow/sim/test_fsim.py"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,13 @@ from vta_config import VTAConfig, preset_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+TREES = ("vta_config", "relay_passes", "flow", "scripts", "tests", "docs")
+#: Folders that a command makes or a user has.
+OUTSIDE = ("models/", "out/deploy")
+#: Classes of the original hardware, of TVM or of ONNX.
+FOREIGN_NAMES = ("DefaultDe10Config", "DefaultPynqConfig", "DefaultF1Config")
 
 
 def rows(page: str) -> list[list[str]]:
@@ -63,13 +73,27 @@ def test_requantize_table() -> None:
         assert int(q) == number(expected), acc
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name
-)
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def without_code(page: Path) -> str:
+    """Return the text without indented lines and fenced blocks."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.sub(r"^    .*$", "", text, flags=re.M)
+
+
+@every_page
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", without_code(path), re.M)
+            assert anchor in map(slug, headings), f"{target}#{anchor}"
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -90,23 +114,86 @@ def test_preset_table() -> None:
         assert table[name] == [f"{config.batch} × {config.block}", *kib, clock, bus, bursts]
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
-)
-def test_modules_that_are_named_exist(page: Path) -> None:
-    names = re.findall(
-        r"`((?:vta_config|relay_passes|flow|scripts|tests)/[\w/.]*)`", page.read_text()
-    )
-    assert all((ROOT / name).exists() for name in names), names
+@every_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    files = [p.relative_to(ROOT).as_posix() for top in TREES for p in (ROOT / top).rglob("*")]
+    for name in re.findall(r"`([\w/.-]+(?:\.(?:py|cc|h|md)|/))`", page.read_text(encoding="utf-8")):
+        own = any(f"/{file}".endswith(f"/{name.rstrip('/')}") for file in files)
+        assert own or (ROOT / name).exists() or name in OUTSIDE, name
+
+
+@every_page
+def test_modules_and_scripts_that_are_run_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert module == "pip" or importlib.util.find_spec(module), module
+    for script in re.findall(r"scripts/\w+\.py", text):
+        assert (ROOT / script).is_file(), script
+
+
+@every_page
+def test_python_names_that_are_written_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:vta_config|relay_passes|flow)(?:\.\w+)+)", text):
+        assert name == "vta_config.json" or resolves(name), name
+    if page.name != "report.md":  # whose names are fields of JSON
+        for stem, attribute in re.findall(r"`([a-z]\w*)\.([a-z]\w*)(?:\(.*?\))?`", text):
+            modules = [p for top in TREES[:4] for p in (ROOT / top).rglob(f"{stem}.py")]
+            texts = [p.read_text(encoding="utf-8") for p in modules if attribute != "py"]
+            assert not texts or any(attribute in t for t in texts), f"{stem}.{attribute}"
+    classes = classes_of_the_project()
+    for name, attribute in re.findall(r"`([A-Z][a-z]\w*)(?:\.(\w+))?(?:\(.*?\)|\[.*?\])?`", text):
+        if name in FOREIGN_NAMES:
+            continue
+        assert name in classes, name
+        assert not attribute or attribute in classes[name], f"{name}.{attribute}"
+
+
+@every_page
+def test_options_that_are_named_exist(page: Path) -> None:
+    sources = [p for top in TREES for p in (ROOT / top).rglob("*") if p.suffix in (".py", ".cc")]
+    known = {o for p in sources for o in re.findall(r"--[a-z][a-z-]+", p.read_text("utf-8"))}
+    wanted = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+    assert wanted <= known | {"--build"}, wanted - known
+
+
+def resolves(name: str) -> bool:
+    """Tell whether a dotted name is a module, or an attribute of one."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        if importlib.util.find_spec(name) is not None:
+            return True
+    except ModuleNotFoundError:
+        pass
+    return hasattr(importlib.import_module(module), attribute)
+
+
+@cache
+def classes_of_the_project() -> dict[str, set[str]]:
+    """Return the classes in the packages, and the names of their fields and methods."""
+    found: dict[str, set[str]] = {}
+    for path in (p for top in TREES[:3] for p in (ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            names = found.setdefault(node.name, set())
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef):
+                    names.add(inner.name)
+                elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+                    names.add(inner.target.id)
+                elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    names.add(inner.attr)
+    return found
 
 
 def test_limits_of_images_and_downloads() -> None:
     page = (DOCS / "images.md").read_text(encoding="utf-8")
-    (suffixes,) = re.findall(r"with the suffix (.*), in any case", page)
+    (suffixes,) = re.findall(r"with the suffix (.*), in upper or lower case", page)
     assert set(re.findall(r"\.\w+", suffixes)) == IMAGE_SUFFIXES
     (kinds,) = re.findall(r"A file may hold (.*) data", page)
     assert {kind.upper() for kind in re.findall(r"\w+", kinds) if kind != "or"} == set(FORMATS)
     assert f"at most {MAX_PIXELS:,} pixels (8192 × 8192)" in page and MAX_PIXELS == 8192 * 8192
-    assert f"; {MAX_COSTLY_PIXELS:,}\nwhere" in page
+    assert f"; {MAX_COSTLY_PIXELS:,}\nif decoding" in page
     assert f"silent for {TIMEOUT_S} s" in page
     assert f"{SLOWEST_BYTES_PER_S // 1000} kB/s" in page

@@ -14,6 +14,7 @@ from typing import Final
 
 from vta_config import isa, portable
 from vta_config.config_words import WORDS
+from vta_config.equations import EQUATIONS
 from vta_config.errors import ArtifactError, FlowError
 from vta_config.hardware import CAPABILITIES, VTAConfig
 from vta_config.timing import TimingProfile
@@ -34,13 +35,28 @@ _INTRODUCTION: Final = """\
 
 <!-- {note} -->
 
-128-bit little-endian instructions and 32-bit micro-ops, fields LSB first. The original declares
-them as C bit-fields of `uint64_t` (micro-ops: `uint32_t`), so where they lie follows from their
-widths: **fields follow one another from bit 0, and a field that would straddle bit 64 moves to
-bit 64**, and everything behind it with it. The width column says what a width depends on;
-`log_*_depth` is log2 of the elements that a scratchpad holds. On machines of the stock geometry
-`dst_factor_out` would straddle and lies at bit 64. On a machine with smaller buffers it fits
-below, and another field moves, or none. Bits that no field covers are 0.
+What each instruction computes, and where its fields lie. A VTA program is a sequence of 128-bit
+instructions; a GEMM or ALU instruction refers to a range of 32-bit micro-ops. Each scratchpad (inp,
+wgt, acc, out, uop) is an array of elements, and all indices and addresses below count elements:
+
+| scratchpad | one element |
+|---|---|
+| inp, out | int8[batch, block], or int4 |
+| wgt | int8[block (output channels), block (input channels)], or int4 |
+| acc | int32[batch, block] |
+| uop | one micro-op |
+
+[machine.md](machine.md) has the sizes, the order of execution and the portable subset.
+
+## Bit positions
+
+Instructions and micro-ops are little endian. The original declares them as C bit-fields of
+`uint64_t` (micro-ops: `uint32_t`), so the position of a field depends on the widths of the fields
+before it: **fields follow one another from bit 0, and a field that would cross bit 64 starts at bit
+64**. The width column gives the width as an expression; `log_*_depth` is log2 of the number of
+elements in a scratchpad. With the stock buffer sizes `dst_factor_out` would cross bit 64, so it
+starts there. With smaller buffers it fits below bit 64, and another field may cross. Bits that no
+field covers are 0.
 """
 
 
@@ -183,6 +199,18 @@ def _page_table(layouts: dict[str, tuple[isa.Placement, ...]]) -> list[str]:
     return [*lines, ""]
 
 
+_LANES: Final = """\
+## Width of a lane
+
+An element consists of lanes. A lane of inp or out has w = 2^LOG_INP_WIDTH bits, and a lane of wgt
+has w = 2^LOG_WGT_WIDTH bits: 8 (int8) or 4 (int4). A lane of acc is int32 on every machine. In
+DRAM, lane i of an inp, wgt or out element is at bits w·i to w·i + w − 1 (little endian, two's
+complement). LOAD
+extends the sign. STORE writes the low w bits. LOAD ACC_8BIT (capability acc_8bit) reads int8 lanes
+on every machine, in elements of batch · block bytes. The original functional simulator supports it
+only if LOG_INP_WIDTH is 3."""
+
+
 def page(*machines: VTAConfig) -> str:
     """Return the text of the documentation page, with bit positions on `machines`.
 
@@ -194,18 +222,23 @@ def page(*machines: VTAConfig) -> str:
     if not machines:
         machines = tuple(VTAConfig.load(name) for name in PAGE_MACHINES)
     first, *others = (f"`{config.name}`" for config in machines)
-    last = f", in the last column those of {', '.join(others)}" if others else ""
+    last = f", and the last column those of {', '.join(others)}" if others else ""
     lines = [
         _INTRODUCTION.format(note=_NOTE),
-        f"Bits are those of the machine {first}{last}. For any other machine,",
-        "`python -m vta_config.generate --machine PRESET|JSON` prints this page.",
-        "`vta_config/semantics.py` states once what instructions do.",
+        f"The first column shows the bits on the machine {first}{last}.",
+        "`python -m vta_config.generate --machine PRESET|JSON` prints this page for another one.",
+        "`vta_config/semantics.py` executes the equations in numpy; every simulator is compared",
+        "with it.",
+        "",
+        *_LANES.splitlines(),
         "",
     ]
     for row in isa.FORMATS.values():
         layouts = {c.name: isa.layout(row.opcodes[0], c) for c in machines}
-        lines += [f"## {', '.join(op.name for op in row.opcodes)}", "", *_page_table(layouts)]
-    lines += ["## micro-op", "", *_page_table({c.name: isa.uop_layout(c) for c in machines})]
+        lines += [f"## {', '.join(op.name for op in row.opcodes)}", "", EQUATIONS[row.name]]
+        lines += _page_table(layouts)
+    lines += ["## Micro-op", "", EQUATIONS["uop"]]
+    lines += _page_table({c.name: isa.uop_layout(c) for c in machines})
     return "\n".join(lines)
 
 

@@ -154,10 +154,10 @@ _WGT_DEPTH: Final = Width(0, ("log_wgt_depth",))
 
 _HEADER: Final = (
     _f("opcode", 3, "LOAD 0, STORE 1, GEMM 2, FINISH 3, ALU 4"),
-    _f("pop_prev", 1, "wait for a token of the neighbour towards LOAD"),
-    _f("pop_next", 1, "wait for a token of the neighbour towards STORE"),
-    _f("push_prev", 1, "post a token to the neighbour towards LOAD when done"),
-    _f("push_next", 1, "post a token to the neighbour towards STORE when done"),
+    _f("pop_prev", 1, "before it starts, take a token from the neighbour on the LOAD side"),
+    _f("pop_next", 1, "before it starts, take a token from the neighbour on the STORE side"),
+    _f("push_prev", 1, "when done, give a token to the neighbour on the LOAD side"),
+    _f("push_next", 1, "when done, give a token to the neighbour on the STORE side"),
 )
 _NEST: Final = (
     _f("reset", 1, "GEMM: write zeros instead of accumulating"),
@@ -177,14 +177,18 @@ FORMATS: Final[dict[str, InsnFormat]] = {
                 *_HEADER,
                 _f("memory_type", 3, "UOP 0, WGT 1, INP 2, ACC 3, OUT 4, ACC_8BIT 5"),
                 _f("sram_base", 16, "first scratchpad element"),
-                _f("dram_base", 32, "first DRAM element: byte address / element bytes"),
+                _f(
+                    "dram_base",
+                    32,
+                    "first DRAM element: byte address / bytes per element",
+                ),
                 _f("y_size", 16, "rows"),
-                _f("x_size", 16, "elements a row; 0 makes a no-op that only moves tokens"),
-                _f("x_stride", 16, "elements from a row to the next in DRAM"),
-                _f("y_pad_0", 4, "rows of zeros above"),
-                _f("y_pad_1", 4, "rows of zeros below"),
-                _f("x_pad_0", 4, "zero elements left of each row"),
-                _f("x_pad_1", 4, "zero elements right of each row"),
+                _f("x_size", 16, "elements per row; 0: a no-op that only takes and gives tokens"),
+                _f("x_stride", 16, "distance between the starts of two rows in DRAM, in elements"),
+                _f("y_pad_0", 4, "rows of zeros before the first row (LOAD)"),
+                _f("y_pad_1", 4, "rows of zeros after the last row (LOAD)"),
+                _f("x_pad_0", 4, "zero elements before each row (LOAD)"),
+                _f("x_pad_1", 4, "zero elements after each row (LOAD)"),
             ),
         ),
         InsnFormat(
@@ -193,12 +197,12 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration"),
-                _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration"),
-                _f("src_factor_out", _INP_DEPTH, "inp elements per outer iteration"),
-                _f("src_factor_in", _INP_DEPTH, "inp elements per inner iteration"),
-                _f("wgt_factor_out", _WGT_DEPTH, "wgt elements per outer iteration"),
-                _f("wgt_factor_in", _WGT_DEPTH, "wgt elements per inner iteration"),
+                _f("dst_factor_out", _ACC_DEPTH, "added to the dst index per outer iteration"),
+                _f("dst_factor_in", _ACC_DEPTH, "added to the dst index per inner iteration"),
+                _f("src_factor_out", _INP_DEPTH, "added to the src index per outer iteration"),
+                _f("src_factor_in", _INP_DEPTH, "added to the src index per inner iteration"),
+                _f("wgt_factor_out", _WGT_DEPTH, "added to the wgt index per outer iteration"),
+                _f("wgt_factor_in", _WGT_DEPTH, "added to the wgt index per inner iteration"),
             ),
         ),
         InsnFormat(
@@ -207,17 +211,13 @@ FORMATS: Final[dict[str, InsnFormat]] = {
             (
                 *_HEADER,
                 *_NEST,
-                _f("dst_factor_out", _ACC_DEPTH, "acc elements per outer iteration, destination"),
-                _f("dst_factor_in", _ACC_DEPTH, "acc elements per inner iteration, destination"),
-                _f("src_factor_out", _ACC_DEPTH, "acc elements per outer iteration, source"),
-                _f("src_factor_in", _ACC_DEPTH, "acc elements per inner iteration, source"),
+                _f("dst_factor_out", _ACC_DEPTH, "added to the dst index per outer iteration"),
+                _f("dst_factor_in", _ACC_DEPTH, "added to the dst index per inner iteration"),
+                _f("src_factor_out", _ACC_DEPTH, "added to the src index per outer iteration"),
+                _f("src_factor_in", _ACC_DEPTH, "added to the src index per inner iteration"),
                 _f("alu_opcode", 3, "MIN 0, MAX 1, ADD 2, SHR 3, MUL 4 (capability mul)"),
-                _f(
-                    "use_imm",
-                    1,
-                    "the second operand is imm instead of acc[src] (SHR: 0 needs shr_register)",
-                ),
-                _f("imm", 16, "immediate operand", signed=True),
+                _f("use_imm", 1, "1: b = imm; 0: b = acc[src], for SHR only with shr_register"),
+                _f("imm", 16, "the immediate operand", signed=True),
             ),
         ),
     )
@@ -240,7 +240,7 @@ def _largest(format_name: str, field_name: str) -> int:
     return (1 << field.width.plus) - 1
 
 
-#: The widest edge of zeros that a LOAD makes, and the most rows or elements a row that it moves.
+#: The widest edge of zeros that a LOAD makes, and the most rows or elements per row that it moves.
 MAX_PAD: Final = _largest("mem", "y_pad_0")
 MAX_TRANSFER: Final = _largest("mem", "x_size")
 #: The range of an ALU instruction's immediate.
@@ -461,7 +461,7 @@ def decode_uop(word: int, config: Machine) -> dict[str, int]:
 
 
 def decode_stream(data: bytes | memoryview, config: Machine) -> list[tuple[Opcode, dict[str, int]]]:
-    """Decode a stream, 16 bytes an instruction: the opcode and the fields that are not 0 of each.
+    """Decode a stream, 16 bytes per instruction: the opcode and the fields that are not 0 of each.
 
     Many times as fast as `decode` on each instruction.
 

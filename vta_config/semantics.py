@@ -515,7 +515,7 @@ def run(state: MachineState, insns: Iterable[Insn]) -> MachineState:
 
 
 def run_stream(state: MachineState, data: bytes, *, strict_bits: bool = True) -> MachineState:
-    """Decode `data`, 16 bytes an instruction, and execute it in program order.
+    """Decode `data`, 16 bytes per instruction, and execute it in program order.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def model_options() -> argparse.ArgumentParser:
         default=DEFAULT_MODEL,
         metavar="NAME|FILE",
         help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
-        "(default: %(default)s, which comes with the package; the others are downloaded once)",
+        "(default: %(default)s, which is part of the package; the others are downloaded once)",
     )
     group.add_argument(
         "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
@@ -47,8 +47,8 @@ def model_options() -> argparse.ArgumentParser:
         metavar="PRESET|JSON",
         help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
     )
-    group.add_argument("--mirror", metavar="URL", help="download named models from here instead")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="keep downloads, schedules here")
+    group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads, schedules")
     group.add_argument(
         "--skip-import-check",
         action="store_true",
@@ -59,20 +59,20 @@ def model_options() -> argparse.ArgumentParser:
         type=factor,
         default=1.0,
         metavar="FACTOR",
-        help="multiply what a model may cost: bytes of its file and of a tensor, multiplications "
+        help="multiply the limits for the model: file size, tensor size, multiplications "
         "(default: %(default)s)",
     )
     group.add_argument(
         "--search",
         action="store_true",
-        help="search schedules with the cycle-level simulator (slower once, then cached)",
+        help="choose schedules with the cycle-level simulator (slow the first time, then cached)",
     )
     group.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default=OBJECTIVES[0],
-        help="choose the input's form by cycles and bytes, or by cycles alone, which may move more "
-        "bytes (default: %(default)s)",
+        help="choose the input layout (plain, space-to-depth, im2col) by cycles and DRAM traffic, "
+        "or by cycles alone (default: %(default)s)",
     )
     return parser
 
@@ -85,10 +85,11 @@ def image_options() -> argparse.ArgumentParser:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder to evaluate: with labels.csv (filename,label_index) or one folder a class",
+        help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
+        "subfolder per class",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
-    group.add_argument("--seed", type=natural, default=0, help="of the draw that --limit makes")
+    group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
     return parser
 
 
@@ -100,21 +101,21 @@ def engine_options() -> argparse.ArgumentParser:
         "--engine",
         choices=ENGINES,
         default="fsim",
-        help="what runs the programs: our fast simulator, the same in the order of the cycle "
-        "model, the numpy oracle (slow), or a driver",
+        help="engine that runs the programs: functional simulator, cycle-level simulator, numpy "
+        "oracle (slow), or driver library (default: %(default)s)",
     )
     group.add_argument(
         "--driver",
         type=Path,
         metavar="LIB",
-        help="shared library with the original VTA driver functions, for --engine driver; it is "
-        "loaded in a process of its own",
+        help="shared library with the original VTA driver functions, for --engine driver; it runs "
+        "in a separate process",
     )
     group.add_argument(
         "--driver-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="give up where one call of the driver takes longer (default: wait, until Ctrl-C)",
+        help="stop if one call of the driver takes longer (default: no limit)",
     )
     return parser
 
@@ -184,7 +185,7 @@ def variant_option(
         "--variant",
         choices=choices,
         default=BEST_VARIANT,
-        help="how the network is quantized (default: %(default)s)",
+        help="quantization variant (default: %(default)s)",
     )
 
 

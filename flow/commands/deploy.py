@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     parser = commands.add(
         "deploy",
         _deploy,
-        "The whole flow: quantize in every variant, compile, run, compare, report.",
+        "Run the whole flow: quantize every variant, compile, run, verify, report.",
         commands.model,
         commands.images,
         commands.engine,
@@ -46,24 +46,24 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="where report.json, the trace and the plots go (default: %(default)s)",
+        help="output folder for report.json, the trace and the plots (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
         type=natural,
         default=EXACT_IMAGES,
         metavar="N",
-        help="images on which engines are compared tensor by tensor; variants that are not "
-        f"deployed get at most {OTHERS_EXACT_IMAGES} (default: %(default)s)",
+        help="number of images on which engines are compared tensor by tensor; at most "
+        f"{OTHERS_EXACT_IMAGES} for variants that are not deployed (default: %(default)s)",
     )
     parser.add_argument(
-        "--layers", action="store_true", help="also show counters and time by layer"
+        "--layers", action="store_true", help="also print counters and latency per layer"
     )
     add_stage_options(parser)
     evaluate = commands.add(
         "evaluate",
         _evaluate,
-        "Measure variants against float32, without comparing engines.",
+        "Compare the accuracy of variants with float32, without verifying engines.",
         commands.model,
         commands.images,
         commands.engine,
@@ -109,7 +109,7 @@ def _deploy(args: argparse.Namespace) -> int:
         path = write_report(report, args.output)
         lines.append(f"report     {path}")
         if report.latency is not None:
-            lines.append(f"time       {', '.join(p.name for p in compiled.draw(args.output))}")
+            lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():
                 lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
     finally:  # what was measured is worth showing also where a file cannot be written
@@ -143,7 +143,7 @@ def _compare(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options, skipped = options_of(args, tuple(args.step or ABLATION)), list[Skipped]()
     steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
-    lines = [f"left out   {step.variant}: {step.reason}" for step in skipped]
+    lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
     try:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:

@@ -9,8 +9,8 @@ from typing import Final
 from flow.commands.arguments import bit_options, engine_options, image_options, model_options
 
 EXIT_CODES: Final = (
-    "exit codes: 0 all is well; 1 engines differ; 2 the input cannot be used; 3 an error inside "
-    "vta-flow, with its traceback in a file; 130 interrupted, 143 terminated"
+    "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
+    "3 internal error, with its traceback in a file; 130 interrupted, 143 terminated"
 )
 
 
@@ -27,7 +27,8 @@ class Commands:
         """Start without any."""
         self.parser = argparse.ArgumentParser(
             prog=prog,
-            description="Take an ONNX CNN to the VTA accelerator, integers only.",
+            description="Compile an ONNX CNN for the VTA accelerator with integers only; "
+            "measure it.",
             epilog=EXIT_CODES,
         )
         self._commands = self.parser.add_subparsers(

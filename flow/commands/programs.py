@@ -39,7 +39,7 @@ def add_scales(commands: Commands) -> None:
     scales = commands.add(
         "scales",
         _scales,
-        "Show the scales of a variant, and the shifts and multipliers that they became.",
+        "Show the scales, shifts and multipliers of each layer of a variant.",
         commands.model,
         commands.bits,
     )
@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
     compile_ = commands.add(
         "compile",
         _compile,
-        "Write a program file, DIR/MODEL.vta.",
+        "Compile a variant to DIR/MODEL.vta.",
         commands.model,
         commands.engine,
         commands.bits,
@@ -65,18 +65,20 @@ def add(commands: Commands) -> None:
     )
     variant_option(run)
     run.add_argument("image", nargs="+", type=Path, help="image file")
-    run.add_argument("--top", type=positive, default=5, metavar="K", help="classes to show")
+    run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
-        "--names", type=Path, metavar="FILE", help="text file with one class name a line"
+        "--names", type=Path, metavar="FILE", help="text file with one class name per line"
     )
-    disasm = commands.add("disasm", _disasm, "Show a program file as text that assembles back.")
+    disasm = commands.add(
+        "disasm", _disasm, "Disassemble a program file; the text can be assembled again."
+    )
     disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
-    disasm.add_argument("--output", type=Path, metavar="FILE", help="write here (default: stdout)")
+    disasm.add_argument("--output", type=Path, metavar="FILE", help="output file (default: stdout)")
     add_limit_options(disasm, steps=False)
     verify = commands.add(
         "verify",
         _verify,
-        "Compare all engines bit for bit; show the first tensor that differs (exit code 1).",
+        "Compare all engines bit for bit; report the first tensor that differs (exit code 1).",
         commands.model,
         commands.images,
         commands.engine,
@@ -150,14 +152,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _class_names(path: Path | None) -> list[str]:
-    """Read one class name a line."""
+    """Read one class name per line."""
     if path is None:
         return []
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(
-            str(path), "must be a text file with one class name a line", got=error,
+            str(path), "must be a text file with one class name per line", got=error,
             hint="check --names",
         ) from None  # fmt: skip
 

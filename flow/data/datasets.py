@@ -26,7 +26,7 @@ from vta_config.text import printable
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-#: A resized picture above so many pixels is not made as a whole.
+#: A resized image above so many pixels is not made as a whole.
 LARGEST_RESIZED: Final = 1 << 24
 DIGITS_CLASSES: Final = 10
 
@@ -70,7 +70,7 @@ class Preprocessing:
         if len(shape) != 4 or shape[1] not in (1, 3):
             raise CalibrationError(
                 "model input",
-                "must be [N, 1 or 3, H, W] to be fed with images",
+                "must have shape [N, 1 or 3, H, W] for images",
                 got=list(shape),
                 hint="export the model with an NCHW image input",
             )
@@ -123,19 +123,19 @@ class Preprocessing:
 def _resize_part(
     image: Image.Image, size: tuple[int, int], region: tuple[int, int, int, int]
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Resize the part of `image` that `region` of the resized picture needs.
+    """Resize the part of `image` that `region` of the resized image needs.
 
-    A picture of 1 × 65,000 pixels would be resized to 256 × 16,640,000 only to be cropped. Pixels
+    An image of 1 × 65,000 pixels would be resized to 256 × 16,640,000 only to be cropped. Pixels
     differ from those of the whole by the rounding of coordinates: by 1 at most.
 
     Parameters
     ----------
     image : Image
-        The picture.
+        The image.
     size : (int, int)
         Width and height of the whole, resized.
     region : (int, int, int, int)
-        Left, top, right and bottom in the resized picture; may reach beyond it.
+        Left, top, right and bottom in the resized image; may reach beyond it.
 
     Returns
     -------

@@ -119,7 +119,7 @@ def read_labels(root: Path, classes: int | None, *, labelled: bool) -> tuple[lis
             f"{file} line 1",
             f"must be {','.join(LABELS_HEADER)}",
             got=repr(",".join(header)),
-            hint="name the two columns so",
+            hint="rename the two columns",
         )
     paths: list[Path] = []
     labels: list[int] = []
@@ -218,7 +218,7 @@ def _image(where: str, root: Path, name: str) -> Path:
         problem = "which is missing" if problem == MISSING else f"no image: {problem}"
         raise CalibrationError(
             where,
-            "must name an image beside it",
+            "must name an image in its folder",
             got=f"{name or 'no name'}, {problem}",
             hint="fix the row or the folder",
         )
@@ -290,7 +290,7 @@ def _class_numbers(root: Path, folders: list[Path], classes: int | None) -> list
     if any(numbered):
         raise CalibrationError(
             str(root),
-            "must have folders named all by class numbers, or all by names",
+            "must have folders that are all named by class numbers, or all by class names",
             got=f"{folders[numbered.index(True)].name} and {folders[numbered.index(False)].name}",
             hint="rename them, or write labels.csv",
         )

@@ -1,11 +1,11 @@
-"""Picture files: decoded within limits, turned upright, brought to 8 bits, grey or RGB.
+"""Image files: decoded within limits, turned upright, brought to 8 bits, grey or RGB.
 
 What a pixel means is decided here, once:
 
 - Of several frames or pages the first counts. EXIF rotation is applied.
 - What is transparent shows white behind it, as a viewer does; the colour that a file keeps below
   transparent pixels has no effect.
-- 16-bit pictures keep their upper byte. 32-bit integers are 8-bit values when none is above 255,
+- 16-bit images keep their upper byte. 32-bit integers are 8-bit values when none is above 255,
   else 16-bit values. Floats are in [0, 1] or, when one is above 1, in [0, 255].
 - CMYK and YCbCr become RGB by Pillow's formulas; colour profiles have no effect.
 """
@@ -26,14 +26,14 @@ from PIL import Image, UnidentifiedImageError
 
 from vta_config.errors import CalibrationError
 
-#: A decoded picture takes up to 4 bytes a pixel: a quarter of a GiB.
+#: A decoded image takes up to 4 bytes a pixel: a quarter of a GiB.
 MAX_PIXELS: Final = 1 << 26
 #: The limit of those that take twice the memory.
 MAX_COSTLY_PIXELS: Final = MAX_PIXELS // 2
 #: Kinds of file that are read, by what they hold, whatever their name. Pillow knows more, among
 #: them one (EPS) that it hands to another program.
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-#: Formats whose grey pictures of more than 8 bits have values of 16 bits, as Pillow reads them.
+#: Formats whose grey images of more than 8 bits have values of 16 bits, as Pillow reads them.
 _DEEP_FORMATS: Final = frozenset({"PNG", "PPM"})
 #: Two of the answers of `file_problem`.
 FOLDER: Final = "a folder"
@@ -42,7 +42,7 @@ _ORIENTATION: Final = 0x0112
 _BITS_PER_SAMPLE: Final = 258
 _PHOTOMETRIC: Final = 262
 _WHITE_IS_ZERO: Final = 0
-#: What turns a picture upright, by its EXIF orientation (EXIF 2.32, tag 0x0112).
+#: What turns an image upright, by its EXIF orientation (EXIF 2.32, tag 0x0112).
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,12 +59,12 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Decode a file; return an upright picture of mode ``L`` or ``RGB``.
+    """Decode a file; return an upright image of mode ``L`` or ``RGB``.
 
     Raises
     ------
     CalibrationError
-        When the file is not a readable picture, or has too many pixels.
+        When the file is not a readable image, or has too many pixels.
     """
     problem = file_problem(path)
     if problem is not None:
@@ -113,12 +113,12 @@ def file_problem(path: Path) -> str | None:
 
 
 def eight_bits(image: Image.Image, where: str) -> Image.Image:
-    """Bring a decoded picture to mode ``L`` or ``RGB``; see the module's docstring.
+    """Bring a decoded image to mode ``L`` or ``RGB``; see the module's docstring.
 
     Parameters
     ----------
     image : Image
-        A picture of any mode.
+        An image of any mode.
     where : str
         What an error calls it.
 
@@ -130,7 +130,7 @@ def eight_bits(image: Image.Image, where: str) -> Image.Image:
     if not all(image.size):
         raise CalibrationError(
             where,
-            "must have pixels",
+            "must have at least one pixel",
             got=f"{image.width} × {image.height}",
             hint="replace or remove it",
         )
@@ -154,14 +154,14 @@ def eight_bits(image: Image.Image, where: str) -> Image.Image:
 
 # ---- limits -------------------------------------------------------------------------------------
 def _check_pixels(path: Path, image: Image.Image) -> None:
-    """Refuse a picture that is too large, before it is decoded."""
+    """Refuse an image that is too large, before it is decoded."""
     limit = MAX_COSTLY_PIXELS if _is_costly(image) else MAX_PIXELS
     if math.prod(image.size) > limit:
         raise _too_large(path, f"{image.width} × {image.height}", limit)
 
 
 def _is_costly(image: Image.Image) -> bool:
-    """Tell whether decoding holds a second form of the picture beside the first.
+    """Tell whether decoding holds a second form of the image beside the first.
 
     That is another colour space, an upright copy, or all coefficients of a progressive JPEG.
     """
@@ -186,25 +186,25 @@ def _unreadable(path: Path, problem: str) -> CalibrationError:
 
 # ---- orientation --------------------------------------------------------------------------------
 def _orientation(image: Image.Image) -> object:
-    """Return the EXIF orientation of a decoded picture.
+    """Return the EXIF orientation of a decoded image.
 
     A TIFF has none by now: Pillow turns it while it decodes it, and removes the tag.
     """
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged EXIF data: viewers show the picture all the same
+    except Exception:  # damaged EXIF data: viewers show the image all the same
         return None
 
 
 def _upright(image: Image.Image, orientation: object) -> Image.Image:
-    """Turn a picture as its EXIF orientation says; 1 and what EXIF does not know: not at all."""
+    """Turn an image as its EXIF orientation says; 1 and what EXIF does not know: not at all."""
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 
 
 # ---- transparency -------------------------------------------------------------------------------
 def _over_white(image: Image.Image) -> Image.Image:
-    """Lay a picture with transparent pixels over white."""
+    """Lay an image with transparent pixels over white."""
     grey = image.mode in ("1", "L", "LA", "La")
     mode = "LA" if grey else "RGBA"
     if image.mode != mode:
@@ -215,9 +215,9 @@ def _over_white(image: Image.Image) -> Image.Image:
     return white
 
 
-# ---- deep pictures ------------------------------------------------------------------------------
+# ---- deep images ------------------------------------------------------------------------------
 def _tiles(image: Image.Image) -> Iterator[tuple[tuple[slice, slice], NDArray[Any]]]:
-    """Yield pieces of a picture and their places, so that no copy of all of it is made."""
+    """Yield pieces of an image and their places, so that no copy of all of it is made."""
     for top in range(0, image.height, _TILE_PIXELS):
         bottom = min(image.height, top + _TILE_PIXELS)
         for left in range(0, image.width, _TILE_PIXELS):
@@ -227,7 +227,7 @@ def _tiles(image: Image.Image) -> Iterator[tuple[tuple[slice, slice], NDArray[An
 
 
 def _upper_byte(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the upper byte of a 16-bit grey picture (of 12-bit values where a TIFF says so)."""
+    """Return the upper byte of a 16-bit grey image (of 12-bit values where a TIFF says so)."""
     bits = _tiff_tag(image, _BITS_PER_SAMPLE)
     shift = 4 if bits == (12,) else 8
     pixels = np.empty((image.height, image.width), np.uint8)
@@ -240,7 +240,7 @@ def _upper_byte(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _ranged(image: Image.Image, where: str) -> NDArray[np.uint8]:
-    """Return the 8-bit form of a picture of 32-bit integers or floats.
+    """Return the 8-bit form of an image of 32-bit integers or floats.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def _ranged(image: Image.Image, where: str) -> NDArray[np.uint8]:
 
 
 def _black_is_zero(image: Image.Image, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Invert the deep pictures of TIFF in which white is 0, which Pillow leaves as they are."""
+    """Invert the deep images of TIFF in which white is 0, which Pillow leaves as they are."""
     return 255 - pixels if _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO else pixels
 
 

@@ -1,4 +1,4 @@
-"""Models that were exported for a batch of several pictures, one picture at a time."""
+"""Models that were exported for a batch of several images, one image at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vta_config.errors import UnsupportedModelError
 
 #: Operators whose second input is a shape that may name the batch.
 _SHAPED: Final = frozenset({"Reshape", "Expand"})
-#: Largest difference of a picture's logits, alone and in the batch, as a share of the largest.
+#: Largest difference of an image's logits, alone and in the batch, as a share of the largest.
 _ROUNDING: Final = 1e-4
 
 
@@ -72,12 +72,12 @@ def _shapes(graph: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def check_batch(before: Any, after: Any, name: str) -> None:
-    """Compare a model of a batch, and of one picture, in ONNX Runtime on random pictures.
+    """Compare a model of a batch, and of one image, in ONNX Runtime on random images.
 
     Raises
     ------
     UnsupportedModelError
-        When a picture's logits are others alone than in the batch.
+        When an image's logits are others alone than in the batch.
     """
     value = before.graph.input[0]
     shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -104,7 +104,7 @@ def check_batch(before: Any, after: Any, name: str) -> None:
     if got:
         raise UnsupportedModelError(
             f"{name} input {value.name}",
-            f"must be a model that runs one picture at a time, as well as batches of {shape[0]}",
+            f"must give one image the same logits alone as in batches of {shape[0]}",
             got=got,
             hint="export with a batch of 1",
         )

@@ -1,4 +1,4 @@
-"""Compare the imported float graph with ONNX Runtime, tensor by tensor, on one picture.
+"""Compare the imported float graph with ONNX Runtime, tensor by tensor, on one image.
 
 Each Relax variable that holds an ONNX tensor is computed from ONNX Runtime's values of the tensors
 before it, so that a difference shows where it arises, and rounding does not add up. The operators
@@ -42,7 +42,7 @@ _NUDGE: Final = 2.0**-21
 _REACH: Final = 16.0
 #: Values of tensors that are kept at a time.
 _GROUP_BYTES: Final = 256 << 20
-#: Networks of up to so many multiplications are looked at on raw pictures (0 to 255) too.
+#: Networks of up to so many multiplications are looked at on raw images (0 to 255) too.
 _CHEAP: Final = 300_000_000
 
 
@@ -80,7 +80,7 @@ def check_import(
     name : str
         The model's name in errors.
     multiplications : int
-        What one picture takes.
+        What one image takes.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _compare(
                 f"{name} node {labels.get(piece.tensor, piece.tensor)}",
                 "must be imported as ONNX Runtime computes it",
                 got=f"{got} in tensor {piece.tensor}",
-                hint="export that operator in another form, or give --skip-import-check",
+                hint="export that operator differently, or give --skip-import-check",
             )
 
 
@@ -257,7 +257,7 @@ def _not_run(name: str, error: Exception) -> UnsupportedModelError:
         name,
         "must run on ONNX Runtime, which the import is compared with",
         got=reason(error),
-        hint="export the model with operators that it has",
+        hint="export the model with operators that ONNX Runtime supports",
     )
 
 

@@ -96,7 +96,7 @@ def import_model(
     name : str, optional
         What reports call the model; the file's name without suffixes by default.
     check : bool
-        Compare the float graph with ONNX Runtime on a random picture (`check_import`).
+        Compare the float graph with ONNX Runtime on a random image (`check_import`).
     limits : Limits, optional
         What the model may cost.
 
@@ -251,7 +251,7 @@ def _run_importer(
             raise unsupported(name, node, failure.index) from None
         raise UnsupportedModelError(
             f"{name} node {node_label(node, failure.index)}",
-            "must be an operator that TVM's ONNX importer takes",
+            "must be an operator that TVM's ONNX importer supports",
             got=f"{operator_of(node)} ({_last_line(error)})",
             hint="simplify the export",
         ) from None
@@ -275,7 +275,7 @@ def _classes(mod: Any, name: str) -> int:
             f"{name} output",
             "must be logits [N, classes]",
             got=dims or "another type",
-            hint="deploy takes image classifiers; cut the model at its logits",
+            hint="only image classifiers are supported; cut the model at its logits",
         )
     return dims[1]
 

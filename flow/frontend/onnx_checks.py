@@ -154,7 +154,7 @@ def _check_kind(node: Any, index: int, path: Path) -> None:
             f"{path.name} node {node_label(node, index)}",
             "must be straight-line code",
             got=operator_of(node),
-            hint="control flow has no place in a CNN for VTA",
+            hint="remove control flow from the model",
         )
     foreign = node.domain not in ("", "ai.onnx") and any(
         word in node.op_type for word in ("QLinear", "Quantize", "Integer", "NBits")
@@ -235,10 +235,12 @@ def _check_attributes(node: Any, index: int, path: Path) -> None:
         if attribute.name != "group":
             spatial[attribute.name] = len(numbers) // (2 if attribute.name == "pads" else 1)
             if attribute.name == "pads" and len(numbers) % 2:
-                raise _attribute_error(where, "pads", "be a beginning and an end an axis", numbers)
+                raise _attribute_error(
+                    where, "pads", "have a beginning and an end for each axis", numbers
+                )
     if len(set(spatial.values())) > 1:
         counts = ", ".join(f"{name} of {n}" for name, n in spatial.items())
-        raise _attribute_error(where, "attributes", "be of as many axes", counts)
+        raise _attribute_error(where, "attributes", "have the same number of axes", counts)
 
 
 def _attribute_error(where: str, name: str, must: str, got: object) -> UnsupportedModelError:
@@ -252,9 +254,9 @@ def damaged(path: Path, error: Exception | str) -> UnsupportedModelError:
     why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UnsupportedModelError(
         str(path),
-        "must be a whole ONNX file",
-        got=f"a truncated or damaged one ({why.strip().rstrip('.')})",
-        hint="fetch or export it again",
+        "must be a complete ONNX file",
+        got=f"a truncated or damaged file ({why.strip().rstrip('.')})",
+        hint="download or export it again",
     )
 
 

@@ -47,12 +47,12 @@ class Limits:
 
     @property
     def tensor_bytes(self) -> int:
-        """Bytes of one tensor of one picture, in float32: 256 MiB."""
+        """Bytes of one tensor of one image, in float32: 256 MiB."""
         return int(self.factor * (256 << 20))
 
     @property
     def multiplications(self) -> int:
-        """Multiplications of convolutions and dense layers for one picture: 200e9."""
+        """Multiplications of convolutions and dense layers for one image: 200e9."""
         return int(self.factor * 200_000_000_000)
 
     def check(self, where: str, what: str, amount: int, limit: int) -> None:
@@ -97,7 +97,7 @@ def read_bytes(path: Path, limits: Limits | None = None) -> bytes:
             str(path),
             "must be readable",
             got=str(error) or type(error).__name__,
-            hint="fetch the file again",
+            hint="download the file again",
         ) from None
 
 
@@ -160,9 +160,9 @@ def parse(data: bytes, path: Path, limits: Limits | None = None) -> Any:
     if not proto.graph.node:
         raise UnsupportedModelError(
             str(path),
-            "must hold a graph",
+            "must contain a graph",
             got=f"{len(data)} bytes without a node",
-            hint="fetch or export the file again",
+            hint="download or export the file again",
         )
     _load_external_data(proto, path, limits or Limits())
     check_structure(proto, path)
@@ -245,7 +245,7 @@ def _load_external_data(proto: Any, path: Path, limits: Limits) -> None:
         if not location or not file.is_relative_to(folder) or not file.is_file():
             raise UnsupportedModelError(
                 where,
-                "must lie in a file beside the model",
+                "must be in a file in the model's folder",
                 got=location or "no name",
                 hint="put the model's data files where the model is",
             )

@@ -68,7 +68,7 @@ def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
 
 
 def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
-    """Check what one picture takes, before anything runs.
+    """Check what one image takes, before anything runs.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
             if min(shape, default=1) < 0 or (shape and math.prod(shape) == 0):
                 raise UnsupportedModelError(
                     place,
-                    "must make a tensor with numbers in it",
+                    "must compute a tensor with at least one element",
                     got=f"shape {list(shape)}",
-                    hint="use a larger picture, or correct the export",
+                    hint="use a larger image, or correct the export",
                 )
             limits.check(place, "bytes", 4 * math.prod(shape), limits.tensor_bytes)
         total += multiplications(node, shapes)
@@ -109,7 +109,7 @@ def multiplications(node: Any, shapes: Shapes) -> int:
 
 
 def fold_constants(proto: Any, limits: Limits, where: str) -> Any:
-    """Return the model with all that does not depend on the picture as initializers.
+    """Return the model with all that does not depend on the image as initializers.
 
     What is folded: Constant in all its forms, Shape and Size of tensors of known shape, and every
     operator all of whose inputs are constant, computed by ONNX Runtime without optimizations.

@@ -9,10 +9,10 @@
 - A ConvTranspose's ``output_shape``, and its ``auto_pad``, become numbers.
 - Resize by nearest neighbours is gathered where TVM reads it otherwise (`flow.frontend.resize`).
 - Pools of windows of one number, and Pads by nothing, become Identity: they do nothing.
-- A BatchNormalization that trains becomes InstanceNormalization, which it is for one picture.
+- A BatchNormalization that trains becomes InstanceNormalization, which it is for one image.
 - Optional results that nobody reads, nodes none of whose results are read, and constants that
   nobody reads are dropped.
-- An AveragePool of the whole picture, and a ReduceMean over it, become GlobalAveragePool.
+- An AveragePool of the whole image, and a ReduceMean over it, become GlobalAveragePool.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def simplify(proto: Any) -> Any:
     nodes: list[Any] = []
     for node in result.graph.node:
         if _trains(node) and read.isdisjoint(node.output[1:]):
-            # The statistics are those of the one picture, channel by channel.
+            # The statistics are those of the one image, channel by channel.
             epsilon = _attributes(node).get("epsilon", 1e-5)
             node = helper.make_node(
                 "InstanceNormalization", node.input[:3], node.output[:1], node.name, epsilon=epsilon
@@ -279,7 +279,7 @@ def _transposed(
 def _ceil_pads(
     attributes: Mapping[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]
 ) -> list[int]:
-    """Return the padding with which a window beyond the picture's end counts as one.
+    """Return the padding with which a window beyond the image's end counts as one.
 
     None begins there.
     """
@@ -324,7 +324,7 @@ def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[st
 
 
 def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
-    """Return [top, left, bottom, right] of a Pad that puts zeros around pictures, else None."""
+    """Return [top, left, bottom, right] of a Pad that puts zeros around images, else None."""
     attributes = _attributes(node)
     given: list[Any] = [attributes.get("pads"), attributes.get("value", 0.0)]
     for index, source in enumerate(node.input[1:3]):
@@ -347,7 +347,7 @@ def _global_average(node: Any, output: str) -> Any:
 def _mean(
     node: Any, attributes: Mapping[str, Any], shape: tuple[int, ...], constants: Mapping[str, Any]
 ) -> list[Any]:
-    """Return GlobalAveragePool, and Flatten unless dimensions are kept, for a mean of pictures."""
+    """Return GlobalAveragePool, and Flatten unless dimensions are kept, for a mean of images."""
     axes = attributes.get("axes", ())
     if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
         axes = numpy_helper.to_array(tensor).reshape(-1)

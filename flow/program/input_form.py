@@ -1,6 +1,6 @@
 """How an input lies in DRAM: a patch of pixels at each position, so that few channels fill lanes.
 
-A convolution on few channels wastes lanes, and the host arranges the picture anyway when it packs
+A convolution on few channels wastes lanes, and the host arranges the image anyway when it packs
 it. At each position it may therefore write several pixels as channels, `patch` of them along each
 axis, positions `stride` pixels apart:
 
@@ -38,7 +38,7 @@ class InputForm:
     """Patches of pixels as channels; pairs are (vertical, horizontal).
 
     Channel (dy · patch[1] + dx) · C + c of position (y, x) holds channel c of the pixel
-    (y · stride[0] − padding[0] + dy, x · stride[1] − padding[1] + dx), zero outside the picture.
+    (y · stride[0] − padding[0] + dy, x · stride[1] − padding[1] + dx), zero outside the image.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class InputForm:
 def forms_of(layer: Layer, block: int) -> list[InputForm | None]:
     """Return the forms worth weighing for the input of a convolution, None for the plain one.
 
-    Those remain than which no other takes fewer GEMM steps a vector and fewer bytes.
+    Those remain than which no other takes fewer GEMM steps per vector and fewer bytes.
     """
     if layer.operator is not CONV2D or layer.weight is None or layer.dilation != (1, 1):
         return [None]

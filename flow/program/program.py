@@ -2,7 +2,7 @@
 
 A ``.vta`` file is little endian: a 32-byte header (magic ``VTAFLOW1``, version, section count, file
 bytes, CRC-32 of the section table), a table of sections (tag, offset, bytes, CRC-32), and the
-sections, 64-byte aligned: CONFIG (the machine, binary), INSNS (16 bytes an instruction), CONSTS
+sections, 64-byte aligned: CONFIG (the machine, binary), INSNS (16 bytes per instruction), CONSTS
 (weights, micro-ops), TENSORS (inputs and outputs) and META (JSON: names, layers, origins). Nothing
 in it is executable on the host. Readers, here and in C++, reject any damage. docs/program.md
 describes each field.
@@ -184,9 +184,10 @@ class PortTensor:
         bits = config.inp_bits
         low, high = (32 // bits,) * 2 if self.dtype == "int32" else (1, planes_of(-128, 127, bits))
         if not low <= self.planes <= high:
+            count = f"{low} to {high}" if low < high else f"{high}"
             damaged(
                 where,
-                f"must have {low} to {high} planes of the {self.dtype} tensor {clipped(self.name)}",
+                f"must have {count} planes of the {self.dtype} tensor {clipped(self.name)}",
                 self.planes,
             )
 

@@ -30,7 +30,7 @@ MAX_META_BYTES: Final = 1 << 24
 MAX_META_DEPTH: Final = 32
 #: Characters of a name.
 MAX_NAME_CHARS: Final = 1 << 16
-#: Elements of a tensor, and of a picture with the zeros that positions of its form reach.
+#: Elements of a tensor, and of an image with the zeros that positions of its form reach.
 MAX_TENSOR_ELEMS: Final = (1 << 31) - 1
 _HINT: Final = "compile it again"
 #: What matters to the depth of JSON: strings as wholes, and brackets.
@@ -72,7 +72,10 @@ def read_header(data: bytes | memoryview, version: int, where: str) -> tuple[int
     if magic != MAGIC:
         if magic.startswith(b"\xfd7zXZ"):
             raise ArtifactError(
-                where, "must be a program file", got="one packed by xz", hint="unpack it: xz -d"
+                where,
+                "must be a program file",
+                got="a file compressed with xz",
+                hint="decompress it: xz -d",
             )
         damaged(where, f"must start with {MAGIC.decode()}", magic)
     if found != version:
@@ -235,7 +238,7 @@ def check_tensor(
     what: str,
     where: str,
 ) -> None:
-    """Check that a tensor, and the picture that positions of its form reach, is not absurd.
+    """Check that a tensor, and the image that positions of its form reach, is not absurd.
 
     Parameters
     ----------

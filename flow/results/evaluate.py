@@ -259,5 +259,5 @@ def _runtime_errors() -> Iterator[None]:
             "float32",
             "must run on ONNX Runtime, which the variants are compared with",
             got=why.rstrip("."),
-            hint="export the model with operators that it has",
+            hint="export the model with operators that ONNX Runtime supports",
         ) from None

@@ -1,4 +1,4 @@
-"""The table of ``vta-flow scales``: how each layer's scales became integers."""
+"""The table of ``vta-flow scales``: scales of each layer, and their shifts and multipliers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
 from vta_config.text import printable
 
-#: Different integers that a cell shows one by one; of more only the range.
+#: The most different integers that a cell lists; where there are more, it shows the range.
 _LISTED: Final = 4
 
 
 def plan_table(plan: QuantPlan) -> Table:
-    """Lay the plan out, one row a layer: scales, bits, shifts, multipliers and their error."""
+    """Return the plan as a table, one row per layer."""
     table = Table(header_style="bold", padding=0)
     table.add_column("layer", no_wrap=True)
-    table.add_column("output", no_wrap=True)
+    table.add_column("output tensor", no_wrap=True)
     for heading in (
         "input scale",
         "weight scale",
         "output scale",
-        "bits (input, weight, output)",
-        "shift",
+        "width: input, weight, output (bits)",
+        "shift (bits)",
         "multiplier",
-        "residual ×",
+        "residual multiplier",
         "relative error",
     ):
         table.add_column(heading, justify="right")
@@ -48,9 +48,9 @@ def plan_table(plan: QuantPlan) -> Table:
 
 
 def host_lines(plan: QuantPlan) -> list[str]:
-    """Tell what the plan leaves to the host, and why; operators first, then tensors."""
-    left = [f"{name} runs in float: {reason}" for name, reason in plan.host.items()]
-    left += [f"{name} is quantized by the host: {reason}" for name, reason in plan.floats.items()]
+    """Return a line for each operator and tensor that stays on the host, with the reason."""
+    left = [f"{name} runs in float32: {reason}" for name, reason in plan.host.items()]
+    left += [f"{name} is quantized on the host: {reason}" for name, reason in plan.floats.items()]
     return [("on host    " if i == 0 else " " * 11) + printable(x) for i, x in enumerate(left)]
 
 
@@ -85,18 +85,18 @@ def _integers(values: Iterable[int]) -> str:
 
 
 def _residuals(plan: QuantPlan, layer: LayerPlan) -> str:
-    """Return what the residuals that the layer adds are multiplied by, shifts included."""
+    """Return the factors of the residuals that the layer adds, shifts included."""
     cells = []
     for name in layer.operators:
         if (added := plan.sums.get(name)) is None:
             continue
         if added.left_out:
-            cells.append("left out")
+            cells.append("0 (too small)")
         elif set(added.multiplier) != {1}:
             cells.append(_integers(added.multiplier))
         else:
             cells.append(_integers(1 << shift for shift in added.second_shift))
             if any(added.first_shift):
                 shifts = _integers(1 << shift for shift in added.first_shift)
-                cells[-1] += f" (the sum × {shifts})"
+                cells[-1] += f" (accumulator × {shifts})"
     return "; ".join(cells)

@@ -1,4 +1,4 @@
-"""What a deployment found: ``report.json`` (see docs/report.md) and the table at the end."""
+"""The result of a deployment: ``report.json`` (see docs/report.md) and the printed tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from flow.results.bit_choice import BitChoice, bit_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
-from flow.sim.timing_report import percent_above
+from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
@@ -26,16 +26,16 @@ from vta_config.text import printable, shown_name
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 3
-#: Operators on the host that a line names.
+#: The most names that one line lists.
 _NAMED: Final = 8
 #: Characters of an operator's name and type.
 LABEL_CHARS: Final = 120
 REPORT_FILE: Final = "report.json"
-#: Name and kind of the row for instructions that work for no layer: constants and FINISH.
+#: Name and kind of the row for instructions that belong to no layer: constants and FINISH.
 SETUP: Final = "setup"
-#: What GEMM operations are for; they sum to ``gemm_ops``.
+#: GEMM steps by purpose; they sum to ``gemm_ops``.
 GEMM_PARTS: Final = ("gemm_conv_ops", "gemm_bias_ops", "gemm_residual_ops", "gemm_pool_ops")
-#: Counters of a layer, in the order of the report; GEMM operations are told by purpose, too.
+#: Counters of a layer, in the order of the report; GEMM steps are also split by purpose.
 COUNTERS: Final = (
     "insns",
     "gemm_ops",
@@ -48,21 +48,33 @@ COUNTERS: Final = (
     "out_bytes",
 )
 
+#: Headings of the counters in `layers_table`.
+_COUNTER_HEADINGS: Final[Mapping[str, str]] = {
+    "insns": "instruc-\ntions",
+    "gemm_ops": "GEMM\nsteps",
+    "alu_ops": "ALU\nsteps",
+    "inp_bytes": "inp loaded\n(bytes)",
+    "wgt_bytes": "wgt loaded\n(bytes)",
+    "acc_bytes": "acc loaded\n(bytes)",
+    "uop_bytes": "uop loaded\n(bytes)",
+    "out_bytes": "out stored\n(bytes)",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exactness:
-    """How the engines compared, bit for bit.
+    """The result of comparing the engines bit for bit.
 
     Parameters
     ----------
     images : int
-        Images compared.
+        Number of images compared.
     tensors : int
-        Tensors compared, over all images and engines.
+        Number of tensors compared, over all images and engines.
     mismatches : int
-        Tensors that differ.
+        Number of tensors that differ.
     first : str
-        Where the first difference is; "" when there is none.
+        The first tensor that differs, and on which engine; "" when there is none.
     """
 
     images: int
@@ -73,7 +85,7 @@ class Exactness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCounters:
-    """What one layer costs on the machine: counters for one image, by the names of `COUNTERS`."""
+    """Counters of one layer for one image, by the names in `COUNTERS`."""
 
     name: str
     kind: str
@@ -82,18 +94,19 @@ class LayerCounters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """What of a compiled variant runs where.
+    """Which part of a compiled variant runs on VTA, and which on the host.
 
     Parameters
     ----------
     programs : int
-        VTA programs; between two of them the host works.
+        Number of VTA programs; the host runs operators between two of them.
     crossing_bytes : int
-        Bytes of the programs' inputs and outputs for one image, as they lie in VTA's DRAM.
+        Bytes copied between host and VTA for one image: the inputs and outputs of all programs.
     macs, vta_macs : int
-        Multiply-accumulate operations of convolutions and dense layers for one image, and VTA's.
+        Multiply-accumulate operations (MACs) of convolutions and dense layers for one image: all,
+        and those on VTA.
     fallbacks : tuple of Fallback
-        What the host runs besides quantizing the input and scaling the outputs.
+        Operators on the host, without quantizing the input and dequantizing the outputs.
     """
 
     programs: int
@@ -104,7 +117,7 @@ class Placement:
 
     @property
     def vta_share(self) -> float | None:
-        """VTA's share of the multiply-accumulate operations (0 to 1); None where there are none."""
+        """The share of MACs that run on VTA, from 0 to 1; None for a model without MACs."""
         return self.vta_macs / self.macs if self.macs else None
 
     def to_json(self) -> dict[str, Any]:
@@ -118,25 +131,24 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramFacts:
-    """What a compiled variant needs: time on the machine, and operators on the host.
+    """Facts about one compiled variant: its latency, its placement and its quantization plan.
 
     Parameters
     ----------
     variant : str
     latency : Latency, optional
-        None when the machine runs nothing.
+        None when nothing runs on VTA.
     placement : Placement
-        What runs where.
     choice : Choice, optional
-        Which steps were kept; None where nothing was calibrated.
+        The candidate configuration that was selected; None for a variant without calibration.
     requantization_error : float
-        Largest |used / meant - 1| of any ratio of scales; 0.0: all are exact.
+        The largest relative error |used / exact - 1| of a requantization ratio; 0.0: all exact.
     plan : QuantPlan, optional
-        The integers that the scales became; None for stock Relay's quantization.
+        The quantization plan; None for stock Relay's quantization.
     exact : Exactness, optional
-        None when nothing was compared.
+        None when the engines were not compared.
     bits : BitChoice, optional
-        Which bits each layer got; None where they were not chosen layer by layer.
+        The bits of each layer, if they were chosen per layer.
     """
 
     variant: str
@@ -176,34 +188,34 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that ``report.json`` says.
+    """The content of ``report.json``.
 
     Parameters
     ----------
     model_name, model_sha256 : str
         The model and the sha256 of its ``.onnx`` bytes.
     machine : VTAConfig
-        What the programs were compiled for.
+        The machine that the programs were compiled for.
     engine : str
-        What ran them.
+        The engine that ran the programs.
     evaluation, calibration : DataFacts, optional
         The images.
     seed : int
-        Of the drawing of images.
+        Of the random choice of images.
     variants : tuple of Metrics
-        One a variant, float32 first.
+        One per variant, float32 first.
     deployed : str
-        The variant whose program and time are told in full.
+        The variant whose program and latency are reported in full.
     layers : tuple of LayerCounters
         Of the deployed variant's program, in execution order.
     seconds : mapping
         Wall time by stage.
     programs : tuple of ProgramFacts
-        One a compiled variant, in order.
+        One per compiled variant, in order.
     skipped : tuple of Skipped
-        Variants left out.
+        Variants that were not measured.
     stopped : str
-        Why no further variant was tried; "" where all were.
+        Why no further variant was tried; "" when all were.
     """
 
     model_name: str
@@ -222,7 +234,7 @@ class Report:
     stopped: str = ""
 
     def facts(self, variant: str) -> ProgramFacts | None:
-        """Return what a variant's program needs; None when it has none."""
+        """Return the facts about a variant's program; None when it has no program."""
         return next((p for p in self.programs if p.variant == variant), None)
 
     @property
@@ -233,13 +245,13 @@ class Report:
 
     @property
     def placement(self) -> Placement | None:
-        """Return what of the deployed variant runs where."""
+        """Return which part of the deployed variant runs on VTA, and which on the host."""
         facts = self.facts(self.deployed)
         return None if facts is None else facts.placement
 
     @property
     def exact(self) -> Exactness | None:
-        """Return how the engines compared in the deployed variant."""
+        """Return the comparison of the engines for the deployed variant."""
         facts = self.facts(self.deployed)
         return None if facts is None else facts.exact
 
@@ -282,7 +294,7 @@ class Report:
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:
-        """Return what was measured of a variant, and of its program if it has one."""
+        """Return the measurements of a variant, and of its program if it has one."""
         facts = self.facts(variant.name)
         exact = None if facts is None else facts.exact
         return _rounded(asdict(variant)) | {
@@ -315,7 +327,8 @@ def write_report(report: Report, directory: Path) -> Path:
 
 # ---- the table -----------------------------------------------------------------------------------
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"
+    """Return a share from 0 to 1 as a number of percent, for a column that names the unit."""
+    return "–" if share is None else f"{100 * share:.2f}"
 
 
 def _points(share: float | None, reference: float | None) -> str:
@@ -323,13 +336,21 @@ def _points(share: float | None, reference: float | None) -> str:
 
 
 def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, ...] = ()) -> Table:
-    """Lay the variants out side by side; an asterisk marks times that leave operators out."""
+    """Return one row per variant; an asterisk marks a latency without the operators on the host."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("variant")
-    for heading in ("images", "top-1", "Δ points", "top-5", "agreement", "SQNR (dB)", "centred"):
+    for heading in (
+        "images",
+        "top-1\n(%)",
+        "Δ top-1\n(points)",
+        "top-5\n(%)",
+        "agreement with\nfloat32 (%)",
+        "SQNR\n(dB)",
+        "centred\nSQNR (dB)",
+    ):
         table.add_column(heading, justify="right")
     if programs:
-        for heading in ("requant. error", "VTA cycles", "VTA ms"):
+        for heading in ("requantization\nerror (relative)", "latency\n(cycles)", "latency\n(ms)"):
             table.add_column(heading, justify="right")
     facts = {p.variant: p for p in programs}
     reference = next((v.top1 for v in variants if v.name == "float32"), None)
@@ -378,13 +399,13 @@ def _program_cells(facts: ProgramFacts | None) -> tuple[str, str, str]:
 
 
 def layers_table(report: Report) -> Table:
-    """Lay the counters of every layer out, their sum last."""
+    """Return the counters of every layer, and their sum as the last row."""
     table = Table(header_style="bold")
     table.add_column("layer", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     shown = [key for key in COUNTERS if key not in GEMM_PARTS]
     for key in shown:
-        table.add_column(key.replace("_", " "), justify="right")
+        table.add_column(_COUNTER_HEADINGS[key], justify="right")
     for layer in report.layers:
         values = (f"{layer.counters.get(key, 0):,}" for key in shown)
         table.add_row(name_cell(layer.name), layer.kind, *values)
@@ -395,15 +416,21 @@ def layers_table(report: Report) -> Table:
 
 
 def latency_table(report: Report) -> Table:
-    """Lay the time of every layer out, and what its GEMM operations are for."""
-    table = Table(header_style="bold", padding=0)  # 120 characters hold it
+    """Return the latency of every layer, and the purposes of its GEMM steps."""
+    table = Table(header_style="bold", padding=0)  # fits in 120 characters
     table.add_column("layer", no_wrap=True)
-    for heading in ("cycles", "roofline"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("above it", "above all steps", "GEMM use", "bound by", "KiB moved"):
+    for heading in (
+        "latency\n(cycles)",
+        "roofline\n(cycles)",
+        "above\nroofline\n(%)",
+        "above full\nroofline\n(%)",
+        "GEMM\nuse (%)",
+        "bound\nby",
+        "DRAM\ntraffic\n(KiB)",
+    ):
         table.add_column(heading, justify="right")
     for key in GEMM_PARTS:
-        table.add_column(f"{key.split('_')[1]} steps", justify="right")
+        table.add_column(f"{key.split('_')[1]}\n(GEMM\nsteps)", justify="right")
     counters = {layer.name: layer.counters for layer in report.layers if layer.kind != SETUP}
     for layer in () if report.latency is None else report.latency.layers:
         own = counters.get(layer.name, {})
@@ -411,9 +438,9 @@ def latency_table(report: Report) -> Table:
             name_cell(layer.name),
             f"{layer.cycles:,}",
             f"{layer.floor:,}",
-            percent_above(layer.cycles, layer.floor),
-            percent_above(layer.cycles, layer.full_floor),
-            f"{layer.utilization:.1%}",
+            above_cell(layer.cycles, layer.floor),
+            above_cell(layer.cycles, layer.full_floor),
+            f"{100 * layer.utilization:.1f}",
             layer.bound,
             f"{layer.bytes_moved / 1024:,.0f}",
             *(f"{own.get(key, 0):,}" for key in GEMM_PARTS),
@@ -422,7 +449,7 @@ def latency_table(report: Report) -> Table:
 
 
 def render(report: Report) -> RenderableType:
-    """Return what is shown at the end of a deployment."""
+    """Return the table and the lines that are printed at the end of a deployment."""
     machine = report.machine
     lines = [
         f"model      {printable(report.model_name)}  (sha256 {report.model_sha256[:12]}…)",
@@ -434,9 +461,9 @@ def render(report: Report) -> RenderableType:
         count = sum(layer.kind != SETUP for layer in report.layers)
         moved = sum(total[f"{memory}_bytes"] for memory in ("inp", "wgt", "acc", "uop", "out"))
         lines.append(
-            f"program    {count} layers, {total['insns']:,} instructions; one image: "
-            f"{total['gemm_ops']:,} GEMM and {total['alu_ops']:,} ALU operations, "
-            f"{moved / 1e6:.2f} MB moved"
+            f"program    {count} layers, {total['insns']:,} instructions; per image: "
+            f"{total['gemm_ops']:,} GEMM steps, {total['alu_ops']:,} ALU steps, "
+            f"{moved / 1e6:.2f} MB of DRAM traffic"
         )
     if report.latency is not None:
         lines.append("latency    " + _latency_line(report.latency, partial=_is_partial(report)))
@@ -446,11 +473,11 @@ def render(report: Report) -> RenderableType:
     lines += _bits_lines(report)
     lines += _step_lines(report)
     lines += _choice_lines(report)
-    lines += [f"left out   {s.variant}: {s.reason}" for s in report.skipped]
+    lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in report.seconds.items())
-        lines.append(f"seconds    {stages}; together {sum(report.seconds.values()):.1f}")
+        lines.append(f"time (s)   {stages}; total {sum(report.seconds.values()):.1f}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if report.variants:
         parts.insert(0, variants_table(report.variants, report.programs))
@@ -458,18 +485,16 @@ def render(report: Report) -> RenderableType:
 
 
 def _placement_lines(placement: Placement) -> list[str]:
-    """Tell what runs where: the share of VTA, and the host's operators grouped by reason."""
+    """Return lines with the share of MACs on VTA, and the operators on the host by reason."""
     programs = f"{placement.programs:,} program" + ("s" if placement.programs != 1 else "")
     share = "none" if placement.vta_share is None else f"{placement.vta_share:.2%}"
     lines = [
-        f"on VTA     {share} of {placement.macs / 1e6:,.2f} M multiply-accumulates, in {programs}; "
-        f"{placement.crossing_bytes / 1e6:,.3f} MB cross between host and VTA for an image"
+        f"on VTA     {share} of {placement.macs / 1e6:,.2f} M MACs, in {programs}; "
+        f"{placement.crossing_bytes / 1e6:,.3f} MB copied between host and VTA per image"
     ]
     if not placement.fallbacks:
-        return [*lines, "on host    nothing but quantizing the input and scaling the outputs"]
-    lines.append(
-        f"on host    {len(placement.fallbacks):,} operators, which the latency leaves out:"
-    )
+        return [*lines, "on host    only quantizing the input and dequantizing the outputs"]
+    lines.append(f"on host    {len(placement.fallbacks):,} operators, not included in the latency:")
     by_reason: dict[str, list[str]] = {}
     for fallback in placement.fallbacks:
         by_reason.setdefault(fallback.reason, []).append(printable(fallback.label, LABEL_CHARS))
@@ -479,9 +504,9 @@ def _placement_lines(placement: Placement) -> list[str]:
 
 
 def _partial_lines(report: Report) -> list[str]:
-    """Tell of the variants that are not deployed which operators their latency leaves out."""
+    """Return, for each variant that is not deployed, the operators its latency does not include."""
     return [
-        f"           * {p.variant}: VTA's part only; on host "
+        f"           * {p.variant}: latency of the operators on VTA only; on host: "
         + _listed([printable(f.label, LABEL_CHARS) for f in p.placement.fallbacks])
         for p in report.programs
         if p.partial and p.variant != report.deployed
@@ -489,7 +514,7 @@ def _partial_lines(report: Report) -> list[str]:
 
 
 def _step_lines(report: Report) -> list[str]:
-    """Tell which steps of the variants were dropped, as they did not pay on images held apart."""
+    """Return a line for each variant whose configuration or layers differ from its definition."""
     lines = []
     for facts in report.programs:
         if (choice := facts.choice) is None:
@@ -501,16 +526,17 @@ def _step_lines(report: Report) -> list[str]:
                 for name in (choice.variant, choice.chosen)
             )
             dropped.append(
-                f"taken as {choice.chosen}: {taken.centred_db:.1f} dB on calibration images, "
-                f"where it has {own.centred_db:.1f} dB as it stands"
+                f"replaced by {choice.chosen}, which has a centred SQNR of "
+                f"{taken.centred_db:.1f} dB on calibration images "
+                f"instead of {own.centred_db:.1f} dB"
             )
         nearest = [x.layer for x in choice.layers if x.rounding == "nearest"]
         biases = [x.layer for x in choice.layers if not x.correct_bias]
-        for what, layers in (("learned rounding", nearest), ("bias correction", biases)):
+        for what, layers in (("rounded to nearest", nearest), ("no bias correction", biases)):
             if layers:
-                dropped.append(f"{what} dropped in {len(layers):,} layers ({_listed(layers)})")
+                dropped.append(f"{what} in {len(layers):,} layers: {_listed(layers)}")
         lines += [f"{facts.variant}: {text}" for text in dropped]
-    return [("steps      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
+    return [("selection  " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _bits_lines(report: Report) -> list[str]:
@@ -553,18 +579,18 @@ def _is_partial(report: Report) -> bool:
 
 def _latency_line(latency: Latency, *, partial: bool) -> str:
     return (
-        f"{'VTA part only: ' if partial else ''}"
-        f"{latency.cycles:,} cycles, {latency.ms:.2f} ms an image "
+        f"{'operators on VTA only: ' if partial else ''}"
+        f"{latency.cycles:,} cycles, {latency.ms:.2f} ms per image "
         f"({latency.engine}, timing profile {latency.timing_profile})\n"
-        f"           {percent_above(latency.cycles, latency.floor_cycles)} above the layers' "
-        f"rooflines ({latency.floor_cycles:,} cycles), "
-        f"{percent_above(latency.cycles, latency.full_floor_cycles)} above all steps of COMPUTE "
-        f"({latency.full_floor_cycles:,})"
+        f"           {percent_above(latency.cycles, latency.floor_cycles)} above the sum of the "
+        f"layers' rooflines ({latency.floor_cycles:,} cycles), "
+        f"{percent_above(latency.cycles, latency.full_floor_cycles)} above the sum of their full "
+        f"rooflines ({latency.full_floor_cycles:,} cycles)"
     )
 
 
 def _exact_lines(report: Report) -> list[str]:
-    """Tell how the engines compared: the deployed variant, each with a difference, the rest."""
+    """Return the comparison of the engines: the deployed variant, each that differs, the rest."""
     own = report.exact
     others = [
         (p.variant, p.exact)

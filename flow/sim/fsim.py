@@ -31,7 +31,7 @@ class FSim:
     config : VTAConfig
         The machine.
     insns : bytes
-        The stream, 16 bytes an instruction.
+        The stream, 16 bytes per instruction.
     arena : (int, int) or list of (int, int)
         Memory segments as (byte address, bytes); zero at first.
     strict : bool

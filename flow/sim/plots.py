@@ -1,4 +1,4 @@
-"""Pictures of a timed program: a roofline and a bar a layer. Needs the extra ``plot``."""
+"""Plots of a timed program: a roofline, and a bar chart of layers. Needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.sim.timing_report import RESOURCES, percent_above
+from flow.sim.timing_report import RESOURCES, above_cell, percent_above
 from flow.system.files import write_atomic
 from vta_config.errors import ConfigError
 from vta_config.text import printable
@@ -23,7 +23,7 @@ _COLOURS: Final = dict(
     zip(RESOURCES, ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999"), strict=True)
 )
 FORMATS: Final = ("png", "svg")
-#: Characters of a name for which there is room.
+#: The most characters of a layer's name that a plot shows.
 _NAME_CHARS: Final = 40
 
 
@@ -121,11 +121,12 @@ def _place(
 def plot_roofline(
     result: TimingResult, config: VTAConfig, stem: Path, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """Draw multiply-accumulates a cycle over multiply-accumulates a byte read, a point a layer.
+    """Draw MACs per cycle over MACs per byte read from DRAM, one point per layer.
 
-    The roofs are the GEMM unit (batch · block² a step) and the bus (its bytes a cycle times the
-    intensity); reads and writes do not disturb each other. Layers without multiplications are left
-    out. A point above the roofs is a layer whose operands the layer before has loaded.
+    The roofs are the GEMM unit (batch · block² MACs per step) and the bus (bytes per cycle times
+    intensity). Bytes written do not count, since reads and writes do not delay each other. Layers
+    without multiplications have no point. A point above the roofs is a layer whose operands were
+    loaded during the layer before it.
 
     Returns
     -------
@@ -150,7 +151,10 @@ def plot_roofline(
     axes.loglog([low, ridge, high], [low * config.bus_bytes, peak, peak], color="black", lw=1)
     axes.set_xlim(low, high)
     axes.set_ylim(min([y for _, y in points] + [peak / 2]) / 2, 2 * peak)
-    roofs = ((high, f"GEMM: {peak:g} a cycle"), (ridge, f"bus: {config.bus_bytes} bytes a cycle"))
+    roofs = (
+        (high, f"GEMM: {peak:g} MACs per cycle"),
+        (ridge, f"bus: {config.bus_bytes} bytes per cycle"),
+    )
     for x, text in roofs:
         axes.annotate(text, (x, peak), (-5, 14), textcoords="offset points", ha="right", fontsize=7)
     for resource in RESOURCES:
@@ -160,23 +164,23 @@ def plot_roofline(
     names = [_shown(x.name) for x in layers]
     width = max(map(len, names), default=0)
     rows = [
-        f"{k:2} {name:{width}} {percent_above(x.cycles, x.floor):>7}"
+        f"{k:2} {name:{width}} {above_cell(x.cycles, x.floor):>7}"
         for k, (name, x) in enumerate(zip(names, layers, strict=True))
     ]
-    text = "\n".join(["   layer, above its roofline", *rows])
+    text = "\n".join(["   layer, above roofline (%)", *rows])
     style = {"va": "top", "fontsize": 7, "family": "monospace", "parse_math": False}
     axes.text(1.02, 1.0, text, transform=axes.transAxes, **style)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    axes.set_xlabel("multiply-accumulates per byte read from DRAM")
-    axes.set_ylabel("multiply-accumulates per cycle")
+    axes.set_xlabel("arithmetic intensity (MACs per byte read from DRAM)")
+    axes.set_ylabel("throughput (MACs per cycle)")
     title = f"{printable(config.name)}, {_headline(result)}"
     axes.set_title(title, fontsize=10, parse_math=False)
     if points:
         axes.legend(title="bound by", fontsize=8, loc="lower right")
     axes.grid(which="both", alpha=0.2)
     # Where the points are is known when the layout is. Points lie close together: numbers beside
-    # them, one text for those that touch; names beside the picture.
+    # them, one text for those that touch; names beside the image.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph ")
         figure.draw_without_rendering()
@@ -207,19 +211,19 @@ def plot_roofline(
 
 
 def _headline(result: TimingResult) -> str:
-    """Return the profile, the time and how far it is above the rooflines."""
+    """Return the timing profile, the latency and the percentages above the rooflines."""
     return (
         f"{result.profile}: {result.cycles:,} cycles, {result.milliseconds:.2f} ms; "
         f"{percent_above(result.cycles, result.floor)} above the rooflines, "
-        f"{percent_above(result.cycles, result.full_floor)} above all steps"
+        f"{percent_above(result.cycles, result.full_floor)} above the full rooflines"
     )
 
 
 def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Draw a bar a layer: its cycles by the resource on the critical path, its roofline.
+    """Draw one bar per layer: its cycles on the critical path by resource, and its roofline.
 
-    A line across the bar is the roofline, a dotted one that with all steps of COMPUTE; the numbers
-    are the GEMM utilization and the share above the roofline.
+    A solid line across the bar is the roofline, a dotted line the full roofline. The numbers are
+    the GEMM utilization and the percentage above the roofline.
 
     Returns and raises as `plot_roofline`.
     """
@@ -231,7 +235,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
         width = [layer.path[resource] / 1e3 for layer in result.layers]
         if not any(width):
             continue
-        # What cannot be seen has no place in the legend.
+        # A resource too small to be seen gets no entry in the legend.
         label = resource if 1e3 * sum(width) >= 1e-3 * result.cycles else None
         axes.barh(places, width, left=left, color=_COLOURS[resource], label=label, height=0.7)
         left = [a + b for a, b in zip(left, width, strict=True)]
@@ -239,18 +243,21 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     low, high = [k - 0.42 for k in range(count)], [k + 0.42 for k in range(count)]
     for label, style, floors in (
         ("roofline", "solid", [layer.floor for layer in result.layers]),
-        ("all steps", "dotted", [layer.full_floor for layer in result.layers]),
+        ("full roofline", "dotted", [layer.full_floor for layer in result.layers]),
     ):
         at = [floor / 1e3 for floor in floors]
         axes.vlines(at, low, high, color="black", lw=1, linestyle=style, label=label)
         ends = [max(a, b) for a, b in zip(ends, at, strict=True)]
     for k, layer in enumerate(result.layers):
-        text = f"{layer.utilization:.1%}, {percent_above(layer.cycles, layer.floor)} above"
+        text = f"GEMM {layer.utilization:.1%}, +{percent_above(layer.cycles, layer.floor)}"
         axes.text(ends[k], k, f"  {text}", va="center", fontsize=7)
     axes.set_yticks(places, [_shown(layer.name) for layer in result.layers], parse_math=False)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("thousand cycles by what binds; GEMM utilization, cycles above the roofline")
+    axes.set_xlabel(
+        "latency (thousand cycles), coloured by the resource on the critical path\n"
+        "beside each bar: GEMM utilization, latency above the roofline"
+    )
     axes.set_title(_headline(result), fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)

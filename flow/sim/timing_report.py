@@ -1,4 +1,4 @@
-"""What the timing of a program says: layers, modules, the critical path."""
+"""The timing of a program by layer, by module and along the critical path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vta_config.isa import Insn
     from vta_config.timing import TimingProfile
 
-#: What can bound a stretch of time; ``sync`` is no-ops, FINISH and the cycle between instructions.
+#: What can bound the latency; ``sync`` is no-ops, FINISH and the cycle between instructions.
 RESOURCES: Final = ("gemm", "alu", "load", "store", "fetch", "sync")
 MODULES: Final = ("LOAD", "COMPUTE", "STORE")
 _TOKEN, _FETCH = 2, 1
@@ -27,7 +27,7 @@ _TOKEN, _FETCH = 2, 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTiming:
-    """One layer's share of the time.
+    """The timing of one layer.
 
     Parameters
     ----------
@@ -35,19 +35,20 @@ class LayerTiming:
     cycles : int
         From the end of the layer before (its last GEMM or ALU) to the end of this one.
     gemm_steps : int
-        Steps of its convolution or dense product, without clearing, bias and residual steps.
+        GEMM steps that multiply its inputs by its weights; not those that clear accumulators or add
+        bias and residual.
     utilization : float
         gemm_steps / cycles.
     bound : str
-        The resource that takes most of its part of the critical path.
+        The resource with the most cycles on its part of the critical path.
     path : dict of str to int
         Cycles of its part of the critical path by resource.
     floor : int
-        The roofline: no schedule of these loads is faster than the cycles of `gemm_steps`, or the
-        beats read where there are more.
+        The roofline: the larger of the cycles of `gemm_steps` and the bus beats read. No schedule
+        with the same loads is faster.
     full_floor : int
-        The same with every step of COMPUTE, which runs one instruction at a time: clearing, bias,
-        residual and pooling steps, and the ALU's.
+        The full roofline: the same, but with every step of COMPUTE, which runs one instruction at a
+        time. That adds clearing, bias, residual and pooling steps, and the steps of the ALU.
     inp_bytes, wgt_bytes, acc_bytes, uop_bytes, out_bytes : int
         Moved from or to DRAM.
     insns : int
@@ -81,14 +82,15 @@ class LayerTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleTiming:
-    """What one module does with its time; the parts sum to the cycles of the program.
+    """How one module spends its cycles; the parts sum to the cycles of the program.
 
     Parameters
     ----------
     busy : int
-        Cycles computing, or moving a beat.
+        Cycles in which it computes or moves a bus beat.
     memory : int
-        Cycles in a LOAD or STORE without a beat: latency, other clients' beats, padding.
+        Cycles of a LOAD or STORE in which it moves no beat: memory latency, beats of other modules,
+        padding.
     wait_fetch, wait_prev, wait_next : int
         Cycles until the instruction had been fetched, then until the token of the module towards
         LOAD, then until the token of the module towards STORE.
@@ -138,12 +140,12 @@ class TimingResult:
 
     @property
     def floor(self) -> int:
-        """What the layers' rooflines add up to."""
+        """The sum of the layers' rooflines, in cycles."""
         return sum(layer.floor for layer in self.layers)
 
     @property
     def full_floor(self) -> int:
-        """The same with every step of COMPUTE."""
+        """The sum of the layers' full rooflines, in cycles."""
         return sum(layer.full_floor for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
@@ -154,49 +156,75 @@ class TimingResult:
         """Return the layers and modules as text."""
         names = [shown_name(layer.name) for layer in self.layers]
         width = max(len(name) for name in (*names, "layer"))
-        head = f"{'layer':{width}} {'cycles':>9} {'gemm':>9} {'util':>6} {'roofline':>9}"
-        head += f" {'above':>7} {'all steps':>9} {'above':>7}  {'bound':5}"
-        head += "".join(f" {r:>8}" for r in RESOURCES) + f" {'KiB':>7} {'insns':>6}"
-        lines = [head]
-        for name, x in zip(names, self.layers, strict=True):
-            line = f"{name:{width}} {x.cycles:9,} {x.gemm_steps:9,} {x.utilization:6.1%}"
-            line += _floors(x.cycles, x.floor, x.full_floor)
-            line += f"  {x.bound:5}" + "".join(f" {x.path[r]:8,}" for r in RESOURCES)
-            lines.append(line + f" {x.bytes_moved / 1024:7,.0f} {x.insns:6,}")
-        steps = sum(x.gemm_steps for x in self.layers)
-        moved = sum(x.bytes_moved for x in self.layers)
-        line = f"{'all':{width}} {self.cycles:9,} {steps:9,} {steps / max(self.cycles, 1):6.1%}"
-        line += _floors(self.cycles, self.floor, self.full_floor)
-        line += "       " + "".join(f" {self.path[r]:8,}" for r in RESOURCES)
-        lines.append(line + f" {moved / 1024:7,.0f} {sum(x.insns for x in self.layers):6,}")
-        lines.append(f"{self.milliseconds:.2f} ms, profile {self.profile}")
-        lines.append(
-            f"{percent_above(self.cycles, self.floor)} above the layers' rooflines, "
-            f"{percent_above(self.cycles, self.full_floor)} above all steps of COMPUTE"
-        )
-        for m in self.modules:
-            lines.append(
-                f"{m.name:8} busy {m.busy:,}, memory {m.memory:,}, waits: fetch {m.wait_fetch:,}, "
-                f"prev {m.wait_prev:,}, next {m.wait_next:,}, switch {m.switch:,}, "
-                f"idle {m.idle:,}"
+        path = "cycles on the critical path, by resource"
+        lines = [
+            f"{'':{width}} {'latency':>9} {'GEMM':>9} {'GEMM':>7} {'roofline':>10} {'above':>9}"
+            f" {'full roofline':>13} {'above':>9}  {'bound':5}{path:^{9 * len(RESOURCES)}}"
+            f" {'DRAM':>8} {'instruc-':>8}",
+            f"{'layer':{width}} {'(cycles)':>9} {'(steps)':>9} {'use (%)':>7} {'(cycles)':>10}"
+            f" {'(%)':>9} {'(cycles)':>13} {'(%)':>9}  {'by':5}"
+            + "".join(f" {r:>8}" for r in RESOURCES)
+            + f" {'(KiB)':>8} {'tions':>8}",
+        ]
+
+        def row(name: str, of: LayerTiming | TimingResult, bound: str, layers: list[Any]) -> str:
+            steps = sum(x.gemm_steps for x in layers)
+            moved = sum(x.bytes_moved for x in layers) / 1024
+            use = 100 * steps / max(of.cycles, 1)
+            return (
+                f"{name:{width}} {of.cycles:9,} {steps:9,} {use:7.1f}"
+                + _floors(of.cycles, of.floor, of.full_floor)
+                + f"  {bound:5}"
+                + "".join(f" {of.path[r]:8,}" for r in RESOURCES)
+                + f" {moved:8,.0f} {sum(x.insns for x in layers):8,}"
             )
+
+        lines += [row(n, x, x.bound, [x]) for n, x in zip(names, self.layers, strict=True)]
+        lines.append(row("all", self, "", list(self.layers)))
+        lines.append(f"latency: {self.milliseconds:.2f} ms, timing profile {self.profile}")
+        lines.append(
+            f"{percent_above(self.cycles, self.floor)} above the sum of the layers' rooflines, "
+            f"{percent_above(self.cycles, self.full_floor)} above the sum of their full rooflines"
+        )
+        heads = (
+            "computing or moving data",
+            "waiting for memory",
+            "waiting for FETCH",
+            "waiting for prev",
+            "waiting for next",
+            "between instructions",
+            "idle",
+        )
+        lines.append("cycles of each module")
+        lines.append("module   " + "  ".join(heads))
+        for m in self.modules:
+            own = (m.busy, m.memory, m.wait_fetch, m.wait_prev, m.wait_next, m.switch, m.idle)
+            cells = (f"{x:{len(h)},}" for x, h in zip(own, heads, strict=True))
+            lines.append(f"{m.name:8} " + "  ".join(cells))
         return "\n".join(lines)
 
 
 def above(cycles: int, floor: int) -> float | None:
-    """Return by which share `cycles` exceed `floor`; None when the floor is 0."""
+    """Return the share by which `cycles` exceed `floor`: cycles / floor - 1; None when it is 0."""
     return cycles / floor - 1 if floor else None
 
 
 def percent_above(cycles: int, floor: int) -> str:
-    """Return the same as text."""
+    """Return the same as text with a percent sign: "12.4%"."""
     share = above(cycles, floor)
     return "–" if share is None else f"{share:.1%}"
 
 
+def above_cell(cycles: int, floor: int) -> str:
+    """Return the same as a number of percent, for a column whose heading names the unit."""
+    share = above(cycles, floor)
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
 def _floors(cycles: int, floor: int, full_floor: int) -> str:
-    """Return the columns of both floors, each with the share above it."""
-    return "".join(f" {x:9,} {percent_above(cycles, x):>7}" for x in (floor, full_floor))
+    """Return the cells of both rooflines, each with the percentage above it."""
+    low, full = above_cell(cycles, floor), above_cell(cycles, full_floor)
+    return f" {floor:10,} {low:>9} {full_floor:13,} {full:>9}"
 
 
 def resource_of(insn: Insn) -> str:

@@ -1,7 +1,7 @@
 """A timed program as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing show.
 
 The Trace Event Format: one complete event ("ph": "X") an instruction, on the track of its module,
-with its origin; one a chunk of instructions that FETCH reads; one a layer; and one a wait, with
+with its origin; one per chunk of instructions that FETCH reads; one per layer; one per wait, with
 what is waited for. Times are microseconds at the machine's clock; the cycles are in the arguments.
 """
 

@@ -120,7 +120,7 @@ def time_insns(
     ----------
     config : VTAConfig
     insns : bytes
-        16 bytes an instruction; it need not end with FINISH.
+        16 bytes per instruction; it need not end with FINISH.
     profile : str or TimingProfile, optional
         By default the machine's.
     stream_address : int
@@ -200,10 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=lambda text: int(text, 0),
         default=0,
         metavar="BYTE",
-        help="where the driver puts the first instruction, e.g. 0x10 (default: a page's start)",
+        help="address of the first instruction, e.g. 0x10 (default: the start of a page)",
     )
     parser.add_argument("--trace", type=Path, metavar="JSON", help="write a trace for Perfetto")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write roofline and layers there")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="folder for the plots roofline and layers"
+    )
     add_options(parser)
     options = parser.parse_args(arguments)
     try:

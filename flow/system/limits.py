@@ -57,14 +57,14 @@ def add_options(parser: ArgumentParser, *, steps: bool = True) -> None:
             type=_natural,
             default=DEFAULT.max_steps,
             metavar="N",
-            help="refuse programs of more steps (default: %(default)s)",
+            help="refuse programs with more steps (default: %(default)s)",
         )
     group.add_argument(
         "--max-bytes",
         type=_natural,
         default=DEFAULT.max_bytes,
         metavar="N",
-        help="refuse programs that take more memory (default: %(default)s)",
+        help="refuse programs that need more memory (default: %(default)s)",
     )
 
 

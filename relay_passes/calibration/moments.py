@@ -2,7 +2,7 @@
 
 A layer's output error for a weight error D (one row) is D·x over windows x, whose mean square about
 the mean is D C Dᵀ with the covariance C, and whose mean D·μ a bias takes away. That is all that
-learned rounding and bias correction need to know of the data.
+GPTQ rounding and bias correction need to know of the data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from relay_passes.numerics import power_of_two_at_least
 from relay_passes.operators.calls import is_dense_layer
 from vta_config.errors import CalibrationError
 
-#: Values of a window up to which a covariance is measured: learned rounding takes about six
+#: Values of a window up to which a covariance is measured: GPTQ rounding takes about six
 #: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
 MOST_VALUES: Final = 8192
 #: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.

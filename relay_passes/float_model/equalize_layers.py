@@ -8,7 +8,7 @@ layer that writes and in the one that reads it, as shares of their layers' large
     f = sqrt(r' / r)
 
 makes both sqrt(r r') (cross-layer equalization, Nagel et al., arXiv 1906.04721). A residual stream
-has one factor a channel for all the layers that write or read it; its r is the largest of theirs.
+has one factor per channel for all the layers that write or read it; its r is the largest of theirs.
 """
 
 from __future__ import annotations

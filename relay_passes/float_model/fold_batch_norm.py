@@ -1,7 +1,7 @@
 """Fold BatchNorm into the convolution or dense layer before it.
 
 y = gamma * (conv(x) + b - mean) / sqrt(var + epsilon) + beta is a convolution with weight w * f and
-bias (b - mean) * f + beta, where f = gamma / sqrt(var + epsilon), one number an output channel.
+bias (b - mean) * f + beta, where f = gamma / sqrt(var + epsilon), one number per output channel.
 """
 
 from __future__ import annotations

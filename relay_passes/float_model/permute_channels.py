@@ -27,7 +27,7 @@ class PermuteChannels(GraphPass):
     """Sort each group's channels by their weights' peaks, then swap pairs while that pays.
 
     The cost of an order is the sum over writing layers of sum_blocks max(p²) / sum_channels p²,
-    with p a channel's max|w|: the weights' rounding noise against that of a scale a channel.
+    with p a channel's max|w|: the weights' rounding noise against that of a scale per channel.
 
     Parameters
     ----------

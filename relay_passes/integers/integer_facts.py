@@ -41,7 +41,7 @@ def requantization_errors(mod: Module) -> dict[str, float]:
 
 
 def host_reasons(mod: Module) -> dict[str, str]:
-    """Return why operators with an integer form stayed floats, by the name of what they make.
+    """Return why operators with an integer implementation stayed float, by the output's name.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ from vta_config.errors import CalibrationError, CapacityError
 _MOST_OCTAVES: Final = 12
 #: Why the host adds two tensors, and why it quantizes a tensor.
 NO_COMMON_SCALE: Final = "the operands have no common integer scale"
-NO_SHIFT: Final = "its scale is no power of two times that of what it is made of"
+NO_SHIFT: Final = "its scale is not a power of two times the scale of its operand"
 
 
 def make_plan(
@@ -261,7 +261,7 @@ class _Planner:
             worst = next(i for i, r in enumerate(ratio) if numerics.exact_log2(r) is None)
             raise CalibrationError(
                 name,
-                "must have a scale that is its accumulator's times a power of two",
+                "must have a scale that is a power of two times its accumulator's scale",
                 got=f"{1 / ratio[worst]:.6g} times it in channel {worst}",
                 hint="choose weight scales to fit, or allow multipliers (dyadic)",
             )

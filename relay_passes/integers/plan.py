@@ -33,9 +33,9 @@ class SumPlan:
     first, second : str
         The tensors; an accumulator comes first.
     multiplier : tuple[int, ...]
-        One, or one a block or channel; 0: the second is less than half a unit, and left out.
+        One, or one per block or channel; 0: the second is less than half a unit, and left out.
     first_shift, second_shift : tuple[int, ...]
-        Left shifts to the finer of both scales; one, or one a block or channel.
+        Left shifts to the finer of both scales; one, or one per block or channel.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class LayerPlan:
     output : str
         The int8 tensor; "" for an accumulator that stays one (logits).
     requant : Requant, optional
-        Multiplier and shift, one, or one a block or channel; None without an output.
+        Multiplier and shift, one, or one per block or channel; None without an output.
     """
 
     name: str
@@ -125,13 +125,13 @@ class QuantPlan:
     weights : dict[str, QuantParams]
         Weights by the name of the convolution or dense tensor that uses them.
     block : int
-        Output channels that share a number, for numbers one a block.
+        Output channels that share a number, for numbers one per block.
     layers : tuple[LayerPlan, ...]
         In the order of the graph.
     sums : dict[str, SumPlan]
         By the tensor that a sum makes.
     host : dict[str, str]
-        Operators with an integer form that are left to the host as floats, and why.
+        Operators with an integer implementation that are left to the host as floats, and why.
     floats : dict[str, str]
         Tensors that the host quantizes, by way of floats, from integers, and why.
     """
@@ -221,7 +221,7 @@ class QuantPlan:
 
 
 def expanded(values: Iterable[int], channels: int, block: int, where: str) -> NDArray[np.int64]:
-    """Return one number a channel, int64[channels], of one, one a block or one a channel.
+    """Return one number per channel, int64[channels], of one, one per block or one per channel.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def expanded(values: Iterable[int], channels: int, block: int, where: str) -> ND
 
 
 def grouped(values: NDArray[np.int64], block: int) -> NDArray[np.int64]:
-    """Return the shortest form of one number a channel: one, one a block, or themselves."""
+    """Return the shortest form of one number per channel: one, one per block, or themselves."""
     if (values == values[0]).all():
         return values[:1]
     starts = values[::block]

@@ -128,7 +128,7 @@ class Quantize(GraphPass):
 
 
 def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]], *, floats: bool = False) -> bool:
-    """Whether the operator of a binding (None: the caller) has an integer form.
+    """Whether the operator of a binding (None: the caller) has an integer implementation.
 
     With `floats` it reads what has none: a ReLU between two such stays with them, unrounded.
     """

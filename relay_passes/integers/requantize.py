@@ -2,7 +2,8 @@
 
 The pass interprets the graph. Each tensor is one of: a float; an int8 with a scale; an int32
 accumulator with a scale, a bound of its magnitude, a bias not yet added and a ReLU not yet done. An
-operator with an integer form takes integers and makes an accumulator; quantize makes it int8:
+operator with an integer implementation reads integers and makes an accumulator; quantize makes
+it int8:
 
     q = clip((acc + bias + 2^(n-1)) >> n, qmin, qmax),    n = log2(s_y / (s_x * s_w)),
 
@@ -166,7 +167,7 @@ class _Interpreter:
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
             raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
-        if result is None:  # no integer form: floats, as it is
+        if result is None:  # no integer implementation: floats, as it is
             operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
             result = self.emit(substitute(binding.value, operands), binding.var.name)
         self.env[binding.var] = result

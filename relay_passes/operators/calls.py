@@ -22,12 +22,12 @@ ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 WEIGHT_AXIS: Final = {
     row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
 }
-#: Operators with an integer form; a tensor that one of them makes or reads is quantized.
+#: Operators with an integer implementation; a tensor that one of them makes or reads is quantized.
 INTEGER_OPS: Final = ACTIVATIONS | MOVES | {row.float_op for row in OPERATORS.values()}
 
 
 def integer_form(call: Expr) -> IntegerForm | None:
-    """Return the integer form of an operator with a weight, where this call of it has one."""
+    """Return the integer implementation of an operator with a weight, if this call has one."""
     rows = (row for row in OPERATORS.values() if row.float_op == op_name(call))
     return next((r.integer for r in rows if r.integer is not None and r.integer.fits(call)), None)
 

@@ -1,4 +1,4 @@
-"""Dense layer: a product with a matrix, of a vector or of a whole picture."""
+"""Dense layer: a product with a matrix, with a vector or with a whole feature map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
 
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
-    """Read the weight; on a picture the layer is a convolution that covers it."""
+    """Read the weight; on a feature map the layer is a convolution that covers it."""
     matrix = constant(call.args[1])
     assert matrix is not None
     kernel = (in_shape[2], in_shape[3])
@@ -57,7 +57,7 @@ OPERATOR: Final = Operator(
     read=read,
     out_shape=conv2d.out_shape,
     meaning=conv2d.meaning,
-    how="a convolution on one pixel; on a picture, one whose kernel covers it",
+    how="GEMM, as a 1 × 1 convolution, or as one whose kernel covers the input",
     weight_axis=1,
     integer=IntegerForm(fits=fits, make=make),
     adds_up=True,

@@ -53,14 +53,14 @@ OPERATOR: Final = Operator(
     rules=(
         rules.nchw_layout,
         rules.padding_fits,
-        rules.windows_meet_the_picture,
+        rules.windows_meet_the_input,
         *rules.STEPS_FIT,
     ),
     start=start,
     read=read,
     out_shape=conv2d.out_shape,
     meaning=meaning,
-    how="GEMM with a diagonal weight of its own for each tap and block of channels",
+    how="GEMM with a diagonal weight per kernel tap and block of channels",
     weight_axis=0,
     integer=IntegerForm(
         fits=lambda call: conv2d.fits(call) and is_depthwise(call), make=conv2d.make

@@ -16,7 +16,7 @@ from relay_passes.operators.rules import Rule
 
 
 class Window(NamedTuple):
-    """What an output is made of: a kernel's extent, and how it moves over the picture.
+    """What an output is made of: a kernel's extent, and how it moves over the feature map.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
     Parameters
     ----------
     kind : str
-        The layer's; a dense layer on a picture is a convolution.
+        The layer's; a dense layer on a feature map is a convolution.
     window : Window
     weight : int8[O, I, KH, KW] or None
         OIHW.
@@ -93,7 +93,7 @@ class IntegerForm:
     Parameters
     ----------
     fits : callable
-        Whether a call of the float graph has an integer form.
+        Whether a call of the float graph has an integer implementation.
     make : callable
         Return the call that makes int32[...] of int8 data and an int8 weight.
     """
@@ -129,7 +129,7 @@ class Operator:
     weight_axis : int or None
         Axis of the weight's output channels; None without a weight.
     integer : IntegerForm or None
-        Its integer form, where it has a weight.
+        Its integer implementation, where it has a weight.
     by_channel : bool
         Whether an output channel reads the input channel of its number and no other.
     starts_empty : bool

@@ -1,6 +1,6 @@
-"""What must hold for VTA to take a layer.
+"""The conditions for a layer to run on VTA.
 
-The first line of each rule is the sentence that the user reads when it does not hold.
+The first line of each rule is the sentence that the user reads if the condition is violated.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Rule = Callable[[Chain, VTAConfig], bool]
 
 
 def one_group(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution must have one group, or one for each channel of its input and output."""
+    """A convolution must have one group, or one group per input and output channel."""
     return int(chain.anchor.value.attrs.groups) == 1
 
 
 def nchw_layout(chain: Chain, config: VTAConfig) -> bool:
-    """A tensor must be laid out as NCHW, a kernel as OIHW."""
+    """A tensor must have the layout NCHW, a kernel the layout OIHW."""
     attrs = chain.anchor.value.attrs
     names = ("data_layout", "layout", "kernel_layout")
     layouts = [str(getattr(attrs, name, "NCHW")) for name in names]
@@ -43,12 +43,12 @@ def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
 
 
 def padding_fits(chain: Chain, config: VTAConfig) -> bool:
-    """A window's padding must be at most 15 on every side."""
+    """The padding must be at most 15 on every side."""
     return all(0 <= int(p) <= MAX_PAD for p in chain.anchor.value.attrs.padding)
 
 
-def windows_meet_the_picture(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution's every window must meet the picture, not zeros alone."""
+def windows_meet_the_input(chain: Chain, config: VTAConfig) -> bool:
+    """Every window of a convolution must contain at least one input pixel, not only padding."""
     attrs, operands = chain.anchor.value.attrs, (*chain.anchor.value.args, chain.anchor.var)
     sizes = zip(*(static_shape(x)[2:] for x in operands), strict=True)
     windows = zip(ints(attrs.strides), ints(attrs.dilation), ints(attrs.padding[:2]), strict=True)
@@ -59,13 +59,13 @@ def windows_meet_the_picture(chain: Chain, config: VTAConfig) -> bool:
 
 
 def dense_dilation(chain: Chain, config: VTAConfig) -> bool:
-    """A pooling window must not be dilated, and must round its size down."""
+    """A pooling must have dilation 1 and round its output size down (ceil_mode 0)."""
     attrs = chain.anchor.value.attrs
     return all(int(d) == 1 for d in attrs.dilation) and not bool(attrs.ceil_mode)
 
 
 def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
-    """A pooling window must start inside the picture, and nothing may be added to its maximum."""
+    """A pooling window must start inside the input, and nothing may be added to its maximum."""
     attrs = chain.anchor.value.attrs
     sizes = zip(static_shape(chain.inputs[0])[2:], static_shape(chain.output)[2:], strict=True)
     inside = all((o - 1) * int(s) < i for (i, o), s in zip(sizes, attrs.strides, strict=True))
@@ -74,7 +74,7 @@ def windows_start_inside(chain: Chain, config: VTAConfig) -> bool:
 
 
 def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
-    """A shift or factor must be the same for all channels of a block."""
+    """A shift or multiplier must be the same for all channels of a block."""
     by_block = {"shr", "shl", "mul"} - ({"shr"} if "shr_register" in config.capabilities else set())
     for op, value, _ in chain.post_ops:
         numbers = np.ravel(value)
@@ -86,7 +86,7 @@ def one_number_a_block(chain: Chain, config: VTAConfig) -> bool:
 
 
 def sums_rows_and_columns(chain: Chain, config: VTAConfig) -> bool:
-    """A sum must be over all rows and columns, its dimensions kept."""
+    """A sum must be over all rows and columns and keep its dimensions."""
     attrs = chain.anchor.value.attrs
     rank = len(static_shape(chain.inputs[0]))
     axes = sorted(int(a) % rank for a in attrs.axis) if attrs.axis is not None else []
@@ -106,7 +106,7 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
 
 
 def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
-    """A residual must be added at most 8,128 times."""
+    """The integer multiplier of a residual must be at most 8,128."""
     factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
     return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
 
@@ -116,7 +116,7 @@ def _residuals(chain: Chain) -> list[tuple[str, Any]]:
 
 
 def limits_fit(chain: Chain, config: VTAConfig) -> bool:
-    """A limit of the accumulator must fit 16 bits."""
+    """A clip limit of the accumulator must fit in 16 bits."""
     limits = (value for op, value, _ in chain.post_ops if op in ("min", "max"))
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
 
@@ -126,7 +126,7 @@ def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
     return all(np.ptp(value) == 0 for op, value, _ in chain.post_ops if op == "shl")
 
 
-#: What must hold of the steps after every operator.
+#: Conditions for the post-ops after every operator.
 STEPS_FIT: Final[tuple[Rule, ...]] = (
     four_dimensions,
     shifts_in_range,

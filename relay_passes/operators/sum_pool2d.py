@@ -1,4 +1,4 @@
-"""Sum over the picture: a global average pool before its shift."""
+"""Sum over the feature map: a global average pool before its shift."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
 
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
-    """Return the picture as the window."""
+    """Return the whole feature map as the window."""
     return Reading("sum_pool2d", Window((in_shape[2], in_shape[3])))
 
 
@@ -50,6 +50,6 @@ OPERATOR: Final = Operator(
     read=read,
     out_shape=out_shape,
     meaning=meaning,
-    how="GEMM with a diagonal weight, a step for each pixel",
+    how="GEMM with a diagonal weight, one step per pixel",
     by_channel=True,
 )

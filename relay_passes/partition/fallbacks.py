@@ -100,7 +100,7 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
 
 
 _CONVERSION_REASONS: Final = {
-    QUANTIZE: "an integer operator reads floats that the host made",
+    QUANTIZE: "an integer operator reads a float tensor of the host",
     DEQUANTIZE: "an operator on the host needs floats",
 }
 
@@ -203,13 +203,13 @@ def _why_host(binding: Expr) -> str:
     kind = op_name(binding.value)
     if dtype_of(binding.var) in ("int32", "int8"):
         if kind in RESHAPES:
-            return "VTA's programs do not rearrange data"
-        return "no pattern takes these integer operands"
+            return "VTA programs cannot rearrange data"
+        return "no pattern for VTA matches these integer operands"
     if kind == "add" and all(constant(a) is None for a in binding.value.args):
         return "the operands have no common integer scale"
     if kind in INTEGER_OPS:
-        return "an operand is a float of the host's"
-    return "the operator has no integer form"
+        return "an operand is a float tensor on the host"
+    return "the operator has no integer implementation"
 
 
 def _macs(bindings: Iterable[Expr]) -> int:

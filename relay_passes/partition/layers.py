@@ -56,7 +56,7 @@ class PostOp:
     op : {"add", "add_tensor", "add_scaled", "shr", "shl", "min", "max", "mul"}
         What is done. ``shr`` is arithmetic. All wrap at 32 bits, which none should reach.
     value : int or int32[C]
-        Operand, one number or one an output channel (add, add_scaled, shr, shl, mul);
+        Operand, one number or one per output channel (add, add_scaled, shr, shl, mul);
         ``add_tensor``: the left shift k of the tensor; ``add_scaled``: its multiplier, >= 1.
     tensor : str
         The int8 tensor, of the output's shape; ``add_tensor``: acc += tensor << value,
@@ -87,14 +87,14 @@ class PostOp:
                     f"PostOp({self.op}).value",
                     "must be int32[C]",
                     got=f"{self.value.dtype}{list(self.value.shape)}",
-                    hint="one number a channel",
+                    hint="one number per channel",
                 )
             if self.op not in PER_CHANNEL_OPS:
                 raise UnsupportedModelError(
                     f"PostOp({self.op}).value",
                     "must be one number",
                     got="a vector",
-                    hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} take one number a channel",
+                    hint=f"only {', '.join(sorted(PER_CHANNEL_OPS))} accept one number per channel",
                 )
         low, high = (0, 31) if self.op in ("shr", "shl", "add_tensor") else (INT32_MIN, INT32_MAX)
         low = 1 if self.op == "add_scaled" else low
@@ -278,7 +278,7 @@ class Subgraph:
             if layer.output in known:
                 raise UnsupportedModelError(
                     f"{self.symbol}: {layer.name}",
-                    "must write a tensor of its own",
+                    "must write a tensor that no other layer writes",
                     got=layer.output,
                     hint="name every tensor once",
                 )

@@ -92,7 +92,7 @@ def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = N
         if callee is None or not str(callee.attrs.get("Composite", "")).startswith(f"{CODEGEN}."):
             raise UnsupportedModelError(
                 f"{symbol}: {binding.var.name}",
-                "must call a composite function of VTA's",
+                "must call a composite function for VTA",
                 got=op_name(value) or type(value).__name__,
                 hint="use partition",
             )

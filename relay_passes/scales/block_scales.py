@@ -94,7 +94,7 @@ class BlockScales:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Profiles; for a shift a channel a machine that shifts by a register."""
+        """Profiles; for a shift per channel a machine that shifts by a register."""
         return PROFILES | SHR_REGISTER if self.per_channel else PROFILES
 
     def for_block(self, block: int) -> BlockScales:
@@ -381,7 +381,7 @@ def _joined(pair: Sequence[Expr], tensors: Mapping[str, QuantParams]) -> NDArray
 
 
 def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDArray[np.float64]:
-    """Return a scale a row: max|w| / limit, or with `clip` the one of least square error."""
+    """Return a scale per row: max|w| / limit, or with `clip` the one of least squared error."""
     peaks = np.abs(rows).max(axis=1)
     peaks = np.where(peaks > 0, peaks, limit)
     tried = peaks / limit * (_CLIPS[:, np.newaxis] if clip else np.ones((1, 1)))
@@ -433,7 +433,7 @@ def residual_octaves(size: int, block: int) -> int:
     """Return the largest j for which a residual times a * 2^j, a <= 127, takes little time.
 
     It takes up to 2^j GEMM steps an output element, the layer itself size / block. The price is
-    that a block of small weights keeps a larger scale, which learned rounding makes up for.
+    that a block of small weights keeps a larger scale, which GPTQ rounding makes up for.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Which forms of a variant are kept: of each layer, and of the whole network."""
+"""Selection of candidate configurations: for each layer, and for the whole network."""

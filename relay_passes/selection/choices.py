@@ -17,7 +17,7 @@ class LayerProof:
     layer : str
         Convolution or dense tensor.
     damping : float
-        For learned rounding; infinite where nearest rounding is better.
+        For GPTQ rounding; infinite where nearest rounding is better.
     correct_bias : bool
         Whether the corrected bias makes the error smaller.
     gain_db : float
@@ -47,7 +47,7 @@ class LayerProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One form of the network, and how near its results come to the float ones.
+    """One candidate configuration, and the SQNR of its outputs.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Choice:
     chosen : str
         The candidate that was taken: the variant itself where all of its steps pay.
     candidates : tuple[Candidate, ...]
-        In the order of preference; empty where there is one form only.
+        In the order of preference; empty if there is only one.
     layers : tuple[LayerProof, ...]
         How each layer learns.
     """

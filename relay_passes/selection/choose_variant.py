@@ -1,8 +1,8 @@
-"""Choose among quantized forms of one network by the error of their results on given images.
+"""Choose among candidate configurations of a network by their output error on given images.
 
-Each step of a variant is chosen by what it does to its layer; whether all of them together pay is
-only seen at the end. The forms are tried in the order of what they cost, and the first is taken
-that is within a margin of the best of all.
+Each step of a variant is chosen by its effect on one layer; whether all steps together help is only
+known at the end. The candidates are ordered by their cost, and the first one within a margin of the
+best is selected.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def before_saturation(mod: Module) -> Module:
 
 
 def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
-    """Measure the results of one form against the float ones, both float32[images, values]."""
+    """Compare the outputs of one candidate with the float ones, both float32[images, values]."""
     if not np.isfinite(values).all():
         return Candidate(name=name, sqnr_db=-SQNR_LIMIT_DB, centred_db=-SQNR_LIMIT_DB)
     plain = middle = limited_db(sqnr_db(reference, values))

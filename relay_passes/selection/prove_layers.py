@@ -1,11 +1,11 @@
-"""Let learned rounding and bias correction prove themselves, layer by layer, on images held apart.
+"""Select the rounding and the bias correction of each layer on held-out images.
 
-A covariance from few images holds directions in which those images do not vary. Learned rounding
+A covariance from few images holds directions in which those images do not vary. GPTQ rounding
 moves all error into them, and on other images they vary. So each layer's weights are rounded with
 several dampings from a part of the images, to nearest as well, and the error of the layer's
 output is measured on the other part:
 
-    e = Σ_rows mean_x |D (x - μ)|²      D = W - s q, x the windows of images held apart,
+    e = Σ_rows mean_x |D (x - μ)|²      D = W - s q, x the windows of held-out images,
                                         μ the mean over the images learned from.
 
 The least error wins; the usual damping keeps its place unless another is better by more than
@@ -43,10 +43,10 @@ _LIMIT: Final = 127
 
 
 def splits(count: int) -> list[tuple[list[int], list[int]]]:
-    """Return (images to learn from, images to judge by), by index; none for a single image.
+    """Return (images for rounding, images for measuring), by index; none for a single image.
 
-    Few images are split in halves, each of which learns once. Of many, every third judges what the
-    others taught.
+    Few images are split in halves, and each half is used for rounding once. Of many images, every
+    third is used for measuring and the others for rounding.
     """
     if count >= _MANY:
         return [([i for i in range(count) if i % 3 != 2], list(range(2, count, 3)))]
@@ -59,10 +59,10 @@ def splits(count: int) -> list[tuple[list[int], list[int]]]:
 def prove_layers(
     mod: Module, images: Sequence[NDArray[Any]], *, block: int = 16
 ) -> dict[str, LayerProof]:
-    """Return what each layer's learning is worth, by layer.
+    """Return the selected rounding of each layer and its gain.
 
     Of many images only layers with fewer windows than values in one (dense layers, most of all)
-    are tried; the others learn as usual, as all do from a single image.
+    are tested; the others use the usual damping, as all do with a single image.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def usual_places(images: int) -> int:
 
 
 class _Trial:
-    """Errors of one layer on images held apart, summed over the splits."""
+    """Errors of one layer on held-out images, summed over the splits."""
 
     def __init__(self) -> None:
         self.learned = {d: 0.0 for d in DAMPINGS}
@@ -144,7 +144,7 @@ class _Trial:
             self.learned[damping] += float(np.square(error).sum())
 
     def proof(self, name: str, share: float) -> LayerProof:
-        """Choose; `share` of the images taught in each split."""
+        """Select; each split used `share` of the images for rounding."""
         errors = {d: min(self.learned[d], self.uncorrected[d]) for d in DAMPINGS}
         best = min(DAMPINGS, key=errors.__getitem__)
         if errors[USUAL_DAMPING] * (1 - NOISE) <= errors[best]:

@@ -36,7 +36,7 @@ def _factor(node: Node) -> tuple[Node, Array] | None:
 
 
 def _is_channel_constant(node: Node) -> bool:
-    """Tell whether a node is a constant of one number a channel."""
+    """Tell whether a node is a constant of one number per channel."""
     return node.value is not None and node.value.ndim == 4 and node.value.size == len(node.value[0])
 
 

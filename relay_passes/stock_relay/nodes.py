@@ -129,7 +129,9 @@ def count_uses(root: Node) -> Counter[Node]:
 def unsupported(node: Node, must: str) -> UnsupportedModelError:
     """Return the error for a node that Relay's rules cannot quantize."""
     return UnsupportedModelError(
-        node.name or node.op, f"{must}, for stock quantization", hint="Relay stops here as well"
+        node.name or node.op,
+        f"{must}, for stock quantization",
+        hint="Relay refuses this model as well",
     )
 
 

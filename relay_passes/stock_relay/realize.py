@@ -363,7 +363,7 @@ class Realize:
         factor = np.float32(old / new)
         shift = _log2(factor)
         if shift <= 0:
-            raise unsupported(node, f"must have operands on scales of at least {new:g}")
+            raise unsupported(node, f"must have operands with scales of at least {new:g}")
         if shift.is_integer():
             return self.arithmetic.scalar("left_shift", data, int(shift))
         if float(factor).is_integer():

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
-from flow.options import UNCALIBRATED, Options
+from flow.options import (
+    UNCALIBRATED,
+    Options,
+)
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
@@ -22,7 +25,9 @@ from flow.stages import Progress
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams, Requant
 from relay_passes.partition.layers import Fallback
-from vta_config.errors import UnsupportedModelError
+from vta_config.errors import (
+    UnsupportedModelError,
+)
 from vta_config.hardware import VTAConfig
 
 #: PostOp of the rounding, by variant.
@@ -184,3 +189,20 @@ class FakeBackend:
         compiled = FakeCompiled(self._model, STEPS[variant], self.mismatches if differs else 0)
         compiled.fail = partial(self._fail, variant)
         return compiled
+
+
+class Recorder:
+    """A display that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.moves: list[tuple[int, int]] = []
+        self.open_bars = 0
+
+    def open(self, text: str) -> Progress:
+        self.texts.append(text)
+        self.open_bars += 1
+        return lambda done, total: self.moves.append((done, total))
+
+    def close(self) -> None:
+        self.open_bars -= 1

@@ -57,7 +57,7 @@ def test_deploy_writes_report_and_table(
     out = tmp_path / "a" / "b"
     assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
     shown = capsys.readouterr()
-    assert "profiled_fused" in shown.out and "all equal" in shown.out and "gemm ops" in shown.out
+    assert "profiled_fused" in shown.out and "all equal" in shown.out and "inp loaded" in shown.out
     assert shown.err == ""  # no bars: not a terminal
     report = json.loads((out / "report.json").read_text())
     assert report["variants"][0]["name"] == "float32"
@@ -65,7 +65,7 @@ def test_deploy_writes_report_and_table(
     assert report["deployed"] == "best"
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
-    assert "1,234 cycles, 0.01 ms an image" in shown.out and "residual" in shown.out
+    assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out
     assert QuantPlan.from_json(report["plan"]) == PLAN
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
 
@@ -343,7 +343,7 @@ def test_internal_error_of_all_variants(
     capsys.readouterr()
     assert call("evaluate", *args, "--variant", "profiled", "--output", tmp_path / "e") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "left out best: internal error, got IndexError: list index" in shown
+    assert "skipped best: internal error, got IndexError: list index" in shown
 
 
 def test_error_while_drawing_loses_nothing_else(
@@ -419,7 +419,7 @@ def test_truncated_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     data = DIGITS_ONNX.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     text = refused(capsys, tmp_path, "--model", tmp_path / "cut.onnx")
-    assert "cut.onnx: must be a whole ONNX file, got a truncated or damaged one" in text
+    assert "cut.onnx: must be a complete ONNX file, got a truncated or damaged file" in text
 
 
 def test_unsupported_operator(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -479,7 +479,9 @@ def test_label_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "labels.csv").write_text("filename,label_index\nx.png,3\n")
     text = refused(capsys, tmp_path, "--images", folder)
-    assert "labels.csv line 2: must name an image beside it, got x.png, which is missing" in text
+    assert (
+        "labels.csv line 2: must name an image in its folder, got x.png, which is missing" in text
+    )
 
 
 def test_impossible_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -511,7 +513,7 @@ def test_damaged_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
     text = capsys.readouterr().err
-    assert "no.txt: must be a text file with one class name a line, got " in text
+    assert "no.txt: must be a text file with one class name per line, got " in text
 
 
 def test_driver_without_library(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

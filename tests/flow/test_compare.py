@@ -47,8 +47,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["compare", "--limit", "8", "--step", "profiled", "--output", str(tmp_path)]
     assert cli.main(args) == 0
     shown = capsys.readouterr().out
-    assert "largest-value scales, not fused" in shown and "profiled, worst tensor first" in shown
-    row = next(line for line in shown.splitlines() if "float32" in line)
+    assert (
+        "scales from the largest value, not fused" in shown
+        and "profiled, worst tensor first" in shown
+    )
+    row = next(line for line in shown.splitlines() if "│ float32" in line)
     assert [cell.strip() for cell in row.split("│")[4:-1]] == ["", "", "", "", ""]  # top-1 alone
     assert (tmp_path / "compare.json").is_file()
 
@@ -73,7 +76,7 @@ def test_a_step_that_fails_leaves_the_others(
     steps = ("--step", "profiled", "--step", STOCK_RELAY)
     assert cli.main(["compare", "--limit", "2", *steps, "--output", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "left out profiled: internal error, got IndexError: list index out of range" in shown
+    assert "skipped profiled: internal error, got IndexError: list index out of range" in shown
     written = json.loads((tmp_path / "compare.json").read_text())
     assert [row["metrics"]["name"] for row in written] == ["float32", STOCK_RELAY]
     assert (tmp_path / "internal-error-profiled.txt").is_file()

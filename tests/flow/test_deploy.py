@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-import flow.sim
-from flow.data.datasets import Dataset
 from flow.data.models import DIGITS
 from flow.deploy import deploy
 from flow.options import (
-    KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OTHERS_EXACT_IMAGES,
-    PREFERENCE,
-    UNCALIBRATED,
     VARIANTS,
     Options,
 )
-from flow.results.report import Exactness
-from flow.session import open_session
-from flow.sim.core_library import LIBRARY
-from flow.stages import Progress, Stages
+from flow.stages import Stages
 from flow.system.tracebacks import InternalError
 from tests.flow.data.test_datasets import write_image
-from tests.flow.fakes import FakeBackend, FakeCompiled
+from tests.flow.fakes import FakeBackend, Recorder
 from tests.flow.onnx_models import save, tiny_model
 from vta_config.errors import (
-    ArtifactError,
-    CalibrationError,
     CapacityError,
     ConfigError,
     DriverError,
     HazardError,
     UnsupportedModelError,
 )
-
-
-class Recorder:
-    """A display that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.moves: list[tuple[int, int]] = []
-        self.open_bars = 0
-
-    def open(self, text: str) -> Progress:
-        self.texts.append(text)
-        self.open_bars += 1
-        return lambda done, total: self.moves.append((done, total))
-
-    def close(self) -> None:
-        self.open_bars -= 1
 
 
 def test_report_of_the_embedded_model() -> None:
@@ -92,27 +64,6 @@ def test_chosen_variants_without_comparison() -> None:
     assert report.deployed == "profiled"
 
 
-def test_every_variant_has_its_place() -> None:
-    assert sorted(PREFERENCE) == sorted(KNOWN_VARIANTS)
-    assert set(MAIN_VARIANTS) | UNCALIBRATED <= set(VARIANTS)
-
-
-def test_calibration_only_where_something_needs_it(tmp_path: Path) -> None:
-    model = save(tiny_model(), tmp_path / "mine.onnx")
-    write_image(tmp_path / "eval" / "0" / "a.png")
-    options = Options(
-        model=str(model),
-        images=tmp_path / "eval",
-        variants=("stock_relay", "single_scale"),
-        exact_images=0,
-    )
-    report, _ = deploy(options, Stages(), factory=FakeBackend)
-    assert report.calibration is None and "calibrate" not in report.seconds
-    assert report.deployed == "single_scale"
-    report, _ = deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
-    assert report.calibration is None and report.deployed == "stock_relay"
-
-
 def test_own_model_with_folders(tmp_path: Path) -> None:
     model = save(tiny_model(), tmp_path / "mine.onnx")
     for name in ("0/a.png", "4/b.png", "4/c.png"):
@@ -125,40 +76,6 @@ def test_own_model_with_folders(tmp_path: Path) -> None:
     assert report.model_name == "mine" and report.variants[0].images == 3
     assert [p.variant for p in report.programs] == list(MAIN_VARIANTS)
     assert report.calibration is not None and report.calibration.images == 1
-
-
-def test_own_model_needs_folders(tmp_path: Path) -> None:
-    model = save(tiny_model(), tmp_path / "mine.onnx")
-    options = Options(model=str(model))
-    sentence = r"--images: must be given: mine brings no images of its own; give --images DIR"
-    with pytest.raises(CalibrationError, match=sentence):
-        open_session(options, Stages(), factory=FakeBackend)
-    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine brings no im"):
-        open_session(options, Stages(), needs_images=False, factory=FakeBackend)
-
-
-def test_engine_and_driver_go_together(tmp_path: Path) -> None:
-    sentence = r"--driver: must be given with --engine driver, and only then, got --engine driver, "
-    with pytest.raises(ConfigError, match=sentence):
-        Options(engine="driver")
-    with pytest.raises(ConfigError, match=r"only then, got --engine fsim, --driver x.so; give"):
-        Options(driver=Path("x.so"))
-    with pytest.raises(ConfigError, match=r"--driver: must be a shared library, got .*missing; ch"):
-        Options(engine="driver", driver=tmp_path / "x.so")
-
-
-@pytest.mark.parametrize("name", ["libvta_sim.so", "renamed.so"])
-def test_own_simulator_is_no_driver(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes((Path(flow.sim.__file__).parent / LIBRARY).read_bytes())
-    sentence = r"--driver: must be another library than this package's simulator, got .*; use --eng"
-    with pytest.raises(ConfigError, match=sentence):
-        Options(engine="driver", driver=tmp_path / name)
-
-
-def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"bad: must have the key"):
-        open_session(Options(config=str(tmp_path / "bad.json"), model="nothing"), Stages())
 
 
 def test_errors_of_the_compiler_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,16 +93,6 @@ def test_model_that_stock_relay_cannot_take(monkeypatch: pytest.MonkeyPatch) -> 
     assert skipped["reason"] == "conv1: must be something else; change it"
     with pytest.raises(UnsupportedModelError, match="conv1: must be something else; change it"):
         deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
-
-
-def test_next_preferred_variant_where_the_best_is_impossible(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(FakeBackend, "broken", frozenset({"best", "w4a8"}))
-    report, _ = deploy(Options(limit=6, exact_images=6), Stages(), factory=FakeBackend)
-    assert [s.variant for s in report.skipped] == ["best", "w4a8"]
-    assert report.deployed == "per_tensor"
-    assert report.exact is not None and report.exact.images == 6
 
 
 PLACES = ("quantize", "compile", "run", "verify", "layers")
@@ -238,7 +145,7 @@ def test_report_of_the_variants_so_far(tmp_path: Path, monkeypatch: pytest.Monke
     assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "best"]
     assert report["deployed"] == "best" and report["stopped"] == "the run has not ended"
     assert report["skipped"] == [
-        {"variant": "w4a8", "reason": "not measured: the run did not get there"}
+        {"variant": "w4a8", "reason": "not measured: the run has not reached this variant"}
     ]
     (tmp_path / "file").write_text("x")  # a folder that cannot be written is told of at the end
     with pytest.raises(KeyboardInterrupt):
@@ -260,63 +167,3 @@ def test_driver_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(FakeBackend, "faults", {"profiled": error})
     with pytest.raises(DriverError, match="lib.so: must finish the program, got status 1"):
         deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
-
-
-@pytest.mark.parametrize("driver", [False, True])
-def test_error_in_the_last_comparison(
-    driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # `best` is left out, so `profiled` is compared again, on more images.
-    calls: list[int] = []
-
-    def verify(self: object, images: Dataset, progress: Progress) -> Exactness:
-        calls.append(len(images))
-        if len(calls) == 2:
-            raise DriverError("lib.so", "must run") if driver else ZeroDivisionError
-        return Exactness(images=len(images), tensors=1, mismatches=0)
-
-    monkeypatch.setattr(FakeCompiled, "verify", verify)
-    monkeypatch.setattr(FakeBackend, "broken", frozenset({"best"}))
-    options = Options(limit=9, exact_images=8, variants=("profiled", "best"))
-    report, _ = deploy(options, Stages(), factory=FakeBackend, folder=tmp_path)
-    assert calls == [4, 8] and report.deployed == "profiled"
-    assert report.exact is not None and report.exact.images == 4
-    if driver:
-        assert report.stopped == "lib.so: must run"
-    else:
-        (_, skipped) = report.skipped
-        assert (
-            skipped.variant == "profiled on more images" and "ZeroDivisionError" in skipped.reason
-        )
-
-
-def test_wrong_driver_is_told_first(tmp_path: Path) -> None:
-    (tmp_path / "bad.so").write_text("no library" * 100)
-    options = Options(engine="driver", driver=tmp_path / "bad.so", model="nothing")
-    sentence = r"bad.so: must be a loadable shared library, got .*header; pass the path of a VTA dr"
-    with pytest.raises(ArtifactError, match=sentence):
-        open_session(options, Stages(), factory=FakeBackend)
-    sentence = r"--driver-timeout: must be given with --engine driver, got --engine fsim; leave it"
-    with pytest.raises(ConfigError, match=sentence):
-        Options(driver_timeout_s=1.0)
-
-
-def test_cache_of_a_search_is_tried_first(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    options = Options(search=True, cache=tmp_path / "file" / "x", model="nothing")
-    with pytest.raises(ArtifactError, match=r"must be a folder .*; choose another --cache"):
-        open_session(options, Stages(), factory=FakeBackend)
-
-
-def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(step=1.5)
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    display = Recorder()
-    stages = Stages(display)
-    for name in ("a", "b", "a"):
-        with stages(name) as progress:
-            progress(1, 2)
-    with pytest.raises(ZeroDivisionError), stages("b", "text"):
-        raise ZeroDivisionError
-    assert stages.seconds == {"a": 3.0, "b": 3.0}
-    assert display.texts == ["a", "b", "a", "text"] and display.open_bars == 0

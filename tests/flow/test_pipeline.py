@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
 from threadpoolctl import threadpool_info
 
 from flow.compiler.codegen import compile_function
@@ -16,7 +15,6 @@ from flow.data.datasets import ArraySource, Dataset, Preprocessing
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, Pictures, Pipeline
-from flow.program.program import Program
 from flow.verify import expose
 from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
@@ -25,10 +23,10 @@ from relay_passes.partition.read import annotated_functions
 from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
-from relay_passes.variants import STOCK_RELAY, VARIANTS
-from tests.flow.onnx_models import save, tiny_model, weights
+from relay_passes.variants import VARIANTS
+from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
-from vta_config.errors import CalibrationError, UnsupportedModelError
+from vta_config.errors import CalibrationError
 
 
 @pytest.fixture
@@ -47,36 +45,6 @@ def test_calibration_does_not_share_an_image_between_threads(pipeline: Pipeline)
 
     assert pipeline.calibrate(images())  # type: ignore[arg-type]
     assert threads == {1}
-
-
-def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> None:
-    # Stock Relay skips the first convolution; this network has no other.
-    compiled = pipeline.compile(pipeline.quantize(STOCK_RELAY))
-    assert "nn.conv2d" in [f.operator for f in compiled.host.fallbacks]
-    assert compiled.programs == () and compiled.timed == () and compiled.plan is None
-    image = np.ones(pipeline.model.input_shape, np.float32)
-    assert np.isfinite(compiled.network()(image)).all()
-    sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
-    with pytest.raises(UnsupportedModelError, match=sentence):
-        compiled.save(tmp_path / "x.vta")
-
-
-def test_each_of_several_programs_has_its_file(default_config: VTAConfig, tmp_path: Path) -> None:
-    extra = (
-        helper.make_node("Sigmoid", ["r"], ["s"]),
-        helper.make_node("Conv", ["s", "w"], ["e"]),
-    )
-    model = tiny_model(extra=extra)
-    model.graph.initializer.extend(weights(w=np.ones((4, 4, 1, 1))))
-    pipeline = Pipeline(import_model(save(model, tmp_path / "m.onnx")), default_config)
-    compiled = pipeline.compile(pipeline.quantize("single_scale"))
-    assert compiled.plan is not None
-    outputs = {layer.output for layer in compiled.plan.layers}
-    assert {r.name for p in compiled.programs for r in p.layers} & outputs
-    paths = compiled.save(tmp_path / "m.vta")
-    assert [Program.load(path).plan for path in paths] == [compiled.plan] * 2
-    assert [path.name for path in paths] == ["m.vta_0.vta", "m.vta_1.vta"]
-    assert [Program.load(path).symbol for path in paths] == ["vta_0", "vta_1"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ void Fill(const Program& program, Engine* engine) {
     if (t.elems() > kLimits.bytes) continue;
     std::vector<int8_t> nchw(t.elems(), 3);
     std::vector<uint8_t> packed(t.packed_bytes(program.config));
-    PackTensor(t, program.config, nchw.data(), packed.data());
+    PackTensor(t, program.config, nchw.data(), packed.data(), "input");
     engine->Write(t.address, packed.data(), packed.size());
   }
 }

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from scripts import bench
+from vta_config import VTAConfig
 
 
 def test_random_network_is_a_resnet18() -> None:
@@ -28,7 +29,18 @@ def test_figures_of_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> No
     assert [line.strip().startswith(s) for line, s in zip(lines[1:], starts, strict=False)] == [
         True
     ] * 5
-    assert lines[6].strip().startswith("peak memory")
+    assert lines[6].strip().startswith("GEMM step on w4 / on default")
+    assert lines[7].strip().startswith("peak memory")
+
+
+def test_gemm_steps_are_those_of_the_stage() -> None:
+    """25 blocks of 9 taps fill inp; each weight serves 49 pixels."""
+    for name in ("default", "w4", "w4a4"):
+        insns, uops, steps = bench._gemm_insns(VTAConfig.load(name))
+        assert (len(uops), steps) == (225, 8 * 49 * 225)
+        assert len(insns) == 1 + 8 * 5 + 1
+    stock, narrow = bench.gemm_step_ns(("default", "w4"), repeats=1)
+    assert stock > 0 and narrow > 0
 
 
 def test_unknown_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,10 @@ def test_the_documented_tables(found: list[Comparison]) -> None:
 def test_command(streams: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare_streams.main([str(streams)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| layer | profile | original | ours | ours / original |"
+    assert (
+        lines[0]
+        == "| layer | timing profile | original (cycles) | ours (cycles) | ours / original |"
+    )
     assert len(lines) == 2 + 3 * len(PROFILES) + 1 + 2 + 6
 
 

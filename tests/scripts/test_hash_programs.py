@@ -31,7 +31,7 @@ def test_save_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_model_without_images_needs_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hash_programs, "load_model", lambda name: name)
     monkeypatch.setattr(hash_programs, "bundled_data", lambda model: None)
-    with pytest.raises(SystemExit, match="brings no images of its own: give --calibration"):
+    with pytest.raises(SystemExit, match="has no images of its own: give --calibration"):
         hash_programs.main(["--model", "mine.onnx"])
 
 

@@ -340,6 +340,13 @@ class VtaModule : public ffi::ModuleObj {
       layer.name = get("name").cast<ffi::String>();
       layer.output.address = static_cast<uint64_t>(get("address").cast<int64_t>());
       layer.output.is_int32 = get("dtype").cast<ffi::String>() == "int32";
+      if (entry.count(ffi::String("planes")) != 0) {
+        // CheckTensor refuses what a machine does not have; it sees no number that has wrapped.
+        const int64_t planes = get("planes").cast<int64_t>();
+        layer.output.SetPlanes(planes >= 0 && planes < 32 ? static_cast<uint32_t>(planes) : 32);
+      } else {
+        layer.output.SetPlanes(0);
+      }
       layer.last_store = static_cast<uint32_t>(get("last_store").cast<int64_t>());
       for (const ffi::Any& dim : get("shape").cast<ffi::json::Array>()) {
         layer.shape.push_back(dim.cast<int64_t>());
@@ -403,7 +410,8 @@ class VtaModule : public ffi::ModuleObj {
       const TensorInfo& t = program_.inputs[i];
       staging_.resize(t.packed_bytes(program_.config));
       const void* data = Argument(args, static_cast<int>(i), t);
-      PackTensor(t, program_.config, static_cast<const int8_t*>(data), staging_.data());
+      PackTensor(t, program_.config, static_cast<const int8_t*>(data), staging_.data(),
+                 std::string(symbol_) + " input " + std::to_string(i));
       engine().Write(t.address, staging_.data(), staging_.size());
     }
   }

@@ -95,10 +95,12 @@ void CheckDepth(Bytes json) {
 
 TensorInfo ReadTensor(const uint8_t* row) {
   Require(U32(row) <= 1, "must have tensor roles in [0, 1]", U32(row));
-  Require(U32(row + 4) <= 1, "must have tensor kinds in [0, 1]", U32(row + 4));
+  const uint32_t type = U32(row + 4) & 0xff;
+  Require(type <= 1, "must have tensor kinds in [0, 1]", type);
   TensorInfo t;
   t.is_output = U32(row) == 1;
-  t.is_int32 = U32(row + 4) == 1;
+  t.is_int32 = type == 1;
+  t.SetPlanes(U32(row + 4) >> 8);
   t.address = U64(row + 8);
   t.n = U32(row + 16);
   t.c = U32(row + 20);
@@ -111,7 +113,7 @@ TensorInfo ReadTensor(const uint8_t* row) {
 
 uint64_t CeilDiv(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
-// Calls f(nchw index, packed index) for every element of a plain tensor.
+// Calls f(nchw index, lane of a plane) for every element of a plain tensor.
 template <typename F>
 void ForEachElement(const TensorInfo& t, const Config& config, F f) {
   const uint64_t batch = config.batch(), block = config.block(), area = uint64_t{t.h} * t.w;
@@ -138,6 +140,32 @@ struct Inside {
   uint64_t begin, end;
 };
 
+// Calls f(lane, number) for every number of a tensor in its form; `lane` counts the lanes of a
+// plane.
+template <typename F>
+void PlaceElements(const TensorInfo& tensor, const Config& config, const int8_t* nchw, F f) {
+  const InputForm& form = tensor.form;
+  const uint64_t batch = config.batch(), block = config.block(), lanes = config.lanes();
+  const uint64_t rows = form.extent[0], columns = form.extent[1], w = tensor.w;
+  const uint64_t patch = uint64_t{form.patch[0]} * form.patch[1];
+  const uint64_t channel_blocks = CeilDiv(tensor.c * patch, block);
+  for (uint64_t i = 0; i < tensor.n * patch * tensor.c; ++i) {
+    const uint64_t c = i % tensor.c, tap = i / tensor.c % patch, n = i / tensor.c / patch;
+    const uint64_t dy = tap / form.patch[1], dx = tap % form.patch[1];
+    const Inside y(form, 0, dy, tensor.h), x(form, 1, dx, w);
+    const uint64_t channel = tap * tensor.c + c;
+    const uint64_t first = (n / batch * channel_blocks + channel / block) * rows * columns;
+    for (uint64_t row = y.begin; row < y.end; ++row) {
+      const uint64_t pixel_row = row * form.stride[0] + dy - form.padding[0];
+      const int8_t* from = nchw + ((n * tensor.c + c) * tensor.h + pixel_row) * w;
+      const uint64_t to = (first + row * columns) * lanes + n % batch * block + channel % block;
+      for (uint64_t column = x.begin; column < x.end; ++column) {
+        f(to + column * lanes, from[column * form.stride[1] + dx - form.padding[1]]);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 uint32_t Crc32(const uint8_t* bytes, size_t size) {
@@ -157,7 +185,14 @@ uint32_t Crc32(const uint8_t* bytes, size_t size) {
 uint64_t TensorInfo::plane_bytes(const Config& config) const {
   const uint64_t channels = uint64_t{c} * form.patch[0] * form.patch[1];
   return CeilDiv(n, config.batch()) * CeilDiv(channels, config.block()) * form.extent[0] *
-         form.extent[1] * config.lanes();
+         form.extent[1] * config.inp_bytes();
+}
+
+std::pair<int64_t, int64_t> TensorInfo::digit_range(uint32_t bits) const {
+  int64_t ones = 0;
+  for (uint32_t p = 0; p < planes; ++p) ones = (ones << bits) + 1;
+  const int64_t half = int64_t{1} << (bits - 1);
+  return {-half * ones, (half - 1) * ones};
 }
 
 bool TensorInfo::plain() const {
@@ -185,6 +220,14 @@ void CheckTensor(const TensorInfo& t, const Config& config, const std::string& w
          std::to_string(t.n) + "x" + std::to_string(t.c) + "x" + std::to_string(t.h) + "x" +
              std::to_string(t.w),
          "compile it again");
+  }
+  const uint32_t bits = config.inp_bits();
+  const uint32_t least = t.is_int32 ? 32 / bits : 1, most = t.is_int32 ? least : bits == 8 ? 1 : 3;
+  if (t.planes < least || t.planes > most) {
+    Fail(ErrorKind::kArtifact, where,
+         "must have " + (least == most ? "" : std::to_string(least) + " to ") +
+             std::to_string(most) + " planes",
+         std::to_string(t.planes), "compile it again");
   }
   const uint64_t bytes = t.packed_bytes(config);
   if (bytes > config.arena_bytes || t.address > config.arena_bytes - bytes) {
@@ -232,45 +275,66 @@ void ParseProgram(std::string file, Program* program) {
   }
 }
 
-void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
-                uint8_t* packed) {
-  std::memset(packed, 0, tensor.plane_bytes(config));
-  const InputForm& form = tensor.form;
-  const uint64_t batch = config.batch(), block = config.block(), lanes = config.lanes();
-  const uint64_t rows = form.extent[0], columns = form.extent[1], w = tensor.w;
-  const uint64_t patch = uint64_t{form.patch[0]} * form.patch[1];
-  const uint64_t channel_blocks = CeilDiv(tensor.c * patch, block);
-  for (uint64_t i = 0; i < tensor.n * patch * tensor.c; ++i) {
-    const uint64_t c = i % tensor.c, tap = i / tensor.c % patch, n = i / tensor.c / patch;
-    const uint64_t dy = tap / form.patch[1], dx = tap % form.patch[1];
-    const Inside y(form, 0, dy, tensor.h), x(form, 1, dx, w);
-    const uint64_t channel = tap * tensor.c + c;
-    const uint64_t first = (n / batch * channel_blocks + channel / block) * rows * columns;
-    for (uint64_t row = y.begin; row < y.end; ++row) {
-      const uint64_t pixel_row = row * form.stride[0] + dy - form.padding[0];
-      const int8_t* from = nchw + ((n * tensor.c + c) * tensor.h + pixel_row) * w;
-      uint8_t* to = packed + (first + row * columns) * lanes + n % batch * block + channel % block;
-      for (uint64_t column = x.begin; column < x.end; ++column) {
-        to[column * lanes] =
-            static_cast<uint8_t>(from[column * form.stride[1] + dx - form.padding[1]]);
-      }
-    }
+void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw, uint8_t* packed,
+                const std::string& where) {
+  std::memset(packed, 0, tensor.packed_bytes(config));
+  if (config.inp_bits() == 8) {
+    return PlaceElements(tensor, config, nchw, [packed](uint64_t lane, int8_t value) {
+      packed[lane] = static_cast<uint8_t>(value);
+    });
   }
+  const auto [low, high] = tensor.digit_range(4);
+  const auto [least, most] = std::minmax_element(nchw, nchw + tensor.elems());
+  if (*least < low || *most > high) {
+    Fail(ErrorKind::kCapacity, where,
+         "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "] to take " +
+             std::to_string(tensor.planes) + " x 4 bits",
+         std::to_string(*least < low ? *least : *most),
+         "clip the numbers, or give them more planes");
+  }
+  const uint64_t plane = tensor.plane_bytes(config);
+  PlaceElements(tensor, config, nchw, [=](uint64_t lane, int8_t value) {
+    int rest = value;
+    for (uint64_t p = 0; p < tensor.planes; ++p, rest = (rest + 8) >> 4) {
+      packed[p * plane + lane / 2] |= static_cast<uint8_t>((rest & 15) << lane % 2 * 4);
+    }
+  });
 }
 
 void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,
                   void* nchw) {
-  if (!tensor.is_int32) {
-    uint8_t* out = static_cast<uint8_t*>(nchw);
-    ForEachElement(tensor, config, [=](uint64_t to, uint64_t from) { out[to] = packed[from]; });
-    return;
-  }
   const uint64_t plane = tensor.plane_bytes(config);
+  int8_t* bytes = static_cast<int8_t*>(nchw);
   int32_t* out = static_cast<int32_t*>(nchw);
-  ForEachElement(tensor, config, [=](uint64_t to, uint64_t from) {
-    uint32_t value = 0;
-    for (uint64_t p = 0; p < 4; ++p) value |= uint32_t{packed[p * plane + from]} << 8 * p;
-    out[to] = static_cast<int32_t>(value);
+  const auto nibble = [=](uint64_t p, uint64_t lane) {
+    return uint32_t{packed[p * plane + lane / 2]} >> lane % 2 * 4 & 15;
+  };
+  if (config.inp_bits() == 8) {
+    if (!tensor.is_int32) {
+      return ForEachElement(tensor, config, [=](uint64_t to, uint64_t lane) {
+        bytes[to] = static_cast<int8_t>(packed[lane]);
+      });
+    }
+    return ForEachElement(tensor, config, [=](uint64_t to, uint64_t lane) {
+      uint32_t value = 0;
+      for (uint64_t p = 0; p < 4; ++p) value |= uint32_t{packed[p * plane + lane]} << 8 * p;
+      out[to] = static_cast<int32_t>(value);
+    });
+  }
+  if (tensor.is_int32) {
+    return ForEachElement(tensor, config, [=](uint64_t to, uint64_t lane) {
+      uint32_t value = 0;
+      for (uint64_t p = 0; p < 8; ++p) value |= nibble(p, lane) << 4 * p;
+      out[to] = static_cast<int32_t>(value);
+    });
+  }
+  const uint64_t planes = tensor.planes;
+  ForEachElement(tensor, config, [=](uint64_t to, uint64_t lane) {
+    int value = 0;
+    for (uint64_t p = planes; p-- > 0;) {
+      value = value * 16 + (static_cast<int>(nibble(p, lane)) ^ 8) - 8;
+    }
+    bytes[to] = static_cast<int8_t>(value);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "config.h"
@@ -32,19 +33,23 @@ struct InputForm {
 // An input, output or layer tensor in the arena.
 struct TensorInfo {
   bool is_output = false;
-  bool is_int32 = false;  // four byte planes; else int8
-  uint64_t address = 0;   // bytes from the arena's start
+  bool is_int32 = false;  // else int8
+  // Lanes of inp that a number takes, each a plane of its own, low first: of int8 signed digits, of
+  // int32 plain bits. 0 stands for the planes of 8-bit lanes; `SetPlanes` resolves it.
+  uint32_t planes = 1;
+  uint64_t address = 0;  // bytes from the arena's start
   uint32_t n = 1, c = 1, h = 1, w = 1;
   InputForm form;  // of outputs: patches of one pixel, as many as there are
 
+  // The least and the largest number that signed digits of `bits` bits in its planes hold.
+  std::pair<int64_t, int64_t> digit_range(uint32_t bits) const;
   // Whether its pixels lie as they are.
   bool plain() const;
   uint64_t elems() const { return uint64_t{n} * c * h * w; }
-  // Bytes of one packed byte plane, and of all.
+  void SetPlanes(uint32_t count) { planes = count != 0 ? count : is_int32 ? 4 : 1; }
+  // Bytes of one plane, and of all.
   uint64_t plane_bytes(const Config& config) const;
-  uint64_t packed_bytes(const Config& config) const {
-    return plane_bytes(config) * (is_int32 ? 4 : 1);
-  }
+  uint64_t packed_bytes(const Config& config) const { return plane_bytes(config) * planes; }
 };
 
 struct Bytes {
@@ -69,14 +74,15 @@ struct Program {
 // machine.
 void ParseProgram(std::string file, Program* program);
 
-// Checks that a tensor is not empty, not absurd and lies in the arena. Throws ArtifactError naming
-// `where`.
+// Checks that a tensor is not empty, not absurd, has the planes of its numbers and lies in the
+// arena. Throws ArtifactError naming `where`.
 void CheckTensor(const TensorInfo& tensor, const Config& config, const std::string& where);
 
-// Packs int8[N, C, H, W], arranged in its form, into NCHWnc bytes (missing lanes zero).
-void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
-                uint8_t* packed);
-// Unpacks a plain tensor into int8[N, C, H, W] or, from byte planes, int32[N, C, H, W].
+// Packs int8[N, C, H, W], arranged in its form, into the planes of NCHWnc lanes (missing lanes
+// zero). Throws CapacityError, naming `where`, when a number does not fit the planes.
+void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nchw, uint8_t* packed,
+                const std::string& where);
+// Unpacks a plain tensor into int8[N, C, H, W] or int32[N, C, H, W].
 void UnpackTensor(const TensorInfo& tensor, const Config& config, const uint8_t* packed,
                   void* nchw);
 

@@ -15,7 +15,7 @@ from flow.program.layouts import pack_weight
 from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, residual_network, subgraph
 from tests.flow.compiler.test_lower import compiled
-from tests.flow.compiler.test_memory import uop_program
+from tests.flow.compiler.test_uops import uop_program
 from vta_config.errors import CapacityError, UnsupportedModelError
 from vta_config.hardware import VTAConfig
 

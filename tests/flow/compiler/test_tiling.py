@@ -10,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.cost import cost
-from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.normal_form import normal_layer
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import choose_tiling, extents
-from flow.sim.tsim import TSim
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, subgraph
 from vta_config.errors import CapacityError
@@ -58,22 +55,6 @@ def test_resnet_layers_fit(preset: str, channels: int, size: int) -> None:
     assert tiling.oc_w <= tiling.oc <= shape.oc and tiling.ic <= shape.ic
 
 
-def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> None:
-    config = VTAConfig.load("default")
-    capacity = Capacity.of(config, resident_inp=1, resident_wgt=2)
-    for channels, size, utilization in (
-        (64, 56, 0.84),
-        (128, 28, 0.84),
-        (256, 14, 0.9),
-        (512, 7, 0.92),
-    ):
-        shape = resnet_layer(channels, size, config)
-        steps = shape.oc * shape.ic * shape.taps * size * size
-        assert steps == 451_584
-        estimate = cost(shape, choose_tiling(shape, capacity), capacity)
-        assert steps / estimate.cycles >= utilization
-
-
 def test_each_generation_has_tilings_of_its_own() -> None:
     chosen, estimates = [], []
     for timing in PROFILES:
@@ -86,30 +67,6 @@ def test_each_generation_has_tilings_of_its_own() -> None:
     # GEMM steps alone: one a cycle, four cycles each, one a cycle.
     steps = 16 * 16 * 64
     assert [e // steps for e in estimates] == [1, 5, 1]
-
-
-@pytest.mark.parametrize("timing", PROFILES)
-def test_estimates_are_near_the_cycle_model(timing: str) -> None:
-    config = replace(VTAConfig.load("default"), timing=timing)
-    rng = np.random.default_rng(0)
-    x = TensorSpec(name="x", shape=(1, 64, 16, 16), dtype="int8")
-    layer = conv(rng, "conv", x, 64, (3, 3), padding=(1, 1, 1, 1))
-    graph = subgraph((layer,), x)
-    cycles = TSim(make_program(graph, lower(graph, config), config)).cycles
-    normal = normal_layer(layer, config)
-    capacity = Capacity.of(config, resident_inp=1, resident_wgt=0)
-    estimate = cost(normal.shape, choose_tiling(normal.shape, capacity), capacity).cycles
-    assert estimate == pytest.approx(cycles, rel=0.05)
-
-
-def test_a_load_takes_what_the_generation_takes() -> None:
-    # timing.md: 22 + beats until it is done, a cycle more until the next one starts; one request
-    # every two cycles; the older generation each burst beats + 4.
-    assert PROFILES["chisel"].load_cycles(1, 32, 16) == 16 + 8 + 32
-    assert PROFILES["chisel"].load_cycles(5, 1, 16) == 16 + 8 + 5 * 2
-    assert PROFILES["chisel-simple"].load_cycles(1, 32, 16) == 2 + 32 + 2 * 4
-    assert PROFILES["chisel-simple"].load_cycles(5, 1, 16) == 2 + 5 * (1 + 4)
-    assert PROFILES["chisel-simple"].load_cycles(1, 32, 256) == 2 + 32 + 4
 
 
 @settings(max_examples=30, deadline=None)

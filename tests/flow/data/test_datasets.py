@@ -37,7 +37,9 @@ def test_imagenet_recipe_follows_from_the_input_shape() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 7, 8, 8), (1, 10)])
 def test_input_that_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(CalibrationError, match=r"model input: must be \[N, 1 or 3, H, W\] to be "):
+    with pytest.raises(
+        CalibrationError, match=r"model input: must have shape \[N, 1 or 3, H, W\] for "
+    ):
         Preprocessing.for_input(shape)
 
 
@@ -118,7 +120,7 @@ def test_empty_folder(tmp_path: Path) -> None:
         ("", r"labels.csv line 1: must be filename,label_index, got ''"),
         (
             "filename,label_index\na.png,0\nd.png,1\n",
-            r"line 3: must name an image beside it, got d.png, which is missing; fix the row",
+            r"line 3: must name an image in its folder, got d.png, which is missing; fix the row",
         ),
         (
             "filename,label_index\na.png,3\n",

@@ -149,8 +149,14 @@ def test_labels_that_are_not_read(folder: Path) -> None:
         ("../x.png,1\n", r"must name an image inside the folder, got \.\./x\.png; put the image"),
         ("sub/../../x.png,1\n", r"must name an image inside the folder, got sub/\.\./\.\./x\.png"),
         ("/etc/hostname,1\n", r"must name an image inside the folder, got /etc/hostname; put"),
-        ("z.png,1\n", r"must name an image beside it, got z\.png, which is missing; fix the row"),
-        ("sub,1\n", r"must name an image beside it, got sub, no image: a folder; fix the row or"),
+        (
+            "z.png,1\n",
+            r"must name an image in its folder, got z\.png, which is missing; fix the row",
+        ),
+        (
+            "sub,1\n",
+            r"must name an image in its folder, got sub, no image: a folder; fix the row or",
+        ),
         ("pipe.png,1\n", r"got pipe\.png, no image: a pipe, a socket or a device; fix the row"),
         ("loop.png,1\n", r"got loop\.png, no image: Too many levels of symbolic links; fix the"),
         ("n" * 5000 + ",1\n", r"no image: File name too long; fix the row or the folder"),
@@ -186,7 +192,7 @@ def test_file_that_is_no_csv_text(folder: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"a.png,1\n", b"label_index,filename\n"])
 def test_header_that_is_missing(folder: Path, data: bytes) -> None:
-    sentence = r"labels\.csv line 1: must be filename,label_index, got '.*'; name the two columns"
+    sentence = r"labels\.csv line 1: must be filename,label_index, got '.*'; rename the two columns"
     with pytest.raises(CalibrationError, match=sentence):
         read(folder, data)
 
@@ -234,7 +240,9 @@ def test_one_image_in_two_classes(tmp_path: Path) -> None:
 
 def test_numbers_beside_names(tmp_path: Path) -> None:
     touch(tmp_path, "0/a.png", "10/a.png", "2/a.png", "other/a.png")
-    sentence = r"must have folders named all by class numbers, or all by names, got 0 and other; r"
+    sentence = (
+        r"folders that are all named by class numbers, or all by class names, got 0 and other; r"
+    )
     with pytest.raises(CalibrationError, match=sentence):
         read_class_folders(tmp_path, 4)
 

@@ -347,7 +347,9 @@ def test_size_is_checked_before_pixels(tmp_path: Path) -> None:
 
 
 def test_picture_without_pixels() -> None:
-    with pytest.raises(CalibrationError, match=r"image: must have pixels, got 0 × 5; replace or"):
+    with pytest.raises(
+        CalibrationError, match=r"image: must have at least one pixel, got 0 × 5; replace or"
+    ):
         IMAGENET.pixels(Image.new("RGB", (0, 5)))
 
 

@@ -64,9 +64,7 @@ def test_a_shape_that_others_read_too(tmp_path: Path) -> None:
     assert import_model(save(proto, tmp_path / "m.onnx")).classes == 4
 
 
-SENTENCE = (
-    r"m input data: must be a model that runs one picture at a time, as well as batches of 4, got "
-)
+SENTENCE = r"m input data: must give one image the same logits alone as in batches of 4, got "
 
 
 def test_pictures_that_are_mixed_are_refused(tmp_path: Path) -> None:

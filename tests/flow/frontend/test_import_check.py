@@ -41,7 +41,7 @@ def test_the_first_tensor_that_differs_is_named(tmp_path: Path) -> None:
     """TVM resizes to 4 of 8 as by 0.5, ONNX by the scale that the file says."""
     sentence = (
         r"m node extra \(Resize\): must be imported as ONNX Runtime computes it, got a difference "
-        r"of [\d.]+ where values reach [\d.]+ in tensor e; export that operator in another form, "
+        r"of [\d.]+ where values reach [\d.]+ in tensor e; export that operator differently, "
         r"or give --skip-import-check"
     )
     refuse(resized(0.6), sentence, tmp_path)

@@ -111,8 +111,8 @@ def test_truncated_file(tmp_path: Path, part: float) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(data[: int(len(data) * part)])
     sentence = (
-        r"cut.onnx: must (be a whole ONNX file, got a truncated or damaged one \(.*\)|hold a graph,"
-        r" got \d+ bytes without a node); fetch or export "
+        r"cut.onnx: must (be a complete ONNX file, got a truncated or damaged file \(.*\)|contain "
+        r"a graph, got \d+ bytes without a node); download or export "
     )
     with pytest.raises(UnsupportedModelError, match=sentence):
         import_model(path)
@@ -120,13 +120,17 @@ def test_truncated_file(tmp_path: Path, part: float) -> None:
 
 def test_file_that_is_something_else(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("not a model at all, just a line of text")
-    with pytest.raises(UnsupportedModelError, match=r"must be a whole ONNX file, got a truncated"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"must be a complete ONNX file, got a truncated"
+    ):
         import_model(tmp_path / "m.onnx")
 
 
 def test_truncated_xz(tmp_path: Path) -> None:
     (tmp_path / "m.onnx.xz").write_bytes(lzma.compress(tiny_model().SerializeToString())[:-40])
-    with pytest.raises(UnsupportedModelError, match=r"m.onnx.xz: must be readable, got .*; fetch"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"m.onnx.xz: must be readable, got .*; download"
+    ):
         import_model(tmp_path / "m.onnx.xz")
 
 
@@ -158,7 +162,7 @@ def test_model_that_tvm_cannot_import(tmp_path: Path) -> None:
     model = tiny_model(extra=extra)
     model.graph.node[0].input[1] = "head.bias"  # a convolution with a vector as weight
     with pytest.raises(
-        UnsupportedModelError, match=r"m.*: must be a (model that TVM's|whole ONNX)"
+        UnsupportedModelError, match=r"m.*: must be a (model that TVM's|complete ONNX)"
     ):
         import_model(save(model, tmp_path / "m.onnx"))
 

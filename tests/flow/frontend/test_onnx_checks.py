@@ -107,12 +107,12 @@ def test_versions_that_do_not_exist(tmp_path: Path, version: int) -> None:
         ("Conv", {"auto_pad": b"\xff\xfe"}, r"auto_pad: must be text, got other bytes; correct"),
         ("Conv", {"auto_pad": "SAME"}, r"auto_pad: must be one of NOTSET, .* got SAME; correct"),
         ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1], "ceil_mode": 1},
-         r"node extra attributes: must be of as many axes, got kernel_shape of 2, pads of 1;"),
+         r"attributes: must have the same number of axes, got kernel_shape of 2, pads of 1;"),
         ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1, 1]},
-         r"pads: must be a beginning and an end an axis, got \[1, 1, 1\]; correct the export"),
+         r"pads: must have a beginning and an end for each axis, got \[1, 1, 1\]; correct"),
         ("MaxPool", {"kernel_shape": [0, 3]}, r"kernel_shape: must be numbers from 1 to 1048576"),
         ("MaxPool", {"kernel_shape": [50, 50]},
-         r"node extra: must make a tensor with numbers in it, got shape .*; use a larger picture"),
+         r"extra: must compute a tensor with at least one element, got shape .*; use a larger"),
     ],
 )  # fmt: skip
 def test_windows_that_cannot_be(
@@ -130,17 +130,19 @@ def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
 def test_tensors_that_are_not_what_they_say(tmp_path: Path) -> None:
     model = tiny_model()
     tensor(model, "stem.weight").dims[0] = 1 << 31
-    refuse(model, r"tensor stem.weight has 108 numbers, not 57982058496\); fetch or exp", tmp_path)
+    refuse(
+        model, r"tensor stem.weight has 108 numbers, not 57982058496\); download or exp", tmp_path
+    )
     tensor(model, "stem.weight").dims[0] = -4
-    refuse(model, r"tensor stem.weight has dimensions \[-4, 3, 3, 3\]\); fetch", tmp_path)
+    refuse(model, r"tensor stem.weight has dimensions \[-4, 3, 3, 3\]\); download", tmp_path)
     tensor(model, "stem.weight").data_type = 77
     tensor(model, "stem.weight").dims[0] = 4
-    refuse(model, r"tensor stem.weight is of unknown type 77\); fetch", tmp_path)
+    refuse(model, r"tensor stem.weight is of unknown type 77\); download", tmp_path)
     typed = tiny_model()
     bias = tensor(typed, "head.bias")
     bias.CopyFrom(helper.make_tensor("head.bias", TensorProto.FLOAT, [5], np.ones(5)))
     bias.float_data.append(1.0)
-    refuse(typed, r"tensor head.bias has 6 numbers, not 5\); fetch", tmp_path)
+    refuse(typed, r"tensor head.bias has 6 numbers, not 5\); download", tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -162,7 +164,9 @@ def test_bounds_may_be_infinite(tmp_path: Path) -> None:
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     data = tiny_model(conv_name="conv_node").SerializeToString()
     (tmp_path / "m.onnx").write_bytes(data.replace(b"conv_node", b"conv\xff\xfeode"))
-    sentence = r"damaged one \(a name that is not UTF-8, b'conv\\xff\\xfeode'\); fetch or export"
+    sentence = (
+        r"damaged file \(a name that is not UTF-8, b'conv\\xff\\xfeode'\); download or export"
+    )
     with pytest.raises(UnsupportedModelError, match=sentence):
         import_model(tmp_path / "m.onnx")
 
@@ -177,16 +181,16 @@ def test_control_flow_is_refused(tmp_path: Path) -> None:
     node = helper.make_node("If", ["yes"], ["e"], "choice", then_branch=then, else_branch=then)
     model = tiny_model(extra=(node,))
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(True), "yes"))
-    refuse(model, r"node choice: must be straight-line code, got If; control flow has no", tmp_path)
+    refuse(model, r"node choice: must be straight-line code, got If; remove control flow", tmp_path)
 
 
 def test_graphs_with_a_circle_or_two_sources_are_refused(tmp_path: Path) -> None:
     model = tiny_model()
     model.graph.node[1].input[0] = "r"
-    refuse(model, r"must be a whole ONNX file, got a truncated or damaged one", tmp_path)
+    refuse(model, r"must be a complete ONNX file, got a truncated or damaged file", tmp_path)
     model = tiny_model()
     model.graph.node[1].output[0] = "c"
-    refuse(model, r"must be a whole ONNX file, got a truncated or damaged one", tmp_path)
+    refuse(model, r"must be a complete ONNX file, got a truncated or damaged file", tmp_path)
 
 
 def test_what_nobody_expected_is_one_sentence(

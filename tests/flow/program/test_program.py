@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import Program
+from flow.program.program import LayerRecord, PortTensor, Program
 from flow.sim.program_sim import ProgramSim
 from tests.flow.compiler.networks import residual_network
-from vta_config.errors import ArtifactError, ConfigError, DecodeError
+from vta_config.errors import ArtifactError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Insn, Opcode, decode
 
@@ -45,9 +46,47 @@ def test_a_file_of_every_machine(name: str) -> None:
     assert again.insn_bytes == program.insn_bytes
 
 
-def test_narrow_operands_do_not_compile() -> None:
-    with pytest.raises(ConfigError, match=r"default.LOG_WGT_WIDTH: must be 3 \(int8\) to compile"):
-        lower(GRAPH, replace(CONFIG, log_wgt_width=2, log_wgt_buff_bytes=17))
+def test_planes_are_kept_and_checked() -> None:
+    """A file says how many planes a tensor has where they are not those of 8-bit lanes."""
+    narrow = VTAConfig.load("w4a4")
+
+    def port(name: str, dtype: Literal["int8", "int32"], planes: int) -> PortTensor:
+        return PortTensor(name=name, dtype=dtype, shape=(1, 16, 2, 2), address=0, planes=planes)
+
+    record = LayerRecord(name="a", kind="conv2d", output=port("a", "int8", 3), last_store=0)
+    program = Program(
+        symbol="f",
+        config=narrow,
+        insns=(Insn(Opcode.FINISH, {}),),
+        constants=b"",
+        constants_at=0,
+        arena_bytes=4096,
+        inputs=(port("x", "int8", 2), port("x4", "int8", 1)),
+        outputs=(port("y", "int32", 8),),
+        layers=(record,),
+    )
+    again = Program.from_bytes(program.to_bytes())
+    assert (again.inputs, again.outputs) == (program.inputs, program.outputs)
+    assert again.layers == program.layers
+    assert [t.bytes_in(narrow) for t in (*again.inputs, *again.outputs)] == [64, 32, 256]
+    for config, name, dtype, planes, count in (
+        (narrow, "y", "int32", 4, "8"),
+        (narrow, "y", "int8", 4, "1 to 3"),
+        (CONFIG, "y", "int8", 2, "1"),
+    ):
+        bad = replace(
+            program,
+            config=config,
+            inputs=(),
+            layers=(),
+            outputs=(port(name, cast('Literal["int8", "int32"]', dtype), planes),),
+        )
+        sentence = f"must have {count} planes of the {dtype} tensor y, got {planes}; compile"
+        with pytest.raises(ArtifactError, match=sentence):
+            Program.from_bytes(bad.to_bytes())
+    bad = replace(program, layers=(replace(record, output=port("a", "int8", 32)),))
+    with pytest.raises(ArtifactError, match="must have 1 to 3 planes of the int8 tensor a, got 32"):
+        Program.from_bytes(bad.to_bytes())
 
 
 def test_lowering_is_deterministic() -> None:

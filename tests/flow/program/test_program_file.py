@@ -117,7 +117,8 @@ def test_container() -> None:
 
 def test_packed_files_say_how_to_unpack() -> None:
     refuse(
-        "must be a program file, got one packed by xz; unpack it: xz -d", b"\xfd7zXZ" + bytes(99)
+        "must be a program file, got a file compressed with xz; decompress it: xz -d",
+        b"\xfd7zXZ" + bytes(99),
     )
 
 

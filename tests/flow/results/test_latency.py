@@ -12,9 +12,7 @@ import pytest
 from flow.backend import PipelineBackend, PipelineCompiled, vta_modules
 from flow.frontend.importer import import_model
 from flow.results import latency as module
-from flow.results.counters import counters_by_layer
 from flow.results.latency import can_plot, latency_of, write_pictures
-from flow.results.report import COUNTERS, GEMM_PARTS
 from flow.sim.tsim import TSim
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
@@ -98,17 +96,3 @@ def test_folder_that_cannot_be_written(compiled: PipelineCompiled, tmp_path: Pat
 
 
 # ---- counters ------------------------------------------------------------------------------------
-def test_parts_sum_to_the_simulators_count(compiled: PipelineCompiled) -> None:
-    (sim,) = compiled.model.simulators
-    ours = counters_by_layer(sim)
-    whole = sim.sim.counters()
-    assert {k: sum(c[k] for c in ours.values()) for k in whole} == dict(whole)
-    for counters in ours.values():
-        assert sum(counters[part] for part in GEMM_PARTS) == counters["gemm_ops"]
-    assert {key for layer in compiled.layers for key in layer.counters} == set(COUNTERS)
-
-
-def test_convolution_steps_are_the_cycle_models(compiled: PipelineCompiled) -> None:
-    ours = counters_by_layer(compiled.model.simulators[0])
-    for layer in compiled.model.timed[0].result.layers:
-        assert ours[layer.name]["gemm_conv_ops"] == layer.gemm_steps

@@ -53,14 +53,14 @@ def test_cells() -> None:
     columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
     assert columns == {
         "layer": ["a", "pool", "d"],
-        "output": ["a", "c", "int32"],
+        "output tensor": ["a", "c", "int32"],
         "input scale": ["0.5", "0.25", "1"],
         "weight scale": ["0.1 to 0.2", "–", "0.3"],
         "output scale": ["0.25", "1", "–"],
-        "bits (input, weight, output)": ["8, 4, 8", "8, –, 8", "8, 8, –"],
-        "shift": ["4 to 8", "6", "–"],
+        "width: input, weight, output (bits)": ["8, 4, 8", "8, –, 8", "8, 8, –"],
+        "shift (bits)": ["4 to 8", "6", "–"],
         "multiplier": ["3, 5", "1", "–"],
-        "residual ×": ["3, 7; left out; 4; 1 (the sum × 2)", "", ""],
+        "residual multiplier": ["3, 7; 0 (too small); 4; 1 (accumulator × 2)", "", ""],
         "relative error": ["1e-03", "0", "–"],
     }
 
@@ -73,7 +73,7 @@ def test_a_terminal_shows_it() -> None:
 
 def test_what_the_host_does() -> None:
     assert host_lines(plan()) == [
-        "on host    odd runs in float: no scale",
-        "           x is quantized by the host: no shift",
-        "           y is quantized by the host: no shift",
+        "on host    odd runs in float32: no scale",
+        "           x is quantized on the host: no shift",
+        "           y is quantized on the host: no shift",
     ]

@@ -133,13 +133,15 @@ def report(default_config: VTAConfig) -> Report:
                     Fallback(
                         name="act0",
                         operator="sigmoid",
-                        reason="the operator has no integer form",
+                        reason="the operator has no integer implementation",
                         node="/act/Sigmoid",
                         node_type="Sigmoid",
                     ),
                     Fallback(name="conv9", operator="nn.conv2d", reason="groups must be 1, got 2"),
                     Fallback(
-                        name="act1", operator="sigmoid", reason="the operator has no integer form"
+                        name="act1",
+                        operator="sigmoid",
+                        reason="the operator has no integer implementation",
                     ),
                 ),
                 requantization_error=1.96e-8,
@@ -225,7 +227,7 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
     assert value["placement"]["fallbacks"][0] == {
         "name": "act0",
         "operator": "sigmoid",
-        "reason": "the operator has no integer form",
+        "reason": "the operator has no integer implementation",
         "node": "/act/Sigmoid",
         "node_type": "Sigmoid",
     }
@@ -278,36 +280,37 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
-    assert "599" in row and "99.00%" in row and "-0.33" in row and "98.77%" in row
-    assert "│     20.50 │   12.50 │" in row  # SQNR, centred
+    assert "599" in row and "99.00" in row and "-0.33" in row and "98.77" in row
+    assert "│ 20.50 │     12.50 │" in row  # SQNR, centred SQNR
     assert (
-        "on VTA     75.00% of 0.00 M multiply-accumulates, in 2 programs; 0.004 MB cross between"
-        " host and VTA for an image\n"
-        "on host    3 operators, which the latency leaves out:\n"
-        "           2 × the operator has no integer form: /act/Sigmoid (Sigmoid), act1 (sigmoid)\n"
+        "on VTA     75.00% of 0.00 M MACs, in 2 programs; 0.004 MB copied between host and VTA"
+        " per image\n"
+        "on host    3 operators, not included in the latency:\n"
+        "           2 × the operator has no integer implementation: /act/Sigmoid (Sigmoid), act1 "
+        "(sigmoid)\n"
         "           1 × groups must be 1, got 2: conv9 (nn.conv2d)\n"
     ) in text
-    assert "VTA part only: 1,234,567 cycles" in text
+    assert "operators on VTA only: 1,234,567 cycles" in text
     assert "profiled_fused: 640 tensors of 20 images compared, all equal" in text
     assert "2 other variants: 180 tensors of 4 images compared, all equal" in text
-    assert "│          2e-08 │" in row
-    assert "1×16×16" in text and "1,000,008 GEMM" in text and "together 2.1" in text
+    assert "│            2e-08 │" in row
+    assert "1×16×16" in text and "1,000,008 GEMM steps" in text and "total 2.1" in text
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
-    assert "1,234,567* │ 12.35* │" in row
+    assert "1,234,567* │  12.35* │" in row
     assert "* profiled_fused" not in text
-    assert "* dyadic: VTA's part only; on host n0 (add), n1" in text
+    assert "* dyadic: latency of the operators on VTA only; on host: n0 (add), n1" in text
     assert "n7 (add) and 3 more\n" in text
     stock = next(line for line in text.splitlines() if "stock_relay" in line)
     assert "7,654,321*" in stock and "76.54*" in stock
-    assert "* stock_relay: VTA's part only; on host conv1 (nn.conv2d)" in text
-    assert "left out   best: too large" in text
+    assert "* stock_relay: latency of the operators on VTA only; on host: conv1 (nn.conv2d)" in text
+    assert "skipped    best: too large" in text
     assert (
-        "steps      dyadic: taken as profiled_fused: 15.2 dB on calibration images, where it has "
-        "11.0 dB as it stands\n"
-        "           dyadic: learned rounding dropped in 1 layers (fc)\n"
-        "           dyadic: bias correction dropped in 1 layers (conv1)\n"
+        "selection  dyadic: replaced by profiled_fused, which has a centred SQNR of 15.2 dB on "
+        "calibration images instead of 11.0 dB\n"
+        "           dyadic: rounded to nearest in 1 layers: fc\n"
+        "           dyadic: no bias correction in 1 layers: conv1\n"
     ) in text
-    assert "1,234,567 cycles, 12.35 ms an image (tsim, timing profile chisel" in text
+    assert "1,234,567 cycles, 12.35 ms per image (tsim, timing profile chisel" in text
 
 
 def test_mismatches_are_loud(default_config: VTAConfig) -> None:
@@ -325,7 +328,7 @@ def test_mismatches_are_loud(default_config: VTAConfig) -> None:
     )
     assert bare.mismatches == 4
     text = shown(render(bare))
-    assert "on host    nothing but quantizing the input and scaling the outputs" in text
+    assert "on host    only quantizing the input and dequantizing the outputs" in text
     for name in ("profiled", "best"):
         assert (
             f"{name}: 30 tensors of 1 images compared, 2 DIFFER; first: layer2.0.conv1 on" in text
@@ -340,9 +343,9 @@ def test_layers_table(report: Report) -> None:
 def test_latency_table(report: Report) -> None:
     text = shown(latency_table(report))
     row = next(line for line in text.splitlines() if "conv1" in line)
-    assert "1,234,367" in row and "87.7%" in row and "777" in row and "1,000,000" in row
-    assert "158763.2%" in row and "137051.9%" in row  # above the roofline, above all steps
-    assert len(GEMM_PARTS) == 4 and "pool steps" in text
+    assert "1,234,367" in row and "87.7" in row and "777" in row and "1,000,000" in row
+    assert "158763.2" in row and "137051.9" in row  # above the roofline, the full roofline
+    assert len(GEMM_PARTS) == 4 and text.count("steps)") == 4 and "(cycles)" in text
 
 
 def test_written_whole_with_the_folder(report: Report, tmp_path: Path) -> None:

@@ -30,12 +30,14 @@ using Random = std::mt19937;
 
 uint32_t Below(Random* random, uint32_t limit) { return (*random)() % limit; }
 
-Config MakeConfig(uint32_t log_batch, uint32_t log_block) {
-  uint32_t words[kConfigWords] = {3, 3, 5, log_batch, log_block};
-  words[config_word::kLogUopBuffBytes] = 8;                              // 64 micro-ops
-  words[config_word::kLogInpBuffBytes] = log_batch + log_block + 5;      // 32 inp elements
-  words[config_word::kLogWgtBuffBytes] = 2 * log_block + 4;              // 16 wgt elements
-  words[config_word::kLogAccBuffBytes] = log_batch + log_block + 2 + 5;  // 32 acc elements
+Config MakeConfig(uint32_t log_batch, uint32_t log_block, uint32_t log_inp = 3,
+                  uint32_t log_wgt = 3) {
+  uint32_t words[kConfigWords] = {log_inp, log_wgt, 5, log_batch, log_block};
+  words[config_word::kLogUopBuffBytes] = 8;  // 64 micro-ops
+  words[config_word::kLogInpBuffBytes] =
+      log_batch + log_block + log_inp - 3 + 5;                             // 32 inp elements
+  words[config_word::kLogWgtBuffBytes] = 2 * log_block + log_wgt - 3 + 4;  // 16 wgt elements
+  words[config_word::kLogAccBuffBytes] = log_batch + log_block + 2 + 5;    // 32 acc elements
   words[config_word::kBusBits] = 64;
   words[config_word::kCapabilities] = 3;
   words[config_word::kClockHz] = 100000000;
@@ -171,15 +173,24 @@ uint32_t Shift(uint32_t a, int32_t n) {
   return n <= -32 ? 0 : a << -n;
 }
 
+// Lane i of what lies at `from`, of 8 or 4 bits.
+int8_t LaneAt(const uint8_t* from, size_t i, uint32_t bits) {
+  const uint8_t byte = from[i * bits / 8];
+  if (bits == 8) return static_cast<int8_t>(byte);
+  const int value = i % 2 == 0 ? byte & 15 : byte >> 4;
+  return static_cast<int8_t>(value < 8 ? value : value - 16);
+}
+
 // The meaning once more, as plainly as it can be said; returns what STORE writes.
 std::vector<uint8_t> Reference(const Case& c) {
   const Config& k = c.config;
   const size_t lanes = k.lanes(), block = k.block();
   std::vector<int8_t> inp(k.inp_depth() * lanes, 0), wgt(16 * block * block);
   std::vector<uint32_t> acc(32 * lanes);
-  std::memcpy(wgt.data(), &c.arena[kWgt], wgt.size());
-  for (size_t y = 0; y < 2; ++y) {
-    std::memcpy(&inp[((y + 1) * 8 + 1) * lanes], &c.arena[kInp + y * 6 * lanes], 6 * lanes);
+  for (size_t i = 0; i < wgt.size(); ++i) wgt[i] = LaneAt(&c.arena[kWgt], i, k.wgt_bits());
+  for (size_t i = 0; i < 12 * lanes; ++i) {
+    const size_t y = i / (6 * lanes), x = i % (6 * lanes);
+    inp[((y + 1) * 8 + 1) * lanes + x] = LaneAt(&c.arena[kInp], i, k.inp_bits());
   }
   for (size_t i = 0; i < acc.size(); ++i) {
     for (size_t b = 0; b < 4; ++b) acc[i] |= uint32_t{c.arena[kAcc + i * 4 + b]} << 8 * b;
@@ -218,7 +229,13 @@ std::vector<uint8_t> Reference(const Case& c) {
     }
   }
   std::vector<uint8_t> out;
-  for (uint32_t a : acc) out.push_back(static_cast<uint8_t>(a));
+  for (size_t i = 0; i < acc.size(); ++i) {
+    if (k.inp_bits() == 8) {
+      out.push_back(static_cast<uint8_t>(acc[i]));
+    } else if (i % 2 == 0) {
+      out.push_back(static_cast<uint8_t>(acc[i] % 16 + acc[i + 1] % 16 * 16));
+    }
+  }
   return out;
 }
 
@@ -227,9 +244,11 @@ void TestKernelsAgree() {
   int ran = 0;
   for (uint32_t log_block = 2; log_block <= 7; ++log_block) {
     for (uint32_t log_batch : {0U, 1U}) {
-      const Config config = MakeConfig(log_batch, log_block);
-      for (int n = 0; n < 12; ++n) {
-        const Case c = MakeCase(config, &random, 1 + n % 5);
+      for (uint32_t n = 0; n < 24; ++n) {
+        const bool narrow = n >= 12;  // int4 inp, wgt or both
+        const Config config = MakeConfig(log_batch, log_block, narrow && n % 3 != 0 ? 2 : 3,
+                                         narrow && n % 3 != 1 ? 2 : 3);
+        const Case c = MakeCase(config, &random, 1 + static_cast<int>(n % 5));
         const std::vector<uint8_t> want = Reference(c);
         for (const char* kernels : {"plain", "avx2", "avx512bw", "avx512vnni"}) {
           if (ChooseKernels(kernels, config.block()) == nullptr) continue;
@@ -368,20 +387,66 @@ void TestTensors() {
   std::vector<int8_t> nchw(t.elems()), back(t.elems());
   for (int8_t& v : nchw) v = static_cast<int8_t>(random());
   std::vector<uint8_t> packed(t.packed_bytes(config));
-  PackTensor(t, config, nchw.data(), packed.data());
+  PackTensor(t, config, nchw.data(), packed.data(), "input");
   UnpackTensor(t, config, packed.data(), back.data());
   CHECK(nchw == back);
+  const std::vector<uint8_t> plane = packed;
+  packed.clear();
+  for (int p = 0; p < 4; ++p) packed.insert(packed.end(), plane.begin(), plane.end());
   t.is_int32 = true;
-  packed.assign(t.packed_bytes(config), 0);
-  for (int p = 0; p < 4; ++p) {
-    PackTensor(t, config, nchw.data(),
-               packed.data() + static_cast<size_t>(p) * t.plane_bytes(config));
-  }
+  t.SetPlanes(0);
+  CHECK(packed.size() == t.packed_bytes(config));
   std::vector<int32_t> wide(t.elems());
   UnpackTensor(t, config, packed.data(), wide.data());
   for (size_t i = 0; i < wide.size(); ++i) {
     CHECK(static_cast<uint32_t>(wide[i]) == static_cast<uint8_t>(nchw[i]) * 0x01010101U);
   }
+}
+
+// Lanes of 4 bits: int8 as signed digits, int32 as plain bits.
+void TestNarrowTensors() {
+  Config config = MakeConfig(1, 3);
+  config.log_inp_width = 2;
+  TensorInfo t;
+  t.c = 256;
+  t.form.extent[0] = t.form.extent[1] = 1;
+  t.SetPlanes(3);
+  CheckTensor(t, config, "input");
+  std::vector<int8_t> nchw(256), back(256);
+  for (int i = 0; i < 256; ++i) nchw[static_cast<size_t>(i)] = static_cast<int8_t>(i);
+  std::vector<uint8_t> packed(t.packed_bytes(config));
+  CHECK(packed.size() == 3 * 256 * 2 / 2);  // the second row of the batch is zero
+  PackTensor(t, config, nchw.data(), packed.data(), "input");
+  // 0x21 = 2 * 16 + 1, -1 = 0 * 16 - 1, 0x78 = 7 * 16 + 8 = 1 * 256 - 8 * 16 - 8.
+  const auto digit = [&](size_t p, size_t c) {
+    const size_t lane = c / 8 * 16 + c % 8;
+    return packed[p * 256 + lane / 2] >> lane % 2 * 4 & 15;
+  };
+  CHECK(digit(0, 0x21) == 1 && digit(1, 0x21) == 2 && digit(2, 0x21) == 0);
+  CHECK(digit(0, 0xff) == 15 && digit(1, 0xff) == 0 && digit(2, 0xff) == 0);
+  CHECK(digit(0, 0x78) == 8 && digit(1, 0x78) == 8 && digit(2, 0x78) == 1);
+  UnpackTensor(t, config, packed.data(), back.data());
+  CHECK(nchw == back);
+  t.SetPlanes(2);
+  CHECK(Refused([&] { PackTensor(t, config, nchw.data(), packed.data(), "input"); }));
+  for (int8_t& v : nchw) v = std::min<int8_t>(v, 119);
+  PackTensor(t, config, nchw.data(), packed.data(), "input");
+  UnpackTensor(t, config, packed.data(), back.data());
+  CHECK(nchw == back);
+  t.SetPlanes(4);
+  CHECK(Refused([&] { CheckTensor(t, config, "input"); }));
+  t.is_int32 = true;
+  CHECK(Refused([&] { CheckTensor(t, config, "input"); }));
+  t.c = 1;
+  t.SetPlanes(8);
+  CheckTensor(t, config, "output");
+  packed.assign(t.packed_bytes(config), 0);
+  for (size_t p = 0; p < 8; ++p) {
+    packed[p * t.plane_bytes(config)] = static_cast<uint8_t>(0xa0 | (8 + p));
+  }
+  int32_t wide = 0;
+  UnpackTensor(t, config, packed.data(), &wide);
+  CHECK(static_cast<uint32_t>(wide) == 0xfedcba98U);
 }
 
 // Forms, against their definition: reaching beyond the picture, or not to its end.
@@ -404,7 +469,7 @@ void TestForms() {
     std::vector<int8_t> nchw(t.elems());
     for (int8_t& v : nchw) v = static_cast<int8_t>(random());
     std::vector<uint8_t> packed(t.packed_bytes(config), 0xee);
-    PackTensor(t, config, nchw.data(), packed.data());
+    PackTensor(t, config, nchw.data(), packed.data(), "input");
     const InputForm& f = t.form;
     const uint32_t block = config.block(), batch = config.batch();
     const uint32_t channels = t.c * f.patch[0] * f.patch[1];
@@ -459,6 +524,7 @@ int main() {
   vta::TestDamagedStreams();
   vta::TestPrograms();
   vta::TestTensors();
+  vta::TestNarrowTensors();
   vta::TestForms();
   vta::TestText();
   std::printf(vta::failures == 0 ? "core: ok\n" : "core: %d failures\n", vta::failures);

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.sim.tsim import main as tsim_main
-from flow.system.limits import DEFAULT, UNLIMITED, Limits, add_options, of_options
+from flow.system.limits import DEFAULT, UNLIMITED, Limits
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv as conv_layer
 from tests.flow.compiler.networks import subgraph
@@ -327,24 +326,6 @@ def test_deep_json_is_not_parsed() -> None:
 
 
 # ---- command lines
-def test_options() -> None:
-    parser = ArgumentParser()
-    add_options(parser)
-    assert of_options(parser.parse_args([])) == DEFAULT
-    parsed = of_options(parser.parse_args(["--max-steps", "5", "--max-bytes", "7"]))
-    assert parsed == Limits(max_steps=5, max_bytes=7)
-    parser = ArgumentParser()
-    add_options(parser, steps=False)
-    assert of_options(parser.parse_args(["--max-bytes", "7"])) == Limits(max_bytes=7)
-
-
-@pytest.mark.parametrize("text", ["-1", "1.5", "many", "9" * 5000])
-def test_options_that_are_no_numbers(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = ArgumentParser()
-    add_options(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args([f"--max-steps={text}"])
-    assert "must be an integer of at most 18 digits, got" in capsys.readouterr().err
 
 
 def test_tsim_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import tvm
 import tvm_ffi
-from builder import conv
+from builder import INP, OUT, conv
+from numpy.typing import NDArray
 from program_file import conv_case, conv_sections, join_sections, tensor
 from tvm import relax
 
 import flow.sim
+from flow.program.layouts import wgt_bytes
 from flow.sim.core_library import LIBRARY, core_function
 from vta_config.errors import (
     ArtifactError,
@@ -30,6 +32,8 @@ from vta_config.errors import (
     FlowError,
     HazardError,
 )
+from vta_config.hardware import VTAConfig
+from vta_config.isa import Opcode
 from vta_config.origin import Origin
 
 
@@ -52,6 +56,70 @@ def test_runs() -> None:
     assert module["engine"]() == "fsim"
     assert bytes(module["program"]()) == file
     assert module["counters"](0, -1)["gemm_ops"] == 20
+
+
+def planes_case(inputs: int = 3, outputs: int = 3) -> tuple[dict[str, bytes], NDArray[np.int8]]:
+    """Return a program of `w4a4` that copies the 4-bit digits of int8[1, 16, 4, 5], and x."""
+    config = VTAConfig.load("w4a4")
+    builder = conv(config, tiles=1, pixels=inputs * 20)
+    shift = next(i for i, insn in enumerate(builder.insns) if insn.opcode == Opcode.ALU)
+    builder.change(shift, imm=0)
+    identity = np.eye(16, dtype=np.int8)
+    sections = conv_sections(wgt_bytes(identity, config, "identity").view(np.int8), builder)
+    shape = (1, 16, 4, 5)
+    sections["TENSORS"] = tensor(0, inputs << 8, INP, shape) + tensor(1, outputs << 8, OUT, shape)
+    meta = json.loads(sections["META"])
+    meta["layers"][0]["planes"] = outputs
+    sections["META"] = json.dumps(meta).encode()
+    return sections, np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+
+
+def test_planes_of_narrow_lanes() -> None:
+    """Int8 as three signed digits of 4 bits: in, through the machine, out and tapped."""
+    sections, x = planes_case()
+    x.flat[:4] = -128, 127, 119, -8
+    module = make(join_sections(sections))
+    for engine in ("fsim", "tsim"):
+        module["set_engine"](engine, "")
+        np.testing.assert_array_equal(call(module, x), x)
+        (tap,) = module["taps"](x)
+        np.testing.assert_array_equal(np.from_dlpack(tap), x)
+    # One digit of three: what STORE of an accumulator leaves is its low 4 bits.
+    sections, x = planes_case(outputs=1)
+    low = (x.astype(int) + 8) % 16 - 8
+    np.testing.assert_array_equal(call(make(join_sections(sections)), x), low)
+
+
+def test_numbers_that_do_not_fit_their_planes() -> None:
+    sections, x = planes_case(2, 2)
+    module = make(join_sections(sections))
+    x = np.minimum(x, 119)
+    np.testing.assert_array_equal(call(module, x), x)
+    sentence = r"^conv input 0: must be in \[-136, 119\] to take 2 x 4 bits, got 120; clip the numb"
+    with pytest.raises(CapacityError, match=sentence):
+        call(module, np.full(x.shape, 120, np.int8))
+
+
+def test_planes_that_a_machine_does_not_have() -> None:
+    sections, x = planes_case()
+    shape = (1, 16, 4, 5)
+
+    def refuse(sentence: str, record: bytes) -> None:
+        with pytest.raises(ArtifactError, match=sentence):
+            make(join_sections({**sections, "TENSORS": record}))
+
+    refuse("input 0: must have 1 to 3 planes, got 4; compile", tensor(0, 4 << 8, INP, shape))
+    refuse("output 0: must have 8 planes, got 4", tensor(1, 1, OUT, shape))
+    stock = conv_sections(np.zeros((16, 16), np.int8))
+    stock["TENSORS"] = tensor(0, 2 << 8, INP, shape)
+    with pytest.raises(ArtifactError, match="input 0: must have 1 planes, got 2"):
+        make(join_sections(stock))
+    for planes in (-1, 4, 1 << 32 | 1):
+        meta = json.loads(sections["META"])
+        meta["layers"][0]["planes"] = planes
+        module = make(join_sections({**sections, "META": json.dumps(meta).encode()}))
+        with pytest.raises(ArtifactError, match="program layer conv: must have 1 to 3 planes, got"):
+            module["taps"](x)
 
 
 def test_taps() -> None:
@@ -414,12 +482,8 @@ def test_impossible_sections() -> None:
     config[16] = 9
     refuse(r"config.log_block: must be in \[2, 7\], got 9", ConfigError, CONFIG=bytes(config))
     for at, value, sentence in (
-        (
-            0,
-            2,
-            r"config.log_inp_width: must be 3 \(int8\) to simulate, got 2; machines",
-        ),
-        (4, 2, r"config.log_wgt_width: must be 3 \(int8\) to simulate, got 2"),
+        (0, 1, r"config.log_inp_width: must be in \[2, 3\], got 1"),
+        (4, 4, r"config.log_wgt_width: must be in \[2, 3\], got 4"),
         (36, 65, r"config.bus_bits: must be a power of two in \[32, 512\], got 65"),
         (56, 3, r"config.burst_beats: must be a power of two in \[2, 256\], got 3"),
     ):

@@ -60,9 +60,9 @@ def _text(result: TimingResult, timed: TSim, folder: Path) -> str:
 def test_roof_of_a_profile(timed: TSim, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     peak = timed.program.config.batch * timed.program.config.block**2
-    assert f"<!-- GEMM: {peak} a cycle -->" in _text(timed.result, timed, tmp_path)
+    assert f"<!-- GEMM: {peak} MACs per cycle -->" in _text(timed.result, timed, tmp_path)
     old = TSim(timed.program, profile="chisel-simple")
-    assert f"<!-- GEMM: {peak / 4:g} a cycle -->" in _text(old.result, old, tmp_path)
+    assert f"<!-- GEMM: {peak / 4:g} MACs per cycle -->" in _text(old.result, old, tmp_path)
 
 
 def test_no_multiplications_no_points(timed: TSim, tmp_path: Path) -> None:

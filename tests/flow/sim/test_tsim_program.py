@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +19,15 @@ from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.fsim import FSim
 from flow.sim.program_sim import ProgramSim
-from flow.sim.timing_report import (
-    RESOURCES,
-    above,
-    convolution_steps,
-    critical_path,
-    percent_above,
-    step_cycles,
-)
-from flow.sim.trace import trace_events, write_trace
 from flow.sim.tsim import TSim, main, time_insns, time_stream
 from scripts.compare_streams import read_dump
 from tests.flow.compiler.networks import residual_network, weights
+from tests.flow.sim.compiled import compiled
 from tests.flow.sim.cycle_reference import simulate
 from tests.flow.sim.test_golden_streams import COUNTERS
 from vta_config.errors import ConfigError, DecodeError
 from vta_config.hardware import VTAConfig, preset_names
-from vta_config.isa import Opcode
-from vta_config.portable import QUEUE_INSNS
-from vta_config.timing import PROFILES, TimingProfile
-
-
-def compiled(preset: str = "default", size: int = 32) -> Program:
-    config = VTAConfig.load(preset)
-    graph = residual_network(np.random.default_rng(1), size=size)
-    return make_program(graph, lower(graph, config), config)
-
-
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return compiled()
-
-
-@pytest.fixture(scope="module")
-def timed(program: Program) -> TSim:
-    return TSim(program)
+from vta_config.timing import PROFILES
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -86,127 +58,6 @@ def test_the_profile_of_the_machine_is_the_default(program: Program, timed: TSim
         replace(program, config=replace(program.config, timing="chisel-simple")).to_bytes()
     )
     assert TSim(old).cycles == TSim(program, profile="chisel-simple").cycles > timed.cycles
-
-
-def test_the_parts_sum_up(program: Program, timed: TSim) -> None:
-    result = timed.result
-    assert result.cycles == timed.cycles == int(timed.table["done"].max())
-    assert result.milliseconds == pytest.approx(result.cycles / 1e5)
-    assert [layer.name for layer in result.layers] == [r.name for r in program.layers]
-    assert sum(layer.cycles for layer in result.layers) == result.cycles
-    assert sum(layer.insns for layer in result.layers) == len(program.insns)
-    for layer in result.layers:
-        assert sum(layer.path.values()) == layer.cycles
-        assert layer.path[layer.bound] == max(layer.path[r] for r in RESOURCES[:-1])
-        assert 0 <= layer.utilization <= 1
-    assert sum(result.path.values()) == result.cycles
-    for m in result.modules:
-        parts = (m.busy, m.memory, m.wait_fetch, m.wait_prev, m.wait_next, m.switch, m.idle)
-        assert sum(parts) == result.cycles
-        assert min(parts) >= 0
-
-
-def test_bytes_are_those_of_the_counters(program: Program, timed: TSim) -> None:
-    counters = ProgramSim(program).sim.counters()
-    for memory in ("inp", "wgt", "acc", "uop", "out"):
-        key = f"{memory}_bytes"
-        assert sum(getattr(layer, key) for layer in timed.result.layers) == counters[key]
-
-
-def test_convolution_steps_are_those_of_the_shapes(program: Program) -> None:
-    # conv1: 3x3 on 16 channels of 32x32 etc.; bias, residual and clearing steps do not count.
-    graph = residual_network(np.random.default_rng(1), size=32)
-    want = 0
-    for layer in graph.layers:
-        if layer.kind in ("conv2d", "dense"):
-            _, o, h, w = layer.out_shape
-            assert layer.weight is not None
-            _, i, kh, kw = layer.weight.shape
-            if layer.inputs[0] == graph.inputs[0].name:
-                continue  # its channels are few; space-to-depth makes other steps of it
-            want += -(-o // 16) * -(-i // 16) * h * w * kh * kw
-    names = {x.name for x in graph.layers if x.inputs[0] != graph.inputs[0].name}
-    steps = convolution_steps(program)
-    own = [insn.origin.layer in names for insn in program.insns]
-    assert steps[own].sum() == want
-
-
-def test_the_critical_path_reaches_from_launch_to_finish(program: Program, timed: TSim) -> None:
-    links = critical_path(program.insns, timed.table, QUEUE_INSNS)
-    assert links[0][1] == timed.cycles
-    assert program.insns[links[0][2]].opcode == Opcode.FINISH
-    assert links[-1][0] == 0
-    assert all(a[0] == b[1] for a, b in pairwise(links))
-
-
-def test_the_critical_path_goes_through_full_queues_of_any_length(program: Program) -> None:
-    sim = TSim(program, profile=TimingProfile(queue_insns=8))
-    assert sim.table["wait_queue"].any()
-    links = critical_path(program.insns, sim.table, 8)
-    assert links[0][1] == sim.cycles and links[-1][0] == 0
-    assert all(a[0] == b[1] for a, b in pairwise(links))
-    assert sum(sim.result.path.values()) == sim.cycles
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_floors(program: Program, profile: str) -> None:
-    sim = TSim(program, profile=profile)
-    result, timing = sim.result, PROFILES[profile]
-    assert result.floor == sum(x.floor for x in result.layers)
-    assert result.full_floor < result.cycles
-    assert above(result.cycles, result.floor) == result.cycles / result.floor - 1
-    for layer in result.layers:
-        assert layer.gemm_steps * timing.gemm_step <= layer.floor <= layer.full_floor
-    # Without what an instruction takes besides its steps, COMPUTE's time is the steps'.
-    spent = 0
-    for insn, cycles in zip(program.insns, sim.table["done"] - sim.table["start"], strict=True):
-        if insn.opcode == Opcode.GEMM:
-            fixed = timing.gemm_reset_fixed if insn["reset"] else timing.gemm_fixed
-            assert step_cycles(insn, timing) == cycles - fixed
-        elif insn.opcode == Opcode.ALU:
-            assert step_cycles(insn, timing) == cycles - timing.alu_fixed
-        else:
-            assert step_cycles(insn, timing) == 0
-        spent += step_cycles(insn, timing)
-    assert spent <= result.full_floor
-
-
-def test_nothing_is_above_no_floor() -> None:
-    assert above(3, 0) is None
-    assert (percent_above(3, 0), percent_above(3, 2), percent_above(1, 2)) == (
-        "–",
-        "50.0%",
-        "-50.0%",
-    )
-
-
-def test_json_and_table(timed: TSim) -> None:
-    data = json.loads(json.dumps(timed.result.to_json()))
-    assert data["engine"] == "tsim"
-    assert data["layers"][0]["cycles"] == timed.result.layers[0].cycles
-    text = timed.result.table()
-    assert f"{timed.cycles:,}" in text
-    percent = percent_above(timed.cycles, timed.result.floor)
-    assert f"{percent} above the layers' rooflines" in text
-    assert "COMPUTE" in text
-
-
-def test_trace(timed: TSim, tmp_path: Path) -> None:
-    write_trace(timed, tmp_path / "trace.json")
-    document = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
-    events = [e for e in document["traceEvents"] if e["ph"] == "X"]
-    assert document["traceEvents"] == trace_events(timed)
-    insns = [e for e in events if e["cat"] == "insn"]
-    assert [e["args"]["insn"] for e in insns] == list(range(len(timed.program.insns)))
-    assert insns[3]["args"]["origin"] == str(timed.program.insns[3].origin)
-    assert insns[3]["ts"] == pytest.approx(timed.table["start"][3] / 100)
-    assert sum(e["args"]["cycles"] for e in events if e["cat"] == "layer") == timed.cycles
-    # On one track nothing overlaps.
-    for track in range(5):
-        spans = sorted(
-            (e["args"]["cycle"], e["args"]["cycles"]) for e in events if e["tid"] == track
-        )
-        assert all(a + n <= b for (a, n), (b, _) in pairwise(spans))
 
 
 def test_plots(timed: TSim, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from flow.system import process, tracebacks
+from flow.system import process
 from flow.system.process import EXIT_BAD_INPUT, EXIT_INTERNAL, Work
-from flow.system.tracebacks import InternalError, explain, internal_error, worst
-from vta_config.errors import ConfigError, HazardError
+from flow.system.tracebacks import InternalError, internal_error
+from vta_config.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -266,17 +266,3 @@ def test_where_no_folder_can_be_written(
     monkeypatch.chdir(tmp_path)
     told = internal_error(ValueError("v"))
     assert "please report it with vta-flow-internal-error-" in str(told)
-
-
-def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tracebacks, "_PACKAGES", ("no-such-package",))
-    internal_error(ValueError(), tmp_path)
-    assert "no-such-package, not installed" in (tmp_path / "internal-error.txt").read_text()
-
-
-def test_whose_mistake_it_is(tmp_path: Path) -> None:
-    theirs, ours = ConfigError("x", "must be y"), HazardError("insn 3", "must wait")
-    assert explain(theirs, tmp_path) is theirs and list(tmp_path.iterdir()) == []
-    told = explain(ours, tmp_path, where="best")
-    assert isinstance(told, InternalError) and "best: internal error, got HazardError" in str(told)
-    assert worst([theirs, told]) is told and worst([theirs]) is theirs

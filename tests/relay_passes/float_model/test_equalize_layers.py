@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 from relay_passes import numerics
 from relay_passes.calibration.profiling import profile
@@ -22,6 +24,7 @@ from relay_passes.float_model.equalize_layers import EqualizeLayers
 from relay_passes.host.run import HostModule
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
+from tests.relay_passes.expected import assert_becomes
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 
@@ -92,5 +95,37 @@ def test_integers_gain(uneven: Any) -> None:
 
 
 def test_profiles_of_other_values_are_not_used(uneven: Any) -> None:
-    with pytest.raises(CalibrationError, match="must keep its images to profile scaled channels"):
+    with pytest.raises(
+        CalibrationError, match="must keep its images to profile rescaled channels again"
+    ):
         quantize_model(uneven, profile(uneven, images(1)), QuantOptions(passes=(EqualizeLayers(),)))
+
+
+def test_channels_scaled_by_the_root_of_their_shares() -> None:
+    """Shares r = [1/16, 1] of the writer and r' = [1, 1/16] of the reader: f = [4, 1/4]."""
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 1, 2, 2), "float32")):
+            with R.dataflow():
+                conv0_acc = R.nn.conv2d(data, R.const(np.float32([1, 16]).reshape(2, 1, 1, 1)))
+                conv0 = R.add(conv0_acc, R.const(np.float32([3, 8]).reshape(1, 2, 1, 1)))
+                relu = R.nn.relu(conv0)
+                conv1 = R.nn.conv2d(relu, R.const(np.float32([-16, 1]).reshape(1, 2, 1, 1)))
+                R.output(conv1)
+            return conv1
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 1, 2, 2), "float32")):
+            with R.dataflow():
+                conv0_acc = R.nn.conv2d(data, R.const(np.float32([4, 4]).reshape(2, 1, 1, 1)))
+                conv0 = R.add(conv0_acc, R.const(np.float32([12, 2]).reshape(1, 2, 1, 1)))
+                relu = R.nn.relu(conv0)
+                conv1 = R.nn.conv2d(relu, R.const(np.float32([-4, 4]).reshape(1, 2, 1, 1)))
+                R.output(conv1)
+            return conv1
+
+    assert_becomes(EqualizeLayers(), Before, After)

@@ -1,4 +1,4 @@
-"""Folding BatchNorm and naming tensors."""
+"""BatchNorm folded into layers, and constants computed; the network means the same."""
 
 from __future__ import annotations
 
@@ -7,16 +7,197 @@ from typing import Any
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
-from relay_passes.float_model.name_tensors import NameTensors
-from relay_passes.graph import constant, op_name, read_graph, rewrite, static_shape
+from relay_passes.graph import constant, op_name, read_graph, static_shape
 from relay_passes.host.run import HostModule
-from relay_passes.operators.calls import split_bias
 from relay_passes.quantize_model import prepare
+from tests.relay_passes.expected import assert_becomes
 from tests.relay_passes.models import CNN, images, residual_net
 
+# ---- before and after --------------------------------------------------------------------------
+#: f = gamma / sqrt(variance + epsilon) = [2/2, 3/1]; offset = beta - mean * f = [4, -4].
+GAMMA, BETA = np.float32([2, 3]), np.float32([5, 2])
+MEAN, VARIANCE = np.float32([1, 2]), np.float32([3.75, 0.75])
+WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
+BIAS = np.float32([10, 20]).reshape(1, 2, 1, 1)
 
+
+@I.ir_module
+class ConvBatchNorm:
+    @R.function
+    def main(data: R.Tensor((1, 3, 4, 4), "float32")):
+        with R.dataflow():
+            conv = R.nn.conv2d(data, R.const(WEIGHT), strides=2)
+            bn = R.nn.batch_norm(
+                conv,
+                R.const(GAMMA),
+                R.const(BETA),
+                R.const(MEAN),
+                R.const(VARIANCE),
+                axis=1,
+                epsilon=0.25,
+                training=False,
+            )
+            y = bn[0]
+            R.output(y)
+        return y
+
+
+def test_convolution_and_batch_norm() -> None:
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 3, 4, 4), "float32")):
+            with R.dataflow():
+                conv = R.nn.conv2d(
+                    data,
+                    R.const(np.float32([0, 1, 2, 9, 12, 15]).reshape(2, 3, 1, 1)),  # w * f
+                    strides=2,
+                )
+                conv = R.add(conv, R.const(np.float32([4, -4]).reshape(1, 2, 1, 1)))
+                R.output(conv)
+            return conv
+
+    assert_becomes(FoldBatchNorm(), ConvBatchNorm, After)
+
+
+def test_convolution_bias_and_batch_norm() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 3, 4, 4), "float32")):
+            with R.dataflow():
+                conv = R.nn.conv2d(data, R.const(WEIGHT))
+                biased = R.add(conv, R.const(BIAS))
+                bn = R.nn.batch_norm(
+                    biased,
+                    R.const(GAMMA),
+                    R.const(BETA),
+                    R.const(MEAN),
+                    R.const(VARIANCE),
+                    axis=1,
+                    epsilon=0.25,
+                    training=False,
+                )
+                y = bn[0]
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 3, 4, 4), "float32")):
+            with R.dataflow():
+                conv = R.nn.conv2d(
+                    data, R.const(np.float32([0, 1, 2, 9, 12, 15]).reshape(2, 3, 1, 1))
+                )
+                # b * f + offset = [10 * 1 + 4, 20 * 3 - 4]
+                conv = R.add(conv, R.const(np.float32([14, 56]).reshape(1, 2, 1, 1)))
+                R.output(conv)
+            return conv
+
+    assert_becomes(FoldBatchNorm(), Before, After)
+
+
+def test_dense_layer_and_batch_norm() -> None:
+    matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 3), "float32")):
+            with R.dataflow():
+                dense = R.matmul(data, R.const(matrix))
+                bn = R.nn.batch_norm(
+                    dense,
+                    R.const(GAMMA),
+                    R.const(BETA),
+                    R.const(MEAN),
+                    R.const(VARIANCE),
+                    axis=1,
+                    epsilon=0.25,
+                    training=False,
+                )
+                y = bn[0]
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 3), "float32")):
+            with R.dataflow():
+                dense = R.matmul(data, R.const(np.float32([[0, 3], [2, 9], [4, 15]])))
+                dense = R.add(dense, R.const(np.float32([[4, -4]])))
+                R.output(dense)
+            return dense
+
+    assert_becomes(FoldBatchNorm(), Before, After)
+
+
+def test_lone_batch_norm() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 2, 4, 4), "float32")):
+            with R.dataflow():
+                bn = R.nn.batch_norm(
+                    data,
+                    R.const(GAMMA),
+                    R.const(BETA),
+                    R.const(MEAN),
+                    R.const(VARIANCE),
+                    axis=1,
+                    epsilon=0.25,
+                    training=False,
+                )
+                y = bn[0]
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 2, 4, 4), "float32")):
+            with R.dataflow():
+                bn = R.multiply(data, R.const(np.float32([1, 3]).reshape(1, 2, 1, 1)))
+                bn = R.add(bn, R.const(np.float32([4, -4]).reshape(1, 2, 1, 1)))
+                R.output(bn)
+            return bn
+
+    assert_becomes(FoldBatchNorm(), Before, After)
+
+
+def test_reshaped_and_transposed_constants() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 2), "float32")):
+            with R.dataflow():
+                matrix = R.permute_dims(R.const(np.float32([[1, 2], [3, 4], [5, 6]])))
+                dense = R.matmul(data, matrix)
+                row = R.reshape(R.const(np.float32([7, 8, 9])), R.shape([1, 3]))
+                y = R.add(dense, row)
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 2), "float32")):
+            with R.dataflow():
+                dense = R.matmul(data, R.const(np.float32([[1, 3, 5], [2, 4, 6]])))
+                y = R.add(dense, R.const(np.float32([[7, 8, 9]])))
+                R.output(y)
+            return y
+
+    assert_becomes(FoldConstants(), Before, After)
+
+
+# ---- what folding means --------------------------------------------------------------------------
 def operators(mod: Any) -> list[str]:
     return [op_name(b.value) for b in read_graph(mod).bindings]
 
@@ -114,41 +295,3 @@ def test_constants_are_computed() -> None:
     folded = FoldConstants()(mod)
     assert operators(folded) == ["nn.conv2d", "add", "mean", "matmul"]
     same(mod, folded)
-
-
-def test_split_bias() -> None:
-    x = relax.Var("x", relax.TensorType((1, 3, 4, 4), "float32"))
-    full, ones = np.ones((1, 3, 4, 4), np.float32), np.ones((1, 3, 1, 1), np.float32)
-    for value in (ones, ones[0], np.float32(1)):
-        found = split_bias(relax.op.add(relax.const(value), x))
-        assert found is not None
-        assert found[0].same_as(x) and found[1].tolist() == [1, 1, 1]
-    assert split_bias(relax.op.add(x, relax.const(full))) is None
-    assert split_bias(relax.op.add(x, x)) is None
-    assert static_shape(x) == (1, 3, 4, 4)
-
-
-def test_names() -> None:
-    names = [b.var.name for b in read_graph(prepare(residual_net())).bindings]
-    assert len(set(names)) == len(names)
-    assert names[:4] == ["conv0.acc", "conv0", "conv0.relu", "maxpool0"]
-    assert {"conv2.add", "conv2.add.relu", "avgpool0", "avgpool0.flat", "dense0"} <= set(names)
-
-
-def test_given_names_are_kept_and_made_unique() -> None:
-    net = CNN()
-    mod = net.module(net.relu(net.conv(net.conv(net.data, 4), 4)))
-    given = rewrite(
-        mod,
-        lambda builder, var, value: (
-            builder.emit(value, "body.conv") if op_name(value) == "nn.conv2d" else value
-        ),
-    )
-    names = [b.var.name for b in read_graph(NameTensors()(given)).bindings]
-    assert names == [
-        "body.conv.acc",
-        "body.conv",
-        "body.conv_2.acc",
-        "body.conv_2",
-        "body.conv_2.relu",
-    ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from tvm.script import ir as I
+from tvm.script import relax as R
 
-from relay_passes.float_model.channels import layer_weights
+from relay_passes.float_model.channels import ChannelGroup, layer_weights
 from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.host.run import HostModule
 from relay_passes.quantize_model import prepare
+from tests.relay_passes.expected import assert_becomes
 from tests.relay_passes.models import images, residual_net
 
 
@@ -38,3 +41,51 @@ def test_small_groups_keep_their_order() -> None:
     mod = prepare(residual_net())
     before, after = layer_weights(mod), layer_weights(PermuteChannels(block=16)(mod))
     assert all(np.array_equal(before[n], after[n]) for n in before)
+
+
+def test_channels_in_the_order_of_their_largest_weights() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(data: R.Tensor((1, 1, 2, 2), "float32")):
+            with R.dataflow():
+                conv0_acc = R.nn.conv2d(
+                    data, R.const(np.float32([1, -4, 2, 8]).reshape(4, 1, 1, 1))
+                )
+                conv0 = R.add(conv0_acc, R.const(np.float32([10, 20, 30, 40]).reshape(1, 4, 1, 1)))
+                relu = R.nn.relu(conv0)
+                conv1 = R.nn.conv2d(
+                    relu, R.const(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]).reshape(2, 4, 1, 1))
+                )
+                R.output(conv1)
+            return conv1
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(data: R.Tensor((1, 1, 2, 2), "float32")):
+            with R.dataflow():
+                conv0_acc = R.nn.conv2d(
+                    data, R.const(np.float32([8, -4, 2, 1]).reshape(4, 1, 1, 1))
+                )
+                conv0 = R.add(conv0_acc, R.const(np.float32([40, 20, 30, 10]).reshape(1, 4, 1, 1)))
+                relu = R.nn.relu(conv0)
+                conv1 = R.nn.conv2d(
+                    relu, R.const(np.float32([[4, 2, 3, 1], [8, 6, 7, 5]]).reshape(2, 4, 1, 1))
+                )
+                R.output(conv1)
+            return conv1
+
+    assert_becomes(PermuteChannels(block=2), Before, After)
+
+
+def test_two_writers_share_an_order() -> None:
+    """Channels 0 and 2 are the larger ones of both: they share a block, and no swap pays."""
+    group = ChannelGroup(
+        channels=4, tensors=("a", "b", "sum"), writers=("a", "b"), readers=(), scalable=True
+    )
+    weights = {
+        "a": np.asarray([4.0, 1.0, 4.0, 1.0]).reshape(4, 1, 1, 1),
+        "b": np.asarray([8.0, 1.0, 8.0, 1.0]).reshape(4, 1, 1, 1),
+    }
+    assert PermuteChannels(block=2).order(group, weights).tolist() == [0, 2, 1, 3]

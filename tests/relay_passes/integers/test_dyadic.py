@@ -16,7 +16,7 @@ from relay_passes.partition.fallbacks import fallbacks
 from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.variants import STEPS, VARIANTS
 from tests.relay_passes.models import images, residual_net
-from tests.relay_passes.partition.test_partition import check_meaning
+from tests.relay_passes.partition.integers import check_meaning
 from vta_config.hardware import VTAConfig
 
 

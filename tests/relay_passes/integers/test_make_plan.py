@@ -19,6 +19,7 @@ from relay_passes.integers.requantize import Requantize
 from relay_passes.params import QuantParams, Requant
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.scales import Scales
+from tests.relay_passes.integers.stages import FLOATS, PLAN
 from tests.relay_passes.models import CNN
 from vta_config.errors import CalibrationError
 
@@ -89,6 +90,12 @@ def test_every_integer_by_hand() -> None:
         "conv1.add": SumPlan(first="conv1", second="conv0.relu", multiplier=(3, 12))
     }
     assert not plan.host and not plan.floats
+
+
+def test_the_plan_of_the_texts() -> None:
+    """The plan written by hand beside the modules of each stage is what follows from its scales."""
+    chosen = Scales(tensors=PLAN.tensors, weights=PLAN.weights)
+    assert make_plan(FLOATS, chosen) == PLAN
 
 
 def test_the_graph_has_the_integers_of_the_plan() -> None:
@@ -183,7 +190,7 @@ def test_multipliers_next_to_any_ratio() -> None:
     exact = replace(chosen, weights=chosen.weights | {"conv0.acc": QuantParams(scale=(7 / 320,))})
     assert make_plan(mod, exact, dyadic=True, block=3).layers[0].requant == shifts(5)
     with pytest.raises(
-        CalibrationError, match=r"conv0\.relu: must have a scale that is its accumul"
+        CalibrationError, match=r"conv0\.relu: must have a scale that is a power of two times"
     ):
         make_plan(mod, chosen, block=3)
 

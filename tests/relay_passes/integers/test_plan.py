@@ -42,7 +42,7 @@ def plan() -> QuantPlan:
         ),
         sums={"sum": SumPlan(first="conv", second="data", multiplier=(3, 12))},
         host={"other": "the operands have no common integer scale"},
-        floats={"z": "its scale is no power of two times that of what it is made of"},
+        floats={"z": "its scale is not a power of two times the scale of its operand"},
     )
 
 

@@ -13,7 +13,7 @@ from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, layers_of
 from relay_passes.variants import VARIANTS
 from tests.relay_passes.models import CNN
-from tests.relay_passes.partition.test_partition import (
+from tests.relay_passes.partition.integers import (
     Int8,
     check_meaning,
     quantized,
@@ -23,20 +23,20 @@ from tests.relay_passes.partition.test_partition import (
 from vta_config.hardware import VTAConfig
 
 DEQUANTIZED = ("dequantize", "an operator on the host needs floats")
-QUANTIZED = ("quantize", "an integer operator reads floats that the host made")
+QUANTIZED = ("quantize", "an integer operator reads a float tensor of the host")
 
 
 def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     t = Int8()
     grouped = t.module(t.small(t.conv(t.data, groups=2)))
-    sentence = "a convolution must have one group, or one for each channel of its input and output"
+    sentence = "a convolution must have one group, or one group per input and output channel"
     assert refused(grouped, default_config)[0] == ("nn.conv2d", sentence)
     assert layers_of(grouped, default_config) == ()
     t = Int8((1, 4, 40, 40))
     weight = relax.const(np.ones((2, 4, 35, 35), np.int8))
     padded = t.emit(relax.op.nn.conv2d(t.data, weight, padding=17, out_dtype="int32"))
     assert refused(t.module(padded), default_config) == [
-        ("nn.conv2d", "a window's padding must be at most 15 on every side")
+        ("nn.conv2d", "the padding must be at most 15 on every side")
     ]
     for padding, stride, runs in (((1, 0), 1, False), ((0, 1), 1, False), ((0, 1), 3, True)):
         t = Int8((1, 4, 8, 8))
@@ -44,11 +44,13 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
         sides = (padding[0], 0, padding[1], 0)
         rows = t.emit(relax.op.nn.conv2d(t.data, weight, stride, sides, out_dtype="int32"))
         reasons = [reason for _, reason in refused(t.module(t.small(rows)), default_config)]
-        met = not any("every window must meet the picture" in reason for reason in reasons)
+        met = not any("every window of a convolution" in reason for reason in reasons)
         assert met is runs
     t = Int8()
     pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (2, 2), 0, (1, 1), ceil_mode=True))
-    assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must not be")
+    assert refused(t.module(pool), default_config)[0][1].startswith(
+        "a pooling must have dilation 1"
+    )
     t = Int8((1, 16, 8, 8))
     pool = t.emit(relax.op.nn.max_pool2d(t.data, (2, 2), (3, 3), (2, 0, 0, 0)))
     assert refused(t.module(pool), default_config)[0][1].startswith("a pooling window must start")
@@ -56,12 +58,12 @@ def test_fallbacks_say_why(default_config: VTAConfig) -> None:
     total = t.emit(relax.op.sum(t.wide(t.data), axis=[1], keepdims=True))
     assert refused(t.module(total), default_config)[-1] == (
         "sum",
-        "a sum must be over all rows and columns, its dimensions kept",
+        "a sum must be over all rows and columns and keep its dimensions",
     )
     t = Int8((1, 2, 3))
     assert refused(t.module(t.emit(relax.op.nn.relu(t.wide(t.data)))), default_config) == [
-        ("astype", "no pattern takes these integer operands"),
-        ("nn.relu", "no pattern takes these integer operands"),
+        ("astype", "no pattern for VTA matches these integer operands"),
+        ("nn.relu", "no pattern for VTA matches these integer operands"),
     ]
 
 
@@ -90,9 +92,9 @@ def test_float_operators_are_named(default_config: VTAConfig) -> None:
     mod = quantized(net.module(net.emit(relax.op.nn.softmax(net.head(net.conv(x, 4)), axis=-1))))
     assert refused(mod, default_config) == [
         DEQUANTIZED,
-        ("sigmoid", "the operator has no integer form"),
+        ("sigmoid", "the operator has no integer implementation"),
         QUANTIZED,
-        ("nn.softmax", "the operator has no integer form"),
+        ("nn.softmax", "the operator has no integer implementation"),
     ]
     functions = annotated_functions(partition(mod, default_config))
     assert len(functions) == 2
@@ -146,9 +148,7 @@ def test_moves_between_programs_are_told(default_config: VTAConfig) -> None:
     x = net.relu(net.conv(net.data, 8))
     x = net.emit(relax.op.permute_dims(x, [0, 1, 3, 2]))
     mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
-    assert refused(mod, default_config) == [
-        ("permute_dims", "VTA's programs do not rearrange data")
-    ]
+    assert refused(mod, default_config) == [("permute_dims", "VTA programs cannot rearrange data")]
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

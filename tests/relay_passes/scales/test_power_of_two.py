@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -97,21 +96,6 @@ def test_unprofiled_tensor(net: Any, profiles: Any) -> None:
     rest = {name: p for name, p in profiles.items() if name != "conv1"}
     with pytest.raises(CalibrationError, match="conv1: must have been profiled; profile the gra"):
         ProfiledScales()(net, rest)
-
-
-def test_single_scale(net: Any) -> None:
-    scales = SingleScale()(net, {})
-    assert scales.tensors["data"].scale == scales.tensors["conv2.add"].scale == (1 / 16,)
-    assert scales.tensors["avgpool0"].scale[0] == 16 / 9 / 16
-    weight = next(
-        constant(b.value.args[1]) for b in read_graph(net).bindings if b.var.name == "conv1.acc"
-    )
-    expected = 2.0 ** math.ceil(math.log2(np.abs(weight).max())) / 128
-    assert scales.weights["conv1.acc"].scale == (expected,)
-    with pytest.raises(
-        CalibrationError, match=r"SingleScale\.global_scale: must be a power of two"
-    ):
-        SingleScale(global_scale=6.0)
 
 
 def test_zeros_take_scale_one() -> None:

@@ -1,0 +1,143 @@
+"""A model with its machine and images is checked before any long work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.data.models import DIGITS, load_model
+from flow.deploy import deploy
+from flow.frontend.importer import ImportedModel, import_model
+from flow.options import (
+    MAIN_VARIANTS,
+    VARIANTS,
+    Options,
+)
+from flow.session import (
+    calibrate,
+    check_driver,
+    chosen_variants,
+    open_data,
+    open_session,
+    schedule_cache,
+)
+from flow.stages import Stages
+from tests.flow.data.test_datasets import write_image
+from tests.flow.fakes import FakeBackend
+from tests.flow.onnx_models import save, tiny_model
+from vta_config import VTAConfig
+from vta_config.errors import (
+    ArtifactError,
+    CalibrationError,
+    ConfigError,
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImportedModel:
+    return load_model(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> ImportedModel:
+    return import_model(save(tiny_model(), tmp_path_factory.mktemp("model") / "mine.onnx"))
+
+
+def test_variants_that_are_measured(digits: ImportedModel, mine: ImportedModel) -> None:
+    assert chosen_variants(Options(), digits) == VARIANTS
+    assert chosen_variants(Options(), mine) == MAIN_VARIANTS
+    assert chosen_variants(Options(variants=("best",)), mine) == ("best",)
+
+
+def test_images_that_a_model_brings(digits: ImportedModel) -> None:
+    evaluation, calibration = open_data(Options(limit=7), digits, needs_images=True)
+    assert evaluation is not None and calibration is not None
+    assert (len(evaluation), len(calibration)) == (7, 125)
+    assert open_data(Options(limit=7), digits, needs_images=False)[0] is None
+    same, _ = open_data(Options(limit=7), digits, needs_images=True)
+    other, _ = open_data(Options(limit=7, seed=1), digits, needs_images=True)
+    assert same is not None and other is not None
+    np.testing.assert_array_equal(np.stack(list(same)), np.stack(list(evaluation)))
+    assert not np.array_equal(np.stack(list(other)), np.stack(list(evaluation)))
+
+
+def test_folders_take_the_place_of_images_that_a_model_brings(
+    digits: ImportedModel, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "eval" / "3" / "a.png")
+    write_image(tmp_path / "calib" / "b.png")
+    options = Options(images=tmp_path / "eval", calibration=tmp_path / "calib")
+    evaluation, calibration = open_data(options, digits, needs_images=True)
+    assert evaluation is not None and calibration is not None
+    assert (len(evaluation), len(calibration)) == (1, 1)
+    options = Options(calibration=tmp_path / "calib", variants=("single_scale",))
+    assert open_data(options, digits, needs_images=True)[1] is None  # nothing needs it
+
+
+def test_a_session_has_what_it_was_asked_for() -> None:
+    stages = Stages()
+    options = Options(config="pynq", limit=3, variants=("single_scale",))
+    session = open_session(options, stages, factory=FakeBackend)
+    assert session.machine == VTAConfig.load("pynq") and session.model.name == DIGITS
+    assert session.evaluation is not None and len(session.evaluation) == 3
+    calibrate(session, stages)
+    assert session.calibration is None and list(stages.seconds) == ["import"]
+
+
+def test_schedules_are_kept_in_the_cache(tmp_path: Path) -> None:
+    assert schedule_cache(tmp_path) == tmp_path / "schedules.json"
+
+
+def test_a_file_that_is_no_library(tmp_path: Path) -> None:
+    (tmp_path / "bad.so").write_text("no library" * 100)
+    with pytest.raises(ArtifactError, match=r"bad.so: must be a loadable shared library, got "):
+        check_driver(tmp_path / "bad.so")
+
+
+def test_own_model_needs_folders(tmp_path: Path) -> None:
+    model = save(tiny_model(), tmp_path / "mine.onnx")
+    options = Options(model=str(model))
+    sentence = r"--images: must be given: mine has no images of its own; give --images DIR"
+    with pytest.raises(CalibrationError, match=sentence):
+        open_session(options, Stages(), factory=FakeBackend)
+    with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine has no im"):
+        open_session(options, Stages(), needs_images=False, factory=FakeBackend)
+
+
+def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"bad: must have the key"):
+        open_session(Options(config=str(tmp_path / "bad.json"), model="nothing"), Stages())
+
+
+def test_wrong_driver_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "bad.so").write_text("no library" * 100)
+    options = Options(engine="driver", driver=tmp_path / "bad.so", model="nothing")
+    sentence = r"bad.so: must be a loadable shared library, got .*header; pass the path of a VTA dr"
+    with pytest.raises(ArtifactError, match=sentence):
+        open_session(options, Stages(), factory=FakeBackend)
+
+
+def test_cache_of_a_search_is_tried_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    options = Options(search=True, cache=tmp_path / "file" / "x", model="nothing")
+    with pytest.raises(ArtifactError, match=r"must be a folder .*; choose another --cache"):
+        open_session(options, Stages(), factory=FakeBackend)
+
+
+def test_calibration_only_where_something_needs_it(tmp_path: Path) -> None:
+    model = save(tiny_model(), tmp_path / "mine.onnx")
+    write_image(tmp_path / "eval" / "0" / "a.png")
+    options = Options(
+        model=str(model),
+        images=tmp_path / "eval",
+        variants=("stock_relay", "single_scale"),
+        exact_images=0,
+    )
+    report, _ = deploy(options, Stages(), factory=FakeBackend)
+    assert report.calibration is None and "calibrate" not in report.seconds
+    assert report.deployed == "single_scale"
+    report, _ = deploy(Options(limit=2, variants=("stock_relay",)), Stages(), factory=FakeBackend)
+    assert report.calibration is None and report.deployed == "stock_relay"

@@ -1,0 +1,52 @@
+"""The table decides who starts a layer, and whether VTA takes it."""
+
+from __future__ import annotations
+
+import pytest
+from tvm import relax
+
+from relay_passes.graph import read_graph
+from relay_passes.operators.table import OPERATORS, refusal, start
+from tests.relay_passes.operators.anchors import followed
+from tests.relay_passes.partition.integers import Int8
+from vta_config import VTAConfig
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind"), [(1, "conv2d"), (2, "conv2d"), (4, "depthwise_conv2d")]
+)
+def test_of_two_operators_the_first_that_takes_it(groups: int, kind: str) -> None:
+    t = Int8()
+    (binding,) = read_graph(t.module(t.conv(t.data, groups=groups))).bindings
+    chain = start(binding, lambda var: None)
+    assert chain is not None and chain.kind == kind
+
+
+def test_what_no_operator_starts() -> None:
+    t = Int8()
+    (binding,) = read_graph(t.module(t.emit(relax.op.negative(t.data)))).bindings
+    assert start(binding, lambda var: None) is None
+
+
+def test_a_refusal_is_the_rules_sentence(default_config: VTAConfig) -> None:
+    t = Int8()
+    assert refusal(followed(t.module(t.small(t.conv(t.data)))), default_config) == ""
+    t = Int8()
+    assert refusal(followed(t.module(t.small(t.conv(t.data, groups=2)))), default_config) == (
+        "a convolution must have one group, or one group per input and output channel"
+    )
+
+
+def test_a_summand_is_asked_too(default_config: VTAConfig) -> None:
+    t = Int8()
+    total = t.emit(relax.op.add(t.conv(t.data), t.conv(t.data, groups=2)))
+    chain = followed(t.module(t.small(total)))
+    assert len(chain.summands) == 1
+    assert refusal(chain, default_config).startswith("a convolution must have one group")
+
+
+def test_rows_are_named_by_their_kind() -> None:
+    assert [row.kind for row in OPERATORS.values()] == list(OPERATORS)
+    assert [kind for kind, row in OPERATORS.items() if row.keeps_scale] == ["max_pool2d"]
+    assert [kind for kind, row in OPERATORS.items() if row.starts_empty] == ["add"]
+    assert [kind for kind, row in OPERATORS.items() if row.adds_up] == ["conv2d", "dense"]
