@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,13 @@ def bit_lines(choice: BitChoice) -> list[str]:
             f"{predicted:,} cycles predicted, {choice.measured_cycles:,} measured ({off:+.2%})"
         )
     return [*lines, ", ".join(sums), *choice.remarks]
+
+
+def choice_lines(variants: Iterable[tuple[str, BitChoice | None]]) -> list[str]:
+    """Return the lines of a report about the variants whose bits were chosen per layer."""
+    told = [(name, bit_lines(choice)) for name, choice in variants if choice is not None]
+    lines = [f"{name}: {line}" for name, found in told for line in found]
+    return [("choice     " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def bits_table(choice: BitChoice) -> Table:

@@ -12,14 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flow.results.bit_choice import BitChoice, bit_lines
+from flow.results.bit_choice import BitChoice, choice_lines
+from flow.results.bits import bits_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
-from relay_passes.scales.bit_widths import Widths
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
@@ -470,9 +470,9 @@ def render(report: Report) -> RenderableType:
     if report.placement is not None:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
-    lines += _bits_lines(report)
+    lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += _step_lines(report)
-    lines += _choice_lines(report)
+    lines += choice_lines((p.variant, p.bits) for p in report.programs)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:
@@ -537,32 +537,6 @@ def _step_lines(report: Report) -> list[str]:
                 dropped.append(f"{what} in {len(layers):,} layers: {_listed(layers)}")
         lines += [f"{facts.variant}: {text}" for text in dropped]
     return [("selection  " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
-
-
-def _bits_lines(report: Report) -> list[str]:
-    """Tell the widths of each variant's layers where any has fewer than 8 bits."""
-    lines = []
-    for facts in report.programs:
-        widths = {} if facts.plan is None else facts.plan.widths()
-        if set(widths.values()) <= {Widths()}:
-            continue
-        by_widths: dict[Widths, list[str]] = {}
-        for name, own in widths.items():
-            by_widths.setdefault(own, []).append(name)
-        texts = [
-            f"weights {own.weight_bits}, activations {own.activation_bits} in "
-            f"{len(names):,} layer{'s' if len(names) != 1 else ''} ({_listed(names)})"
-            for own, names in by_widths.items()
-        ]
-        lines.append(printable(f"{facts.variant}: {'; '.join(texts)}"))
-    return [("bits       " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
-
-
-def _choice_lines(report: Report) -> list[str]:
-    """Tell why layers got their bits, where these were chosen one by one."""
-    told = [(p.variant, bit_lines(p.bits)) for p in report.programs if p.bits is not None]
-    lines = [f"{variant}: {line}" for variant, found in told for line in found]
-    return [("choice     " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 
 def _listed(labels: list[str]) -> str:

@@ -30,14 +30,14 @@ DEFAULT = VTAConfig.load("default")
 W4 = replace(DEFAULT, log_wgt_width=2, log_wgt_buff_bytes=17)
 W4A4 = replace(W4, log_inp_width=2, log_inp_buff_bytes=14)
 NARROW = Widths(weight_bits=4, activation_bits=4)
-CHOOSERS = (
-    BlockScales(pair=True),
-    BlockScales(factors=(0.9, 1.0, 1.1), clip=1),
-    BlockScales(dyadic=True),
-    BlockScales(dyadic=True, multipliers=(4, 5, 6)),
-    ProfiledScales(),
-    SingleScale(),
-)
+CHOOSERS = {
+    "best": BlockScales(pair=True),
+    "searched": BlockScales(factors=(0.9, 1.0, 1.1), clip=1),
+    "dyadic_any": BlockScales(dyadic=True),
+    "dyadic": BlockScales(dyadic=True, multipliers=(4, 5, 6)),
+    "profiled": ProfiledScales(),
+    "single": SingleScale(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_what_machines_hold() -> None:
     assert options.limits == Limits(weight=119) and options.block == 16
 
 
-@pytest.mark.parametrize("chooser", CHOOSERS, ids=repr)
+@pytest.mark.parametrize("chooser", CHOOSERS.values(), ids=CHOOSERS)
 @pytest.mark.parametrize("config", [DEFAULT, W4, W4A4], ids=["default", "w4", "w4a4"])
 def test_integers_keep_to_their_bits(
     chooser: Any, config: VTAConfig, net: Any, profiles: Any
