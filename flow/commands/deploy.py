@@ -8,9 +8,8 @@ from pathlib import Path
 from flow import deploy as jobs
 from flow.commands.arguments import chosen_by, options_of, variants_option
 from flow.commands.parsers import Commands
-from flow.commands.stages import stop_early
 from flow.commands.terminal import Terminal, show
-from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES
+from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES, Options
 from flow.results.latency import can_plot
 from flow.results.report import (
     Report,
@@ -20,7 +19,7 @@ from flow.results.report import (
     render,
     write_report,
 )
-from flow.show_stages import Wanted, lines_of
+from flow.show_stages import Wanted, lines_of, stop
 from flow.show_stages import add_options as add_stage_options
 from flow.stages import Stages
 from flow.system import process
@@ -148,4 +147,10 @@ def _compare(args: argparse.Namespace) -> int:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:
         show(render_steps(steps), *lines, kept=str(args.output))
+    return 0
+
+
+def stop_early(options: Options, wanted: Wanted) -> int:
+    """Run the stages that are wanted, write what they make, and return the exit code."""
+    show(*lines_of(stop(options, wanted, Stages(Terminal()))), kept=str(wanted.folder))
     return 0

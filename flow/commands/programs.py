@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.commands.arguments import options_of, variant_option
+from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
-from flow.commands.stages import stop_early
 from flow.commands.terminal import Terminal, show, to_stdout
 from flow.data.datasets import Dataset, FileSource
 from flow.data.models import preprocessing_of

@@ -206,3 +206,10 @@ class Recorder:
 
     def close(self) -> None:
         self.open_bars -= 1
+
+
+def call(*args: object) -> int:
+    """Run a command in this process."""
+    from flow import cli
+
+    return cli.main([str(arg) for arg in args])

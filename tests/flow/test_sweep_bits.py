@@ -13,7 +13,6 @@ from PIL import Image
 
 from flow import cli, sweep_bits
 from flow.bit_request import BitRequest, Bound
-from flow.bits.plots import PlotPoint, plot_bits, plot_pareto
 from flow.options import Options
 from flow.stages import Stages
 from flow.sweep_bits import draw, sweep, sweep_table
@@ -140,14 +139,3 @@ def test_command(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "size limit" in shown and "uniform W4A8" in shown and "sweep.json" in shown
     assert (tmp_path / "out" / "sweep.json").is_file()
-
-
-def test_pictures_of_odd_names_and_of_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    point = PlotPoint(
-        label="$x_", uniform=False, ms=None, megabytes=1.0, shares={"agreement, %": 50.0},
-        bits={"\x1b[31m$": (4, 16)},
-    )  # fmt: skip
-    for points in ([], [point]):
-        assert plot_pareto(points, "$", tmp_path / "pareto")[0].is_file()
-        assert plot_bits(points, "$", tmp_path / "bits")[1].is_file()
