@@ -468,17 +468,7 @@ class Pipeline:
                         mod, images, places=places, file=file, reader=self._reader_of(mod)
                     )
                 return trial.moments[options.passes]
-            if self._moments is None or self._moments[0] != options.passes:
-                self._moments = None  # not beside the new ones
-                give_back()
-                # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
-                file = tempfile.TemporaryFile()
-                moments = collect_moments(
-                    mod, self._images, places=places, file=file, reader=self._reader_of(mod)
-                )
-                self._moments = options.passes, moments
-                give_back()
-            return self._moments[1]
+            return self.moments_of(mod, options.passes)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             """Profile once for all variants with the same passes before."""
@@ -490,8 +480,7 @@ class Pipeline:
         with blas_threads(available_cores()):
             if options.learns and self._images and self._proofs is None:
                 self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
-            if self._passed[0] != options.passes:
-                self._passed = options.passes, run_passes(self.folded, options.passes)
+            passed = self.passed(options.passes)
             give_back()
             state = Quantization(
                 mod=self.folded,
@@ -500,9 +489,29 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs or {},
-                passed=self._passed[1],
+                passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
+
+    def passed(self, passes: tuple[Any, ...]) -> Any:
+        """Return the folded module after passes, made once for variants in a row."""
+        if self._passed[0] != passes:
+            self._passed = passes, run_passes(self.folded, passes)
+        return self._passed[1]
+
+    def moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
+        """Return the moments of the layers' inputs, measured once for variants in a row."""
+        if self._moments is None or self._moments[0] != passes:
+            self._moments = None  # not beside the new ones
+            give_back()
+            # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
+            places, file = usual_places(len(self._images)), tempfile.TemporaryFile()
+            moments = collect_moments(
+                mod, self._images, places=places, file=file, reader=self._reader_of(mod)
+            )
+            self._moments = passes, moments
+            give_back()
+        return self._moments[1]
 
     def _reader_of(self, mod: Any) -> WindowReader | None:
         """Return what reads the windows of a small network's layers, compiled once for all trials.

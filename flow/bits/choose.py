@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from flow.bit_request import BitRequest, Bound
 from flow.bits.kept import Kept, key_of, numbers_fit
 from flow.bits.latencies import LEAST_GAIN, Meter
 from flow.results.bit_choice import BitChoice, LayerBits
-from relay_passes.quantize_model import run_passes
+from flow.system.threads import available_cores, blas_threads
 from relay_passes.scales.bit_widths import Widths
 from relay_passes.selection.bit_costs import (
     BOPS,
@@ -172,7 +172,7 @@ class BitChooser:
 
         The Hessian knows of no activations: what is measured of them is added.
         """
-        measured = self._omegas("measured", measured_sensitivity)
+        measured = self._omegas("measured", self._measured)
         result: dict[Sensitivity, dict[str, dict[Bits, float]]] = {}
         result["measured"] = self._named(measured)
         if self._request.sensitivity == "hessian":
@@ -208,7 +208,7 @@ class BitChooser:
         def found() -> dict[str, float]:
             options = RECIPES[MIXED].options.for_machine(pipeline.config)
             table = measure(
-                run_passes(pipeline.folded, options.passes),
+                pipeline.passed(options.passes),
                 pipeline.profiles,
                 pipeline.images,
                 grid,
@@ -223,6 +223,15 @@ class BitChooser:
             layer.tensor: {widths: values[names[layer.tensor, widths]] for widths in grid}
             for layer in self.layers
         }
+
+    def _measured(self, mod: Any, *args: Any, options: Any, **given: Any) -> Any:
+        """Measure with weights learned and biases corrected, on all cores."""
+        with blas_threads(available_cores()):
+            moments = self._pipeline.moments_of(mod, options.passes)
+        with blas_threads(1):
+            return measured_sensitivity(
+                mod, *args, options=options, moments=moments, workers=available_cores(), **given
+            )
 
     def _named(self, table: Mapping[str, Mapping[Widths, float]]) -> dict[str, dict[Bits, float]]:
         """Return a table by names of layers and pairs of bits, of those that can be chosen."""
