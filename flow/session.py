@@ -135,7 +135,7 @@ def schedule_cache(folder: Path | None) -> Path:
 
 def bit_cache(folder: Path | None) -> Path:
     """Return the file that sensitivities and latencies of layers are kept in."""
-    return cache_folder(folder) / "bits.json"
+    return cache_folder(folder) / "measurements.json"
 
 
 def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:

@@ -199,7 +199,7 @@ def test_torch_that_is_missing(
 ) -> None:
     timed_by(monkeypatch, halved)
     monkeypatch.setitem(sys.modules, "torch", None)
-    sentence = "Hessian: must have PyTorch for its second derivatives, got no module torch; pip"
+    sentence = "Hessian: must have PyTorch for its derivatives, got no module torch; pip"
     with pytest.raises(ConfigError, match=sentence):
         BitChooser(pipeline, BitRequest(sensitivity="hessian"))
 
