@@ -145,7 +145,7 @@ def _measure(
     layers: tuple[LayerError, ...] = ()
     if choice is not None and layer_images:
         with stages("layers", f"comparing layers of {name}"):
-            passes = choice.options.for_block(session.machine.block).passes
+            passes = choice.options.for_machine(session.machine).passes
             sample = data.take(layer_images, seed=seed)
             layers = layer_errors(run_passes(pipeline.folded, passes), quantized, sample)
     return Step(

@@ -428,7 +428,7 @@ class Pipeline:
 
         Of integers, unless a stage to stop after is named.
         """
-        options = options.for_block(self.config.block)
+        options = options.for_machine(self.config)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""

@@ -20,6 +20,8 @@ INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
 #: Largest shift of an int32.
 MAX_INT32_SHIFT: Final = 31
+#: Largest integer of 8 bits, symmetric.
+FULL_LIMIT: Final = 127
 #: Smallest scale that passes choose: it, its inverse and what integers make of it are normal
 #: float32 numbers. Values below it become zero.
 MIN_SCALE: Final = 2.0**-120
@@ -90,25 +92,37 @@ class QuantParams:
     scale : tuple[float, ...]
         One scale (granularity ``tensor``), or one per block or channel of output channels.
     bits : int
-        Width; qmax = 2^(bits-1) - 1.
+        Width; qmax = 2^(bits-1) - 1, or `limit`.
     signed : bool
         Whether negative values occur: qmin = -qmax if so (never -2^(bits-1)), else 0.
     granularity : {"tensor", "block", "channel"}
         What one scale stands for.
+    limit : int
+        Largest integer that the machine takes at once, where that is less than the bits hold: 119
+        for 8 bits as two 4-bit operands.
 
     Raises
     ------
     CapacityError
-        When a scale is not a positive finite number, or bits are not in [2, 8].
+        When a scale is not a positive finite number, bits are not in [2, 8], or the limit not in
+        [1, 127].
     """
 
     scale: tuple[float, ...]
     bits: int = 8
     signed: bool = True
     granularity: Granularity = "tensor"
+    limit: int = FULL_LIMIT
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        if not 1 <= self.limit <= FULL_LIMIT:
+            raise CapacityError(
+                "QuantParams.limit",
+                f"must be in [1, {FULL_LIMIT}]",
+                got=self.limit,
+                hint="127 is no limit",
+            )
         if not 2 <= self.bits <= 8:
             raise CapacityError(
                 "QuantParams.bits", "must be in [2, 8]", got=self.bits, hint="VTA operands are int8"
@@ -136,7 +150,7 @@ class QuantParams:
     @property
     def qmax(self) -> int:
         """Largest integer."""
-        return (1 << (self.bits - 1)) - 1
+        return min((1 << (self.bits - 1)) - 1, self.limit)
 
     @property
     def qmin(self) -> int:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from relay_passes.graph import GraphPass
 from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, Need
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
+from relay_passes.scales.bit_widths import BitWidths, Limits, UniformWidths
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.scales import ScaleChooser
+from vta_config.hardware import VTAConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,11 @@ class QuantOptions:
     dyadic : bool
         Whether accumulators are multiplied by b / 2^c.
     block : int
-        Output channels that share a scale, where channels do not all; see `for_block`.
+        Output channels that share a scale, where channels do not all; see `for_machine`.
+    widths : dict[str, Widths] or UniformWidths
+        Bits of the layers, by name; a layer that is not named has 8.
+    limits : Limits
+        The largest integers; see `for_machine`.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
@@ -40,16 +46,24 @@ class QuantOptions:
     correct_bias: bool = False
     dyadic: bool = False
     block: int = 16
+    widths: BitWidths | UniformWidths = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
-    def for_block(self, block: int) -> QuantOptions:
-        """Return the same options for a machine whose shifts serve `block` output channels."""
+    def for_machine(self, config: VTAConfig) -> QuantOptions:
+        """Return the same options for a machine: its blocks, and what its operands hold."""
+        block = config.block
         return replace(
             self,
             chooser=self.chooser.for_block(block),
             rounder=self.rounder.for_block(block),
             passes=tuple(step.for_block(block) for step in self.passes),
             block=block,
+            limits=Limits.of(config),
         )
+
+    def with_widths(self, widths: BitWidths | UniformWidths) -> QuantOptions:
+        """Return the same options for layers of other widths."""
+        return replace(self, widths=widths)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.moments import Moments
+from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import GraphPass, Module, constant, read_graph
@@ -27,7 +28,6 @@ from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.rounding.nearest import GivenWeights
-from relay_passes.scales.limit_scales import limit_scales, live_profiles
 from relay_passes.scales.scales import Scales
 from relay_passes.selection.choices import LayerProof
 from relay_passes.stage import After, Rows, Stage, run_stages
@@ -122,15 +122,7 @@ def _rewrite(state: Quantization) -> Quantization:
 
 
 def _choose_scales(state: Quantization) -> Quantization:
-    mod, options = state.mod, state.options
-    scales = limit_scales(
-        mod,
-        options.chooser(mod, live_profiles(mod, state.profiles)),
-        fuse=options.fuse,
-        pairs=options.chooser.pair,
-        block=options.block,
-    )
-    return replace(state, scales=scales)
+    return replace(state, scales=choose_scales(state.mod, state.profiles, state.options))
 
 
 def _measure(state: Quantization) -> Quantization:

@@ -24,6 +24,7 @@ from relay_passes.requirements import (
 
 if TYPE_CHECKING:
     from relay_passes.quant_options import QuantOptions
+    from relay_passes.scales.bit_widths import UniformWidths
 
 _LEARNED: Final = PROFILES | MOMENTS
 
@@ -38,6 +39,7 @@ class _Parts:
         from relay_passes.quant_options import QuantOptions
         from relay_passes.rounding.nearest import NearestRounder
         from relay_passes.rounding.second_order import SecondOrderRounder
+        from relay_passes.scales.bit_widths import UniformWidths, Widths
         from relay_passes.scales.block_scales import BlockScales
         from relay_passes.scales.power_of_two import ProfiledScales
         from relay_passes.scales.single_scale import SingleScale
@@ -46,6 +48,9 @@ class _Parts:
         self.single, self.profiled, self.blocks = SingleScale, ProfiledScales, BlockScales
         self.observers, self.nearest = observers, NearestRounder()
         self._second_order = SecondOrderRounder()
+        self.w4a8 = UniformWidths(inner=Widths(weight_bits=4))
+        self.w4a8_ends = UniformWidths(inner=Widths(weight_bits=4), ends=Widths())
+        self.w4a4 = UniformWidths(inner=Widths(weight_bits=4, activation_bits=4), ends=Widths())
         self.equalized, self.ordered = (EqualizeLayers(),), (PermuteChannels(),)
         self.mean_square = ProfiledScales(observer=observers.MeanSquare(power_of_two=True))
 
@@ -58,14 +63,18 @@ class _Parts:
         """Return the same with ordered channels."""
         return self.learned(**{"passes": self.ordered} | options)
 
-    def searched(self, weight_bits: int = 8) -> Any:
+    def searched(self) -> Any:
         """Return a chooser of output scales within an octave, that clips the largest weights.
 
         With 4 bits that is worth 9 points of agreement, with 8 bits 0.1 dB. Pairs have no bits to
         spare then: with 4 they cost 2 points.
         """
         factors = tuple(2.0 ** (k / 8) for k in range(-4, 5))
-        return self.blocks(factors=factors, clip=1, weight_bits=weight_bits)
+        return self.blocks(factors=factors, clip=1)
+
+    def searched_bits(self, widths: UniformWidths, **options: Any) -> QuantOptions:
+        """Return learned options of fewer bits, with searched scales and ordered channels."""
+        return self.learned_ordered(**{"chooser": self.searched(), "widths": widths} | options)
 
     def few_ones(self) -> Any:
         """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
@@ -297,28 +306,42 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a8_plain_scales",
         label="as best, 4-bit weights",
-        recipe=lambda p: p.learned_ordered(chooser=p.blocks(weight_bits=4)),
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(), widths=p.w4a8),
         needs=_LEARNED,
     ),
     Variant(
         name="w4a8_nearest",
         label="4-bit weights, scales searched, rounded to nearest",
-        recipe=lambda p: p.plain(chooser=p.searched(weight_bits=4), passes=p.ordered),
+        recipe=lambda p: p.plain(chooser=p.searched(), passes=p.ordered, widths=p.w4a8),
     ),
     Variant(
         name="w4a8_corrected_bias",
         label="+ biases corrected",
-        recipe=lambda p: p.learned_ordered(chooser=p.searched(weight_bits=4), rounder=p.nearest),
+        recipe=lambda p: p.searched_bits(p.w4a8, rounder=p.nearest),
         needs=_LEARNED,
     ),
     Variant(
         name="w4a8",
         label="+ GPTQ rounding",
-        recipe=lambda p: p.learned_ordered(chooser=p.searched(weight_bits=4)),
+        recipe=lambda p: p.searched_bits(p.w4a8),
         needs=_LEARNED,
         role="report",
         rank=8,
         alternatives=("w4a8", "w4a8_plain_scales"),
+    ),
+    Variant(
+        name="w4a8_ends",
+        label="+ first and last layer at 8 bits",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a4",
+        label="+ 4-bit activations",
+        recipe=lambda p: p.searched_bits(p.w4a4),
+        needs=_LEARNED,
+        role="extra",
+        rank=9,
     ),
     Variant(
         name="per_channel",

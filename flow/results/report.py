@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flow.results.bits import bits_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import above_cell, percent_above
@@ -464,6 +465,7 @@ def render(report: Report) -> RenderableType:
     if report.placement is not None:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
+    lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += _step_lines(report)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)

@@ -15,7 +15,8 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.params import Granularity, QuantParams, Requant
+from relay_passes.params import FULL_LIMIT, Granularity, QuantParams, Requant
+from relay_passes.scales.bit_widths import Widths
 from vta_config.errors import ArtifactError, CalibrationError, FlowError
 
 #: Characters that a sentence shows of what is wrong inside a plan.
@@ -147,6 +148,19 @@ class QuantPlan:
         """Return the layers that make an int8 tensor, by its name."""
         return {layer.output: layer for layer in self.layers if layer.output}
 
+    def widths(self) -> dict[str, Widths]:
+        """Return the bits of each layer, by the tensor that has its weights' name, in order."""
+        result = {}
+        for layer in self.layers:
+            products = [name for name in layer.operators if name in self.weights]
+            # Data comes before residuals, in the order of the products.
+            for name, source in zip(products, layer.inputs, strict=False):
+                result[name] = Widths(
+                    weight_bits=self.weights[name].bits,
+                    activation_bits=self.tensors[source].bits,
+                )
+        return result
+
     # ---- JSON ----------------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; `from_json` reads them back."""
@@ -260,6 +274,7 @@ def _params_json(params: QuantParams) -> dict[str, Any]:
         "bits": params.bits,
         "signed": params.signed,
         "granularity": params.granularity,
+        **({} if params.limit == FULL_LIMIT else {"limit": params.limit}),
     }
 
 
@@ -290,6 +305,7 @@ def _params(values: Any) -> QuantParams:
         bits=_integer(values["bits"]),
         signed=bool(values["signed"]),
         granularity=values["granularity"],
+        limit=_integer(values.get("limit", FULL_LIMIT)),
     )
 
 

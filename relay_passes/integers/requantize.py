@@ -234,7 +234,7 @@ class _Interpreter:
         if params is None or np.float32(params.scale[0]) != scale:
             planned = "no scale" if params is None else f"the scale {params.scale[0]:.9g}"
             raise mismatch(name, f"must have {planned}", f"{scale:.9g}")
-        return QuantParams(scale=(scale,), bits=params.bits)
+        return QuantParams(scale=(scale,), bits=params.bits, limit=params.limit)
 
     def quantize_float(self, var: Expr, params: QuantParams, name: str) -> Int8Tensor:
         """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""

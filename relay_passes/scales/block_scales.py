@@ -30,7 +30,8 @@ from relay_passes.operators.calls import MOVES, averaged, is_global_average, wei
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import Sink, fused_sinks, paired_layers
-from relay_passes.scales.scales import Scales, largest_weights
+from relay_passes.scales.bit_widths import Precision
+from relay_passes.scales.scales import EIGHT_BITS, Scales, largest_weights
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -59,8 +60,6 @@ class BlockScales:
     ----------
     observer : Observer
         Turns an activation's profile into a magnitude.
-    bits, weight_bits : int
-        Widths of activations and weights.
     block : int
         Output channels that share a shift.
     dyadic : bool
@@ -84,8 +83,6 @@ class BlockScales:
     """
 
     observer: Observer = field(default_factory=MeanSquare)
-    bits: int = 8
-    weight_bits: int = 8
     block: int = 16
     dyadic: bool = False
     multipliers: tuple[int, ...] = ()
@@ -116,7 +113,12 @@ class BlockScales:
     def _granularity(self) -> Granularity:
         return "channel" if self.per_channel else "block"
 
-    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+    def __call__(
+        self,
+        mod: Module,
+        profiles: Mapping[str, TensorProfile],
+        precision: Precision = EIGHT_BITS,
+    ) -> Scales:
         """Return the scales of the float module `mod`.
 
         Raises
@@ -125,8 +127,7 @@ class BlockScales:
             When a tensor was not profiled.
         """
         graph = read_graph(mod)
-        qmax = (1 << (self.bits - 1)) - 1
-        limit = (1 << (self.weight_bits - 1)) - 1
+        qmax, limit = precision.tensor_qmax, precision.weight_qmax
         tensors: dict[str, QuantParams] = {}
         weights: dict[str, QuantParams] = {}
 
@@ -138,10 +139,11 @@ class BlockScales:
             return profiles[name]
 
         def own(name: str) -> float:
-            return scale_for(self.observer(profile(name), qmax), qmax, power_of_two=False)
+            largest = qmax(name)
+            return scale_for(self.observer(profile(name), largest), largest, power_of_two=False)
 
         def choose(name: str, scale: float) -> None:
-            tensors[name] = QuantParams(scale=(scale,), bits=self.bits)
+            tensors[name] = precision.tensor(name, scale)
 
         for param in graph.params:
             choose(param.name, own(param.name))
@@ -164,7 +166,7 @@ class BlockScales:
                 unit = tensors[source].scale[0] / averaged(value)
                 first = max(0, floor(log2(own(name) / unit)) - 1)
                 scales = [unit * 2.0**n for n in range(first, first + 4)]
-                errors = [square_error(profile(name), scale, qmax) for scale in scales]
+                errors = [square_error(profile(name), scale, qmax(name)) for scale in scales]
                 choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
             else:
                 choose(name, own(name))
@@ -173,59 +175,61 @@ class BlockScales:
                 skip = sinks[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
                 power = second_moment(profile(parts[0].args[0].name))
+                largest = _limits(parts, [limit(part) for part in pending[name]])
                 if len(parts) > 1:
                     rows, x, power = _joined(parts, tensors), 1.0, power / x**2
+                layer = _Rows(rows=rows, unit=x, limit=largest)
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
                 if residual < start * 0.5**_MAX_SHIFT:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
                 if self.multipliers:
-                    choice = self._with_multipliers(start, (rows, x), residual)
+                    choice = self._with_multipliers(start, layer, residual)
                 else:
                     choice = self._search(
-                        profile(name), start, layer=(rows, x), power=power, skip=residual
+                        (profile(name), qmax(name)), start, layer, power=power, skip=residual
                     )
                 choose(name, choice[0])
                 for part in pending[name]:
                     unit = _input(layers[part], tensors) / x
-                    weights[part] = replace(
-                        choice[1], scale=tuple(s / unit for s in choice[1].scale)
-                    )
-        for name, value in layers.items():
+                    own_scales = tuple(s / unit for s in choice[1].tolist())
+                    weights[part] = precision.weight(part, own_scales, self._granularity)
+        for name, sink in sinks.items():
             if name not in weights:
-                partner = layers.get(sinks[name].partner)
-                weights[name] = self._weight(value, sinks[name], tensors, limit, partner)
+                both = [n for n in (name, sink.partner) if n in layers]
+                largest = _limits([layers[n] for n in both], [limit(n) for n in both])
+                scales_of, kind = self._weight([layers[n] for n in both], sink, tensors, largest)
+                weights[name] = precision.weight(name, tuple(scales_of.tolist()), kind)
         return Scales(tensors=tensors, weights=weights)
 
     def _search(
         self,
-        output: TensorProfile,
+        output: tuple[TensorProfile, int],
         start: float,
+        layer: _Rows,
         *,
-        layer: tuple[NDArray[np.float64], float],
         power: float,
         skip: float,
-    ) -> tuple[float, QuantParams]:
-        """Return an output's scale and its layer's weight scales.
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return an output's scale and its layer's weight scales, float64[groups].
 
         The error to make small is that of the output's own rounding, plus that of the weights,
         sum_k (w_k - s q_k)² E[x²], of an average channel.
 
         Parameters
         ----------
-        output : TensorProfile
+        output : (TensorProfile, int)
+            Of the output, and its largest integer.
         start : float
             Scale of the output that the observer wants.
-        layer : (float64[O, K], float)
-            Weight rows, and the input's scale.
+        layer : _Rows
         power : float
             E[x²] of the input.
         skip : float
             Scale of the residual, 0 for none.
         """
-        rows, x = layer
-        qmax, limit = ((1 << (bits - 1)) - 1 for bits in (self.bits, self.weight_bits))
+        rows, x = layer.rows, layer.unit
         octaves = self._octaves(rows.shape[1])
-        least = largest_weights(rows, "block", self._group) * x / limit
+        least = layer.largest(self._group) * x / layer.divisor
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
         for factor in self.factors:
             y = start * factor
@@ -241,39 +245,37 @@ class BlockScales:
                 highest = max(lowest, min(highest, int(fits.min()) + _CHANNEL_OCTAVES))
             shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
             errors = np.stack(
-                [self._weight_error(rows, np.asarray(y / x * 0.5**n), limit) for n in shifts]
+                [self._weight_error(layer, np.asarray(y / x * 0.5**n)) for n in shifts]
             )
             chosen = errors.argmin(axis=0)
             cost = float(errors.min(axis=0).sum()) / len(rows) * power
-            cost += square_error(output, y, qmax)
+            cost += square_error(output[0], y, output[1])
             if cost < best[0]:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
                 best = cost, y, y / x * 0.5**taken
-        return best[1], self._params(best[2])
+        return best[1], best[2]
 
-    def _weight_error(
-        self, rows: NDArray[np.float64], scale: NDArray[np.float64], limit: int
-    ) -> NDArray[np.float64]:
+    def _weight_error(self, layer: _Rows, scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each block's sum of (w - s q(w))²."""
         if len(self.factors) == 1 and not self.clip:
             return np.zeros(len(scale))  # no choice
+        rows, limit = layer.rows, layer.limit
         s = np.repeat(scale, self._group)[: len(rows), np.newaxis].astype(np.float32)
         w = rows.astype(np.float32)
         error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
         return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self._group)), np.float64)
 
     def _with_multipliers(
-        self, y: float, layer: tuple[NDArray[np.float64], float], skip: float
-    ) -> tuple[float, QuantParams]:
+        self, y: float, layer: _Rows, skip: float
+    ) -> tuple[float, NDArray[np.float64]]:
         """Return an output's scale and its layer's weight scales, for the given multipliers.
 
         Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit; the
         residual's (`skip`, 0 for none) must be an integer times it.
         """
-        rows, x = layer
-        limit = (1 << (self.weight_bits - 1)) - 1
-        octaves = self._octaves(rows.shape[1])
-        need = fitting_scales(rows, self._group, limit) * x
+        x = layer.unit
+        octaves = self._octaves(layer.rows.shape[1])
+        need = fitting_scales(layer.rows, self._group, layer.limit) * x
         if skip:
             odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
             y = fit_multiple(skip, y, float(need.max()), odd)
@@ -288,45 +290,80 @@ class BlockScales:
             tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
         scales = np.stack(tried)
         fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
-        best = np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
-        return y, self._params(best)
+        return y, np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
 
     def _weight(
         self,
-        value: Expr,
+        both: Sequence[Expr],
         sink: Sink,
         tensors: Mapping[str, QuantParams],
-        limit: int,
-        partner: Expr = None,
-    ) -> QuantParams:
-        x = _input(value, tensors)
-        if partner is not None:
-            rows = _joined([value, partner], tensors)
-            if not sink.output:
-                return self._params(fitting_scales(rows, 1, limit) / x, "channel")
-            return self._params(fitting_scales(rows, self._group, limit) / x)
+        limit: int | NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], Granularity]:
+        """Return the scales of a layer's weights that no search chose, and what each is of.
+
+        Parameters
+        ----------
+        both : sequence of relax.Call
+            The layer, and the other one of its pair.
+        sink : Sink
+        tensors : dict[str, QuantParams]
+            Chosen so far.
+        limit : int or float64[K]
+            Largest integers of the weights, as in `_Rows`.
+        """
+        x = _input(both[0], tensors)
+        if len(both) > 1:
+            rows, group = _joined(both, tensors), self._group if sink.output else 1
+            kind: Granularity = self._granularity if sink.output else "channel"
+            return fitting_scales(rows, group, limit) / x, kind
+        rows = _rows(both[0])
+        assert isinstance(limit, int)
         if not sink.output:
-            return self._params(
-                channel_scales(_rows(value), limit, clip=bool(self.clip)), "channel"
-            )
-        best = fitting_scales(_rows(value), self._group, limit)
+            return channel_scales(rows, limit, clip=bool(self.clip)), "channel"
+        best = fitting_scales(rows, self._group, limit)
         if sink.skip:
             skip = tensors[sink.skip].scale[0] / x
-            if skip < best.min() / 2:  # `Requantize` leaves it out
-                return self._params(best)
-            octaves = self._octaves(_rows(value).shape[1])
-            best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
-        return self._params(best)
+            if skip >= best.min() / 2:  # else `Requantize` leaves it out
+                octaves = self._octaves(rows.shape[1])
+                best = skip / np.asarray([multiplier_at_most(skip / s, octaves) for s in best])
+        return best, self._granularity
 
-    def _params(
-        self, scale: NDArray[np.float64], granularity: Granularity | None = None
-    ) -> QuantParams:
-        """Return weight scales as parameters, by default one per group of channels."""
-        return QuantParams(
-            scale=tuple(scale.tolist()),
-            bits=self.weight_bits,
-            granularity=granularity or self._granularity,
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rows:
+    """Weights of a layer, or of two side by side, whose scales are chosen.
+
+    Parameters
+    ----------
+    rows : float64[O, K]
+        One row an output channel.
+    unit : float
+        Scale of the input; 1 where the rows count in units of it.
+    limit : int or float64[K]
+        Largest integer; one for each column where two layers have different bits.
+    """
+
+    rows: NDArray[np.float64]
+    unit: float
+    limit: int | NDArray[np.float64]
+
+    @property
+    def divisor(self) -> int:
+        """What `largest` is still to be divided by."""
+        return self.limit if isinstance(self.limit, int) else 1
+
+    def largest(self, group: int) -> NDArray[np.float64]:
+        """Return max|w| of each group of channels, float64[groups]; see `divisor`."""
+        rows = self.rows if isinstance(self.limit, int) else self.rows / self.limit
+        return largest_weights(rows, "block", group)
+
+
+def _limits(layers: Sequence[Expr], limits: Sequence[int]) -> int | NDArray[np.float64]:
+    """Return the largest integer of layers side by side, for each column where they differ."""
+    if len(set(limits)) == 1:
+        return limits[0]
+    columns = [weight_rows(value).shape[1] for value in layers]
+    return np.repeat(np.asarray(limits, np.float64), columns)
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:
@@ -353,7 +390,9 @@ def channel_scales(rows: NDArray[np.float64], limit: int, *, clip: bool) -> NDAr
     return np.asarray(tried[np.argmin(errors, axis=0), np.arange(len(rows))])
 
 
-def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray[np.float64]:
+def fitting_scales(
+    rows: NDArray[np.float64], block: int, limit: int | NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return each block's smallest scale at which its weights fit [-limit, limit]; 1 for zeros.
 
     Parameters
@@ -362,13 +401,15 @@ def fitting_scales(rows: NDArray[np.float64], block: int, limit: int) -> NDArray
         Weights of each output channel.
     block : int
         Output channels of a block.
-    limit : int
-        Largest integer.
+    limit : int or float64[K]
+        Largest integer, or one for each column.
 
     Returns
     -------
     float64[blocks]
     """
+    if not isinstance(limit, int):
+        rows, limit = rows / limit, 1
     peaks = largest_weights(rows, "block", block)
     return np.asarray(np.where(peaks > 0, peaks, limit) / limit)
 

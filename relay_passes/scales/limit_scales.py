@@ -63,17 +63,21 @@ class _Group:
     Parameters
     ----------
     layers : dict[str, (float64[O, K], float)]
-        Weight rows, and the scale of the input, by name.
+        Weight rows, and the largest value of the input, by name.
     bias : float64[O]
         Of both together.
     output, skip : float
         Scales of the tensor that the accumulator becomes, and of the residual; 0 for none.
+    top, skip_top : int
+        Largest integers of both.
     """
 
     layers: Mapping[str, tuple[NDArray[np.float64], float]]
     bias: NDArray[np.float64]
     output: float
     skip: float
+    top: int
+    skip_top: int
 
     def least(self, block: int) -> NDArray[np.float64]:
         """Return the least scale of the accumulator for each channel, float64[O]."""
@@ -87,8 +91,8 @@ class _Group:
             return np.asarray(bias / some)
         # Beyond what the sum can take back, a bias only saturates the output (see `Requantize`).
         sums = (np.abs(rows).sum(axis=1) * x for rows, x in self.layers.values())
-        bias = np.minimum(bias, 127 * (sum(sums) + self.skip) + 129 * y)
-        within = np.minimum(bias, 127 * y)
+        bias = np.minimum(bias, sum(sums) + self.skip_top * self.skip + 129 * y)
+        within = np.minimum(bias, self.top * y)
         least = np.maximum((within + y / 2) / few, (bias + y / 2) / some)
         some, more = _FEW_RESIDUAL_STEPS
         residual = MAX_WEIGHT * max(some, min(more, steps // 4), share)
@@ -181,11 +185,18 @@ def _group(
         if x is None or constant(value.args[1]) is None:
             return None
         rows = weight_rows(value).astype(np.float64)
-        found[name] = rows, x.scale[0]
+        found[name] = rows, x.scale[0] * x.qmax
         biases.append(sum(_biases(uses, layers[name].var), np.zeros(len(rows))))
     sink = sinks[names[0]]
-    output, skip = (tensors[n].scale[0] if n in tensors else 0.0 for n in (sink.output, sink.skip))
-    return _Group(layers=found, bias=np.sum(biases, axis=0), output=output, skip=skip)
+    output, skip = (tensors.get(n) for n in (sink.output, sink.skip))
+    return _Group(
+        layers=found,
+        bias=np.sum(biases, axis=0),
+        output=output.scale[0] if output else 0.0,
+        skip=skip.scale[0] if skip else 0.0,
+        top=output.qmax if output else 0,
+        skip_top=skip.qmax if skip else 0,
+    )
 
 
 def _biases(uses: Mapping[Expr, list[Expr]], var: Expr) -> Iterator[NDArray[np.float64]]:

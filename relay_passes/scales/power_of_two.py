@@ -17,9 +17,17 @@ from typing import ClassVar
 from relay_passes.calibration.observers import MaxAbs, Observer
 from relay_passes.graph import Module
 from relay_passes.numerics import power_of_two_at_least, scale_for
-from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.params import Granularity, TensorProfile
 from relay_passes.requirements import PROFILES, Need
-from relay_passes.scales.scales import Scales, largest_weights, odd_part, tensor_scales, weights_of
+from relay_passes.scales.bit_widths import Precision
+from relay_passes.scales.scales import (
+    EIGHT_BITS,
+    Scales,
+    largest_weights,
+    odd_part,
+    tensor_scales,
+    weights_of,
+)
 from vta_config.errors import CalibrationError
 
 
@@ -27,15 +35,13 @@ from vta_config.errors import CalibrationError
 class ProfiledScales:
     """Choose a power-of-two scale for each tensor from its profile.
 
-    s = smallest power of two >= m / (2^(bits-1) - 1), where m is the observer's magnitude for an
+    s = smallest power of two >= m / qmax, where m is the observer's magnitude for an
     activation, max|w| for a weight.
 
     Parameters
     ----------
     observer : Observer
         Turns an activation's profile into a magnitude.
-    bits, weight_bits : int
-        Widths of activations and weights.
     weight_granularity : {"tensor", "block", "channel"}
         What shares a weight scale.
     block : int
@@ -46,8 +52,6 @@ class ProfiledScales:
     pair: ClassVar[bool] = False
 
     observer: Observer = field(default_factory=MaxAbs)
-    bits: int = 8
-    weight_bits: int = 8
     weight_granularity: Granularity = "tensor"
     block: int = 16
 
@@ -55,7 +59,12 @@ class ProfiledScales:
         """Return the chooser for blocks of `block` output channels."""
         return replace(self, block=block)
 
-    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
+    def __call__(
+        self,
+        mod: Module,
+        profiles: Mapping[str, TensorProfile],
+        precision: Precision = EIGHT_BITS,
+    ) -> Scales:
         """Return the scales of the float module `mod`.
 
         Raises
@@ -63,32 +72,29 @@ class ProfiledScales:
         CalibrationError
             When a tensor was not profiled.
         """
-        qmax = (1 << (self.bits - 1)) - 1
+        qmax = precision.tensor_qmax
 
         def magnitude(name: str) -> float:
             if name not in profiles:
                 raise CalibrationError(
                     name, "must have been profiled", hint="profile the graph that is quantized"
                 )
-            return self.observer(profiles[name], qmax)
+            return self.observer(profiles[name], qmax(name))
 
         tensors = tensor_scales(
             mod,
-            own=lambda name: scale_for(magnitude(name), qmax),
-            average=lambda name, unit, count: _shift_for(magnitude(name) / (unit * qmax)),
-            bits=self.bits,
+            own=lambda name: scale_for(magnitude(name), qmax(name)),
+            average=lambda name, unit, count: _shift_for(magnitude(name) / (unit * qmax(name))),
+            precision=precision,
         )
         weights = {}
         for name, rows, source in weights_of(mod):
             params = tensors.get(source)
             absorbed = odd_part(params.scale[0]) if params is not None else 1.0
-            limit = (1 << (self.weight_bits - 1)) - 1
+            limit = precision.weight_qmax(name)
             peaks = largest_weights(rows, self.weight_granularity, self.block)
-            weights[name] = QuantParams(
-                scale=tuple(scale_for(p * absorbed, limit) / absorbed for p in peaks),
-                bits=self.weight_bits,
-                granularity=self.weight_granularity,
-            )
+            scale = tuple(scale_for(p * absorbed, limit) / absorbed for p in peaks)
+            weights[name] = precision.weight(name, scale, self.weight_granularity)
         return Scales(tensors=tensors, weights=weights)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import frexp
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from relay_passes.operators.calls import (
 )
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import Need
+from relay_passes.scales.bit_widths import Precision
+
+#: All tensors and weights at 8 bits.
+EIGHT_BITS: Final = Precision()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,13 @@ class ScaleChooser(Protocol):
         """Return the chooser for a machine whose shifts serve `block` output channels."""
         ...
 
-    def __call__(self, mod: Module, profiles: Mapping[str, TensorProfile]) -> Scales:
-        """Return the scales of the float module `mod`."""
+    def __call__(
+        self,
+        mod: Module,
+        profiles: Mapping[str, TensorProfile],
+        precision: Precision = EIGHT_BITS,
+    ) -> Scales:
+        """Return the scales of the float module `mod`, with the bits that `precision` says."""
         ...
 
 
@@ -87,13 +96,25 @@ def largest_weights(
     return np.asarray(peaks)
 
 
-def tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, QuantParams]:
-    """Walk the graph: own scale, the input's, or the average's that follows from its input's."""
+def tensor_scales(
+    mod: Module, own: Any, average: Any, precision: Precision
+) -> dict[str, QuantParams]:
+    """Walk the graph: own scale, the input's, or the average's that follows from its input's.
+
+    Parameters
+    ----------
+    mod : IRModule
+    own : callable (name) -> float
+        Returns the scale of a tensor.
+    average : callable (name, unit, count) -> int
+        Returns the shift of a global average of `count` values, whose sum has the scale `unit`.
+    precision : Precision
+    """
     graph = read_graph(mod)
     result: dict[str, QuantParams] = {}
     nonnegative: set[str] = set()
     for param in graph.params:
-        result[param.name] = QuantParams(scale=(own(param.name),), bits=bits)
+        result[param.name] = precision.tensor(param.name, own(param.name))
     for binding in graph.bindings:
         name, value = binding.var.name, binding.value
         kind = op_name(value)
@@ -106,15 +127,15 @@ def tensor_scales(mod: Module, own: Any, average: Any, bits: int) -> dict[str, Q
             nonnegative.add(name)
         signed = name not in nonnegative
         if kind in MOVES and source in result:
-            scale = result[source].scale
+            scale = result[source].scale[0]
         elif kind == "mean" and source in result and is_global_average(value):
             count = averaged(value)
             unit = result[source].scale[0] / count
             shift = average(name, unit, count)
-            scale = (unit * 2.0**shift,)
+            scale = unit * 2.0**shift
         else:
-            scale = (own(name),)
-        result[name] = QuantParams(scale=scale, bits=bits, signed=signed)
+            scale = own(name)
+        result[name] = precision.tensor(name, scale, signed=signed)
     return result
 
 

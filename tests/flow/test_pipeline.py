@@ -20,6 +20,7 @@ from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.partition.find_layers import Chain, ChainFinder
 from relay_passes.partition.read import annotated_functions
+from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
 from relay_passes.variants import VARIANTS
@@ -78,7 +79,8 @@ def test_a_variant_becomes_what_is_better(
 ) -> None:
     rng = np.random.default_rng(0)
     images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(4)]
-    spoiled = replace(VARIANTS["best"].options, chooser=BlockScales(weight_bits=2))
+    coarse = UniformWidths(inner=Widths(weight_bits=2))
+    spoiled = replace(VARIANTS["best"].options, chooser=BlockScales(), widths=coarse)
     monkeypatch.setitem(VARIANTS, "best", replace(VARIANTS["best"], recipe=lambda _: spoiled))
     pipeline.calibrate(images)
     taken = pipeline.quantize("best")

@@ -40,6 +40,12 @@ def test_quant_params() -> None:
     assert QuantParams(scale=(0.5,)).scales(3).tolist() == [0.5] * 3
     block = QuantParams(scale=(1.0, 2.0), granularity="block")
     assert block.scales(3, 2).tolist() == [1, 1, 2]
+    limited = QuantParams(scale=(0.5,), limit=119)
+    assert (limited.qmin, limited.qmax) == (-119, 119)
+    assert QuantParams(scale=(0.5,), bits=4, limit=119).qmax == 7
+    for limit in (0, 128):
+        with pytest.raises(CapacityError, match=rf"QuantParams\.limit: .* \[1, 127\], got {limit}"):
+            QuantParams(scale=(1.0,), limit=limit)
     with pytest.raises(CapacityError, match=r"QuantParams\.bits: must be in \[2, 8\], got 9"):
         QuantParams(scale=(1.0,), bits=9)
     with pytest.raises(CapacityError, match=r"QuantParams\.scale: must be positive and finite"):

@@ -13,6 +13,7 @@ from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.nearest import GivenWeights, NearestRounder
 from relay_passes.rounding.second_order import SecondOrderRounder
+from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
@@ -86,6 +87,10 @@ def test_recipes() -> None:
         passes=(PermuteChannels(),),
         correct_bias=True,
     )
+    assert VARIANTS["w4a8"].options.widths == UniformWidths(inner=Widths(weight_bits=4))
+    narrow = Widths(weight_bits=4, activation_bits=4)
+    assert VARIANTS["w4a4"].options.widths == UniformWidths(inner=narrow, ends=Widths())
+    assert VARIANTS["w4a4"].options.chooser == VARIANTS["w4a8"].options.chooser
     assert FORMS["per_tensor_nearest"].options == QuantOptions(
         chooser=ProfiledScales(observer=MeanSquare(power_of_two=True)), passes=(EqualizeLayers(),)
     )

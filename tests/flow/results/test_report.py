@@ -30,6 +30,8 @@ from flow.results.report import (
     render,
     write_report,
 )
+from relay_passes.integers.plan import LayerPlan, QuantPlan
+from relay_passes.params import QuantParams
 from relay_passes.partition.layers import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from tests.flow.fakes import layer_timing
@@ -358,3 +360,33 @@ def test_names_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
     named = replace(report, model_name=b"\xffnet".decode(errors="surrogateescape"))
     path = write_report(named, tmp_path)
     assert json.loads(path.read_bytes())["model"]["name"] == "\udcffnet"
+
+
+def test_bits_of_the_layers(default_config: VTAConfig) -> None:
+    def of(variant: str, *bits: int) -> ProgramFacts:
+        names = [f"conv{i}" for i in range(len(bits))]
+        plan = QuantPlan(
+            tensors={"x": QuantParams(scale=(1.0,)), "y": QuantParams(scale=(1.0,), bits=4)},
+            weights={
+                name: QuantParams(scale=(1.0,), bits=b) for name, b in zip(names, bits, strict=True)
+            },
+            layers=tuple(
+                LayerPlan(name=name, inputs=("y" if b == 4 else "x",), operators=(name,))
+                for name, b in zip(names, bits, strict=True)
+            ),
+        )
+        return ProgramFacts(variant=variant, latency=None, placement=placement(), plan=plan)
+
+    bare = Report(
+        model_name="m",
+        model_sha256="0" * 64,
+        machine=default_config,
+        engine="f",
+        deployed="best",
+        programs=(of("best", 8, 8), of("w4a4", 8, 4, 4), of("narrow", 4)),
+    )
+    assert (
+        "bits       w4a4: weights 8, activations 8 in 1 layer (conv0); "
+        "weights 4, activations 4 in 2 layers (conv1, conv2)\n"
+        "           narrow: weights 4, activations 4 in 1 layer (conv0)\n"
+    ) in shown(render(bare))

@@ -8,7 +8,7 @@ from relay_passes.calibration.layer_error import layer_errors
 from relay_passes.calibration.profiling import profile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare, quantize_model
-from relay_passes.scales.power_of_two import ProfiledScales
+from relay_passes.scales.bit_widths import UniformWidths, Widths
 from tests.relay_passes.models import images, residual_net
 
 
@@ -18,7 +18,11 @@ def test_layers_worst_first() -> None:
     fine, coarse = (
         layer_errors(
             mod,
-            quantize_model(mod, profiles, QuantOptions(chooser=ProfiledScales(weight_bits=bits))),
+            quantize_model(
+                mod,
+                profiles,
+                QuantOptions(widths=UniformWidths(inner=Widths(weight_bits=bits))),
+            ),
             images(2),
         )
         for bits in (8, 4)

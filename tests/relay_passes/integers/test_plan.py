@@ -11,6 +11,7 @@ import pytest
 
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
 from relay_passes.params import QuantParams, Requant
+from relay_passes.scales.bit_widths import Widths
 from vta_config.errors import ArtifactError, CalibrationError
 
 
@@ -20,7 +21,10 @@ def plan() -> QuantPlan:
     )
     third = Requant(multiplier=(43,), shift=(7,), ratio=(Fraction(1 / 3),))
     return QuantPlan(
-        tensors={"data": QuantParams(scale=(0.1,)), "y": QuantParams(scale=(0.2,), signed=False)},
+        tensors={
+            "data": QuantParams(scale=(0.1,), limit=119),
+            "y": QuantParams(scale=(0.2,), signed=False),
+        },
         weights={"conv.acc": QuantParams(scale=(0.5, 0.25), bits=4, granularity="block")},
         block=8,
         layers=(
@@ -51,6 +55,15 @@ def test_json_brings_the_plan_back() -> None:
     assert "shift" not in layers[2]
 
 
+def test_a_limit_is_written_where_there_is_one() -> None:
+    tensors = plan().to_json()["tensors"]
+    assert tensors["data"]["limit"] == 119 and "limit" not in tensors["y"]
+
+
+def test_bits_of_the_layers() -> None:
+    assert plan().widths() == {"conv.acc": Widths(weight_bits=4)}
+
+
 def test_layers_by_output() -> None:
     assert {name: layer.name for name, layer in plan().by_output().items()} == {
         "y": "conv", "pool": "pool",
@@ -78,6 +91,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         change("tensors", []),
         change("tensors/data", {"scale": [-1.0]}),
         change("tensors/data/bits", 99),
+        change("tensors/data/limit", 128),
+        change("tensors/data/limit", "119"),
         change("tensors/data/granularity", "row"),
         change("layers/0/shift", [7.5, 9]),
         change("layers/0/shift", [7]),

@@ -11,6 +11,8 @@ from relay_passes.numerics import quantize
 from relay_passes.operators.calls import weight_rows
 from relay_passes.quantize_model import prepare
 from relay_passes.rounding.bias_correction import CorrectBias
+from relay_passes.scales.bit_widths import UniformWidths, Widths
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from tests.relay_passes.models import CNN, images
 
@@ -19,7 +21,8 @@ def test_mean_error_goes_into_the_bias() -> None:
     net = CNN()
     mod = prepare(net.module(net.head(net.relu(net.conv(net.data, 5)))))
     data = images(3)
-    scales = ProfiledScales(weight_bits=4)(mod, profile(mod, data))
+    precision = precision_of(mod, UniformWidths(inner=Widths(weight_bits=4)))
+    scales = ProfiledScales()(mod, profile(mod, data), precision)
     moments = collect_moments(mod, data)
     graph = {b.var.name: b.value for b in read_graph(mod).bindings}
     weights = {

@@ -14,6 +14,7 @@ from relay_passes.graph import op_name, read_graph
 from relay_passes.numerics import exact_integers, exact_log2
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.accumulators import fused_sinks, paired_layers
+from relay_passes.scales.bit_widths import Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import (
     MAX_MULTIPLIER,
     BlockScales,
@@ -25,16 +26,18 @@ from relay_passes.scales.block_scales import (
     multiplier_at_most,
     residual_octaves,
 )
+from relay_passes.scales.layer_bits import precision_of
+from relay_passes.scales.scales import EIGHT_BITS
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError
 
 CHOICES = (
-    BlockScales(block=4, pair=True),
-    BlockScales(block=4),
-    BlockScales(block=4, per_channel=True, pair=True),
-    BlockScales(block=4, weight_bits=4, pair=True),
-    BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1, pair=True),
-    BlockScales(block=4, weight_bits=4, factors=(0.9, 1.0, 1.1), clip=2),
+    (BlockScales(block=4, pair=True), 8),
+    (BlockScales(block=4), 8),
+    (BlockScales(block=4, per_channel=True, pair=True), 8),
+    (BlockScales(block=4, pair=True), 4),
+    (BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1, pair=True), 8),
+    (BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=2), 4),
 )
 
 
@@ -48,14 +51,20 @@ def profiles(net: Any) -> Any:
     return profile(net, images(2))
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_ratio_is_a_shift_or_an_integer(choice: BlockScales, net: Any, profiles: Any) -> None:
-    scales = choice(net, profiles)
+def four_bits(net: Any) -> Precision:
+    return precision_of(net, UniformWidths(inner=Widths(weight_bits=4)))
+
+
+@pytest.mark.parametrize(("choice", "bits"), CHOICES)
+def test_every_ratio_is_a_shift_or_an_integer(
+    choice: BlockScales, bits: int, net: Any, profiles: Any
+) -> None:
+    scales = choice(net, profiles, four_bits(net) if bits == 4 else EIGHT_BITS)
     calls = {b.var.name: b.value for b in read_graph(net).bindings}
     assert exact_log2(scales.tensors["conv0.relu"].scale[0]) is None  # free, not a power of two
     for layer, sink in fused_sinks(net, paired_layers(net) if choice.pair else {}).items():
         weight, x = scales.weights[layer], scales.tensors[calls[layer].args[0].name].scale[0]
-        assert weight.bits == choice.weight_bits
+        assert weight.bits == bits
         if not sink.output:
             assert weight.granularity == "channel"
             continue
@@ -93,8 +102,8 @@ def test_a_shift_a_channel(net: Any, profiles: Any) -> None:
 
 
 def test_search_lowers_the_error(net: Any, profiles: Any) -> None:
-    plain = BlockScales(block=4, weight_bits=4)(net, profiles)
-    searched = CHOICES[-1](net, profiles)
+    plain = BlockScales(block=4)(net, profiles, four_bits(net))
+    searched = CHOICES[-1][0](net, profiles, four_bits(net))
     assert searched.weights != plain.weights
     for name in ("conv0.relu", "conv1.relu"):  # stays near the best scale of the tensor
         best = MeanSquare()(profiles[name], 127) / 127

@@ -96,7 +96,7 @@ class Case:
     def quantize(self, variant: str, config: VTAConfig) -> Any:
         if variant == "stock_relay":
             return StockRelay()(self.mod)
-        options = VARIANTS[variant].options.for_block(config.block)
+        options = VARIANTS[variant].options.for_machine(config)
 
         def once(measure: Callable[..., Any]) -> Callable[[Any], Any]:
             key = measure, options.passes

@@ -13,6 +13,8 @@ from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, op_name, read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.quantize_model import prepare
+from relay_passes.scales.bit_widths import UniformWidths, Widths
+from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
 from tests.relay_passes.models import CNN, images, residual_net
@@ -84,8 +86,10 @@ def test_weight_scales(net: Any, profiles: Any) -> None:
 
 
 def test_four_bits(net: Any, profiles: Any) -> None:
-    params = ProfiledScales(weight_bits=4)(net, profiles).weights["conv1.acc"]
-    assert params.qmax == 7
+    precision = precision_of(net, UniformWidths(inner=Widths(weight_bits=4)))
+    scales = ProfiledScales()(net, profiles, precision)
+    assert {p.qmax for p in scales.weights.values()} == {7}
+    assert {p.qmax for p in scales.tensors.values()} == {127}
 
 
 def test_unprofiled_tensor(net: Any, profiles: Any) -> None:

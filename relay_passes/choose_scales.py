@@ -1,0 +1,40 @@
+"""Choose the scales of a model by its options: bits, the chooser's scales, and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from relay_passes.graph import Module
+from relay_passes.params import TensorProfile
+from relay_passes.quant_options import QuantOptions
+from relay_passes.scales.layer_bits import precision_of
+from relay_passes.scales.limit_scales import limit_scales, live_profiles
+from relay_passes.scales.scales import Scales
+
+
+def choose_scales(
+    mod: Module, profiles: Mapping[str, TensorProfile], options: QuantOptions
+) -> Scales:
+    """Return a scale for each tensor and weight, within what accumulators hold.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, after the passes of the options.
+    profiles : dict[str, TensorProfile]
+        Of its tensors.
+    options : QuantOptions
+
+    Raises
+    ------
+    CalibrationError
+        When a tensor was not profiled, or the options' widths do not fit the module.
+    """
+    precision = precision_of(mod, options.widths, options.limits)
+    return limit_scales(
+        mod,
+        options.chooser(mod, live_profiles(mod, profiles), precision),
+        fuse=options.fuse,
+        pairs=options.chooser.pair,
+        block=options.block,
+    )
