@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from flow.compiler.bias import LateConstants, RegisterOp
+from flow.compiler.cost import PIECE_VECTORS
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.multiply import Action, ShiftAdds
-from flow.compiler.residual import Residual
+from flow.compiler.residual import CopiedResiduals, Residual
 from vta_config.isa import Memory
 from vta_config.lanes import pack_lanes
 from vta_config.origin import Purpose
@@ -20,38 +22,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flow.compiler.emit import Emitter, Tile
-    from flow.compiler.normal_form import ImmediateOp, NormalLayer
+    from flow.compiler.epilogue_ops import ImmediateOp
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
     from vta_config.origin import Origin
 
 
+class Addition(NamedTuple):
+    """A term of a tile's sums: its exponent, and what makes the jobs that add it."""
+
+    exponent: int
+    jobs: Callable[[], Iterable[Job]]
+
+
 def sum_up(
-    bench: Workbench,
-    normal: NormalLayer,
-    tile: Tile,
-    terms: Iterable[tuple[int, Callable[[], Iterable[Job]]]],
-    *,
-    vectors: int = 0,
+    bench: Workbench, tile: Tile, terms: Iterable[Addition], *, vectors: int = 0
 ) -> list[Job]:
     """Start a tile at 0 and add terms by falling exponent, with a left shift between exponents.
 
     Parameters
     ----------
     bench : Workbench
-    normal : NormalLayer
-        Its residuals are added where their exponents are, but for those at 0.
     tile : Tile
-    terms : iterable of (exponent, callable)
-        What makes the jobs that add a term.
+    terms : iterable of Addition
     vectors : int
         Acc elements from the tile's first on; 0: the tile's.
     """
     dims = (Dim(vectors or tile.vectors, 1, 1),)
-    added: list[tuple[int, Callable[[], Iterable[Job]]]] = [*terms]
-    for residual in normal.early_residuals:
-        added.append((residual.exponent, partial(residual_jobs, bench, [residual], tile)))
     jobs: list[Job] = []
     at = 0
 
@@ -62,7 +61,7 @@ def sum_up(
                 bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=amount)
             )
 
-    for exponent, make in sorted(added, key=lambda term: -term[0]):
+    for exponent, make in sorted(terms, key=lambda term: -term[0]):
         shift_to(exponent)
         jobs += make()
         at = exponent
@@ -71,11 +70,21 @@ def sum_up(
     return jobs
 
 
+def additions_of(bench: Workbench, residuals: Iterable[Residual], tile: Tile) -> list[Addition]:
+    """Return what `sum_up` adds of residuals, each at its exponent."""
+    return [
+        Addition(residual.exponent, partial(residual_jobs, bench, [residual], tile))
+        for residual in residuals
+    ]
+
+
 def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
     """Append the epilogue and the stores to a tile's jobs; return the jobs."""
     for step in normal.epilogue:
         if isinstance(step, Residual):
             jobs += residual_jobs(bench, [step], tile)
+        elif isinstance(step, CopiedResiduals):
+            jobs += _copied_residuals(bench, step, tile)
         elif isinstance(step, ShiftAdds):
             jobs[-1].body += _shift_adds(bench, step, tile)
         elif isinstance(step, RegisterOp):
@@ -84,22 +93,27 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    output, wide = normal.last.output, normal.last.out_dtype == "int32"
-    bits, dims, origin = (
-        bench.config.inp_bits,
-        (Dim(tile.vectors, 1, 1),),
-        tile.origin.to(Purpose.STORE),
-    )
-    start = (tile.acc, tile.acc)
-    for plane in range(bench.tensors[output].planes):
-        if plane:
-            if not wide:
-                # A plane is read back with its sign, so the next one is rounded, not cut.
-                half = 1 << bits - 1
-                jobs[-1].body.append(bench.emit.alu("add", dims, start, origin, imm=half))
-            jobs[-1].body.append(bench.emit.alu("shr", dims, start, origin, imm=bits))
-        jobs[-1].body += bench.emit.store(output, tile, plane)
+    jobs[-1].body += _stores(bench, normal, tile)
     return jobs
+
+
+def _stores(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Emitted]:
+    """Store a tile plane by plane, with a right shift between planes.
+
+    A plane of int8 is read back with its sign, so the rest is rounded, not cut. It waits until the
+    plane is stored; so the tile is cut into pieces, and one is stored while another is shifted.
+    """
+    output, wide = normal.last.output, normal.last.out_dtype == "int32"
+    bits, origin = bench.config.inp_bits, tile.origin.to(Purpose.STORE)
+    planes = bench.tensors[output].planes
+    pieces = [tile] if wide or planes == 1 else tile.pieces(PIECE_VECTORS)
+    for plane, piece in product(range(planes), pieces):
+        dims, start = (Dim(piece.vectors, 1, 1),), (piece.acc, piece.acc)
+        if plane and not wide:
+            yield bench.emit.alu("add", dims, start, origin, imm=1 << bits - 1)
+        if plane:
+            yield bench.emit.alu("shr", dims, start, origin, imm=bits)
+        yield from bench.emit.store(output, piece, plane)
 
 
 def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
@@ -128,6 +142,31 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
             job.body.append(bench.emit.gemm(dims, start, origin))
         jobs.append(job)
     return jobs
+
+
+def _copied_residuals(bench: Workbench, step: CopiedResiduals, tile: Tile) -> Iterator[Job]:
+    """Sum up residuals beside a tile, in pieces that the copy holds, and add them to it."""
+    copy, width = bench.residents.copy, tile.ox.count
+    columns = min(width, copy.count)
+    pieces = (
+        range(tile.oc.count),
+        split(tile.oy.count, copy.count // columns),
+        split(width, columns),
+    )
+    for block, oy, ox in product(*pieces):
+        piece = replace(
+            tile,
+            oc=Range(tile.oc.start + block, 1),
+            oy=Range(tile.oy.start + oy.start, oy.count),
+            ox=Range(tile.ox.start + ox.start, ox.count),
+            acc=copy.start,
+        )
+        jobs = sum_up(bench, piece, additions_of(bench, step.parts, piece))
+        dims = (Dim(oy.count, width, ox.count), Dim(ox.count, 1, 1))
+        acc = tile.acc + block * tile.area + oy.start * width + ox.start
+        origin = tile.origin.to(Purpose.RESIDUAL)
+        jobs[-1].body.append(bench.emit.alu("add", dims, (acc, copy.start), origin))
+        yield from jobs
 
 
 def _place_diagonals(bench: Workbench, job: Job, residual: Residual, oc: Range, tile: Tile) -> int:

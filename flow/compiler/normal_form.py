@@ -10,32 +10,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flow.compiler.bias import LateConstants, RegisterOp, bias_digits, late_constants
+from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
+from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
 from flow.compiler.geometry import NO_RANGE, Range
 from flow.compiler.multiply import ShiftAdds
-from flow.compiler.planes import (
-    output_range,
-    weight_exponents,
-    weight_plane,
-    within_int8,
-)
-from flow.compiler.residual import Residual, channel_lanes, residuals_of
+from flow.compiler.planes import plane_exponents, weight_exponents, weight_plane
+from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual, residuals_of
 from flow.compiler.shapes import ConvShape
 from flow.program.layouts import blocks, pack_diagonals, pack_weight
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
-from relay_passes.operators.post_ops import ADDITIONS, RESIDUAL_OPS
-from relay_passes.partition.layers import INT8_RANGE
-from vta_config.errors import CapacityError, UnsupportedModelError
-from vta_config.isa import MAX_IMM, MIN_IMM
-from vta_config.lanes import planes_of
-from vta_config.portable import MAX_SHIFT
+from relay_passes.operators.post_ops import ADDITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,32 +34,6 @@ if TYPE_CHECKING:
     from relay_passes.partition.layers import Layer, PostOp
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
-
-#: Additions of immediates that one constant takes at most.
-_MAX_ADDITIONS: Final = 64
-#: Exponents that a layer may go through for its residuals' sake alone, one or two.
-_RESIDUAL_EXPONENTS: Final = (
-    *((e,) for e in range(1, MAX_SHIFT + 1)),
-    *((2 * e, e) for e in range(2, MAX_SHIFT // 2 + 1)),
-)
-#: Left shift of an accumulator whose low byte is to keep its sign, in two steps.
-_SIGN_SHIFT: Final = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImmediateOp:
-    """One ALU pass over a tile: an operation and its immediates, one a block of channels."""
-
-    passes: ClassVar[int] = 1
-    op: str
-    imm: tuple[int, ...]
-
-    def cycles(self, timing: TimingProfile) -> int:
-        """Return cycles a vector."""
-        return timing.alu_reg_step if self.op == "double" else timing.alu_imm_step
-
-
-EpilogueOp: TypeAlias = ImmediateOp | Residual | LateConstants | ShiftAdds | RegisterOp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -190,12 +155,16 @@ class NormalLayer:
     @property
     def needs_vector(self) -> bool:
         """Whether the constant vector must lie in inp."""
-        return bool(self.shape.constants or self.late_steps)
+        early = any(part.shape.constants for part in self.reductions)
+        return early or bool(self.late_steps)
 
     @property
     def copies(self) -> bool:
         """Whether its epilogue needs acc elements beside the tile."""
-        return any(isinstance(e, ShiftAdds) and e.copies for e in self.epilogue)
+        return any(
+            isinstance(e, CopiedResiduals) or (isinstance(e, ShiftAdds) and e.copies)
+            for e in self.epilogue
+        )
 
     @property
     def uses_registers(self) -> bool:
@@ -205,7 +174,7 @@ class NormalLayer:
     @property
     def all_residuals(self) -> list[Residual]:
         """Every tensor that is added, before or in the epilogue."""
-        return [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
+        return [*self.residuals, *_residuals_in(self.epilogue)]
 
     @property
     def diagonal_elems(self) -> int:
@@ -254,7 +223,7 @@ def normal_layer(
     for op in post_ops[:lead]:
         if op.op == "add":
             total[:channels] += np.broadcast_to(np.asarray(op.value, np.int64), channels)
-    epilogue = [*_epilogue_ops(post_ops[lead:], layer, config, planes)]
+    epilogue = [*epilogue_ops(post_ops[lead:], layer, config, planes)]
     parts = [
         part
         for base, of in enumerate((layer, *layer.summands))
@@ -267,7 +236,7 @@ def normal_layer(
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
-        exponents = _plane_exponents(layer.inputs[0], config, planes)
+        exponents = plane_exponents(layer.inputs[0], config, planes)
     steps = [step for step in post_ops[:lead] if step.tensor]
     residuals, exponents = _residuals(steps, layer, config, planes, exponents)
 
@@ -282,7 +251,7 @@ def normal_layer(
         tile_cycles=timing.overhead(alu=False, reset=True)
         + constants * timing.overhead(alu=False)
         + sum(_overhead(e, timing) for e in further),
-        residuals=sum(isinstance(r, Residual) for r in further),
+        residuals=len([*_residuals_in(further)]),
         summands=tuple(part.shape for part in summands),
         out_planes=planes.get(layer.output, 1) if layer.out_dtype == "int8" else 1,
     )
@@ -315,7 +284,7 @@ def _products(
         yield plain
         return
     weights = weight_exponents(layer.weight, config)
-    inputs = sorted(_plane_exponents(layer.inputs[0], config, planes))
+    inputs = sorted(plane_exponents(layer.inputs[0], config, planes))
     pairs = product(range(len(weights)), range(len(inputs)))
     for w, x in sorted(pairs, key=lambda p: -(weights[p[0]] + inputs[p[1]])):
         exponent = weights[w] + inputs[x]
@@ -375,13 +344,6 @@ def _exponents(parts: Sequence[NormalLayer]) -> tuple[int, ...]:
     return tuple(sorted({0, *(part.shape.exponent for part in parts)}, reverse=True))
 
 
-def _plane_exponents(tensor: str, config: VTAConfig, planes: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the exponents of a tensor's planes, falling."""
-    bits = config.inp_bits
-    count = planes.get(tensor, planes_of(*INT8_RANGE, bits))
-    return tuple(bits * plane for plane in reversed(range(count)))
-
-
 def _with_digits(
     parts: Sequence[NormalLayer], digits: Mapping[int, NDArray[np.int8]]
 ) -> Iterator[NormalLayer]:
@@ -434,7 +396,7 @@ def _residuals(
                 step,
                 layer,
                 config,
-                planes=len(_plane_exponents(step.tensor, config, planes)),
+                planes=len(plane_exponents(step.tensor, config, planes)),
                 exponents=tried,
             )
         )
@@ -449,9 +411,15 @@ def _residuals(
 
     if not steps or config.wgt_bits == 8 == config.inp_bits:
         return split(exponents)
-    tried = ((), *_RESIDUAL_EXPONENTS)
+    tried = ((), *RESIDUAL_EXPONENTS)
     sets = {tuple(sorted({*exponents, *more}, reverse=True)): None for more in tried}
     return min((split(one) for one in sets), key=cycles)
+
+
+def _residuals_in(steps: Iterable[EpilogueOp]) -> Iterator[Residual]:
+    for step in steps:
+        yield from (step,) if isinstance(step, Residual) else ()
+        yield from step.parts if isinstance(step, CopiedResiduals) else ()
 
 
 def _shifts(exponents: tuple[int, ...]) -> list[ImmediateOp]:
@@ -474,123 +442,3 @@ def _covers_picture(layer: Layer) -> bool:
     """Tell whether a convolution has one output for the whole picture: a dense layer on a map."""
     whole = layer.operator is CONV2D and layer.kernel == layer.in_shape[2:] != (1, 1)
     return whole and not any(layer.padding) and layer.dilation == (1, 1)
-
-
-def _epilogue_ops(
-    post_ops: Sequence[PostOp], layer: Layer, config: VTAConfig, planes: Mapping[str, int]
-) -> Iterator[EpilogueOp]:
-    """Yield what runs after the reduction."""
-    yield from _post_ops(post_ops, layer, config, planes)
-    if (
-        config.inp_bits < 8
-        and layer.out_dtype == "int8"
-        and not within_int8(output_range(layer, {}))
-    ):
-        # A STORE of the low byte wraps; planes hold more than that, so the byte gets its sign.
-        oc = blocks(layer.out_shape[1], config.block)
-        for amount in (-_SIGN_SHIFT, -_SIGN_SHIFT, _SIGN_SHIFT, _SIGN_SHIFT):
-            yield ImmediateOp(op="shr", imm=(amount,) * oc)
-
-
-def _post_ops(
-    post_ops: Sequence[PostOp], layer: Layer, config: VTAConfig, planes: Mapping[str, int]
-) -> Iterator[EpilogueOp]:
-    index = 0
-    while index < len(post_ops):
-        post_op = post_ops[index]
-        index += 1
-        if post_op.op != "mul" or "mul" in config.capabilities:
-            yield from _epilogue(post_op, layer, config, planes)
-            continue
-        factors = _per_block(post_op, layer, config)
-        if min(factors) < 1:
-            raise UnsupportedModelError(
-                f"{layer.name}.mul",
-                "must be at least 1 on a machine without the capability mul",
-                got=min(factors),
-                hint="use shift requantization",
-            )
-        # The shift that follows is done between the additions, unless it needs a register.
-        shifts = (0,) * len(factors)
-        if index < len(post_ops) and post_ops[index].op == "shr":
-            lanes = channel_lanes(post_ops[index], layer, config)
-            if "shr_register" not in config.capabilities or (lanes == lanes[:, :1]).all():
-                shifts = _per_block(post_ops[index], layer, config)
-                index += 1
-        yield ShiftAdds.of(factors, shifts)
-
-
-def _epilogue(
-    step: PostOp, layer: Layer, config: VTAConfig, planes: Mapping[str, int]
-) -> Sequence[EpilogueOp]:
-    """Turn one post-op into ALU instructions."""
-    if step.op in RESIDUAL_OPS:
-        count = len(_plane_exponents(step.tensor, config, planes))
-        return residuals_of(step, layer, config, planes=count)
-    if step.op == "add" and np.ndim(step.value):
-        oc = blocks(layer.out_shape[1], config.block)
-        numbers = np.zeros(oc * config.block, np.int64)
-        numbers[: layer.out_shape[1]] = step.value
-        return [late_constants(numbers, config, layer.name)]
-    if step.op == "shr" and "shr_register" in config.capabilities:
-        amounts = channel_lanes(step, layer, config)
-        if (amounts != amounts[:, :1]).any():
-            return [RegisterOp.of("shr", amounts, config)]
-    values = _per_block(step, layer, config)
-    if step.op == "shl":
-        if len(set(values)) > 1:
-            raise UnsupportedModelError(
-                f"{layer.name}.shl",
-                "must be one number a layer",
-                got=values,
-                hint="use one scale a tensor",
-            )
-        return [ImmediateOp(op="double", imm=(0,) * len(values))] * values[0]
-    if step.op == "shr":
-        passes = []
-        while any(values):
-            passes.append(ImmediateOp(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
-            values = tuple(v - min(v, MAX_SHIFT) for v in values)
-        return passes
-    if step.op == "add":
-        # Constants that imm does not hold take several passes.
-        passes = []
-        while any(values):
-            part = tuple(max(MIN_IMM, min(MAX_IMM, v)) for v in values)
-            passes.append(ImmediateOp(op="add", imm=part))
-            values = tuple(v - p for v, p in zip(values, part, strict=True))
-            if len(passes) > _MAX_ADDITIONS:
-                raise CapacityError(
-                    f"{layer.name}.add",
-                    f"must fit {_MAX_ADDITIONS} immediates of 16 bits",
-                    got=step.value,
-                    hint="add it before the shift",
-                )
-        return passes
-    if not all(MIN_IMM <= v <= MAX_IMM for v in values):
-        raise CapacityError(
-            f"{layer.name}.{step.op}",
-            "must fit a 16-bit immediate",
-            got=step.value,
-            hint="clip to fewer bits",
-        )
-    return [ImmediateOp(op=step.op, imm=values)]
-
-
-def _per_block(step: PostOp, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
-    """Return a step's operand for each block of output channels.
-
-    Raises
-    ------
-    UnsupportedModelError
-        When channels of one block differ: an immediate serves a whole block.
-    """
-    lanes = channel_lanes(step, layer, config)
-    if (lanes != lanes[:, :1]).any():
-        raise UnsupportedModelError(
-            f"{layer.name}.{step.op}",
-            "must be one number a block of output channels",
-            got="one a channel",
-            hint="fold per-channel scales into the weights",
-        )
-    return tuple(int(v) for v in lanes[:, 0])

@@ -78,6 +78,13 @@ def tensor_planes(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
     }
 
 
+def plane_exponents(tensor: str, config: VTAConfig, planes: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the exponents of a tensor's planes, falling."""
+    bits = config.inp_bits
+    count = planes.get(tensor, planes_of(*INT8_RANGE, bits))
+    return tuple(bits * plane for plane in reversed(range(count)))
+
+
 def int8_range(planes: int | None, config: VTAConfig) -> tuple[int, int]:
     """Return the int8 numbers that so many planes of a tensor hold, None being any."""
     low, high = plane_range(planes, config.inp_bits) if planes else INT8_RANGE

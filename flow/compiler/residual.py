@@ -17,7 +17,7 @@ import numpy as np
 
 from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
-from vta_config.portable import MAX_RESIDUAL
+from vta_config.portable import MAX_RESIDUAL, MAX_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 #: A diagonal weight and how often it is added.
 Term = tuple[int, int]
+#: Exponents that sums may go through for residuals' sake alone, one or two.
+RESIDUAL_EXPONENTS: Final = (
+    *((e,) for e in range(1, MAX_SHIFT + 1)),
+    *((2 * e, e) for e in range(2, MAX_SHIFT // 2 + 1)),
+)
 #: Repeats of one GEMM instruction: what its loop counters hold.
 _MAX_REPEATS: Final = 1 << 13
 
@@ -69,6 +74,57 @@ class Residual:
     def cycles(self, timing: TimingProfile) -> int:
         """Return cycles a vector."""
         return self.passes * timing.gemm_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedResiduals:
+    """Residuals that are summed up beside the tile, through exponents of their own, then added.
+
+    Parameters
+    ----------
+    parts : tuple[Residual, ...]
+        By falling exponent.
+    """
+
+    parts: tuple[Residual, ...]
+
+    @property
+    def shifts(self) -> int:
+        """Left shifts of the sums."""
+        return len({0, *(part.exponent for part in self.parts)}) - 1
+
+    @property
+    def passes(self) -> int:
+        """Instructions a piece: a reset, the parts, shifts, and an addition that counts twice."""
+        return 3 + sum(part.passes for part in self.parts) + self.shifts
+
+    def cycles(self, timing: TimingProfile) -> int:
+        """Return cycles a vector."""
+        steps = sum(part.cycles(timing) for part in self.parts)
+        shifts = self.shifts * timing.alu_imm_step
+        return timing.gemm_reset_step + steps + shifts + timing.alu_reg_step
+
+
+def late_residuals(
+    step: PostOp, layer: Layer, config: VTAConfig, *, planes: int
+) -> tuple[Residual, ...] | tuple[CopiedResiduals]:
+    """Return what adds a residual to sums that were shifted already, in the fewest cycles.
+
+    They stand for themselves, so there is no exponent but 0; multipliers that would take many steps
+    then are summed up beside them.
+    """
+    plain = residuals_of(step, layer, config, planes=planes)
+    if config.wgt_bits == 8 == config.inp_bits:
+        return plain
+    beside = (
+        CopiedResiduals(
+            parts=residuals_of(step, layer, config, planes=planes, exponents=(*exponents, 0))
+        )
+        for exponents in RESIDUAL_EXPONENTS
+    )
+    copied = min(beside, key=lambda parts: parts.cycles(config.profile))
+    cycles = sum(part.cycles(config.profile) for part in plain)
+    return plain if cycles <= copied.cycles(config.profile) else (copied,)
 
 
 def residuals_of(

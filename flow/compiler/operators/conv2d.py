@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
-from flow.compiler.epilogue import finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
@@ -68,18 +68,13 @@ def reductions(
 ) -> list[Job]:
     """Add a tile's constants and reductions, one job a chunk, by falling exponent."""
     ics = tiling.chunk_blocks(normal.shape)
-    return sum_up(
-        bench,
-        normal,
-        tile,
-        [
-            (
-                part.shape.exponent,
-                partial(reduction, bench, part, replace(tiling, ic=ic), tile, at),
-            )
-            for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
-        ],
-    )
+    terms = [
+        Addition(
+            part.shape.exponent, partial(reduction, bench, part, replace(tiling, ic=ic), tile, at)
+        )
+        for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
+    ]
+    return sum_up(bench, tile, [*terms, *additions_of(bench, normal.early_residuals, tile)])
 
 
 def reduction(

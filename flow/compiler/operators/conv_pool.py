@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from flow.compiler.bias import RegisterOp, late_constants
 from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
 from flow.compiler.cost import Cost, Tiling, cost, least_cycles, objective_cost
-from flow.compiler.epilogue import finish_tile, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_up
+from flow.compiler.epilogue_ops import ImmediateOp
 from flow.compiler.geometry import NO_RANGE, Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
-from flow.compiler.normal_form import ImmediateOp, normal_layer
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
@@ -168,11 +169,14 @@ def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
         terms = (
-            (part.shape.exponent, partial(_reduction, bench, part, tiling, tile, axes, planes, at))
+            Addition(
+                part.shape.exponent,
+                partial(_reduction, bench, part, tiling, tile, axes, planes, at),
+            )
             for part, at in zip(normal.reductions, weights_at, strict=True)
         )
         vectors = oc.count * axes[0].rows.count * axes[1].rows.count
-        jobs = sum_up(bench, normal, tile, terms, vectors=vectors)
+        jobs = sum_up(bench, tile, terms, vectors=vectors)
         _maximum(bench, jobs[-1], tile, axes, planes, above)
         above = planes
         yield from finish_tile(bench, normal, tile, jobs)

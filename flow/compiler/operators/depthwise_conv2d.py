@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
-from flow.compiler.epilogue import finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, nest_uops, split
 from flow.compiler.operators.conv2d import add_digits
 from flow.compiler.operators.operator import Lowerer
@@ -44,10 +44,11 @@ def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     for oc, n, oy, ox in product(split(shape.oc, oc_each), bench.batches(layer), *splits):
         tile = bench.tile(layer, n, oc, oy, ox)
         terms = (
-            (part.shape.exponent, partial(_reduction, bench, part, tile, at))
+            Addition(part.shape.exponent, partial(_reduction, bench, part, tile, at))
             for part, at in zip(normal.reductions, weights_at, strict=True)
         )
-        jobs = sum_up(bench, normal, tile, terms)
+        residuals = additions_of(bench, normal.early_residuals, tile)
+        jobs = sum_up(bench, tile, [*terms, *residuals])
         jobs += residual_jobs(bench, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 

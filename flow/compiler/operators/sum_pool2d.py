@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
@@ -50,10 +50,11 @@ def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         tile = bench.tile(layer, n, oc, Range(0, 1), Range(0, 1))
         constants = partial(reduction, bench, normal, tiling, tile, weights_at[0])
         pixels = (
-            (bits * plane, partial(_pixels, bench, normal, tile, plane, places))
+            Addition(bits * plane, partial(_pixels, bench, normal, tile, plane, places))
             for plane in range(bench.tensors[layer.inputs[0]].planes)
         )
-        jobs = sum_up(bench, normal, tile, [(0, constants), *pixels])
+        residuals = additions_of(bench, normal.early_residuals, tile)
+        jobs = sum_up(bench, tile, [Addition(0, constants), *pixels, *residuals])
         jobs += residual_jobs(bench, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
