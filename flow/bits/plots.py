@@ -13,7 +13,7 @@ from vta_config.text import printable
 
 #: Stems of the pictures.
 PARETO_STEM: Final = "pareto"
-BITS_STEM: Final = "bits"
+BITS_STEM: Final = "layer-bits"
 _CHOSEN, _UNIFORM, _OTHER = "#0072b2", "#d55e00", "#999999"
 _COLOURS: Final = {2: "#cc79a7", 3: "#d55e00", 4: "#e69f00", 5: "#f0e442", 6: "#009e73",
                    7: "#56b4e9", 8: "#0072b2"}  # fmt: skip

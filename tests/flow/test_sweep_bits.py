@@ -60,7 +60,7 @@ def test_points_and_files(options: Options, tmp_path: Path) -> None:
     assert table.row_count == 1 + len(found.points)
     pytest.importorskip("matplotlib")
     assert sorted(p.name for p in draw(found, tmp_path)) == [
-        "bits.png", "bits.svg", "pareto.png", "pareto.svg",
+        "layer-bits.png", "layer-bits.svg", "pareto.png", "pareto.svg",
     ]  # fmt: skip
 
 
