@@ -21,6 +21,8 @@ class Purpose(str, Enum):
     RESIDUAL = "residual"
     POOL = "pool"
     COPY = "copy"
+    #: A left shift of sums between planes of operands that are narrower than the numbers.
+    SHIFT = "shift"
     REQUANTIZE = "requantize"
     STORE = "store"
     UOPS = "uops"

@@ -25,6 +25,8 @@ PIECE_VECTORS: Final = 64
 #: Slots of inp and wgt together. LOAD may be as many chunks ahead, at a layer's end in two layers,
 #: and the hardware counts tokens to `MAX_TOKENS` only; 15 are to spare.
 MAX_SLOTS: Final = (MAX_TOKENS - 15) // 2
+#: Slots that a layer has at least where so many fit.
+SHARING_SLOTS: Final = 2
 #: Share of COMPUTE's cycles above which LOAD gets all the slots there are.
 DEEP_LOAD_SHARE: Final = 0.7
 
@@ -38,8 +40,8 @@ class Tiling:
     oc, oh, ow : int
         Tile: blocks of output channels, rows, columns.
     ic, oc_w : int
-        Chunk: blocks of input channels of the layer's own reduction; blocks of output channels of a
-        weight chunk.
+        Chunk: blocks of input channels of the layer's own reductions; blocks of output channels of
+        a weight chunk.
     oc_outer : bool
         Walk all places of one group of output channels first (weights stay), or all groups of one
         place (inputs stay).
@@ -57,28 +59,33 @@ class Tiling:
         return part.extent_in(self.oh, 0) * part.extent_in(self.ow, 1)
 
     def inp_elems(self, shape: ConvShape) -> int:
-        """Inp elements of a slot: of the layer's chunk, or of a product's smallest."""
+        """Inp elements of a slot: of the layer's chunk, or of another layer's smallest."""
         own = self.ic * self.area(shape)
-        return max([own, *(self.area(part) for part in shape.summands)])
+        return max([own, *(self.area(part) for part in shape.summands if part.base)])
 
     def wgt_elems(self, shape: ConvShape) -> int:
         """Wgt elements of a slot, with the constants that come with a tile's first chunk."""
         own = self.ic * shape.taps + shape.constants
-        return self.oc_w * max([own, *(part.taps for part in shape.summands)])
+        further = (
+            (1 if part.base else self.ic) * part.taps + part.constants for part in shape.summands
+        )
+        return self.oc_w * max([own, *further])
 
     def chunk_blocks(self, shape: ConvShape) -> tuple[int, ...]:
-        """Blocks of input channels of a chunk of each reduction: `ic`, then what fits the slots."""
+        """Blocks of input channels of a chunk of each reduction: `ic`, or what fits the slots.
+
+        Planes of one layer have the same chunks.
+        """
         if not shape.summands:
             return (self.ic,)
-        inp, wgt = self.inp_elems(shape), self.wgt_elems(shape)
-        most = [
-            min(inp // self.area(part), wgt // (self.oc_w * part.taps)) for part in shape.summands
-        ]
-        even = (
-            blocks(part.ic, blocks(part.ic, ic))
-            for part, ic in zip(shape.summands, most, strict=True)
-        )
-        return (self.ic, *even)
+        inp, wgt = self.inp_elems(shape), self.wgt_elems(shape) // self.oc_w
+        sizes = {0: self.ic}
+        for part in shape.summands:
+            if part.base:
+                most = min(inp // self.area(part), (wgt - part.constants) // part.taps)
+                even = blocks(part.ic, blocks(part.ic, most))
+                sizes[part.base] = min(even, sizes.get(part.base, even))
+        return tuple(sizes[part.base] for part in shape.reductions)
 
     def inp_capacity(self, shape: ConvShape, capacity: Capacity) -> int:
         """Inp elements left for chunks beside two of a residual, a block of the tile each."""
@@ -149,15 +156,24 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     acc_slots = tiling.acc_slots(capacity)
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
-    # slots.
+    # slots. Planes share chunks: each is loaded once a tile where all of a tile's have slots.
+    inputs = {(part.base, part.input_plane): blocks(part.ic, ic) for part, ic in sizes}
+    weights = {(part.base, part.weight_plane): blocks(part.ic, ic) for part, ic in sizes}
     inner = (places, 1) if tiling.oc_outer else (1, groups)
-    reuse = (chunks * inner[0], chunks * inner[1] * parts)
+    reuse = (sum(inputs.values()) * inner[0], sum(weights.values()) * inner[1] * parts)
     inp_stays, wgt_stays = reuse[0] <= inp_slots, reuse[1] <= wgt_slots
+    inp_shared = inp_stays or sum(inputs.values()) <= min(inp_slots, SHARING_SLOTS)
+    wgt_shared = wgt_stays or sum(weights.values()) * parts <= min(wgt_slots, SHARING_SLOTS)
     inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
     for part, ic in sizes:
         count = blocks(part.ic, ic)
         inp_chunks = (places if inp_stays else tiles) * count
         wgt_chunks = (groups if wgt_stays else tiles) * count * parts
+        # The first reduction with a plane loads it.
+        if inp_shared and not inputs.pop((part.base, part.input_plane), 0):
+            inp_chunks = 0
+        if wgt_shared and not weights.pop((part.base, part.weight_plane), 0):
+            wgt_chunks = 0
         columns = min(part.extent_in(tiling.ow, 1), part.width)
         rows = min(part.extent_in(tiling.oh, 0), part.height)
         row_beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
@@ -180,7 +196,8 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
     compute = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
-    deep = bool(shape.summands) or load > DEEP_LOAD_SHARE * compute
+    further = any(part.base for part in shape.summands)
+    deep = further or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
     insn_uops = [
@@ -190,7 +207,7 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, capacity.uop)
     compute += UOP_BYTES * loaded_uops // capacity.bus_bytes
 
-    out_bytes = vectors * capacity.inp_elem_bytes
+    out_bytes = vectors * capacity.inp_elem_bytes * shape.out_planes
     run_bytes = (
         (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * capacity.inp_elem_bytes
     )
@@ -245,11 +262,18 @@ def _uops_loaded(
     Where the same `meetings` of them come again, so do the micro-ops (`chunk_uops` for all parts of
     a chunk of each reduction): if `most` hold all, those are still there.
     """
-    used = kept = 0
+    used = 0
+    counts: dict[int, list[int]] = {}
     for (part, ic), uops in zip(sizes, chunk_uops, strict=True):
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
         used += chunks * uops
-        kept += (min(first, meetings) + min(chunks - first, meetings)) * uops
+        # Planes of one layer have the same chunks, and so the same micro-ops.
+        of = counts.setdefault(part.base, [uops, 0, 0])
+        of[1], of[2] = of[1] + first, of[2] + chunks - first
+    kept = sum(
+        (min(first, meetings) + min(others, meetings)) * uops
+        for uops, first, others in counts.values()
+    )
     return kept if kept <= most else used

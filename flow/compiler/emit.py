@@ -116,9 +116,11 @@ class Emitter:
         emitted = self._load(memory, sram, dram, origin, rows=rows, columns=columns, stride=stride)
         return replace(emitted, reads=())
 
-    def load_flat(self, name: str, sram: int, n: int, elements: Range, origin: Origin) -> Emitted:
+    def load_flat(
+        self, name: str, sram: int, n: int, elements: Range, origin: Origin, *, plane: int = 0
+    ) -> Emitted:
         """Load a run of a tensor's elements, counted through its blocks and pixels."""
-        at = self._element(self._tensors[name], n, 0, elements.start)
+        at = self._element(self._tensors[name], n, 0, elements.start, plane)
         count = elements.count
         return self._load(Memory.INP, sram, at, origin, rows=1, columns=count, stride=count)
 
@@ -133,6 +135,7 @@ class Emitter:
         origin: Origin,
         *,
         row_step: int = 1,
+        plane: int = 0,
     ) -> list[Emitted]:
         """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included.
 
@@ -144,7 +147,7 @@ class Emitter:
         whole = x == (0, width, 0, 0) and y.extent == y.count and row_step == 1
         if whole and (channels.count == 1 or height * width <= MAX_TRANSFER):
             # Whole rows and no zeros: one run a block, all blocks in one LOAD.
-            at = self._element(tensor, n, channels.start, y.start * width)
+            at = self._element(tensor, n, channels.start, y.start * width, plane)
             return [
                 self._load(
                     Memory.INP,
@@ -159,7 +162,7 @@ class Emitter:
         result = []
         for i in range(channels.count):
             pixel = y.start * row_step * width + x.start
-            at = self._element(tensor, n, channels.start + i, pixel)
+            at = self._element(tensor, n, channels.start + i, pixel, plane)
             load = self._load(
                 Memory.INP,
                 sram + i * area,
@@ -204,7 +207,7 @@ class Emitter:
         )
 
     def store(self, name: str, tile: Tile, plane: int = 0) -> list[Emitted]:
-        """Store the low byte of a tile to a tensor's plane, in as few instructions as go."""
+        """Store the low bits of a tile to a tensor's plane, in as few instructions as go."""
         tensor, origin = self._tensors[name], tile.origin.to(Purpose.STORE)
         _, _, h, w = tensor.shape
         pixel = tile.oy.start * w + tile.ox.start

@@ -1,27 +1,81 @@
-"""What ends a tile: residuals, ALU passes, constants that come late, and its stores."""
+"""What starts and ends a tile: sums by falling exponent, residuals, ALU passes, its stores."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flow.compiler.bias import LateConstants, RegisterOp
+from flow.compiler.cost import PIECE_VECTORS
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.multiply import Action, ShiftAdds
-from flow.compiler.normal_form import LateConstants, RegisterShift, Residual
+from flow.compiler.residual import CopiedResiduals, Residual
 from vta_config.isa import Memory
+from vta_config.lanes import pack_lanes
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flow.compiler.emit import Emitter, Tile
-    from flow.compiler.normal_form import ImmediateOp, NormalLayer
+    from flow.compiler.epilogue_ops import ImmediateOp
+    from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
     from vta_config.origin import Origin
+
+
+class Addition(NamedTuple):
+    """A term of a tile's sums: its exponent, and what makes the jobs that add it."""
+
+    exponent: int
+    jobs: Callable[[], Iterable[Job]]
+
+
+def sum_up(
+    bench: Workbench, tile: Tile, terms: Iterable[Addition], *, vectors: int = 0
+) -> list[Job]:
+    """Start a tile at 0 and add terms by falling exponent, with a left shift between exponents.
+
+    Parameters
+    ----------
+    bench : Workbench
+    tile : Tile
+    terms : iterable of Addition
+    vectors : int
+        Acc elements from the tile's first on; 0: the tile's.
+    """
+    dims = (Dim(vectors or tile.vectors, 1, 1),)
+    jobs: list[Job] = []
+    at = 0
+
+    def shift_to(exponent: int) -> None:
+        if jobs and exponent < at:
+            amount, origin = exponent - at, tile.origin.to(Purpose.SHIFT)
+            jobs[-1].body.append(
+                bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=amount)
+            )
+
+    for exponent, make in sorted(terms, key=lambda term: -term[0]):
+        shift_to(exponent)
+        jobs += make()
+        at = exponent
+    shift_to(0)
+    jobs[0].body.insert(0, bench.emit.reset(tile.acc, dims[0].count, tile.origin))
+    return jobs
+
+
+def additions_of(bench: Workbench, residuals: Iterable[Residual], tile: Tile) -> list[Addition]:
+    """Return what `sum_up` adds of residuals, each at its exponent."""
+    return [
+        Addition(residual.exponent, partial(residual_jobs, bench, [residual], tile))
+        for residual in residuals
+    ]
 
 
 def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
@@ -29,21 +83,37 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
     for step in normal.epilogue:
         if isinstance(step, Residual):
             jobs += residual_jobs(bench, [step], tile)
+        elif isinstance(step, CopiedResiduals):
+            jobs += _copied_residuals(bench, step, tile)
         elif isinstance(step, ShiftAdds):
             jobs[-1].body += _shift_adds(bench, step, tile)
-        elif isinstance(step, RegisterShift):
-            jobs[-1].body += _register_shift(bench, step, tile)
+        elif isinstance(step, RegisterOp):
+            jobs[-1].body += _register_op(bench, step, tile)
         elif isinstance(step, LateConstants):
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    output = normal.last.output
-    for plane in range(bench.tensors[output].planes):
-        if plane:
-            dims, origin = (Dim(tile.vectors, 1, 1),), tile.origin.to(Purpose.STORE)
-            jobs[-1].body.append(bench.emit.alu("shr", dims, (tile.acc, tile.acc), origin, imm=8))
-        jobs[-1].body += bench.emit.store(output, tile, plane)
+    jobs[-1].body += _stores(bench, normal, tile)
     return jobs
+
+
+def _stores(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Emitted]:
+    """Store a tile plane by plane, with a right shift between planes.
+
+    A plane of int8 is read back with its sign, so the rest is rounded, not cut. It waits until the
+    plane is stored; so the tile is cut into pieces, and one is stored while another is shifted.
+    """
+    output, wide = normal.last.output, normal.last.out_dtype == "int32"
+    bits, origin = bench.config.inp_bits, tile.origin.to(Purpose.STORE)
+    planes = bench.tensors[output].planes
+    pieces = [tile] if wide or planes == 1 else tile.pieces(PIECE_VECTORS)
+    for plane, piece in product(range(planes), pieces):
+        dims, start = (Dim(piece.vectors, 1, 1),), (piece.acc, piece.acc)
+        if plane and not wide:
+            yield bench.emit.alu("add", dims, start, origin, imm=1 << bits - 1)
+        if plane:
+            yield bench.emit.alu("shr", dims, start, origin, imm=bits)
+        yield from bench.emit.store(output, piece, plane)
 
 
 def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
@@ -51,12 +121,16 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
     jobs: list[Job] = []
     origin = tile.origin.to(Purpose.RESIDUAL)
     for residual, block in product(residuals, range(tile.oc.count)):
-        job = bench.new_job()
         oc = Range(tile.oc.start + block, 1)
+        if residual.diagonals is None and not residual.terms[oc.start]:
+            continue
+        job = bench.new_job()
         base, loads = bench.place_input(job, bench.job, "residual")
         assert loads is not None
         y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
-        loads += bench.emit.load_window(residual.tensor, base, tile.n, oc, y, x, origin)
+        loads += bench.emit.load_window(
+            residual.tensor, base, tile.n, oc, y, x, origin, plane=residual.plane
+        )
         if residual.diagonals is None:
             diagonal_at = bench.residents.diagonal_at
             terms = [(diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
@@ -70,13 +144,39 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
     return jobs
 
 
+def _copied_residuals(bench: Workbench, step: CopiedResiduals, tile: Tile) -> Iterator[Job]:
+    """Sum up residuals beside a tile, in pieces that the copy holds, and add them to it."""
+    copy, width = bench.residents.copy, tile.ox.count
+    columns = min(width, copy.count)
+    pieces = (
+        range(tile.oc.count),
+        split(tile.oy.count, copy.count // columns),
+        split(width, columns),
+    )
+    for block, oy, ox in product(*pieces):
+        piece = replace(
+            tile,
+            oc=Range(tile.oc.start + block, 1),
+            oy=Range(tile.oy.start + oy.start, oy.count),
+            ox=Range(tile.ox.start + ox.start, ox.count),
+            acc=copy.start,
+        )
+        jobs = sum_up(bench, piece, additions_of(bench, step.parts, piece))
+        dims = (Dim(oy.count, width, ox.count), Dim(ox.count, 1, 1))
+        acc = tile.acc + block * tile.area + oy.start * width + ox.start
+        origin = tile.origin.to(Purpose.RESIDUAL)
+        jobs[-1].body.append(bench.emit.alu("add", dims, (acc, copy.start), origin))
+        yield from jobs
+
+
 def _place_diagonals(bench: Workbench, job: Job, residual: Residual, oc: Range, tile: Tile) -> int:
     """Return where a block's diagonal weights lie in wgt; load them if they must be."""
     assert residual.diagonals is not None
     base, loads = bench.place_constant(job, (id(residual), oc), "diagonals")
     if loads is not None:
         steps = residual.passes
-        at = bench.constants.add(residual.diagonals) // bench.config.wgt_elem_bytes
+        data = pack_lanes(residual.diagonals, bench.config.wgt_bits)
+        at = bench.constants.add(data) // bench.config.wgt_elem_bytes
         loads.append(
             bench.emit.load_constant(
                 Memory.WGT,
@@ -100,7 +200,8 @@ def _late_constants(
     base, loads = bench.place_constant(job, normal.layer.name, "late")
     if loads is not None:
         digits = np.concatenate([e.digits.reshape(-1, *e.digits.shape[2:]) for e in late])
-        at = bench.constants.add(digits) // bench.config.wgt_elem_bytes
+        data = pack_lanes(digits, bench.config.wgt_bits)
+        at = bench.constants.add(data) // bench.config.wgt_elem_bytes
         origin = tile.origin.to(Purpose.BIAS)
         loads.append(bench.emit.load_constant(Memory.WGT, base, at, origin, columns=len(digits)))
     steps = step.digits.shape[1]
@@ -109,17 +210,17 @@ def _late_constants(
     return bench.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
 
 
-def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterator[Emitted]:
-    """Shift a tile by the amounts of its channels; load those that acc does not hold."""
+def _register_op(bench: Workbench, step: RegisterOp, tile: Tile) -> Iterator[Emitted]:
+    """Shift a tile by, or add to it, its channels' numbers; load those that acc does not hold."""
     origin, capacity = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
-    for held in split(len(step.amounts), capacity.count):
+    for held in split(len(step.values), capacity.count):
         first = max(held.start, tile.oc.start)
         count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
         if count <= 0:
             continue
         if bench.amounts_held != (id(step), held.start):
             bench.amounts_held = id(step), held.start
-            at = bench.constants.add(step.amounts) // bench.config.acc_elem_bytes
+            at = bench.constants.add(step.values) // bench.config.acc_elem_bytes
             yield bench.emit.load_constant(
                 Memory.ACC,
                 capacity.start,
@@ -130,7 +231,7 @@ def _register_shift(bench: Workbench, step: RegisterShift, tile: Tile) -> Iterat
         dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
         acc = tile.acc + (first - tile.oc.start) * tile.area
         amounts = capacity.start + first - held.start
-        yield bench.emit.alu("shr", dims, (acc, amounts), origin)
+        yield bench.emit.alu(step.op, dims, (acc, amounts), origin)
 
 
 def _shift_adds(bench: Workbench, step: ShiftAdds, tile: Tile) -> Iterator[Emitted]:

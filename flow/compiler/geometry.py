@@ -22,6 +22,10 @@ class Range(NamedTuple):
     count: int  # type: ignore[assignment]  # a field here, not tuple.count
 
 
+#: Nothing.
+NO_RANGE: Final = Range(0, 0)
+
+
 class Window(NamedTuple):
     """Rows or columns of the picture that a tile needs, and the zeros before and after them."""
 

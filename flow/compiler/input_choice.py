@@ -35,7 +35,7 @@ def in_forms(
     """Return a layer with its input in each form worth weighing that fits, and what it costs."""
     result = []
     for form in forms_of(normal.layer, config.block):
-        changed = normal_layer_with_pool(normal.layer, normal.pool, config, form)
+        changed = normal_layer_with_pool(normal.layer, normal.pool, config, form, normal.planes)
         try:
             result.append((_cost(changed, capacity), changed))
         except CapacityError:

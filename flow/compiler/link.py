@@ -25,6 +25,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
             shape=(*shape, 1, 1)[:4],
             address=lowered.tensors[name].address,
             form=lowered.forms.get(name),
+            planes=lowered.tensors[name].planes,
         )
 
     last_store = {

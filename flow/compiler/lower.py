@@ -15,13 +15,14 @@ from flow.compiler.operators.conv_pool import conv_pool, fused_pools, normal_lay
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
 from flow.compiler.plan import Lowered, Schedule
+from flow.compiler.planes import tensor_planes
 from flow.compiler.tokens import TokenInserter
 from flow.compiler.uops import UopAllocator
 from flow.compiler.workbench import Residents, Workbench
 from flow.program.layouts import alignment_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
@@ -45,11 +46,12 @@ class Lowering:
         self._timing_only = timing_only
         self.config = config
         self._schedule = schedule = schedule or Schedule()
-        self.layers = tuple(_normal_layers(subgraph, config))
+        planes = tensor_planes(subgraph, config)
+        self.layers = tuple(_normal_layers(subgraph, config, planes))
         self.residents = Residents(self.layers, config, schedule.objective)
         self._forms = dict(self._inputs(subgraph) if schedule.forms is None else schedule.forms)
         self.layers = tuple(
-            normal_layer_with_pool(p.layer, p.pool, config, self._forms[p.layer.inputs[0]])
+            normal_layer_with_pool(p.layer, p.pool, config, self._forms[p.layer.inputs[0]], planes)
             if p.layer.inputs[0] in self._forms
             else p
             for p in self.layers
@@ -57,7 +59,9 @@ class Lowering:
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
         shapes |= {p.last.output: p.last.out_shape for p in self.layers}
-        self._tensors, self._constants_at = plan_activations(subgraph, self.layers, config, shapes)
+        self._tensors, self._constants_at = plan_activations(
+            subgraph, self.layers, config, shapes, planes
+        )
 
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
@@ -114,14 +118,16 @@ def _jobs_of(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     return LOWERERS[normal.layer.kind].lower(bench, normal)
 
 
-def _normal_layers(subgraph: Subgraph, config: VTAConfig) -> Iterator[NormalLayer]:
+def _normal_layers(
+    subgraph: Subgraph, config: VTAConfig, planes: Mapping[str, int]
+) -> Iterator[NormalLayer]:
     """Yield the layers in normal form, max-pools joined with the convolution before them."""
     pools = fused_pools(subgraph)
     done = set()
     for layer in subgraph.layers:
         if layer.name in done:
             continue
-        normal = normal_layer_with_pool(layer, pools.get(layer.name), config)
+        normal = normal_layer_with_pool(layer, pools.get(layer.name), config, planes=planes)
         if normal.pool is not None:
             done.add(normal.pool.name)
         yield normal
@@ -141,8 +147,6 @@ def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = Non
     ------
     CapacityError
         When a layer does not fit the machine.
-    ConfigError
-        When the machine's numbers are not int8.
     UnsupportedModelError
         When a step needs what the machine does not have.
     """

@@ -14,9 +14,10 @@ import numpy as np
 
 from flow.program.layouts import DramTensor, alignment_bytes, plane_bytes
 from vta_config.errors import CapacityError
+from vta_config.lanes import pack_lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,7 +39,7 @@ class Constants:
     _known: dict[bytes, int] = field(default_factory=dict)
     size_bytes: int = 0
 
-    def add(self, array: NDArray[np.int8] | NDArray[np.uint32] | NDArray[np.int32]) -> int:
+    def add(self, array: NDArray[np.uint8] | NDArray[np.uint32] | NDArray[np.int32]) -> int:
         """Store `array`; return its address in bytes."""
         data = array.tobytes()
         if data not in self._known:
@@ -53,7 +54,7 @@ class Constants:
         if not part.weight_elems:
             return 0
         if not self.timing_only:
-            return self.add(part.weights(config))
+            return self.add(pack_lanes(part.weights(config), config.wgt_bits))
         at = self.start + self.size_bytes
         size = part.weight_elems * config.wgt_elem_bytes
         self._parts.append(bytes(size + -size % self.alignment))
@@ -70,10 +71,12 @@ def plan_activations(
     layers: Sequence[NormalLayer],
     config: VTAConfig,
     dram_shapes: dict[str, tuple[int, ...]],
+    planes: Mapping[str, int],
 ) -> tuple[dict[str, DramTensor], int]:
     """Place every activation; return them by name, and the bytes they take together.
 
-    Inputs live from the start, outputs to the end. First fit in the order of definition.
+    Inputs live from the start, outputs to the end. First fit in the order of definition. `planes`
+    are those of each tensor.
 
     Raises
     ------
@@ -82,11 +85,9 @@ def plan_activations(
     """
     first = {spec.name: -1 for spec in subgraph.inputs}
     last = {spec.name: -1 for spec in subgraph.inputs}
-    planes = {spec.name: 1 for spec in subgraph.inputs}
     for index, normal in enumerate(layers):
         output = normal.last.output
         first[output] = last[output] = index
-        planes[output] = 4 if normal.last.out_dtype == "int32" else 1
         for name in normal.layer.inputs:
             last[name] = index
     for spec in subgraph.outputs:

@@ -1,28 +1,32 @@
-"""Normal form: a layer as a reduction, constants, residuals and an epilogue on the ALU.
+"""Normal form: a layer as reductions, constants, residuals and an epilogue on the ALU.
 
 Leading additions (bias, rounding constant, residuals) commute with the reduction: constants merge
 into bias digits that one GEMM step adds, residuals become GEMM steps with a diagonal weight. What
-follows the first shift or clip runs on the ALU in order.
+follows the first shift or clip runs on the ALU in order. On machines of narrow operands the
+reduction of a layer is several, one for each product of planes (planes.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
+from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
+from flow.compiler.geometry import NO_RANGE, Range
 from flow.compiler.multiply import ShiftAdds
+from flow.compiler.planes import plane_exponents, weight_exponents, weight_plane
+from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual, residuals_of
 from flow.compiler.shapes import ConvShape
-from flow.program.layouts import blocks, constant_digits, pack_diagonals, pack_weight
+from flow.program.layouts import blocks, pack_diagonals, pack_weight
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
-from relay_passes.operators.post_ops import ADDITIONS, RESIDUAL_OPS
-from vta_config.errors import CapacityError, UnsupportedModelError
-from vta_config.isa import MAX_IMM, MIN_IMM
-from vta_config.portable import MAX_RESIDUAL, MAX_RESIDUAL_STEPS, MAX_SHIFT, MAX_WEIGHT
+from relay_passes.operators.post_ops import ADDITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,133 +34,6 @@ if TYPE_CHECKING:
     from relay_passes.partition.layers import Layer, PostOp
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
-
-#: Additions of immediates that one constant takes at most.
-_MAX_ADDITIONS: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Residual:
-    """acc += tensor * m by diagonal weights, m a whole number for each channel.
-
-    Parameters
-    ----------
-    tensor : str
-        The int8 tensor.
-    terms : tuple[tuple[tuple[int, int], ...], ...]
-        For each block of output channels, (diagonal weight, repeats): m = Σ weight · repeats.
-        Empty when channels of one block differ.
-    diagonals : int8[oc, steps, block_out, block_in] or None
-        Then: each block's wgt elements as they lie in DRAM, whose diagonals add up to m.
-    """
-
-    tensor: str
-    terms: tuple[tuple[tuple[int, int], ...], ...]
-    diagonals: NDArray[np.int8] | None = None
-
-    @classmethod
-    def of(cls, step: PostOp, layer: Layer, config: VTAConfig) -> Residual:
-        """Split each multiplier into as few weights that int8 holds as there can be."""
-        where = f"{layer.name}: {step.tensor}"
-        lanes = _lanes(step, layer, config)
-        factors = 1 << lanes if step.op == "add_tensor" else lanes
-        if (factors == factors[:, :1]).all():
-            terms = tuple(_split(int(m), where) for m in factors[:, 0])
-            return cls(tensor=step.tensor, terms=terms)
-        steps = _steps(int(factors.max()), where)
-        parts = factors[:, np.newaxis] // steps + (
-            np.arange(steps)[:, np.newaxis] < factors[:, np.newaxis] % steps
-        )
-        diagonals = parts[..., np.newaxis] * np.eye(config.block, dtype=np.int64)
-        return cls(tensor=step.tensor, terms=(), diagonals=diagonals.astype(np.int8))
-
-    @property
-    def passes(self) -> int:
-        """GEMM steps a vector, where it takes most."""
-        if self.diagonals is not None:
-            return int(self.diagonals.shape[1])
-        return max(sum(repeats for _, repeats in block) for block in self.terms)
-
-    def cycles(self, timing: TimingProfile) -> int:
-        """Return cycles a vector."""
-        return self.passes * timing.gemm_step
-
-
-def _split(multiplier: int, where: str) -> tuple[tuple[int, int], ...]:
-    """Return (diagonal weight, repeats), ⌈m / 127⌉ repeats in all of weights as equal as go."""
-    steps = _steps(multiplier, where)
-    weight, more = divmod(multiplier, steps)
-    terms = ((weight, steps - more), (weight + 1, more))
-    return tuple((w, repeats) for w, repeats in terms if repeats)
-
-
-def _steps(multiplier: int, where: str) -> int:
-    """Return how many diagonal weights a multiplier takes: ⌈m / 127⌉."""
-    steps = -(-multiplier // MAX_WEIGHT)
-    if steps > MAX_RESIDUAL_STEPS:
-        raise CapacityError(
-            where,
-            f"must be multiplied by at most {MAX_RESIDUAL}",
-            got=multiplier,
-            hint="choose a smaller output scale for the residual's producer",
-        )
-    return steps
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImmediateOp:
-    """One ALU pass over a tile: an operation and its immediates, one a block of channels."""
-
-    passes: ClassVar[int] = 1
-    op: str
-    imm: tuple[int, ...]
-
-    def cycles(self, timing: TimingProfile) -> int:
-        """Return cycles a vector."""
-        return timing.alu_reg_step if self.op == "double" else timing.alu_imm_step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LateConstants:
-    """Constants, one a channel, added after a shift: GEMM steps on the constant vector.
-
-    Parameters
-    ----------
-    digits : int8[oc, steps, block_out, block_in]
-        Wgt elements as they lie in DRAM.
-    """
-
-    digits: NDArray[np.int8]
-
-    @property
-    def passes(self) -> int:
-        """GEMM steps a vector."""
-        return int(self.digits.shape[1])
-
-    def cycles(self, timing: TimingProfile) -> int:
-        """Return cycles a vector."""
-        return self.passes * timing.gemm_step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RegisterShift:
-    """A right shift by an amount a channel, which acc holds.
-
-    Parameters
-    ----------
-    amounts : int32[oc, batch, block]
-        Acc elements as they lie in DRAM.
-    """
-
-    passes: ClassVar[int] = 2
-    amounts: NDArray[np.int32]
-
-    def cycles(self, timing: TimingProfile) -> int:
-        """Return cycles a vector."""
-        return timing.alu_reg_step
-
-
-EpilogueOp: TypeAlias = ImmediateOp | Residual | LateConstants | ShiftAdds | RegisterShift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,7 +50,7 @@ class NormalLayer:
     digits : int8[oc, constants, block_out, block_in] or None
         Wgt elements of the bias, which lie before each block's kernel.
     residuals : tuple[Residual, ...]
-        Added before the epilogue.
+        Added before the epilogue, by falling exponent.
     epilogue : tuple[EpilogueOp, ...]
         Run in order.
     pool : Layer or None
@@ -181,7 +58,18 @@ class NormalLayer:
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
     summands : tuple[NormalLayer, ...]
-        Further reductions into the same accumulators, with nothing but `shape` and a kernel.
+        Further reductions into the same accumulators, with nothing but `shape`, digits and a
+        kernel: of further planes, and of further layers.
+    own_digits : Range
+        Those of `digits` that belong to this reduction; others with the same weights have others.
+    exponents : tuple[int, ...]
+        The powers of two that the accumulator stands for one after the other, falling to 0.
+    weight_exponents : tuple[int, ...]
+        Of each plane of its weights, falling.
+    bias : int64[oc · block]
+        The constants that are added before the epilogue, in whatever form.
+    planes : Mapping[str, int]
+        The planes of tensors in DRAM, by name; as many as int8 needs where there is none.
     """
 
     layer: Layer
@@ -193,11 +81,31 @@ class NormalLayer:
     pool: Layer | None = None
     flat: bool = False
     summands: tuple[NormalLayer, ...] = ()
+    own_digits: Range = NO_RANGE
+    exponents: tuple[int, ...] = (0,)
+    weight_exponents: tuple[int, ...] = (0,)
+    bias: NDArray[np.int64] | None = None
+    planes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def reductions(self) -> tuple[NormalLayer, ...]:
-        """All that is summed up: the layer's own inputs and weights, then the summands'."""
-        return (self, *self.summands)
+        """All that is summed up, by falling exponent; first the layer's own, then summands'."""
+        return _falling((self, *self.summands))
+
+    @property
+    def has_further_layers(self) -> bool:
+        """Whether it sums up more than the planes of one layer."""
+        return any(part.shape.base for part in self.summands)
+
+    @property
+    def early_residuals(self) -> tuple[Residual, ...]:
+        """Residuals that are added before the accumulator is shifted to the left."""
+        return tuple(r for r in self.residuals if r.exponent)
+
+    @property
+    def last_residuals(self) -> tuple[Residual, ...]:
+        """Residuals that are added to the whole sums."""
+        return tuple(r for r in self.residuals if not r.exponent)
 
     @property
     def weight_elems(self) -> int:
@@ -215,7 +123,9 @@ class NormalLayer:
         """
         parts = [] if self.digits is None else [self.digits]
         if self.layer.weight is not None:
-            kernel = self.layer.weight if self.form is None else self.form.weight(self.layer.weight)
+            exponents, index = self.weight_exponents, self.shape.weight_plane
+            kernel = weight_plane(self.layer.weight, index, exponents, config)
+            kernel = kernel if self.form is None else self.form.weight(kernel)
             pack = pack_diagonals if self.layer.operator.by_channel else pack_weight
             packed = pack(kernel, config)
             parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
@@ -245,22 +155,26 @@ class NormalLayer:
     @property
     def needs_vector(self) -> bool:
         """Whether the constant vector must lie in inp."""
-        return bool(self.shape.constants or self.late_steps)
+        early = any(part.shape.constants for part in self.reductions)
+        return early or bool(self.late_steps)
 
     @property
     def copies(self) -> bool:
         """Whether its epilogue needs acc elements beside the tile."""
-        return any(isinstance(e, ShiftAdds) and e.copies for e in self.epilogue)
+        return any(
+            isinstance(e, CopiedResiduals) or (isinstance(e, ShiftAdds) and e.copies)
+            for e in self.epilogue
+        )
 
     @property
-    def shifts_by_register(self) -> bool:
-        """Whether acc must hold shift amounts."""
-        return any(isinstance(e, RegisterShift) for e in self.epilogue)
+    def uses_registers(self) -> bool:
+        """Whether acc must hold shift amounts or constants."""
+        return any(isinstance(e, RegisterOp) for e in self.epilogue)
 
     @property
     def all_residuals(self) -> list[Residual]:
         """Every tensor that is added, before or in the epilogue."""
-        return [*self.residuals, *(s for s in self.epilogue if isinstance(s, Residual))]
+        return [*self.residuals, *_residuals_in(self.epilogue)]
 
     @property
     def diagonal_elems(self) -> int:
@@ -278,8 +192,22 @@ class NormalLayer:
         }
 
 
-def normal_layer(layer: Layer, config: VTAConfig, *, form: InputForm | None = None) -> NormalLayer:
+def normal_layer(
+    layer: Layer,
+    config: VTAConfig,
+    *,
+    form: InputForm | None = None,
+    planes: Mapping[str, int] | None = None,
+) -> NormalLayer:
     """Bring `layer`, whose input lies in `form`, into normal form for `config`.
+
+    Parameters
+    ----------
+    layer : Layer
+    config : VTAConfig
+    form : InputForm, optional
+    planes : Mapping[str, int], optional
+        The planes of tensors in DRAM; tensors that it lacks have as many as any int8 needs.
 
     Raises
     ------
@@ -288,16 +216,84 @@ def normal_layer(layer: Layer, config: VTAConfig, *, form: InputForm | None = No
     UnsupportedModelError
         When a step needs what the machine does not have.
     """
-    post_ops = list(layer.post_ops)
+    planes, post_ops = planes or {}, list(layer.post_ops)
     lead = next((i for i, s in enumerate(post_ops) if s.op not in ADDITIONS), len(post_ops))
     channels = layer.out_shape[1]
-    oc = blocks(channels, config.block)
-    total = np.zeros(oc * config.block, np.int64)
+    total = np.zeros(blocks(channels, config.block) * config.block, np.int64)
     for op in post_ops[:lead]:
         if op.op == "add":
             total[:channels] += np.broadcast_to(np.asarray(op.value, np.int64), channels)
-    digits = constant_digits(total, config, layer.name) if total.any() else None
+    epilogue = [*epilogue_ops(post_ops[lead:], layer, config, planes)]
+    parts = [
+        part
+        for base, of in enumerate((layer, *layer.summands))
+        for part in _products(of, base, config, planes, None if base else form)
+    ]
+    digits = bias_digits(total, _exponents(parts), config, layer.name)
+    if digits is None:
+        epilogue.insert(0, RegisterOp.of("add", total.reshape(-1, config.block), config))
+    own, *summands = _with_digits(parts, digits or {})
+    exponents = _exponents(parts)
+    if not layer.operator.starts_empty and layer.weight is None:
+        # It sums up its input's planes as they are.
+        exponents = plane_exponents(layer.inputs[0], config, planes)
+    steps = [step for step in post_ops[:lead] if step.tensor]
+    residuals, exponents = _residuals(steps, layer, config, planes, exponents)
 
+    timing = config.profile
+    constants = sum(part.own_digits.count for part in (own, *summands))
+    further = (*epilogue, *residuals, *_shifts(exponents), *_plane_passes(layer, planes))
+    shape = replace(
+        own.shape,
+        vector_cycles=timing.gemm_reset_step
+        + constants * timing.gemm_step
+        + sum(e.cycles(timing) for e in further),
+        tile_cycles=timing.overhead(alu=False, reset=True)
+        + constants * timing.overhead(alu=False)
+        + sum(_overhead(e, timing) for e in further),
+        residuals=len([*_residuals_in(further)]),
+        summands=tuple(part.shape for part in summands),
+        out_planes=planes.get(layer.output, 1) if layer.out_dtype == "int8" else 1,
+    )
+    return replace(
+        own,
+        shape=shape,
+        residuals=residuals,
+        epilogue=tuple(epilogue),
+        summands=tuple(summands),
+        exponents=exponents,
+        bias=total,
+        planes=planes,
+    )
+
+
+def _products(
+    layer: Layer,
+    base: int,
+    config: VTAConfig,
+    planes: Mapping[str, int],
+    form: InputForm | None,
+) -> Iterator[NormalLayer]:
+    """Yield the reductions of a layer by falling exponent, one a product of planes."""
+    shape, flat = _extents(layer, config, form)
+    shape = replace(shape, base=base)
+    plain = NormalLayer(
+        layer=layer, shape=shape, form=form, digits=None, residuals=(), epilogue=(), flat=flat
+    )
+    if layer.weight is None:
+        yield plain
+        return
+    weights = weight_exponents(layer.weight, config)
+    inputs = sorted(plane_exponents(layer.inputs[0], config, planes))
+    pairs = product(range(len(weights)), range(len(inputs)))
+    for w, x in sorted(pairs, key=lambda p: -(weights[p[0]] + inputs[p[1]])):
+        exponent = weights[w] + inputs[x]
+        changed = replace(shape, exponent=exponent, weight_plane=w, input_plane=x)
+        yield replace(plain, shape=changed, weight_exponents=weights)
+
+
+def _extents(layer: Layer, config: VTAConfig, form: InputForm | None) -> tuple[ConvShape, bool]:
+    """Return the extents of a layer's reduction, and whether its kernel covers the picture."""
     kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
     weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
@@ -319,12 +315,8 @@ def normal_layer(layer: Layer, config: VTAConfig, *, form: InputForm | None = No
         row_step, stride = stride[0], (1, stride[1])
         padding = (padding[0] // row_step, *padding[1:])
         in_shape = (*in_shape[:2], blocks(in_shape[2], row_step), in_shape[3])
-    residuals = tuple(Residual.of(s, layer, config) for s in post_ops[:lead] if s.tensor)
-    epilogue = tuple(_epilogue_ops(post_ops[lead:], layer, config))
-    constants, timing = 0 if digits is None else digits.shape[1], config.profile
-    summands = tuple(normal_layer(product, config) for product in layer.summands)
     shape = ConvShape(
-        oc=oc,
+        oc=blocks(layer.out_shape[1], config.block),
         ic=ic,
         height=in_shape[2],
         width=in_shape[3],
@@ -334,28 +326,111 @@ def normal_layer(layer: Layer, config: VTAConfig, *, form: InputForm | None = No
         stride=stride,
         dilation=dilation,
         padding=padding,
-        constants=constants,
-        vector_cycles=timing.gemm_reset_step
-        + constants * timing.gemm_step
-        + sum(e.cycles(timing) for e in (*epilogue, *residuals)),
-        tile_cycles=timing.overhead(alu=False, reset=True)
-        + constants * timing.overhead(alu=False)
-        + sum(_overhead(e, timing) for e in (*epilogue, *residuals)),
-        step_cycles=timing.gemm_step,
-        residuals=sum(isinstance(r, Residual) for r in (*residuals, *epilogue)),
-        summands=tuple(product.shape for product in summands),
+        constants=0,
+        vector_cycles=0,
+        tile_cycles=0,
+        step_cycles=config.profile.gemm_step,
         row_step=row_step,
     )
-    return NormalLayer(
-        layer=layer,
-        shape=shape,
-        form=form,
-        digits=digits,
-        residuals=residuals,
-        epilogue=epilogue,
-        flat=flat,
-        summands=summands,
-    )
+    return shape, flat
+
+
+def _falling(parts: Sequence[NormalLayer]) -> tuple[NormalLayer, ...]:
+    return tuple(sorted(parts, key=lambda part: -part.shape.exponent))
+
+
+def _exponents(parts: Sequence[NormalLayer]) -> tuple[int, ...]:
+    """Return the exponents of reductions and 0, falling."""
+    return tuple(sorted({0, *(part.shape.exponent for part in parts)}, reverse=True))
+
+
+def _with_digits(
+    parts: Sequence[NormalLayer], digits: Mapping[int, NDArray[np.int8]]
+) -> Iterator[NormalLayer]:
+    """Give each exponent's digits to its first reduction; they lie before that one's weights.
+
+    Reductions with the same plane of weights read the same elements, so they have the digits of all
+    before them.
+    """
+    hosts = {
+        exponent: next(part for part in _falling(parts) if part.shape.exponent == exponent)
+        for exponent in digits
+    }
+    for part in parts:
+        own, together, count = NO_RANGE, [], 0
+        for exponent, host in hosts.items():
+            if _same_weights(part, host):
+                steps = digits[exponent].shape[1]
+                own = Range(count, steps) if host is part else own
+                together.append(digits[exponent])
+                count += steps
+        yield replace(
+            part,
+            shape=replace(part.shape, constants=count),
+            digits=np.concatenate(together, axis=1) if together else None,
+            own_digits=own,
+        )
+
+
+def _same_weights(a: NormalLayer, b: NormalLayer) -> bool:
+    return a.shape.base == b.shape.base and a.shape.weight_plane == b.shape.weight_plane
+
+
+def _residuals(
+    steps: Sequence[PostOp],
+    layer: Layer,
+    config: VTAConfig,
+    planes: Mapping[str, int],
+    exponents: tuple[int, ...],
+) -> tuple[tuple[Residual, ...], tuple[int, ...]]:
+    """Return what adds a layer's tensors in the fewest cycles, and the exponents it goes through.
+
+    Where a multiplier takes many diagonal weights, further exponents are worth a shift each.
+    """
+
+    def split(tried: tuple[int, ...]) -> tuple[tuple[Residual, ...], tuple[int, ...]]:
+        found = (
+            part
+            for step in steps
+            for part in residuals_of(
+                step,
+                layer,
+                config,
+                planes=len(plane_exponents(step.tensor, config, planes)),
+                exponents=tried,
+            )
+        )
+        parts = tuple(sorted(found, key=lambda part: -part.exponent))
+        used = {*exponents, *(part.exponent for part in parts)}
+        return parts, tuple(sorted(used, reverse=True))
+
+    def cycles(found: tuple[tuple[Residual, ...], tuple[int, ...]]) -> tuple[int, int]:
+        parts, used = found
+        further: tuple[EpilogueOp, ...] = (*parts, *_shifts(used))
+        return sum(e.cycles(config.profile) for e in further), len(further)
+
+    if not steps or config.wgt_bits == 8 == config.inp_bits:
+        return split(exponents)
+    tried = ((), *RESIDUAL_EXPONENTS)
+    sets = {tuple(sorted({*exponents, *more}, reverse=True)): None for more in tried}
+    return min((split(one) for one in sets), key=cycles)
+
+
+def _residuals_in(steps: Iterable[EpilogueOp]) -> Iterator[Residual]:
+    for step in steps:
+        yield from (step,) if isinstance(step, Residual) else ()
+        yield from step.parts if isinstance(step, CopiedResiduals) else ()
+
+
+def _shifts(exponents: tuple[int, ...]) -> list[ImmediateOp]:
+    """Return the left shifts between exponents."""
+    return [ImmediateOp(op="shr", imm=(low - high,)) for high, low in pairwise(exponents)]
+
+
+def _plane_passes(layer: Layer, planes: Mapping[str, int]) -> list[ImmediateOp]:
+    """Return the passes between the stores of an int8 output's planes: rounding and a shift."""
+    further = planes.get(layer.output, 1) - 1 if layer.out_dtype == "int8" else 0
+    return [ImmediateOp(op="shr", imm=(0,))] * (2 * further)
 
 
 def _overhead(step: EpilogueOp, timing: TimingProfile) -> int:
@@ -367,114 +442,3 @@ def _covers_picture(layer: Layer) -> bool:
     """Tell whether a convolution has one output for the whole picture: a dense layer on a map."""
     whole = layer.operator is CONV2D and layer.kernel == layer.in_shape[2:] != (1, 1)
     return whole and not any(layer.padding) and layer.dilation == (1, 1)
-
-
-def _epilogue_ops(
-    post_ops: Sequence[PostOp], layer: Layer, config: VTAConfig
-) -> Iterator[EpilogueOp]:
-    """Yield what runs after the reduction."""
-    index = 0
-    while index < len(post_ops):
-        post_op = post_ops[index]
-        index += 1
-        if post_op.op != "mul" or "mul" in config.capabilities:
-            yield from _epilogue(post_op, layer, config)
-            continue
-        factors = _per_block(post_op, layer, config)
-        if min(factors) < 1:
-            raise UnsupportedModelError(
-                f"{layer.name}.mul",
-                "must be at least 1 on a machine without the capability mul",
-                got=min(factors),
-                hint="use shift requantization",
-            )
-        # The shift that follows is done between the additions, unless it needs a register.
-        shifts = (0,) * len(factors)
-        if index < len(post_ops) and post_ops[index].op == "shr":
-            lanes = _lanes(post_ops[index], layer, config)
-            if "shr_register" not in config.capabilities or (lanes == lanes[:, :1]).all():
-                shifts = _per_block(post_ops[index], layer, config)
-                index += 1
-        yield ShiftAdds.of(factors, shifts)
-
-
-def _epilogue(step: PostOp, layer: Layer, config: VTAConfig) -> Sequence[EpilogueOp]:
-    """Turn one post-op into ALU instructions."""
-    if step.op in RESIDUAL_OPS:
-        return [Residual.of(step, layer, config)]
-    if step.op == "add" and np.ndim(step.value):
-        oc = blocks(layer.out_shape[1], config.block)
-        numbers = np.zeros(oc * config.block, np.int64)
-        numbers[: layer.out_shape[1]] = step.value
-        return [LateConstants(digits=constant_digits(numbers, config, layer.name))]
-    if step.op == "shr" and "shr_register" in config.capabilities:
-        amounts = _lanes(step, layer, config).astype(np.int32)
-        if (amounts != amounts[:, :1]).any():
-            rows = np.repeat(amounts[:, np.newaxis], config.batch, axis=1)
-            return [RegisterShift(amounts=rows)]
-    values = _per_block(step, layer, config)
-    if step.op == "shl":
-        if len(set(values)) > 1:
-            raise UnsupportedModelError(
-                f"{layer.name}.shl",
-                "must be one number a layer",
-                got=values,
-                hint="use one scale a tensor",
-            )
-        return [ImmediateOp(op="double", imm=(0,) * len(values))] * values[0]
-    if step.op == "shr":
-        passes = []
-        while any(values):
-            passes.append(ImmediateOp(op="shr", imm=tuple(min(v, MAX_SHIFT) for v in values)))
-            values = tuple(v - min(v, MAX_SHIFT) for v in values)
-        return passes
-    if step.op == "add":
-        # Constants that imm does not hold take several passes.
-        passes = []
-        while any(values):
-            part = tuple(max(MIN_IMM, min(MAX_IMM, v)) for v in values)
-            passes.append(ImmediateOp(op="add", imm=part))
-            values = tuple(v - p for v, p in zip(values, part, strict=True))
-            if len(passes) > _MAX_ADDITIONS:
-                raise CapacityError(
-                    f"{layer.name}.add",
-                    f"must fit {_MAX_ADDITIONS} immediates of 16 bits",
-                    got=step.value,
-                    hint="add it before the shift",
-                )
-        return passes
-    if not all(MIN_IMM <= v <= MAX_IMM for v in values):
-        raise CapacityError(
-            f"{layer.name}.{step.op}",
-            "must fit a 16-bit immediate",
-            got=step.value,
-            hint="clip to fewer bits",
-        )
-    return [ImmediateOp(op=step.op, imm=values)]
-
-
-def _lanes(step: PostOp, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
-    """Return a step's operand for each lane of each block of output channels, int64[oc, block]."""
-    channels = layer.out_shape[1]
-    value = np.broadcast_to(np.asarray(step.value, np.int64), channels)
-    padded = np.pad(value, (0, -channels % config.block), mode="edge")
-    return padded.reshape(-1, config.block)
-
-
-def _per_block(step: PostOp, layer: Layer, config: VTAConfig) -> tuple[int, ...]:
-    """Return a step's operand for each block of output channels.
-
-    Raises
-    ------
-    UnsupportedModelError
-        When channels of one block differ: an immediate serves a whole block.
-    """
-    lanes = _lanes(step, layer, config)
-    if (lanes != lanes[:, :1]).any():
-        raise UnsupportedModelError(
-            f"{layer.name}.{step.op}",
-            "must be one number a block of output channels",
-            got="one a channel",
-            hint="fold per-channel scales into the weights",
-        )
-    return tuple(int(v) for v in lanes[:, 0])

@@ -21,6 +21,7 @@ from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.lower import Lowering
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.plan import Schedule
+from flow.compiler.planes import int8_range
 from flow.compiler.shapes import Objective
 from flow.compiler.tiling import fastest, is_candidate, shortlist
 from flow.program.input_form import InputForm
@@ -43,7 +44,7 @@ SHORTLIST: Final = 10
 #: Larger caches are not read.
 MAX_CACHE_BYTES: Final = 1 << 24
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 6
+VERSION: Final = 7
 
 
 def search(
@@ -133,9 +134,13 @@ def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> in
     shapes = [layer.in_shape, *(product.in_shape for product in layer.summands)]
     shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
     inputs = dict(zip(layer.inputs, shapes, strict=True))
+    ranges = {name: int8_range(normal.planes.get(name), config) for name in inputs}
     alone = Subgraph(
         symbol="alone",
-        inputs=tuple(TensorSpec(name=n, shape=s, dtype="int8") for n, s in inputs.items()),
+        inputs=tuple(
+            TensorSpec(name=n, shape=s, dtype="int8", low=ranges[n][0], high=ranges[n][1])
+            for n, s in inputs.items()
+        ),
         outputs=(TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype),),
         layers=(layer,) if normal.pool is None else (layer, normal.pool),
     )
@@ -151,7 +156,7 @@ def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> in
 def _key(normal: NormalLayer, residents: Residents, config: VTAConfig) -> str:
     machine = {k: v for k, v in config.to_json().items() if k not in ("NAME", "CLOCK_HZ")}
     passes = [(type(p).__name__, p.passes) for p in normal.epilogue]
-    terms = [r.terms for r in normal.residuals]
+    terms = [(r.terms, r.exponent) for r in normal.residuals]
     pool = normal.pool and (normal.pool.kernel, normal.pool.stride, normal.pool.padding)
     shape = (normal.shape, normal.layer.in_shape, normal.last.out_dtype, pool)
     facts = (VERSION, *shape, residents.capacity_of(normal), passes, terms, machine)

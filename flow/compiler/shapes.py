@@ -46,11 +46,20 @@ class ConvShape:
     residuals : int
         Tensors that are added.
     summands : tuple[ConvShape, ...]
-        Further reductions into the same sums; of these only the window and `ic` count.
+        Further reductions into the same sums; of these only the window, `ic` and what follows from
+        `base` on count.
     row_step : int
         Rows in DRAM from one row of the input to the next: those between are never read.
     planes : int
         GEMM instructions of a chunk: one a plane where sums lie in planes (conv_pool.py).
+    out_planes : int
+        Planes of its int8 output in DRAM.
+    base : int
+        The layer that it is a reduction of: 0 the layer itself, from 1 on its summands.
+    exponent : int
+        The power of two that its sums stand for.
+    weight_plane, input_plane : int
+        The plane of its weights, and of its input, that it multiplies.
     """
 
     oc: int
@@ -71,6 +80,11 @@ class ConvShape:
     summands: tuple[ConvShape, ...] = ()
     row_step: int = 1
     planes: int = 1
+    out_planes: int = 1
+    base: int = 0
+    exponent: int = 0
+    weight_plane: int = 0
+    input_plane: int = 0
 
     @property
     def taps(self) -> int:
@@ -79,8 +93,10 @@ class ConvShape:
 
     @property
     def reductions(self) -> tuple[ConvShape, ...]:
-        """The convolution's own reduction, then its summands'."""
-        return (self, *self.summands)
+        """All reductions by falling exponent; first the convolution's own, then its summands'."""
+        if not self.summands:
+            return (self,)
+        return tuple(sorted((self, *self.summands), key=lambda part: -part.exponent))
 
     @property
     def vectors(self) -> int:

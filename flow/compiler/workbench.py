@@ -17,6 +17,7 @@ from flow.compiler.shapes import Capacity
 from flow.compiler.tiling import too_small
 from flow.program.layouts import blocks, constant_vector, diagonal_weight
 from vta_config.isa import Memory
+from vta_config.lanes import pack_lanes
 from vta_config.origin import Origin, Purpose
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Residents:
         #: before it the shift amounts of as many blocks of channels as a layer has or fit.
         share = max(1, config.acc_depth // COPY_SHARE)
         copied = share if any(p.copies for p in layers) else 0
-        amounts = max((p.shape.oc for p in layers if p.shifts_by_register), default=0)
+        amounts = max((p.shape.oc for p in layers if p.uses_registers), default=0)
         self.copy = Range(config.acc_depth - copied, copied)
         self.amounts = Range(self.copy.start - min(amounts, share), min(amounts, share))
         self.capacity = Capacity.of(
@@ -126,14 +127,16 @@ class Workbench:
         """Load what stays for the whole program."""
         job, config = self.new_job(), self.config
         if self.residents.needs_vector:
-            at = self.constants.add(constant_vector(config)) // config.inp_elem_bytes
+            vector = pack_lanes(constant_vector(config), config.inp_bits)
+            at = self.constants.add(vector) // config.inp_elem_bytes
             job.loads.append(
                 self.emit.load_constant(
                     Memory.INP, self.residents.vector_at, at, Origin(purpose=Purpose.VECTOR)
                 )
             )
         for multiplier, sram in self.residents.diagonal_at.items():
-            at = self.constants.add(diagonal_weight(multiplier, config)) // config.wgt_elem_bytes
+            weight = pack_lanes(diagonal_weight(multiplier, config), config.wgt_bits)
+            at = self.constants.add(weight) // config.wgt_elem_bytes
             job.loads.append(
                 self.emit.load_constant(Memory.WGT, sram, at, Origin(purpose=Purpose.DIAGONAL))
             )
@@ -143,6 +146,8 @@ class Workbench:
         self, normal: NormalLayer, *, inp: dict[str, SlotPool], wgt: SlotPool, acc: int
     ) -> tuple[int, ...]:
         """Cut the scratchpads into slots; return the first wgt element of each reduction.
+
+        Reductions with the same plane of weights share its elements.
 
         Raises
         ------
@@ -163,8 +168,13 @@ class Workbench:
         self._inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, chunk=wgt)
         self._acc.begin_layer(chunk=SlotPool(acc))
-        added = (self.constants.add_weights(part, self.config) for part in normal.reductions)
-        return tuple(address // self.config.wgt_elem_bytes for address in added)
+        added: dict[tuple[int, int], int] = {}
+        for part in normal.reductions:
+            key = (part.shape.base, part.shape.weight_plane)
+            if key not in added:
+                added[key] = self.constants.add_weights(part, self.config)
+        keys = ((part.shape.base, part.shape.weight_plane) for part in normal.reductions)
+        return tuple(added[key] // self.config.wgt_elem_bytes for key in keys)
 
     def batches(self, layer: Layer) -> range:
         """Return the blocks of the batch."""
@@ -199,7 +209,8 @@ class Workbench:
         origin: Origin,
     ) -> int:
         """Return where a chunk of weights lies in wgt; load it if it must be."""
-        base, loads = self.place_constant(job, (normal.layer.name, oc, ic), "chunk")
+        key = (normal.layer.name, normal.shape.weight_plane, oc, ic)
+        base, loads = self.place_constant(job, key, "chunk")
         if loads is not None:
             shape = normal.shape
             stride = shape.constants + shape.ic * shape.taps

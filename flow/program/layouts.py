@@ -144,13 +144,7 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     CapacityError
         When a constant does not fit an int32 accumulator.
     """
-    if np.abs(values).max(initial=0) >= 1 << 31:
-        raise CapacityError(
-            f"{where}.bias",
-            "must fit an int32 accumulator",
-            got=int(np.abs(values).max()),
-            hint="choose a larger weight or input scale",
-        )
+    check_constants(values, where)
     largest, most = config.inp_max, config.wgt_max
     units = constant_units(largest, most)
     lanes, reach = config.block - len(units), constant_reach(config.block, largest, most)
@@ -176,6 +170,23 @@ def constant_digits(values: NDArray[np.int64], config: VTAConfig, where: str) ->
     assert not rest.any() and np.abs(digits).max(initial=0) <= most
     per_block = digits.reshape(steps, -1, config.block, config.block).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(per_block.astype(np.int8))
+
+
+def check_constants(values: NDArray[np.int64], where: str) -> None:
+    """Check that constants fit an int32 accumulator.
+
+    Raises
+    ------
+    CapacityError
+        When one does not.
+    """
+    if np.abs(values).max(initial=0) >= 1 << 31:
+        raise CapacityError(
+            f"{where}.bias",
+            "must fit an int32 accumulator",
+            got=int(np.abs(values).max()),
+            hint="choose a larger weight or input scale",
+        )
 
 
 def _nearest(values: NDArray[np.int64], unit: int, most: int) -> NDArray[np.int64]:

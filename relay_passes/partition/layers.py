@@ -23,15 +23,28 @@ TensorType: TypeAlias = Literal["int8", "int32"]
 QUANTIZE: Final = "quantize"
 DEQUANTIZE: Final = "dequantize"
 CONVERSIONS: Final = (QUANTIZE, DEQUANTIZE)
+#: The least and the largest int8.
+INT8_RANGE: Final = (-128, 127)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """Name a tensor at a subgraph's border, with its shape and type."""
+    """Name a tensor at a subgraph's border, with its shape and type.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple[int, ...]
+    dtype : {"int8", "int32"}
+    low, high : int
+        What an int8 input's numbers are in: machines of narrow operands need fewer steps then.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: TensorType
+    low: int = INT8_RANGE[0]
+    high: int = INT8_RANGE[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -23,7 +23,16 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.operators.chain import Chain
-from relay_passes.partition.read import CODEGEN, LAYER_ATTR, OUTPUT_ATTR, FoundLayers, find_layers
+from relay_passes.partition.layers import INT8_RANGE
+from relay_passes.partition.ranges import int8_range
+from relay_passes.partition.read import (
+    CODEGEN,
+    LAYER_ATTR,
+    OUTPUT_ATTR,
+    RANGES_ATTR,
+    FoundLayers,
+    find_layers,
+)
 from vta_config.hardware import VTAConfig
 
 
@@ -88,18 +97,25 @@ def partition(mod: Module, config: VTAConfig, found: FoundLayers | None = None) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameFunctions(GraphPass):
-    """Call VTA's functions ``vta_0``, ``vta_1``, ... in place of the names of all their parts."""
+    """Call VTA's functions ``vta_0``, ``vta_1``, ... in place of the names of all their parts.
+
+    Each is told the range of every argument, as far as the host's operators before it show it.
+    """
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with other global symbols."""
         graph = read_graph(mod)
-        callees = [b.value.op for b in graph.bindings if isinstance(b.value, relax.Call)]
+        calls = [b.value for b in graph.bindings if isinstance(b.value, relax.Call)]
+        definitions = graph.definitions()
         renamed: dict[Expr, Expr] = {}
-        for gvar in dict.fromkeys(c for c in callees if isinstance(c, relax.GlobalVar)):
+        for gvar in dict.fromkeys(c.op for c in calls if isinstance(c.op, relax.GlobalVar)):
             function = mod[gvar]
             if function.attrs and function.attrs.get("Codegen", "") == CODEGEN:
                 symbol = f"{CODEGEN}_{len(renamed)}"
                 function = function.with_attr("global_symbol", symbol)
+                ranges = _ranges([call.args for call in calls if call.op == gvar], definitions)
+                if any(n not in INT8_RANGE for n in ranges):
+                    function = function.with_attr(RANGES_ATTR, ranges)
                 renamed[gvar] = _typed(relax.GlobalVar(symbol), function), function
         builder = GraphBuilder()
         env: dict[Expr, Expr] = {}
@@ -114,6 +130,15 @@ class NameFunctions(GraphPass):
         for gvar, function in renamed.values():
             result[gvar] = function
         return result
+
+
+def _ranges(calls: list[list[Expr]], definitions: dict[Expr, Expr]) -> list[int]:
+    """Return the least and the largest number of each argument in turn, over all calls."""
+    numbers = []
+    for arguments in zip(*calls, strict=True):
+        lows, highs = zip(*(int8_range(a, definitions) for a in arguments), strict=True)
+        numbers += [min(lows), max(highs)]
+    return numbers
 
 
 def _composite(chain: Chain, order: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tvm import relax
@@ -13,13 +13,15 @@ from relay_passes.names import Names, layer_names
 from relay_passes.operators.chain import Chain
 from relay_passes.operators.table import refusal
 from relay_passes.partition.find_layers import ChainFinder, layer_of
-from relay_passes.partition.layers import Layer, Subgraph, TensorSpec, TensorType
+from relay_passes.partition.layers import INT8_RANGE, Layer, Subgraph, TensorSpec, TensorType
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig
 
 CODEGEN: Final = "vta"
 #: Attributes of a composite function: its layer's name and its output's.
 LAYER_ATTR, OUTPUT_ATTR = "vta.layer", "vta.output"
+#: Attribute of an annotated function: the least and the largest number of each argument in turn.
+RANGES_ATTR: Final = "vta.ranges"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +109,19 @@ def subgraph_of(function: Expr, config: VTAConfig, found: FoundLayers | None = N
         layers.append(layer_of(chain, arguments, name, output))
     return Subgraph(
         symbol=symbol,
-        inputs=tuple(_spec(names[p], p) for p in graph.params),
+        inputs=tuple(
+            replace(_spec(names[p], p), low=low, high=high)
+            for p, (low, high) in zip(graph.params, _ranges(function, graph.params), strict=True)
+        ),
         outputs=tuple(_spec(names[v], v) for v in graph.results),
         layers=tuple(layers),
     )
+
+
+def _ranges(function: Expr, params: Sequence[Expr]) -> list[tuple[int, int]]:
+    """Return the range of each argument, that of int8 where nothing is known."""
+    numbers = [int(n) for n in function.attrs.get(RANGES_ATTR, INT8_RANGE * len(params))]
+    return [*zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 def _spec(name: str, var: Expr) -> TensorSpec:

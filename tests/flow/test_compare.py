@@ -25,7 +25,8 @@ def test_every_step_is_known() -> None:
 
 
 @pytest.mark.slow
-def test_rows_layers_and_files(tmp_path: Path) -> None:
+def test_rows_layers_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flow.pipeline.LEARNING_IMAGES", 24)  # enough for 3 dB
     names = ["profiled_fused", "dyadic_any", "best"]
     chosen = (*names, "per_channel")  # the last one needs another machine
     steps = compare(Options(model=DIGITS, limit=20, variants=chosen), Stages(), layer_images=2)

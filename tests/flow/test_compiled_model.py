@@ -33,7 +33,7 @@ def test_nothing_left_for_the_machine(pipeline: Pipeline, tmp_path: Path) -> Non
     assert compiled.programs == () and compiled.timed == () and compiled.plan is None
     image = np.ones(pipeline.model.input_shape, np.float32)
     assert np.isfinite(compiled.network()(image)).all()
-    sentence = r"x.vta: must have a layer that runs on VTA, got none; see what deploy says"
+    sentence = r"x.vta: must have a layer that runs on VTA, got none; run vta-flow deploy"
     with pytest.raises(UnsupportedModelError, match=sentence):
         compiled.save(tmp_path / "x.vta")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
-from flow.compiler.epilogue import finish_tile, residual_jobs
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.shapes import ConvShape
+    from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
 
 
@@ -56,7 +58,7 @@ def lower_tiled(
         # Where somebody waits for the tile to be stored, STORE begins with its first channels.
         waited = alone or index == len(tiles) - 1
         for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
-            jobs += residual_jobs(bench, normal.residuals, piece)
+            jobs += residual_jobs(bench, normal.last_residuals, piece)
             jobs = finish_tile(bench, normal, piece, jobs)
         yield from jobs
 
@@ -64,18 +66,18 @@ def lower_tiled(
 def reductions(
     bench: Workbench, normal: NormalLayer, tiling: Tiling, tile: Tile, weights_at: tuple[int, ...]
 ) -> list[Job]:
-    """Start a tile at its constants and add the reductions, one job a chunk."""
+    """Add a tile's constants and reductions, one job a chunk, by falling exponent."""
     ics = tiling.chunk_blocks(normal.shape)
-    jobs = [
-        job
+    terms = [
+        Addition(
+            part.shape.exponent, partial(reduction, bench, part, replace(tiling, ic=ic), tile, at)
+        )
         for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
-        for job in _reduction(bench, part, replace(tiling, ic=ic), tile, at)
     ]
-    jobs[0].body.insert(0, bench.emit.reset(tile.acc, tile.vectors, tile.origin))
-    return jobs
+    return sum_up(bench, tile, [*terms, *additions_of(bench, normal.early_residuals, tile)])
 
 
-def _reduction(
+def reduction(
     bench: Workbench, normal: NormalLayer, tiling: Tiling, tile: Tile, weights_at: int
 ) -> Iterator[Job]:
     """Add one reduction and its constants to a tile."""
@@ -88,9 +90,8 @@ def _reduction(
         oc = Range(tile.oc.start + part.start, part.count)
         wgt = bench.place_weights(job, normal, weights_at, oc, ic, row, tile.origin) if row else 0
         acc = tile.acc + part.start * tile.area
-        job.body += bench.add_constants(
-            acc, part.count, tile.area, wgt, row, constants, tile.origin
-        )
+        if constants:
+            job.body += add_digits(bench, normal, tile, acc, part.count, wgt, row)
         if ic.count:
             inp = _place_input(bench, job, normal, tile, ic)
             job.body.append(
@@ -103,16 +104,28 @@ def _reduction(
         yield job
 
 
+def add_digits(
+    bench: Workbench, normal: NormalLayer, tile: Tile, acc: int, oc: int, wgt: int, row: int
+) -> list[Emitted]:
+    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`."""
+    first, steps = normal.own_digits
+    return bench.add_constants(acc, oc, tile.area, wgt + first, row, steps, tile.origin)
+
+
 def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:
     shape, layer = normal.shape, normal.layer
     origin = tile.origin.to(Purpose.INPUT)
-    base, loads = bench.place_input(job, (layer.name, tile.n, ic, tile.oy, tile.ox))
+    plane = shape.input_plane
+    base, loads = bench.place_input(job, (layer.name, plane, tile.n, ic, tile.oy, tile.ox))
     if loads is not None and normal.flat:
-        loads.append(bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin))
+        flat = bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
+        loads.append(flat)
     elif loads is not None:
         y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
         name, step = layer.inputs[0], shape.row_step
-        loads += bench.emit.load_window(name, base, tile.n, ic, y, x, origin, row_step=step)
+        loads += bench.emit.load_window(
+            name, base, tile.n, ic, y, x, origin, row_step=step, plane=plane
+        )
     return base
 
 

@@ -18,16 +18,19 @@ columns between neighbours are.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from flow.compiler.bias import RegisterOp, late_constants
 from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
 from flow.compiler.cost import Cost, Tiling, cost, least_cycles, objective_cost
-from flow.compiler.epilogue import finish_tile
-from flow.compiler.geometry import Dim, Range, split, view
+from flow.compiler.epilogue import Addition, finish_tile, sum_up
+from flow.compiler.epilogue_ops import ImmediateOp
+from flow.compiler.geometry import NO_RANGE, Dim, Range, split, view
 from flow.compiler.multiply import ShiftAdds
-from flow.compiler.normal_form import ImmediateOp, LateConstants, RegisterShift, normal_layer
+from flow.compiler.normal_form import normal_layer
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
@@ -35,7 +38,7 @@ from relay_passes.operators.max_pool2d import OPERATOR as MAX_POOL2D
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flow.compiler.emit import Tile
     from flow.compiler.normal_form import NormalLayer
@@ -76,13 +79,17 @@ def _fits(pool: Layer) -> bool:
 
 
 def normal_layer_with_pool(
-    layer: Layer, pool: Layer | None, config: VTAConfig, form: InputForm | None = None
+    layer: Layer,
+    pool: Layer | None,
+    config: VTAConfig,
+    form: InputForm | None = None,
+    planes: Mapping[str, int] | None = None,
 ) -> NormalLayer:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
-    normal = normal_layer(layer, config, form=form)
+    normal = normal_layer(layer, config, form=form, planes=planes)
     if pool is None or not _can_pool_first(normal):
         return normal
-    joined = _joined(normal, pool)
+    joined = _joined(normal, pool, config)
     return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else normal
 
 
@@ -92,23 +99,34 @@ def _can_pool_first(normal: NormalLayer) -> bool:
     One output for the whole picture makes no planes.
     """
     steps = (
-        isinstance(s, ShiftAdds | RegisterShift)
-        or (isinstance(s, ImmediateOp) and s.op in _MONOTONE)
+        isinstance(s, ShiftAdds | RegisterOp)
+        or (isinstance(s, ImmediateOp) and s.op in _MONOTONE and not _wraps(s))
         for s in normal.epilogue
     )
-    return not (normal.flat or normal.residuals or normal.summands) and all(steps)
+    further = normal.residuals or normal.has_further_layers
+    return not (normal.flat or further) and all(steps)
 
 
-def _joined(normal: NormalLayer, pool: Layer) -> NormalLayer:
+def _wraps(step: ImmediateOp) -> bool:
+    """Tell whether a step shifts to the left, which does not grow with its operand."""
+    return step.op == "shr" and min(step.imm) < 0
+
+
+def _joined(normal: NormalLayer, pool: Layer, config: VTAConfig) -> NormalLayer:
     """Join a convolution and its pool; max(x + c) = max(x) + c, so constants come after it."""
-    if normal.digits is None:
+    if not any(part.shape.constants for part in normal.reductions):
         return replace(normal, pool=pool)
+    assert normal.bias is not None
+    own, *summands = (
+        replace(part, shape=replace(part.shape, constants=0), digits=None, own_digits=NO_RANGE)
+        for part in (normal, *normal.summands)
+    )
     return replace(
-        normal,
+        own,
         pool=pool,
-        shape=replace(normal.shape, constants=0),
-        digits=None,
-        epilogue=(LateConstants(digits=normal.digits), *normal.epilogue),
+        shape=replace(own.shape, summands=tuple(part.shape for part in summands)),
+        summands=tuple(summands),
+        epilogue=(late_constants(normal.bias, config, normal.layer.name), *normal.epilogue),
     )
 
 
@@ -135,11 +153,11 @@ class _Axis(NamedTuple):
 
 def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a convolution and its pool."""
-    pool, shape, emit = normal.pool, normal.shape, bench.emit
+    pool, shape = normal.pool, normal.shape
     assert pool is not None
     capacity = bench.residents.capacity_of(normal)
     estimate, tiling, (height, width) = choose_pooled(normal, pool, capacity)
-    (weights_at,) = bench.begin_layer(
+    weights_at = bench.begin_layer(
         normal,
         inp={"chunk": SlotPool(tiling.inp_elems(shape), estimate.slots[0])},
         wgt=SlotPool(tiling.wgt_elems(shape), estimate.slots[1]),
@@ -150,53 +168,69 @@ def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         tile = bench.tile(normal.layer, n, oc, oy, ox)
         axes = _axes(pool, (oy, ox), keep=tiling.oc_outer)
         planes = _planes(tile, axes)
-        y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
-        jobs: list[Job] = []
-        chunks = product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w))
-        for ic, part in chunks:
-            job = bench.new_job()
-            if ic.start == 0 and part.start == 0:
-                vectors = oc.count * axes[0].rows.count * axes[1].rows.count
-                job.body.append(emit.reset(tile.acc, vectors, tile.origin))
-            row = ic.count * shape.taps
-            group = Range(oc.start + part.start, part.count)
-            wgt = bench.place_weights(job, normal, weights_at, group, ic, row, tile.origin)
-            base, loads = bench.place_input(job, (normal.layer.name, n, ic, oy, ox))
-            if loads is not None:
-                name = normal.layer.inputs[0]
-                loads += emit.load_window(
-                    name,
-                    base,
-                    n,
-                    ic,
-                    y,
-                    x,
-                    tile.origin.to(Purpose.INPUT),
-                    row_step=shape.row_step,
-                )
-            for (py, px), plane in planes.items():
-                area = plane.rows.count * plane.columns.count
-                acc = plane.at + part.start * area
-                rows = plane.rows.start * pool.stride[0] + py - axes[0].rows.start
-                columns = plane.columns.start * pool.stride[1] + px - axes[1].rows.start
-                source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
-                nest = (
-                    Dim(
-                        plane.rows.count,
-                        plane.columns.count,
-                        pool.stride[0] * shape.stride[0] * x.extent,
-                    ),
-                    Dim(plane.columns.count, 1, pool.stride[1] * shape.stride[1]),
-                    Dim(part.count, area, 0, row),
-                    Dim(ic.count, 0, y.extent * x.extent, shape.taps),
-                    Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
-                    Dim(shape.kernel[1], 0, shape.dilation[1], 1),
-                )
-                job.body.append(emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM)))
-            jobs.append(job)
+        terms = (
+            Addition(
+                part.shape.exponent,
+                partial(_reduction, bench, part, tiling, tile, axes, planes, at),
+            )
+            for part, at in zip(normal.reductions, weights_at, strict=True)
+        )
+        vectors = oc.count * axes[0].rows.count * axes[1].rows.count
+        jobs = sum_up(bench, tile, terms, vectors=vectors)
         _maximum(bench, jobs[-1], tile, axes, planes, above)
         above = planes
         yield from finish_tile(bench, normal, tile, jobs)
+
+
+def _reduction(
+    bench: Workbench,
+    normal: NormalLayer,
+    tiling: Tiling,
+    tile: Tile,
+    axes: tuple[_Axis, _Axis],
+    planes: dict[tuple[int, int], _Plane],
+    weights_at: int,
+) -> Iterator[Job]:
+    """Add a reduction to all planes of a tile, one job a chunk."""
+    shape, name, oc = normal.shape, normal.layer.name, tile.oc
+    y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
+    (_, step_y, *_), (_, step_x, *_) = axes
+    for ic, part in product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w)):
+        job = bench.new_job()
+        row = ic.count * shape.taps
+        group = Range(oc.start + part.start, part.count)
+        wgt = bench.place_weights(job, normal, weights_at, group, ic, row, tile.origin)
+        key = (name, shape.input_plane, tile.n, ic, tile.oy, tile.ox)
+        base, loads = bench.place_input(job, key)
+        if loads is not None:
+            loads += bench.emit.load_window(
+                normal.layer.inputs[0],
+                base,
+                tile.n,
+                ic,
+                y,
+                x,
+                tile.origin.to(Purpose.INPUT),
+                row_step=shape.row_step,
+                plane=shape.input_plane,
+            )
+        for (py, px), plane in planes.items():
+            area = plane.rows.count * plane.columns.count
+            acc = plane.at + part.start * area
+            rows = plane.rows.start * step_y + py - axes[0].rows.start
+            columns = plane.columns.start * step_x + px - axes[1].rows.start
+            source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
+            nest = (
+                Dim(plane.rows.count, plane.columns.count, step_y * shape.stride[0] * x.extent),
+                Dim(plane.columns.count, 1, step_x * shape.stride[1]),
+                Dim(part.count, area, 0, row),
+                Dim(ic.count, 0, y.extent * x.extent, shape.taps),
+                Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
+                Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+            )
+            gemm = bench.emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM))
+            job.body.append(gemm)
+        yield job
 
 
 def _order(
@@ -330,7 +364,9 @@ def choose_pooled(
     # Cycles that each of the pool's outputs takes; a maximum is of two registers.
     timing, maxima = capacity.timing, (kx - 1) * sy + ky - 1
     narrow = timing.alu_reg_step * maxima + sum(e.cycles(timing) for e in normal.epilogue)
-    passes = blocks(2 * maxima + sum(e.passes for e in normal.epilogue), sy * sx)
+    shifts, stores = len(normal.exponents) - 1, 2 * (shape.out_planes - 1)
+    passes = blocks(2 * maxima + sum(e.passes for e in normal.epilogue) + stores, sy * sx)
+    narrow += stores * timing.alu_imm_step
     best: tuple[Cost, Tiling, tuple[int, int]] | None = None
     least = inf
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
@@ -343,9 +379,11 @@ def choose_pooled(
                 shape,
                 out_height=tiles[0] * rows,
                 out_width=tiles[1] * columns,
-                vector_cycles=timing.gemm_reset_step + blocks(narrow, sy * sx),
+                vector_cycles=timing.gemm_reset_step
+                + shifts * timing.alu_imm_step
+                + blocks(narrow, sy * sx),
                 tile_cycles=timing.overhead(alu=False, reset=True)
-                + passes * timing.overhead(alu=True),
+                + (shifts + passes) * timing.overhead(alu=True),
                 planes=sy * sx,
             )
             if wide.cycles >= least:

@@ -8,12 +8,14 @@ needs as many blocks of inp as it makes of acc, and its reduction is one chunk:
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
-from flow.compiler.epilogue import finish_tile, residual_jobs
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, nest_uops, split
+from flow.compiler.operators.conv2d import add_digits
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
@@ -22,6 +24,7 @@ from vta_config.origin import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flow.compiler.emit import Tile
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.shapes import Capacity, ConvShape
@@ -30,37 +33,66 @@ if TYPE_CHECKING:
 
 def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a depthwise convolution, a job a tile; a tile's weights stay for the next places."""
-    layer, shape, emit = normal.layer, normal.shape, bench.emit
+    layer, shape = normal.layer, normal.shape
     oc_each, oh, ow = _tile(shape, bench.residents.capacity_of(normal), layer.name)
-    row = shape.constants + shape.taps
+    row = max(part.constants for part in shape.reductions) + shape.taps
     inp = {"residual": SlotPool(oh * ow)} if shape.residuals else {}
-    inp["chunk"] = SlotPool(oc_each * _window_elems(shape, oh, ow))
-    acc = oc_each * oh * ow
-    (weights_at,) = bench.begin_layer(normal, inp=inp, wgt=SlotPool(oc_each * row), acc=acc)
+    inp["chunk"] = SlotPool(oc_each * _window_elems(shape, oh, ow), 2 * _planes(shape)[0])
+    wgt, acc = SlotPool(oc_each * row, 2 * _planes(shape)[1]), oc_each * oh * ow
+    weights_at = bench.begin_layer(normal, inp=inp, wgt=wgt, acc=acc)
     splits = (split(shape.out_height, oh), split(shape.out_width, ow))
     for oc, n, oy, ox in product(split(shape.oc, oc_each), bench.batches(layer), *splits):
-        tile, job = bench.tile(layer, n, oc, oy, ox), bench.new_job()
-        y, x = (shape.window(out, axis, tile.origin) for axis, out in enumerate((oy, ox)))
-        wgt = bench.place_weights(job, normal, weights_at, oc, Range(0, shape.ic), row, tile.origin)
-        base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
-        if loads is not None:
-            origin, step = tile.origin.to(Purpose.INPUT), shape.row_step
-            loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, origin, row_step=step)
-        nest = (
-            Dim(oy.count, ox.count, shape.stride[0] * x.extent),
-            Dim(ox.count, 1, shape.stride[1]),
-            Dim(oc.count, tile.area, y.extent * x.extent, row),
-            Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
-            Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+        tile = bench.tile(layer, n, oc, oy, ox)
+        terms = (
+            Addition(part.shape.exponent, partial(_reduction, bench, part, tile, at))
+            for part, at in zip(normal.reductions, weights_at, strict=True)
         )
-        job.body.append(emit.reset(tile.acc, tile.vectors, tile.origin))
-        job.body += bench.add_constants(
-            tile.acc, oc.count, tile.area, wgt, row, shape.constants, tile.origin
-        )
-        starts = (tile.acc, base, wgt + shape.constants)
-        job.body.append(emit.gemm(nest, starts, tile.origin.to(Purpose.GEMM)))
-        jobs = [job, *residual_jobs(bench, normal.residuals, tile)]
+        residuals = additions_of(bench, normal.early_residuals, tile)
+        jobs = sum_up(bench, tile, [*terms, *residuals])
+        jobs += residual_jobs(bench, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
+
+
+def _reduction(bench: Workbench, normal: NormalLayer, tile: Tile, weights_at: int) -> Iterator[Job]:
+    """Add a product of planes and its constants to a tile, in one job."""
+    layer, shape, job, oc = normal.layer, normal.shape, bench.new_job(), tile.oc
+    y, x = (shape.window(out, axis, tile.origin) for axis, out in enumerate((tile.oy, tile.ox)))
+    row = shape.constants + shape.taps
+    wgt = bench.place_weights(job, normal, weights_at, oc, Range(0, shape.ic), row, tile.origin)
+    key = (layer.name, shape.input_plane, tile.n, oc, tile.oy, tile.ox)
+    base, loads = bench.place_input(job, key)
+    if loads is not None:
+        loads += bench.emit.load_window(
+            layer.inputs[0],
+            base,
+            tile.n,
+            oc,
+            y,
+            x,
+            tile.origin.to(Purpose.INPUT),
+            row_step=shape.row_step,
+            plane=shape.input_plane,
+        )
+    nest = (
+        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * x.extent),
+        Dim(tile.ox.count, 1, shape.stride[1]),
+        Dim(oc.count, tile.area, y.extent * x.extent, row),
+        Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
+        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+    )
+    job.body += add_digits(bench, normal, tile, tile.acc, oc.count, wgt, row)
+    starts = (tile.acc, base, wgt + shape.constants)
+    job.body.append(bench.emit.gemm(nest, starts, tile.origin.to(Purpose.GEMM)))
+    yield job
+
+
+def _planes(shape: ConvShape) -> tuple[int, int]:
+    """Return how many planes of its input, and of its weights, a layer multiplies."""
+    inputs, weights = (
+        {part.input_plane for part in shape.reductions},
+        {part.weight_plane for part in shape.reductions},
+    )
+    return len(inputs), len(weights)
 
 
 def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
@@ -77,12 +109,12 @@ def _tile(shape: ConvShape, capacity: Capacity, where: str) -> tuple[int, int, i
         When not even the smallest tile fits.
     """
     best: tuple[tuple[bool, int, int], tuple[int, int, int]] | None = None
+    inputs, weights = _planes(shape)
+    row = max(part.constants for part in shape.reductions) + shape.taps
     for oh, ow in product(extents(shape.out_height), extents(shape.out_width)):
         elems, area = _window_elems(shape, oh, ow), oh * ow
         inp = capacity.inp - (2 * area if shape.residuals else 0)
-        fits = min(
-            inp // elems, capacity.wgt // (shape.constants + shape.taps), capacity.acc // area
-        )
+        fits = min(inp // (elems * inputs), capacity.wgt // (row * weights), capacity.acc // area)
         each = range(min(shape.oc, max(1, fits // 2)), 0, -1)
         small = (n for n in each if nest_uops((oh, ow, n, *shape.kernel)) <= capacity.uop)
         oc = next(small, 0)

@@ -60,7 +60,7 @@ def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     bench.begin_layer(
         normal, inp={"chunk": SlotPool(most)}, wgt=SlotPool(1), acc=most + oc_each * oh * ow
     )
-    identity = bench.residents.diagonal_at[1]
+    identity, planes = bench.residents.diagonal_at[1], bench.tensors[layer.inputs[0]].planes
     whole = tuple(padding // step for padding, step, _ in axes)
     taps = sorted(
         product(range(shape.kernel[0]), range(shape.kernel[1])),
@@ -68,17 +68,28 @@ def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     )
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
     for n, oc, oy, ox in product(bench.batches(layer), *splits):
-        tile, job = bench.tile(layer, n, oc, oy, ox), bench.new_job()
+        tile = bench.tile(layer, n, oc, oy, ox)
         y, x = (_inside(shape, out, axis, tile.origin) for axis, out in enumerate((oy, ox)))
         area = y.count * x.count
-        base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
-        assert loads is not None
         reads = tile.origin.to(Purpose.INPUT)
-        loads += emit.load_window(layer.inputs[0], base, n, oc, y, x, reads)
         origin = tile.origin.to(Purpose.POOL)
         copied = tile.acc + tile.vectors
-        job.body.append(emit.reset(tile.acc, tile.vectors + oc.count * area, tile.origin))
-        job.body.append(emit.gemm((Dim(oc.count * area, 1, 1),), (copied, base, identity), origin))
+        copy = (Dim(oc.count * area, 1, 1),)
+        jobs: list[Job] = []
+        for plane in reversed(range(planes)):
+            job = bench.new_job()
+            base, loads = bench.place_input(job, (layer.name, plane, n, oc, oy, ox))
+            assert loads is not None
+            name = layer.inputs[0]
+            loads += emit.load_window(name, base, n, oc, y, x, reads, plane=plane)
+            if jobs:
+                shift = emit.alu("shr", copy, (copied, copied), origin, imm=-bench.config.inp_bits)
+                job.body.append(shift)
+            else:
+                vectors = tile.vectors + oc.count * area
+                job.body.append(emit.reset(tile.acc, vectors, tile.origin))
+            job.body.append(emit.gemm(copy, (copied, base, identity), origin))
+            jobs.append(job)
         for index, tap in enumerate(taps):
             offsets = [
                 k * d - p for k, d, p in zip(tap, shape.dilation, shape.padding, strict=True)
@@ -95,11 +106,13 @@ def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
                 Dim(columns.count, 1, shape.stride[1]),
                 Dim(oc.count, tile.area, area),
             )
-            if index == 0:
-                job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
-            else:
+            if index:
                 job.body.append(emit.alu("max", dims, (tile.acc + dst, copied + src), origin))
-        yield from finish_tile(bench, normal, tile, [job])
+            elif planes == 1:
+                job.body.append(emit.gemm(dims, (tile.acc + dst, base + src, identity), origin))
+            else:  # the whole numbers are in acc only
+                job.body.append(emit.alu("add", dims, (tile.acc + dst, copied + src), origin))
+        yield from finish_tile(bench, normal, tile, jobs)
 
 
 def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:

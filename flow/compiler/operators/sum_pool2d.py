@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import finish_tile, residual_jobs
+from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
 from flow.compiler.geometry import Dim, Range, Window, split
-from flow.compiler.operators.conv2d import reductions
+from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flow.compiler.emit import Tile
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.compiler.workbench import Workbench
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Sum all pixels of each channel: GEMM with diagonal weight 1 into one vector a block."""
     layer, shape, capacity = normal.layer, normal.shape, bench.residents.capacity_of(normal)
-    half = max(1, capacity.inp // 2 - 1)
+    bits, half = bench.config.inp_bits, max(1, capacity.inp // 2 - 1)
     columns = min(shape.width, half)
     rows = min(shape.height, max(1, half // columns))
     oc_each = max(
@@ -43,26 +45,37 @@ def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         acc=oc_each,
     )
     tiling = Tiling(oc=oc_each, oh=1, ow=1, ic=0, oc_w=oc_each, oc_outer=True)
+    places = [*product(split(shape.height, rows), split(shape.width, columns))]
     for n, oc in product(bench.batches(layer), split(shape.oc, oc_each)):
         tile = bench.tile(layer, n, oc, Range(0, 1), Range(0, 1))
-        jobs = reductions(bench, normal, tiling, tile, weights_at)
-        for oy, ox in product(split(shape.height, rows), split(shape.width, columns)):
-            job = bench.new_job()
-            base, loads = bench.place_input(job, (layer.name, n, oc, oy, ox))
-            assert loads is not None
-            y, x = (Window(r.start, r.count, 0, 0) for r in (oy, ox))
-            origin = tile.origin.to(Purpose.INPUT)
-            loads += bench.emit.load_window(layer.inputs[0], base, n, oc, y, x, origin)
-            area = oy.count * ox.count
-            dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
-            start, origin = (
-                (tile.acc, base, bench.residents.diagonal_at[1]),
-                tile.origin.to(Purpose.POOL),
-            )
-            job.body.append(bench.emit.gemm(dims, start, origin))
-            jobs.append(job)
-        jobs += residual_jobs(bench, normal.residuals, tile)
+        constants = partial(reduction, bench, normal, tiling, tile, weights_at[0])
+        pixels = (
+            Addition(bits * plane, partial(_pixels, bench, normal, tile, plane, places))
+            for plane in range(bench.tensors[layer.inputs[0]].planes)
+        )
+        residuals = additions_of(bench, normal.early_residuals, tile)
+        jobs = sum_up(bench, tile, [Addition(0, constants), *pixels, *residuals])
+        jobs += residual_jobs(bench, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
+
+
+def _pixels(
+    bench: Workbench, normal: NormalLayer, tile: Tile, plane: int, places: list[tuple[Range, Range]]
+) -> Iterator[Job]:
+    """Add a plane of all pixels of some blocks of channels, a piece of the picture a job."""
+    layer, oc = normal.layer, tile.oc
+    for oy, ox in places:
+        job = bench.new_job()
+        base, loads = bench.place_input(job, (layer.name, plane, tile.n, oc, oy, ox))
+        assert loads is not None
+        y, x = (Window(r.start, r.count, 0, 0) for r in (oy, ox))
+        origin, name = tile.origin.to(Purpose.INPUT), layer.inputs[0]
+        loads += bench.emit.load_window(name, base, tile.n, oc, y, x, origin, plane=plane)
+        area = oy.count * ox.count
+        dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
+        start = (tile.acc, base, bench.residents.diagonal_at[1])
+        job.body.append(bench.emit.gemm(dims, start, tile.origin.to(Purpose.POOL)))
+        yield job
 
 
 LOWERER: Final = Lowerer(lower=sum_pool)

@@ -309,8 +309,8 @@ void CheckNest(const Insn& insn, size_t index, const Config& config, bool strict
          "must be 1 for SHR, or SHR_REGISTER a capability of the machine", "0",
          Locate(index, origin));
   }
-  if (shift && insn.use_imm && (insn.imm < 0 || insn.imm > 15)) {
-    Fail(ErrorKind::kDecode, "ALU.imm", "must be in [0, 15] for SHR", std::to_string(insn.imm),
+  if (shift && insn.use_imm && (insn.imm < -15 || insn.imm > 15)) {
+    Fail(ErrorKind::kDecode, "ALU.imm", "must be in [-15, 15] for SHR", std::to_string(insn.imm),
          Locate(index, origin));
   }
 }

@@ -6,6 +6,7 @@ import numpy as np
 
 from flow.compiler.memory import Constants, plan_activations
 from flow.compiler.normal_form import normal_layer
+from flow.compiler.planes import tensor_planes
 from flow.program.layouts import alignment_bytes
 from tests.flow.compiler.networks import residual_network
 from vta_config.hardware import VTAConfig
@@ -14,8 +15,9 @@ from vta_config.hardware import VTAConfig
 def test_tensors_that_live_together_lie_apart(preset: VTAConfig) -> None:
     graph = residual_network(np.random.default_rng(0))
     shapes = {"x": (1, 12, 16, 16)} | {layer.output: layer.out_shape for layer in graph.layers}
-    layers = [normal_layer(layer, preset) for layer in graph.layers]
-    tensors, total = plan_activations(graph, layers, preset, shapes)
+    planes = tensor_planes(graph, preset)
+    layers = [normal_layer(layer, preset, planes=planes) for layer in graph.layers]
+    tensors, total = plan_activations(graph, layers, preset, shapes, planes)
     last_read = {layer.output: i for i, layer in enumerate(graph.layers)}
     last_read |= {name: i for i, layer in enumerate(graph.layers) for name in layer.inputs}
     last_read["dense"] = len(graph.layers)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.normal_form import Residual, normal_layer
+from flow.compiler.normal_form import normal_layer
+from flow.compiler.residual import residuals_of
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
@@ -151,7 +152,7 @@ def test_diagonals_add_up() -> None:
     factors = rng.integers(1, 1000, 20).astype(np.int32)
     layer = conv(rng, "conv", x, 20, (1, 1),
                  post_ops=(PostOp(op="add_scaled", value=factors, tensor="x"),))  # fmt: skip
-    found = Residual.of(layer.post_ops[0], layer, VTAConfig.load("default"))
+    (found,) = residuals_of(layer.post_ops[0], layer, VTAConfig.load("default"))
     assert found.diagonals is not None and found.diagonals.min() >= 0
     assert found.passes == -(-int(factors.max()) // 127)
     total = found.diagonals.astype(int).sum(axis=1)

@@ -119,9 +119,11 @@ def test_alu_opcodes() -> None:
     refuse(DecodeError, "^ALU.alu_opcode: MUL must be a capability of the machine, got", b)
     b.config = replace(b.config, capabilities=frozenset({"mul"}))
     verify(b)
-    for imm in (-1, 16):
+    for imm in (-15, 15):  # a negative one shifts to the left
+        verify(changed(5, alu_opcode=AluOp.SHR, imm=imm))
+    for imm in (-16, 16):
         b = changed(5, alu_opcode=AluOp.SHR, imm=imm)
-        refuse(DecodeError, rf"^ALU.imm: must be in \[0, 15\] for SHR, got {imm}; insn 5", b)
+        refuse(DecodeError, rf"^ALU.imm: must be in \[-15, 15\] for SHR, got {imm}; insn 5", b)
         verify(b, strict=False)
     b = changed(5, alu_opcode=AluOp.SHR, use_imm=0, src_factor_in=1)
     sentence = "^ALU.use_imm: must be 1 for SHR, or SHR_REGISTER a capability of the machine, got 0"

@@ -1,0 +1,31 @@
+"""The range of an int8 tensor that the host makes: narrow operands need fewer planes then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from relay_passes.graph import Expr, dtype_of, op_name
+from relay_passes.operators.calls import MOVES
+from relay_passes.partition.layers import INT8_RANGE
+
+
+def int8_range(var: Expr, definitions: Mapping[Expr, Expr]) -> tuple[int, int]:
+    """Return what the numbers of an int8 variable lie in: what it was clipped to before its cast.
+
+    Parameters
+    ----------
+    var : relax.Var
+    definitions : Mapping[relax.Var, relax.Expr]
+        The values of bound variables.
+    """
+    if (value := definitions.get(var)) is None:
+        return INT8_RANGE
+    kind = op_name(value)
+    if kind in MOVES and dtype_of(value.args[0]) == "int8":
+        return int8_range(value.args[0], definitions)
+    clip = definitions.get(value.args[0]) if kind == "astype" else None
+    if clip is None or op_name(clip) != "clip":
+        return INT8_RANGE
+    low, high = (float(getattr(limit, "value", limit)) for limit in clip.args[1:3])
+    return max(INT8_RANGE[0], math.ceil(low)), min(INT8_RANGE[1], math.floor(high))
