@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.results.bit_choice import BitChoice, choice_lines
-from flow.results.bits import bits_lines
+from flow.results.bits_lines import bits_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import above_cell, percent_above

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flow.results.bits import bits_lines
+from flow.results.bits_lines import bits_lines
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
 
