@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.bit_request import BitRequest
+from flow.bits.choose import BitChooser
+from flow.bits.latencies import widths_of
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
 from flow.options import Engine
 from flow.pipeline import Pipeline
+from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
@@ -22,8 +26,10 @@ from flow.system.host_memory import give_back
 from flow.verify import Verifier
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.scales.bit_widths import BitWidths
 from relay_passes.selection.choices import Choice
 from relay_passes.stage import After
+from relay_passes.variants import MIXED
 from vta_config.hardware import VTAConfig
 
 
@@ -46,6 +52,10 @@ class PipelineBackend:
         Search schedules and keep them in this file.
     objective : {"balanced", "latency"}
         What the input layouts are chosen by: cycles and bytes, or cycles alone.
+    bits : BitRequest, optional
+        What the bits of `mixed` are chosen by.
+    measurements : Path, optional
+        Keep what is measured for that choice in this file.
     """
 
     def __init__(
@@ -58,9 +68,20 @@ class PipelineBackend:
         driver_timeout_s: float | None = None,
         schedules: Path | None = None,
         objective: Objective = "balanced",
+        bits: BitRequest | None = None,
+        measurements: Path | None = None,
     ) -> None:
         """Prepare the float model."""
-        self.pipeline = Pipeline(model, config, schedules=schedules, objective=objective)
+        self.pipeline = Pipeline(
+            model,
+            config,
+            schedules=schedules,
+            objective=objective,
+            choose_widths=self._choose_widths,
+        )
+        self._request, self._measurements = bits or BitRequest(), measurements
+        self._chooser: BitChooser | None = None
+        self._bits: BitChoice | None = None
         self._engine = engine
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
@@ -68,8 +89,21 @@ class PipelineBackend:
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
         """Profile the float model on `images`."""
-        self._quantized = ("", None)
+        self._quantized, self._chooser, self._bits = ("", None), None, None
         self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+
+    def bit_chooser(self, progress: Progress | None = None) -> BitChooser:
+        """Return what chooses the bits of `mixed`, made once for the calibration images."""
+        if self._chooser is None:
+            self._chooser = BitChooser(
+                self.pipeline, self._request, cache=self._measurements, progress=progress
+            )
+        return self._chooser
+
+    def _choose_widths(self, pipeline: Pipeline) -> BitWidths:
+        if self._bits is None:
+            self._bits = self.bit_chooser().choose()
+        return widths_of(self.bit_chooser().layers, self._bits.bits)
 
     def quantize(self, variant: str) -> None:
         """Quantize by a variant, and keep the result for `compile`."""
@@ -97,7 +131,11 @@ class PipelineBackend:
             module["set_engine"](
                 self._engine, "" if self._driver is None else str(self._driver.absolute())
             )
-        return PipelineCompiled(model=compiled, choice=self.pipeline.choices.get(variant))
+        return PipelineCompiled(
+            model=compiled,
+            choice=self.pipeline.choices.get(variant),
+            bits=self._bits if variant == MIXED else None,
+        )
 
 
 def vta_modules(module: Any) -> Iterator[Any]:
@@ -118,15 +156,20 @@ class PipelineCompiled:
         What the pipeline made.
     choice : Choice, optional
         Which steps of the variant were kept; None where nothing was calibrated.
+    bits : BitChoice, optional
+        Which bits each layer got, of `mixed`.
     """
 
     model: CompiledModel
     choice: Choice | None = None
+    bits: BitChoice | None = None
     _network: Network = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the virtual machine."""
+        """Start the virtual machine; say what the program with these bits takes."""
         self._network = self.model.network()
+        if self.bits is not None and (latency := self.latency) is not None:
+            self.bits = replace(self.bits, measured_cycles=latency.cycles)
 
     @property
     def layers(self) -> tuple[LayerCounters, ...]:

@@ -94,6 +94,7 @@ class Findings:
             choice=compiled.choice,
             requantization_error=compiled.requantization_error,
             plan=compiled.plan,
+            bits=compiled.bits,
             exact=exact,
         )
         deployed = self.deployed

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 import flow.sim
+from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
 from relay_passes.variants import STOCK_RELAY, TABLE
@@ -80,6 +81,8 @@ class Options:
         Compare the imported float graph with ONNX Runtime before anything else.
     model_limit : float
         Multiplies what a model may cost; see `Limits`.
+    bits : BitRequest
+        What the bits of the variant `mixed` are chosen by.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class Options:
     objective: Objective = "balanced"
     check_import: bool = True
     model_limit: float = 1.0
+    bits: BitRequest = field(default_factory=BitRequest)
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""

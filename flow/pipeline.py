@@ -43,6 +43,7 @@ from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
     ALTERNATIVES,
+    MIXED,
     RECIPES,
     STAND_INS,
     STEPS,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from relay_passes.integers.plan import QuantPlan
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
+    from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.selection.choices import LayerProof
     from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
@@ -190,6 +192,8 @@ class Pipeline:
         compiler's cost model chooses.
     objective : {"balanced", "latency"}
         What the input layouts are chosen by: cycles and bytes, or cycles alone.
+    choose_widths : callable (pipeline) -> BitWidths, optional
+        Chooses the bits of the variant `mixed` when it is requested.
 
     Raises
     ------
@@ -204,12 +208,14 @@ class Pipeline:
         *,
         schedules: Path | None = None,
         objective: Objective = "balanced",
+        choose_widths: Callable[[Pipeline], BitWidths] | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
         self.config = config
         self._schedules = schedules
         self._objective = objective
+        self._choose_widths = choose_widths
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
         self.folded, before = state.mod, state.names
@@ -341,12 +347,33 @@ class Pipeline:
         `quantize` returns the selected candidate instead.
         """
         if name not in self._quantized:
-            options = RECIPES[name].options
+            options = self._options_of(name)
             form = self._quantize(options)
             if name not in _COMPARED or not options.learns:
                 return form  # soon made again
             self._quantized[name] = form
         return self._quantized[name]
+
+    def _options_of(self, name: str) -> QuantOptions:
+        """Return the options of a recipe; those of `mixed` with the bits that are chosen."""
+        options = RECIPES[name].options
+        if name != MIXED:
+            return options
+        if self._choose_widths is None:
+            raise CalibrationError(
+                name, "must be given the bits of its layers", hint="give what chooses them"
+            )
+        return options.with_widths(self._choose_widths(self))
+
+    @property
+    def images(self) -> Sequence[NDArray[np.float32]]:
+        """The calibration images that are kept, float32[1, C, H, W] each."""
+        return self._images
+
+    @property
+    def scheduling(self) -> tuple[bool, str]:
+        """Whether schedules are searched, and what the forms of inputs are chosen by."""
+        return self._schedules is not None, self._objective
 
     def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
         """Run candidates on calibration images; return the promising ones, in the order of `names`.
@@ -441,17 +468,7 @@ class Pipeline:
                         mod, images, places=places, file=file, reader=self._reader_of(mod)
                     )
                 return trial.moments[options.passes]
-            if self._moments is None or self._moments[0] != options.passes:
-                self._moments = None  # not beside the new ones
-                give_back()
-                # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
-                file = tempfile.TemporaryFile()
-                moments = collect_moments(
-                    mod, self._images, places=places, file=file, reader=self._reader_of(mod)
-                )
-                self._moments = options.passes, moments
-                give_back()
-            return self._moments[1]
+            return self.moments_of(mod, options.passes)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             """Profile once for all variants with the same passes before."""
@@ -463,8 +480,7 @@ class Pipeline:
         with blas_threads(available_cores()):
             if options.learns and self._images and self._proofs is None:
                 self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
-            if self._passed[0] != options.passes:
-                self._passed = options.passes, run_passes(self.folded, options.passes)
+            passed = self.passed(options.passes)
             give_back()
             state = Quantization(
                 mod=self.folded,
@@ -473,9 +489,29 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs or {},
-                passed=self._passed[1],
+                passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
+
+    def passed(self, passes: tuple[Any, ...]) -> Any:
+        """Return the folded module after passes, made once for variants in a row."""
+        if self._passed[0] != passes:
+            self._passed = passes, run_passes(self.folded, passes)
+        return self._passed[1]
+
+    def moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
+        """Return the moments of the layers' inputs, measured once for variants in a row."""
+        if self._moments is None or self._moments[0] != passes:
+            self._moments = None  # not beside the new ones
+            give_back()
+            # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
+            places, file = usual_places(len(self._images)), tempfile.TemporaryFile()
+            moments = collect_moments(
+                mod, self._images, places=places, file=file, reader=self._reader_of(mod)
+            )
+            self._moments = passes, moments
+            give_back()
+        return self._moments[1]
 
     def _reader_of(self, mod: Any) -> WindowReader | None:
         """Return what reads the windows of a small network's layers, compiled once for all trials.
@@ -541,7 +577,7 @@ class Pipeline:
             if end < len(FLOAT_STAGES):
                 return
             self.quantize(variant)  # settles which form it becomes
-            options = RECIPES[self.choices[variant].chosen].options
+            options = self._options_of(self.choices[variant].chosen)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

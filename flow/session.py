@@ -12,6 +12,7 @@ from flow.data.models import bundled_data, cache_folder, load_model, preprocessi
 from flow.frontend.importer import ImportedModel
 from flow.frontend.onnx_file import Limits
 from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Options
+from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Network
 from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
@@ -51,6 +52,11 @@ class Compiled(Protocol):
     @property
     def choice(self) -> Choice | None:
         """Return which steps of the variant were kept."""
+        ...
+
+    @property
+    def bits(self) -> BitChoice | None:
+        """Return which bits each layer got, and why; None where they were not chosen."""
         ...
 
     @property
@@ -127,6 +133,11 @@ def schedule_cache(folder: Path | None) -> Path:
     return cache_folder(folder) / "schedules.json"
 
 
+def bit_cache(folder: Path | None) -> Path:
+    """Return the file that sensitivities and latencies of layers are kept in."""
+    return cache_folder(folder) / "measurements.json"
+
+
 def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
     """Return the real backend: flow.pipeline."""
     from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
@@ -139,6 +150,8 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         driver_timeout_s=options.driver_timeout_s,
         schedules=schedule_cache(options.cache) if options.search else None,
         objective=options.objective,
+        bits=options.bits,
+        measurements=bit_cache(options.cache),
     )
 
 

@@ -136,6 +136,9 @@ class Variant:
 #: The variant that stock Relay's quantization makes, its first convolution in float.
 STOCK_RELAY: Final = "stock_relay"
 
+#: The variant whose layers have different bits, chosen for a machine and limits.
+MIXED: Final = "mixed"
+
 #: All variants, in the order of the report and of the ablation.
 TABLE: Final[tuple[Variant, ...]] = (
     Variant(
@@ -328,6 +331,13 @@ TABLE: Final[tuple[Variant, ...]] = (
         role="report",
         rank=8,
         alternatives=("w4a8", "w4a8_plain_scales"),
+    ),
+    Variant(  # its bits are for others to choose: they depend on the machine
+        name=MIXED,
+        recipe=lambda p: p.learned_ordered(chooser=p.searched()),
+        needs=_LEARNED,
+        role="report",
+        rank=10,
     ),
     Variant(
         name="w4a8_ends",

@@ -68,6 +68,10 @@ class CalibrationError(FlowError):
     """Calibration or evaluation data that cannot be used."""
 
 
+class LimitError(FlowError):
+    """Limits on bits that contradict each other, or that no choice of bits can keep."""
+
+
 class CapacityError(FlowError):
     """Something that does not fit the machine's buffers, memory or number ranges."""
 

@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flow.results.bits import bits_lines
+from flow.results.bit_choice import BitChoice, choice_lines
+from flow.results.bits_lines import bits_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import above_cell, percent_above
@@ -146,6 +147,8 @@ class ProgramFacts:
         The quantization plan; None for stock Relay's quantization.
     exact : Exactness, optional
         None when the engines were not compared.
+    bits : BitChoice, optional
+        The bits of each layer, if they were chosen per layer.
     """
 
     variant: str
@@ -155,6 +158,7 @@ class ProgramFacts:
     requantization_error: float = 0.0
     plan: QuantPlan | None = None
     exact: Exactness | None = None
+    bits: BitChoice | None = None
 
     @property
     def partial(self) -> bool:
@@ -299,6 +303,7 @@ class Report:
             "steps": None if facts is None or facts.choice is None else facts.choice.to_json(),
             "requantization_error": None if facts is None else facts.requantization_error,
             "exact": None if exact is None else asdict(exact),
+            "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
         }
 
 
@@ -467,6 +472,7 @@ def render(report: Report) -> RenderableType:
     lines += _partial_lines(report)
     lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += _step_lines(report)
+    lines += choice_lines((p.variant, p.bits) for p in report.programs)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]
     lines += _exact_lines(report)
     if report.seconds:

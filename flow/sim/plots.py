@@ -27,17 +27,24 @@ FORMATS: Final = ("png", "svg")
 _NAME_CHARS: Final = 40
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """Return a figure and its axes, without a window system."""
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """Return a figure and its axes, without a window system.
+
+    Raises
+    ------
+    ConfigError
+        When matplotlib is not there.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plots", "must have matplotlib", hint="install vta-flow[plot]") from None
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(rows, columns)
 
 
-def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
+def save_figure(figure: Any, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write ``stem.png`` and ``stem.svg``, or those of `formats`, each whole; return them."""
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
     with warnings.catch_warnings():
         # A letter that the font does not have is drawn as a box; names may have any.
@@ -131,7 +138,7 @@ def plot_roofline(
     ConfigError
         When matplotlib is not there.
     """
-    figure, axes = _figure(9, 5)
+    figure, axes = new_figure(9, 5)
     macs = config.batch * config.block**2
     peak = macs / result.gemm_step_cycles
     layers = [layer for layer in result.layers if layer.gemm_steps and layer.cycles]
@@ -200,7 +207,7 @@ def plot_roofline(
             va="center",
             arrowprops={"arrowstyle": "-", "lw": 0.3, "shrinkA": 0, "shrinkB": 2},
         )
-    return _save(figure, stem, formats)
+    return save_figure(figure, stem, formats)
 
 
 def _headline(result: TimingResult) -> str:
@@ -221,7 +228,7 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     Returns and raises as `plot_roofline`.
     """
     count = len(result.layers)
-    figure, axes = _figure(9, 1.4 + 0.27 * count)
+    figure, axes = new_figure(9, 1.4 + 0.27 * count)
     places = range(count)  # names are no places: two may be shown alike
     left = [0.0] * count
     for resource in RESOURCES:
@@ -255,4 +262,4 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)
     axes.set_xlim(0, 1.25 * max(*ends, 1.0))
-    return _save(figure, stem, formats)
+    return save_figure(figure, stem, formats)

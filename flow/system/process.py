@@ -1,7 +1,7 @@
 """The process around a command: signals, standard streams, exit codes, errors nobody expected.
 
 What stands between Python and the first import of TVM or ONNX, which takes seconds: nothing here is
-imported that takes time. `flow.cli` says what the commands do.
+imported that takes time. `flow.commands` says what the commands do.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.operators.chain import Chain
+from relay_passes.partition.layers import INT8_RANGE
 from relay_passes.partition.ranges import int8_range
 from relay_passes.partition.read import (
     CODEGEN,
@@ -107,14 +108,14 @@ class NameFunctions(GraphPass):
         calls = [b.value for b in graph.bindings if isinstance(b.value, relax.Call)]
         definitions = graph.definitions()
         renamed: dict[Expr, Expr] = {}
-        first = {c.op: c for c in reversed(calls) if isinstance(c.op, relax.GlobalVar)}
-        for gvar in dict.fromkeys(c.op for c in calls if c.op in first):
+        for gvar in dict.fromkeys(c.op for c in calls if isinstance(c.op, relax.GlobalVar)):
             function = mod[gvar]
             if function.attrs and function.attrs.get("Codegen", "") == CODEGEN:
                 symbol = f"{CODEGEN}_{len(renamed)}"
-                ranges = (int8_range(argument, definitions) for argument in first[gvar].args)
                 function = function.with_attr("global_symbol", symbol)
-                function = function.with_attr(RANGES_ATTR, [n for both in ranges for n in both])
+                ranges = _ranges([call.args for call in calls if call.op == gvar], definitions)
+                if any(n not in INT8_RANGE for n in ranges):
+                    function = function.with_attr(RANGES_ATTR, ranges)
                 renamed[gvar] = _typed(relax.GlobalVar(symbol), function), function
         builder = GraphBuilder()
         env: dict[Expr, Expr] = {}
@@ -129,6 +130,15 @@ class NameFunctions(GraphPass):
         for gvar, function in renamed.values():
             result[gvar] = function
         return result
+
+
+def _ranges(calls: list[list[Expr]], definitions: dict[Expr, Expr]) -> list[int]:
+    """Return the least and the largest number of each argument in turn, over all calls."""
+    numbers = []
+    for arguments in zip(*calls, strict=True):
+        lows, highs = zip(*(int8_range(a, definitions) for a in arguments), strict=True)
+        numbers += [min(lows), max(highs)]
+    return numbers
 
 
 def _composite(chain: Chain, order: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:

@@ -81,6 +81,7 @@ def measured_sensitivity(
         `usual_options`.
     moments : dict[str, Moments], optional
         Of the layers' inputs, for options that learn; without, all weights are rounded to nearest.
+        Of other images: on those that it learned from, a layer's error is far too small.
     count : int
         Images at most.
     workers : int

@@ -40,6 +40,7 @@ STEPS = {
     "best": 0.125,
     "dyadic": 0.1,
     "w4a8": 1.0,
+    "mixed": 0.15,
 }
 
 
@@ -89,6 +90,7 @@ class FakeCompiled:
     requantization_error = 2e-8
     choice = None
     plan = PLAN
+    bits = None
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -204,3 +206,10 @@ class Recorder:
 
     def close(self) -> None:
         self.open_bars -= 1
+
+
+def call(*args: object) -> int:
+    """Run a command in this process."""
+    from flow import cli
+
+    return cli.main([str(arg) for arg in args])

@@ -2,184 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from PIL import Image
-from rich.console import Console
 
-from flow import cli, session
-from flow import deploy as jobs
 from flow.data.models import DIGITS_ONNX
-from flow.options import VARIANTS
-from relay_passes.integers.plan import QuantPlan
-from tests.flow.fakes import PLAN, FakeBackend
+from tests.flow.fakes import FakeBackend, call
 from tests.flow.onnx_models import save, tiny_model
 from vta_config.errors import DriverError
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
-    """Put the fake backend where the command line takes the real one from."""
-
-    class Backend(FakeBackend):
-        pass
-
-    for function in (jobs.deploy, session.open_session):
-        defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
-        monkeypatch.setattr(function, "__kwdefaults__", defaults)
-    return Backend
-
-
-def call(*args: object) -> int:
-    return cli.main([str(arg) for arg in args])
-
-
 # ---- good ----------------------------------------------------------------------------------------
-def test_deploy_writes_report_and_table(
-    fake: type[FakeBackend],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cli, "can_plot", lambda: True)
-    out = tmp_path / "a" / "b"
-    assert call("deploy", "--limit", 20, "--exact-images", 2, "--output", out, "--layers") == 0
-    shown = capsys.readouterr()
-    assert "profiled_fused" in shown.out and "all equal" in shown.out and "inp loaded" in shown.out
-    assert shown.err == ""  # no bars: not a terminal
-    report = json.loads((out / "report.json").read_text())
-    assert report["variants"][0]["name"] == "float32"
-    assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
-    assert report["deployed"] == "best"
-    assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
-    assert sorted(p.name for p in out.iterdir()) == ["report.json", "trace.json"]
-    assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out
-    assert QuantPlan.from_json(report["plan"]) == PLAN
-    assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
-
-
-def test_scales_shows_the_plan(fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("scales", "--variant", "profiled") == 0
-    shown = capsys.readouterr()
-    assert shown.err == "" and "weight scale" in shown.out
-    row = next(line for line in shown.out.splitlines() if "conv1" in line)
-    assert row.replace("│", " ").split() == [
-        "conv1", "conv1", "0.5", "0.0625", "to", "0.125", "0.25", "8,", "4,", "8", "2,", "3", "1",
-        "0",
-    ]  # fmt: skip
-    assert call("scales", "--json") == 0
-    assert QuantPlan.from_json(json.loads(capsys.readouterr().out)) == PLAN
-    with pytest.raises(SystemExit):  # another quantization, which has no plan
-        call("scales", "--variant", "stock_relay")
-    assert "invalid choice: 'stock_relay'" in capsys.readouterr().err
-
-
-def test_deploy_without_matplotlib_says_so(
-    fake: type[FakeBackend],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cli, "can_plot", lambda: False)
-    assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
-    shown = capsys.readouterr()
-    assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
-    assert shown.err == "" and (tmp_path / "report.json").is_file()
-
-
-def test_same_seed_same_images(fake: type[FakeBackend], tmp_path: Path) -> None:
-    results = []
-    for seed in (1, 1, 2):
-        call("deploy", "--limit", 30, "--seed", seed, "--output", tmp_path)
-        variants = json.loads((tmp_path / "report.json").read_text())["variants"]
-        results.append([v["sqnr_db"] for v in variants])
-    assert results[0] == results[1] != results[2]
-
-
-def test_mismatches_exit_with_1(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.mismatches = 3
-    assert call("deploy", "--limit", 5, "--output", tmp_path) == 1
-    assert "3 DIFFER; first: conv1 on fsim" in capsys.readouterr().out
-    assert (tmp_path / "report.json").is_file()
-    fake.differing = frozenset({"per_tensor"})
-    assert call("deploy", "--limit", 5, "--output", tmp_path) == 1
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "best: 5 tensors of 5 images compared, all equal" in shown
-    assert "per_tensor: 4 tensors of 4 images compared, 3 DIFFER; first: conv1 on fsim" in shown
-    assert "6 other variants: 24 tensors of 4 images compared, all equal" in shown
-    fake.differing = frozenset()
-    assert call("verify", "--limit", 4) == 1
-    assert "3 of 4 tensors of 4 images differ; first: conv1 on fsim" in capsys.readouterr().out
-
-
-def test_deploy_chosen_variants(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    args = ("--limit", 5, "--variant", "w4a8", "--variant", "profiled", "--output", tmp_path)
-    assert call("deploy", *args) == 0
-    assert "profiled: 5 tensors of 5 images" in capsys.readouterr().out
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["deployed"] == "profiled"
-    assert [v["name"] for v in report["variants"]] == ["float32", "profiled", "w4a8"]
-
-
-def test_verify_says_that_all_is_equal(
-    fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("verify") == 0
-    assert "20 tensors of 20 images compared, all equal" in capsys.readouterr().out
-
-
-def test_evaluate_chosen_variants(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    args = ("evaluate", "--limit", 9, "--variant", "profiled_fused", "--variant", "single_scale")
-    assert call(*args, "--output", tmp_path) == 0
-    shown = capsys.readouterr().out
-    assert "single_scale" in shown and "profiled " not in shown and "exact" not in shown
-    names = [v["name"] for v in json.loads((tmp_path / "report.json").read_text())["variants"]]
-    assert names == ["float32", "single_scale", "profiled_fused"]
-
-
-def test_brackets_in_names_are_shown(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("compile", "--output", tmp_path / "[a]") == 0
-    assert "[a]" in capsys.readouterr().out.replace("\n", "")
-
-
-def test_compile_writes_a_file(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("compile", "--output", tmp_path / "new") == 0
-    assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
-    assert "7 bytes, 1 layers" in capsys.readouterr().out
-
-
-def test_run_classifies(
-    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image = tmp_path / "zero.png"
-    from sklearn.datasets import load_digits
-
-    Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).save(image)
-    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
-    assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
-    assert len(rows) == 2 and "digit 0" in rows[0]
 
 
 @pytest.mark.parametrize("command", ["deploy", "evaluate", "compile", "run", "disasm", "verify"])
@@ -187,22 +29,6 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stop:
         call(command, "--help")
     assert stop.value.code == 0 and "usage: vta-flow" in capsys.readouterr().out
-
-
-def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
-    terminal = cli.Terminal()
-    progress = terminal.open("calibrating")
-    progress(1, 3)
-    progress(3, 3)
-    terminal.close()
-    terminal.open("compiling")  # no count: ends full as well
-    terminal.close()
-    terminal.close()
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    assert "calibrating" in text and "3/3" in text and "compiling" in text
 
 
 # ---- an output that is full, gone, narrow or without characters ----------------------------------
@@ -287,41 +113,6 @@ def test_tables_stay_tables_without_characters(
     assert len({len(row) for row in first}) == 1  # as wide as each other
     assert "1x16x16" in text if encoding == "ascii" else "1×16×16" in text
     assert (tmp_path / "café 漢" / "report.json").is_file()
-
-
-@pytest.mark.parametrize("name", ["COLUMNS", "NO_COLOR", "TERM", "FORCE_COLOR"])
-def test_terminals_of_all_kinds(
-    name: str, fake: type[FakeBackend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setenv(name, {"COLUMNS": "20", "TERM": "dumb"}.get(name, "1"))
-    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 0
-    assert "exact      best: 2 tensors of 2 images compared, all equal" in capsys.readouterr().out
-
-
-def test_narrow_terminal(
-    fake: type[FakeBackend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    console = cli._Console(highlight=False, markup=False, width=20)
-    monkeypatch.setattr(cli, "output_console", lambda: console)
-    assert call("deploy", "--limit", 2, "--variant", "best", "--output", tmp_path) == 0
-    assert all(len(line) <= 20 for line in capsys.readouterr().out.splitlines())
-    assert (tmp_path / "report.json").is_file()
-
-
-def test_bars_on_a_terminal_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(5, "Input/output error")
-
-    console = cli._Console(file=Gone(), force_terminal=True, width=100)
-    monkeypatch.setattr(cli, "_Console", lambda stderr=False: console)
-    monkeypatch.setattr("threading.excepthook", lambda args: None)  # of the bars' own thread
-    terminal = cli.Terminal()
-    progress = terminal.open("calibrating")
-    progress(1, 3)
-    terminal.close()
 
 
 # ---- errors inside -------------------------------------------------------------------------------
@@ -507,12 +298,6 @@ def test_damaged_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     text = refused(capsys, tmp_path, tmp_path / "p.vta", command="disasm")
     assert "p.vta" in text
     refused(capsys, tmp_path, tmp_path / "missing.vta", command="disasm")
-
-
-def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
-    text = capsys.readouterr().err
-    assert "no.txt: must be a text file with one class name per line, got " in text
 
 
 def test_driver_without_library(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_report_of_the_embedded_model() -> None:
     report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS]
     assert {m.images for m in report.variants} == {50}
-    reference, _, coarse, *_, fine, _, _ = report.variants
+    reference, _, coarse, *_, fine, _, _, _ = report.variants
     assert fine.name == report.deployed == "best"
     assert reference.sqnr_db is None and reference.agreement == 1.0
     assert fine.sqnr_db is not None and coarse.sqnr_db is not None

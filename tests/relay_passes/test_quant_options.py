@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -12,7 +12,9 @@ from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.quant_options import QuantOptions
 from relay_passes.requirements import Need
 from relay_passes.rounding.nearest import NearestRounder
+from relay_passes.scales.bit_widths import Limits, Widths
 from relay_passes.scales.single_scale import SingleScale
+from vta_config import VTAConfig
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,20 @@ def test_needs_are_those_of_all_parts(options: QuantOptions, needs: set[Need]) -
     assert options.capabilities == needs & {"shr_register"}
 
 
-def test_every_part_is_told_the_block() -> None:
+def test_every_part_is_told_the_machine(default_config: VTAConfig) -> None:
+    sizes = dict.fromkeys(("log_inp_buff_bytes", "log_wgt_buff_bytes", "log_acc_buff_bytes"), 12)
+    narrow = replace(default_config, log_block=2, log_wgt_width=2, **sizes)
     options = QuantOptions(
         chooser=SingleScale(),
         rounder=NearestRounder(block=16),
         passes=(PermuteChannels(), EqualizeLayers()),
-    ).for_block(4)
+    ).for_machine(narrow)
     assert options.block == 4 and options.rounder == NearestRounder(block=4)
     assert options.passes == (PermuteChannels(block=4), EqualizeLayers())
     assert options.chooser == SingleScale()
+    assert options.limits == Limits(weight=119) and QuantOptions().limits == Limits()
+
+
+def test_other_widths_and_nothing_else() -> None:
+    options = QuantOptions(chooser=SingleScale()).with_widths({"conv": Widths(weight_bits=4)})
+    assert options == QuantOptions(chooser=SingleScale(), widths={"conv": Widths(weight_bits=4)})

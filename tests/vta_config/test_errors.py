@@ -40,6 +40,7 @@ def test_every_kind_is_a_flow_error_with_a_docstring() -> None:
         "UnsupportedModelError",
         "CalibrationError",
         "CapacityError",
+        "LimitError",
         "EncodeError",
         "DecodeError",
         "HazardError",

@@ -120,7 +120,7 @@ def test_a_residual_goes_through_the_exponents_that_cost_least(factor: int, cycl
     check(subgraph((layer,), x), "w4")
 
 
-@pytest.mark.parametrize(("factor", "copied"), [(1, False), (2, True), (100, True)])
+@pytest.mark.parametrize(("factor", "copied"), [(1, False), (2, False), (3, True), (100, True)])
 def test_late_residuals_of_many_steps_are_summed_up_beside_the_tile(
     factor: int, copied: bool
 ) -> None:

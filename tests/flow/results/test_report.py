@@ -180,7 +180,7 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
-        "placement", "steps", "requantization_error", "exact",
+        "placement", "steps", "requantization_error", "exact", "bits",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -363,30 +363,19 @@ def test_names_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
 
 
 def test_bits_of_the_layers(default_config: VTAConfig) -> None:
-    def of(variant: str, *bits: int) -> ProgramFacts:
-        names = [f"conv{i}" for i in range(len(bits))]
-        plan = QuantPlan(
-            tensors={"x": QuantParams(scale=(1.0,)), "y": QuantParams(scale=(1.0,), bits=4)},
-            weights={
-                name: QuantParams(scale=(1.0,), bits=b) for name, b in zip(names, bits, strict=True)
-            },
-            layers=tuple(
-                LayerPlan(name=name, inputs=("y" if b == 4 else "x",), operators=(name,))
-                for name, b in zip(names, bits, strict=True)
-            ),
-        )
-        return ProgramFacts(variant=variant, latency=None, placement=placement(), plan=plan)
-
+    plan = QuantPlan(
+        tensors={"x": QuantParams(scale=(1.0,))},
+        weights={"conv": QuantParams(scale=(1.0,), bits=4)},
+        layers=(LayerPlan(name="conv", inputs=("x",), operators=("conv",)),),
+    )
+    facts = ProgramFacts(variant="w4a8", latency=None, placement=placement(), plan=plan)
     bare = Report(
         model_name="m",
         model_sha256="0" * 64,
         machine=default_config,
         engine="f",
-        deployed="best",
-        programs=(of("best", 8, 8), of("w4a4", 8, 4, 4), of("narrow", 4)),
+        deployed="w4a8",
+        programs=(facts,),
     )
-    assert (
-        "bits       w4a4: weights 8, activations 8 in 1 layer (conv0); "
-        "weights 4, activations 4 in 2 layers (conv1, conv2)\n"
-        "           narrow: weights 4, activations 4 in 1 layer (conv0)\n"
-    ) in shown(render(bare))
+    text = "bits       w4a8: weights 4, activations 8 in 1 layer (conv)\n"
+    assert text in shown(render(bare))

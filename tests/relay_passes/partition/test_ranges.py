@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from relay_passes.graph import GraphBuilder
 from relay_passes.partition.layers import INT8_RANGE
-from relay_passes.partition.partition import partition
+from relay_passes.partition.partition import _ranges, partition
 from relay_passes.partition.ranges import int8_range
 from relay_passes.partition.read import annotated_functions, subgraph_of
 from tests.relay_passes.models import CNN
@@ -53,3 +54,14 @@ def test_the_range_of_an_input(
 
 def test_an_argument_of_main_may_be_any_int8() -> None:
     assert int8_range(relax.Var("x", relax.TensorType((1, 4), "int8")), {}) == INT8_RANGE
+
+
+def test_a_function_that_is_called_twice_has_the_range_of_both() -> None:
+    data, builder = relax.Var("data", relax.TensorType((1, 4), "float32")), GraphBuilder()
+    numbers = []
+    for limit in (7.0, 119.0):
+        clip = builder.emit(relax.op.clip(data, -limit, limit / 7), "clip")
+        numbers.append([builder.emit(relax.op.astype(clip, "int8"), "q")])
+    definitions = {binding.var: binding.value for binding in builder.bindings}
+    assert _ranges(numbers, definitions) == [-119, 17]
+    assert _ranges(numbers[:1], definitions) == [-7, 1]

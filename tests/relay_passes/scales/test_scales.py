@@ -7,6 +7,7 @@ import pytest
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.scales import largest_weights, odd_part, tensor_scales, weights_of
 
 KERNEL = np.float32([[1, -2], [3, 0], [-5, 4]]).reshape(3, 2, 1, 1)
@@ -54,7 +55,8 @@ def test_scales_follow_the_graph() -> None:
         return 3
 
     own = {"data": 0.5, "conv": 2.0, "relu": 0.25, "dense": 7.0, "other": 1.0}
-    found = tensor_scales(Network, own.__getitem__, average, bits=6)
+    precision = Precision(tensors=dict.fromkeys(["mean", "flat"], 6))
+    found = tensor_scales(Network, own.__getitem__, average, precision)
     assert asked == [("mean", 0.0625, 4)]  # 2 x 2 pixels
     assert {name: params.scale for name, params in found.items()} == {
         "data": (0.5,), "pool": (0.5,), "conv": (2.0,), "relu": (0.25,),
@@ -63,7 +65,8 @@ def test_scales_follow_the_graph() -> None:
     assert {name for name, params in found.items() if not params.signed} == {
         "relu", "mean", "flat",
     }  # fmt: skip
-    assert {params.bits for params in found.values()} == {6}
+    assert {name for name, params in found.items() if params.bits == 6} == {"mean", "flat"}
+    assert {params.bits for params in found.values()} == {6, 8}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tvm.script import relax as R
 from relay_passes.graph import constant, read_graph
 from relay_passes.params import QuantParams
 from relay_passes.quantize_model import prepare
+from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.single_scale import SingleScale
 from tests.relay_passes.models import residual_net
 from vta_config.errors import CalibrationError
@@ -45,7 +46,8 @@ def test_scales_by_hand() -> None:
 
 @pytest.mark.parametrize(("bits", "scale"), [(8, 4 / 128), (4, 4 / 8)])
 def test_global_scale_and_bits(bits: int, scale: float) -> None:
-    scales = SingleScale(global_scale=4.0, bits=bits)(Network, {})
+    precision = Precision(tensors={"data": bits}, weights={"conv": bits})
+    scales = SingleScale(global_scale=4.0)(Network, {}, precision)
     assert scales.tensors["data"] == QuantParams(scale=(scale,), bits=bits)
     assert scales.weights["conv"].scale[0] == 0.5 / (1 << (bits - 1))
 

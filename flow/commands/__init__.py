@@ -1,0 +1,1 @@
+"""The subcommands of ``vta-flow``: what each takes, runs and shows."""

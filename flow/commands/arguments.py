@@ -1,0 +1,231 @@
+"""Options that several commands have, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flow.bit_request import (
+    SENSITIVITIES,
+    BitRequest,
+    Bound,
+    Cost,
+    parse_bits,
+    parse_fixed,
+)
+from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.options import (
+    BEST_VARIANT,
+    ENGINES,
+    KNOWN_VARIANTS,
+    MAIN_VARIANTS,
+    OBJECTIVES,
+    Options,
+)
+from flow.system.arguments import factor, natural, positive, seconds
+from vta_config.hardware import preset_names
+
+
+def model_options() -> argparse.ArgumentParser:
+    """Return the options of model and machine."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("model and machine")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FILE",
+        help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
+        "(default: %(default)s, which is part of the package; the others are downloaded once)",
+    )
+    group.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
+    )
+    group.add_argument(
+        "--config",
+        default="default",
+        metavar="PRESET|JSON",
+        help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
+    )
+    group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads, schedules")
+    group.add_argument(
+        "--skip-import-check",
+        action="store_true",
+        help="do not compare the imported float graph with ONNX Runtime first",
+    )
+    group.add_argument(
+        "--model-limit",
+        type=factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply the limits for the model: file size, tensor size, multiplications "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--search",
+        action="store_true",
+        help="choose schedules with the cycle-level simulator (slow the first time, then cached)",
+    )
+    group.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default=OBJECTIVES[0],
+        help="choose the input layout (plain, space-to-depth, im2col) by cycles and DRAM traffic, "
+        "or by cycles alone (default: %(default)s)",
+    )
+    return parser
+
+
+def image_options() -> argparse.ArgumentParser:
+    """Return those of images to evaluate."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
+        "subfolder per class",
+    )
+    group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
+    group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
+    return parser
+
+
+def engine_options() -> argparse.ArgumentParser:
+    """Return those of what runs the programs."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="fsim",
+        help="engine that runs the programs: functional simulator, cycle-level simulator, numpy "
+        "oracle (slow), or driver library (default: %(default)s)",
+    )
+    group.add_argument(
+        "--driver",
+        type=Path,
+        metavar="LIB",
+        help="shared library with the original VTA driver functions, for --engine driver; it runs "
+        "in a separate process",
+    )
+    group.add_argument(
+        "--driver-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop if one call of the driver takes longer (default: no limit)",
+    )
+    return parser
+
+
+def bit_options() -> argparse.ArgumentParser:
+    """Return those of the variant `mixed`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group(
+        "bits of the variant mixed",
+        "A limit is a share of the range between the narrowest and the widest bits, or a number "
+        "with a unit. Without any: half the range of latency on a machine with 4-bit operands, of "
+        "size on others.",
+    )
+    group.add_argument("--max-latency", metavar="LIMIT", help="of one image: 0.5, 15ms, 8.1Mcycles")
+    group.add_argument("--max-size", metavar="LIMIT", help="of the weights: 0.5, 6MB, 500KiB")
+    group.add_argument(
+        "--max-bops",
+        metavar="LIMIT",
+        help="bits of weights × bits of activations × multiply-accumulates: 0.5, 3e10, 30G",
+    )
+    group.add_argument(
+        "--fix-bits",
+        action="append",
+        default=[],
+        metavar="LAYER=W,A",
+        help="bits of a layer's weights and activations; repeatable (default: 8,8 of the first "
+        "and the last layer)",
+    )
+    group.add_argument(
+        "--choose-from",
+        action="append",
+        default=[],
+        metavar="W,A",
+        help="bits that the other layers may have; repeatable (default: 8,8 and 4,8, on a machine "
+        "with 4-bit activations also 8,4 and 4,4)",
+    )
+    group.add_argument(
+        "--sensitivity",
+        choices=SENSITIVITIES,
+        default=SENSITIVITIES[0],
+        help="what fewer bits harm: measured on calibration images, or HAWQ's by the Hessian, "
+        "which needs torch (default: %(default)s)",
+    )
+    return parser
+
+
+def bit_request(args: argparse.Namespace) -> BitRequest:
+    """Turn the arguments of `bit_options` into a request."""
+    limits: tuple[tuple[Cost, str | None], ...] = (
+        ("latency", args.max_latency),
+        ("size", args.max_size),
+        ("bops", args.max_bops),
+    )
+    return BitRequest(
+        limits=tuple(Bound.parse(cost, text) for cost, text in limits if text is not None),
+        fixed=parse_fixed(args.fix_bits),
+        widths=tuple(dict.fromkeys(parse_bits("--choose-from", b) for b in args.choose_from)),
+        sensitivity=args.sensitivity,
+    )
+
+
+def variant_option(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = KNOWN_VARIANTS
+) -> None:
+    """Add the option for one variant."""
+    parser.add_argument(
+        "--variant",
+        choices=choices,
+        default=BEST_VARIANT,
+        help="quantization variant (default: %(default)s)",
+    )
+
+
+def variants_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for any number of variants."""
+    parser.add_argument(
+        "--variant",
+        action="append",
+        choices=KNOWN_VARIANTS,
+        help="variant to measure; repeatable (default: all for the bundled model, "
+        f"{', '.join(MAIN_VARIANTS)} for others)",
+    )
+
+
+def chosen_by(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return the variants named, in the order of the report; None for the default."""
+    return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
+
+
+def options_of(
+    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
+) -> Options:
+    """Turn parsed arguments into options; a subcommand may lack some."""
+    return Options(
+        model=args.model,
+        images=getattr(args, "images", None),
+        calibration=args.calibration,
+        config=args.config,
+        engine=getattr(args, "engine", "fsim"),
+        driver=getattr(args, "driver", None),
+        driver_timeout_s=getattr(args, "driver_timeout", None),
+        limit=getattr(args, "limit", None),
+        seed=getattr(args, "seed", 0),
+        variants=variants,
+        exact_images=exact,
+        mirrors=MIRRORS if args.mirror is None else (args.mirror,),
+        cache=args.cache,
+        search=args.search,
+        objective=args.objective,
+        check_import=not args.skip_import_check,
+        model_limit=args.model_limit,
+        bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),
+    )

@@ -1,0 +1,156 @@
+"""``deploy``, ``evaluate`` and ``compare``: what measures variants."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flow import deploy as jobs
+from flow.commands.arguments import chosen_by, options_of, variants_option
+from flow.commands.parsers import Commands
+from flow.commands.terminal import Terminal, show
+from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES, Options
+from flow.results.latency import can_plot
+from flow.results.report import (
+    Report,
+    Skipped,
+    latency_table,
+    layers_table,
+    render,
+    write_report,
+)
+from flow.show_stages import Wanted, lines_of, stop
+from flow.show_stages import add_options as add_stage_options
+from flow.stages import Stages
+from flow.system import process
+from flow.system.arguments import natural
+from flow.system.files import check_writable
+from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
+
+
+def add(commands: Commands) -> None:
+    """Add ``deploy`` and ``evaluate``."""
+    parser = commands.add(
+        "deploy",
+        _deploy,
+        "Run the whole flow: quantize every variant, compile, run, verify, report.",
+        commands.model,
+        commands.images,
+        commands.engine,
+        commands.bits,
+    )
+    variants_option(parser)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("out/deploy"),
+        help="output folder for report.json, the trace and the plots (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exact-images",
+        type=natural,
+        default=EXACT_IMAGES,
+        metavar="N",
+        help="number of images on which engines are compared tensor by tensor; at most "
+        f"{OTHERS_EXACT_IMAGES} for variants that are not deployed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="also print counters and latency per layer"
+    )
+    add_stage_options(parser)
+    evaluate = commands.add(
+        "evaluate",
+        _evaluate,
+        "Compare the accuracy of variants with float32, without verifying engines.",
+        commands.model,
+        commands.images,
+        commands.engine,
+        commands.bits,
+    )
+    variants_option(evaluate)
+    evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
+
+
+def add_compare(commands: Commands) -> None:
+    """Add ``compare``."""
+    compare = commands.add(
+        "compare",
+        _compare,
+        "Measure each step from stock Relay to best.",
+        commands.model,
+        commands.images,
+    )
+    compare.add_argument(
+        "--step", action="append", metavar="NAME", help="step to measure; repeatable (default: all)"
+    )
+    compare.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compare"))
+
+
+def _deploy(args: argparse.Namespace) -> int:
+    check_writable(args.output)
+    wanted = Wanted.of_options(args)
+    options = options_of(args, chosen_by(args), args.exact_images)
+    if wanted.stops:
+        return stop_early(options, wanted)
+    written: list[Path] = []
+    report, compiled = jobs.deploy(
+        options,
+        Stages(Terminal()),
+        folder=args.output,
+        show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
+    )
+    tables = [render(report)]
+    if args.layers:
+        tables += [layers_table(report), latency_table(report)]
+    lines = lines_of(written)
+    try:
+        path = write_report(report, args.output)
+        lines.append(f"report     {path}")
+        if report.latency is not None:
+            lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
+            if not can_plot():
+                lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
+    finally:  # what was measured is worth showing also where a file cannot be written
+        show(*tables, *lines, kept=str(args.output))
+    return _exit_code(report)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    if args.output is not None:
+        check_writable(args.output)
+    options = options_of(args, chosen_by(args))
+    report, _ = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    try:
+        if args.output is not None:
+            write_report(report, args.output)
+    finally:
+        show(render(report), kept=str(args.output or ""))
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    if report.stopped:
+        process.complain(f"stopped: {report.stopped}")
+        return EXIT_BAD_INPUT
+    return EXIT_MISMATCH if report.mismatches else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from flow.compare import ABLATION, compare, render_steps, write_steps
+
+    check_writable(args.output)
+    options, skipped = options_of(args, tuple(args.step or ABLATION)), list[Skipped]()
+    steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
+    lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
+    try:
+        lines += [str(path) for path in write_steps(steps, args.output)]
+    finally:
+        show(render_steps(steps), *lines, kept=str(args.output))
+    return 0
+
+
+def stop_early(options: Options, wanted: Wanted) -> int:
+    """Run the stages that are wanted, write what they make, and return the exit code."""
+    show(*lines_of(stop(options, wanted, Stages(Terminal()))), kept=str(wanted.folder))
+    return 0

@@ -1,0 +1,53 @@
+"""The parser of the command line, to which each command adds its own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Final
+
+from flow.commands.arguments import bit_options, engine_options, image_options, model_options
+
+EXIT_CODES: Final = (
+    "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
+    "3 internal error, with its traceback in a file; 130 interrupted, 143 terminated"
+)
+
+
+class Commands:
+    """The subcommands so far.
+
+    Parameters
+    ----------
+    prog : str
+        The program's name.
+    """
+
+    def __init__(self, prog: str) -> None:
+        """Start without any."""
+        self.parser = argparse.ArgumentParser(
+            prog=prog,
+            description="Compile an ONNX CNN for the VTA accelerator with integers only; "
+            "measure it.",
+            epilog=EXIT_CODES,
+        )
+        self._commands = self.parser.add_subparsers(
+            dest="command", required=True, metavar="SUBCOMMAND"
+        )
+        #: Options that several commands have.
+        self.model, self.images, self.engine = model_options(), image_options(), engine_options()
+        self.bits = bit_options()
+
+    def add(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        about: str,
+        *parents: argparse.ArgumentParser,
+    ) -> argparse.ArgumentParser:
+        """Add a command, with the options of `parents`; return its parser for more."""
+        command = self._commands.add_parser(
+            name, help=about, description=about, epilog=EXIT_CODES, parents=list(parents)
+        )
+        command.set_defaults(run=run)
+        return command

@@ -1,0 +1,119 @@
+"""What commands show: progress bars on stderr, tables on stdout.
+
+What is found is written first and shown then, so that nothing is lost with stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from flow.stages import Progress
+from flow.system import process
+from vta_config.errors import ArtifactError
+from vta_config.text import printable
+
+#: Columns when the output is a file or a pipe.
+PLAIN_COLUMNS: Final = 132
+
+
+class _Console(Console):
+    """A console that leaves it to us what becomes of an output that nobody reads."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error out; by default the process would end with 1."""
+        raise
+
+
+class Terminal:
+    """Progress bars on stderr, none when it is not a terminal, or no longer one."""
+
+    def __init__(self) -> None:
+        """Look where stderr goes."""
+        self._console = _Console(stderr=True)
+        self._bars: Bars | None = None
+
+    def open(self, text: str) -> Progress:
+        """Start a bar."""
+        if not self._console.is_terminal:
+            return lambda done, total: None
+        bars = Bars(
+            TextColumn("{task.description:<32}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        task = bars.add_task(printable(text), total=None)
+        with contextlib.suppress(OSError):
+            bars.start()
+            self._bars = bars
+
+        def move(done: int, total: int) -> None:
+            with contextlib.suppress(OSError):
+                bars.update(task, completed=done, total=total or None)
+
+        return move
+
+    def close(self) -> None:
+        """End the bar, full."""
+        bars, self._bars = self._bars, None
+        if bars is not None:
+            with contextlib.suppress(OSError):
+                for task in bars.tasks:
+                    done = task.completed or 1
+                    bars.update(task.id, completed=done, total=task.total or done)
+                bars.stop()
+
+
+def output_console() -> Console:
+    """Return where tables go: stdout, wide enough for a table when it is a file."""
+    width = None if sys.stdout.isatty() else PLAIN_COLUMNS
+    return _Console(highlight=False, markup=False, width=width)  # names may hold brackets
+
+
+@contextlib.contextmanager
+def to_stdout(kept: str = "") -> Iterator[None]:
+    """Run what prints to stdout, which may be full or gone.
+
+    Parameters
+    ----------
+    kept : str
+        Where else the user finds the result, such as a file; "" where nowhere.
+
+    Raises
+    ------
+    ArtifactError
+        When stdout cannot be written to and the result is nowhere else. A reader that has read
+        enough (``| head``) is no error.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        process.silence(sys.stdout)
+    except OSError as error:
+        process.silence(sys.stdout)
+        lost = ArtifactError(
+            "stdout",
+            "must be writable",
+            got=error.strerror or str(error),
+            hint=f"the result is in {kept}" if kept else "write to another place",
+        )
+        if not kept:
+            raise lost from None
+        process.complain(str(lost))
+
+
+def show(*parts: RenderableType, kept: str = "") -> None:
+    """Print text and tables to stdout; see `to_stdout`."""
+    with to_stdout(kept):
+        console = output_console()
+        for part in parts:
+            console.print(part)

@@ -1,0 +1,47 @@
+"""What becomes of options that several commands have."""
+
+from __future__ import annotations
+
+import pytest
+
+from flow.bit_request import BitRequest, Bound
+from flow.cli import build_parser
+from flow.commands.arguments import bit_request, chosen_by, options_of
+from vta_config.errors import LimitError
+
+
+def test_bits_of_mixed() -> None:
+    args = build_parser().parse_args(
+        ["deploy", "--max-latency", "15ms", "--max-size", "0.5", "--fix-bits", "conv1=4,8",
+         "--choose-from", "8,8", "--choose-from", "4,4", "--sensitivity", "hessian"]
+    )  # fmt: skip
+    assert bit_request(args) == BitRequest(
+        limits=(
+            Bound(cost="latency", value=0.015, unit="seconds"),
+            Bound(cost="size", value=0.5),
+        ),
+        fixed={"conv1": (4, 8)},
+        widths=((8, 8), (4, 4)),
+        sensitivity="hessian",
+    )
+    assert options_of(args, None).bits == bit_request(args)
+
+
+def test_commands_without_bits() -> None:
+    args = build_parser().parse_args(["compare"])
+    assert options_of(args, None).bits == BitRequest()
+
+
+def test_variants_in_the_order_of_the_report() -> None:
+    args = build_parser().parse_args(["deploy", "--variant", "mixed", "--variant", "best"])
+    assert chosen_by(args) == ("best", "mixed")
+    assert chosen_by(build_parser().parse_args(["deploy"])) is None
+
+
+@pytest.mark.parametrize(
+    "option", [("--max-bops", "3X"), ("--fix-bits", "conv1"), ("--choose-from", "16,8")]
+)
+def test_bad_bits_are_one_sentence(option: tuple[str, str]) -> None:
+    args = build_parser().parse_args(["deploy", *option])
+    with pytest.raises(LimitError, match=f"^{option[0]}: must .*, got {option[1]}; give"):
+        options_of(args, None)

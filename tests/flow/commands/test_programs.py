@@ -1,0 +1,63 @@
+"""What commands of one variant and one program show and write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from relay_passes.integers.plan import QuantPlan
+from tests.flow.fakes import PLAN, FakeBackend, call
+
+
+def test_scales_shows_the_plan(fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("scales", "--variant", "profiled") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and "weight scale" in shown.out
+    row = next(line for line in shown.out.splitlines() if "conv1" in line)
+    assert row.replace("│", " ").split() == [
+        "conv1", "conv1", "0.5", "0.0625", "to", "0.125", "0.25", "8,", "4,", "8", "2,", "3", "1",
+        "0",
+    ]  # fmt: skip
+    assert call("scales", "--json") == 0
+    assert QuantPlan.from_json(json.loads(capsys.readouterr().out)) == PLAN
+    with pytest.raises(SystemExit):  # another quantization, which has no plan
+        call("scales", "--variant", "stock_relay")
+    assert "invalid choice: 'stock_relay'" in capsys.readouterr().err
+
+
+def test_verify_says_that_all_is_equal(
+    fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("verify") == 0
+    assert "20 tensors of 20 images compared, all equal" in capsys.readouterr().out
+
+
+def test_compile_writes_a_file(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compile", "--output", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
+    assert "7 bytes, 1 layers" in capsys.readouterr().out
+
+
+def test_run_classifies(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "zero.png"
+    from sklearn.datasets import load_digits
+
+    Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).save(image)
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
+    assert len(rows) == 2 and "digit 0" in rows[0]
+
+
+def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
+    text = capsys.readouterr().err
+    assert "no.txt: must be a text file with one class name per line, got " in text
