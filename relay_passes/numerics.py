@@ -3,7 +3,7 @@
 All rounding is floor(x + 1/2), called HALF_UP: ±0.5 -> 1, 0; ±1.5 -> 2, -1; ±2.5 -> 3, -2. An
 integer shifted right by n rounds the same way when 2^(n-1) is added before.
 
-Scales of the ``shift`` mode are powers of two, so the ratio of any two is a shift.
+Per-tensor scales are powers of two, so the ratio of any two is a shift.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class TensorProfile:
     Parameters
     ----------
     name : str
-        The tensor, e.g. ``"layer2.0.conv1"``; a fused ReLU is ``"layer2.0.conv1:relu"``.
+        The tensor, e.g. ``"layer2.0.conv1"``; its ReLU makes ``"layer2.0.conv1.relu"``.
     lo, hi : float
         Smallest and largest value seen.
     histogram : int64[bins]
@@ -180,7 +180,8 @@ class Requant:
     Parameters
     ----------
     multiplier : tuple[int, ...]
-        Integer b of the dyadic ratio b / 2^c; 1 in ``shift`` mode. One, or per block or channel.
+        Integer b of the dyadic ratio b / 2^c; 1 where a shift is enough. One, or per block or
+        channel.
     shift : tuple[int, ...]
         Exponent c of the ratio; as many as multipliers. Negative: shift left, exactly.
     ratio : tuple[Fraction, ...]

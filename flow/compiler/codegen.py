@@ -10,7 +10,7 @@ from tvm import relax
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from flow.compiler.search import search
 from flow.program.program import Program
 from flow.sim.core_library import core_function

@@ -11,7 +11,7 @@ from vta_config.isa import Opcode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flow.compiler.plan import Lowered
+    from flow.compiler.schedule import Lowered
     from relay_passes.partition.layers import Subgraph
 
 

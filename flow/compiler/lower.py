@@ -14,8 +14,8 @@ from flow.compiler.memory import Constants, plan_activations
 from flow.compiler.operators.conv_pool import conv_pool, fused_pools, normal_layer_with_pool
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
-from flow.compiler.plan import Lowered, Schedule
 from flow.compiler.planes import tensor_planes
+from flow.compiler.schedule import Lowered, Schedule
 from flow.compiler.tokens import TokenInserter
 from flow.compiler.uops import UopAllocator
 from flow.compiler.workbench import Residents, Workbench

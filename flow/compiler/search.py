@@ -20,8 +20,8 @@ from flow.compiler.cost import Tiling, objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.lower import Lowering
 from flow.compiler.operators.table import LOWERERS
-from flow.compiler.plan import Schedule
 from flow.compiler.planes import int8_range
+from flow.compiler.schedule import Schedule
 from flow.compiler.shapes import Objective
 from flow.compiler.tiling import fastest, is_candidate, shortlist
 from flow.program.input_form import InputForm

@@ -6,7 +6,7 @@ One line an instruction or micro-op; `;` starts a comment. A field that is not w
 .. code-block:: text
 
     uop dst_idx=3 src_idx=17 wgt_idx=2
-    ; layer2.0.conv1 tile (0, 3)
+    ; layer2.0.conv1 tile (0, 3, 0)
     LOAD.INP  pop_next push_next dram_base=4096 y_size=9 x_size=28 y_pad_0=1
     GEMM      pop_prev uop_end=9 iter_out=8 iter_in=28 dst_factor_out=28 ; 12: 2016 steps
     ALU.SHR   push_next uop_end=1 iter_out=1 iter_in=224 dst_factor_in=1 use_imm imm=7

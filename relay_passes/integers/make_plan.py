@@ -50,9 +50,8 @@ from vta_config.errors import CalibrationError, CapacityError
 
 #: Accumulators whose scales are further apart are not added as integers.
 _MOST_OCTAVES: Final = 12
-#: Why the host adds two tensors, why it clips one, and why it quantizes one.
+#: Why the host adds two tensors, and why it quantizes one.
 NO_COMMON_SCALE: Final = "the operands have no common integer scale"
-NOT_FROM_ZERO: Final = "integers express a clip only from 0 to a positive limit"
 NO_SHIFT: Final = "its scale is not a power of two times the scale of its operand"
 
 
@@ -405,7 +404,7 @@ class _Planner:
     def _activation(self, binding: Expr) -> _Value:
         value, name = self._widen(binding.value.args[0]), str(binding.var.name)
         if not ends_accumulator(binding.value):
-            self.host.setdefault(name, NOT_FROM_ZERO)
+            self.host.setdefault(name, ACTIVATIONS[op_name(binding.value)].otherwise)
             return None
         return None if value is None else value.after(name, owes_relu=True)
 

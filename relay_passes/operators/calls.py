@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +31,42 @@ def _clip_ceiling(call: Expr) -> float | None:
     return high if low == 0.0 and high > 0.0 else None
 
 
-#: Activations, each with the largest result of a call (infinity for none): integers compute it as
-#: min(max(x, 0), ceiling). None for a call that integers do not express, as of a clip to [-1, 1].
-ACTIVATIONS: Final[Mapping[str, Callable[[Expr], float | None]]] = MappingProxyType(
-    {"nn.relu": lambda call: inf, "clip": _clip_ceiling}
+class Activation(NamedTuple):
+    """An operator that an accumulator may end behind: integers compute min(max(x, 0), ceiling).
+
+    Parameters
+    ----------
+    title : str
+        The calls that integers express, for people.
+    ceiling : callable
+        The largest result of a call, infinity for none; None for a call that integers do not
+        express, as of a clip to [-1, 1].
+    otherwise : str
+        Why the host computes such a call.
+    """
+
+    title: str
+    ceiling: Callable[[Expr], float | None]
+    otherwise: str = ""
+
+
+#: By the operator of the float graph.
+ACTIVATIONS: Final[Mapping[str, Activation]] = MappingProxyType(
+    {
+        "nn.relu": Activation("ReLU", lambda call: inf),
+        "clip": Activation(
+            "from 0 to a positive limit, as ReLU6",
+            _clip_ceiling,
+            "integers express a clip only from 0 to a positive limit",
+        ),
+    }
 )
 
 
 def ceiling_of(call: Expr) -> float | None:
     """Return the largest result of an activation that integers express; None for other calls."""
-    ceiling = ACTIVATIONS.get(op_name(call))
-    return None if ceiling is None else ceiling(call)
+    activation = ACTIVATIONS.get(op_name(call))
+    return None if activation is None else activation.ceiling(call)
 
 
 def ends_accumulator(call: Expr) -> bool:

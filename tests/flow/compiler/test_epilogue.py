@@ -10,7 +10,7 @@ import pytest
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import finish_tile
 from flow.compiler.lower import lower
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, subgraph
 from tests.flow.compiler.test_lower import check

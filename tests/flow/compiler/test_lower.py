@@ -16,7 +16,7 @@ from flow.compiler.emit import Tile
 from flow.compiler.geometry import Range
 from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering, lower
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from flow.compiler.tiling import extents
 from flow.program.program import Program
 from flow.sim.oracle import run_program

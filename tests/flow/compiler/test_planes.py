@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from flow.compiler.cost import cost, least_cycles
 from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering, lower
-from flow.compiler.plan import Schedule
 from flow.compiler.planes import output_range, tensor_planes, weight_exponents, weight_plane
+from flow.compiler.schedule import Schedule
 from flow.compiler.search import search
 from flow.compiler.tiling import choose_tiling, shortlist
 from flow.program.program import Program

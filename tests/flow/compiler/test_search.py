@@ -15,7 +15,7 @@ from flow.compiler.cost import Tiling
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.compiler.normal_form import NormalLayer
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from flow.compiler.shapes import Objective
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from flow.program.input_form import InputForm, forms_of
 from flow.program.layouts import blocks
 from flow.program.program import PortTensor, Program

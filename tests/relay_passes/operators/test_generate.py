@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from relay_passes.operators import generate
+from relay_passes.operators.calls import ACTIVATIONS
+from relay_passes.operators.post_ops import POST_OPS
 from relay_passes.operators.table import OPERATORS
 
 
@@ -16,6 +18,10 @@ def test_page_has_every_operator_and_sentence() -> None:
         assert f"| {row.title} | `{row.float_op}` | `{row.kind}` | {row.how} |" in page
         for rule in row.rules:
             assert f"- {(rule.__doc__ or '').splitlines()[0]}\n" in page
+    for name, activation in ACTIVATIONS.items():
+        assert f"`{name}` ({activation.title})" in page
+    for post_op in POST_OPS.values():
+        assert f"| `{post_op.name}` | {post_op.equation} | {post_op.operand} |" in page
 
 
 def test_command(

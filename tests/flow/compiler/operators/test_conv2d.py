@@ -9,7 +9,7 @@ import pytest
 
 from flow.compiler.cost import Tiling
 from flow.compiler.operators.conv2d import LOWERER
-from flow.compiler.plan import Schedule
+from flow.compiler.schedule import Schedule
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, dense, sum_pool
 from tests.flow.compiler.operators.counts import counted
