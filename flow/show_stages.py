@@ -24,9 +24,27 @@ from vta_config.text import printable
 if TYPE_CHECKING:
     from relay_passes.stage import Rows
 
+#: The stages of `flow.pipeline.STAGES`, which takes seconds to import.
+STAGE_NAMES: Final = (
+    "fold",
+    "profile",
+    "rewrite",
+    "profile-again",
+    "choose-scales",
+    "moments",
+    "round",
+    "correct-bias",
+    "plan",
+    "quantize",
+    "fuse",
+    "requantize",
+    "partition",
+    "compile",
+)
 SKIPPED: Final = "skipped: this variant does not use this stage\n"
-#: Columns of a table; a name that is longer is not cut.
+#: Columns of a table, and of one whose cells do not fit.
 _COLUMNS: Final = 160
+_WIDEST_COLUMNS: Final = 1000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="STAGE",
         help="also write the result of this stage for the deployed variant, a Relax module or a "
-        "table, to after-STAGE.txt in the output folder; repeatable. STAGE is fold, profile, "
-        "choose-scales, plan, quantize, fuse, partition, compile, ...; docs/flow.md lists all",
+        "table, to after-STAGE.txt in the output folder; repeatable. STAGE is one of "
+        f"{', '.join(STAGE_NAMES)}",
     )
     group.add_argument(
         "--stop-after",
@@ -143,7 +161,7 @@ def text_of(result: Any) -> str:
     if isinstance(result, Rows):
         return _table(result)
     if isinstance(result, QuantPlan):
-        return _drawn(plan_table(result), *map(Text, host_lines(result)))
+        return _drawn(plan_table(result), *map(Text, host_lines(result)), whole=True)
     if isinstance(result, tuple):  # programs
         return "\n".join(disassemble(program.insns, program.config) for program in result)
     return f"{result.script()}\n"
@@ -158,9 +176,12 @@ def _table(rows: Rows) -> str:
     return _drawn(table)
 
 
-def _drawn(*parts: Any) -> str:
+def _drawn(*parts: Any, whole: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=_COLUMNS, highlight=False, markup=False)
+    if whole:
+        widest = console.options.update(max_width=_WIDEST_COLUMNS)
+        console.width = max(console.measure(part, options=widest).maximum for part in parts)
     for part in parts:
         console.print(part)
     return file.getvalue()

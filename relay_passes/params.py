@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import frexp
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -25,6 +26,12 @@ FULL_LIMIT: Final = 127
 #: Smallest scale that passes choose: it, its inverse and what integers make of it are normal
 #: float32 numbers. Values below it become zero.
 MIN_SCALE: Final = 2.0**-120
+
+
+def scale_text(scale: float) -> str:
+    """Return a scale for people: ``"2^-9"`` for a power of two, else four digits."""
+    mantissa, exponent = frexp(scale)
+    return f"2^{exponent - 1}" if mantissa == 0.5 else f"{scale:.4g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

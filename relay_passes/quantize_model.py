@@ -24,7 +24,7 @@ from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.operators.calls import weight_rows
-from relay_passes.params import TensorProfile
+from relay_passes.params import TensorProfile, scale_text
 from relay_passes.quant_options import QuantOptions
 from relay_passes.rounding.bias_correction import CorrectBias
 from relay_passes.rounding.nearest import GivenWeights
@@ -204,7 +204,7 @@ def _scale_rows(state: Quantization) -> Rows:
     return Rows(
         headings=("name", "tensor or weight", "width (bits)", "granularity", "scales"),
         rows=tuple(
-            (name, kind, str(p.bits), p.granularity, " ".join(f"{s:g}" for s in p.scale))
+            (name, kind, str(p.bits), p.granularity, " ".join(map(scale_text, p.scale)))
             for kind, params in kinds
             for name, p in params.items()
         ),

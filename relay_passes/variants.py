@@ -46,6 +46,8 @@ class _Parts:
 
         self.plain = QuantOptions
         self.single, self.profiled, self.blocks = SingleScale, ProfiledScales, BlockScales
+        #: The smallest power of two at which the largest value fits.
+        self.largest = ProfiledScales(observer=observers.MaxAbs())
         self.observers, self.nearest = observers, NearestRounder()
         self._second_order = SecondOrderRounder()
         self.w4a8 = UniformWidths(inner=Widths(weight_bits=4))
@@ -161,7 +163,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="profiled",
         label="scales from the largest value, not fused",
-        recipe=lambda p: p.plain(fuse=False),
+        recipe=lambda p: p.plain(chooser=p.largest, fuse=False),
         role="report",
         main=True,
         rank=5,
@@ -169,7 +171,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="profiled_fused",
         label="scales from the largest value, conv and ReLU fused",
-        recipe=lambda p: p.plain(),
+        recipe=lambda p: p.plain(chooser=p.largest),
         role="report",
         main=True,
         rank=4,
@@ -177,7 +179,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="equalized",
         label="+ cross-layer equalization",
-        recipe=lambda p: p.plain(passes=p.equalized),
+        recipe=lambda p: p.plain(chooser=p.largest, passes=p.equalized),
         needs=PROFILES | IMAGES,
     ),
     Variant(

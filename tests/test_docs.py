@@ -10,13 +10,22 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from flow.data.downloads import SLOWEST_BYTES_PER_S, TIMEOUT_S
 from flow.data.labels import IMAGE_SUFFIXES
+from flow.data.models import DIGITS, bundled_data, load_model
 from flow.data.pictures import FORMATS, MAX_COSTLY_PIXELS, MAX_PIXELS
+from flow.pipeline import Pipeline
+from flow.program.asm import disassemble
 from relay_passes import numerics
+from relay_passes.graph import op_name, read_graph
+from relay_passes.operators.calls import split_bias, weight_rows
+from relay_passes.params import scale_text
+from relay_passes.partition.read import layers_of
 from vta_config import VTAConfig, preset_names
 
 ROOT = Path(__file__).parent.parent
@@ -197,3 +206,65 @@ def test_limits_of_images_and_downloads() -> None:
     assert f"; {MAX_COSTLY_PIXELS:,}\nif decoding" in page
     assert f"silent for {TIMEOUT_S} s" in page
     assert f"{SLOWEST_BYTES_PER_S // 1000} kB/s" in page
+
+
+@pytest.mark.slow
+def test_one_layer_all_stations() -> None:
+    """docs/flow.md follows one layer from its profile to its instructions; so does this."""
+    name, source, output = "layer2.0.conv1", "layer1.1.conv2.add.relu", "layer2.0.conv1.relu"
+    model = load_model(DIGITS)
+    data = bundled_data(model)
+    assert data is not None
+    pipeline = Pipeline(model, VTAConfig.load("default"))
+    pipeline.calibrate(data[1])
+    made: dict[str, Any] = {}
+    pipeline.walk("profiled_fused", made.__setitem__)
+    ranges = {tensor: f"[{low}, {high}]" for tensor, low, high, _ in made["profile"].rows}
+    scales = {(tensor, kind): scale for tensor, kind, *_, scale in made["choose-scales"].rows}
+    kernel = weight_rows(definition(made["fold"], f"{name}.acc"))
+    plan = made["plan"]
+    planned = next(layer for layer in plan.layers if layer.name == name)
+    (sums,), (shift,) = plan.accumulator_scales(planned), planned.requant.shift
+    bias = split_bias(definition(made["fold"], name))
+    assert bias is not None
+    layer = next(x for x in layers_of(made["requantize"], pipeline.config) if x.name == name)
+    bias_units = int(numerics.round_half_up(bias[1][0] / sums))
+    constant = bias_units + (1 << shift - 1)
+    assert layer.post_ops[0].value[0] == constant
+    post_ops = ", ".join(
+        f"{op.op} int32[{len(op.value)}]" if np.ndim(op.value) else f"{op.op} {op.value}"
+        for op in layer.post_ops
+    )
+    text = disassemble(made["compile"][0].insns, pipeline.config)
+    first = text.partition(f"; {name} tile (0, 0, 0) requantize\n")[2].partition("\n;")[0]
+    alu = [re.sub(r"ALU\.(\w+) .*(imm=\d+) ;.*", r"\1 \2", x) for x in first.splitlines()]
+    expected = [
+        f"`{name}.acc`, `{name}`, `{output}`",
+        ranges[source],
+        ranges[output],
+        f"s_x = {scales[source, 'tensor']}",
+        f"s_y = {scales[output, 'tensor']}",
+        f"s_w = {scales[f'{name}.acc', 'weight']}",
+        scale_text(sums),
+        str(shift),
+        f"{pairs_of(made['quantize'], name)} pairs",
+        f"{pairs_of(made['fuse'], name)} pair",
+        f"{bias_units} + {1 << shift - 1} = {constant}",
+        post_ops,
+        ", ".join(alu),
+    ]
+    table = [row for row in rows("flow.md") if len(row) == 4][2:]
+    assert [row[3] for row in table] == expected
+    assert f"the largest weight {np.abs(kernel).max():.5f} " in f"{table[5][0]} "
+    example = re.search(r"^    (ALU\.SHR .*)$", (DOCS / "program.md").read_text("utf-8"), re.M)
+    assert example is not None and example[1] in first
+
+
+def definition(mod: Any, name: str) -> Any:
+    return next(b.value for b in read_graph(mod).bindings if b.var.name == name)
+
+
+def pairs_of(mod: Any, layer: str) -> int:
+    """Count the quantize operators of a layer's tensors."""
+    made = (b for b in read_graph(mod).bindings if op_name(b.value) == "quantize")
+    return sum(b.var.name in (f"{layer}.q", f"{layer}.relu.q") for b in made)

@@ -30,7 +30,7 @@ from flow.system.files import check_writable, write_atomic
 from flow.system.limits import add_options as add_limit_options
 from flow.system.limits import of_options
 from flow.system.process import EXIT_MISMATCH
-from vta_config.errors import CalibrationError
+from vta_config.errors import CalibrationError, ConfigError
 from vta_config.text import printable
 
 
@@ -58,7 +58,13 @@ def add(commands: Commands) -> None:
         commands.bits,
     )
     variant_option(compile_)
-    compile_.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compile"))
+    compile_.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("out/compile"),
+        help="folder for the program files, DIR/MODEL.vta (default: out/compile)",
+    )
     add_stage_options(compile_)
     run = commands.add(
         "run", _run, "Classify images.", commands.model, commands.engine, commands.bits
@@ -98,11 +104,18 @@ def _scales(args: argparse.Namespace) -> int:
         with to_stdout():
             sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
     else:
-        show(plan_table(plan), *host_lines(plan))
+        show(plan_table(plan), *host_lines(plan), whole=True)
     return 0
 
 
 def _compile(args: argparse.Namespace) -> int:
+    if args.output.suffix == ".vta" and not args.output.is_dir():
+        raise ConfigError(
+            "--output",
+            "must be a folder, in which the program is called MODEL.vta",
+            got=str(args.output),
+            hint=f"give the folder, as --output {args.output.parent}",
+        )
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     if wanted.stops:

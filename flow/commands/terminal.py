@@ -21,6 +21,8 @@ from vta_config.text import printable
 
 #: Columns when the output is a file or a pipe.
 PLAIN_COLUMNS: Final = 132
+#: Columns of the widest table in a file.
+WIDEST_COLUMNS: Final = 1000
 
 
 class _Console(Console):
@@ -111,9 +113,21 @@ def to_stdout(kept: str = "") -> Iterator[None]:
         process.complain(str(lost))
 
 
-def show(*parts: RenderableType, kept: str = "") -> None:
-    """Print text and tables to stdout; see `to_stdout`."""
+def show(*parts: RenderableType, kept: str = "", whole: bool = False) -> None:
+    """Print text and tables to stdout; see `to_stdout`.
+
+    Parameters
+    ----------
+    parts : text or tables
+    kept : str
+        As for `to_stdout`.
+    whole : bool
+        Whether a file or pipe gets every cell on one line, however wide the table is.
+    """
     with to_stdout(kept):
         console = output_console()
+        if whole and not sys.stdout.isatty():
+            widest = console.options.update(max_width=WIDEST_COLUMNS)
+            console.width = max(console.measure(part, options=widest).maximum for part in parts)
         for part in parts:
             console.print(part)

@@ -1,7 +1,7 @@
 """Assembler and disassembler: instruction streams and micro-ops as text that round-trips exactly.
 
 One line an instruction or micro-op; `;` starts a comment. A field that is not written is 0, and a
-1-bit field is written as its name alone:
+1-bit field is written as its name alone. An immediate that is used is written even if it is 0:
 
 .. code-block:: text
 
@@ -72,12 +72,13 @@ class Assembly:
 
 # ---- disassembler -------------------------------------------------------------------------------
 def _fields_text(places: Iterable[Placement], values: Mapping[str, int], skip: str = "") -> str:
-    """Write the non-zero fields in the order of the encoding."""
+    """Write the non-zero fields in the order of the encoding, and an immediate that is used."""
     words = []
+    always = "imm" if values.get("use_imm") else ""
     for place in places:
         name = place.field.name
         value = values.get(name, 0)
-        if value and name not in ("opcode", skip):
+        if (value or name == always) and name not in ("opcode", skip):
             words.append(name if place.bits == 1 else f"{name}={value}")
     return " ".join(words)
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flow.results.report import error_cell, name_cell
 from relay_passes.integers.plan import LayerPlan, QuantPlan
-from relay_passes.params import QuantParams
+from relay_passes.params import QuantParams, scale_text
 from vta_config.text import printable
 
 #: The most different integers that a cell lists; where there are more, it shows the range.
@@ -25,6 +25,7 @@ def plan_table(plan: QuantPlan) -> Table:
     for heading in (
         "input scale",
         "weight scale",
+        "accumulator scale",
         "output scale",
         "width: input, weight, output (bits)",
         "shift (bits)",
@@ -54,21 +55,25 @@ def host_lines(plan: QuantPlan) -> list[str]:
     return [("on host    " if i == 0 else " " * 11) + printable(x) for i, x in enumerate(left)]
 
 
-def _scales(plan: QuantPlan, layer: LayerPlan) -> tuple[str, str, str, str]:
-    """Return the cells of the scales of inputs, weights and output, and of their bits."""
+def _scales(plan: QuantPlan, layer: LayerPlan) -> tuple[str, ...]:
+    """Return the cells of the scales: inputs, weights, accumulator, output; and of the bits."""
     weights = [plan.weights[name] for name in layer.operators if name in plan.weights]
     inputs = [plan.tensors[name] for name in layer.inputs[: max(1, len(weights))]]
     outputs = [plan.tensors[layer.output]] if layer.output else []
     bits = (_bits(inputs), _bits(weights), _bits(outputs))
-    return _range(inputs), _range(weights), _range(outputs), ", ".join(bits)
+    of_input, of_weight, of_output = (
+        _range([scale for p in params for scale in p.scale])
+        for params in (inputs, weights, outputs)
+    )
+    of_accumulator = _range(plan.accumulator_scales(layer))
+    return of_input, of_weight, of_accumulator, of_output, ", ".join(bits)
 
 
-def _range(params: Iterable[QuantParams]) -> str:
+def _range(scales: Sequence[float]) -> str:
     """Return one scale, or the smallest and the largest."""
-    scales = [scale for p in params for scale in p.scale]
     if not scales:
         return "–"
-    low, high = f"{min(scales):.4g}", f"{max(scales):.4g}"
+    low, high = scale_text(min(scales)), scale_text(max(scales))
     return low if low == high else f"{low} to {high}"
 
 

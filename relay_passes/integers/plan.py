@@ -121,7 +121,8 @@ class QuantPlan:
     Parameters
     ----------
     tensors : dict[str, QuantParams]
-        Activations by tensor name, the input included. One without stays an accumulator.
+        Activations by tensor name, the input included. A fused tensor has a scale here that nothing
+        uses: it stays an accumulator.
     weights : dict[str, QuantParams]
         Weights by the name of the convolution or dense tensor that uses them.
     block : int
@@ -147,6 +148,23 @@ class QuantPlan:
     def by_output(self) -> dict[str, LayerPlan]:
         """Return the layers that make an int8 tensor, by its name."""
         return {layer.output: layer for layer in self.layers if layer.output}
+
+    def accumulator_scales(self, layer: LayerPlan) -> tuple[float, ...]:
+        """Return the scales of a layer's accumulator: those of its input times its weight's.
+
+        Without a weight, the scale at which it becomes int8.
+        """
+        products = [name for name in layer.operators if name in self.weights]
+        if products:
+            return tuple(
+                self.tensors[source].scale[0] * scale
+                for name, source in zip(products, layer.inputs, strict=False)
+                for scale in self.weights[name].scale
+            )
+        if layer.requant is None:
+            return ()
+        (scale,) = self.tensors[layer.output].scale
+        return tuple(float(ratio) * scale for ratio in layer.requant.ratio)
 
     def widths(self) -> dict[str, Widths]:
         """Return the bits of each layer, by the tensor that has its weights' name, in order."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relay_passes.params import QuantParams, Requant, TensorProfile
+from relay_passes.params import QuantParams, Requant, TensorProfile, scale_text
 from vta_config.errors import CalibrationError, CapacityError
 
 
@@ -68,3 +68,8 @@ def test_requant() -> None:
         Requant(multiplier=(1,), shift=(32,), ratio=(Fraction(1),))
     with pytest.raises(CapacityError, match=r"Requant\.multiplier: must be a positive int32, got"):
         Requant(multiplier=(0,), shift=(1,), ratio=(Fraction(1),))
+
+
+def test_scales_for_people() -> None:
+    texts = [scale_text(s) for s in (2.0**-9, 0.5, 1.0, 4.0, 0.3, 0.0665427, 2.0**-9 * 1.0000001)]
+    assert texts == ["2^-9", "2^-1", "2^0", "2^2", "0.3", "0.06654", "0.001953"]

@@ -19,8 +19,8 @@ def test_scales_shows_the_plan(fake: type[FakeBackend], capsys: pytest.CaptureFi
     assert shown.err == "" and "weight scale" in shown.out
     row = next(line for line in shown.out.splitlines() if "conv1" in line)
     assert row.replace("│", " ").split() == [
-        "conv1", "conv1", "0.5", "0.0625", "to", "0.125", "0.25", "8,", "4,", "8", "2,", "3", "1",
-        "0",
+        "conv1", "conv1", "2^-1", "2^-4", "to", "2^-3", "2^-5", "to", "2^-4", "2^-2",
+        "8,", "4,", "8", "2,", "3", "1", "0",
     ]  # fmt: skip
     assert call("scales", "--json") == 0
     assert QuantPlan.from_json(json.loads(capsys.readouterr().out)) == PLAN
@@ -42,6 +42,17 @@ def test_compile_writes_a_file(
     assert call("compile", "--output", tmp_path / "new") == 0
     assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
     assert "7 bytes, 1 layers" in capsys.readouterr().out
+
+
+def test_compile_writes_into_a_folder(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compile", "--output", tmp_path / "net.vta") == 2
+    assert (
+        "--output: must be a folder, in which the program is called MODEL.vta, got "
+        f"{tmp_path / 'net.vta'}; give the folder, as --output {tmp_path}"
+    ) in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_run_classifies(

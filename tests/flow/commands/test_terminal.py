@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from flow.commands import terminal
 from tests.flow.fakes import FakeBackend, call
@@ -61,3 +62,13 @@ def test_bars_on_a_terminal_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> N
     progress = bars.open("calibrating")
     progress(1, 3)
     bars.close()
+
+
+def test_a_file_gets_the_whole_of_a_wide_table(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("name", "residual multiplier")
+    table.add_row("x" * 200, "1")
+    terminal.show(table, whole=True)
+    whole = capsys.readouterr().out
+    assert "x" * 200 in whole and "residual multiplier" in whole
+    terminal.show(table)
+    assert max(map(len, capsys.readouterr().out.splitlines())) == terminal.PLAIN_COLUMNS

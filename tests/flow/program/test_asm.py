@@ -86,6 +86,17 @@ def test_text() -> None:
     ]
 
 
+def test_an_immediate_that_is_used_is_written_even_if_it_is_0() -> None:
+    insns = [
+        Insn(Opcode.ALU, {"alu_opcode": AluOp.MAX, "use_imm": use_imm}, Origin(layer="conv1"))
+        for use_imm in (1, 0)
+    ]
+    text = disassemble(insns, DEFAULT)
+    assert "ALU.MAX       use_imm imm=0 ; 0" in text and "ALU.MAX ; 1" in text
+    assert [insn["imm"] for insn in assemble(text, DEFAULT)] == [0, 0]
+    assert disassemble(assemble(text, DEFAULT), DEFAULT, origins=["conv1"] * 2) == text
+
+
 def test_origins_may_be_given() -> None:
     insns = [Insn(Opcode.GEMM, {}), Insn(Opcode.GEMM, {})]
     assert "; x\nGEMM ; 0: 0 steps\n; y\nGEMM" in disassemble(insns, DEFAULT, origins=["x", "y"])

@@ -54,9 +54,10 @@ def test_cells() -> None:
     assert columns == {
         "layer": ["a", "pool", "d"],
         "output tensor": ["a", "c", "int32"],
-        "input scale": ["0.5", "0.25", "1"],
+        "input scale": ["2^-1", "2^-2", "2^0"],
         "weight scale": ["0.1 to 0.2", "–", "0.3"],
-        "output scale": ["0.25", "1", "–"],
+        "accumulator scale": ["0.05 to 0.1", "2^-6", "0.3"],
+        "output scale": ["2^-2", "2^0", "–"],
         "width: input, weight, output (bits)": ["8, 4, 8", "8, –, 8", "8, 8, –"],
         "shift (bits)": ["4 to 8", "6", "–"],
         "multiplier": ["3, 5", "1", "–"],
