@@ -459,14 +459,9 @@ class Pipeline:
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""
-            places = usual_places(len(self._images))
             if trial is not None:
                 if options.passes not in trial.moments:
-                    images = [self._images[i] for i in trial.learn or ()]
-                    file = tempfile.TemporaryFile()
-                    trial.moments[options.passes] = collect_moments(
-                        mod, images, places=places, file=file, reader=self._reader_of(mod)
-                    )
+                    trial.moments[options.passes] = self.moments_on(mod, trial.learn or ())
                 return trial.moments[options.passes]
             return self.moments_of(mod, options.passes)
 
@@ -504,14 +499,25 @@ class Pipeline:
         if self._moments is None or self._moments[0] != passes:
             self._moments = None  # not beside the new ones
             give_back()
-            # Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time.
-            places, file = usual_places(len(self._images)), tempfile.TemporaryFile()
-            moments = collect_moments(
-                mod, self._images, places=places, file=file, reader=self._reader_of(mod)
-            )
-            self._moments = passes, moments
+            self._moments = passes, self.moments_on(mod, range(len(self._images)))
             give_back()
         return self._moments[1]
+
+    def moments_on(self, mod: Any, indices: Sequence[int]) -> Mapping[str, Moments]:
+        """Return the moments of the layers' inputs on some of the calibration images.
+
+        Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time: they lie in a
+        file.
+        """
+        return collect_moments(
+            mod,
+            [self._images[i] for i in indices]
+            if len(indices) < len(self._images)
+            else self._images,
+            places=usual_places(len(self._images)),
+            file=tempfile.TemporaryFile(),
+            reader=self._reader_of(mod),
+        )
 
     def _reader_of(self, mod: Any) -> WindowReader | None:
         """Return what reads the windows of a small network's layers, compiled once for all trials.

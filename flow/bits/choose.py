@@ -38,6 +38,7 @@ from relay_passes.selection.bit_program import (
     solve,
 )
 from relay_passes.selection.hessian import hessian_sensitivity, on_the_scale_of
+from relay_passes.selection.prove_layers import splits
 from relay_passes.selection.sensitivity import measured_sensitivity, rank_correlation
 from relay_passes.variants import MIXED, RECIPES
 from vta_config.errors import CalibrationError, LimitError
@@ -224,13 +225,28 @@ class BitChooser:
             for layer in self.layers
         }
 
-    def _measured(self, mod: Any, *args: Any, options: Any, **given: Any) -> Any:
-        """Measure with weights learned and biases corrected, on all cores."""
+    def _measured(
+        self, mod: Any, profiles: Any, images: Any, grid: Any, *, options: Any, progress: Progress
+    ) -> dict[str, dict[Widths, float]]:
+        """Measure with weights learned and biases corrected, on all cores.
+
+        A layer's error is far too small on images that its weights were learned from. So some
+        images are kept for measuring; a single one must serve for both.
+        """
+        every = range(len(images))
+        learn, judge = next(iter(splits(len(images))), (every, every))
         with blas_threads(available_cores()):
-            moments = self._pipeline.moments_of(mod, options.passes)
+            moments = self._pipeline.moments_on(mod, learn)
         with blas_threads(1):
             return measured_sensitivity(
-                mod, *args, options=options, moments=moments, workers=available_cores(), **given
+                mod,
+                profiles,
+                (images[i] for i in judge),
+                grid,
+                options=options,
+                moments=moments,
+                workers=available_cores(),
+                progress=progress,
             )
 
     def _named(self, table: Mapping[str, Mapping[Widths, float]]) -> dict[str, dict[Bits, float]]:
