@@ -237,7 +237,7 @@ def page(*machines: VTAConfig) -> str:
         layouts = {c.name: isa.layout(row.opcodes[0], c) for c in machines}
         lines += [f"## {', '.join(op.name for op in row.opcodes)}", "", EQUATIONS[row.name]]
         lines += _page_table(layouts)
-    lines += ["## Micro-op", "", EQUATIONS["uop"]]
+    lines += ["## micro-op", "", EQUATIONS["uop"]]
     lines += _page_table({c.name: isa.uop_layout(c) for c in machines})
     return "\n".join(lines)
 

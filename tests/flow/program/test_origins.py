@@ -72,7 +72,7 @@ def test_names_change_nothing_but_names(names: list[str]) -> None:
     timing = TSim(again)
     table = timing.result.table().split("\n")
     assert all(line.isprintable() and len(line) < 300 for line in table)
-    assert len(table) == 1 + len(again.layers) + 1 + 2 + 3
+    assert len(table) == 2 + len(again.layers) + 1 + 2 + 2 + 3  # heads, all, sentences, modules
     events = trace_events(timing)
     assert all(event["name"].isprintable() for event in events)
 

@@ -184,7 +184,10 @@ def test_every_variant_bears_any_weights(
         return  # whose scales follow nothing
     if (case, variant) == ("a dead channel", "profiled"):
         return  # which quantizes before the ReLU, where -1e6 sets the scale
-    assert numerics.sqnr_db(tried.reference, result) > (8 if variant == "w4a8" else 20)
+    least = {"w4a8": 8, "w4a4": 5}.get(variant, 20)
+    if (case, variant) == ("a huge channel", "w4a4"):
+        least = 0  # 15 values of a tensor hold no channel beside one 100,000 times as large
+    assert numerics.sqnr_db(tried.reference, result) > least
     assert not fallbacks(integers, default_config) or VARIANTS[variant].options.capabilities
     check_cost(layers_of(integers, default_config))
 
