@@ -1,4 +1,4 @@
-"""How many threads matrix summands get: no more than there are cores for them.
+"""How many threads matrix products get: no more than there are cores for them.
 
 A BLAS starts a thread for each core of the machine, also where a container or an affinity leaves
 the process a few of them, and its threads wait for each other by spinning: eight threads on two

@@ -127,7 +127,7 @@ def _bands(size: int) -> list[tuple[int, int]]:
 
 
 class _Sum:
-    """Sums of windows and of their summands, gathered in pieces that BLAS likes."""
+    """Sums of windows and of their products, gathered in pieces that BLAS likes."""
 
     PIECE: Final = 1024
 

@@ -2,7 +2,7 @@
 
 TVM's CPU backend does not schedule convolutions. `UseHostKernels` turns each into a call of a
 registered host function that unfolds the input (im2col) and multiplies matrices with numpy's BLAS.
-For int8 the summands are summed as floats of which every partial sum is an exact integer: float32
+For int8 the products are summed as floats of which every partial sum is an exact integer: float32
 while the bound of the sum is below 2^24, else float64 (2^53). The int32 results are therefore the
 reference's, bit for bit.
 """
@@ -50,7 +50,7 @@ def conv2d(
     groups: int = 1,
     float_type: Any = np.float32,
 ) -> NDArray[Any]:
-    """Convolve by im2col and matrix summands, float_type[N, O, OH, OW].
+    """Convolve by im2col and matrix products, float_type[N, O, OH, OW].
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from relay_passes.requirements import MOMENTS, Need
 
 #: Share of the mean variance that is added to each variance where images are many.
 USUAL_DAMPING: Final = 0.01
-#: Columns rounded between two matrix summands.
+#: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
 #: Rows of a block of a Cholesky decomposition.
 _BLOCK: Final = 1024

@@ -34,7 +34,7 @@ _LONGEST_SHIFT: Final = 31
 _MOST_OCTAVES: Final = 12
 #: It then keeps so many below the other one's last, or what int32 holds beside 8 bits.
 _KEPT_OCTAVES: Final = (10, 22)
-#: Smallest scale of a constant, whose summands are still float32 numbers.
+#: Smallest scale of a constant, whose products are still float32 numbers.
 _SMALLEST_SCALE: Final = 2.0**-100
 
 

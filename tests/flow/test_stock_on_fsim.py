@@ -47,7 +47,7 @@ def test_golden_logits_come_out_of_fsim(
 @pytest.mark.parametrize(
     "options",
     [
-        {"weight_scale": "max"},  # factors that are no powers of two: 64-bit summands on the host
+        {"weight_scale": "max"},  # factors that are no powers of two: 64-bit products on the host
         {"global_scale": 3.0, "rounding": "TONEAREST"},
         {"nbit_weight": 4, "nbit_input": 6, "skip_conv_layers": (0, 2)},
     ],
