@@ -90,7 +90,7 @@ class SlotBuffer:
         self._pools = min((cut(0), cut(free)), key=recency)
 
     def place(self, key: Hashable, job: int, pool: str = "chunk") -> Placed:
-        """Return where chunk `key` lies for `job`; make capacity for it if it lies nowhere."""
+        """Return where chunk `key` lies for `job`; make room for it if it lies nowhere."""
         slots = self._pools[pool]
         for slot in slots:
             if slot.key == key:

@@ -130,7 +130,7 @@ def objective_cost(estimate: Cost, capacity: Capacity) -> float:
     """Return cycles, and one for each beat loaded: more bytes must save at least their own time.
 
     Loading more moves work from COMPUTE to the bus, which other layers need to load ahead. Where
-    latency alone counts, the objective_cost is cycles.
+    latency alone counts, the cost is cycles.
     """
     beats = estimate.loaded_bytes / capacity.bus_bytes
     return estimate.cycles + (beats if capacity.objective == "balanced" else 0)
