@@ -92,9 +92,9 @@ def test_every_preset_is_exact(preset: VTAConfig, images: Dataset) -> None:
     compiled = compile_for(preset)
     layers = len(compiled.model.programs[0].layers)
     assert layers in (22, 23)  # the max-pool joins the convolution before it where it fits
-    exact = compiled.verify(images.take(3), ignore)
+    exact = compiled.verify(images.take(2), ignore)
     assert exact.mismatches == 0, exact.first
-    assert exact.tensors == 3 * (4 * layers + 1)
+    assert exact.tensors == 2 * (4 * layers + 1)
 
 
 @pytest.mark.slow

@@ -233,7 +233,7 @@ def separable() -> onnx.ModelProto:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["profiled_fused", "best"])
+@pytest.mark.parametrize("variant", ["profiled_fused", "fine_residuals"])
 def test_a_network_from_onnx(variant: str, tmp_path: Path, default_config: VTAConfig) -> None:
     model = load_model(str(save(separable(), tmp_path / "separable.onnx")))
     backend = PipelineBackend(model, default_config)
