@@ -15,9 +15,9 @@ from rich.table import Table
 
 from flow.backend import PipelineBackend
 from flow.options import Options
-from flow.results.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
+from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.report import Skipped, error_cell, sqnr_cells
-from flow.session import Session, calibrate, open_session
+from flow.session import Session, calibrate, float_logits, open_session
 from flow.stages import Stages
 from flow.system.files import write_atomic
 from flow.system.tracebacks import explain, reason_of, worst
@@ -101,10 +101,7 @@ def compare(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    with stages("float32", "running float32 on ONNX Runtime") as progress:
-        reference = run_all(
-            OnnxRuntime(session.model.proto), data, classes=session.model.classes, progress=progress
-        )
+    reference = float_logits(session.model, data, stages)
     rows = [_row("", measure("float32", reference, reference, data.targets))]
     calibrate(session, stages)
     failures: list[Exception] = []

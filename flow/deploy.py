@@ -6,15 +6,13 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from flow.data.datasets import Dataset
 from flow.findings import Findings
-from flow.frontend.importer import ImportedModel
 from flow.options import (
     OTHERS_EXACT_IMAGES,
     PREFERENCE,
     Options,
 )
-from flow.results.evaluate import Logits, OnnxRuntime, measure, run_all
+from flow.results.evaluate import measure
 from flow.results.report import (
     Report,
     Skipped,
@@ -26,6 +24,7 @@ from flow.session import (
     Compiled,
     calibrate,
     chosen_variants,
+    float_logits,
     open_backend,
     open_session,
 )
@@ -74,7 +73,7 @@ def deploy(
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
     assert data is not None
-    reference = _reference_logits(session.model, data, stages)
+    reference = float_logits(session.model, data, stages)
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
     found = Findings(
@@ -115,8 +114,3 @@ def deploy(
                 write_report(report, folder)
         show(session.backend, report.deployed)
     return report, found.deployed.compiled
-
-
-def _reference_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:
-    with stages("float32", "running float32 on ONNX Runtime") as progress:
-        return run_all(OnnxRuntime(model.proto), data, classes=model.classes, progress=progress)

@@ -463,7 +463,7 @@ class Pipeline:
                 if options.passes not in trial.moments:
                     trial.moments[options.passes] = self.moments_on(mod, trial.learn or ())
                 return trial.moments[options.passes]
-            return self.moments_of(mod, options.passes)
+            return self._moments_of(mod, options.passes)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             """Profile once for all variants with the same passes before."""
@@ -494,7 +494,7 @@ class Pipeline:
             self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]
 
-    def moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
+    def _moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
         """Return the moments of the layers' inputs, measured once for variants in a row."""
         if self._moments is None or self._moments[0] != passes:
             self._moments = None  # not beside the new ones

@@ -13,7 +13,7 @@ from flow.frontend.importer import ImportedModel
 from flow.frontend.onnx_file import Limits
 from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Options
 from flow.results.bit_choice import BitChoice
-from flow.results.evaluate import Network
+from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress, Stages
@@ -277,3 +277,14 @@ def calibrate(session: Session, stages: Stages) -> None:
         return
     with stages("calibrate", "calibrating") as progress:
         session.backend.calibrate(images, progress)
+
+
+def float_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:
+    """Run the float32 model on ONNX Runtime: what every variant is compared with.
+
+    Returns
+    -------
+    float32[images, classes]
+    """
+    with stages("float32", "running float32 on ONNX Runtime") as progress:
+        return run_all(OnnxRuntime(model.proto), data, classes=model.classes, progress=progress)

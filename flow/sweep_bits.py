@@ -21,10 +21,10 @@ from flow.bit_request import Bound, Cost
 from flow.bits.kept import key_of
 from flow.bits.latencies import widths_of
 from flow.bits.plots import BITS_STEM, PARETO_STEM, PlotPoint, plot_bits, plot_pareto
-from flow.results.evaluate import Logits, Metrics, OnnxRuntime, measure, run_all
+from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.latency import can_plot, latency_of
 from flow.results.report import sqnr_cells
-from flow.session import Session, calibrate, open_session
+from flow.session import Session, calibrate, float_logits, open_session
 from flow.system.files import write_atomic
 from relay_passes.selection.bit_program import Bits, shown
 from relay_passes.variants import MIXED, RECIPES
@@ -180,10 +180,7 @@ def sweep(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    with stages("float32", "running float32 on ONNX Runtime") as progress:
-        reference = run_all(
-            OnnxRuntime(session.model.proto), data, classes=session.model.classes, progress=progress
-        )
+    reference = float_logits(session.model, data, stages)
     calibrate(session, stages)
     with stages("sensitivity", "measuring layers") as progress:
         chooser = backend.bit_chooser(progress)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import tvm
 from tvm.relax.ir.instrument import WellFormedInstrument
+
+from relay_passes.calibration.profiling import profile
+from relay_passes.quantize_model import prepare
+from tests.relay_passes.models import images, residual_net
 
 
 @pytest.fixture(autouse=True)
 def _well_formed() -> Iterator[None]:
     with tvm.transform.PassContext(instruments=[WellFormedInstrument()]):
         yield
+
+
+@pytest.fixture(scope="session")
+def net() -> Any:
+    """A residual network, folded and named."""
+    return prepare(residual_net())
+
+
+@pytest.fixture(scope="session")
+def profiles(net: Any) -> Any:
+    """Its profiles on two images."""
+    return profile(net, images(2))

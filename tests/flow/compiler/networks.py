@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flow.compiler.shapes import ConvShape
 from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from vta_config.hardware import VTAConfig
 
 
 def weights(rng: np.random.Generator, *shape: int) -> NDArray[np.int8]:
@@ -189,3 +192,25 @@ def subgraph(layers: tuple[Layer, ...], *inputs: TensorSpec) -> Subgraph:
     last = layers[-1]
     output = TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype)
     return Subgraph(symbol="vta_0", inputs=inputs, outputs=(output,), layers=layers)
+
+
+def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3) -> ConvShape:
+    """Return a layer with a bias and an epilogue of three ALU instructions."""
+    timing = config.profile
+    reset, gemm = timing.overhead(alu=False, reset=True), timing.overhead(alu=False)
+    return ConvShape(
+        oc=channels // config.block,
+        ic=channels // config.block,
+        height=size,
+        width=size,
+        out_height=size,
+        out_width=size,
+        kernel=(kernel, kernel),
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=(kernel // 2, kernel // 2),
+        constants=1,
+        vector_cycles=timing.gemm_reset_step + timing.gemm_step + 3 * timing.alu_imm_step,
+        tile_cycles=reset + gemm + 3 * timing.overhead(alu=True),
+        step_cycles=timing.gemm_step,
+    )

@@ -16,7 +16,7 @@ from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import choose_tiling
 from flow.sim.tsim import TSim
 from relay_passes.partition.layers import TensorSpec
-from tests.flow.compiler.networks import conv, subgraph
+from tests.flow.compiler.networks import conv, resnet_layer, subgraph
 from vta_config.hardware import VTAConfig
 from vta_config.timing import PROFILES
 
@@ -90,28 +90,6 @@ def test_bytes_count_unless_latency_alone_does(capacity: Capacity) -> None:
     estimate = Cost(1000.0, 800.0, (2, 2))
     assert objective_cost(estimate, capacity) == 1000 + 800 / 8
     assert objective_cost(estimate, replace(capacity, objective="latency")) == 1000
-
-
-def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3) -> ConvShape:
-    """Return a layer with a bias and an epilogue of three ALU instructions."""
-    timing = config.profile
-    reset, gemm = timing.overhead(alu=False, reset=True), timing.overhead(alu=False)
-    return ConvShape(
-        oc=channels // config.block,
-        ic=channels // config.block,
-        height=size,
-        width=size,
-        out_height=size,
-        out_width=size,
-        kernel=(kernel, kernel),
-        stride=(1, 1),
-        dilation=(1, 1),
-        padding=(kernel // 2, kernel // 2),
-        constants=1,
-        vector_cycles=timing.gemm_reset_step + timing.gemm_step + 3 * timing.alu_imm_step,
-        tile_cycles=reset + gemm + 3 * timing.overhead(alu=True),
-        step_cycles=timing.gemm_step,
-    )
 
 
 def test_the_default_machine_reaches_the_roofline_of_every_resnet_layer() -> None:

@@ -11,35 +11,13 @@ from hypothesis import strategies as st
 
 from flow.compiler.cost import cost
 from flow.compiler.lower import lower
-from flow.compiler.shapes import Capacity, ConvShape
+from flow.compiler.shapes import Capacity
 from flow.compiler.tiling import choose_tiling, extents
 from relay_passes.partition.layers import TensorSpec
-from tests.flow.compiler.networks import conv, max_pool, subgraph
+from tests.flow.compiler.networks import conv, max_pool, resnet_layer, subgraph
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.timing import PROFILES
-
-
-def resnet_layer(channels: int, size: int, config: VTAConfig, *, kernel: int = 3) -> ConvShape:
-    """Return a layer with a bias and an epilogue of three ALU instructions."""
-    timing = config.profile
-    reset, gemm = timing.overhead(alu=False, reset=True), timing.overhead(alu=False)
-    return ConvShape(
-        oc=channels // config.block,
-        ic=channels // config.block,
-        height=size,
-        width=size,
-        out_height=size,
-        out_width=size,
-        kernel=(kernel, kernel),
-        stride=(1, 1),
-        dilation=(1, 1),
-        padding=(kernel // 2, kernel // 2),
-        constants=1,
-        vector_cycles=timing.gemm_reset_step + timing.gemm_step + 3 * timing.alu_imm_step,
-        tile_cycles=reset + gemm + 3 * timing.overhead(alu=True),
-        step_cycles=timing.gemm_step,
-    )
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -9,25 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.backend import PipelineBackend, PipelineCompiled, vta_modules
-from flow.frontend.importer import import_model
+from flow.backend import PipelineCompiled, vta_modules
 from flow.results import latency as module
 from flow.results.latency import can_plot, latency_of, write_pictures
 from flow.sim.tsim import TSim
-from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import ArtifactError
-
-
-@pytest.fixture(scope="module")
-def compiled(
-    default_config: VTAConfig, tmp_path_factory: pytest.TempPathFactory
-) -> PipelineCompiled:
-    model = import_model(save(tiny_model(), tmp_path_factory.mktemp("model") / "tiny.onnx"))
-    backend = PipelineBackend(model, default_config, engine="tsim")
-    image = np.random.default_rng(0).normal(size=model.input_shape).astype(np.float32)
-    backend.pipeline.calibrate([image])
-    return backend.compile("profiled_fused")
 
 
 def test_latency_is_the_cycle_models(compiled: PipelineCompiled) -> None:

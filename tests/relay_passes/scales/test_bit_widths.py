@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, dtype_of, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import sqnr_db
 from relay_passes.quant_options import QuantOptions
-from relay_passes.quantize_model import prepare, quantize_model
+from relay_passes.quantize_model import quantize_model
 from relay_passes.scales.bit_widths import Limits, Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.scales.layer_bits import precision_of, widths_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
 from relay_passes.variants import VARIANTS
-from tests.relay_passes.models import images, residual_net
+from tests.relay_passes.models import images
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError
 
@@ -37,16 +36,6 @@ CHOOSERS = {
     "profiled": ProfiledScales(),
     "single": SingleScale(),
 }
-
-
-@pytest.fixture(scope="module")
-def net() -> Any:
-    return prepare(residual_net())
-
-
-@pytest.fixture(scope="module")
-def profiles(net: Any) -> Any:
-    return profile(net, images(2))
 
 
 @pytest.mark.parametrize("bits", [1, 9, 4.0, True, "4"])

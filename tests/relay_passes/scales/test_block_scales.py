@@ -28,7 +28,7 @@ from relay_passes.scales.block_scales import (
 )
 from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.scales import EIGHT_BITS
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images
 from vta_config.errors import CalibrationError
 
 CHOICES = (
@@ -39,16 +39,6 @@ CHOICES = (
     (BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=1, pair=True), 8),
     (BlockScales(block=4, factors=(0.9, 1.0, 1.1), clip=2), 4),
 )
-
-
-@pytest.fixture(scope="module")
-def net() -> Any:
-    return prepare(residual_net())
-
-
-@pytest.fixture(scope="module")
-def profiles(net: Any) -> Any:
-    return profile(net, images(2))
 
 
 def four_bits(net: Any) -> Precision:

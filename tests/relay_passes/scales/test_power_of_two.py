@@ -17,18 +17,8 @@ from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images
 from vta_config.errors import CalibrationError
-
-
-@pytest.fixture(scope="module")
-def net() -> Any:
-    return prepare(residual_net())
-
-
-@pytest.fixture(scope="module")
-def profiles(net: Any) -> Any:
-    return profile(net, images(2))
 
 
 def test_max_abs(profiles: Any) -> None:

@@ -24,21 +24,11 @@ from relay_passes.selection.sensitivity import (
     rank_correlation,
     usual_options,
 )
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images
 from vta_config.errors import CalibrationError
 
 CHOICES = [Widths(weight_bits=w, activation_bits=a) for w in (3, 4, 8) for a in (4, 8)]
 W4, A4, W8A8 = Widths(weight_bits=4), Widths(activation_bits=4), Widths()
-
-
-@pytest.fixture(scope="module")
-def net() -> Any:
-    return prepare(residual_net())
-
-
-@pytest.fixture(scope="module")
-def profiles(net: Any) -> Any:
-    return profile(net, images(2))
 
 
 @pytest.fixture(scope="module")
