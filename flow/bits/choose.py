@@ -58,7 +58,6 @@ TOLERANCE: Final = 0.005
 MOST_ROUNDS: Final = 5
 #: The share of the range where no limit is given.
 USUAL_SHARE: Final = 0.5
-_LOG_NARROW: Final = 2
 #: Called with how much is done and how much there is.
 Progress = Callable[[int, int], None]
 
@@ -69,7 +68,7 @@ def machine_choices(config: VTAConfig) -> tuple[Bits, ...]:
     4-bit weights are fewer bytes on every machine; 4-bit activations are less work only where its
     operands are so narrow.
     """
-    narrow = config.log_inp_width <= _LOG_NARROW
+    narrow = config.inp_bits < max(WIDE)
     return ((4, 4), (4, 8), (8, 4), WIDE) if narrow else ((4, 8), WIDE)
 
 
@@ -325,7 +324,7 @@ class BitChooser:
     def usual_bounds(self) -> tuple[Bound, ...]:
         """What holds where no limit is given: what the machine gains by."""
         config = self._pipeline.config
-        narrow = min(config.log_inp_width, config.log_wgt_width) <= _LOG_NARROW
+        narrow = min(config.inp_bits, config.wgt_bits) < max(WIDE)
         return (Bound(cost="latency" if narrow else "size", value=USUAL_SHARE),)
 
     def costs(self, bits: Mapping[str, Bits]) -> dict[str, float]:

@@ -4,7 +4,7 @@ A layer has a width for its weights and one for the tensor that it reads (`Width
 says what tensors get.
 
 A machine with 4-bit operands takes wider numbers as two of its own, v = 16 * high + low, both in
-[-8, 7]. Symmetric that is [-119, 119] (`MOST_OF_TWO`), to which 8-bit numbers are clipped there.
+[-8, 7]. Symmetric that is [-119, 119], to which 8-bit numbers are clipped there (`Limits.of`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Final, TypeAlias
 from relay_passes.params import FULL_LIMIT, Granularity, QuantParams
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
+from vta_config.lanes import plane_range
 
-#: Largest magnitude that two 4-bit integers make on both sides of zero: 16 * 7 + 7.
-MOST_OF_TWO: Final = 119
-#: LOG_INP_WIDTH and LOG_WGT_WIDTH of 4-bit operands.
-_LOG_NARROW: Final = 2
+#: Planes that a number takes at most on a machine with narrow operands.
+_MOST_PLANES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +100,8 @@ class Limits:
     def of(cls, config: VTAConfig) -> Limits:
         """Return those of a machine: 119 for operands of 4 bits."""
         weight, activation = (
-            MOST_OF_TWO if log_width <= _LOG_NARROW else FULL_LIMIT
-            for log_width in (config.log_wgt_width, config.log_inp_width)
+            min(FULL_LIMIT, plane_range(_MOST_PLANES, bits)[1])
+            for bits in (config.wgt_bits, config.inp_bits)
         )
         return cls(weight=weight, activation=activation)
 
