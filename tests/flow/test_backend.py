@@ -184,7 +184,7 @@ def test_gemm_operations_of_the_body_of_resnet18(default_config: VTAConfig, tmp_
 def test_deploy_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is asserted needs no more images to learn from.
     monkeypatch.setattr("flow.pipeline.LEARNING_IMAGES", 24)
-    monkeypatch.setattr("flow.pipeline.JUDGING_IMAGES", 6)
+    monkeypatch.setattr("flow.candidates.JUDGING_IMAGES", 6)
     report, last = deploy(Options(limit=200, exact_images=2), Stages())
     by_name = {m.name: m for m in report.variants}
     assert list(by_name) == ["float32", *VARIANTS]
