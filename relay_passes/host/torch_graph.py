@@ -33,6 +33,8 @@ Tensor = Any
 Before = Callable[[str, list[Any]], list[Any]]
 #: (name of a tensor, its value) -> the value to use in its place.
 After = Callable[[str, Tensor], Tensor]
+#: Name of an operator's result -> what computes it in the operator's place, from its operands.
+Instead = Mapping[str, Callable[[list[Any]], Any]]
 
 
 def import_torch(user: str, *, hint: str = "") -> Any:
@@ -180,6 +182,7 @@ class TorchGraph:
         *,
         before: Before | None = None,
         after: After | None = None,
+        instead: Instead | None = None,
     ) -> dict[str, Tensor]:
         """Return tensors by name, computed from others; only what they need is computed.
 
@@ -193,6 +196,8 @@ class TorchGraph:
             convolution, quantized inputs of a layer, another bias.
         after : callable (name, value) -> value, optional
             Sees every tensor that was computed, and may change it for all that read it.
+        instead : dict[str, callable (operands) -> value], optional
+            Computes some operators in their place.
 
         Raises
         ------
@@ -201,13 +206,15 @@ class TorchGraph:
         """
         wanted = tuple(wanted)
         values: dict[str, Any] = dict(given)
+        instead = instead or {}
         for step, dead in self._order(frozenset(given), wanted):
             operands = [_found(operand, values) for operand in step.operands]
             if step.name in self.weights:
                 operands[1] = self.weights[step.name]
             if before is not None:
                 operands = before(step.name, operands)
-            value = self._compute(step.call, operands)
+            compute = instead.get(step.name)
+            value = self._compute(step.call, operands) if compute is None else compute(operands)
             values[step.name] = value if after is None else after(step.name, value)
             for name in dead:
                 del values[name]
@@ -220,6 +227,10 @@ class TorchGraph:
     def reads_of(self, name: str) -> tuple[str, ...]:
         """Return the names of the tensors that an operator reads."""
         return self._steps[name].reads
+
+    def tensor(self, values: Any) -> Tensor:
+        """Return an array as a float32 tensor on the graph's device."""
+        return self._torch.tensor(values, dtype=self._torch.float32, device=self._device)
 
     def named(self, kind: str) -> tuple[str, ...]:
         """Return the names of the results of all operators of a kind, e.g. ``nn.batch_norm``."""
