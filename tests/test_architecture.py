@@ -31,7 +31,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "host": {"operators"},
         "calibration": {"operators", "host"},
         "scales": {"operators", "calibration"},
-        "rounding": {"operators", "calibration", "scales"},
+        "rounding": {"operators", "host", "calibration", "scales"},
         "integers": {"operators", "scales", "rounding"},
         "selection": {"operators", "host", "float_model", "calibration", "scales", "rounding"},
         "partition": {"operators", "host", "integers"},
