@@ -17,7 +17,7 @@ import pytest
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import VERSION, Program
+from flow.program.program import VERSIONS, Program
 from flow.program.program_file import clipped, read_sections
 from flow.system.limits import Limits
 from relay_passes.integers.plan import QuantPlan
@@ -31,7 +31,7 @@ CONFIG = VTAConfig.load("small")
 _X = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
 _GRAPH = subgraph((conv(np.random.default_rng(0), "conv", _X, 8, (3, 3)),), _X)
 DATA = make_program(_GRAPH, lower(_GRAPH, CONFIG), CONFIG).to_bytes()
-SECTIONS = {tag: bytes(data) for tag, data in read_sections(DATA, VERSION, "x").items()}
+SECTIONS = {tag: bytes(data) for tag, data in read_sections(DATA, VERSIONS, "x").items()}
 META: dict[str, Any] = json.loads(SECTIONS["META"])
 
 
@@ -45,7 +45,7 @@ def join(sections: dict[str, bytes], rows: list[dict[str, int]] | None = None) -
         row |= rows[k] if rows else {}
         table += struct.pack("<8sQQII", tag.encode(), *row.values())
         body += data
-    head = (b"VTAFLOW1", VERSION, len(sections), offset + len(body), zlib.crc32(table), 0)
+    head = (b"VTAFLOW1", VERSIONS[0], len(sections), offset + len(body), zlib.crc32(table), 0)
     return struct.pack("<8sIIQII", *head) + table + body
 
 
