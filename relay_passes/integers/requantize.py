@@ -220,12 +220,12 @@ class _Interpreter:
         return value if isinstance(value, Int8Tensor) else None
 
     def _quantize(self, binding: Expr) -> Any:
-        scale = constant(binding.value.args[1])
-        if scale is None or scale.size != 1:
+        scale, zero = (constant(arg) for arg in binding.value.args[1:3])
+        if scale is None or scale.size != 1 or zero is None:
             return None
         value = self.value(binding.value.args[0])
         name = str(getattr(binding.value.args[0], "name", binding.var.name))
-        params = self._params(name, float(scale))
+        params = self._params(name, float(scale), int(zero))
         layer = self.planned.get(name)
         if isinstance(value, Int8Tensor):
             value = self.widen(value)
@@ -239,12 +239,14 @@ class _Interpreter:
             raise mismatch(name, "must be made of integers", "floats")
         return self.quantize_float(value, params, str(binding.var.name))
 
-    def _params(self, name: str, scale: float) -> QuantParams:
+    def _params(self, name: str, scale: float, zero: int) -> QuantParams:
         """Return a tensor's parameters, its scale as the graph stores it, in float32."""
         params = self.plan.tensors.get(name)
         if params is None or np.float32(params.scale[0]) != scale:
             planned = "no scale" if params is None else f"the scale {params.scale[0]:.9g}"
             raise mismatch(name, f"must have {planned}", f"{scale:.9g}")
+        if params.zero_point != zero:
+            raise mismatch(name, f"must have the zero point {params.zero_point}", zero)
         # Whether a tensor without zero point is signed says its ReLU.
         return replace(params, scale=(scale,), signed=not params.zero_point)
 
