@@ -118,13 +118,12 @@ def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic
     plane = shape.input_plane
     base, loads = bench.place_input(job, (layer.name, plane, tile.n, ic, tile.oy, tile.ox))
     if loads is not None and normal.flat:
-        flat = bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
-        loads.append(flat)
+        loads += bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
     elif loads is not None:
         y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
         name, step = layer.inputs[0], shape.row_step
         loads += bench.emit.load_window(
-            name, base, tile.n, ic, y, x, origin, row_step=step, plane=plane
+            name, base, tile.n, ic, y, x, origin, row_step=step, corner=shape.corner, plane=plane
         )
     return base
 
