@@ -102,6 +102,8 @@ def test_a_range_is_found_where_the_usual_one_is_wrong() -> None:
         assert usual_range(lambda count: noise, loss(mean, std)) == (0.0, 1.0)
     assert usual_range(lambda count: noise, loss(120, 60)) == (128, 64)
     assert usual_range(lambda count: noise, loss(0.02, 0.01)) == (1 / 64, 1 / 64)
+    overflows = usual_range(lambda count: noise, lambda x: float("nan") if x.std() > 0.1 else 1.0)
+    assert overflows[1] < 0.1
 
 
 def test_refusals() -> None:
