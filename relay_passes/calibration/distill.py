@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 
 from relay_passes.calibration.image_generator import LATENTS, ImageGenerator, standardized
 from relay_passes.calibration.norm_statistics import Norm, NormLoss, norms_of, usual_range
-from relay_passes.graph import Module, ints, read_graph, static_shape
+from relay_passes.graph import Module, ints, op_name, read_graph, static_shape
 from relay_passes.host.torch_graph import Tensor, TorchGraph, import_torch
-from vta_config.errors import ConfigError, UnsupportedModelError
+from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
 
 #: What else one may do.
 HINT: Final = "calibrate with images"
@@ -155,6 +155,8 @@ def distill(
     ------
     ConfigError
         When PyTorch or the device is missing.
+    CalibrationError
+        When statistics are so large that the loss overflows.
     UnsupportedModelError
         When there are no BatchNorm statistics to learn from, the graph has an operator without
         derivatives here, or its operators mix the images of a batch.
@@ -191,6 +193,11 @@ class _Network:
                 got=list(static_shape(param)),
                 hint=HINT,
             )
+        if _is_channels_last(mod):
+            shape = [shape[2], *shape[:2]]
+            self._own_order = (0, 2, 3, 1)
+        else:
+            self._own_order = (0, 1, 2, 3)
         self._shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
         self._graph = TorchGraph(
             mod, torch, device=self._device, dtype=self._dtype, trainable=False, hint=HINT
@@ -222,13 +229,20 @@ class _Network:
                 loss = self._loss(self._placed(unit, ranges), source) + _image_loss(unit)
                 for optimizer in optimizers:
                     optimizer.zero()
-                loss.backward()
                 losses[step] = float(loss.detach())
+                if not np.isfinite(losses[step]):
+                    raise CalibrationError(
+                        "distill",
+                        "must have a finite loss",
+                        got=f"{losses[step]} in step {step + 1}",
+                        hint=HINT,
+                    )
+                loss.backward()
                 for optimizer in optimizers:
                     optimizer.step()
                 told(step + 1, float(losses[step]))
             with torch.no_grad():
-                images = self._placed(maker(source), ranges)
+                images = self._placed(maker(source), ranges).permute(self._own_order)
         return images.float().contiguous().cpu().numpy(), losses
 
     def _placed(self, unit: Tensor, ranges: Tensor) -> Tensor:
@@ -241,6 +255,7 @@ class _Network:
         seen = NormLoss(self._torch)
         norms = norms or self._norms
         x = images.to(self._dtype).contiguous(memory_format=self._torch.channels_last)
+        x = x.permute(self._own_order)
         self._graph.run(
             {self._graph.input_name: x},
             [norm.name for norm in norms],
@@ -299,7 +314,7 @@ class _Network:
 
     def _check_images_stay_apart(self) -> None:
         torch = self._torch
-        pair = self._noise(2).to(self._dtype)
+        pair = self._noise(2).to(self._dtype).permute(self._own_order)
         last = [norm.source for norm in self._norms]
         try:
             with torch.no_grad():
@@ -410,6 +425,19 @@ def _moved(torch: Any, x: Tensor, axis: int, move: int) -> Tensor:
     else:
         parts = (x.narrow(axis, 1, size - 1), x.narrow(axis, size - 2, 1))
     return torch.cat(parts, axis)
+
+
+def _is_channels_last(mod: Module) -> bool:
+    """Tell whether the input is [N, H, W, C]: all that reads it makes [N, C, H, W] of it."""
+    graph = read_graph(mod)
+    uses = graph.uses().get(graph.params[0], [])
+    return bool(uses) and all(
+        use is not None
+        and op_name(use.value) == "permute_dims"
+        and use.value.attrs.axes is not None
+        and ints(use.value.attrs.axes) == (0, 3, 1, 2)
+        for use in uses
+    )
 
 
 def _seed(seed: int, number: int) -> int:

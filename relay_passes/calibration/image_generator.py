@@ -94,8 +94,7 @@ class ImageGenerator:
         last = len(self._kernels) - 1
         for step, (weight, bias) in enumerate(self._kernels):
             height, width = self._sizes[step + 1]
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
-            x = functional.conv2d(x, weight.to(self._dtype), bias.to(self._dtype), padding=1)
+            x = upsampled(self._torch, x, weight, bias)[:, :, :height, :width]
             if step < last:
                 x = functional.leaky_relu(self._normalize(x, self._norms[step + 1]), SLOPE)
         limited = LIMIT * self._torch.tanh(standardized(x.float()) / LIMIT)
@@ -135,6 +134,35 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
             break
         result.insert(0, (-(-rows // 2), -(-columns // 2)))
     return result
+
+
+def upsampled(torch: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the 3x3 convolution of `x` after each pixel became 2x2.
+
+    Computed as a convolution of `x` itself with 4 times the channels, one for each place in 2x2:
+    the same sums of products, since equal pixels' weights are added first. With few channels that
+    is 4 times faster than the convolution of the large picture, most of which is zeros to a
+    processor that computes 16 channels at once.
+
+    Parameters
+    ----------
+    x : dtype[N, C, H, W]
+    weight : float32[K, C, 3, 3]
+    bias : float32[K]
+
+    Returns
+    -------
+    dtype[N, K, 2 H, 2 W]
+    """
+    spread = weight
+    for place, axis in ((1, -2), (2, -1)):
+        a, b, c = spread.unbind(axis)
+        none = torch.zeros_like(a)
+        both = torch.stack([a, b + c, none], axis), torch.stack([none, a + b, c], axis)
+        spread = torch.stack(both, place)
+    spread = spread.flatten(0, 2).to(x.dtype).contiguous(memory_format=torch.channels_last)
+    y = torch.nn.functional.conv2d(x, spread, bias.repeat_interleave(4).to(x.dtype), padding=1)
+    return torch.nn.functional.pixel_shuffle(y, 2)
 
 
 def standardized(images: Tensor) -> Tensor:

@@ -207,6 +207,6 @@ def usual_range(
     unit = noise(NOISE_IMAGES)
     usual = loss(unit)
     ranges = [(std * mean, std) for std in SCALES for mean in MEANS]
-    losses = [loss(unit * std + mean) for mean, std in ranges]
+    losses = np.nan_to_num([loss(unit * std + mean) for mean, std in ranges], nan=np.inf)
     best = int(np.argmin(losses))
-    return ranges[best] if losses[best] < BETTER * usual else (0.0, 1.0)
+    return (0.0, 1.0) if BETTER * usual <= losses[best] else ranges[best]

@@ -14,7 +14,7 @@ from relay_passes.calibration.distill import DistillOptions, distill
 from relay_passes.quantize_model import prepare
 from tests.relay_passes.calibration.test_norm_statistics import batch_norm
 from tests.relay_passes.models import CNN, residual_net
-from vta_config.errors import ConfigError, UnsupportedModelError
+from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
 
 SMALL = DistillOptions(images=6, batch=4, steps=12)
 
@@ -76,6 +76,19 @@ def test_statistics_are_met_in_the_models_own_space() -> None:
     np.testing.assert_allclose(batch.images.var((0, 2, 3)), [3000, 5000], rtol=0.1)
 
 
+def test_channels_may_come_last() -> None:
+    pytest.importorskip("torch")
+    found = []
+    for last in (False, True):
+        net = CNN(shape=(1, 9, 6, 2) if last else (1, 2, 9, 6))
+        x = net.emit(relax.op.permute_dims(net.data, [0, 3, 1, 2])) if last else net.data
+        x = net.relu(net.batch_norm(net.conv(x, 8)))
+        (batch,) = distill(net.module(net.head(x)), replace(SMALL, images=4))
+        found.append(batch.images)
+    assert found[1].shape == (4, 9, 6, 2)
+    np.testing.assert_array_equal(found[1].transpose(0, 3, 1, 2), found[0])
+
+
 def test_swing_moves_large_maps_by_one_and_branches_together() -> None:
     torch = pytest.importorskip("torch")
     x = torch.arange(14.0).reshape(1, 1, 14, 1)
@@ -117,6 +130,15 @@ def test_networks_that_cannot_be_distilled() -> None:
     must = r"model input: must be images \[N, C, H, W\], got \[1, 12\]; calibrate with images"
     with pytest.raises(UnsupportedModelError, match=must):
         next(distill(mod))
+
+
+def test_a_loss_that_overflows() -> None:
+    pytest.importorskip("torch")
+    net = CNN()
+    mod = net.module(net.head(batch_norm(net, net.data, [1e30, 0, 0], [1, 1, 1])))
+    must = "distill: must have a finite loss, got inf in step 1; calibrate with images"
+    with pytest.raises(CalibrationError, match=must):
+        next(distill(mod, SMALL))
 
 
 @pytest.mark.parametrize("mixes", ["mean over images", "reshape"])

@@ -55,6 +55,15 @@ def test_pixels_have_a_limit() -> None:
         assert generator(latents).abs().max() < 5
 
 
+def test_upsampling_is_part_of_the_convolution() -> None:
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    x, weight, bias = (torch.randn(s).double() for s in ((2, 5, 4, 3), (3, 5, 3, 3), (3,)))
+    large = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    expected = functional.conv2d(large, weight, bias, padding=1)
+    assert torch.allclose(image_generator.upsampled(torch, x, weight, bias), expected)
+
+
 def test_one_number_per_channel() -> None:
     torch, generator, latents = make((2, 1, 1))
     assert torch.equal(generator(latents[:1]), torch.zeros(1, 2, 1, 1))
