@@ -39,7 +39,7 @@ def round_half_up(x: Any) -> NDArray[np.float64]:
 
 
 def quantize(x: Any, params: QuantParams, *, axis: int = 0, block: int = 0) -> NDArray[np.int8]:
-    """Quantize: q = clip(floor(x / scale + 1/2), qmin, qmax).
+    """Quantize: q = clip(floor(x / scale + 1/2) + zero_point, qmin, qmax).
 
     Parameters
     ----------
@@ -56,14 +56,15 @@ def quantize(x: Any, params: QuantParams, *, axis: int = 0, block: int = 0) -> N
     scale: Any = params.scale[0]
     if params.granularity != "tensor":
         scale = along(params.scales(x.shape[axis], block), x.ndim, axis)
-    return np.clip(round_half_up(x / scale), params.qmin, params.qmax).astype(np.int8)
+    q = round_half_up(x / scale) + params.zero_point
+    return np.clip(q, params.qmin, params.qmax).astype(np.int8)
 
 
 def dequantize(
     q: Any, params: QuantParams, *, axis: int = 0, block: int = 0
 ) -> NDArray[np.float64]:
-    """Dequantize: x = scale * q; arguments as in `quantize`."""
-    q = np.asarray(q, np.float64)
+    """Dequantize: x = scale * (q - zero_point); arguments as in `quantize`."""
+    q = np.asarray(q, np.float64) - params.zero_point
     if params.granularity == "tensor":
         return np.asarray(q * params.scale[0])
     return np.asarray(q * along(params.scales(q.shape[axis], block), q.ndim, axis))

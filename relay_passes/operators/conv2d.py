@@ -42,7 +42,7 @@ def meaning(
     """Return the sum over taps and input channels."""
     assert weight is not None
     total = np.zeros(shape, np.int64)
-    for dy, dx, part in window.views(x, shape, fill=0):
+    for dy, dx, part in window.views(x, shape):
         total += np.einsum("oc,nchw->nohw", weight[:, :, dy, dx].astype(np.int64), part)
     return total
 
@@ -87,4 +87,5 @@ OPERATOR: Final = Operator(
     weight_axis=0,
     integer=IntegerForm(fits=fits, make=make),
     adds_up=True,
+    pads=True,
 )

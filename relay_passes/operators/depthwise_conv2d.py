@@ -40,7 +40,7 @@ def meaning(
     """Return the sum over taps, channel by channel."""
     assert weight is not None
     total = np.zeros(shape, np.int64)
-    for dy, dx, part in window.views(x, shape, fill=0):
+    for dy, dx, part in window.views(x, shape):
         total += weight[:, 0, dy, dx].astype(np.int64).reshape(1, -1, 1, 1) * part
     return total
 
@@ -66,4 +66,5 @@ OPERATOR: Final = Operator(
         fits=lambda call: conv2d.fits(call) and is_depthwise(call), make=conv2d.make
     ),
     by_channel=True,
+    pads=True,
 )

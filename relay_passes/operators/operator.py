@@ -24,12 +24,15 @@ class Window(NamedTuple):
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
         (top, left, bottom, right).
+    pad_value : int
+        The number outside of the feature map: what stands for 0.0 there.
     """
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pad_value: int = 0
 
     @classmethod
     def of(cls, attrs: Any, kernel: tuple[int, ...]) -> Window:
@@ -49,9 +52,13 @@ class Window(NamedTuple):
         return rows, columns
 
     def views(
-        self, x: NDArray[np.int64], out_shape: tuple[int, ...], *, fill: int
+        self, x: NDArray[np.int64], out_shape: tuple[int, ...], *, fill: int | None = None
     ) -> list[tuple[int, int, NDArray[np.int64]]]:
-        """Return each tap (row, column) with what it reads for every output, [N, C, OH, OW]."""
+        """Return each tap (row, column) with what it reads for every output, [N, C, OH, OW].
+
+        Outside of the feature map it reads `fill`, by default the window's `pad_value`.
+        """
+        fill = self.pad_value if fill is None else fill
         top, left, bottom, right = self.padding
         x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
         found = []
@@ -140,6 +147,8 @@ class Operator:
         Whether it moves values and computes nothing: the output has the input's scale.
     int8_range : bool
         Whether what it starts with lies within int8.
+    pads : bool
+        Whether it may read a number of its own outside of the feature map: `Window.pad_value`.
     """
 
     kind: str
@@ -159,6 +168,7 @@ class Operator:
     adds_up: bool = False
     keeps_scale: bool = False
     int8_range: bool = False
+    pads: bool = False
 
     @property
     def has_weight(self) -> bool:

@@ -45,6 +45,7 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
         kernel=window.kernel,
         stride=window.stride,
         padding=window.padding,
+        pad_value=window.pad_value,
         dilation=window.dilation,
         post_ops=tuple(
             PostOp(op=op, value=number, tensor="" if var is None else names[var])

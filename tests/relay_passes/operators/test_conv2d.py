@@ -23,6 +23,8 @@ KERNEL = np.int8([[[[1, 2], [3, 4]]]])
         (Window((2, 2), dilation=(2, 2)), [54]),  # 0*1 + 2*2 + 6*3 + 8*4
         (Window((2, 2), (3, 2), padding=(1, 0, 0, 0)), [4]),  # 0*3 + 1*4 below the padding
         (Window((2, 2), (2, 2), padding=(0, 0, 1, 1)), [27, 2 + 5 * 3, 6 + 7 * 2, 8]),
+        # -5 stands outside: -5*1 + -5*2 + 0*3 + 1*4
+        (Window((2, 2), (3, 2), padding=(1, 0, 0, 0), pad_value=-5), [-11]),
     ],
 )
 def test_sums_by_hand(window: Window, expected: list[int]) -> None:
