@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from relay_passes.graph import GraphPass
-from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, Need
+from relay_passes.learning.options import BlockLearner
+from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, PICTURES, Need
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.bit_widths import BitWidths, Limits, UniformWidths
 from relay_passes.scales.power_of_two import ProfiledScales
@@ -40,6 +41,8 @@ class QuantOptions:
     zero_points : bool
         Whether tensors that are never negative use negative integers, too: [-128, 127] for what is
         [0, 127] otherwise.
+    learner : BlockLearner, optional
+        Learns weights, scales and biases after they were rounded and chosen.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
@@ -52,6 +55,7 @@ class QuantOptions:
     widths: BitWidths | UniformWidths = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     zero_points: bool = False
+    learner: BlockLearner | None = None
 
     def for_machine(self, config: VTAConfig) -> QuantOptions:
         """Return the same options for a machine: its blocks, and what its operands hold."""
@@ -73,6 +77,7 @@ class QuantOptions:
     def needs(self) -> frozenset[Need]:
         """What the parts require together."""
         own = MOMENTS if self.correct_bias else NOTHING
+        own |= NOTHING if self.learner is None else PICTURES
         passes = NOTHING.union(*(step.needs for step in self.passes))
         return own | self.chooser.needs | self.rounder.needs | passes
 
