@@ -116,7 +116,7 @@ def add_digits(
     first, steps = normal.own_digits
     for step in range(first, first + steps):
         assert normal.digits is not None
-        needed = normal.digits[block : block + oc, step].any(axis=(1, 2)).tolist()
+        needed = [bool(digits.any()) for digits in normal.digits[block : block + oc, step]]
         at = 0
         for needs, run in groupby(needed):
             count = len([*run])
