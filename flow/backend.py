@@ -16,6 +16,7 @@ from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
+from flow.learn_request import LearnRequest
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
@@ -59,6 +60,8 @@ class PipelineBackend:
         Keep what is measured for that choice in this file.
     distilled : callable (stages) -> Dataset, optional
         Distills calibration images from the model, for the variants that are calibrated on these.
+    learn : LearnRequest, optional
+        How long variants learn whose weights are learned block by block.
     """
 
     def __init__(
@@ -74,10 +77,16 @@ class PipelineBackend:
         bits: BitRequest | None = None,
         measurements: Path | None = None,
         distilled: Callable[[Stages], Dataset] | None = None,
+        learn: LearnRequest | None = None,
     ) -> None:
         """Prepare the float model."""
         self._new_pipeline = partial(
-            Pipeline, model, config, schedules=schedules, objective=objective
+            Pipeline,
+            model,
+            config,
+            schedules=schedules,
+            objective=objective,
+            learning=(learn or LearnRequest()).applied,
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -144,7 +153,7 @@ class PipelineBackend:
         self._quantized = ("", None)
         give_back()  # what was made of the variant before
         pipeline, name = self.pipeline_of(variant)
-        self._quantized = (variant, pipeline.quantize(name))
+        self._quantized = (variant, pipeline.quantize(name, progress))
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize by a variant, unless that was the last thing done, and return its plan."""

@@ -12,6 +12,7 @@ from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
 from flow.distill_request import DistillRequest
+from flow.learn_request import LearnRequest
 from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
 
@@ -58,6 +59,8 @@ class Options:
         Whether calibration images are distilled from the model; then no folder is given.
     distill : DistillRequest
         How they are, for this and for variants that are calibrated so.
+    learn : LearnRequest
+        How long variants learn whose weights are learned block by block.
     config : str
         Preset or JSON file of the machine.
     engine : {"fsim", "tsim", "oracle", "driver"}
@@ -102,6 +105,7 @@ class Options:
     calibration: Path | None = None
     zero_shot: bool = False
     distill: DistillRequest = field(default_factory=DistillRequest)
+    learn: LearnRequest = field(default_factory=LearnRequest)
     config: str = "default"
     engine: Engine = "fsim"
     driver: Path | None = None

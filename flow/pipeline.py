@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
     from relay_passes.calibration.moments import Moments
+    from relay_passes.learning.learn import Progress as LearnProgress
+    from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.scales.bit_widths import BitWidths
@@ -106,6 +108,8 @@ class Pipeline:
         What the input layouts are chosen by: cycles and bytes, or cycles alone.
     choose_widths : callable (pipeline) -> BitWidths, optional
         Chooses the bits of the variant `mixed` when it is requested.
+    learning : callable (learner) -> BlockLearner, optional
+        Changes how long variants with a learner learn.
 
     Raises
     ------
@@ -121,6 +125,7 @@ class Pipeline:
         schedules: Path | None = None,
         objective: Objective = "balanced",
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
+        learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
@@ -128,6 +133,8 @@ class Pipeline:
         self._schedules = schedules
         self._objective = objective
         self._choose_widths = choose_widths
+        self._learning = learning
+        self._progress: LearnProgress | None = None
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
         self.folded, before = state.mod, state.names
@@ -137,6 +144,7 @@ class Pipeline:
         }
         self.profiles: dict[str, TensorProfile] = {}
         self._images: Sequence[NDArray[np.float32]] = []
+        self._all_images: Sequence[NDArray[np.float32]] = []  # as many as can be read again
         # Of the variants quantized last.
         self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
@@ -158,7 +166,7 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._moments, self._rescaled = [], None, {}
+        self._images, self._all_images, self._moments, self._rescaled = [], [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
         self._candidates = None
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
@@ -175,17 +183,24 @@ class Pipeline:
         """Yield `images`; the first are kept, or read again, for the variants that learn."""
         if isinstance(images, Dataset):  # 75 MB of floats for 128 images of 224×224
             self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
+            self._all_images = Pictures(images, range(len(images)))
             yield from images
             return
         kept: list[NDArray[np.float32]] = []
-        self._images = kept
+        self._images = self._all_images = kept
         for image in images:
             if len(kept) < LEARNING_IMAGES:
                 kept.append(image)
             yield image
 
-    def quantize(self, variant: str | QuantOptions) -> Any:
+    def quantize(self, variant: str | QuantOptions, progress: LearnProgress | None = None) -> Any:
         """Return the integer Relax module of a variant, by name or by options.
+
+        Parameters
+        ----------
+        variant : str or QuantOptions
+        progress : callable (done, total, what), optional
+            Told of the steps of a learner.
 
         Raises
         ------
@@ -194,6 +209,7 @@ class Pipeline:
         CapacityError
             When accumulators may overflow.
         """
+        self._progress = progress
         if variant == STOCK_RELAY:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
         if not isinstance(variant, str):
@@ -270,6 +286,9 @@ class Pipeline:
         Of integers, unless a stage to stop after is named.
         """
         options = options.for_machine(self.config)
+        if options.learner is not None:
+            options = replace(options, learner=self._learning(options.learner))
+        learned_from = self._all_images if trial is None else self._parts_of(trial)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""
@@ -298,9 +317,15 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs or {},
+                images=(lambda: learned_from) if learned_from else None,
+                progress=self._progress,
                 passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
+
+    def _parts_of(self, trial: Trial) -> Sequence[NDArray[np.float32]]:
+        """Return the images that a trial learns from."""
+        return [self._images[i] for i in trial.learn or ()]
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""

@@ -159,6 +159,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         bits=options.bits,
         measurements=bit_cache(options.cache),
         distilled=partial(_distilled, model, options),
+        learn=options.learn,
     )
 
 

@@ -34,6 +34,7 @@ STAGE_NAMES: Final = (
     "moments",
     "round",
     "correct-bias",
+    "learn",
     "plan",
     "quantize",
     "fuse",

@@ -17,6 +17,7 @@ from flow.bit_request import (
 )
 from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
 from flow.distill_request import DistillRequest
+from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
     BEST_VARIANT,
     ENGINES,
@@ -184,8 +185,8 @@ def bit_options() -> argparse.ArgumentParser:
     return parser
 
 
-def zero_shot_options() -> argparse.ArgumentParser:
-    """Return those of calibration without data."""
+def learning_options() -> argparse.ArgumentParser:
+    """Return those of calibration without data, and of variants that learn their weights."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group(
         "calibration without data",
@@ -199,16 +200,26 @@ def zero_shot_options() -> argparse.ArgumentParser:
     group.add_argument(
         "--distill-steps", type=positive, metavar="N", help="steps of the optimizer for each batch"
     )
-    group.add_argument(
+    learning = parser.add_argument_group(
+        "learning", "Of variants whose weights are learned block by block; they need torch."
+    )
+    learning.add_argument(
+        "--learn",
+        choices=EFFORT_NAMES,
+        default=USUAL_EFFORT,
+        help="number of images and steps (default: %(default)s)",
+    )
+    learning.add_argument(
         "--device",
-        default=DistillRequest().device,
-        help="where PyTorch computes: cpu, cuda, cuda:1 (default: %(default)s)",
+        default=LearnRequest().device,
+        help="where PyTorch computes, for this and for distilling: cpu, cuda, cuda:1 "
+        "(default: %(default)s)",
     )
     return parser
 
 
 def distill_request(args: argparse.Namespace) -> DistillRequest:
-    """Turn the arguments of `zero_shot_options` into a request."""
+    """Turn the arguments of `learning_options` into a request."""
     usual = DistillRequest()
     return DistillRequest(
         images=args.distill_images or usual.images,
@@ -270,7 +281,10 @@ def options_of(
         images=None if args.command == "distill" else getattr(args, "images", None),
         calibration=None if calibration in (None, ZERO_SHOT) else Path(calibration),
         zero_shot=calibration == ZERO_SHOT,
-        distill=distill_request(args) if hasattr(args, "distill_images") else DistillRequest(),
+        distill=distill_request(args) if hasattr(args, "distill_images") else usual.distill,
+        learn=LearnRequest(effort=args.learn, device=args.device)
+        if hasattr(args, "learn")
+        else usual.learn,
         config=getattr(args, "config", usual.config),
         engine=getattr(args, "engine", "fsim"),
         driver=getattr(args, "driver", None),

@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         _deploy,
         "Run the whole flow: quantize every variant, compile, run, verify, report.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,
@@ -65,7 +65,7 @@ def add(commands: Commands) -> None:
         _evaluate,
         "Compare the accuracy of variants with float32, without verifying engines.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,
@@ -81,7 +81,7 @@ def add_compare(commands: Commands) -> None:
         _compare,
         "Measure each step from stock Relay to best.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.images,
     )
     compare.add_argument(

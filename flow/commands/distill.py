@@ -65,7 +65,9 @@ def add(commands: Commands) -> None:
         "--no-generator", action="store_true", help="optimize the pixels, without a generator"
     )
     parts.add_argument(
-        "--no-latents", action="store_true", help="train the generator alone; latents are drawn anew in every step"
+        "--no-latents",
+        action="store_true",
+        help="train the generator alone; latents are drawn anew in every step",
     )
     parts.add_argument(
         "--no-swing", action="store_true", help="use strided convolutions as they are"

@@ -10,9 +10,9 @@ from flow.commands.arguments import (
     bit_options,
     engine_options,
     image_options,
+    learning_options,
     model_options,
     source_options,
-    zero_shot_options,
 )
 
 EXIT_CODES: Final = (
@@ -44,7 +44,7 @@ class Commands:
         #: Options that several commands have.
         self.model, self.images, self.engine = model_options(), image_options(), engine_options()
         self.bits, self.source = bit_options(), source_options()
-        self.zero_shot = zero_shot_options()
+        self.learning = learning_options()
 
     def add(
         self,

@@ -41,7 +41,7 @@ def add_scales(commands: Commands) -> None:
         _scales,
         "Show the scales, shifts and multipliers of each layer of a variant.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.bits,
     )
     variant_option(scales, PLANNED_VARIANTS)
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
         _compile,
         "Compile a variant to DIR/MODEL.vta.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.engine,
         commands.bits,
     )
@@ -73,7 +73,7 @@ def add(commands: Commands) -> None:
         _run,
         "Classify images.",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.engine,
         commands.bits,
     )
@@ -94,7 +94,7 @@ def add(commands: Commands) -> None:
         _verify,
         "Compare all engines bit for bit; report the first tensor that differs (exit code 1).",
         commands.model,
-        commands.zero_shot,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,

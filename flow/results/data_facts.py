@@ -26,5 +26,5 @@ def calibration_lines(variants: Iterable[tuple[str, DataFacts | None]]) -> list[
     lines = []
     for facts in sorted(groups, key=lambda facts: facts != usual):
         names = "" if facts == usual else f"{', '.join(groups[facts])}: "
-        lines.append(f"{names}on {printable(facts.name)}, {facts.images:,} images")
+        lines.append(f"{names}on {facts.images:,} images, {printable(facts.name)}")
     return [("calibrated " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]

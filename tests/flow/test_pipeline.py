@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from flow.data.models import DIGITS, bundled_data, load_model
 from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, Pictures, Pipeline
 from relay_passes.calibration.profiling import profile
+from relay_passes.learning.learn import Learned
+from relay_passes.learning.options import BlockLearner
+from relay_passes.variants import VARIANTS
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError
@@ -55,6 +60,38 @@ def test_scaled_channels_are_profiled_once(
     assert counts == [3]
     pipeline.quantize("best")
     assert counts == [3]
+
+
+@pytest.mark.slow
+def test_learners_see_all_images_for_as_long_as_is_asked(
+    tmp_path: Path, default_config: VTAConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[BlockLearner, int]] = []
+
+    def learning(
+        mod: Any, scales: Any, weights: Any, images: Any, options: BlockLearner, **others: Any
+    ) -> Learned:
+        asked.append((options, len(list(images))))
+        others["progress"](1, 2, "stem")
+        return Learned(mod=mod, scales=scales, weights=weights)
+
+    monkeypatch.setattr("relay_passes.quantize_model.learn", learning)
+    monkeypatch.setattr("flow.pipeline.LEARNING_IMAGES", 2)
+    own = BlockLearner(steps=5)
+    options = replace(VARIANTS["best"].options, learner=own)
+    monkeypatch.setitem(VARIANTS, "best", replace(VARIANTS["best"], recipe=lambda _: options))
+    pipeline = Pipeline(
+        import_model(save(tiny_model(), tmp_path / "tiny.onnx")),
+        default_config,
+        learning=lambda learner: replace(learner, steps=1),
+    )
+    source = ArraySource(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8))
+    scaling = Preprocessing(height=8, width=8, resize=8, channels=3)
+    pipeline.calibrate(Dataset(name="noise", source=source, preprocessing=scaling))
+    told: list[tuple[int, int, str]] = []
+    pipeline.quantize("best", lambda *how_far: told.append(how_far))
+    assert asked[0] == (replace(own, steps=1), 5) and told[0] == (1, 2, "stem")
+    assert {count for _, count in asked[1:]} <= {1}  # halves of those that are kept
 
 
 def test_unknown_variant(pipeline: Pipeline) -> None:

@@ -10,6 +10,7 @@ from flow.bit_request import BitRequest, Bound
 from flow.cli import build_parser
 from flow.commands.arguments import bit_request, chosen_by, options_of
 from flow.distill_request import DistillRequest
+from flow.learn_request import LearnRequest
 from vta_config.errors import LimitError
 
 
@@ -46,6 +47,9 @@ def test_calibration(tmp_path: Path) -> None:
         found = options_of(parse([command, "--calibration", "zero-shot", *args]), None)
         assert (found.calibration, found.zero_shot) == (None, True), command
         assert found.distill == DistillRequest(images=8, steps=3, device="cuda")
+        assert found.learn == LearnRequest(device="cuda")
+        effort = options_of(parse([command, "--learn", "quick"]), None)
+        assert effort.learn == LearnRequest(effort="quick")
 
 
 def test_variants_in_the_order_of_the_report() -> None:

@@ -10,9 +10,9 @@ REAL, DISTILLED = DataFacts(name="real", images=1250), DataFacts(name="distilled
 def test_variants_without_a_set_of_their_own_are_not_named() -> None:
     rows = [("a", None), ("b", REAL), ("c", REAL), ("d", DISTILLED), ("e", None)]
     assert calibration_lines(rows) == [
-        "calibrated on real, 1,250 images",
-        "           d: on distilled, 64 images",
+        "calibrated on 1,250 images, real",
+        "           d: on 64 images, distilled",
     ]
     assert calibration_lines(rows[::-1]) == calibration_lines(rows)
-    assert calibration_lines([("d", DISTILLED)]) == ["calibrated on distilled, 64 images"]
+    assert calibration_lines([("d", DISTILLED)]) == ["calibrated on 64 images, distilled"]
     assert calibration_lines([("a", None)]) == []
