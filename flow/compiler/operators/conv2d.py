@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
@@ -107,9 +107,26 @@ def reduction(
 def add_digits(
     bench: Workbench, normal: NormalLayer, tile: Tile, acc: int, oc: int, wgt: int, row: int
 ) -> list[Emitted]:
-    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`."""
+    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`.
+
+    A step leaves out blocks whose constants are small enough for the steps before it.
+    """
+    result: list[Emitted] = []
+    block = tile.oc.start + (acc - tile.acc) // tile.area
     first, steps = normal.own_digits
-    return bench.add_constants(acc, oc, tile.area, wgt + first, row, steps, tile.origin)
+    for step in range(first, first + steps):
+        assert normal.digits is not None
+        needed = [bool(digits.any()) for digits in normal.digits[block : block + oc, step]]
+        at = 0
+        for needs, run in groupby(needed):
+            count = len([*run])
+            if needs:
+                start = (acc + at * tile.area, wgt + at * row + step)
+                result += bench.add_constants(
+                    start[0], count, tile.area, start[1], row, 1, tile.origin
+                )
+            at += count
+    return result
 
 
 def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:

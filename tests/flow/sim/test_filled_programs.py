@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm_ffi
+from program_file import join_sections
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import Program
+from flow.program.program import VERSIONS, Program
+from flow.program.program_file import read_sections
 from flow.sim.core_library import core_function
 from flow.sim.oracle import ENGINE_FUNCTION
 from relay_passes.partition.layers import PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, requantize, subgraph
 from tests.relay_passes.layer_oracle import run_subgraph
+from vta_config.errors import ArtifactError
 from vta_config.hardware import VTAConfig
 
 X = TensorSpec(name="x", shape=(1, 20, 9, 11), dtype="int8")
@@ -111,3 +116,60 @@ def test_instances_in_threads() -> None:
 def test_saved_and_loaded() -> None:
     load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vta")
     check_calls(load(b"5\nvta_0" + program().to_bytes()))
+
+
+def changed(**changes: bytes) -> bytes:
+    """Return the program's file with other sections."""
+    sections = {
+        tag: bytes(data) for tag, data in read_sections(program().to_bytes(), VERSIONS, "x").items()
+    }
+    file = join_sections(sections | changes)
+    return file[:8] + struct.pack("<I", 4) + file[12:]
+
+
+def refuse(sentence: str, file: bytes) -> None:
+    with pytest.raises(ArtifactError, match=f"^program.*: {sentence}.*compile it again$"):
+        core_function("vta.create_module")("vta_0", file)["layers"]()
+
+
+def test_fills_that_are_wrong() -> None:
+    end = program().arena_bytes
+
+    def fills(sentence: str, *numbers: int) -> None:
+        refuse(sentence, changed(FILLS=struct.pack(f"<{len(numbers)}I", *numbers)))
+
+    fills("must have whole records in FILLS, got 8", 0, 16)
+    fills(r"must have bytes in \[0, 255\] in FILLS, got 256", 0, 16, 256)
+    fills("must have fills one behind the other, got 31", 16, 16, 1, 31, 1, 1)
+    fills("must have fills that lie in the arena, got 17", end - 16, 17, 1)
+    fills("must have fills that lie in the arena", (1 << 32) - 1, (1 << 32) - 1, 1)
+
+
+def test_borders_that_are_wrong() -> None:
+    meta = json.loads(bytes(read_sections(program().to_bytes(), VERSIONS, "x")["META"]))
+    layers = {layer["name"]: layer for layer in meta["layers"]}
+    assert layers["a"]["border"] == [1, 1, 1, 1, -128] and "border" not in layers["d"]
+
+    def border(sentence: str, value: object) -> None:
+        layers["a"]["border"] = value
+        refuse(sentence, changed(META=json.dumps(meta).encode()))
+
+    border("must describe layers by name", [1, 1])
+    border("must describe layers by name", "wide")
+    for size in (-1, 1 << 30, 1 << 40, (1 << 62) + 1):
+        border("must have dimensions of at least 1 that fit the arena", [size, 0, 0, 0, 0])
+    border("must lie in the arena of", [1 << 12, 1, 1, 1, 0])
+
+
+def test_what_a_tensor_may_be() -> None:
+    """Outputs may have a border; a kind has a byte for what is outside, and nothing above it."""
+    records = bytes(read_sections(program().to_bytes(), VERSIONS, "x")["TENSORS"])
+    words = list(struct.unpack(f"<{len(records) // 4}I", records))
+    assert words[16 + 1] == 0x80 << 16  # of c: -128 outside
+
+    def tensors(sentence: str, at: int, value: int) -> None:
+        other = [*words[:at], value, *words[at + 1 :]]
+        refuse(sentence, changed(TENSORS=struct.pack(f"<{len(other)}I", *other)))
+
+    tensors(r"must have tensor kinds in \[0, 1\], got 16777216", 1, 1 << 24)
+    tensors("must have plain outputs, got another form", 16 + 12, 3)
