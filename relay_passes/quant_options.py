@@ -40,6 +40,9 @@ class QuantOptions:
         The largest integers; see `for_machine`.
     learner : BlockLearner, optional
         Learns weights, scales and biases after they were rounded and chosen.
+    zero_points : bool
+        Whether tensors that are never negative use negative integers, too: [-128, 127] for what is
+        [0, 127] otherwise.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
@@ -52,6 +55,7 @@ class QuantOptions:
     widths: BitWidths | UniformWidths = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     learner: BlockLearner | None = None
+    zero_points: bool = False
 
     def for_machine(self, config: VTAConfig) -> QuantOptions:
         """Return the same options for a machine: its blocks, and what its operands hold."""

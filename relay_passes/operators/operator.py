@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, ints
-from relay_passes.operators.chain import Chain, MakerOf
+from relay_passes.operators.chain import Chain, MakerOf, Sides
 from relay_passes.operators.rules import Rule
 
 
@@ -102,11 +102,15 @@ class IntegerForm:
     fits : callable
         Whether a call of the float graph has an integer implementation.
     make : callable
-        Return the call that makes int32[...] of int8 data and an int8 weight.
+        Return the call that makes int32[...] of int8 data and an int8 weight, and pads by so many
+        rows and columns: (top, left, bottom, right).
+    padding : callable
+        How many a call of the float graph pads.
     """
 
     fits: Callable[[Expr], bool]
-    make: Callable[[Expr, Expr, NDArray[np.int8]], Expr]
+    make: Callable[[Expr, Expr, NDArray[np.int8], Sides], Expr]
+    padding: Callable[[Expr], Sides] = lambda call: (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -34,6 +34,8 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
     """Return a chain as a `Layer`; `names` maps its inputs to tensor names."""
     in_shape = _nchw(static_shape(chain.inputs[0]))
     kind, window, weight = OPERATORS[chain.kind].read(chain.anchor.value, in_shape)
+    if chain.padding is not None:
+        window = window._replace(padding=chain.padding.sides, pad_value=chain.padding.value)
     return Layer(
         name=name or chain.name,
         kind=kind,

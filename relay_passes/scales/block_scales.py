@@ -127,7 +127,7 @@ class BlockScales:
             When a tensor was not profiled.
         """
         graph = read_graph(mod)
-        qmax, limit = precision.tensor_qmax, precision.weight_qmax
+        levels, limit = precision.tensor_levels, precision.weight_qmax
         tensors: dict[str, QuantParams] = {}
         weights: dict[str, QuantParams] = {}
 
@@ -139,7 +139,7 @@ class BlockScales:
             return profiles[name]
 
         def own(name: str) -> float:
-            largest = qmax(name)
+            largest = levels(name)
             return scale_for(self.observer(profile(name), largest), largest, power_of_two=False)
 
         def choose(name: str, scale: float) -> None:
@@ -166,7 +166,7 @@ class BlockScales:
                 unit = tensors[source].scale[0] / averaged(value)
                 first = max(0, floor(log2(own(name) / unit)) - 1)
                 scales = [unit * 2.0**n for n in range(first, first + 4)]
-                errors = [square_error(profile(name), scale, qmax(name)) for scale in scales]
+                errors = [square_error(profile(name), scale, levels(name)) for scale in scales]
                 choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
             else:
                 choose(name, own(name))
@@ -186,7 +186,7 @@ class BlockScales:
                     choice = self._with_multipliers(start, layer, residual)
                 else:
                     choice = self._search(
-                        (profile(name), qmax(name)), start, layer, power=power, skip=residual
+                        (profile(name), levels(name)), start, layer, power=power, skip=residual
                     )
                 choose(name, choice[0])
                 for part in pending[name]:
@@ -218,7 +218,7 @@ class BlockScales:
         Parameters
         ----------
         output : (TensorProfile, int)
-            Of the output, and its largest integer.
+            Of the output, and how many steps its largest value is.
         start : float
             Scale of the output that the observer wants.
         layer : _Rows

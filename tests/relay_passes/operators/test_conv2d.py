@@ -64,8 +64,9 @@ def test_the_integer_form_keeps_window_and_groups() -> None:
     w = relax.const(np.ones((4, 2, 1, 1), np.float32))
     call = relax.op.nn.conv2d(x, w, 2, (1, 2, 3, 4), (1, 2), groups=2)
     assert OPERATOR.integer is not None and OPERATOR.integer.fits(call)
+    assert OPERATOR.integer.padding(call) == (1, 2, 3, 4)
     data = relax.Var("q", relax.TensorType((1, 4, 6, 6), "int8"))
-    made = OPERATOR.integer.make(call, data, np.full((4, 2, 1, 1), 7, np.int8))
+    made = OPERATOR.integer.make(call, data, np.full((4, 2, 1, 1), 7, np.int8), (1, 2, 3, 4))
     attrs = made.attrs
     assert made.args[0].same_as(data) and (constant(made.args[1]) == 7).all()
     assert (list(attrs.strides), list(attrs.padding)) == ([2, 2], [1, 2, 3, 4])
