@@ -38,11 +38,11 @@ class QuantOptions:
         Bits of the layers, by name; a layer that is not named has 8.
     limits : Limits
         The largest integers; see `for_machine`.
+    learner : BlockLearner, optional
+        Learns weights, scales and biases after they were rounded and chosen.
     zero_points : bool
         Whether tensors that are never negative use negative integers, too: [-128, 127] for what is
         [0, 127] otherwise.
-    learner : BlockLearner, optional
-        Learns weights, scales and biases after they were rounded and chosen.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
@@ -54,8 +54,8 @@ class QuantOptions:
     block: int = 16
     widths: BitWidths | UniformWidths = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    zero_points: bool = False
     learner: BlockLearner | None = None
+    zero_points: bool = False
 
     def for_machine(self, config: VTAConfig) -> QuantOptions:
         """Return the same options for a machine: its blocks, and what its operands hold."""

@@ -40,9 +40,6 @@ _WHOLE_ROWS: Final = 48
 _MANY: Final = 48
 _JUDGES_SHARE: Final = 8
 _MOST_JUDGES: Final = 64
-#: The share of the steps in which bits are free, and how hard they are pushed at the end.
-_FREE_SHARE: Final = 0.2
-_PUSH: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +233,6 @@ class Learner:
         parameters = self._parameters(block)
         optimizer = self._optimizer(parameters, options.steps)
         error, start = self._error(block, rounded, made, powers), self._copy(parameters)
-        network.soft = set(block.layers) if options.soft_bits else set()
         for step in range(options.steps):
             some = self._some()
             given, target = {n: v[some] for n, v in floats.items()}, {}
@@ -258,7 +254,6 @@ class Learner:
             found = network.run(mixed, block.outputs, drop=self._inner_drop, generator=self._random)
             loss = sum((found[n] - target[n]).square().mean() / powers[n] for n in block.outputs)
             self._step(optimizer, loss, step, options.steps, block.layers[0])
-        network.soft = set()
         learned = self._error(block, rounded, made, powers)
         if not learned < error:
             self._restore(parameters, start)
@@ -321,7 +316,6 @@ class Learner:
                 loss = loss + (value - target).square().mean() / target.square().mean()
             last = self._step(optimizer, loss, step, options.final_steps, "whole network")
             first = first or last
-        network.soft = set()
         self.log.append(("whole network", first, last))
 
     # ---- steps -------------------------------------------------------------------------------
@@ -333,7 +327,7 @@ class Learner:
         network, structure, options = self.network, self.structure, self.options
         names = set(block.tensors) if block else None
         found: dict[str, list[Tensor]] = {"rate": [], "scale_rate": [], "bias_rate": []}
-        if options.soft_bits:
+        if options.soft_bits and block is not None:  # all at once they would swing
             found["rate"] = [w for n, w in network.bits.items() if not names or n in names]
         if options.learned_scales:
             tied: dict[str, set[str]] = {}
@@ -354,7 +348,7 @@ class Learner:
         self, parameters: Mapping[str, list[Tensor]], steps: int, share: float = 1.0
     ) -> Any:
         groups = [
-            {"params": found, "lr": share * getattr(self.options, rate), "steady": rate == "rate"}
+            {"params": found, "lr": share * getattr(self.options, rate)}
             for rate, found in parameters.items()
             if found
         ]
@@ -364,21 +358,15 @@ class Learner:
 
     def _step(self, optimizer: Any, loss: Tensor, step: int, steps: int, what: str) -> float:
         for group in optimizer.param_groups:
-            if not group["steady"]:
-                group["lr"] = group["start"] * (1 + cos(pi * step / steps)) / 2
+            group["lr"] = group["start"] * (1 + cos(pi * step / steps)) / 2
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        self.network.commit(self._push(step, steps))
+        self.network.keep_within()
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._total, what)
         return float(loss.detach())
-
-    def _push(self, step: int, steps: int) -> float:
-        """Return how far soft bits go towards what they are, after a fifth of the steps."""
-        share = max(0.0, (step / steps - _FREE_SHARE) / (1 - _FREE_SHARE))
-        return _PUSH * share * self.options.rate
 
     def _some(self) -> Tensor:
         """Draw the images of a step."""

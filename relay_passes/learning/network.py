@@ -21,9 +21,7 @@ from relay_passes.scales.scales import Scales
 
 Tensor = Any
 
-#: The rectified sigmoid's limits, beyond 0 and 1 so that it reaches them.
-_LOW, _HIGH = -0.1, 1.1
-#: How near to an integer a soft bit starts at most.
+#: How near to the middle between two integers a soft bit starts at most.
 _EDGE = 0.05
 #: A bias is learned in this share of what its output holds.
 _BIAS_SHARE = 1 / 64
@@ -59,9 +57,8 @@ class Network:
     row_logs : dict[str, Tensor]
         The same of the weight scales of layers whose accumulators become no integers, float32[O].
     bits : dict[str, Tensor]
-        What is learned of each weight, by layer: above 0 for the larger of two integers.
-    soft : set of str
-        Layers whose weights are between two integers now.
+        What is learned of each weight, by layer: from 0 on it is the larger of two integers, and
+        its place between them is the bit and a half.
     offsets : dict[str, Tensor]
         What is added to biases, float32[O], by add.
     """
@@ -78,7 +75,6 @@ class Network:
         block: int,
         device: str = "cpu",
         narrow: bool = True,
-        pull: float = 0.5,
     ) -> None:
         """Start from what was chosen and rounded."""
         self.torch, self.structure, self.scales = torch, structure, scales
@@ -89,7 +85,6 @@ class Network:
         self.scale_logs = {name: self._leaf(0.0) for name in dict.fromkeys(structure.tied.values())}
         self.factor_logs = [self._leaf(np.zeros(g.channels)) for g in structure.groups]
         self.bits: dict[str, Tensor] = {}
-        self.soft: set[str] = set()
         self._bases: dict[str, Tensor] = {}
         self.row_logs: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
@@ -99,11 +94,8 @@ class Network:
             scale = scales.weights[name].scales(len(rows), block)
             near, limit = weight_rows(call) / scale[:, np.newaxis], scales.weights[name].qmax
             base = np.clip(np.where(near < rows, rows - 1.0, rows), -limit, limit - 1.0)
-            share = (1 - pull) * np.clip(near - base, 0, 1) + pull * (rows - base)
-            share = np.clip(share, _EDGE, 1 - _EDGE)
-            up, down = np.maximum(share, 0.5 + _EDGE), np.minimum(share, 0.5 - _EDGE)
-            share = np.where(rows > base, up, down)
-            bits = np.log((share - _LOW) / (_HIGH - share))
+            bits = np.clip(near - base - 0.5, -0.5, 0.5)
+            bits = np.where(rows > base, np.maximum(bits, _EDGE), np.minimum(bits, -_EDGE))
             self.bits[name] = self._leaf(weight_of_rows(call, bits.astype(np.float32)))
             self._bases[name] = self._tensor(weight_of_rows(call, base.astype(np.float32)))
             self._axis[name] = WEIGHT_AXIS[op_name(call)]
@@ -152,22 +144,17 @@ class Network:
         return scale * (self.scale_log(tensor) - self.factor_log(tensor)).exp()
 
     def integers(self, layer: str) -> Tensor:
-        """Return a layer's weight in integers; between two of them while it is soft."""
+        """Return a layer's weight in integers; gradients go straight through to its bits."""
         bits = self.bits[layer]
-        if layer in self.soft:
-            return self._bases[layer] + self._share(bits)
-        return self._bases[layer] + (bits.detach() >= 0)
+        hard = self._bases[layer] + (bits.detach() >= 0)
+        return hard + (bits - bits.detach()) if bits.requires_grad else hard
 
-    def _share(self, bits: Tensor) -> Tensor:
-        """Return the rectified sigmoid, in [0, 1]."""
-        return (bits.sigmoid() * (_HIGH - _LOW) + _LOW).clamp(0, 1)
-
-    def commit(self, amount: float) -> None:
-        """Move soft bits away from the middle."""
+    def keep_within(self) -> None:
+        """Keep soft bits between the two integers that they choose from."""
         with self.torch.no_grad():
-            for layer in self.soft:
-                bits = self.bits[layer]
-                bits.add_(bits.sign(), alpha=amount)
+            for bits in self.bits.values():
+                if bits.grad is not None:
+                    bits.clamp_(-0.5, 0.5)
 
     def weight(self, layer: str) -> Tensor:
         """Return a layer's weight in real numbers."""

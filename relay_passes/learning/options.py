@@ -48,10 +48,10 @@ class BlockLearner:
     """
 
     images: int = 1000
-    steps: int = 300
-    final_steps: int = 200
+    steps: int = 100
+    final_steps: int = 100
     batch: int = 32
-    rate: float = 2e-3
+    rate: float = 0.015
     scale_rate: float = 1e-3
     bias_rate: float = 1e-2
     drop: float = 0.5
