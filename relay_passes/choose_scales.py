@@ -30,7 +30,7 @@ def choose_scales(
     CalibrationError
         When a tensor was not profiled, or the options' widths do not fit the module.
     """
-    precision = precision_of(mod, options.widths, options.limits)
+    precision = precision_of(mod, options.widths, options.limits, zero_points=options.zero_points)
     return limit_scales(
         mod,
         options.chooser(mod, live_profiles(mod, profiles), precision),

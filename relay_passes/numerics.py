@@ -39,7 +39,7 @@ def round_half_up(x: Any) -> NDArray[np.float64]:
 
 
 def quantize(x: Any, params: QuantParams, *, axis: int = 0, block: int = 0) -> NDArray[np.int8]:
-    """Quantize: q = clip(floor(x / scale + 1/2), qmin, qmax).
+    """Quantize: q = clip(floor(x / scale + 1/2) + zero_point, qmin, qmax).
 
     Parameters
     ----------
@@ -56,14 +56,15 @@ def quantize(x: Any, params: QuantParams, *, axis: int = 0, block: int = 0) -> N
     scale: Any = params.scale[0]
     if params.granularity != "tensor":
         scale = along(params.scales(x.shape[axis], block), x.ndim, axis)
-    return np.clip(round_half_up(x / scale), params.qmin, params.qmax).astype(np.int8)
+    q = round_half_up(x / scale) + params.zero_point
+    return np.clip(q, params.qmin, params.qmax).astype(np.int8)
 
 
 def dequantize(
     q: Any, params: QuantParams, *, axis: int = 0, block: int = 0
 ) -> NDArray[np.float64]:
-    """Dequantize: x = scale * q; arguments as in `quantize`."""
-    q = np.asarray(q, np.float64)
+    """Dequantize: x = scale * (q - zero_point); arguments as in `quantize`."""
+    q = np.asarray(q, np.float64) - params.zero_point
     if params.granularity == "tensor":
         return np.asarray(q * params.scale[0])
     return np.asarray(q * along(params.scales(q.shape[axis], block), q.ndim, axis))
@@ -181,6 +182,7 @@ def output_bias(
     scale: NDArray[np.float64],
     bound: NDArray[Any],
     unit: NDArray[Any],
+    zero_point: int = 0,
 ) -> NDArray[np.int64]:
     """Quantize the bias of an accumulator that becomes int8, int64[C].
 
@@ -194,17 +196,24 @@ def output_bias(
     bias, scale : float64[C]
         Real numbers, and the accumulator's scale.
     bound : number[C]
-        Of the accumulator's magnitude.
+        Of the magnitude of the sum that the bias is added to.
     unit : float64[C]
         How many of the accumulator's units one of int8's is.
+    zero_point : int
+        Of the int8 tensor.
 
     Raises
     ------
     CapacityError
         When a value does not fit int32.
     """
-    enough = np.maximum(bound + 129.0 * unit, _SMALL_BIAS) * scale
+    enough = np.maximum(bound + (129.0 - zero_point) * unit, _SMALL_BIAS) * scale
     return quantize_bias(name, np.clip(bias, -enough, enough), scale)
+
+
+def sum_bound(bound: NDArray[Any], offset: NDArray[Any]) -> NDArray[Any]:
+    """Bound the magnitude of a sum of which |sum - offset| <= bound."""
+    return np.asarray(bound + np.abs(offset))
 
 
 def accumulator_bound(weight: NDArray[np.int8], input_bound: int) -> NDArray[np.int64]:

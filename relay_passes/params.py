@@ -92,7 +92,7 @@ class TensorProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantParams:
-    """Map integers to reals, symmetric and uniform: real = scale * q, qmin <= q <= qmax.
+    """Map integers to reals, uniformly: real = scale * (q - zero_point), qmin <= q <= qmax.
 
     Parameters
     ----------
@@ -101,18 +101,21 @@ class QuantParams:
     bits : int
         Width; qmax = 2^(bits-1) - 1, or `limit`.
     signed : bool
-        Whether negative values occur: qmin = -qmax if so (never -2^(bits-1)), else 0.
+        Whether negative values occur: qmin = -qmax if so (never -2^(bits-1)), else `zero_point`.
     granularity : {"tensor", "block", "channel"}
         What one scale stands for.
     limit : int
         Largest integer that the machine takes at once, where that is less than the bits hold: 119
         for 8 bits as two 4-bit operands.
+    zero_point : int
+        The integer that stands for 0.0: 0, or -2^(bits-1) for a tensor that is never negative, so
+        that all integers of its bits are used.
 
     Raises
     ------
     CapacityError
-        When a scale is not a positive finite number, bits are not in [2, 8], or the limit not in
-        [1, 127].
+        When a scale is not a positive finite number, bits are not in [2, 8], the limit not in
+        [1, 127], or the zero point is another or a signed tensor's.
     """
 
     scale: tuple[float, ...]
@@ -120,6 +123,7 @@ class QuantParams:
     signed: bool = True
     granularity: Granularity = "tensor"
     limit: int = FULL_LIMIT
+    zero_point: int = 0
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -148,11 +152,14 @@ class QuantParams:
                 got=len(self.scale),
                 hint='use granularity "block" or "channel" for several',
             )
-
-    @property
-    def zero_point(self) -> int:
-        """The integer that stands for 0.0: always 0."""
-        return 0
+        allowed = (0,) if self.signed else (0, -(1 << (self.bits - 1)))
+        if self.zero_point not in allowed:
+            raise CapacityError(
+                "QuantParams.zero_point",
+                f"must be {' or '.join(map(str, allowed))}",
+                got=self.zero_point,
+                hint="only a tensor that is never negative has one",
+            )
 
     @property
     def qmax(self) -> int:
@@ -161,8 +168,18 @@ class QuantParams:
 
     @property
     def qmin(self) -> int:
-        """Smallest integer, symmetric."""
-        return -self.qmax if self.signed else 0
+        """Smallest integer: symmetric, or the zero point."""
+        return -self.qmax if self.signed else self.zero_point
+
+    @property
+    def levels(self) -> int:
+        """How many steps of `scale` the largest value is: qmax - zero_point."""
+        return self.qmax - self.zero_point
+
+    @property
+    def bound(self) -> int:
+        """Largest magnitude of an integer."""
+        return max(self.qmax, -self.qmin)
 
     def scales(self, channels: int, block: int = 0) -> NDArray[np.float64]:
         """Return one scale per output channel, float64[channels].

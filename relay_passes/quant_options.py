@@ -37,6 +37,9 @@ class QuantOptions:
         Bits of the layers, by name; a layer that is not named has 8.
     limits : Limits
         The largest integers; see `for_machine`.
+    zero_points : bool
+        Whether tensors that are never negative use negative integers, too: [-128, 127] for what is
+        [0, 127] otherwise.
     """
 
     chooser: ScaleChooser = field(default_factory=ProfiledScales)
@@ -48,6 +51,7 @@ class QuantOptions:
     block: int = 16
     widths: BitWidths | UniformWidths = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    zero_points: bool = False
 
     def for_machine(self, config: VTAConfig) -> QuantOptions:
         """Return the same options for a machine: its blocks, and what its operands hold."""

@@ -65,6 +65,10 @@ class _Parts:
         """Return the same with ordered channels."""
         return self.learned(**{"passes": self.ordered} | options)
 
+    def full(self, **options: Any) -> QuantOptions:
+        """Return the same with zero points: tensors that are never negative use all integers."""
+        return self.learned_ordered(**{"zero_points": True} | options)
+
     def searched(self) -> Any:
         """Return a chooser of output scales within an octave, that clips the largest weights.
 
@@ -75,8 +79,8 @@ class _Parts:
         return self.blocks(factors=factors, clip=1)
 
     def searched_bits(self, widths: UniformWidths, **options: Any) -> QuantOptions:
-        """Return learned options of fewer bits, with searched scales and ordered channels."""
-        return self.learned_ordered(**{"chooser": self.searched(), "widths": widths} | options)
+        """Return options of fewer bits, with searched scales and all that is learned."""
+        return self.full(**{"chooser": self.searched(), "widths": widths} | options)
 
     def few_ones(self) -> Any:
         """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
@@ -265,15 +269,15 @@ TABLE: Final[tuple[Variant, ...]] = (
         needs=_LEARNED,
     ),
     Variant(
-        name="fine_residuals",
-        label="+ finer residual multipliers",
-        recipe=lambda p: p.learned_ordered(chooser=p.blocks(fine_residuals=True)),
+        name="best_symmetric",
+        label="+ downsample in the same accumulator",
+        recipe=lambda p: p.learned_ordered(chooser=p.blocks(pair=True)),
         needs=_LEARNED,
     ),
     Variant(
         name="best",
-        label="+ downsample in the same accumulator",
-        recipe=lambda p: p.learned_ordered(chooser=p.blocks(pair=True)),
+        label="+ zero points: [-128, 127] after ReLU",
+        recipe=lambda p: p.full(chooser=p.blocks(pair=True)),
         needs=_LEARNED,
         role="report",
         main=True,
@@ -288,21 +292,27 @@ TABLE: Final[tuple[Variant, ...]] = (
         ),
     ),
     Variant(
+        name="fine_residuals",
+        label="as best, downsample apart, finer residual multipliers",
+        recipe=lambda p: p.full(chooser=p.blocks(fine_residuals=True)),
+        needs=_LEARNED,
+    ),
+    Variant(
         name="searched_scales",
-        label="+ scales searched",
-        recipe=lambda p: p.learned_ordered(chooser=p.searched()),
+        label="as best, downsample apart, scales searched",
+        recipe=lambda p: p.full(chooser=p.searched()),
         needs=_LEARNED,
     ),
     Variant(
         name="dyadic_any",
         label="multipliers b / 2^c, b of up to 15 bits",
-        recipe=lambda p: p.learned_ordered(chooser=p.blocks(dyadic=True), dyadic=True),
+        recipe=lambda p: p.full(chooser=p.blocks(dyadic=True), dyadic=True),
         needs=_LEARNED,
     ),
     Variant(
         name="dyadic",
         label="multipliers b / 2^c, b with two 1 bits",
-        recipe=lambda p: p.learned_ordered(chooser=p.few_ones(), dyadic=True),
+        recipe=lambda p: p.full(chooser=p.few_ones(), dyadic=True),
         needs=_LEARNED,
         role="report",
         rank=2,
@@ -311,13 +321,15 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a8_plain_scales",
         label="as best, 4-bit weights",
-        recipe=lambda p: p.learned_ordered(chooser=p.blocks(), widths=p.w4a8),
+        recipe=lambda p: p.full(chooser=p.blocks(), widths=p.w4a8),
         needs=_LEARNED,
     ),
     Variant(
         name="w4a8_nearest",
         label="4-bit weights, scales searched, rounded to nearest",
-        recipe=lambda p: p.plain(chooser=p.searched(), passes=p.ordered, widths=p.w4a8),
+        recipe=lambda p: p.full(
+            chooser=p.searched(), rounder=p.nearest, correct_bias=False, widths=p.w4a8
+        ),
     ),
     Variant(
         name="w4a8_corrected_bias",
@@ -336,7 +348,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(  # its bits are for others to choose: they depend on the machine
         name=MIXED,
-        recipe=lambda p: p.learned_ordered(chooser=p.searched()),
+        recipe=lambda p: p.full(chooser=p.searched()),
         needs=_LEARNED,
         role="report",
         rank=10,
@@ -358,7 +370,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="per_channel",
         label="one shift per channel, needs shr_register",
-        recipe=lambda p: p.learned(chooser=p.blocks(per_channel=True)),
+        recipe=lambda p: p.full(chooser=p.blocks(per_channel=True), passes=()),
         needs=_LEARNED | SHR_REGISTER,
         role="extra",
         rank=3,

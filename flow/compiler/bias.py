@@ -1,9 +1,9 @@
 """Constants a channel: digits that GEMM steps add, or a vector in acc that the ALU adds.
 
 A step on the constant vector adds up to `constant_reach`, times the power of two that the
-accumulator stands for. Machines of 8 bits take as many steps as the largest constant needs. With
-weights of 4 bits that would be many; there a layer takes steps at the exponents that it goes
-through anyway as long as they are no slower than one addition of a register.
+accumulator stands for. A layer takes as many steps as the largest constant needs, as long as they
+are no slower than one addition of a register. With weights of 4 bits a step reaches less far; there
+steps are taken at any exponent that the layer goes through anyway.
 """
 
 from __future__ import annotations
@@ -106,10 +106,8 @@ def bias_digits(
     """
     if not values.any():
         return {}
-    if not is_narrow(config):
-        return {0: constant_digits(values, config, where)}
     check_constants(values, where)
-    counts = _fewest(values, exponents, config)
+    counts = _fewest(values, exponents if is_narrow(config) else (0,), config)
     if counts is None:
         return None
     reach, rest, digits = _reach(config), values, {}

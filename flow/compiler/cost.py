@@ -208,9 +208,8 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     compute += UOP_BYTES * loaded_uops // capacity.bus_bytes
 
     out_bytes = vectors * capacity.inp_elem_bytes * shape.out_planes
-    run_bytes = (
-        (tiling.oh if tiling.ow == shape.out_width else 1) * tiling.ow * capacity.inp_elem_bytes
-    )
+    joined = tiling.ow == shape.out_width and not shape.stored_rows
+    run_bytes = (tiling.oh if joined else 1) * tiling.ow * capacity.inp_elem_bytes
     bursts = out_bytes / run_bytes * blocks(run_bytes, capacity.store_burst_bytes)
     store = 1.5 * out_bytes / capacity.bus_bytes + 3 * bursts
 

@@ -94,12 +94,14 @@ class Emitter:
         self._tensors = tensors
 
     def _element(
-        self, tensor: DramTensor, n: int, block: int, pixel: int = 0, plane: int = 0
+        self, tensor: DramTensor, n: int, block: int, y: int, x: int, plane: int = 0
     ) -> int:
         """Return the DRAM element of a pixel of a block of channels."""
-        _, c, h, w = tensor.shape
+        border = tensor.border
+        _, c, h, w = border.around(tensor.shape)
         base = (tensor.address + plane * tensor.plane_bytes) // self._config.inp_elem_bytes
-        return base + (n * blocks(c, self._config.block) + block) * h * w + pixel
+        first = (n * blocks(c, self._config.block) + block) * h * w
+        return base + first + (border.top + y) * w + border.left + x
 
     def load_constant(
         self,
@@ -118,11 +120,23 @@ class Emitter:
 
     def load_flat(
         self, name: str, sram: int, n: int, elements: Range, origin: Origin, *, plane: int = 0
-    ) -> Emitted:
+    ) -> list[Emitted]:
         """Load a run of a tensor's elements, counted through its blocks and pixels."""
-        at = self._element(self._tensors[name], n, 0, elements.start, plane)
-        count = elements.count
-        return self._load(Memory.INP, sram, at, origin, rows=1, columns=count, stride=count)
+        tensor = self._tensors[name]
+        _, _, height, width = tensor.shape
+        if tensor.border.empty:
+            at = self._element(tensor, n, 0, 0, elements.start, plane)
+            count = elements.count
+            return [self._load(Memory.INP, sram, at, origin, rows=1, columns=count, stride=count)]
+        result, stride = [], tensor.border.around(tensor.shape)[3]
+        for block, y, x, rows, columns in _rectangles(elements, height, width):
+            at = self._element(tensor, n, block, y, x, plane)
+            load = self._load(
+                Memory.INP, sram, at, origin, rows=rows, columns=columns, stride=stride
+            )
+            result.append(load)
+            sram += rows * columns
+        return result
 
     def load_window(
         self,
@@ -135,19 +149,24 @@ class Emitter:
         origin: Origin,
         *,
         row_step: int = 1,
+        corner: tuple[int, int] = (0, 0),
         plane: int = 0,
     ) -> list[Emitted]:
         """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included.
 
-        Row r of the window's picture is row r · `row_step` of the tensor.
+        Row r of the window's picture is row r · `row_step` of the tensor. With a `corner`, the
+        picture has so many rows and columns of the border before the tensor's own.
         """
-        tensor = self._tensors[name]
-        _, _, height, width = tensor.shape
+        tensor, (top, left) = self._tensors[name], corner
+        border = tensor.border
+        _, _, height, width = border.around(tensor.shape)
         area = y.extent * x.extent
-        whole = x == (0, width, 0, 0) and y.extent == y.count and row_step == 1
+        first = x.start - left
+        whole = first == -border.left and x[1:] == (width, 0, 0)
+        whole = whole and y.extent == y.count and row_step == 1
         if whole and (channels.count == 1 or height * width <= MAX_TRANSFER):
             # Whole rows and no zeros: one run a block, all blocks in one LOAD.
-            at = self._element(tensor, n, channels.start, y.start * width, plane)
+            at = self._element(tensor, n, channels.start, y.start - top, first, plane)
             return [
                 self._load(
                     Memory.INP,
@@ -161,8 +180,8 @@ class Emitter:
             ]
         result = []
         for i in range(channels.count):
-            pixel = y.start * row_step * width + x.start
-            at = self._element(tensor, n, channels.start + i, pixel, plane)
+            row = y.start * row_step - top
+            at = self._element(tensor, n, channels.start + i, row, first, plane)
             load = self._load(
                 Memory.INP,
                 sram + i * area,
@@ -209,14 +228,14 @@ class Emitter:
     def store(self, name: str, tile: Tile, plane: int = 0) -> list[Emitted]:
         """Store the low bits of a tile to a tensor's plane, in as few instructions as go."""
         tensor, origin = self._tensors[name], tile.origin.to(Purpose.STORE)
-        _, _, h, w = tensor.shape
-        pixel = tile.oy.start * w + tile.ox.start
+        _, _, h, w = tensor.border.around(tensor.shape)
+        pixel = (tile.oy.start, tile.ox.start)
         if tile.ox.count == w and (tile.oc.count == 1 or h * w <= MAX_TRANSFER):
             # Whole rows: one run a block, all blocks in one STORE.
             runs = [
                 (
                     tile.acc,
-                    self._element(tensor, tile.n, tile.oc.start, pixel, plane),
+                    self._element(tensor, tile.n, tile.oc.start, *pixel, plane),
                     tile.oc.count,
                     tile.area,
                     h * w,
@@ -226,7 +245,7 @@ class Emitter:
             runs = [
                 (
                     tile.acc + i * tile.area,
-                    self._element(tensor, tile.n, tile.oc.start + i, pixel, plane),
+                    self._element(tensor, tile.n, tile.oc.start + i, *pixel, plane),
                     tile.oy.count,
                     tile.ox.count,
                     w,
@@ -286,6 +305,19 @@ class Emitter:
         return Emitted(
             Insn(Opcode.ALU, values, origin), (), (Region("acc", start[0], span(dims, 0)),), uops
         )
+
+
+def _rectangles(
+    elements: Range, height: int, width: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Cut a run of elements into (block, y, x, rows, columns), as few as go."""
+    at, end = elements.start, elements.start + elements.count
+    while at < end:
+        block, (y, x) = at // (height * width), divmod(at % (height * width), width)
+        rows = min((end - at) // width, height - y)
+        rows, columns = (rows, width) if x == 0 and rows else (1, min(end - at, width - x))
+        yield block, y, x, rows, columns
+        at += rows * columns
 
 
 def _loop_fields(loops: tuple[Dim, Dim]) -> dict[str, int]:

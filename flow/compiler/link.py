@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from flow.program.input_form import InputForm
 from flow.program.program import LayerRecord, PortTensor, Program
 from vta_config.hardware import VTAConfig
 from vta_config.isa import Opcode
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Program:
     """Join what lowering gave with the names and shapes of the subgraph."""
 
+    def form(name: str) -> InputForm | None:
+        tensor = lowered.tensors[name]
+        if tensor.border.empty:
+            return lowered.forms.get(name)
+        return InputForm.bordered(tensor.shape, tensor.border)
+
     def port(name: str, shape: Sequence[int], dtype: Literal["int8", "int32"]) -> PortTensor:
         return PortTensor(
             name=name,
             dtype=dtype,
             shape=(*shape, 1, 1)[:4],
             address=lowered.tensors[name].address,
-            form=lowered.forms.get(name),
+            form=form(name),
             planes=lowered.tensors[name].planes,
         )
 
@@ -40,6 +47,7 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
         constants=lowered.constants,
         constants_at=lowered.constants_at,
         arena_bytes=lowered.arena_bytes,
+        fills=lowered.fills,
         inputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.inputs),
         outputs=tuple(port(t.name, t.shape, t.dtype) for t in subgraph.outputs),
         layers=tuple(

@@ -6,8 +6,10 @@ then operator by operator on the workbench.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flow.compiler.borders import border_fills, tensor_borders
 from flow.compiler.cost import objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.memory import Constants, plan_activations
@@ -19,7 +21,7 @@ from flow.compiler.schedule import Lowered, Schedule
 from flow.compiler.tokens import TokenInserter
 from flow.compiler.uops import UopAllocator
 from flow.compiler.workbench import Residents, Workbench
-from flow.program.layouts import alignment_bytes
+from flow.program.layouts import NO_BORDER, alignment_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
     from flow.program.input_form import InputForm
+    from flow.program.layouts import Border
     from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 
@@ -59,9 +62,12 @@ class Lowering:
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
         shapes |= {p.last.output: p.last.out_shape for p in self.layers}
+        borders = tensor_borders(subgraph, self._forms)
+        self.layers = tuple(_stored_in(p, borders) for p in self.layers)
         self._tensors, self._constants_at = plan_activations(
-            subgraph, self.layers, config, shapes, planes
+            subgraph, self.layers, config, shapes, planes, borders
         )
+        self._fills = border_fills(subgraph, self._tensors, config)
 
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
@@ -90,6 +96,7 @@ class Lowering:
             tensors=self._tensors,
             layers=self.layers,
             forms=self._forms,
+            fills=self._fills,
         )
 
     def _inputs(self, subgraph: Subgraph) -> Iterator[tuple[str, InputForm]]:
@@ -131,6 +138,13 @@ def _normal_layers(
         if normal.pool is not None:
             done.add(normal.pool.name)
         yield normal
+
+
+def _stored_in(normal: NormalLayer, borders: Mapping[str, Border]) -> NormalLayer:
+    """Tell a layer's shape whether rows of its output lie apart in DRAM."""
+    border = borders.get(normal.last.output, NO_BORDER)
+    apart = bool(border.left or border.right)
+    return replace(normal, shape=replace(normal.shape, stored_rows=apart)) if apart else normal
 
 
 def lower(subgraph: Subgraph, config: VTAConfig, schedule: Schedule | None = None) -> Lowered:

@@ -7,12 +7,13 @@ token insertion, which sees the same addresses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flow.program.layouts import DramTensor, alignment_bytes, plane_bytes
+from flow.program.layouts import NO_BORDER, DramTensor, alignment_bytes, blocks, plane_bytes
 from vta_config.errors import CapacityError
 from vta_config.lanes import pack_lanes
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.compiler.normal_form import NormalLayer
+    from flow.program.layouts import Border
     from relay_passes.partition.layers import Subgraph
     from vta_config.hardware import VTAConfig
 
@@ -66,23 +68,79 @@ class Constants:
         return b"".join(self._parts)
 
 
+class _Life(NamedTuple):
+    """The layers, by number, from which on a tensor lies in DRAM, and to which it does."""
+
+    first: int
+    last: int
+
+    def meets(self, other: _Life) -> bool:
+        """Whether both lie there at a time."""
+        return self.first <= other.last and other.first <= self.last
+
+
 def plan_activations(
     subgraph: Subgraph,
     layers: Sequence[NormalLayer],
     config: VTAConfig,
     dram_shapes: dict[str, tuple[int, ...]],
     planes: Mapping[str, int],
+    borders: Mapping[str, Border] = MappingProxyType({}),
 ) -> tuple[dict[str, DramTensor], int]:
     """Place every activation; return them by name, and the bytes they take together.
 
-    Inputs live from the start, outputs to the end. First fit in the order of definition. `planes`
-    are those of each tensor.
+    Inputs live from the start, outputs to the end. First fit in the order of definition. A tensor
+    with a border lies behind all others, at a place that it shares only with tensors of its shape
+    and border: so the border stays, however often the program runs. Inputs lie anywhere, since the
+    host writes their borders.
+
+    Parameters
+    ----------
+    subgraph : Subgraph
+    layers : sequence of NormalLayer
+    config : VTAConfig
+    dram_shapes : dict[str, tuple[int, int, int, int]]
+        NCHW of each tensor as it lies in DRAM, without its border.
+    planes : Mapping[str, int]
+        Of each tensor.
+    borders : Mapping[str, Border]
+        Of those that have one.
 
     Raises
     ------
     CapacityError
         When the activations do not fit 32-bit addresses.
     """
+    lives = _lives(subgraph, layers)
+    tensors = {
+        name: DramTensor(
+            name=name,
+            shape=dram_shapes[name],
+            address=0,
+            planes=planes[name],
+            plane_bytes=plane_bytes(borders.get(name, NO_BORDER).around(dram_shapes[name]), config),
+            border=borders.get(name, NO_BORDER),
+        )
+        for name in lives
+    }
+    given = {spec.name for spec in subgraph.inputs}
+    kept = [t for t in tensors.values() if not t.border.empty and t.name not in given]
+    others = [t for t in tensors.values() if t not in kept]
+    addresses, total = _first_fit(others, lives, alignment_bytes(config))
+    more, total = _kept_places(kept, lives, alignment_bytes(config), total)
+    if total >= 1 << 31:
+        raise CapacityError(
+            subgraph.symbol,
+            "its activations must fit 2 GiB",
+            got=f"{total} bytes",
+            hint="use a smaller input",
+        )
+    addresses |= more
+    return {name: replace(t, address=addresses[name]) for name, t in tensors.items()}, total
+
+
+def _lives(subgraph: Subgraph, layers: Sequence[NormalLayer]) -> dict[str, _Life]:
+    """Return when each tensor lies in DRAM, in the order of definition."""
     first = {spec.name: -1 for spec in subgraph.inputs}
     last = {spec.name: -1 for spec in subgraph.inputs}
     for index, normal in enumerate(layers):
@@ -92,34 +150,52 @@ def plan_activations(
             last[name] = index
     for spec in subgraph.outputs:
         last[spec.name] = len(layers)
+    return {name: _Life(start, last[name]) for name, start in first.items()}
 
-    align = alignment_bytes(config)
+
+def _first_fit(
+    tensors: Sequence[DramTensor], lives: Mapping[str, _Life], align: int
+) -> tuple[dict[str, int], int]:
+    """Return the first address of each tensor where no other lies meanwhile, and their end."""
     placed: list[tuple[int, int, str]] = []
-    tensors: dict[str, DramTensor] = {}
-    total = 0
-    for name, start in first.items():
-        each = plane_bytes(dram_shapes[name], config)
-        size, address = each * planes[name], 0
-        size += -size % align
+    addresses, total = {}, 0
+    for tensor in tensors:
+        size, address = _size(tensor, align), 0
         for low, high, other in sorted(placed):
-            if first[other] <= last[name] and start <= last[other]:
+            if lives[other].meets(lives[tensor.name]):
                 if address + size <= low:
                     break
                 address = max(address, high)
-        placed.append((address, address + size, name))
-        tensors[name] = DramTensor(
-            name=name,
-            shape=dram_shapes[name],
-            address=address,
-            planes=planes[name],
-            plane_bytes=each,
-        )
+        placed.append((address, address + size, tensor.name))
+        addresses[tensor.name] = address
         total = max(total, address + size)
-    if total >= 1 << 31:
-        raise CapacityError(
-            subgraph.symbol,
-            "its activations must fit 2 GiB",
-            got=f"{total} bytes",
-            hint="use a smaller input",
-        )
-    return tensors, total
+    return addresses, total
+
+
+def _kept_places(
+    tensors: Sequence[DramTensor], lives: Mapping[str, _Life], align: int, start: int
+) -> tuple[dict[str, int], int]:
+    """Return a place for each tensor from `start` on, and the end of the last one.
+
+    Tensors share it that are the same but for their names and do not lie there at a time.
+    """
+    addresses: dict[str, int] = {}
+    at = start
+    tenants: list[list[DramTensor]] = []
+    for tensor in tensors:
+        alike = replace(tensor, name="")
+        for place in tenants:
+            apart = not any(lives[t.name].meets(lives[tensor.name]) for t in place)
+            if replace(place[0], name="") == alike and apart:
+                addresses[tensor.name] = addresses[place[0].name]
+                place.append(tensor)
+                break
+        else:
+            tenants.append([tensor])
+            addresses[tensor.name] = at
+            at += _size(tensor, align)
+    return addresses, at
+
+
+def _size(tensor: DramTensor, align: int) -> int:
+    return blocks(tensor.planes * tensor.plane_bytes, align) * align

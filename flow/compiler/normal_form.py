@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
+from flow.compiler.borders import border_of
 from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
 from flow.compiler.geometry import NO_RANGE, Range
 from flow.compiler.multiply import ShiftAdds
@@ -296,6 +297,10 @@ def _extents(layer: Layer, config: VTAConfig, form: InputForm | None) -> tuple[C
     kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
     weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
+    corner = (0, 0)
+    if form is None and not (border := border_of(layer)).empty:
+        # With its border it is a larger picture that needs no padding.
+        corner, padding, in_shape = padding, (0, 0), border.around(in_shape)
     if form is not None:
         assert weight_shape is not None
         weight_shape = form.weight_shape(weight_shape)
@@ -330,6 +335,7 @@ def _extents(layer: Layer, config: VTAConfig, form: InputForm | None) -> tuple[C
         tile_cycles=0,
         step_cycles=config.profile.gemm_step,
         row_step=row_step,
+        corner=corner,
     )
     return shape, flat
 

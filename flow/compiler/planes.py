@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from flow.compiler.borders import tensor_borders
 from relay_passes.partition.layers import INT8_RANGE
 from vta_config.lanes import plane_range, planes_of, wrap_lanes
 
@@ -72,6 +73,9 @@ def tensor_planes(subgraph: Subgraph, config: VTAConfig) -> dict[str, int]:
     for layer in subgraph.layers:
         both = output_range(layer, ranges)
         ranges[layer.output] = both if within_int8(both) else INT8_RANGE
+    for name, border in tensor_borders(subgraph, ()).items():
+        low, high = ranges[name]
+        ranges[name] = min(low, border.value), max(high, border.value)
     return {
         name: _INT32_BITS // bits if name in wide else planes_of(int(low), int(high), bits)
         for name, (low, high) in ranges.items()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flow.program.input_form import InputForm
-    from flow.program.layouts import DramTensor
+    from flow.program.layouts import DramTensor, Fill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,8 @@ class Lowered:
         What was lowered, in order; its tensors are those in DRAM.
     forms : dict[str, InputForm]
         How inputs lie in DRAM that do not lie as activations do.
+    fills : tuple[Fill, ...]
+        What lies in DRAM before the program first runs, beside constants.
     """
 
     insns: list[Insn]
@@ -62,3 +64,4 @@ class Lowered:
     tensors: dict[str, DramTensor]
     layers: tuple[NormalLayer, ...]
     forms: dict[str, InputForm]
+    fills: tuple[Fill, ...]

@@ -44,7 +44,7 @@ SHORTLIST: Final = 10
 #: Larger caches are not read.
 MAX_CACHE_BYTES: Final = 1 << 24
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 7
+VERSION: Final = 8
 
 
 def search(
@@ -198,12 +198,15 @@ def _tiling(fields: dict[str, object]) -> Tiling:
 
 
 def _form(fields: dict[str, list[int]] | None) -> InputForm | None:
-    """Read a form: pairs of whole numbers."""
+    """Read a form: pairs of whole numbers, and the number around them."""
     if fields is None:
         return None
-    if any(len(f) != 2 or {type(v) for v in f} != {int} for f in fields.values()):
+    fill = fields.pop("fill", 0)
+    if type(fill) is not int or any(
+        len(f) != 2 or {type(v) for v in f} != {int} for f in fields.values()
+    ):
         raise TypeError("a form has pairs of whole numbers")
-    return InputForm(**{name: (f[0], f[1]) for name, f in fields.items()})
+    return InputForm(**{name: (f[0], f[1]) for name, f in fields.items()}, fill=fill)
 
 
 def _form_fits(

@@ -50,6 +50,10 @@ class ConvShape:
         `base` on count.
     row_step : int
         Rows in DRAM from one row of the input to the next: those between are never read.
+    corner : tuple[int, int]
+        Rows and columns of the input that are border: they lie before the tensor's own in DRAM.
+    stored_rows : bool
+        Whether each row of the output is stored alone, since a border lies between them.
     planes : int
         GEMM instructions of a chunk: one a plane where sums lie in planes (conv_pool.py).
     out_planes : int
@@ -79,6 +83,8 @@ class ConvShape:
     residuals: int = 0
     summands: tuple[ConvShape, ...] = ()
     row_step: int = 1
+    corner: tuple[int, int] = (0, 0)
+    stored_rows: bool = False
     planes: int = 1
     out_planes: int = 1
     base: int = 0

@@ -9,12 +9,12 @@ axis, positions `stride` pixels apart:
 - anything between, another one along each axis: for instance all taps of a row, rows in phases.
 
 The convolution on such an input has ⌈kernel / patch⌉ taps, patch / stride positions apart, and its
-zeros are already there.
+padding is already there. With patches of one pixel a form describes a border around a tensor.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.program.layouts import Border
     from relay_passes.partition.layers import Layer
 
 Pair = tuple[int, int]
@@ -38,7 +39,7 @@ class InputForm:
     """Patches of pixels as channels; pairs are (vertical, horizontal).
 
     Channel (dy · patch[1] + dx) · C + c of position (y, x) holds channel c of the pixel
-    (y · stride[0] − padding[0] + dy, x · stride[1] − padding[1] + dx), zero outside the image.
+    (y · stride[0] − padding[0] + dy, x · stride[1] − padding[1] + dx), `fill` outside the image.
 
     Parameters
     ----------
@@ -47,15 +48,18 @@ class InputForm:
     stride : tuple[int, int]
         Pixels from one position to the next.
     padding : tuple[int, int]
-        Zeros before the first pixel.
+        Rows and columns before the first pixel.
     extent : tuple[int, int]
         Positions.
+    fill : int
+        The number outside the image, an int8.
     """
 
     patch: Pair
     stride: Pair
     padding: Pair
     extent: Pair
+    fill: int = 0
 
     def __post_init__(self) -> None:
         """Check that there are pixels."""
@@ -68,8 +72,21 @@ class InputForm:
         return cls(patch=(1, 1), stride=(1, 1), padding=(0, 0), extent=(shape[2], shape[3]))
 
     @classmethod
+    def bordered(cls, shape: tuple[int, ...], border: Border) -> InputForm:
+        """Return the form of an NCHW tensor that lies as it is, with a border around it."""
+        return replace(
+            cls.plain(border.around(shape)), padding=(border.top, border.left), fill=border.value
+        )
+
+    def keeps_pixels(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether each pixel of NCHW lies at a position of its own, with or without border."""
+        ends = (first + size for first, size in zip(self.padding, shape[2:], strict=True))
+        fits = all(end <= most for end, most in zip(ends, self.extent, strict=True))
+        return fits and (1, 1) == self.patch == self.stride
+
+    @classmethod
     def of(cls, layer: Layer, patch: Pair, stride: Pair) -> InputForm:
-        """Return the form that holds all that convolution `layer` reads, its zeros included."""
+        """Return the form that holds all that convolution `layer` reads, its padding included."""
         taps = (blocks(layer.kernel[a], patch[a]) for a in (0, 1))
         vertical, horizontal = (
             (layer.out_shape[2 + a] - 1) * (layer.stride[a] // stride[a])
@@ -78,7 +95,13 @@ class InputForm:
             for a, count in enumerate(taps)
         )
         padding = (layer.padding[0], layer.padding[1])
-        return cls(patch=patch, stride=stride, padding=padding, extent=(vertical, horizontal))
+        return cls(
+            patch=patch,
+            stride=stride,
+            padding=padding,
+            extent=(vertical, horizontal),
+            fill=layer.pad_value if any(layer.padding) else 0,
+        )
 
     def dram_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Return NCHW as an NCHW tensor of `shape` lies in DRAM."""
@@ -89,7 +112,7 @@ class InputForm:
         n, c = x.shape[:2]
         rows, columns = ((self.extent[a] - 1) * self.stride[a] + self.patch[a] for a in (0, 1))
         top, left = self.padding
-        whole = np.zeros((n, c, rows, columns), np.int8)
+        whole = np.full((n, c, rows, columns), self.fill, np.int8)
         seen = x[:, :, : max(0, rows - top), : max(0, columns - left)]
         whole[:, :, top : top + seen.shape[2], left : left + seen.shape[3]] = seen
         patches = np.lib.stride_tricks.sliding_window_view(whole, self.patch, axis=(2, 3))

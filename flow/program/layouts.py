@@ -9,7 +9,7 @@ tensor does not fill are zero. `pack_activation` and the like arrange numbers, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -203,6 +203,35 @@ def diagonal_weight(multiplier: int, config: VTAConfig) -> NDArray[np.int8]:
     return (np.eye(config.block) * multiplier).astype(np.int8)
 
 
+class Border(NamedTuple):
+    """Rows and columns around each block of channels of a tensor in DRAM, all of one number."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+    value: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are none."""
+        return not any(self[:4])
+
+    def joined(self, other: Border) -> Border:
+        """Return the border that holds both, of the same number."""
+        top, left, bottom, right = (max(a, b) for a, b in zip(self[:4], other[:4], strict=True))
+        return Border(top, left, bottom, right, self.value)
+
+    def around(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return NCHW of a tensor of `shape` with its border."""
+        n, c, h, w = shape
+        return (n, c, self.top + h + self.bottom, self.left + w + self.right)
+
+
+#: None.
+NO_BORDER: Final = Border()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DramTensor:
     """An activation in DRAM, NCHWnc.
@@ -211,13 +240,15 @@ class DramTensor:
     ----------
     name : str
     shape : tuple[int, int, int, int]
-        NCHW as it lies in DRAM (an input in its form).
+        NCHW as it lies in DRAM (an input in its form), without its border.
     address : int
         Bytes from the arena's start.
     planes : int
         Lanes that a number takes, as `PortTensor`.
     plane_bytes : int
         Bytes of one plane.
+    border : Border
+        What lies around it.
     """
 
     name: str
@@ -225,6 +256,15 @@ class DramTensor:
     address: int
     planes: int
     plane_bytes: int
+    border: Border = NO_BORDER
+
+
+class Fill(NamedTuple):
+    """Bytes of the arena that all are `byte` before a program first runs."""
+
+    address: int
+    size_bytes: int
+    byte: int
 
 
 def plane_bytes(shape: tuple[int, ...], config: VTAConfig) -> int:

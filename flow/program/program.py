@@ -24,6 +24,8 @@ import numpy as np
 
 from flow.program.input_form import InputForm
 from flow.program.layouts import (
+    Border,
+    Fill,
     arena_alignment_bytes,
     inp_bytes,
     pack_activation,
@@ -66,13 +68,16 @@ if TYPE_CHECKING:
 
     from flow.system.limits import Limits
 
-VERSION: Final = 3
+#: Of programs without fills and borders, and with them.
+VERSIONS: Final = (3, 4)
 _CONFIG: Final = struct.Struct(f"<{len(WORDS)}I")
 _TENSOR: Final = struct.Struct("<IIQ12I")
 #: A tensor's kind: the type of its numbers, and above it planes that are not those of 8-bit lanes.
 _KINDS: Final[tuple[Literal["int8", "int32"], ...]] = ("int8", "int32")
 _KIND_MASK: Final = 0xFF
 _PLANES_LSB: Final = 8
+_FILL_LSB: Final = 16
+_FILL: Final = struct.Struct("<III")
 #: Planes of lanes of 8 bits.
 _BYTE_PLANES: Final = {"int8": 1, "int32": 4}
 
@@ -91,7 +96,7 @@ class PortTensor:
     address : int
         Bytes from the arena's start.
     form : InputForm or None
-        How an input's pixels lie as channels; None as they are.
+        How an input's pixels lie as channels, or the border around a tensor; None as they are.
     planes : int
         Lanes of inp that a number takes, each a plane of its own in DRAM, low first: of int8 signed
         digits, of int32 plain bits (`vta_config.lanes`). 0 stands for what 8-bit lanes need: one of
@@ -141,6 +146,7 @@ class PortTensor:
         form = self.form or InputForm.plain(self.shape)
         pairs = (*form.patch, *form.stride, *form.padding, *form.extent)
         kind = _KINDS.index(self.dtype) | self._other_planes << _PLANES_LSB
+        kind |= (form.fill & 0xFF) << _FILL_LSB
         return _TENSOR.pack(role, kind, self.address, *self.shape, *pairs)
 
     @property
@@ -153,12 +159,13 @@ class PortTensor:
         """Read the fields of a record of a program file."""
         _, kind, address, n, c, h, w, *pairs = fields
         patch, stride, padding, extent = zip(pairs[::2], pairs[1::2], strict=True)
-        form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent)
+        fill = (kind >> _FILL_LSB ^ 0x80) - 0x80  # its sign is bit 7
+        form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent, fill=fill)
         shape = (n, c, h, w)
         return cls(
             name=name,
             dtype=_KINDS[kind & _KIND_MASK],
-            planes=kind >> _PLANES_LSB,
+            planes=kind >> _PLANES_LSB & 0xFF,
             shape=shape,
             address=address,
             form=None if form == InputForm.plain(shape) else form,
@@ -168,7 +175,10 @@ class PortTensor:
         """Return NCHW integers from the bytes that lie in DRAM."""
         bits = config.inp_bits
         lanes = unpack_lanes(data, bits).reshape(self.planes, -1)
-        parts = [unpack_activation(plane, self.shape, config) for plane in lanes]
+        parts = [unpack_activation(plane, self.dram_shape, config) for plane in lanes]
+        if self.form is not None:
+            (top, left), (_, _, h, w) = self.form.padding, self.shape
+            parts = [part[:, :, top : top + h, left : left + w] for part in parts]
         if self.dtype == "int32":
             return join_bit_planes(np.stack(parts), bits)
         return parts[0] if len(parts) == 1 else join_planes(np.stack(parts), bits).astype(np.int8)
@@ -223,6 +233,8 @@ class Program:
         In execution order.
     plan : QuantPlan, optional
         The integers of the quantized model that it is of, for people.
+    fills : tuple[Fill, ...]
+        What lies in the arena before the program first runs, beside constants: borders.
     """
 
     symbol: str
@@ -235,6 +247,7 @@ class Program:
     outputs: tuple[PortTensor, ...]
     layers: tuple[LayerRecord, ...]
     plan: QuantPlan | None = None
+    fills: tuple[Fill, ...] = ()
 
     @cached_property
     def insn_bytes(self) -> bytes:
@@ -268,8 +281,10 @@ class Program:
         )
 
     def new_arena(self) -> NDArray[np.uint8]:
-        """Return the arena with constants in place and zeros elsewhere, uint8[arena_bytes]."""
+        """Return the arena with fills, constants, and zeros elsewhere: uint8[arena_bytes]."""
         arena = np.zeros(self.arena_bytes, np.uint8)
+        for fill in self.fills:
+            arena[fill.address : fill.address + fill.size_bytes] = fill.byte
         arena[self.constants_at : self.constants_at + len(self.constants)] = np.frombuffer(
             self.constants, np.uint8
         )
@@ -289,6 +304,9 @@ class Program:
             ),
             "META": json.dumps(self._meta(), separators=(",", ":")).encode(),
         }
+        if self.fills:
+            sections["FILLS"] = b"".join(_FILL.pack(*fill) for fill in self.fills)
+        later = bool(self.fills) or any(t.form and t.form.fill for t in self._tensors())
         offset = HEADER.size + SECTION.size * len(sections)
         table, body = b"", b""
         for tag, data in sections.items():
@@ -297,7 +315,7 @@ class Program:
             table += SECTION.pack(tag.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
             body += data
         header = HEADER.pack(
-            MAGIC, VERSION, len(sections), offset + len(body), zlib.crc32(table), 0
+            MAGIC, VERSIONS[later], len(sections), offset + len(body), zlib.crc32(table), 0
         )
         return header + table + body
 
@@ -324,6 +342,7 @@ class Program:
                     "last_store": r.last_store,
                 }
                 | ({"planes": r.output.planes} if r.output._other_planes else {})
+                | ({"border": _border_json(r.output)} if r.output.form else {})
                 for r in self.layers
             ],
             "origins": origins_json(self.insns, [r.name for r in self.layers]),
@@ -342,7 +361,7 @@ class Program:
         CapacityError
             When its instructions take more memory than `limits` allow.
         """
-        sections = read_sections(data, VERSION, where)
+        sections = read_sections(data, VERSIONS, where)
         count, odd = divmod(len(sections["INSNS"]), INSN_BYTES)
         if not limits.allows(memory_bytes=count * INSN_COST_BYTES):
             raise CapacityError(
@@ -385,6 +404,7 @@ class Program:
             outputs=outputs,
             layers=layers,
             plan=QuantPlan.from_json(meta["plan"], where) if "plan" in meta else None,
+            fills=_fills(sections.get("FILLS", memoryview(b"")), where),
         )
         if program._config_bytes() != sections["CONFIG"]:
             damaged(where, "must have one machine in CONFIG and META", "two")
@@ -398,6 +418,7 @@ class Program:
         tensors = [(t.address, t.bytes_in(self.config), t.name) for t in self._tensors()]
         for address, size, name in [
             (self.constants_at, len(self.constants), "constants"),
+            *((fill.address, fill.size_bytes, "fills") for fill in self.fills),
             *tensors,
         ]:
             if address + size > self.arena_bytes:
@@ -467,7 +488,15 @@ def _record(value: object, insns: int, where: str) -> LayerRecord:
     if len(shape) != 4:
         damaged(where, f"must have 4 dimensions of the layer {name}", len(shape))
     shape = [integer(size, "dimension", MAX_TENSOR_ELEMS, 1) for size in shape]
-    check_tensor(shape, ((1, 1), (1, 1), (0, 0), tuple(shape[2:])), name, where)
+    border = list_of(layer.get("border", [0] * 5), "border", where)
+    if len(border) != 5:
+        damaged(where, f"must have a border of 4 sizes and a number of {name}", len(border))
+    border = [
+        *(integer(size, "border", MAX_TENSOR_ELEMS) for size in border[:4]),
+        integer(border[4], "border", 127, -128),
+    ]
+    form = InputForm.bordered(tuple(shape), Border(*border))
+    check_tensor(shape, ((1, 1), (1, 1), form.padding, form.extent), name, where)
     dtype = entry(layer, "dtype", where)
     if dtype not in ("int8", "int32"):
         damaged(where, f"must have int8 or int32 as dtype of the layer {name}", dtype)
@@ -479,10 +508,34 @@ def _record(value: object, insns: int, where: str) -> LayerRecord:
             dtype=dtype,
             shape=tuple(shape),
             address=integer(entry(layer, "address", where), "address", (1 << 32) - 1),
+            form=form if any(border[:4]) else None,
             planes=integer(layer.get("planes", 0), "planes", 32),
         ),
         last_store=integer(entry(layer, "last_store", where), "last_store", insns - 1),
     )
+
+
+def _border_json(tensor: PortTensor) -> list[int]:
+    """Return a tensor's border: the sizes above, to the left, below, to the right; its number."""
+    assert tensor.form is not None
+    before, extent = tensor.form.padding, tensor.form.extent
+    after = (extent[a] - before[a] - tensor.shape[2 + a] for a in (0, 1))
+    return [*before, *after, tensor.form.fill]
+
+
+def _fills(data: memoryview, where: str) -> tuple[Fill, ...]:
+    """Read the section FILLS."""
+    if len(data) % _FILL.size:
+        damaged(where, "must have whole records in FILLS", "parts of one")
+    fills = tuple(Fill(*fields) for fields in _FILL.iter_unpack(data))
+    end = 0
+    for fill in fills:
+        if fill.address < end:
+            damaged(where, "must have fills one behind the other", fill.address)
+        end = fill.address + fill.size_bytes
+        if fill.byte > 0xFF:
+            damaged(where, "must have bytes in [0, 255] in FILLS", fill.byte)
+    return fills
 
 
 def _ports(
@@ -498,7 +551,7 @@ def _ports(
         damaged(where, f"must have {len(names)} tensors, as META", len(records) // _TENSOR.size)
     ports: tuple[list[PortTensor], list[PortTensor]] = ([], [])
     for (role, name), fields in zip(names, _TENSOR.iter_unpack(records), strict=True):
-        if fields[0] != role or fields[1] & _KIND_MASK > role:
+        if fields[0] != role or fields[1] & _KIND_MASK > role or fields[1] >> _FILL_LSB + 8:
             damaged(
                 where,
                 "must have inputs of role 0 and kind 0, then outputs of role 1 and kind 0 or 1",
@@ -507,7 +560,7 @@ def _ports(
         shape, pairs = fields[3:7], [fields[at : at + 2] for at in range(7, 15, 2)]
         check_tensor(shape, pairs, name, where)
         port = PortTensor.from_fields(name, fields)
-        if role and port.form is not None:
+        if role and port.form is not None and not port.form.keeps_pixels(port.shape):
             damaged(where, "must have plain outputs", f"another form of {name}")
         ports[role].append(port)
     return tuple(ports[0]), tuple(ports[1])

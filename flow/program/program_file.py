@@ -22,6 +22,7 @@ MAGIC: Final = b"VTAFLOW1"
 HEADER: Final = struct.Struct("<8sIIQII")
 SECTION: Final = struct.Struct("<8sQQII")
 ALIGN: Final = 64
+#: Sections that every file has; FILLS is there where something is filled.
 TAGS: Final = ("CONFIG", "INSNS", "CONSTS", "TENSORS", "META")
 MAX_SECTIONS: Final = 64
 #: META is text for people; its values take many times its bytes once they are read.
@@ -54,7 +55,9 @@ def clipped(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
-def read_header(data: bytes | memoryview, version: int, where: str) -> tuple[int, int, int]:
+def read_header(
+    data: bytes | memoryview, versions: Sequence[int], where: str
+) -> tuple[int, int, int]:
     """Check the 32 bytes that a program file begins with.
 
     Returns
@@ -64,7 +67,7 @@ def read_header(data: bytes | memoryview, version: int, where: str) -> tuple[int
     Raises
     ------
     ArtifactError
-        When `data` is not the beginning of a program file of `version`.
+        When `data` is not the beginning of a program file of one of `versions`.
     """
     if len(data) < HEADER.size:
         damaged(where, f"must have a header of {HEADER.size} bytes", len(data))
@@ -78,22 +81,22 @@ def read_header(data: bytes | memoryview, version: int, where: str) -> tuple[int
                 hint="decompress it: xz -d",
             )
         damaged(where, f"must start with {MAGIC.decode()}", magic)
-    if found != version:
-        damaged(where, f"must be version {version}", found)
+    if found not in versions:
+        damaged(where, f"must be version {' or '.join(map(str, versions))}", found)
     if reserved:
         damaged(where, "must have 0 in reserved fields", reserved)
     return count, file_bytes, table_crc
 
 
-def read_sections(data: bytes, version: int, where: str) -> dict[str, memoryview]:
+def read_sections(data: bytes, versions: Sequence[int], where: str) -> dict[str, memoryview]:
     """Return the sections of a program file by their tags, without copying them.
 
     Raises
     ------
     ArtifactError
-        When the bytes are not a whole, undamaged program file of `version`.
+        When the bytes are not a whole, undamaged program file of one of `versions`.
     """
-    count, file_bytes, table_crc = read_header(data, version, where)
+    count, file_bytes, table_crc = read_header(data, versions, where)
     if file_bytes != len(data):
         damaged(where, f"must have {file_bytes} bytes", len(data))
     end = HEADER.size + count * SECTION.size

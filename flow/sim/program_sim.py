@@ -51,6 +51,8 @@ class ProgramSim:
             origins=lambda index: str(program.insns[index].origin),
             limits=limits,
         )
+        for fill in program.fills:
+            self.sim.write(self._base + fill.address, bytes([fill.byte]) * fill.size_bytes)
         self.sim.write(self._base + program.constants_at, program.constants)
         self.sim.verify()
 

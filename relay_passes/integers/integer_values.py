@@ -12,12 +12,13 @@ from relay_passes.graph import Expr
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Int8Tensor:
-    """An int8 tensor: real = scale * var; |var| <= bound."""
+    """An int8 tensor: real = scale * (var - zero); |var| <= bound."""
 
     var: Expr
     scale: float
     bound: int
     name: str
+    zero: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,7 +31,7 @@ class IntegerWeight:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Accumulator:
-    """An int32 tensor: real = relu(scale * var + bias).
+    """An int32 tensor: real = relu(scale * (var + offset) + bias).
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class Accumulator:
         One a channel (axis 1); equal ones are used as one number.
     bound : int64[C]
         Bound of |var|.
+    offset : int64[C]
+        Integer not yet added: what zero points have left in the sum.
     bias : float64[C]
         Real number not yet added.
     relu : bool
@@ -55,6 +58,7 @@ class Accumulator:
     var: Expr
     scale: NDArray[np.float64]
     bound: NDArray[np.int64]
+    offset: NDArray[np.int64]
     bias: NDArray[np.float64]
     relu: bool = False
     ceiling: float = float("inf")

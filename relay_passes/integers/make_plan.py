@@ -50,6 +50,8 @@ from vta_config.errors import CalibrationError, CapacityError
 
 #: Accumulators whose scales are further apart are not added as integers.
 _MOST_OCTAVES: Final = 12
+#: How far a dyadic ratio may be from the one that is meant.
+_NEXT_TO: Final = 2.0**-7
 #: Why the host adds two tensors, and why it quantizes one.
 NO_COMMON_SCALE: Final = "the operands have no common integer scale"
 NO_SHIFT: Final = "its scale is not a power of two times the scale of its operand"
@@ -116,18 +118,24 @@ def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Int8Tensor:
-    """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it."""
+    """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it.
+
+    Its zero point is `zero`, and no number is further from it than `reach`.
+    """
 
     name: str
     tensor: str
     scale: float
     bound: int
+    zero: int
+    reach: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Accumulator:
-    """An accumulator as `integer_values.Accumulator` has it: scale, bound and bias, float64[C].
+    """An accumulator as `integer_values.Accumulator` has it: scale, bound, offset, bias [C].
 
+    All are float64.
     `owes_relu` tells of a ReLU that is not done yet; `inputs` are the int8 tensors of which it is
     made, `operators` those that it takes in, `summands` the layers among them.
     """
@@ -135,6 +143,7 @@ class _Accumulator:
     name: str
     scale: NDArray[np.float64]
     bound: NDArray[np.float64]
+    offset: NDArray[np.float64]
     bias: NDArray[np.float64]
     owes_relu: bool = False
     inputs: tuple[str, ...] = ()
@@ -154,9 +163,10 @@ class _Accumulator:
         """Return it with its ReLU done and its bias added before."""
         if not self.owes_relu:
             return self
-        added = np.abs(numerics.round_half_up(self.bias / self.scale))
+        added = np.abs(numerics.round_half_up(self.bias / self.scale) + self.offset)
+        nothing = np.zeros_like(self.bias)
         return replace(
-            self, bound=self.bound + added, bias=np.zeros_like(self.bias), owes_relu=False
+            self, bound=self.bound + added, offset=nothing, bias=nothing, owes_relu=False
         )
 
 
@@ -241,7 +251,9 @@ class _Planner:
             name=str(binding.var.name) if by_host else name,
             tensor=name,
             scale=params.scale[0],
-            bound=params.qmax,
+            bound=params.bound,
+            zero=params.zero_point,
+            reach=params.levels,
         )
 
     def _requant(self, value: _Accumulator, params: QuantParams, name: str) -> Requant | None:
@@ -258,7 +270,7 @@ class _Planner:
                     ratio=tuple(Fraction(2) ** -n for n in shifts.tolist()),
                 )
             if self.dyadic:
-                return self._multiplied(value, ratio)
+                return self._multiplied(value, ratio, params.zero_point)
         except CapacityError as error:
             reason = f"{name}: {str(error).partition('; ')[0]}"
             if value.summands:
@@ -277,10 +289,14 @@ class _Planner:
         self.floats[name] = NO_SHIFT
         return None
 
-    def _multiplied(self, value: _Accumulator, ratio: NDArray[np.float64]) -> Requant:
+    def _multiplied(self, value: _Accumulator, ratio: NDArray[np.float64], zero: int) -> Requant:
         """Return b / 2^c next to each ratio; b has the bits that the sum leaves of int32."""
-        bias = numerics.output_bias(value.name, value.bias, value.scale, value.bound, 1 / ratio)
-        bound = value.bound + np.abs(bias) + numerics.round_half_up(0.5 / ratio) + 1
+        most = numerics.sum_bound(value.bound, value.offset)
+        bias = numerics.output_bias(value.name, value.bias, value.scale, most, 1 / ratio, zero)
+        added = bias + value.offset + numerics.round_half_up(zero / ratio)
+        # b / 2^c is only next to the ratio, and so is the zero point's part.
+        more = numerics.round_half_up((0.5 + abs(zero) * _NEXT_TO) / ratio) + 1
+        bound = value.bound + np.abs(added) + more
         exact = numerics.dyadic(ratio, int(bound.max()))
         columns = list(zip(exact.multiplier, exact.shift, exact.ratio, strict=True))
         first = {(b, c): i for i, (b, c, _) in reversed(list(enumerate(columns)))}
@@ -299,6 +315,7 @@ class _Planner:
                 name=value.name,
                 scale=np.full(channels, value.scale),
                 bound=np.full(channels, float(value.bound)),
+                offset=np.full(channels, -float(value.zero)),
                 bias=np.zeros(channels),
                 inputs=(value.tensor,),
             )
@@ -323,6 +340,7 @@ class _Planner:
             name=self._label((name,), name),
             scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
             bound=bound,
+            offset=-data.zero * rows.sum(axis=1, dtype=np.float64),
             bias=np.zeros(len(rows)),
             inputs=(data.tensor,),
             operators=(name,),
@@ -353,7 +371,11 @@ class _Planner:
         if set(plan.multiplier) != {1}:
             factor = expanded(plan.multiplier, len(acc.scale), self.draft.block, name)
             inputs = (*acc.inputs, *other.inputs)
-            return acc.after(name, bound=acc.bound + other.bound * factor, inputs=inputs)
+            bound, offset = (
+                first + second * factor
+                for first, second in ((acc.bound, other.bound), (acc.offset, other.offset))
+            )
+            return acc.after(name, bound=bound, offset=offset, inputs=inputs)
         acc, other = acc.settle(), other.settle()
         first, second = (
             2.0 ** expanded(shifts, len(acc.scale), self.draft.block, name)
@@ -364,6 +386,7 @@ class _Planner:
             name=name,
             scale=acc.scale / first,
             bound=acc.bound * first + other.bound * second,
+            offset=acc.offset * first + other.offset * second,
             bias=acc.bias + other.bias,
             inputs=(*acc.inputs, *other.inputs),
             operators=(*acc.operators, *other.operators, name),
@@ -378,7 +401,7 @@ class _Planner:
         left_out = replace(plan, multiplier=(0,))
         block = self.draft.block
         if integers is not None and not acc.owes_relu:
-            if (integers.bound * integers.scale < acc.scale / 2).all():
+            if (integers.reach * integers.scale < acc.scale / 2).all():
                 return left_out  # less than half a unit: rounds to 0
             factor = numerics.exact_integers(integers.scale / acc.scale)
             if factor is not None and not _is_one_shift(factor):
@@ -415,7 +438,12 @@ class _Planner:
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
         name = str(binding.var.name)
-        return value.after(name, scale=value.scale / count, bound=value.bound * count)
+        return value.after(
+            name,
+            scale=value.scale / count,
+            bound=value.bound * count,
+            offset=value.offset * count,
+        )
 
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])

@@ -293,6 +293,7 @@ def _params_json(params: QuantParams) -> dict[str, Any]:
         "signed": params.signed,
         "granularity": params.granularity,
         **({} if params.limit == FULL_LIMIT else {"limit": params.limit}),
+        **({"zero_point": params.zero_point} if params.zero_point else {}),
     }
 
 
@@ -324,6 +325,7 @@ def _params(values: Any) -> QuantParams:
         signed=bool(values["signed"]),
         granularity=values["granularity"],
         limit=_integer(values.get("limit", FULL_LIMIT)),
+        zero_point=_integer(values.get("zero_point", 0)),
     )
 
 

@@ -95,7 +95,7 @@ class Quantize(GraphPass):
         name = str(var.name)
         params = self.plan.tensors[name]
         scale = relax.const(np.float32(params.scale[0]))
-        zero = relax.const(np.int8(0))
+        zero = relax.const(np.int8(params.zero_point))
         q = builder.emit(
             relax.op.quantize(var, scale, zero, axis=-1, out_dtype="int8"),
             names.fresh(f"{name}.q"),

@@ -1,14 +1,16 @@
 """Requantize: turn the graph with quantize and dequantize pairs into integer operators.
 
-The pass interprets the graph. Each tensor is one of: a float; an int8 with a scale; an int32
-accumulator with a scale, a bound of its magnitude, a bias not yet added and a ReLU not yet done. An
-operator with an integer implementation reads integers and makes an accumulator; quantize makes
-it int8:
+The pass interprets the graph. Each tensor is one of: a float; an int8 with a scale and a zero
+point; an int32 accumulator with a scale, a bound of its magnitude, an offset and a bias not yet
+added and a ReLU not yet done. An operator with an integer implementation reads integers and makes
+an accumulator; quantize makes it int8:
 
     q = clip((acc + bias + 2^(n-1)) >> n, qmin, qmax),    n = log2(s_y / (s_x * s_w)),
 
-with bias and rounding constant in one add and the ReLU in the clip. Everything else gets floats:
-the value is dequantized, the operator stays as it is, and runs on the host.
+with bias and rounding constant in one add and the ReLU in the clip. What zero points add, that of
+the input -z_x * sum(q_w) and that of the output z_y * 2^n, is part of that constant, too.
+Everything else gets floats: the value is dequantized, the operator stays as it is, and runs on the
+host.
 
 Every n, every multiplier and every factor of a residual is an integer of the quantization plan. A
 graph that the plan was not made for is an error: nothing is found again from scales.
@@ -53,11 +55,15 @@ from relay_passes.operators.calls import (
     split_bias,
     weight_rows,
 )
+from relay_passes.operators.chain import Padding
+from relay_passes.operators.padding import padded
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
+#: The padding of an operator whose data are padded before it.
+_NO_SIDES: Final = (0, 0, 0, 0)
 
 
 class _DoesNotFit(Exception):
@@ -187,14 +193,17 @@ class _Interpreter:
             scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
             return self._scaled(value.var, scale, value.name)
         if isinstance(value, Int8Tensor):
-            return self._scaled(value.var, np.float32(value.scale), value.name)
+            return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
         if isinstance(value, IntegerWeight):
             return relax.const((value.value * _column(value)).astype(np.float32))
         return value
 
-    def _scaled(self, var: Expr, scale: Any, name: str) -> Expr:
+    def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
         if var not in self.floats:
             wide = self.step(relax.op.astype(var, "float32"), name, "float")
+            if zero:
+                distance = relax.op.subtract(wide, relax.const(np.float32(zero)))
+                wide = self.step(distance, name, "from_zero")
             product = relax.op.multiply(wide, relax.const(scale))
             self.floats[var] = self.step(product, name, "real")
         return self.floats[var]
@@ -211,12 +220,12 @@ class _Interpreter:
         return value if isinstance(value, Int8Tensor) else None
 
     def _quantize(self, binding: Expr) -> Any:
-        scale = constant(binding.value.args[1])
-        if scale is None or scale.size != 1:
+        scale, zero = (constant(arg) for arg in binding.value.args[1:3])
+        if scale is None or scale.size != 1 or zero is None:
             return None
         value = self.value(binding.value.args[0])
         name = str(getattr(binding.value.args[0], "name", binding.var.name))
-        params = self._params(name, float(scale))
+        params = self._params(name, float(scale), int(zero))
         layer = self.planned.get(name)
         if isinstance(value, Int8Tensor):
             value = self.widen(value)
@@ -230,23 +239,29 @@ class _Interpreter:
             raise mismatch(name, "must be made of integers", "floats")
         return self.quantize_float(value, params, str(binding.var.name))
 
-    def _params(self, name: str, scale: float) -> QuantParams:
+    def _params(self, name: str, scale: float, zero: int) -> QuantParams:
         """Return a tensor's parameters, its scale as the graph stores it, in float32."""
         params = self.plan.tensors.get(name)
         if params is None or np.float32(params.scale[0]) != scale:
             planned = "no scale" if params is None else f"the scale {params.scale[0]:.9g}"
             raise mismatch(name, f"must have {planned}", f"{scale:.9g}")
-        return QuantParams(scale=(scale,), bits=params.bits, limit=params.limit)
+        if params.zero_point != zero:
+            raise mismatch(name, f"must have the zero point {params.zero_point}", zero)
+        # Whether a tensor without zero point is signed says its ReLU.
+        return replace(params, scale=(scale,), signed=not params.zero_point)
 
     def quantize_float(self, var: Expr, params: QuantParams, name: str) -> Int8Tensor:
-        """Emit clip(floor(x * (1 / s) + 0.5), qmin, qmax) as int8, on the host."""
+        """Emit clip(floor(x * (1 / s) + 0.5) + zero_point, qmin, qmax) as int8, on the host."""
         step, scale = self.step, params.scale[0]
         x = step(relax.op.multiply(var, relax.const(np.float32(1.0 / scale))), name, "scaled")
         x = step(relax.op.add(x, relax.const(np.float32(0.5))), name, "half")
         x = step(relax.op.floor(x), name, "floor")
+        if params.zero_point:
+            zero = relax.const(np.float32(params.zero_point))
+            x = step(relax.op.add(x, zero), name, "zero")
         x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
         x = self.emit(relax.op.astype(x, "int8"), name)
-        return Int8Tensor(var=x, scale=scale, bound=params.qmax, name=name)
+        return _int8(x, params, name)
 
     # ---- accumulators ------------------------------------------------------------------------
     def widen(self, value: Int8Tensor) -> Accumulator:
@@ -257,6 +272,7 @@ class _Interpreter:
             var=var,
             scale=np.full(channels, value.scale),
             bound=np.full(channels, value.bound, np.int64),
+            offset=np.full(channels, -value.zero, np.int64),
             bias=np.zeros(channels),
             name=value.name,
         )
@@ -267,8 +283,9 @@ class _Interpreter:
         return replace(settled, bias=settled.bias + bias, name=name)
 
     def settle(self, acc: Accumulator) -> Accumulator:
-        """Emit the bias and the ReLU that an accumulator still owes."""
-        acc = self.add_integers(acc, numerics.quantize_bias(acc.name, acc.bias, acc.scale))
+        """Emit offset, bias and the ReLU that an accumulator still owes."""
+        rounded = numerics.quantize_bias(acc.name, acc.bias, acc.scale)
+        acc = self.add_integers(acc, acc.offset + rounded)
         var = acc.var
         if acc.relu:
             var = self.step(relax.op.maximum(var, relax.const(np.int32(0))), acc.name, "max")
@@ -276,7 +293,8 @@ class _Interpreter:
             top = numerics.round_half_up(acc.ceiling / acc.scale)
             limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
             var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
-        return replace(acc, var=var, bias=np.zeros_like(acc.bias), relu=False, ceiling=float("inf"))
+        offset, bias = np.zeros_like(acc.offset), np.zeros_like(acc.bias)
+        return replace(acc, var=var, offset=offset, bias=bias, relu=False, ceiling=float("inf"))
 
     def add_integers(self, acc: Accumulator, addend: NDArray[np.int64]) -> Accumulator:
         """Emit the add of an int64[C] constant and bound the sum."""
@@ -296,25 +314,27 @@ class _Interpreter:
         numerics.check_accumulator(acc.name, bound)
         amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
         var = self.step(relax.op.left_shift(acc.var, relax.const(amount)), acc.name, "shl")
-        return replace(acc, var=var, bound=bound, scale=acc.scale / 2.0**shift)
+        offset, scale = acc.offset << shift, acc.scale / 2.0**shift
+        return replace(acc, var=var, bound=bound, offset=offset, scale=scale)
 
     def requantize(
         self, acc: Accumulator, params: QuantParams, requant: Requant, name: str
     ) -> Int8Tensor:
         """Emit bias, rounding, multiplier, shift, clip and cast; see the module's text."""
         self.errors[name] = requant.relative_error
-        top = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.qmax)))
-        limits = 0 if acc.relu else params.qmin, int(top)
+        zero = params.zero_point
+        top = numerics.round_half_up(min(acc.ceiling / params.scale[0], float(params.levels)))
+        limits = zero if acc.relu else params.qmin, zero + int(top)
         multiplier, shift = (
             expanded(numbers, len(acc.scale), self.plan.block, name)
             for numbers in (requant.multiplier, requant.shift)
         )
         if (multiplier != 1).any():
             return self._multiplied(acc, params, (multiplier, shift), limits, name)
-        acc = self._finer(acc, np.maximum(-shift, 0), params.scale[0])
+        acc = self._finer(acc, np.maximum(-shift, 0), params)
         shift = np.maximum(shift, 0)
-        bias = _bias(acc, 2.0**shift)
-        acc = self.add_integers(acc, bias + ((1 << shift) >> 1))
+        bias = _bias(acc, 2.0**shift, zero)
+        acc = self.add_integers(acc, bias + (zero << shift) + ((1 << shift) >> 1))
         return self._narrow(acc.var, params, shift, limits, name)
 
     def _multiplied(
@@ -327,33 +347,40 @@ class _Interpreter:
     ) -> Int8Tensor:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
         b, c = dyadic
-        bias = _bias(acc, params.scale[0] / acc.scale)
-        rounding = numerics.round_half_up(2.0 ** (c - 1) / b).astype(np.int64)
+        zero = params.zero_point
+        bias = _bias(acc, params.scale[0] / acc.scale, zero)
+        rounding = numerics.round_half_up((zero + 0.5) * 2.0**c / b).astype(np.int64)
         acc = self.add_integers(acc, bias + rounding)
         numerics.check_accumulator(name, acc.bound * b)
         factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
         var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
         return self._narrow(var, params, c, limits, name)
 
-    def _finer(self, acc: Accumulator, left: NDArray[np.int64], scale: float) -> Accumulator:
+    def _finer(self, acc: Accumulator, left: NDArray[np.int64], params: QuantParams) -> Accumulator:
         """Shift left to the scale of the output, int64[C] >= 0, which clips to int8.
 
-        Any sum but 0 saturates the output where it counts for 2^8 of its units or more: the bias is
-        then added before the shift, and after it what rounding left of that.
+        Any sum but 0 saturates the output where it counts for 2^8 of its units or more (2^9 where
+        it has a zero point): the bias is then added before the shift, and after it what rounding
+        left of that.
         """
-        most = np.minimum(left, _SATURATING_SHIFT)
-        if (left == most).all() and (acc.bound << left).max() <= INT32_MAX >> 1:
+        scale, twice = params.scale[0], 2 if params.zero_point else 1
+        most = np.minimum(left, _SATURATING_SHIFT + twice - 1)
+        total = numerics.sum_bound(acc.bound, acc.offset)
+        if (left == most).all() and (total << left).max() <= INT32_MAX >> 1:
             return self.shift_left(acc, left)
-        enough = (acc.bound + 2.0) * acc.scale
+        enough = (total + 2.0) * acc.scale
         bias = np.clip(acc.bias, -enough, enough)
         whole = numerics.quantize_bias(acc.name, bias, acc.scale)
-        rest = np.clip(bias - whole * acc.scale, -128 * scale, 128 * scale)
-        acc = self.add_integers(acc, whole)
+        half = 128 * twice * scale
+        rest = np.clip(bias - whole * acc.scale, -half, half)
+        acc = self.add_integers(acc, acc.offset + whole)
         limit = (1 << 15) - 1
         var = self.builder.emit(relax.op.clip(acc.var, -limit, limit), f"{acc.name}.clip")
         bound = np.minimum(acc.bound, limit)
         unit = np.where(left > most, scale * 2.0**most, acc.scale)
-        return self.shift_left(replace(acc, var=var, bound=bound, bias=rest, scale=unit), most)
+        nothing = np.zeros_like(acc.offset)
+        acc = replace(acc, var=var, bound=bound, offset=nothing, bias=rest, scale=unit)
+        return self.shift_left(acc, most)
 
     def _narrow(
         self,
@@ -368,8 +395,7 @@ class _Interpreter:
             amount = _per_channel(shift, var.ty.ndim, np.int32)
             var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
         var = self.step(relax.op.clip(var, *limits), name, "clip")
-        var = self.emit(relax.op.astype(var, "int8"), name)
-        return Int8Tensor(var=var, scale=params.scale[0], bound=params.qmax, name=name)
+        return _int8(self.emit(relax.op.astype(var, "int8"), name), params, name)
 
     # ---- operators ---------------------------------------------------------------------------
     def _product(self, binding: Expr) -> Any:
@@ -379,7 +405,11 @@ class _Interpreter:
             return None
         if form is None:
             return None
-        expr = form.make(call, data.var, weight.value)
+        var, sides = data.var, form.padding(call)
+        if data.zero and any(sides):  # what stands outside is 0.0, too
+            padding = Padding(sides, data.zero)
+            var, sides = self.step(padded(var, padding), str(binding.var.name), "pad"), _NO_SIDES
+        expr = form.make(call, var, weight.value, sides)
         return self._sum_of_products(binding, expr, data, weight)
 
     def _sum_of_products(
@@ -392,7 +422,8 @@ class _Interpreter:
         name = str(binding.var.name)
         self._check_weight(name, weight)
         layer = self.layers.get(name)
-        bound = numerics.accumulator_bound(weight_rows(binding.value, weight.value), data.bound)
+        rows = weight_rows(binding.value, weight.value)
+        bound = numerics.accumulator_bound(rows, data.bound)
         numerics.check_accumulator(name, bound)
         # Without a bias the name is the layer's, and what the accumulator becomes is called so.
         var = self.step(expr, name, "acc") if layer is None else self.emit(expr, name)
@@ -400,6 +431,7 @@ class _Interpreter:
             var=var,
             scale=data.scale * weight.scale,
             bound=bound,
+            offset=-data.zero * rows.sum(axis=1, dtype=np.int64),
             bias=np.zeros(len(bound)),
             name=name if layer is None else layer,
             sources=(name,),
@@ -462,6 +494,7 @@ class _Interpreter:
             var=self.step(relax.op.add(acc.var, addend.var), name, "sum"),
             scale=acc.scale,
             bound=bound,
+            offset=acc.offset + addend.offset,
             bias=acc.bias + addend.bias,
             name=name,
             sources=(*acc.sources, *addend.sources),
@@ -480,6 +513,7 @@ class _Interpreter:
             acc,
             var=self.step(relax.op.add(acc.var, product), name, "sum"),
             bound=bound,
+            offset=acc.offset + addend.offset * factor,
             name=name,
         )
 
@@ -504,6 +538,7 @@ class _Interpreter:
             var=self.step(expr, name, "acc"),
             scale=wide.scale / count,
             bound=wide.bound * count,
+            offset=wide.offset * count,
             bias=wide.bias,
             name=name,
         )
@@ -527,9 +562,17 @@ class _Interpreter:
     }
 
 
-def _bias(acc: Accumulator, unit: NDArray[Any]) -> NDArray[np.int64]:
-    """Quantize the bias of an accumulator, `unit` of whose units are one of int8's."""
-    return numerics.output_bias(acc.name, acc.bias, acc.scale, acc.bound, unit)
+def _int8(var: Expr, params: QuantParams, name: str) -> Int8Tensor:
+    return Int8Tensor(
+        var=var, scale=params.scale[0], bound=params.bound, zero=params.zero_point, name=name
+    )
+
+
+def _bias(acc: Accumulator, unit: NDArray[Any], zero_point: int) -> NDArray[np.int64]:
+    """Quantize what an accumulator has not yet added, `unit` of whose units are one of int8's."""
+    bound = numerics.sum_bound(acc.bound, acc.offset)
+    bias = numerics.output_bias(acc.name, acc.bias, acc.scale, bound, unit, zero_point)
+    return acc.offset + bias
 
 
 def _operands(value: Expr) -> set[Expr]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from tvm import relax
@@ -13,6 +13,25 @@ from relay_passes.graph import Expr, constant, dtype_of, op_name
 
 #: Return the binding that makes a variable which only one operator reads, else None.
 MakerOf: TypeAlias = Callable[[Expr], "Expr | None"]
+
+
+#: Rows and columns around a feature map: (top, left, bottom, right).
+Sides: TypeAlias = tuple[int, int, int, int]
+
+
+class Padding(NamedTuple):
+    """What stands around a feature map.
+
+    Parameters
+    ----------
+    sides : tuple[int, int, int, int]
+        Rows and columns: (top, left, bottom, right).
+    value : int
+        The number that stands there.
+    """
+
+    sides: Sides
+    value: int
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -35,6 +54,8 @@ class Chain:
         What the layer makes.
     summands : list of Chain
         Accumulators, each only its anchor, that are added to this one's before its post-ops.
+    padding : Padding or None
+        Of a convolution whose data are padded before it; its own pads nothing then.
     name : str
         The layer's: that of its anchor's, or for ``add`` of its output's.
     output_name : str
@@ -48,6 +69,7 @@ class Chain:
     output: Expr
     post_ops: list[tuple[str, Any, Expr | None]] = field(default_factory=list)
     summands: list[Chain] = field(default_factory=list)
+    padding: Padding | None = None
     name: str = ""
     output_name: str = ""
 

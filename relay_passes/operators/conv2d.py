@@ -10,15 +10,16 @@ from tvm import relax
 
 from relay_passes.graph import Expr, constant, ints
 from relay_passes.operators import rules
-from relay_passes.operators.chain import Chain, MakerOf, multiplies_int8
+from relay_passes.operators.chain import Chain, MakerOf, Sides, multiplies_int8
 from relay_passes.operators.operator import IntegerForm, Operator, Reading, Window
+from relay_passes.operators.padding import start_padded
 
 
 def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     """Return the chain of a convolution of int8."""
     if not multiplies_int8(binding):
         return None
-    return Chain.start("conv2d", binding, binding.value.args[0])
+    return start_padded("conv2d", binding, maker_of)
 
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
@@ -42,7 +43,7 @@ def meaning(
     """Return the sum over taps and input channels."""
     assert weight is not None
     total = np.zeros(shape, np.int64)
-    for dy, dx, part in window.views(x, shape, fill=0):
+    for dy, dx, part in window.views(x, shape):
         total += np.einsum("oc,nchw->nohw", weight[:, :, dy, dx].astype(np.int64), part)
     return total
 
@@ -53,14 +54,20 @@ def fits(call: Expr) -> bool:
     return str(attrs.data_layout) == "NCHW" and str(attrs.kernel_layout) == "OIHW"
 
 
-def make(call: Expr, data: Expr, weight: NDArray[np.int8]) -> Expr:
+def padding(call: Expr) -> Sides:
+    """Return the rows and columns that a call pads."""
+    top, left, bottom, right = ints(call.attrs.padding)
+    return top, left, bottom, right
+
+
+def make(call: Expr, data: Expr, weight: NDArray[np.int8], sides: Sides) -> Expr:
     """Return the convolution of integers."""
     attrs = call.attrs
     return relax.op.nn.conv2d(
         data,
         relax.const(weight),
         strides=ints(attrs.strides),
-        padding=ints(attrs.padding),
+        padding=sides,
         dilation=ints(attrs.dilation),
         groups=int(attrs.groups),
         out_dtype="int32",
@@ -85,6 +92,7 @@ OPERATOR: Final = Operator(
     meaning=meaning,
     how="GEMM, one step per kernel tap and block of input channels",
     weight_axis=0,
-    integer=IntegerForm(fits=fits, make=make),
+    integer=IntegerForm(fits=fits, make=make, padding=padding),
     adds_up=True,
+    pads=True,
 )

@@ -10,7 +10,7 @@ from tvm import relax
 
 from relay_passes.graph import Expr, constant, op_name, static_shape
 from relay_passes.operators import conv2d, rules
-from relay_passes.operators.chain import Chain, MakerOf, multiplies_int8
+from relay_passes.operators.chain import Chain, MakerOf, Sides, multiplies_int8
 from relay_passes.operators.operator import IntegerForm, Operator, Reading, Window
 
 
@@ -42,7 +42,7 @@ def fits(call: Expr) -> bool:
     return all(len(static_shape(operand)) == 2 for operand in call.args)
 
 
-def make(call: Expr, data: Expr, weight: NDArray[np.int8]) -> Expr:
+def make(call: Expr, data: Expr, weight: NDArray[np.int8], sides: Sides) -> Expr:
     """Return the product of integers."""
     return relax.op.matmul(data, relax.const(weight), out_dtype="int32")
 

@@ -11,6 +11,7 @@ from relay_passes.graph import Expr, constant, static_shape
 from relay_passes.operators import conv2d, rules
 from relay_passes.operators.chain import Chain, MakerOf, multiplies_int8
 from relay_passes.operators.operator import IntegerForm, Operator, Reading, Window
+from relay_passes.operators.padding import start_padded
 
 
 def is_depthwise(call: Expr) -> bool:
@@ -24,7 +25,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     call = binding.value
     if not (multiplies_int8(binding) and conv2d.fits(call) and is_depthwise(call)):
         return None
-    return Chain.start("depthwise_conv2d", binding, call.args[0])
+    return start_padded("depthwise_conv2d", binding, maker_of)
 
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
@@ -40,7 +41,7 @@ def meaning(
     """Return the sum over taps, channel by channel."""
     assert weight is not None
     total = np.zeros(shape, np.int64)
-    for dy, dx, part in window.views(x, shape, fill=0):
+    for dy, dx, part in window.views(x, shape):
         total += weight[:, 0, dy, dx].astype(np.int64).reshape(1, -1, 1, 1) * part
     return total
 
@@ -63,7 +64,10 @@ OPERATOR: Final = Operator(
     how="GEMM with a diagonal weight per kernel tap and block of channels",
     weight_axis=0,
     integer=IntegerForm(
-        fits=lambda call: conv2d.fits(call) and is_depthwise(call), make=conv2d.make
+        fits=lambda call: conv2d.fits(call) and is_depthwise(call),
+        make=conv2d.make,
+        padding=conv2d.padding,
     ),
     by_channel=True,
+    pads=True,
 )

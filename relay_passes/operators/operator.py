@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, ints
-from relay_passes.operators.chain import Chain, MakerOf
+from relay_passes.operators.chain import Chain, MakerOf, Sides
 from relay_passes.operators.rules import Rule
 
 
@@ -24,12 +24,15 @@ class Window(NamedTuple):
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
         (top, left, bottom, right).
+    pad_value : int
+        The number outside of the feature map: what stands for 0.0 there.
     """
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pad_value: int = 0
 
     @classmethod
     def of(cls, attrs: Any, kernel: tuple[int, ...]) -> Window:
@@ -49,9 +52,13 @@ class Window(NamedTuple):
         return rows, columns
 
     def views(
-        self, x: NDArray[np.int64], out_shape: tuple[int, ...], *, fill: int
+        self, x: NDArray[np.int64], out_shape: tuple[int, ...], *, fill: int | None = None
     ) -> list[tuple[int, int, NDArray[np.int64]]]:
-        """Return each tap (row, column) with what it reads for every output, [N, C, OH, OW]."""
+        """Return each tap (row, column) with what it reads for every output, [N, C, OH, OW].
+
+        Outside of the feature map it reads `fill`, by default the window's `pad_value`.
+        """
+        fill = self.pad_value if fill is None else fill
         top, left, bottom, right = self.padding
         x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
         found = []
@@ -95,11 +102,15 @@ class IntegerForm:
     fits : callable
         Whether a call of the float graph has an integer implementation.
     make : callable
-        Return the call that makes int32[...] of int8 data and an int8 weight.
+        Return the call that makes int32[...] of int8 data and an int8 weight, and pads by so many
+        rows and columns: (top, left, bottom, right).
+    padding : callable
+        How many a call of the float graph pads.
     """
 
     fits: Callable[[Expr], bool]
-    make: Callable[[Expr, Expr, NDArray[np.int8]], Expr]
+    make: Callable[[Expr, Expr, NDArray[np.int8], Sides], Expr]
+    padding: Callable[[Expr], Sides] = lambda call: (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,6 +151,8 @@ class Operator:
         Whether it moves values and computes nothing: the output has the input's scale.
     int8_range : bool
         Whether what it starts with lies within int8.
+    pads : bool
+        Whether it may read a number of its own outside of the feature map: `Window.pad_value`.
     """
 
     kind: str
@@ -159,6 +172,7 @@ class Operator:
     adds_up: bool = False
     keeps_scale: bool = False
     int8_range: bool = False
+    pads: bool = False
 
     @property
     def has_weight(self) -> bool:

@@ -44,18 +44,25 @@ def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
 
 def padding_fits(chain: Chain, config: VTAConfig) -> bool:
     """The padding must be at most 15 on every side."""
-    return all(0 <= int(p) <= MAX_PAD for p in chain.anchor.value.attrs.padding)
+    return all(0 <= p <= MAX_PAD for p in _sides(chain))
 
 
 def windows_meet_the_input(chain: Chain, config: VTAConfig) -> bool:
     """Every window of a convolution must contain at least one input pixel, not only padding."""
-    attrs, operands = chain.anchor.value.attrs, (*chain.anchor.value.args, chain.anchor.var)
-    sizes = zip(*(static_shape(x)[2:] for x in operands), strict=True)
-    windows = zip(ints(attrs.strides), ints(attrs.dilation), ints(attrs.padding[:2]), strict=True)
+    attrs, operands = chain.anchor.value.attrs, (chain.anchor.value.args[1], chain.anchor.var)
+    sizes = zip(*(static_shape(x)[2:] for x in (chain.source, *operands)), strict=True)
+    windows = zip(ints(attrs.strides), ints(attrs.dilation), _sides(chain)[:2], strict=True)
     return all(
         padding <= (kernel - 1) * dilation and (out - 1) * stride - padding < size
         for (size, kernel, out), (stride, dilation, padding) in zip(sizes, windows, strict=True)
     )
+
+
+def _sides(chain: Chain) -> tuple[int, ...]:
+    """Return what a window's operator pads: (top, left, bottom, right)."""
+    if chain.padding is not None:
+        return chain.padding.sides
+    return ints(chain.anchor.value.attrs.padding)
 
 
 def dense_dilation(chain: Chain, config: VTAConfig) -> bool:

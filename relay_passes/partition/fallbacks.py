@@ -34,8 +34,9 @@ from vta_config.hardware import VTAConfig
 _VIEWS: Final = RESHAPES - {"permute_dims"}
 #: Operators whose name is their layer's: anchors that are no other operator's cast or move.
 _NAMED_BY_LAYER: Final = {row.integer_op for row in OPERATORS.values() if not row.int8_range}
-#: The operators that make int8 of floats, from the result back.
-_QUANTIZE: Final = ("astype", "clip", "floor", "add", "multiply")
+#: The operators that make int8 of floats, from the result back; a zero point is added before the
+#: clip.
+_QUANTIZE: Final = ("astype", "clip", "add", "floor", "add", "multiply")
 
 
 def fallbacks(mod: Module, config: VTAConfig) -> tuple[Fallback, ...]:
@@ -126,8 +127,8 @@ class _Conversions:
             if dtype_of(source) == "float32" and dtype_of(binding.var) == "int8":
                 self._add(QUANTIZE, binding.var, self._quantizing(binding.var))
             elif dtype_of(binding.var) == "float32" and dtype_of(source) in ("int8", "int32"):
-                last = self._scaling(binding.var)
-                self._add(DEQUANTIZE, last, [last, binding.var] if last != binding.var else [last])
+                parts = self._scaling(binding.var)
+                self._add(DEQUANTIZE, parts[0], parts)
 
     def _add(self, kind: str, last: Expr, parts: list[Expr]) -> None:
         source = self.definitions[parts[-1]].args[0]
@@ -140,7 +141,9 @@ class _Conversions:
         parts = [var]
         for kind in _QUANTIZE[1:]:
             before = self.definitions[parts[-1]].args[0]
-            value = self.definitions.get(before)
+            value: Expr = self.definitions.get(before)
+            if kind == "add" and op_name(value) == "floor":
+                continue  # no zero point
             arithmetic = kind in ("add", "multiply")
             if op_name(value) != kind or (arithmetic and not _with_scalar(value)):
                 break
@@ -149,14 +152,18 @@ class _Conversions:
             parts.append(before)
         return parts
 
-    def _scaling(self, wide: Expr) -> Expr:
-        """Return the product by the scale that reads a cast to float, else the cast."""
-        readers = self.uses.get(wide, [])
-        if len(readers) == 1 and readers[0] is not None:
-            value = readers[0].value
-            if op_name(value) == "multiply" and any(constant(a) is not None for a in value.args):
-                return readers[0].var
-        return wide
+    def _scaling(self, wide: Expr) -> list[Expr]:
+        """Return the operators that make floats: the product by the scale first, the cast last.
+
+        A zero point is subtracted in between.
+        """
+        parts = [wide]
+        for kind in ("subtract", "multiply"):
+            readers = self.uses.get(parts[0], [])
+            value: Expr = readers[0].value if len(readers) == 1 and readers[0] is not None else None
+            if op_name(value) == kind and any(constant(a) is not None for a in value.args):
+                parts.insert(0, readers[0].var)
+        return parts
 
 
 def _before_and_behind(graph: Graph, on_vta: set[Expr]) -> tuple[set[Expr], set[Expr]]:

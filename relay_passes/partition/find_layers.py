@@ -34,6 +34,8 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
     """Return a chain as a `Layer`; `names` maps its inputs to tensor names."""
     in_shape = _nchw(static_shape(chain.inputs[0]))
     kind, window, weight = OPERATORS[chain.kind].read(chain.anchor.value, in_shape)
+    if chain.padding is not None:
+        window = window._replace(padding=chain.padding.sides, pad_value=chain.padding.value)
     return Layer(
         name=name or chain.name,
         kind=kind,
@@ -45,6 +47,7 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
         kernel=window.kernel,
         stride=window.stride,
         padding=window.padding,
+        pad_value=window.pad_value,
         dilation=window.dilation,
         post_ops=tuple(
             PostOp(op=op, value=number, tensor="" if var is None else names[var])

@@ -141,7 +141,9 @@ class Layer:
     kernel, stride, dilation : tuple[int, int]
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
-        (top, left, bottom, right); zeros, or minus infinity (-128) for max_pool2d.
+        (top, left, bottom, right): `pad_value`, or minus infinity (-128) for max_pool2d.
+    pad_value : int
+        The number outside of a convolution's feature map: the zero point of what it reads.
     post_ops : tuple[PostOp, ...]
         Operations on the accumulator in order.
     out_dtype : {"int8", "int32"}
@@ -167,6 +169,7 @@ class Layer:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pad_value: int = 0
     dilation: tuple[int, int] = (1, 1)
     post_ops: tuple[PostOp, ...] = ()
     out_dtype: TensorType = "int8"
@@ -189,6 +192,9 @@ class Layer:
             if self.weight.dtype != np.int8 or self.weight.shape != expected:
                 got = f"{self.weight.dtype}{list(self.weight.shape)}"
                 self._fail("weight", f"must be int8{list(expected)}", got)
+        low, high = INT8_RANGE if self.operator.pads else (0, 0)
+        if not low <= self.pad_value <= high:
+            self._fail("pad_value", f"must be in [{low}, {high}]", self.pad_value)
         if self.out_shape != self.computed_out_shape:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
         for product in self.summands:
@@ -226,8 +232,8 @@ class Layer:
 
     @property
     def window(self) -> Window:
-        """Kernel, stride, dilation and padding."""
-        return Window(self.kernel, self.stride, self.dilation, self.padding)
+        """Kernel, stride, dilation, padding and what stands there."""
+        return Window(self.kernel, self.stride, self.dilation, self.padding, self.pad_value)
 
     @property
     def computed_out_shape(self) -> tuple[int, ...]:

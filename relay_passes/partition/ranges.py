@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from relay_passes.graph import Expr, dtype_of, op_name
 from relay_passes.operators.calls import MOVES
+from relay_passes.operators.padding import read_padding
 from relay_passes.partition.layers import INT8_RANGE
 
 
@@ -22,6 +23,9 @@ def int8_range(var: Expr, definitions: Mapping[Expr, Expr]) -> tuple[int, int]:
     if (value := definitions.get(var)) is None:
         return INT8_RANGE
     kind = op_name(value)
+    if kind == "nn.pad" and (padding := read_padding(value)) is not None:
+        inside = int8_range(value.args[0], definitions)
+        return min(inside[0], padding.value), max(inside[1], padding.value)
     if kind in MOVES and dtype_of(value.args[0]) == "int8":
         return int8_range(value.args[0], definitions)
     clip = definitions.get(value.args[0]) if kind == "astype" else None

@@ -108,7 +108,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """Bits and largest integers of every tensor and weight of one graph.
+    """Bits, largest integers and zero points of every tensor and weight of one graph.
 
     Parameters
     ----------
@@ -116,19 +116,24 @@ class Precision:
         Bits of those that do not have 8, by tensor and by layer.
     limits : Limits
         Of the machine.
+    zero_points : frozenset of str
+        Tensors that are never negative, and have the least integer for 0.0.
     """
 
     tensors: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, int] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    zero_points: frozenset[str] = frozenset()
 
     def tensor(self, name: str, scale: float, *, signed: bool = True) -> QuantParams:
         """Return the parameters of an activation of the given scale."""
+        bits, full = self.tensors.get(name, 8), name in self.zero_points
         return QuantParams(
             scale=(scale,),
-            bits=self.tensors.get(name, 8),
-            signed=signed,
+            bits=bits,
+            signed=signed and not full,
             limit=self.limits.activation,
+            zero_point=-(1 << (bits - 1)) if full else 0,
         )
 
     def weight(
@@ -142,9 +147,9 @@ class Precision:
             limit=self.limits.weight,
         )
 
-    def tensor_qmax(self, name: str) -> int:
-        """Return the largest integer of an activation."""
-        return self.tensor(name, 1.0).qmax
+    def tensor_levels(self, name: str) -> int:
+        """Return how many steps of an activation's scale its largest value is."""
+        return self.tensor(name, 1.0).levels
 
     def weight_qmax(self, name: str) -> int:
         """Return the largest integer of a layer's weights."""

@@ -12,6 +12,7 @@ from typing import Final
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
 from relay_passes.operators.calls import MOVES, WEIGHT_AXIS, split_bias
 from relay_passes.scales.bit_widths import BitWidths, Limits, Precision, UniformWidths, Widths
+from relay_passes.scales.signs import never_negative
 from vta_config.errors import CalibrationError
 
 #: Of layers that a sentence names.
@@ -45,7 +46,11 @@ def widths_of(mod: Module, rule: UniformWidths) -> dict[str, Widths]:
 
 
 def precision_of(
-    mod: Module, widths: BitWidths | UniformWidths, limits: Limits | None = None
+    mod: Module,
+    widths: BitWidths | UniformWidths,
+    limits: Limits | None = None,
+    *,
+    zero_points: bool = False,
 ) -> Precision:
     """Return what each tensor and weight of a float module gets.
 
@@ -57,6 +62,8 @@ def precision_of(
         Of its layers.
     limits : Limits, optional
         Of the machine; by default those of 8 bits.
+    zero_points : bool
+        Whether tensors that are never negative have one.
 
     Raises
     ------
@@ -93,6 +100,7 @@ def precision_of(
         },
         weights={n: w.weight_bits for n, w in found.items() if w.weight_bits != 8},
         limits=limits or Limits(),
+        zero_points=never_negative(mod) if zero_points else frozenset(),
     )
 
 

@@ -185,7 +185,7 @@ def _group(
         if x is None or constant(value.args[1]) is None:
             return None
         rows = weight_rows(value).astype(np.float64)
-        found[name] = rows, x.scale[0] * x.qmax
+        found[name] = rows, x.scale[0] * x.levels
         biases.append(sum(_biases(uses, layers[name].var), np.zeros(len(rows))))
     end = ends[names[0]]
     output, skip = (tensors.get(n) for n in (end.output, end.skip))
@@ -194,8 +194,8 @@ def _group(
         bias=np.sum(biases, axis=0),
         output=output.scale[0] if output else 0.0,
         skip=skip.scale[0] if skip else 0.0,
-        top=output.qmax if output else 0,
-        skip_top=skip.qmax if skip else 0,
+        top=output.levels if output else 0,
+        skip_top=skip.levels if skip else 0,
     )
 
 

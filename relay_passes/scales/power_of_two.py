@@ -36,7 +36,7 @@ class ProfiledScales:
     """Choose a power-of-two scale for each tensor from its profile.
 
     s = smallest power of two >= m / qmax, where m is the observer's magnitude for an
-    activation, max|w| for a weight.
+    activation, max|w| for a weight; with a zero point qmax counts from there.
 
     Parameters
     ----------
@@ -72,19 +72,19 @@ class ProfiledScales:
         CalibrationError
             When a tensor was not profiled.
         """
-        qmax = precision.tensor_qmax
+        levels = precision.tensor_levels
 
         def magnitude(name: str) -> float:
             if name not in profiles:
                 raise CalibrationError(
                     name, "must have been profiled", hint="profile the graph that is quantized"
                 )
-            return self.observer(profiles[name], qmax(name))
+            return self.observer(profiles[name], levels(name))
 
         tensors = tensor_scales(
             mod,
-            own=lambda name: scale_for(magnitude(name), qmax(name)),
-            average=lambda name, unit, count: _shift_for(magnitude(name) / (unit * qmax(name))),
+            own=lambda name: scale_for(magnitude(name), levels(name)),
+            average=lambda name, unit, count: _shift_for(magnitude(name) / (unit * levels(name))),
             precision=precision,
         )
         weights = {}

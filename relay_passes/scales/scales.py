@@ -22,6 +22,7 @@ from relay_passes.operators.calls import (
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import Need
 from relay_passes.scales.bit_widths import Precision
+from relay_passes.scales.signs import never_negative
 
 #: All tensors and weights at 8 bits.
 EIGHT_BITS: Final = Precision()
@@ -112,7 +113,7 @@ def tensor_scales(
     """
     graph = read_graph(mod)
     result: dict[str, QuantParams] = {}
-    nonnegative: set[str] = set()
+    nonnegative = never_negative(mod)
     for param in graph.params:
         result[param.name] = precision.tensor(param.name, own(param.name))
     for binding in graph.bindings:
@@ -121,10 +122,6 @@ def tensor_scales(
         if dtype_of(binding.var) != "float32":
             continue
         source = getattr(value.args[0], "name", "") if kind and value.args else ""
-        if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) == 0.0):
-            nonnegative.add(name)
-        elif kind in (*MOVES, "mean") and source in nonnegative:
-            nonnegative.add(name)
         signed = name not in nonnegative
         if kind in MOVES and source in result:
             scale = result[source].scale[0]

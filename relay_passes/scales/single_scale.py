@@ -79,5 +79,5 @@ class SingleScale:
 
 
 def _steps(params: QuantParams) -> int:
-    """Return how many steps a scale's magnitude has: 2^(bits-1)."""
-    return 1 << (params.bits - 1)
+    """Return how many steps a scale's magnitude has: 2^(bits-1), twice that with a zero point."""
+    return (1 << (params.bits - 1)) - params.zero_point

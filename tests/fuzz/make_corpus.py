@@ -30,6 +30,10 @@ def networks() -> Iterator[Subgraph]:
         yield subgraph((first, conv(rng, "second", first, 8, (1, 1))), x)
         yield subgraph((first, max_pool("pool", first, 2, 2)), x)
     yield residual_network(rng, size=6)
+    x = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
+    window = {"padding": (1, 1, 1, 1), "pad_value": -128}
+    first = conv(rng, "first", x, 20, (3, 3), **window)
+    yield subgraph((first, conv(rng, "second", first, 8, (3, 3), **window)), x)
 
 
 def programs() -> Iterator[Program]:

@@ -158,7 +158,9 @@ void MutateSections(Sections* sections, Sections* others, Random* random) {
     const size_t at = Below(random, range) & ~size_t{3};
     SetWord(consts, at, 4, Interesting(random, Word(*consts, at, 4), 32));
   } else if (kind < 25) {
-    std::string* tensors = Find(sections, "TENSORS");
+    // Fills are few, and words like those of tensors.
+    std::string* fills = Find(sections, "FILLS");
+    std::string* tensors = fills != nullptr && OneIn(random, 3) ? fills : Find(sections, "TENSORS");
     if (tensors == nullptr || tensors->empty()) return;
     const size_t at = Below(random, tensors->size() / 4) * 4;
     SetWord(tensors, at, 4, Interesting(random, Word(*tensors, at, 4), 32));

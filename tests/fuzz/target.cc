@@ -22,7 +22,7 @@ class Shuffled : public FSimEngine {
   void Run() override { sim_.Run(7, {}); }
 };
 
-void Fill(const Program& program, Engine* engine) {
+void WriteInputs(const Program& program, Engine* engine) {
   for (const TensorInfo& t : program.inputs) {
     if (t.elems() > kLimits.bytes) continue;
     std::vector<int8_t> nchw(t.elems(), 3);
@@ -52,12 +52,12 @@ Outcome RunFile(const std::string& file) {
   try {
     ParseProgram(file, &program);
     FSimEngine fsim(program, nullptr, "", kLimits);
-    Fill(program, &fsim);
+    WriteInputs(program, &fsim);
     fsim.Run();
     first = Outputs(program, &fsim);
     fsim.sim().stream().Count(0, SIZE_MAX);
     Shuffled shuffled(program, nullptr, "", kLimits);
-    Fill(program, &shuffled);
+    WriteInputs(program, &shuffled);
     shuffled.Run();
     if (Outputs(program, &shuffled) != first) std::abort();
   } catch (const Error&) {
@@ -77,7 +77,7 @@ Outcome RunFile(const std::string& file) {
   // What passed all checks gives the same in any order.
   try {
     TSimEngine tsim(program, nullptr, "", kLimits);
-    Fill(program, &tsim);
+    WriteInputs(program, &tsim);
     tsim.Run();
     if (Outputs(program, &tsim) != first) std::abort();
   } catch (const Error&) {

@@ -54,6 +54,13 @@ def test_dequantize_is_near(x: float) -> None:
     assert error <= 2.0**12
 
 
+def test_quantize_with_a_zero_point() -> None:
+    params = QuantParams(scale=(0.5,), signed=False, zero_point=-128)
+    q = numerics.quantize([-3.0, 0.0, 0.3, 127.4, 500.0], params)
+    assert q.tolist() == [-128, -128, -127, 127, 127]
+    assert numerics.dequantize(q, params).tolist() == [0.0, 0.0, 0.5, 127.5, 127.5]
+
+
 def test_quantize_per_channel_and_block() -> None:
     x = np.full((4, 2), 10.0)
     channel = QuantParams(scale=(1.0, 2.0, 5.0, 10.0), granularity="channel")

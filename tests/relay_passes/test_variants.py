@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -86,7 +87,12 @@ def test_recipes() -> None:
         rounder=SecondOrderRounder(),
         passes=(PermuteChannels(),),
         correct_bias=True,
+        zero_points=True,
     )
+    assert STEPS["best_symmetric"].options == replace(VARIANTS["best"].options, zero_points=False)
+    full = {name for name, v in QUANTIZED.items() if v.options.zero_points}
+    assert full >= {"best", "fine_residuals", "dyadic", "per_channel", "w4a8", "w4a4", "mixed"}
+    assert not full & {"single_scale", "profiled", "profiled_fused", "per_tensor", "mean_square"}
     assert VARIANTS["w4a8"].options.widths == UniformWidths(inner=Widths(weight_bits=4))
     narrow = Widths(weight_bits=4, activation_bits=4)
     assert VARIANTS["w4a4"].options.widths == UniformWidths(inner=narrow, ends=Widths())

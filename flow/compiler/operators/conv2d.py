@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
@@ -107,9 +107,26 @@ def reduction(
 def add_digits(
     bench: Workbench, normal: NormalLayer, tile: Tile, acc: int, oc: int, wgt: int, row: int
 ) -> list[Emitted]:
-    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`."""
+    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`.
+
+    A step leaves out blocks whose constants are small enough for the steps before it.
+    """
+    result: list[Emitted] = []
+    block = tile.oc.start + (acc - tile.acc) // tile.area
     first, steps = normal.own_digits
-    return bench.add_constants(acc, oc, tile.area, wgt + first, row, steps, tile.origin)
+    for step in range(first, first + steps):
+        assert normal.digits is not None
+        needed = [bool(digits.any()) for digits in normal.digits[block : block + oc, step]]
+        at = 0
+        for needs, run in groupby(needed):
+            count = len([*run])
+            if needs:
+                start = (acc + at * tile.area, wgt + at * row + step)
+                result += bench.add_constants(
+                    start[0], count, tile.area, start[1], row, 1, tile.origin
+                )
+            at += count
+    return result
 
 
 def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:
@@ -118,13 +135,12 @@ def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic
     plane = shape.input_plane
     base, loads = bench.place_input(job, (layer.name, plane, tile.n, ic, tile.oy, tile.ox))
     if loads is not None and normal.flat:
-        flat = bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
-        loads.append(flat)
+        loads += bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
     elif loads is not None:
         y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
         name, step = layer.inputs[0], shape.row_step
         loads += bench.emit.load_window(
-            name, base, tile.n, ic, y, x, origin, row_step=step, plane=plane
+            name, base, tile.n, ic, y, x, origin, row_step=step, corner=shape.corner, plane=plane
         )
     return base
 

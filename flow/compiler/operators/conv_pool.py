@@ -204,6 +204,7 @@ def _reduction(
                 x,
                 tile.origin.to(Purpose.INPUT),
                 row_step=shape.row_step,
+                corner=shape.corner,
                 plane=shape.input_plane,
             )
         for (py, px), plane in planes.items():

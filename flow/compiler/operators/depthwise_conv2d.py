@@ -71,6 +71,7 @@ def _reduction(bench: Workbench, normal: NormalLayer, tile: Tile, weights_at: in
             x,
             tile.origin.to(Purpose.INPUT),
             row_step=shape.row_step,
+            corner=shape.corner,
             plane=shape.input_plane,
         )
     nest = (

@@ -103,7 +103,9 @@ void Driver::Place(const Program& program) {
   insn_count_ = static_cast<uint32_t>(insns.size() / kInsnBytes);
   api_.copy_from_host(insns_, insns.data(), insns.size());
   api_.flush_cache(insns_, api_.mem_address(insns_), static_cast<int>(insns.size()));
-  Write(program.consts_at, program.consts.data, program.consts.size);
+  WriteInitial(program, [this](uint64_t address, const uint8_t* bytes, size_t size) {
+    Write(address, bytes, size);
+  });
 }
 
 Driver::~Driver() { Free(); }

@@ -8,9 +8,12 @@
 namespace vta {
 namespace {
 
-// What the arena holds before a program runs: constants and inputs.
+// What the arena holds before a program runs: constants, fills and inputs.
 std::vector<Range> Defined(const Program& program) {
   std::vector<Range> defined{{program.consts_at, program.consts_at + program.consts.size}};
+  for (const Fill& fill : program.fills) {
+    defined.push_back({fill.address, fill.address + fill.size});
+  }
   for (const TensorInfo& t : program.inputs) {
     defined.push_back({t.address, t.address + t.packed_bytes(program.config)});
   }
@@ -38,7 +41,9 @@ FSimEngine::FSimEngine(const Program& program, OriginFn origin, const std::strin
     : sim_(program.config, program.insns.data, program.insns.size,
            {{uint64_t{0}, uint64_t{program.config.arena_bytes}}}, true, std::move(origin),
            kernels.c_str(), Defined(program), limits) {
-  sim_.Write(program.consts_at, program.consts.data, program.consts.size);
+  WriteInitial(program, [this](uint64_t address, const uint8_t* bytes, size_t size) {
+    sim_.Write(address, bytes, size);
+  });
   sim_.Verify();
 }
 

@@ -70,7 +70,9 @@ class FunctionEngine : public Engine {
       : file_(program.file),
         function_(std::move(function)),
         arena_(NewTensor({program.config.arena_bytes}, kDLUInt, 8)) {
-    Write(program.consts_at, program.consts.data, program.consts.size);
+    WriteInitial(program, [this](uint64_t address, const uint8_t* bytes, size_t size) {
+      Write(address, bytes, size);
+    });
   }
   void Write(uint64_t address, const uint8_t* bytes, size_t size) override {
     if (size != 0) std::memcpy(static_cast<uint8_t*>(arena_.data_ptr()) + address, bytes, size);
@@ -85,6 +87,9 @@ class FunctionEngine : public Engine {
   ffi::Function function_;
   ffi::Tensor arena_;
 };
+
+// Larger borders of a tensor are as absurd.
+constexpr uint32_t kMaxBorder = uint32_t{1} << 30;
 
 // A layer of the META section.
 struct LayerInfo {
@@ -359,8 +364,21 @@ class VtaModule : public ffi::ModuleObj {
       layer.output.c = dims[1];
       layer.output.h = dims[2];
       layer.output.w = dims[3];
-      layer.output.form.extent[0] = dims[2];
-      layer.output.form.extent[1] = dims[3];
+      InputForm& form = layer.output.form;
+      form.extent[0] = dims[2];
+      form.extent[1] = dims[3];
+      if (entry.count(ffi::String("border")) != 0) {
+        // Rows above, columns to the left, rows below, columns to the right, and their number.
+        const auto border = get("border").cast<ffi::json::Array>();
+        for (int side = 0; side < 4; ++side) {
+          const int64_t size = border[side].cast<int64_t>();
+          // CheckTensor refuses what is absurd; it sees no number that has wrapped.
+          const bool sane = size >= 0 && size < kMaxBorder;
+          const uint32_t kept = sane ? static_cast<uint32_t>(size) : kMaxBorder;
+          form.extent[side % 2] += kept;
+          if (side < 2) form.padding[side] = kept;
+        }
+      }
       CheckTensor(layer.output, program_.config, "program layer " + layer.name);
       layers.push_back(std::move(layer));
     }

@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kSectionBytes = 32;
 constexpr size_t kTensorBytes = 64;
+constexpr size_t kFillBytes = 12;
 constexpr uint64_t kSectionAlign = 64;
 constexpr uint32_t kMaxSections = 64;
 constexpr char kMagic[] = "VTAFLOW1";
@@ -36,7 +37,8 @@ void Require(bool holds, const std::string& must, uint64_t got) {
 std::map<std::string, Bytes> ReadSections(const uint8_t* data, size_t size) {
   Require(size >= kHeaderBytes, "must have a header of 32 bytes", size);
   if (std::memcmp(data, kMagic, 8) != 0) Damaged("must start with VTAFLOW1", "another file");
-  Require(U32(data + 8) == kProgramVersion, "must be version 3", U32(data + 8));
+  Require(U32(data + 8) == kPlainVersion || U32(data + 8) == kProgramVersion,
+          "must be version 3 or 4", U32(data + 8));
   const uint32_t count = U32(data + 12);
   Require(U64(data + 16) == size, "must have " + std::to_string(U64(data + 16)) + " bytes", size);
   Require(count <= kMaxSections && kHeaderBytes + count * kSectionBytes <= size,
@@ -96,11 +98,12 @@ void CheckDepth(Bytes json) {
 TensorInfo ReadTensor(const uint8_t* row) {
   Require(U32(row) <= 1, "must have tensor roles in [0, 1]", U32(row));
   const uint32_t type = U32(row + 4) & 0xff;
-  Require(type <= 1, "must have tensor kinds in [0, 1]", type);
+  Require(type <= 1 && U32(row + 4) >> 24 == 0, "must have tensor kinds in [0, 1]", U32(row + 4));
   TensorInfo t;
   t.is_output = U32(row) == 1;
   t.is_int32 = type == 1;
-  t.SetPlanes(U32(row + 4) >> 8);
+  t.SetPlanes(U32(row + 4) >> 8 & 0xff);
+  t.form.fill = static_cast<int8_t>(U32(row + 4) >> 16 & 0xff);
   t.address = U64(row + 8);
   t.n = U32(row + 16);
   t.c = U32(row + 20);
@@ -113,17 +116,21 @@ TensorInfo ReadTensor(const uint8_t* row) {
 
 uint64_t CeilDiv(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
-// Calls f(nchw index, lane of a plane) for every element of a plain tensor.
+// Calls f(nchw index, lane of a plane) for every element of a tensor that keeps its pixels.
 template <typename F>
 void ForEachElement(const TensorInfo& t, const Config& config, F f) {
-  const uint64_t batch = config.batch(), block = config.block(), area = uint64_t{t.h} * t.w;
-  const uint64_t channel_blocks = CeilDiv(t.c, block);
+  const uint64_t batch = config.batch(), block = config.block();
+  const uint64_t channel_blocks = CeilDiv(t.c, block), columns = t.form.extent[1];
+  const uint64_t corner = t.form.padding[0] * columns + t.form.padding[1];
   uint64_t at = 0;
   for (uint64_t n = 0; n < t.n; ++n) {
     for (uint64_t c = 0; c < t.c; ++c) {
-      const uint64_t first = (n / batch * channel_blocks + c / block) * area;
-      for (uint64_t pixel = 0; pixel < area; ++pixel, ++at) {
-        f(at, ((first + pixel) * batch + n % batch) * block + c % block);
+      const uint64_t picture = (n / batch * channel_blocks + c / block) * t.form.extent[0];
+      for (uint64_t y = 0; y < t.h; ++y) {
+        uint64_t pixel = (picture + y) * columns + corner;
+        for (uint64_t x = 0; x < t.w; ++x, ++pixel, ++at) {
+          f(at, (pixel * batch + n % batch) * block + c % block);
+        }
       }
     }
   }
@@ -155,6 +162,9 @@ void PlaceElements(const TensorInfo& tensor, const Config& config, const int8_t*
     const Inside y(form, 0, dy, tensor.h), x(form, 1, dx, w);
     const uint64_t channel = tap * tensor.c + c;
     const uint64_t first = (n / batch * channel_blocks + channel / block) * rows * columns;
+    for (uint64_t at = 0; form.fill != 0 && at < rows * columns; ++at) {
+      f((first + at) * lanes + n % batch * block + channel % block, form.fill);
+    }
     for (uint64_t row = y.begin; row < y.end; ++row) {
       const uint64_t pixel_row = row * form.stride[0] + dy - form.padding[0];
       const int8_t* from = nchw + ((n * tensor.c + c) * tensor.h + pixel_row) * w;
@@ -195,10 +205,10 @@ std::pair<int64_t, int64_t> TensorInfo::digit_range(uint32_t bits) const {
   return {-half * ones, (half - 1) * ones};
 }
 
-bool TensorInfo::plain() const {
+bool TensorInfo::keeps_pixels() const {
   const InputForm& f = form;
   return f.patch[0] == 1 && f.patch[1] == 1 && f.stride[0] == 1 && f.stride[1] == 1 &&
-         f.padding[0] == 0 && f.padding[1] == 0 && f.extent[0] == h && f.extent[1] == w;
+         uint64_t{f.padding[0]} + h <= f.extent[0] && uint64_t{f.padding[1]} + w <= f.extent[1];
 }
 
 void CheckTensor(const TensorInfo& t, const Config& config, const std::string& where) {
@@ -270,8 +280,19 @@ void ParseProgram(std::string file, Program* program) {
                 std::string("program ") + (t.is_output ? "output " : "input ") +
                     std::to_string(list.size()));
     if (!t.is_output && t.is_int32) Damaged("must have int8 inputs", "int32");
-    if (t.is_output && !t.plain()) Damaged("must have plain outputs", "another form");
+    if (t.is_output && !t.keeps_pixels()) Damaged("must have plain outputs", "another form");
     list.push_back(t);
+  }
+  const Bytes fills = sections["FILLS"];
+  Require(fills.size % kFillBytes == 0, "must have whole records in FILLS", fills.size);
+  for (uint64_t at = 0, end = 0; at < fills.size; at += kFillBytes) {
+    const uint8_t* row = fills.data + at;
+    const uint64_t address = U32(row), size = U32(row + 4);
+    Require(address >= end, "must have fills one behind the other", address);
+    end = address + size;
+    Require(end <= program->config.arena_bytes, "must have fills that lie in the arena", size);
+    Require(U32(row + 8) <= 0xff, "must have bytes in [0, 255] in FILLS", U32(row + 8));
+    program->fills.push_back({address, size, static_cast<uint8_t>(U32(row + 8))});
   }
 }
 
@@ -285,18 +306,20 @@ void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nc
   }
   const auto [low, high] = tensor.digit_range(4);
   const auto [least, most] = std::minmax_element(nchw, nchw + tensor.elems());
-  if (*least < low || *most > high) {
+  for (const int number : {int{*least}, int{*most}, int{tensor.form.fill}}) {
+    if (number >= low && number <= high) continue;
     Fail(ErrorKind::kCapacity, where,
          "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "] to take " +
              std::to_string(tensor.planes) + " x 4 bits",
-         std::to_string(*least < low ? *least : *most),
-         "clip the numbers, or give them more planes");
+         std::to_string(number), "clip the numbers, or give them more planes");
   }
   const uint64_t plane = tensor.plane_bytes(config);
   PlaceElements(tensor, config, nchw, [=](uint64_t lane, int8_t value) {
     int rest = value;
     for (uint64_t p = 0; p < tensor.planes; ++p, rest = (rest + 8) >> 4) {
-      packed[p * plane + lane / 2] |= static_cast<uint8_t>((rest & 15) << lane % 2 * 4);
+      uint8_t* byte = &packed[p * plane + lane / 2];
+      const uint64_t shift = lane % 2 * 4;
+      *byte = static_cast<uint8_t>((*byte & ~(15 << shift)) | (rest & 15) << shift);
     }
   });
 }

@@ -120,3 +120,17 @@ def test_estimates_are_near_the_cycle_model(timing: str) -> None:
     capacity = Capacity.of(config, resident_inp=1, resident_wgt=0)
     estimate = cost(normal.shape, choose_tiling(normal.shape, capacity), capacity).cycles
     assert estimate == pytest.approx(cycles, rel=0.05)
+
+
+def test_rows_that_lie_apart_are_stored_one_by_one(shape: ConvShape, capacity: Capacity) -> None:
+    """Whole rows of 32 vectors: 4 bursts each; of 7 vectors, each begins a burst of its own."""
+    narrow = replace(shape, kernel=(1, 1), padding=(0, 0), ic=1, out_width=7, width=7)
+    tiling = replace(TILING, ow=7, oh=32, ic=1)
+    joined = cost(narrow, tiling, capacity).cycles
+    apart = cost(replace(narrow, stored_rows=True), tiling, capacity).cycles
+    # 4 blocks of 32 rows of 112 bytes: 128 bursts instead of 4 times 28 of 128 bytes. Of the one
+    # tile's four pieces the last one is waited for.
+    assert apart - joined == pytest.approx(3 * (128 - 4 * 28) / 4)
+    tall = replace(narrow, out_width=8, width=8)
+    tiling = replace(tiling, ow=8)
+    assert cost(replace(tall, stored_rows=True), tiling, capacity) == cost(tall, tiling, capacity)

@@ -9,7 +9,7 @@ import pytest
 from flow.compiler.emit import Emitter, Tile
 from flow.compiler.geometry import Dim, Range, Window
 from flow.compiler.tokens import Region
-from flow.program.layouts import DramTensor
+from flow.program.layouts import Border, DramTensor
 from vta_config import VTAConfig
 from vta_config.errors import CapacityError
 from vta_config.isa import AluOp, Insn, Memory, Opcode
@@ -98,8 +98,67 @@ def test_rows_that_are_never_read_are_skipped(emit: Emitter) -> None:
 
 
 def test_a_flat_run_goes_through_blocks(emit: Emitter) -> None:
-    load = emit.load_flat("x", 3, 0, Range(40, 20), ORIGIN)
+    (load,) = emit.load_flat("x", 3, 0, Range(40, 20), ORIGIN)
     assert transfer(load.insn) == (3, 296, 1, 20, 20)
+
+
+def bordered(config: VTAConfig, *border: int) -> Emitter:
+    """Return what emits for the same tensor with a border: block 1 is at 256 + one picture."""
+    around = Border(*border, -128)
+    tensor = DramTensor(
+        name="x", address=ADDRESS, shape=(1, 40, 8, 6), plane_bytes=0, planes=1, border=around
+    )
+    return Emitter(config, {"x": tensor})
+
+
+def test_a_border_is_part_of_the_picture(default_config: VTAConfig) -> None:
+    """8 x 6 pixels in 11 x 9: two rows above, one below, one column before, two behind."""
+    emit = bordered(default_config, 2, 1, 1, 2)
+    # What pads by one reads rows -1 to 8 and columns -1 to 6.
+    rows, columns = Window(0, 10, 0, 0), Window(0, 8, 0, 0)
+    loads = emit.load_window("x", 7, 0, Range(0, 2), rows, columns, ORIGIN, corner=(1, 1))
+    assert [transfer(e.insn) for e in loads] == [
+        (7, 256 + 9, 10, 8, 9),
+        (7 + 80, 256 + 99 + 9, 10, 8, 9),
+    ]
+    # The whole picture is one run a block.
+    rows, columns = Window(1, 10, 0, 0), Window(0, 9, 0, 0)
+    (load,) = emit.load_window("x", 7, 0, Range(0, 2), rows, columns, ORIGIN, corner=(2, 1))
+    assert transfer(load.insn) == (7, 256 + 9, 2, 90, 99)
+    # Who does not pad reads what is inside; who pads with zeros has LOAD make them.
+    rows, columns = Window(0, 3, 1, 0), Window(0, 6, 1, 0)
+    (load,) = emit.load_window("x", 0, 0, Range(1, 1), rows, columns, ORIGIN)
+    assert transfer(load.insn) == (0, 256 + 99 + 19, 3, 6, 9)
+    assert fields(load.insn, "y_pad_0", "x_pad_0", "y_pad_1", "x_pad_1") == (1, 1, 0, 0)
+    (load,) = emit.load_window("x", 0, 0, Range(0, 1), rows, columns, ORIGIN, row_step=2)
+    assert transfer(load.insn) == (0, 256 + 19, 3, 6, 18)
+
+
+def test_a_flat_run_goes_around_a_border(default_config: VTAConfig) -> None:
+    """Elements 40 to 103: two of row 6, row 7; block 1; row 0 of block 2 and two of row 1."""
+    emit = bordered(default_config, 2, 1, 1, 2)
+    loads = emit.load_flat("x", 3, 0, Range(40, 64), ORIGIN)
+    assert [transfer(e.insn) for e in loads] == [
+        (3, 256 + 8 * 9 + 5, 1, 2, 2),
+        (5, 256 + 9 * 9 + 1, 1, 6, 6),
+        (11, 256 + 99 + 19, 8, 6, 9),
+        (59, 256 + 198 + 19, 1, 6, 6),
+        (65, 256 + 198 + 28, 1, 2, 2),
+    ]
+    assert [e.writes for e in loads] == [
+        (Region("inp", at, count),) for at, count in ((3, 2), (5, 6), (11, 48), (59, 6), (65, 2))
+    ]
+
+
+def test_a_store_leaves_the_border_as_it_is(default_config: VTAConfig) -> None:
+    stores = bordered(default_config, 2, 1, 1, 2).store("x", tile())
+    assert [transfer(e.insn) for e in stores] == [
+        (100, 256 + 99 + 4 * 9 + 1, 4, 6, 9),
+        (124, 256 + 198 + 4 * 9 + 1, 4, 6, 9),
+    ]
+    # Without columns of border, rows still follow one another.
+    (store,) = bordered(default_config, 1, 0, 1, 0).store("x", tile())
+    assert transfer(store.insn) == (100, 256 + 60 + 18, 2, 24, 60)
 
 
 def test_whole_rows_are_one_store(emit: Emitter) -> None:

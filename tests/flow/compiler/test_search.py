@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -151,6 +152,10 @@ NONSENSE = (
     dict.fromkeys(("patch", "stride", "padding", "extent"), (1.0, 1.0)),
     dict.fromkeys(("patch", "stride", "padding", "extent"), (1, 1, 1)),
     dict.fromkeys(("patch", "stride", "padding", "extent"), "11"),
+    *(
+        dict.fromkeys(("patch", "stride", "padding", "extent"), (1, 1)) | {"fill": fill}
+        for fill in (True, 1.0, "1", None, 1 << 70)
+    ),
 )
 
 
@@ -273,3 +278,25 @@ def test_load_runs_no_further_ahead_than_tokens_count() -> None:
     point = Tiling(oc=1, oh=1, ow=1, ic=1, oc_w=1, oc_outer=False)
     lowered = lower(graph, config, Schedule(tilings={"conv": point}, forms={}))
     ProgramSim(make_program(graph, lowered, config))  # checks that at most 255 are outstanding
+
+
+def test_borders_are_searched_with(tmp_path: Path) -> None:
+    """Forms of an input hold the number outside of the image, and are kept with it."""
+    config, cache = VTAConfig.load("default"), tmp_path / "schedules.json"
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 3, 9, 9), dtype="int8")
+    window = {"padding": (1, 1, 1, 1), "pad_value": -128}
+    first = conv(rng, "first", x, 16, (3, 3), **window)
+    graph = subgraph((first, conv(rng, "second", first, 16, (3, 3), **window)), x)
+    found = search.search(graph, config, cache=cache)
+    assert found.forms["x"].fill == -128
+    again = search.search(graph, config, cache=cache)
+    assert again == found == search.search(graph, config)
+    image = weights(rng, *x.shape)
+    program = make_program(graph, lower(graph, config, found), config)
+    (output,) = ProgramSim(program).run([image]).outputs
+    np.testing.assert_array_equal(output, run_subgraph(graph, [image])["second"])
+    # Another number outside of the same layer is another form.
+    layers = tuple(replace(layer, pad_value=-8) for layer in graph.layers)
+    other = search.search(replace(graph, layers=layers), config, cache=cache)
+    assert other.forms["x"] == replace(found.forms["x"], fill=-8)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flow.compiler.borders import border_of
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.compiler.schedule import Schedule
 from flow.program.input_form import InputForm, forms_of
-from flow.program.layouts import blocks
+from flow.program.layouts import NO_BORDER, Border, blocks
 from flow.program.program import PortTensor, Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
@@ -32,6 +33,7 @@ PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 4))
     padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     extent=PAIRS,
     size=PAIRS,
+    fill=st.sampled_from([0, -128]),
 )
 def test_arrange_is_its_definition(
     patch: tuple[int, int],
@@ -39,8 +41,9 @@ def test_arrange_is_its_definition(
     padding: tuple[int, int],
     extent: tuple[int, int],
     size: tuple[int, int],
+    fill: int,
 ) -> None:
-    form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent)
+    form = InputForm(patch=patch, stride=stride, padding=padding, extent=extent, fill=fill)
     x = np.random.default_rng(0).integers(-128, 128, (2, 3, *size)).astype(np.int8)
     moved = form.arrange(x)
     assert moved.shape == form.dram_shape(x.shape)
@@ -49,7 +52,7 @@ def test_arrange_is_its_definition(
         row = y * stride[0] - padding[0] + tap // patch[1]
         column = z * stride[1] - padding[1] + tap % patch[1]
         inside = 0 <= row < size[0] and 0 <= column < size[1]
-        assert value == (x[n, c, row, column] if inside else 0)
+        assert value == (x[n, c, row, column] if inside else fill)
 
 
 def first_layer(data: st.DataObject, *, pooled: bool = False) -> tuple[Layer, TensorSpec]:
@@ -61,8 +64,9 @@ def first_layer(data: st.DataObject, *, pooled: bool = False) -> tuple[Layer, Te
     x = TensorSpec(name="x", shape=(1, draw(st.integers(1, 9)), *size), dtype="int8")
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    channels = draw(st.integers(1, 40))
-    return conv(rng, "conv", x, channels, kernel, stride=stride, padding=padding), x
+    channels, number = draw(st.integers(1, 40)), draw(st.sampled_from([0, -128, 5]))
+    window = {"stride": stride, "padding": padding, "pad_value": number}
+    return conv(rng, "conv", x, channels, kernel, **window), x
 
 
 def run(program: Program, x: np.ndarray) -> np.ndarray:
@@ -94,7 +98,9 @@ def test_every_form_gives_the_same_convolution(
     form = data.draw(st.sampled_from(forms_of(layer, config.block)))
     schedule = Schedule(forms={} if form is None else {"x": form})
     program = make_program(graph, lower(graph, config, schedule), config)
-    assert program.inputs[0].form == form
+    border = border_of(layer)
+    plain = None if border.empty else InputForm.bordered(x.shape, border)
+    assert program.inputs[0].form == (form or plain)
     np.testing.assert_array_equal(run(program, image), expected)
     chosen = make_program(graph, lower(graph, config), config)
     np.testing.assert_array_equal(run(chosen, image), expected)
@@ -145,6 +151,16 @@ def test_the_stem_takes_a_cheap_form(preset: str, most: int) -> None:
     x = TensorSpec(name="x", shape=(1, 3, 224, 224), dtype="int8")
     form = lower(subgraph((layer,), x), config).forms["x"]
     assert steps(layer, form, config.block) <= most
+
+
+def test_borders_are_forms() -> None:
+    shape = (1, 3, 8, 6)
+    form = InputForm.bordered(shape, Border(2, 1, 0, 3, -128))
+    assert form.dram_shape(shape) == (1, 3, 10, 10) and form.fill == -128
+    assert form.keeps_pixels(shape) and InputForm.plain(shape).keeps_pixels(shape)
+    assert InputForm.bordered(shape, NO_BORDER) == InputForm.plain(shape)
+    for change in ({"patch": (1, 2)}, {"stride": (2, 1)}, {"extent": (9, 10)}, {"extent": (10, 6)}):
+        assert not replace(form, **change).keeps_pixels(shape)  # type: ignore[arg-type]  # pairs
 
 
 def test_impossible_forms() -> None:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.program.layouts import (
+    NO_BORDER,
+    Border,
     constant_digits,
     constant_vector,
     diagonal_weight,
@@ -144,3 +146,10 @@ def test_byte_planes_join() -> None:
 
 def test_diagonal_weight(default_config: VTAConfig) -> None:
     np.testing.assert_array_equal(diagonal_weight(64, default_config), 64 * np.eye(16, dtype=int))
+
+
+def test_borders_around_tensors() -> None:
+    border = Border(1, 0, 2, 3, -128)
+    assert border.around((2, 5, 7, 4)) == (2, 5, 10, 7)
+    assert border.joined(Border(0, 4, 1, 1, -128)) == (1, 4, 2, 3, -128)
+    assert not border.empty and NO_BORDER.empty and Border(value=-128).empty

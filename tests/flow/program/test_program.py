@@ -112,8 +112,8 @@ def test_any_damaged_bit_is_noticed(at: int, bit: int) -> None:
         (DATA[:-1], f"must have {len(DATA)} bytes, got {len(DATA) - 1}"),
         (DATA + b"x", f"must have {len(DATA)} bytes"),
         (b"\x7fELF" + DATA[4:], "must start with VTAFLOW1"),
-        (DATA[:8] + b"\1" + DATA[9:], "must be version 3, got 1"),
-        (DATA[:8] + b"\2" + DATA[9:], "must be version 3, got 2; compile it again"),
+        (DATA[:8] + b"\1" + DATA[9:], "must be version 3 or 4, got 1"),
+        (DATA[:8] + b"\2" + DATA[9:], "must be version 3 or 4, got 2; compile it again"),
     ],
 )
 def test_sentences(data: bytes, sentence: str) -> None:

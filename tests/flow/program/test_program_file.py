@@ -17,7 +17,10 @@ import pytest
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.program.program import VERSION, Program
+from flow.compiler.schedule import Schedule
+from flow.program.input_form import InputForm
+from flow.program.layouts import unpack_activation
+from flow.program.program import VERSIONS, Program
 from flow.program.program_file import clipped, read_sections
 from flow.system.limits import Limits
 from relay_passes.integers.plan import QuantPlan
@@ -31,8 +34,14 @@ CONFIG = VTAConfig.load("small")
 _X = TensorSpec(name="x", shape=(1, 8, 5, 5), dtype="int8")
 _GRAPH = subgraph((conv(np.random.default_rng(0), "conv", _X, 8, (3, 3)),), _X)
 DATA = make_program(_GRAPH, lower(_GRAPH, CONFIG), CONFIG).to_bytes()
-SECTIONS = {tag: bytes(data) for tag, data in read_sections(DATA, VERSION, "x").items()}
+SECTIONS = {tag: bytes(data) for tag, data in read_sections(DATA, VERSIONS, "x").items()}
 META: dict[str, Any] = json.loads(SECTIONS["META"])
+_FIRST = conv(np.random.default_rng(0), "first", _X, 8, (3, 3))
+_SECOND = conv(
+    np.random.default_rng(0), "second", _FIRST, 8, (3, 3), padding=(1, 1, 1, 0), pad_value=-5
+)
+_BOTH = subgraph((_FIRST, _SECOND), _X)
+BORDERED = make_program(_BOTH, lower(_BOTH, CONFIG), CONFIG)
 
 
 def join(sections: dict[str, bytes], rows: list[dict[str, int]] | None = None) -> bytes:
@@ -45,7 +54,7 @@ def join(sections: dict[str, bytes], rows: list[dict[str, int]] | None = None) -
         row |= rows[k] if rows else {}
         table += struct.pack("<8sQQII", tag.encode(), *row.values())
         body += data
-    head = (b"VTAFLOW1", VERSION, len(sections), offset + len(body), zlib.crc32(table), 0)
+    head = (b"VTAFLOW1", VERSIONS[0], len(sections), offset + len(body), zlib.crc32(table), 0)
     return struct.pack("<8sIIQII", *head) + table + body
 
 
@@ -163,6 +172,95 @@ def test_records() -> None:
             "must have one machine in CONFIG and META, got two",
             join({**SECTIONS, "CONFIG": struct.pack("<16I", *changed)}),
         )
+
+
+# ---- borders
+def sections_with(data: bytes, **changes: bytes) -> bytes:
+    """Return a file of version 4 whose sections are those of `data` and some others."""
+    sections = {tag: bytes(part) for tag, part in read_sections(data, VERSIONS, "x").items()}
+    file = join(sections | changes)
+    return file[:8] + struct.pack("<I", 4) + file[12:]
+
+
+def test_only_files_with_borders_are_version_4() -> None:
+    data = BORDERED.to_bytes()
+    assert (DATA[8], data[8]) == (3, 4)
+    assert "FILLS" not in SECTIONS
+    again = Program.from_bytes(data)
+    (fill,) = again.fills
+    first, second = (record.output for record in again.layers)
+    # 5 x 5 pixels less the kernel are 3 x 3; the border adds a row above, one below, one to the
+    # left. A block is 16 lanes.
+    assert (fill.address, fill.size_bytes, fill.byte) == (first.address, 5 * 4 * 16, 256 - 5)
+    assert again.fills == BORDERED.fills and again.layers == BORDERED.layers
+    assert first.form == InputForm(
+        patch=(1, 1), stride=(1, 1), padding=(1, 1), extent=(5, 4), fill=-5
+    )
+    assert second.form is None
+    assert again.to_bytes() == data == sections_with(data)
+    arena = again.new_arena()[fill.address :][: fill.size_bytes]
+    assert set(arena.tolist()) == {256 - 5}
+
+
+def test_inputs_and_outputs_with_borders() -> None:
+    """Of an input the host writes the border; of an output it reads what is inside."""
+    layer = conv(np.random.default_rng(0), "c", _X, 8, (3, 3), padding=(1, 1, 1, 1), pad_value=-5)
+    graph = subgraph((layer, replace(layer, name="d", output="d", inputs=("c",))), _X)
+    outputs = (replace(graph.outputs[0], name="c"), *graph.outputs)
+    graph = replace(graph, outputs=outputs)
+    program = make_program(graph, lower(graph, CONFIG, Schedule(forms={})), CONFIG)
+    again = Program.from_bytes(program.to_bytes())
+    assert again.to_bytes() == program.to_bytes()
+    form = InputForm(patch=(1, 1), stride=(1, 1), padding=(1, 1), extent=(7, 7), fill=-5)
+    assert again.inputs[0].form == again.outputs[0].form == form and again.outputs[1].form is None
+    assert [(fill.address, fill.size_bytes) for fill in again.fills] == [
+        (again.outputs[0].address, 7 * 7 * 16)
+    ]
+    x = np.random.default_rng(0).integers(-128, 128, _X.shape).astype(np.int8)
+    packed = again.inputs[0].pack(x, CONFIG)
+    whole = unpack_activation(packed.view(np.int8), (1, 8, 7, 7), CONFIG)
+    np.testing.assert_array_equal(whole, np.pad(x, [(0, 0)] * 2 + [(1, 1)] * 2, constant_values=-5))
+    np.testing.assert_array_equal(again.outputs[0].unpack(packed, CONFIG), x)
+
+
+def test_fills_that_are_wrong() -> None:
+    data = BORDERED.to_bytes()
+    end = BORDERED.arena_bytes
+
+    def fills(sentence: str, *numbers: int) -> None:
+        section = struct.pack(f"<{len(numbers)}I", *numbers)
+        refuse(sentence, sections_with(data, FILLS=section))
+
+    fills("must have whole records in FILLS, got parts of one", 0, 16)
+    fills(r"must have bytes in \[0, 255\] in FILLS, got 256", 0, 16, 256)
+    fills("must have fills one behind the other, got 31", 16, 16, 1, 31, 1, 1)
+    fills(
+        f"must have fills in the arena of {end} bytes, got 17 bytes at {end - 16}", end - 16, 17, 1
+    )
+    fills("must have fills in the arena", (1 << 32) - 1, (1 << 32) - 1, 1)
+    assert Program.from_bytes(sections_with(data, FILLS=b"")).fills == ()
+
+
+def test_borders_that_are_wrong() -> None:
+    data = BORDERED.to_bytes()
+    known = json.loads(bytes(read_sections(data, VERSIONS, "x")["META"]))
+    assert [layer.get("border") for layer in known["layers"]] == [[1, 1, 1, 0, -5], None]
+
+    def border(sentence: str, value: object) -> None:
+        meta = json.loads(json.dumps(known))
+        meta["layers"][0]["border"] = value
+        refuse(sentence, sections_with(data, META=json.dumps(meta).encode()))
+
+    border("must have a list as border, got int", 7)
+    border("must have a border of 4 sizes and a number of first, got 4", [1, 1, 1, 1])
+    border(r"must have an integer in \[0, \d+\] as border of the layer first, got -1", [-1] * 5)
+    border(r"must have an integer in \[-128, 127\] as border of the layer first", [1, 1, 1, 1, 128])
+    border("must have dimensions of at least 1 that fit the arena in first", [1 << 30] * 4 + [0])
+    border("must have first in the arena of", [1 << 12] * 4 + [0])
+    words = list(struct.unpack("<32I", SECTIONS["TENSORS"]))
+    words[1] = 1 << 24  # above the byte of what is outside
+    sentence = "must have inputs of role 0 and kind 0, then outputs of role 1 and kind 0 or 1, got"
+    refuse(sentence, join({**SECTIONS, "TENSORS": struct.pack("<32I", *words)}))
 
 
 def test_instructions() -> None:

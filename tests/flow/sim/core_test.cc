@@ -383,7 +383,7 @@ void TestTensors() {
   t.w = 4;
   t.form.extent[0] = t.h;
   t.form.extent[1] = t.w;
-  CHECK(t.plain());
+  CHECK(t.keeps_pixels());
   std::vector<int8_t> nchw(t.elems()), back(t.elems());
   for (int8_t& v : nchw) v = static_cast<int8_t>(random());
   std::vector<uint8_t> packed(t.packed_bytes(config));
@@ -400,6 +400,53 @@ void TestTensors() {
   UnpackTensor(t, config, packed.data(), wide.data());
   for (size_t i = 0; i < wide.size(); ++i) {
     CHECK(static_cast<uint32_t>(wide[i]) == static_cast<uint8_t>(nchw[i]) * 0x01010101U);
+  }
+}
+
+// A border around each channel: packed by the host, left out when it is read.
+void TestBorders() {
+  Random random(5);
+  for (const int bits : {8, 4}) {
+    Config config = MakeConfig(1, 3);
+    if (bits == 4) config.log_inp_width = 2;
+    TensorInfo t;
+    t.n = 3;
+    t.c = 5;
+    t.h = 7;
+    t.w = 4;
+    t.form.padding[0] = 2;
+    t.form.padding[1] = 1;
+    t.form.extent[0] = t.h + 3;
+    t.form.extent[1] = t.w + 1;
+    t.form.fill = -128;
+    t.SetPlanes(bits == 4 ? 2 : 1);
+    CHECK(t.keeps_pixels());
+    std::vector<int8_t> nchw(t.elems()), back(t.elems());
+    for (int8_t& v : nchw) v = static_cast<int8_t>(Below(&random, 248) - 128);
+    std::vector<uint8_t> packed(t.packed_bytes(config), 99);
+    PackTensor(t, config, nchw.data(), packed.data(), "input");
+    UnpackTensor(t, config, packed.data(), back.data());
+    CHECK(nchw == back);
+    // As a larger tensor without a border, it has the same numbers inside and -128 around them.
+    TensorInfo whole = t;
+    whole.h = whole.form.extent[0];
+    whole.w = whole.form.extent[1];
+    whole.form.padding[0] = whole.form.padding[1] = 0;
+    std::vector<int8_t> all(whole.elems());
+    UnpackTensor(whole, config, packed.data(), all.data());
+    for (size_t i = 0; i < all.size(); ++i) {
+      const size_t x = i % whole.w, y = i / whole.w % whole.h, picture = i / (whole.w * whole.h);
+      const bool inside = y >= 2 && y < 2 + t.h && x >= 1;
+      CHECK(all[i] == (inside ? nchw[(picture * t.h + y - 2) * t.w + x - 1] : -128));
+    }
+    t.form.extent[1] = t.w;
+    CHECK(!t.keeps_pixels());
+    t.form.extent[1] = t.w + 1;
+    t.SetPlanes(1);
+    if (bits == 4) {
+      std::fill(nchw.begin(), nchw.end(), int8_t{0});  // -128 alone takes two digits
+      CHECK(Refused([&] { PackTensor(t, config, nchw.data(), packed.data(), "input"); }));
+    }
   }
 }
 
@@ -524,6 +571,7 @@ int main() {
   vta::TestDamagedStreams();
   vta::TestPrograms();
   vta::TestTensors();
+  vta::TestBorders();
   vta::TestNarrowTensors();
   vta::TestForms();
   vta::TestText();

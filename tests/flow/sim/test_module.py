@@ -436,7 +436,7 @@ def test_damaged_files() -> None:
     ("at", "value", "sentence"),
     [
         (0, b"X", "must start with VTAFLOW1, got another file"),
-        (8, b"\x01", "must be version 3, got 1"),
+        (8, b"\x01", "must be version 3 or 4, got 1"),
         (12, b"\x63", "must hold its section table, got 99"),
         (16, b"\x01", "bytes, got"),
         (24, b"\x00\x00\x00\x00", "must have an undamaged section table"),

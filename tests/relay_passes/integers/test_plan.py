@@ -24,6 +24,7 @@ def plan() -> QuantPlan:
         tensors={
             "data": QuantParams(scale=(0.1,), limit=119),
             "y": QuantParams(scale=(0.2,), signed=False),
+            "pool": QuantParams(scale=(0.2,), signed=False, zero_point=-128),
         },
         weights={"conv.acc": QuantParams(scale=(0.5, 0.25), bits=4, granularity="block")},
         block=8,
@@ -58,6 +59,7 @@ def test_json_brings_the_plan_back() -> None:
 def test_a_limit_is_written_where_there_is_one() -> None:
     tensors = plan().to_json()["tensors"]
     assert tensors["data"]["limit"] == 119 and "limit" not in tensors["y"]
+    assert tensors["pool"]["zero_point"] == -128 and "zero_point" not in tensors["y"]
 
 
 def test_bits_of_the_layers() -> None:

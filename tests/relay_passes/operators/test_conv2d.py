@@ -23,6 +23,8 @@ KERNEL = np.int8([[[[1, 2], [3, 4]]]])
         (Window((2, 2), dilation=(2, 2)), [54]),  # 0*1 + 2*2 + 6*3 + 8*4
         (Window((2, 2), (3, 2), padding=(1, 0, 0, 0)), [4]),  # 0*3 + 1*4 below the padding
         (Window((2, 2), (2, 2), padding=(0, 0, 1, 1)), [27, 2 + 5 * 3, 6 + 7 * 2, 8]),
+        # -5 stands outside: -5*1 + -5*2 + 0*3 + 1*4
+        (Window((2, 2), (3, 2), padding=(1, 0, 0, 0), pad_value=-5), [-11]),
     ],
 )
 def test_sums_by_hand(window: Window, expected: list[int]) -> None:
@@ -62,8 +64,9 @@ def test_the_integer_form_keeps_window_and_groups() -> None:
     w = relax.const(np.ones((4, 2, 1, 1), np.float32))
     call = relax.op.nn.conv2d(x, w, 2, (1, 2, 3, 4), (1, 2), groups=2)
     assert OPERATOR.integer is not None and OPERATOR.integer.fits(call)
+    assert OPERATOR.integer.padding(call) == (1, 2, 3, 4)
     data = relax.Var("q", relax.TensorType((1, 4, 6, 6), "int8"))
-    made = OPERATOR.integer.make(call, data, np.full((4, 2, 1, 1), 7, np.int8))
+    made = OPERATOR.integer.make(call, data, np.full((4, 2, 1, 1), 7, np.int8), (1, 2, 3, 4))
     attrs = made.attrs
     assert made.args[0].same_as(data) and (constant(made.args[1]) == 7).all()
     assert (list(attrs.strides), list(attrs.padding)) == ([2, 2], [1, 2, 3, 4])

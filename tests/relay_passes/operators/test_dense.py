@@ -64,6 +64,6 @@ def test_the_integer_form_multiplies_matrices() -> None:
     assert OPERATOR.integer.fits(relax.op.matmul(x, w))
     stack = relax.Var("s", relax.TensorType((3, 4, 2), "float32"))
     assert not OPERATOR.integer.fits(relax.op.matmul(x, stack))
-    made = OPERATOR.integer.make(relax.op.matmul(x, w), x, MATRIX)
+    made = OPERATOR.integer.make(relax.op.matmul(x, w), x, MATRIX, (0, 0, 0, 0))
     np.testing.assert_array_equal(constant(made.args[1]), MATRIX)
     assert str(made.attrs.out_dtype) == "int32"

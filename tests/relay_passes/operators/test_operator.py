@@ -49,6 +49,8 @@ def test_strides_dilation_and_padding_of_views() -> None:
     views = window.views(PICTURE, (1, 1, 2, 1), fill=-128)
     # Rows -1 (padding) and 1; columns 0 and 2.
     assert [part.reshape(-1).tolist() for _, _, part in views] == [[-128, 3], [-128, 5]]
+    views = window._replace(pad_value=-8).views(PICTURE, (1, 1, 2, 1))
+    assert [part.reshape(-1).tolist() for _, _, part in views] == [[-8, 3], [-8, 5]]
 
 
 def test_macs() -> None:

@@ -74,6 +74,16 @@ def test_layer() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"pad_value": -129}, r"conv1\.pad_value: must be in \[-128, 127\], got -129"),
+        (
+            {
+                "kind": "max_pool2d",
+                "weight": None,
+                "out_shape": (1, 3, 8, 8),
+                "pad_value": -128,
+            },
+            r"conv1\.pad_value: must be in \[0, 0\], got -128",
+        ),
         (
             {"kind": "lstm"},
             r"conv1\.kind: must be among depthwise_conv2d, conv2d, dense, add, max_pool2d, sum_",

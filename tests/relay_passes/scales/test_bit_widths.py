@@ -73,7 +73,7 @@ def test_integers_keep_to_their_bits(
     for name, params in plan.weights.items():
         assert params.qmax == expected.weight_qmax(name), name
     for name, params in plan.tensors.items():
-        assert params.qmax == expected.tensor_qmax(name), name
+        assert params.qmax == expected.tensor_levels(name), name
     bindings = read_graph(integers).bindings
     for binding in bindings:
         if op_name(binding.value) in ("nn.conv2d", "matmul"):

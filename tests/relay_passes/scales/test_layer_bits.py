@@ -35,7 +35,7 @@ def test_tensors_get_the_bits_of_their_readers(net: Any) -> None:
     assert found.tensors == {"conv0.relu": 4, "maxpool0": 4}
     assert found.tensor("maxpool0", 0.5) == QuantParams(scale=(0.5,), bits=4)
     assert found.weight("conv0.acc", (0.5,)).qmax == 119
-    assert found.weight_qmax("conv1.acc") == 7 and found.tensor_qmax("data") == 127
+    assert found.weight_qmax("conv1.acc") == 7 and found.tensor_levels("data") == 127
 
 
 def test_uniform_widths(net: Any) -> None:

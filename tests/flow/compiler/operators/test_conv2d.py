@@ -10,9 +10,10 @@ import pytest
 from flow.compiler.cost import Tiling
 from flow.compiler.operators.conv2d import LOWERER
 from flow.compiler.schedule import Schedule
-from relay_passes.partition.layers import TensorSpec
+from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, dense, sum_pool
 from tests.flow.compiler.operators.counts import counted
+from vta_config.portable import constant_reach
 
 X = TensorSpec(name="x", shape=(1, 32, 8, 6), dtype="int8")
 
@@ -54,3 +55,17 @@ def test_what_stays_is_loaded_once(oc_outer: bool) -> None:
 
 def test_its_tiling_can_be_searched() -> None:
     assert LOWERER.searched
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(oc=3, oh=4, ow=6, ic=2, oc_w=2, oc_outer=True)])
+def test_only_blocks_with_large_constants_take_a_second_step(tiling: Tiling | None) -> None:
+    """Of 5 blocks of channels, the constants of two are beyond the reach of one step."""
+    bias = np.full(80, constant_reach(16), np.int32)
+    bias[[17, 79]] += 1
+    post_ops = (PostOp(op="add", value=bias),)
+    layer = conv(
+        np.random.default_rng(0), "conv1", X, 80, (1, 1), post_ops=post_ops, out_dtype="int32"
+    )
+    schedule = Schedule(tilings={"conv1": tiling} if tiling else {}, forms={})
+    counts = counted(layer, inputs=(X,), schedule=schedule)
+    assert counts["gemm_bias_ops"] == (5 + 2) * 48

@@ -1,0 +1,31 @@
+"""Which tensors of a float graph are never negative, whatever the image."""
+
+from __future__ import annotations
+
+from relay_passes.graph import Expr, Module, constant, op_name, read_graph
+from relay_passes.operators.calls import MOVES
+
+#: Operators that keep the sign of what they average or move.
+_KEEPS_SIGN = MOVES | {"mean", "nn.avg_pool2d"}
+
+
+def never_negative(mod: Module) -> frozenset[str]:
+    """Return the tensors that are shown to be never negative.
+
+    These are results of ReLU and of clips from 0 up, what moves or averages them, and their sums.
+    """
+    found: set[str] = set()
+
+    def holds(expr: Expr) -> bool:
+        value = constant(expr)
+        return getattr(expr, "name", "") in found if value is None else bool((value >= 0).all())
+
+    for binding in read_graph(mod).bindings:
+        value, kind = binding.value, op_name(binding.value)
+        if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) >= 0.0):
+            found.add(str(binding.var.name))
+        elif (kind in _KEEPS_SIGN and holds(value.args[0])) or (
+            kind == "add" and all(map(holds, value.args))
+        ):
+            found.add(str(binding.var.name))
+    return frozenset(found)
