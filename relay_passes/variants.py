@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -81,6 +81,10 @@ class _Parts:
     def searched_bits(self, widths: UniformWidths, **options: Any) -> QuantOptions:
         """Return options of fewer bits, with searched scales and all that is learned."""
         return self.full(**{"chooser": self.searched(), "widths": widths} | options)
+
+    def searched_few_ones(self) -> Any:
+        """Return a chooser of both: finer weight scales are worth 2 points with 4-bit weights."""
+        return replace(self.searched(), dyadic=True, multipliers=(4, 5, 6))
 
     def few_ones(self) -> Any:
         """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
@@ -338,13 +342,25 @@ TABLE: Final[tuple[Variant, ...]] = (
         needs=_LEARNED,
     ),
     Variant(
-        name="w4a8",
+        name="w4a8_shifts",
         label="+ GPTQ rounding",
         recipe=lambda p: p.searched_bits(p.w4a8),
         needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8_ends",
+        label="+ first and last layer at 8 bits",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8",
+        label="+ multipliers b / 2^c",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True),
+        needs=_LEARNED,
         role="report",
         rank=8,
-        alternatives=("w4a8", "w4a8_plain_scales"),
+        alternatives=("w4a8", "w4a8_ends"),
     ),
     Variant(  # its bits are for others to choose: they depend on the machine
         name=MIXED,
@@ -354,15 +370,9 @@ TABLE: Final[tuple[Variant, ...]] = (
         rank=10,
     ),
     Variant(
-        name="w4a8_ends",
-        label="+ first and last layer at 8 bits",
-        recipe=lambda p: p.searched_bits(p.w4a8_ends),
-        needs=_LEARNED,
-    ),
-    Variant(
         name="w4a4",
         label="+ 4-bit activations",
-        recipe=lambda p: p.searched_bits(p.w4a4),
+        recipe=lambda p: p.searched_bits(p.w4a4, chooser=p.searched_few_ones(), dyadic=True),
         needs=_LEARNED,
         role="extra",
         rank=9,
