@@ -116,6 +116,8 @@ class Variant:
         The variant with the lowest rank is deployed. For the roles report and extra.
     alternatives : tuple of str
         Candidate configurations that may replace it, itself first, in the order of their cost.
+    zero_shot_of : str
+        Not a configuration but another calibration of one: on images distilled from the model.
     stand_in : str
         The same with rounding to nearest, which takes a hundredth of the time. For a large network
         it decides whether this candidate is computed.
@@ -130,6 +132,7 @@ class Variant:
     rank: int = 0
     alternatives: tuple[str, ...] = ()
     stand_in: str = ""
+    zero_shot_of: str = ""
 
     @property
     def options(self) -> QuantOptions:
@@ -385,6 +388,24 @@ TABLE: Final[tuple[Variant, ...]] = (
         role="extra",
         rank=3,
     ),
+    Variant(
+        name="best_zero_shot",
+        label="best, calibrated without data",
+        recipe=None,
+        needs=NOTHING,
+        role="report",
+        rank=11,
+        zero_shot_of="best",
+    ),
+    Variant(
+        name="w4a8_zero_shot",
+        label="w4a8, calibrated without data",
+        recipe=None,
+        needs=NOTHING,
+        role="extra",
+        rank=12,
+        zero_shot_of="w4a8",
+    ),
 )
 
 
@@ -400,5 +421,7 @@ FORMS: Final = _rows("form")
 #: Everything that has options.
 RECIPES: Final = ChainMap(VARIANTS, STEPS, FORMS)
 ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
+#: Variants that are calibrated on distilled images, and what they are otherwise.
+ZERO_SHOT_OF: Final = {v.name: v.zero_shot_of for v in TABLE if v.zero_shot_of}
 #: Candidates and their stand-ins, which are rounded to nearest.
 STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}

@@ -14,7 +14,7 @@ long as the logits, and vᵀ M v = |Jᵀ B v|²: one backward pass, never negati
 layers have with each other, which is most of the other estimate's noise. Each image draws a v of
 its own.
 
-Needs PyTorch (``pip install vta-flow[torch]``), in which the float graph runs operator by operator.
+Needs PyTorch (``pip install vta-flow[torch]``), in which the float graph runs: `host.torch_graph`.
 Activations have no weights, and so no share in it.
 """
 
@@ -26,27 +26,19 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm import relax
 
-from relay_passes.graph import (
-    Expr,
-    Graph,
-    Module,
-    constant,
-    ints,
-    op_name,
-    read_graph,
-    static_shape,
-)
+from relay_passes.graph import Module, constant, read_graph
+from relay_passes.host.torch_graph import TorchGraph, import_torch
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.scales.bit_widths import Widths
-from relay_passes.scales.layer_bits import layers_by_input
 from relay_passes.selection.sensitivity import Quantized, Sensitivity, usual_options
-from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
+from vta_config.errors import CalibrationError
 
 #: Vectors v that are enough, each with an image.
 USUAL_VECTORS: Final = 64
+#: What else one may do where the derivatives are missing.
+_HINT: Final = "use the measured sensitivity"
 
 
 def hessian_sensitivity(
@@ -145,8 +137,8 @@ def hessian_traces(
     UnsupportedModelError
         When the graph has an operator that is not known here.
     """
-    torch = _torch()
-    network = _TorchGraph(mod, torch)
+    torch = import_torch("Hessian", hint=_HINT)
+    network = TorchGraph(mod, torch, hint=_HINT)
     used = list(islice(images, vectors))
     if not used:
         raise CalibrationError(
@@ -200,153 +192,3 @@ def on_the_scale_of(reference: Sensitivity, values: Sensitivity) -> dict[str, di
         name: {widths: omega * factor for widths, omega in row.items()}
         for name, row in values.items()
     }
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise ConfigError(
-            "Hessian",
-            "must have PyTorch for its derivatives",
-            got="no module torch",
-            hint='pip install "vta-flow[torch]", or use the measured sensitivity',
-        ) from None
-    return torch
-
-
-class _TorchGraph:
-    """The float graph in PyTorch: `weights` are leaves that have gradients."""
-
-    def __init__(self, mod: Module, torch: Any) -> None:
-        self._torch = torch
-        self._graph: Graph = read_graph(mod)
-        calls = {str(b.var.name): b.value for b in self._graph.bindings}
-        for name, value in calls.items():
-            if isinstance(value, relax.Call) and op_name(value) not in _OPERATORS:
-                raise UnsupportedModelError(
-                    name,
-                    "must be an operator that the Hessian knows",
-                    got=op_name(value) or type(value).__name__,
-                    hint="use the measured sensitivity",
-                )
-        self.weights: dict[str, Any] = {
-            name: torch.from_numpy(np.array(constant(calls[name].args[1]))).requires_grad_()
-            for name in layers_by_input(mod)
-        }
-
-    def __call__(self, image: Any) -> list[Any]:
-        """Return each result, before a softmax of its own, as float32[N, values]."""
-        (param,) = self._graph.params
-        values: dict[str, Any] = {str(param.name): image}
-        for binding in self._graph.bindings:
-            name, call = str(binding.var.name), binding.value
-            operands = [self._operand(arg, values) for arg in call.args]
-            if name in self.weights:
-                operands[1] = self.weights[name]
-            values[name] = _OPERATORS[op_name(call)](self._torch, call, operands)
-        results = (values[str(v.name)] for v in self._logits())
-        return [r.reshape(r.shape[0], -1) for r in results]
-
-    def _logits(self) -> list[Expr]:
-        """Return the module's results, those before a last softmax in place of its own."""
-        definitions = self._graph.definitions()
-        found = []
-        for var in self._graph.results:
-            value = definitions.get(var)
-            found.append(value.args[0] if value is not None and op_name(value) in _SOFTMAX else var)
-        return found
-
-    def _operand(self, arg: Expr, values: Mapping[str, Any]) -> Any:
-        if isinstance(arg, relax.Var):
-            return values[str(arg.name)]
-        if isinstance(arg, relax.Tuple):
-            return [self._operand(field, values) for field in arg.fields]
-        value = constant(arg)
-        return arg if value is None else self._torch.from_numpy(np.array(value))
-
-
-def _padded(torch: Any, x: Any, padding: Iterable[Any], value: float = 0.0) -> Any:
-    top, left, bottom, right = ints(padding)
-    if not (top or left or bottom or right):
-        return x
-    return torch.nn.functional.pad(x, (left, right, top, bottom), value=value)
-
-
-def _conv2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs = call.attrs
-    return torch.nn.functional.conv2d(
-        _padded(torch, operands[0], attrs.padding),
-        operands[1],
-        stride=ints(attrs.strides),
-        dilation=ints(attrs.dilation),
-        groups=int(attrs.groups),
-    )
-
-
-def _max_pool2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs = call.attrs
-    return torch.nn.functional.max_pool2d(
-        _padded(torch, operands[0], attrs.padding, float("-inf")),
-        ints(attrs.pool_size),
-        stride=ints(attrs.strides),
-        dilation=ints(attrs.dilation),
-        ceil_mode=bool(attrs.ceil_mode),
-    )
-
-
-def _avg_pool2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs = call.attrs
-    size, strides = ints(attrs.pool_size), ints(attrs.strides)
-    pool = torch.nn.functional.avg_pool2d
-    x = _padded(torch, operands[0], attrs.padding)
-    result = pool(x, size, stride=strides)
-    if bool(attrs.count_include_pad) or not any(ints(attrs.padding)):
-        return result
-    ones = _padded(torch, torch.ones_like(operands[0][:1, :1]), attrs.padding)
-    return result / pool(ones, size, stride=strides)
-
-
-def _mean(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    axes, keep = call.attrs.axis, bool(call.attrs.keepdims)
-    return operands[0].mean(dim=None if axes is None else ints(axes), keepdim=keep)
-
-
-def _shaped(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    return operands[0].reshape(static_shape(call))
-
-
-def _clip(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    low, high = (float(getattr(a, "value", a)) for a in call.args[1:3])
-    return operands[0].clamp(low, high)
-
-
-def _permuted(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    axes, x = call.attrs.axes, operands[0]
-    return x.permute(*(range(x.ndim)[::-1] if axes is None else ints(axes)))
-
-
-_SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
-#: What the importer makes of CNNs, in PyTorch.
-_OPERATORS: Final[Mapping[str, Callable[[Any, Expr, list[Any]], Any]]] = {
-    "nn.conv2d": _conv2d,
-    "nn.max_pool2d": _max_pool2d,
-    "nn.avg_pool2d": _avg_pool2d,
-    "nn.relu": lambda torch, call, x: torch.relu(x[0]),
-    "clip": _clip,
-    "add": lambda torch, call, x: x[0] + x[1],
-    "subtract": lambda torch, call, x: x[0] - x[1],
-    "multiply": lambda torch, call, x: x[0] * x[1],
-    "divide": lambda torch, call, x: x[0] / x[1],
-    "matmul": lambda torch, call, x: x[0] @ x[1],
-    "sigmoid": lambda torch, call, x: torch.sigmoid(x[0]),
-    "tanh": lambda torch, call, x: torch.tanh(x[0]),
-    "nn.softmax": lambda torch, call, x: torch.softmax(x[0], int(call.attrs.axis)),
-    "nn.log_softmax": lambda torch, call, x: torch.log_softmax(x[0], int(call.attrs.axis)),
-    "concat": lambda torch, call, x: torch.cat(x[0], int(call.attrs.axis)),
-    "mean": _mean,
-    "reshape": _shaped,
-    "squeeze": _shaped,
-    "expand_dims": _shaped,
-    "permute_dims": _permuted,
-}

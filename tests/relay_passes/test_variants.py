@@ -26,6 +26,7 @@ from relay_passes.variants import (
     STOCK_RELAY,
     TABLE,
     VARIANTS,
+    ZERO_SHOT_OF,
     Variant,
 )
 
@@ -35,7 +36,8 @@ QUANTIZED = VARIANTS | STEPS | FORMS
 def test_every_name_stands_once() -> None:
     names = [v.name for v in TABLE]
     assert len(set(names)) == len(names)
-    assert {STOCK_RELAY, *QUANTIZED} == set(names)
+    assert {STOCK_RELAY, *QUANTIZED, *ZERO_SHOT_OF} == set(names)
+    assert {*ZERO_SHOT_OF.values()} <= {*VARIANTS}
     ranks = [v.rank for v in TABLE if v.role in ("report", "extra")]
     assert sorted(ranks) == list(range(len(ranks)))
 
