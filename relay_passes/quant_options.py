@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from relay_passes.graph import GraphPass
-from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, Need
+from relay_passes.learning.options import BlockLearner
+from relay_passes.requirements import CAPABILITIES, MOMENTS, NOTHING, PICTURES, Need
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.bit_widths import BitWidths, Limits, UniformWidths
 from relay_passes.scales.power_of_two import ProfiledScales
@@ -37,6 +38,8 @@ class QuantOptions:
         Bits of the layers, by name; a layer that is not named has 8.
     limits : Limits
         The largest integers; see `for_machine`.
+    learner : BlockLearner, optional
+        Learns weights, scales and biases after they were rounded and chosen.
     zero_points : bool
         Whether tensors that are never negative use negative integers, too: [-128, 127] for what is
         [0, 127] otherwise.
@@ -51,6 +54,7 @@ class QuantOptions:
     block: int = 16
     widths: BitWidths | UniformWidths = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    learner: BlockLearner | None = None
     zero_points: bool = False
 
     def for_machine(self, config: VTAConfig) -> QuantOptions:
@@ -73,6 +77,7 @@ class QuantOptions:
     def needs(self) -> frozenset[Need]:
         """What the parts require together."""
         own = MOMENTS if self.correct_bias else NOTHING
+        own |= NOTHING if self.learner is None else PICTURES
         passes = NOTHING.union(*(step.needs for step in self.passes))
         return own | self.chooser.needs | self.rounder.needs | passes
 

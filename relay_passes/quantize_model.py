@@ -6,7 +6,7 @@ without a machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -23,6 +23,7 @@ from relay_passes.integers.make_plan import make_plan
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
+from relay_passes.learning.learn import Progress, learn
 from relay_passes.operators.calls import weight_rows
 from relay_passes.params import TensorProfile, scale_text
 from relay_passes.quant_options import QuantOptions
@@ -54,10 +55,17 @@ class Quantization:
         Look at the calibration images; None where there are none.
     proofs : dict[str, LayerProof]
         How each layer learns; a layer without learns as usual.
+    images : callable (), optional
+        Returns the calibration images to learn from, float32[1, C, H, W] each; None where there are
+        none.
+    progress : callable (done, total, what), optional
+        Told of the steps of a learner.
     passed : IRModule, optional
         `mod` after the passes of the options, where they ran before.
     names : dict[str, str]
         The name before folding of each tensor that still has one.
+    uncorrected : IRModule, optional
+        `mod` before its biases were corrected.
     scales : Scales, optional
         Once chosen.
     moments : dict[str, Moments]
@@ -74,7 +82,10 @@ class Quantization:
     measure: Measure | None = None
     observe: Observe | None = None
     proofs: Mapping[str, LayerProof] = field(default_factory=dict)
+    images: Callable[[], Iterable[NDArray[np.float32]]] | None = None
+    progress: Progress | None = None
     passed: Module | None = None
+    uncorrected: Module | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     scales: Scales | None = None
     moments: Mapping[str, Moments] = field(default_factory=dict)
@@ -157,7 +168,30 @@ def _correct_bias(state: Quantization) -> Quantization:
         moments={name: m for name, m in state.moments.items() if name not in harmful},
         block=state.options.block,
     )
-    return replace(state, mod=step(state.mod))
+    return replace(state, mod=step(state.mod), uncorrected=state.mod)
+
+
+def _learn(state: Quantization) -> Quantization:
+    options = state.options
+    assert options.learner is not None
+    if state.images is None:
+        raise CalibrationError(
+            "calibration",
+            "must keep its images for weights that are learned",
+            hint="calibrate again with images, or choose another variant",
+        )
+    learned = learn(
+        state.uncorrected or state.mod,
+        state.chosen,
+        state.weights,
+        state.images(),
+        options.learner,
+        corrected=state.mod,
+        fuse=options.fuse,
+        block=options.block,
+        progress=state.progress,
+    )
+    return replace(state, mod=learned.mod, scales=learned.scales, weights=learned.weights)
 
 
 def _plan(state: Quantization) -> Quantization:
@@ -301,6 +335,13 @@ INTEGER_STAGES: Final[tuple[Stage[Quantization], ...]] = (
         applies=lambda state: state.options.correct_bias,
     ),
     Stage(
+        name="learn",
+        about="the module whose weights, scales and biases were learned block by block",
+        run=_learn,
+        result=_module,
+        applies=lambda state: state.options.learner is not None,
+    ),
+    Stage(
         name="plan",
         about="the quantization plan: scales converted to shifts and multipliers",
         run=_plan,
@@ -348,6 +389,7 @@ def quantize_model(
     *,
     measure: Measure | None = None,
     observe: Observe | None = None,
+    images: Callable[[], Iterable[NDArray[np.float32]]] | None = None,
     after: After | None = None,
 ) -> Module:
     """Return the integer module of a prepared float module.
@@ -364,6 +406,8 @@ def quantize_model(
         Usually `collect_moments` with the calibration images; for options that learn.
     observe : callable (module) -> dict[str, TensorProfile], optional
         Usually `profile` with the calibration images; for options that scale channels.
+    images : callable () -> images, optional
+        Of the calibration images, for options with a learner.
     after : callable (name, result), optional
         Called after each stage.
 
@@ -378,6 +422,7 @@ def quantize_model(
         profiles=profiles,
         measure=measure,
         observe=observe,
+        images=images,
     )
     return run_stages(INTEGER_STAGES, state, after).mod
 

@@ -33,6 +33,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "scales": {"operators", "calibration"},
         "rounding": {"operators", "host", "calibration", "scales"},
         "integers": {"operators", "scales", "rounding"},
+        "learning": {"operators", "host", "float_model", "scales", "rounding", "integers"},
         "selection": {"operators", "host", "float_model", "calibration", "scales", "rounding"},
         "partition": {"operators", "host", "integers"},
     },

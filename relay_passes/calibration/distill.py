@@ -137,7 +137,7 @@ def distill(
     options: DistillOptions | None = None,
     *,
     done: Collection[int] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Iterator[DistilledBatch]:
     """Yield calibration images, batch by batch.
 
@@ -148,8 +148,8 @@ def distill(
     options : DistillOptions, optional
     done : collection of int
         Numbers of batches that are not computed again.
-    progress : callable (done, total), optional
-        Told after every step of all batches.
+    progress : callable (done, total, note), optional
+        Told after every step of all batches; the note has the loss before it.
 
     Raises
     ------
@@ -167,9 +167,10 @@ def distill(
     numbers = [n for n in range(options.batches) if n not in done]
     for position, number in enumerate(numbers):
 
-        def told(step: int, position: int = position) -> None:
+        def told(step: int, loss: float, position: int = position) -> None:
             if progress is not None:
-                progress(position * options.steps + step, len(numbers) * options.steps)
+                done = position * options.steps + step
+                progress(done, len(numbers) * options.steps, f"loss {loss:.3g}")
 
         images, losses = network.batch(number, told)
         left = options.images - number * options.batch
@@ -212,7 +213,7 @@ class _Network:
         self._mean, self._std = usual_range(self._noise, self._loss_of_first)
 
     def batch(
-        self, number: int, told: Callable[[int], None]
+        self, number: int, told: Callable[[int, float], None]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Learn one batch; return float32[batch, C, H, W] and float32[steps]."""
         torch, options = self._torch, self._options
@@ -239,7 +240,7 @@ class _Network:
                 loss.backward()
                 for optimizer in optimizers:
                     optimizer.step()
-                told(step + 1)
+                told(step + 1, float(losses[step]))
             with torch.no_grad():
                 images = self._placed(maker(source), ranges).permute(self._own_order)
         return images.float().contiguous().cpu().numpy(), losses

@@ -23,7 +23,7 @@ def test_batches_come_in_order_and_may_be_continued() -> None:
     pytest.importorskip("torch")
     told: list[tuple[int, int]] = []
     mod = residual_net()
-    batches = list(distill(mod, SMALL, progress=lambda *step: told.append(step)))
+    batches = list(distill(mod, SMALL, progress=lambda *step: told.append(step[:2])))
     assert told == [(k, 24) for k in range(1, 25)]
     assert [batch.number for batch in batches] == [0, 1]
     assert [batch.images.shape for batch in batches] == [(4, 3, 12, 12), (2, 3, 12, 12)]
@@ -33,7 +33,7 @@ def test_batches_come_in_order_and_may_be_continued() -> None:
         assert np.isfinite(batch.images).all()
     assert not np.array_equal(batches[0].images[:2], batches[1].images)
     told.clear()
-    (again,) = distill(mod, SMALL, done={0}, progress=lambda *step: told.append(step))
+    (again,) = distill(mod, SMALL, done={0}, progress=lambda *step: told.append(step[:2]))
     assert told == [(k, 12) for k in range(1, 13)]
     assert again.number == 1 and np.array_equal(again.images, batches[1].images)
     # more images are the same ones and others

@@ -1,0 +1,1 @@
+"""Learn what integers there are: rounding, scales and biases together, block by block (PyTorch)."""
