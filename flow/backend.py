@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
+from flow.learn_request import LearnRequest
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
-from flow.stages import Progress
+from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
@@ -29,7 +31,7 @@ from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.bit_widths import BitWidths
 from relay_passes.selection.choices import Choice
 from relay_passes.stage import After
-from relay_passes.variants import MIXED
+from relay_passes.variants import MIXED, ZERO_SHOT_OF
 from vta_config.hardware import VTAConfig
 
 
@@ -56,6 +58,10 @@ class PipelineBackend:
         What the bits of `mixed` are chosen by.
     measurements : Path, optional
         Keep what is measured for that choice in this file.
+    distilled : callable (stages) -> Dataset, optional
+        Distills calibration images from the model, for the variants that are calibrated on these.
+    learn : LearnRequest, optional
+        How long variants learn whose weights are learned block by block.
     """
 
     def __init__(
@@ -70,15 +76,21 @@ class PipelineBackend:
         objective: Objective = "balanced",
         bits: BitRequest | None = None,
         measurements: Path | None = None,
+        distilled: Callable[[Stages], Dataset] | None = None,
+        learn: LearnRequest | None = None,
     ) -> None:
         """Prepare the float model."""
-        self.pipeline = Pipeline(
+        self._new_pipeline = partial(
+            Pipeline,
             model,
             config,
             schedules=schedules,
             objective=objective,
-            choose_widths=self._choose_widths,
+            learning=(learn or LearnRequest()).applied,
         )
+        self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
+        self._distilled = distilled
+        self._zero_shot: tuple[Pipeline, Dataset] | None = None
         self._request, self._measurements = bits or BitRequest(), measurements
         self._chooser: BitChooser | None = None
         self._bits: BitChoice | None = None
@@ -91,6 +103,34 @@ class PipelineBackend:
         """Profile the float model on `images`."""
         self._quantized, self._chooser, self._bits = ("", None), None, None
         self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+
+    def prepare(self, variant: str, stages: Stages) -> Dataset | None:
+        """Calibrate a variant of `ZERO_SHOT_OF`; return the images, None for other variants.
+
+        Raises
+        ------
+        ConfigError
+            When PyTorch is missing.
+        UnsupportedModelError
+            When the model has no BatchNorm statistics.
+        """
+        if variant not in ZERO_SHOT_OF:
+            return None
+        if self._zero_shot is None:
+            assert self._distilled is not None, "what distills must be given"
+            images = self._distilled(stages)
+            pipeline = self._new_pipeline()
+            with stages("calibrate", "calibrating on distilled images") as progress:
+                pipeline.calibrate(images, lambda count: progress(count, len(images)))
+            self._zero_shot = pipeline, images
+        return self._zero_shot[1]
+
+    def pipeline_of(self, variant: str) -> tuple[Pipeline, str]:
+        """Return the pipeline that a variant is calibrated in, and the variant's name there."""
+        if variant not in ZERO_SHOT_OF:
+            return self.pipeline, variant
+        assert self._zero_shot is not None, "`prepare` comes first"
+        return self._zero_shot[0], ZERO_SHOT_OF[variant]
 
     def bit_chooser(self, progress: Progress | None = None) -> BitChooser:
         """Return what chooses the bits of `mixed`, made once for the calibration images."""
@@ -105,11 +145,15 @@ class PipelineBackend:
             self._bits = self.bit_chooser().choose()
         return widths_of(self.bit_chooser().layers, self._bits.bits)
 
-    def quantize(self, variant: str) -> None:
-        """Quantize by a variant, and keep the result for `compile`."""
+    def quantize(self, variant: str, progress: Progress | None = None) -> None:
+        """Quantize by a variant, and keep the result for `compile`.
+
+        `progress` is told of the steps of variants that learn step by step.
+        """
         self._quantized = ("", None)
         give_back()  # what was made of the variant before
-        self._quantized = (variant, self.pipeline.quantize(variant))
+        pipeline, name = self.pipeline_of(variant)
+        self._quantized = (variant, pipeline.quantize(name, progress))
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize by a variant, unless that was the last thing done, and return its plan."""
@@ -119,13 +163,15 @@ class PipelineBackend:
 
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
         """Tell `after` what each stage makes of a variant; see `Pipeline.walk`."""
-        self.pipeline.walk(variant, after, stop=stop)
+        pipeline, name = self.pipeline_of(variant)
+        pipeline.walk(name, after, stop=stop)
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""
         if self._quantized[0] != variant:
             self.quantize(variant)
-        compiled = self.pipeline.compile(self._quantized[1])
+        pipeline, name = self.pipeline_of(variant)
+        compiled = pipeline.compile(self._quantized[1])
         for module in vta_modules(compiled.executable.mod):
             module["set_driver_timeout"](self._driver_timeout_s or 0.0)
             module["set_engine"](
@@ -133,7 +179,7 @@ class PipelineBackend:
             )
         return PipelineCompiled(
             model=compiled,
-            choice=self.pipeline.choices.get(variant),
+            choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
         )
 

@@ -24,11 +24,13 @@ from flow.system.tracebacks import explain, reason_of, worst
 from relay_passes.calibration.layer_error import LayerError, layer_errors
 from relay_passes.integers.integer_facts import requantization_errors
 from relay_passes.quantize_model import run_passes
-from relay_passes.variants import STEPS, TABLE, VARIANTS
+from relay_passes.variants import STEPS, TABLE, VARIANTS, ZERO_SHOT_OF
 from vta_config.errors import ArtifactError, CalibrationError
 
 #: Steps of the table in order, and what each changes.
 ABLATION: Final[Mapping[str, str]] = {v.name: v.label for v in TABLE if v.label}
+#: Those that are measured unless others are named: distilling images may take half an hour.
+USUAL_STEPS: Final = tuple(name for name in ABLATION if name not in ZERO_SHOT_OF)
 #: Images on which layers are compared.
 LAYER_IMAGES: Final = 16
 COMPARE_FILE, PLOT_FILE = "compare.json", "compare.png"
@@ -89,7 +91,7 @@ def compare(
     FlowError, InternalError
         When no step can be measured; where `skipped` is not given, when one cannot.
     """
-    names = options.variants or tuple(ABLATION)
+    names = options.variants or USUAL_STEPS
     for name in names:
         if name not in ABLATION:
             raise CalibrationError(
@@ -106,7 +108,7 @@ def compare(
     calibrate(session, stages)
     failures: list[Exception] = []
     for name in names:
-        choice = (VARIANTS | STEPS).get(name)
+        choice = (VARIANTS | STEPS).get(ZERO_SHOT_OF.get(name, name))
         if choice is not None and not choice.options.capabilities <= session.machine.capabilities:
             continue
         try:
@@ -131,10 +133,12 @@ def _measure(
     """Measure one step."""
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    pipeline, choice = backend.pipeline, (VARIANTS | STEPS).get(name)
+    backend.prepare(name, stages)
+    pipeline, own = backend.pipeline_of(name)
+    choice = (VARIANTS | STEPS).get(own)
     with stages(f"quantize {name}", f"quantizing {name}"):
         # As it stands: `quantize` might return a better form of the variant.
-        quantized = pipeline.quantize(name) if choice is None else pipeline.form(name)
+        quantized = pipeline.quantize(own) if choice is None else pipeline.form(own)
     with stages("compile", f"compiling {name}"):
         compiled = pipeline.compile(quantized)
     with stages("fsim", f"running {name}") as progress:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flow.data.datasets import Dataset
+from flow.options import UNCALIBRATED, Options
+from flow.results.data_facts import DataFacts
 from flow.results.evaluate import Logits, Metrics, measure, run_all
-from flow.results.report import DataFacts, Exactness, LayerCounters, ProgramFacts, Report, Skipped
+from flow.results.report import Exactness, LayerCounters, ProgramFacts, Report, Skipped
 from flow.stages import Stages
 from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
 
 if TYPE_CHECKING:
-    from flow.options import Options
     from flow.session import Compiled, Session
 
 #: What a report says of variants while they are still to come.
@@ -70,8 +71,10 @@ class Findings:
         session, options, stages = self.session, self.options, self.stages
         data = session.evaluation
         assert data is not None
-        with stages("quantize", f"quantizing {variant}"):
-            session.backend.quantize(variant)
+        distilled = session.backend.prepare(variant, stages)
+        calibration = None if variant in UNCALIBRATED else session.calibration
+        with stages("quantize", f"quantizing {variant}") as progress:
+            session.backend.quantize(variant, progress)
         with stages("compile", f"compiling {variant}"):
             compiled = session.backend.compile(variant)
         with stages("time", f"timing {variant}"):
@@ -96,6 +99,7 @@ class Findings:
             plan=compiled.plan,
             bits=compiled.bits,
             exact=exact,
+            calibration=_facts(calibration if distilled is None else distilled),
         )
         deployed = self.deployed
         if deployed is None or self._better(variant, deployed.variant):

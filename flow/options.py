@@ -11,10 +11,14 @@ import flow.sim
 from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
+from flow.distill_request import DistillRequest
+from flow.learn_request import LearnRequest
 from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
 
 Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
+#: In place of a folder of calibration images: distill them from the model.
+ZERO_SHOT: Final = "zero-shot"
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
 #: Quantized variants in the order of the report.
@@ -51,6 +55,12 @@ class Options:
         Name or ``.onnx[.xz]`` file.
     images, calibration : Path, optional
         Folders of images; the model's own images where it brings some.
+    zero_shot : bool
+        Whether calibration images are distilled from the model; then no folder is given.
+    distill : DistillRequest
+        How they are, for this and for variants that are calibrated so.
+    learn : LearnRequest
+        How long variants learn whose weights are learned block by block.
     config : str
         Preset or JSON file of the machine.
     engine : {"fsim", "tsim", "oracle", "driver"}
@@ -93,6 +103,9 @@ class Options:
     model: str = DEFAULT_MODEL
     images: Path | None = None
     calibration: Path | None = None
+    zero_shot: bool = False
+    distill: DistillRequest = field(default_factory=DistillRequest)
+    learn: LearnRequest = field(default_factory=LearnRequest)
     config: str = "default"
     engine: Engine = "fsim"
     driver: Path | None = None

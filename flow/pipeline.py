@@ -8,49 +8,36 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
+from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
-from flow.compiler.codegen import compile_function
 from flow.data.datasets import Dataset
+from flow.machine_stages import MACHINE_STAGES, Compilation
 from flow.results.evaluate import prefetch
 from flow.system.host_memory import give_back
 from flow.system.threads import available_cores, blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
-from relay_passes.float_model.channels import layer_weights
-from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
-from relay_passes.partition.partition import partition
-from relay_passes.partition.read import FoundLayers, annotated_functions, find_layers
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
-from relay_passes.scales.accumulators import fused_ends, paired_layers
 from relay_passes.selection.choices import Candidate, Choice
-from relay_passes.selection.choose_variant import (
-    MARGIN_DB,
-    SMALL_MARGIN_DB,
-    choose,
-    compare,
-    results,
-)
-from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
+from relay_passes.selection.prove_layers import prove_layers, usual_places
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
     ALTERNATIVES,
     MIXED,
     RECIPES,
-    STAND_INS,
     STEPS,
     STOCK_RELAY,
     VARIANTS,
 )
-from vta_config.errors import CalibrationError, CapacityError
+from vta_config.errors import CalibrationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,9 +48,9 @@ if TYPE_CHECKING:
     from flow.compiler.shapes import Objective
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
-    from flow.program.program import Program
     from relay_passes.calibration.moments import Moments
-    from relay_passes.integers.plan import QuantPlan
+    from relay_passes.learning.learn import Progress as LearnProgress
+    from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.scales.bit_widths import BitWidths
@@ -73,65 +60,10 @@ if TYPE_CHECKING:
 
 #: Calibration images kept for GPTQ rounding and bias correction.
 LEARNING_IMAGES: Final = 128
-#: Of them those on which the candidates of a variant are compared.
-JUDGING_IMAGES: Final = 32
-#: How far behind layers that share one scale may be where equalizing them is still tried, in dB.
-EQUALIZING_DB: Final = 2.0
-#: Weights of a network up to which `best` is compared with per-tensor scales: in larger ones these
-#: are never better by chance, and GPTQ takes long.
-SMALL_WEIGHTS: Final = 4_000_000
 #: Candidates of several variants: kept, since they take long to compute.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Compilation:
-    """What the stages from integers to programs hand on."""
-
-    quantized: Any
-    config: VTAConfig
-    schedules: Path | None
-    objective: Objective
-    plan: QuantPlan | None = None
-    found: FoundLayers | None = None
-    partitioned: Any = None
-    programs: tuple[Program, ...] = ()
-
-
-def _partition(state: _Compilation) -> _Compilation:
-    found = find_layers(state.quantized, state.config)
-    partitioned = partition(state.quantized, state.config, found)
-    plan = quantization_plan(state.quantized)
-    return replace(state, plan=plan, found=found, partitioned=partitioned)
-
-
-def _compile(state: _Compilation) -> _Compilation:
-    found, config = state.found, state.config
-    programs = [
-        replace(
-            compile_function(function, config, state.schedules, state.objective, found),
-            plan=state.plan,
-        )
-        for function in annotated_functions(state.partitioned)
-    ]
-    return replace(state, programs=tuple(programs))
-
-
-#: From integers to programs, for one machine.
-MACHINE_STAGES: Final[tuple[Stage[_Compilation], ...]] = (
-    Stage(
-        name="partition",
-        about="the module with the operators for VTA grouped into functions",
-        run=_partition,
-        result=lambda state: state.partitioned,
-    ),
-    Stage(
-        name="compile",
-        about="the instructions of each function for VTA",
-        run=_compile,
-        result=lambda state: state.programs,
-    ),
-)
 #: All stages in order.
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
@@ -162,24 +94,6 @@ class Pictures(Sequence["NDArray[np.float32]"]):
         return prefetch(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """Images on which candidates are compared.
-
-    Parameters
-    ----------
-    learn : list[int], optional
-        Images for rounding in their place; None to compare the final configurations.
-    images : list of float32[N, C, H, W]
-    moments : dict
-        Of the images to learn from, by passes.
-    """
-
-    learn: list[int] | None
-    images: list[NDArray[np.float32]]
-    moments: dict[tuple[Any, ...], Mapping[str, Moments]] = field(default_factory=dict)
-
-
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -194,6 +108,8 @@ class Pipeline:
         What the input layouts are chosen by: cycles and bytes, or cycles alone.
     choose_widths : callable (pipeline) -> BitWidths, optional
         Chooses the bits of the variant `mixed` when it is requested.
+    learning : callable (learner) -> BlockLearner, optional
+        Changes how long variants with a learner learn.
 
     Raises
     ------
@@ -209,6 +125,7 @@ class Pipeline:
         schedules: Path | None = None,
         objective: Objective = "balanced",
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
+        learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
@@ -216,6 +133,8 @@ class Pipeline:
         self._schedules = schedules
         self._objective = objective
         self._choose_widths = choose_widths
+        self._learning = learning
+        self._progress: LearnProgress | None = None
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
         self.folded, before = state.mod, state.names
@@ -225,12 +144,13 @@ class Pipeline:
         }
         self.profiles: dict[str, TensorProfile] = {}
         self._images: Sequence[NDArray[np.float32]] = []
+        self._all_images: Sequence[NDArray[np.float32]] = []  # as many as can be read again
         # Of the variants quantized last.
         self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
-        self._candidates_judged: dict[str, Candidate] = {}
+        self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
         self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
         #: What each variant quantized so far became, and which steps it kept.
@@ -246,11 +166,9 @@ class Pipeline:
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._moments, self._rescaled = [], None, {}
+        self._images, self._all_images, self._moments, self._rescaled = [], [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
-        self._candidates_judged = {}
-        for of_other_images in ("_trials", "_reference"):
-            self.__dict__.pop(of_other_images, None)
+        self._candidates = None
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             state = Quantization(
@@ -265,17 +183,24 @@ class Pipeline:
         """Yield `images`; the first are kept, or read again, for the variants that learn."""
         if isinstance(images, Dataset):  # 75 MB of floats for 128 images of 224×224
             self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
+            self._all_images = Pictures(images, range(len(images)))
             yield from images
             return
         kept: list[NDArray[np.float32]] = []
-        self._images = kept
+        self._images = self._all_images = kept
         for image in images:
             if len(kept) < LEARNING_IMAGES:
                 kept.append(image)
             yield image
 
-    def quantize(self, variant: str | QuantOptions) -> Any:
+    def quantize(self, variant: str | QuantOptions, progress: LearnProgress | None = None) -> Any:
         """Return the integer Relax module of a variant, by name or by options.
+
+        Parameters
+        ----------
+        variant : str or QuantOptions
+        progress : callable (done, total, what), optional
+            Told of the steps of a learner.
 
         Raises
         ------
@@ -284,6 +209,7 @@ class Pipeline:
         CapacityError
             When accumulators may overflow.
         """
+        self._progress = progress
         if variant == STOCK_RELAY:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
         if not isinstance(variant, str):
@@ -299,8 +225,12 @@ class Pipeline:
         names = ALTERNATIVES.get(variant, (variant,)) if self._images else (variant,)
         chosen, candidates = variant, tuple[Candidate, ...]()
         if len(names) > 1:
-            candidates = self._candidates(names)
-            chosen = choose(candidates, self._margin_db).name
+            if self._candidates is None:
+                self._candidates = Candidates(
+                    self.folded, self._images, form=self.form, learn=self._quantize
+                )
+            candidates = self._candidates.of(names)
+            chosen = self._candidates.choose(candidates).name
         self.choices[variant] = Choice(
             variant=variant,
             chosen=chosen,
@@ -308,38 +238,6 @@ class Pipeline:
             layers=tuple((self._proofs or {}).values()) if RECIPES[chosen].options.learns else (),
         )
         return self.form(chosen)
-
-    @cached_property
-    def _is_small(self) -> bool:
-        return sum(w.size for w in layer_weights(self.folded).values()) <= SMALL_WEIGHTS
-
-    @property
-    def _margin_db(self) -> float:
-        """Return by how many dB a slower candidate must be better."""
-        return SMALL_MARGIN_DB if self._is_small else MARGIN_DB
-
-    def _worth_a_look(self, variant: str, name: str, found: Sequence[Candidate]) -> bool:
-        """Tell whether a candidate may be better than those before; measuring it takes time."""
-        if not self._is_small and name in STAND_INS:  # either of them has moments of its own
-            if variant != "per_tensor":
-                return False
-            judged = [self._judged(stand_in) for stand_in in STAND_INS.values()]
-            chosen = judged.index(choose(judged, self._margin_db))
-            return name == tuple(STAND_INS)[chosen]
-        if name == variant:
-            return True
-        if name == "fine_residuals":  # where the variant is not good enough, and sums are there
-            ends = fused_ends(self.folded, paired_layers(self.folded))
-            sums = any(end.skip or end.partner for end in ends.values())
-            return sums and choose(found, self._margin_db).name != variant
-        if variant == "best" and name in ("per_tensor_ordered", "per_tensor"):
-            # Equalized layers need moments of their own. They may pay where one scale per tensor
-            # nearly does without.
-            near = any(
-                c.name == "per_tensor_ordered" and c.behind(found) <= EQUALIZING_DB for c in found
-            )
-            return near or name == "per_tensor_ordered"
-        return True
 
     def form(self, name: str) -> Any:
         """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
@@ -375,78 +273,10 @@ class Pipeline:
         """Whether schedules are searched, and what the forms of inputs are chosen by."""
         return self._schedules is not None, self._objective
 
-    def _candidates(self, names: tuple[str, ...]) -> tuple[Candidate, ...]:
-        """Run candidates on calibration images; return the promising ones, in the order of `names`.
-
-        Raises
-        ------
-        CapacityError
-            When accumulators may overflow in all of them.
-        """
-        found: dict[str, Candidate] = {}
-        errors: list[CapacityError] = []
-        # Those that depend on what others bring come last.
-        for name in sorted(names, key=["fine_residuals", "per_tensor"].count):
-            if self._worth_a_look(names[0], name, tuple(found.values())):
-                try:
-                    found[name] = self._judged(name)
-                except CapacityError as error:  # of one form; others may fit
-                    errors.append(error)
-        for trial in self._trials:
-            trial.moments.clear()
-        if not found:
-            raise errors[0]
-        return tuple(found[name] for name in names if name in found)
-
-    @cached_property
-    def _trials(self) -> list[_Trial]:
-        """Return the comparison images; for a small network they are held out from rounding."""
-        found = []
-        count = len(self._images)
-        parts: list[tuple[list[int] | None, list[int]]] = [(None, list(range(count)))]
-        if self._is_small and count > 1:
-            parts = [(learn, judge) for learn, judge in splits(count)]
-        for learn, judge in parts:
-            some = np.linspace(0, len(judge) - 1, min(len(judge), JUDGING_IMAGES)).astype(int)
-            images = [self._images[judge[i]] for i in some]
-            found.append(_Trial(learn=learn, images=images))
-        return found
-
-    @cached_property
-    def _reference(self) -> NDArray[np.float32]:
-        """Results of the float model on the images of all trials, float32[images, values]."""
-        with blas_threads(available_cores()):
-            return results(self.folded, [x for trial in self._trials for x in trial.images])
-
-    def _judged(self, name: str) -> Candidate:
-        """Run a candidate on calibration images, once for all variants."""
-        if name not in self._candidates_judged:
-            options = RECIPES[name].options
-            found = [self._compared(name, [self.form(name)])]
-            taught = [trial for trial in self._trials if trial.learn is not None]
-            if taught and options.learns:
-                forms = [self._quantize(options, trial) for trial in taught]
-                found.append(self._compared(name, forms))
-            self._candidates_judged[name] = Candidate(
-                name=name,
-                sqnr_db=float(np.mean([c.sqnr_db for c in found])),
-                centred_db=float(np.mean([c.centred_db for c in found])),
-            )
-        return self._candidates_judged[name]
-
-    def _compared(self, name: str, forms: Sequence[Any]) -> Candidate:
-        """Compare one candidate on the images of all trials, or one per trial on its own images."""
-        images = [trial.images for trial in self._trials]
-        if len(forms) == 1:
-            images = [[image for part in images for image in part]]
-        with blas_threads(available_cores()):
-            values = [results(*pair) for pair in zip(forms, images, strict=True)]
-        return compare(name, np.concatenate(values), self._reference)
-
     def _quantize(
         self,
         options: QuantOptions,
-        trial: _Trial | None = None,
+        trial: Trial | None = None,
         *,
         after: After | None = None,
         stop: str | None = None,
@@ -456,6 +286,9 @@ class Pipeline:
         Of integers, unless a stage to stop after is named.
         """
         options = options.for_machine(self.config)
+        if options.learner is not None:
+            options = replace(options, learner=self._learning(options.learner))
+        learned_from = self._all_images if trial is None else self._parts_of(trial)
 
         def measure(mod: Any) -> Mapping[str, Moments]:
             """Collect the moments once for variants in a row with the same passes before."""
@@ -484,9 +317,15 @@ class Pipeline:
                 measure=measure,
                 observe=observe,
                 proofs=self._proofs or {},
+                images=(lambda: learned_from) if learned_from else None,
+                progress=self._progress,
                 passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
+
+    def _parts_of(self, trial: Trial) -> Sequence[NDArray[np.float32]]:
+        """Return the images that a trial learns from."""
+        return [self._images[i] for i in trial.learn or ()]
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""
@@ -524,7 +363,7 @@ class Pipeline:
 
         None for others, of which only one set of moments is measured.
         """
-        if not self._is_small:
+        if not is_small(self.folded):
             return None
         if self._reader is None or self._reader[0] is not mod:
             self._reader = mod, WindowReader(mod)
@@ -550,8 +389,8 @@ class Pipeline:
             host=self._named(host_work(quantized, self.config, state.found)),
         )
 
-    def _to_compile(self, quantized: Any) -> _Compilation:
-        return _Compilation(
+    def _to_compile(self, quantized: Any) -> Compilation:
+        return Compilation(
             quantized=quantized,
             config=self.config,
             schedules=self._schedules,

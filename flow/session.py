@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from flow.data.datasets import Dataset, image_folder
-from flow.data.models import bundled_data, cache_folder, load_model, preprocessing_of
+from flow.data.models import bundled_data, cache_folder, load_model, picture_preprocessing
 from flow.frontend.importer import ImportedModel
 from flow.frontend.onnx_file import Limits
-from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Options
+from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
@@ -20,6 +21,7 @@ from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.selection.choices import Choice
+from relay_passes.variants import ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
 
@@ -103,7 +105,11 @@ class Backend(Protocol):
         """Profile the float model."""
         ...
 
-    def quantize(self, variant: str) -> None:
+    def prepare(self, variant: str, stages: Stages) -> Dataset | None:
+        """Calibrate a variant of `ZERO_SHOT_OF`; return the images, None for other variants."""
+        ...
+
+    def quantize(self, variant: str, progress: Progress | None = None) -> None:
         """Quantize by one of `VARIANTS`; `compile` does so too, but learning takes long."""
         ...
 
@@ -152,7 +158,16 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         objective=options.objective,
         bits=options.bits,
         measurements=bit_cache(options.cache),
+        distilled=partial(_distilled, model, options),
+        learn=options.learn,
     )
+
+
+def _distilled(model: ImportedModel, options: Options, stages: Stages) -> Dataset:
+    """Return images distilled from a model, out of the cache where they are there."""
+    from flow.distill import distilled_images  # brings in TVM, which takes seconds to import
+
+    return distilled_images(model, options.distill, stages, cache=options.cache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,16 +223,11 @@ def open_session(
     if options.search:
         check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
-        model = load_model(
-            options.model,
-            mirrors=options.mirrors,
-            cache=options.cache,
-            progress=progress,
-            check=options.check_import,
-            limits=Limits(factor=options.model_limit),
-        )
+        model = _load(options, progress)
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
         backend = factory(model, machine, options)
+    if options.zero_shot and not UNCALIBRATED.issuperset(chosen_variants(options, model)):
+        calibration = _distilled(model, options, stages)
     return Session(
         model=model,
         machine=machine,
@@ -227,10 +237,33 @@ def open_session(
     )
 
 
+def open_model(options: Options, stages: Stages) -> ImportedModel:
+    """Load and check the model alone.
+
+    Raises
+    ------
+    FlowError
+        When it cannot be used.
+    """
+    with stages("import", f"importing {options.model}") as progress:
+        return _load(options, progress)
+
+
+def _load(options: Options, progress: Progress) -> ImportedModel:
+    return load_model(
+        options.model,
+        mirrors=options.mirrors,
+        cache=options.cache,
+        progress=progress,
+        check=options.check_import,
+        limits=Limits(factor=options.model_limit),
+    )
+
+
 def open_data(
     options: Options, model: ImportedModel, *, needs_images: bool
 ) -> tuple[Dataset | None, Dataset | None]:
-    """Open evaluation and calibration images; None for those that nothing needs.
+    """Open evaluation and calibration images; None for those that nothing needs, or to distill.
 
     Raises
     ------
@@ -239,14 +272,15 @@ def open_data(
     """
     own = bundled_data(model)
     evaluation, calibration = own if own is not None else (None, None)
-    preprocessing = preprocessing_of(model)
+    shape = model.input_shape
+    preprocessing = picture_preprocessing(model)
     if options.images is not None and needs_images:
-        evaluation = image_folder(options.images, preprocessing, classes=model.classes)
+        evaluation = image_folder(options.images, preprocessing, shape=shape, classes=model.classes)
     if options.calibration is not None:
-        calibration = image_folder(options.calibration, preprocessing, labelled=False)
+        calibration = image_folder(options.calibration, preprocessing, shape=shape, labelled=False)
     if evaluation is None and needs_images:
         raise _missing("--images", model)
-    if UNCALIBRATED.issuperset(chosen_variants(options, model)):
+    if options.zero_shot or UNCALIBRATED.issuperset(chosen_variants(options, model)):
         calibration = None
     elif calibration is None:
         raise _missing("--calibration", model)
@@ -259,14 +293,18 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
     """Return the variants asked for; see `Options`."""
     if options.variants is not None:
         return options.variants
-    return VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
+    names = VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
+    if options.zero_shot:  # the others are calibrated so, too
+        names = tuple(name for name in names if name not in ZERO_SHOT_OF)
+    return names
 
 
 def _missing(option: str, model: ImportedModel) -> CalibrationError:
     return CalibrationError(
         option,
         f"must be given: {model.name} has no images of its own",
-        hint=f"give {option} DIR",
+        hint=f"give {option} DIR"
+        + (f", or {option} {ZERO_SHOT}" if option == "--calibration" else ""),
     )
 
 

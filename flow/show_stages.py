@@ -34,6 +34,7 @@ STAGE_NAMES: Final = (
     "moments",
     "round",
     "correct-bias",
+    "learn",
     "plan",
     "quantize",
     "fuse",
@@ -145,6 +146,7 @@ def stop(options: Options, wanted: Wanted, stages: Stages) -> tuple[Path, ...]:
     if wanted.last != "fold":
         calibrate(session, stages)
     variant = min(chosen_variants(options, session.model), key=PREFERENCE.index)
+    session.backend.prepare(variant, stages)
     with stages("stages", f"running the stages of {variant}"):
         return wanted.write(session.backend, variant)
 

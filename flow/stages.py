@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
-#: Called with how much is done and how much there is (0: not known).
-Progress = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """Told how far a stage is."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Take how much is done and how much there is (0: not known), and a word beside it."""
+        ...
 
 
 class Display(Protocol):
@@ -28,7 +33,7 @@ class Silent:
 
     def open(self, text: str) -> Progress:
         """Start nothing."""
-        return lambda done, total: None
+        return lambda done, total, note="": None
 
     def close(self) -> None:
         """End nothing."""

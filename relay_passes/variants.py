@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -85,6 +85,10 @@ class _Parts:
         """Return options of fewer bits, with searched scales and all that is learned."""
         return self.full(**{"chooser": self.searched(), "widths": widths} | options)
 
+    def searched_few_ones(self) -> Any:
+        """Return a chooser of both: finer weight scales are worth 2 points with 4-bit weights."""
+        return replace(self.searched(), dyadic=True, multipliers=(4, 5, 6))
+
     def few_ones(self) -> Any:
         """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
         return self.blocks(dyadic=True, multipliers=(4, 5, 6))
@@ -115,6 +119,8 @@ class Variant:
         The variant with the lowest rank is deployed. For the roles report and extra.
     alternatives : tuple of str
         Candidate configurations that may replace it, itself first, in the order of their cost.
+    zero_shot_of : str
+        Not a configuration but another calibration of one: on images distilled from the model.
     stand_in : str
         The same with rounding to nearest, which takes a hundredth of the time. For a large network
         it decides whether this candidate is computed.
@@ -129,6 +135,7 @@ class Variant:
     rank: int = 0
     alternatives: tuple[str, ...] = ()
     stand_in: str = ""
+    zero_shot_of: str = ""
 
     @property
     def options(self) -> QuantOptions:
@@ -341,13 +348,25 @@ TABLE: Final[tuple[Variant, ...]] = (
         needs=_LEARNED,
     ),
     Variant(
-        name="w4a8",
+        name="w4a8_shifts",
         label="+ GPTQ rounding",
         recipe=lambda p: p.searched_bits(p.w4a8),
         needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8_ends",
+        label="+ first and last layer at 8 bits",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8",
+        label="+ multipliers b / 2^c",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True),
+        needs=_LEARNED,
         role="report",
         rank=8,
-        alternatives=("w4a8", "w4a8_plain_scales"),
+        alternatives=("w4a8", "w4a8_ends"),
     ),
     Variant(  # its bits are for others to choose: they depend on the machine
         name=MIXED,
@@ -357,15 +376,9 @@ TABLE: Final[tuple[Variant, ...]] = (
         rank=10,
     ),
     Variant(
-        name="w4a8_ends",
-        label="+ first and last layer at 8 bits",
-        recipe=lambda p: p.searched_bits(p.w4a8_ends),
-        needs=_LEARNED,
-    ),
-    Variant(
         name="w4a4",
         label="+ 4-bit activations",
-        recipe=lambda p: p.searched_bits(p.w4a4),
+        recipe=lambda p: p.searched_bits(p.w4a4, chooser=p.searched_few_ones(), dyadic=True),
         needs=_LEARNED,
         role="extra",
         rank=9,
@@ -394,6 +407,24 @@ TABLE: Final[tuple[Variant, ...]] = (
         role="extra",
         rank=3,
     ),
+    Variant(
+        name="best_zero_shot",
+        label="best, calibrated without data",
+        recipe=None,
+        needs=NOTHING,
+        role="report",
+        rank=11,
+        zero_shot_of="best",
+    ),
+    Variant(
+        name="w4a8_zero_shot",
+        label="w4a8, calibrated without data",
+        recipe=None,
+        needs=NOTHING,
+        role="extra",
+        rank=12,
+        zero_shot_of="w4a8",
+    ),
 )
 
 
@@ -409,5 +440,7 @@ FORMS: Final = _rows("form")
 #: Everything that has options.
 RECIPES: Final = ChainMap(VARIANTS, STEPS, FORMS)
 ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
+#: Variants that are calibrated on distilled images, and what they are otherwise.
+ZERO_SHOT_OF: Final = {v.name: v.zero_shot_of for v in TABLE if v.zero_shot_of}
 #: Candidates and their stand-ins, which are rounded to nearest.
 STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}

@@ -128,6 +128,9 @@ class _Noise:
         pixels = np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
         return Image.fromarray(pixels)
 
+    def where(self, index: int) -> str:
+        return f"noise {index}"
+
 
 def _noise(count: int, shape: tuple[int, ...]) -> Dataset:
     preprocessing = Preprocessing.for_input(shape, ratio=1.0)
@@ -232,7 +235,7 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     model = load_model(model_name)
     backend = open_backend(model, config, Options(model=model_name, config=config_name))
     data = _noise(calibration, model.input_shape)
-    calibrate_s = _seconds(lambda: backend.calibrate(data, lambda done, total: None))
+    calibrate_s = _seconds(lambda: backend.calibrate(data, lambda done, total, note="": None))
     compiled: list[Any] = []
     compile_s = _seconds(lambda: compiled.append(backend.compile("profiled_fused")))
     networks = {"fsim": compiled[0].networks()[0], "float32": OnnxRuntime(model.proto)}

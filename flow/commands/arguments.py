@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from flow.bit_request import (
     SENSITIVITIES,
@@ -15,22 +16,28 @@ from flow.bit_request import (
     parse_fixed,
 )
 from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.distill_request import DistillRequest
+from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
     BEST_VARIANT,
     ENGINES,
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OBJECTIVES,
+    ZERO_SHOT,
     Options,
 )
 from flow.system.arguments import factor, natural, positive, seconds
 from vta_config.hardware import preset_names
 
+#: Title of the group of options that say which model, and how it is compiled.
+_MODEL: Final = "model and machine"
 
-def model_options() -> argparse.ArgumentParser:
-    """Return the options of model and machine."""
+
+def source_options() -> argparse.ArgumentParser:
+    """Return the options of the model alone."""
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("model and machine")
+    group = parser.add_argument_group(_MODEL)
     group.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -38,17 +45,13 @@ def model_options() -> argparse.ArgumentParser:
         help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
         "(default: %(default)s, which is part of the package; the others are downloaded once)",
     )
-    group.add_argument(
-        "--calibration", type=Path, metavar="DIR", help="folder of images for calibration"
-    )
-    group.add_argument(
-        "--config",
-        default="default",
-        metavar="PRESET|JSON",
-        help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
-    )
     group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads, schedules")
+    group.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder for downloads, schedules, distilled images",
+    )
     group.add_argument(
         "--skip-import-check",
         action="store_true",
@@ -61,6 +64,26 @@ def model_options() -> argparse.ArgumentParser:
         metavar="FACTOR",
         help="multiply the limits for the model: file size, tensor size, multiplications "
         "(default: %(default)s)",
+    )
+    return parser
+
+
+def model_options() -> argparse.ArgumentParser:
+    """Return the options of the model, its calibration and the machine."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[source_options()])
+    group = parser.add_argument_group(_MODEL)  # commands merge groups of one title
+    group.add_argument(
+        "--calibration",
+        metavar=f"DIR|{ZERO_SHOT}",
+        help="folder of images for calibration: pictures, or float tensors (.npy, .npz) in the "
+        f"model's input space; or {ZERO_SHOT}: distill images from the model's BatchNorm "
+        "statistics (needs torch)",
+    )
+    group.add_argument(
+        "--config",
+        default="default",
+        metavar="PRESET|JSON",
+        help=f"machine: {', '.join(preset_names())}, or a vta_config.json (default: %(default)s)",
     )
     group.add_argument(
         "--search",
@@ -162,6 +185,49 @@ def bit_options() -> argparse.ArgumentParser:
     return parser
 
 
+def learning_options() -> argparse.ArgumentParser:
+    """Return those of calibration without data, and of variants that learn their weights."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group(
+        "calibration without data",
+        f"For --calibration {ZERO_SHOT} and variants whose name ends so; the images are kept in "
+        "the cache. vta-flow distill has more options.",
+    )
+    group.add_argument(
+        "--distill-images", type=positive, metavar="N", help="images to distill (default: "
+        f"{DistillRequest().images})",
+    )  # fmt: skip
+    group.add_argument(
+        "--distill-steps", type=positive, metavar="N", help="steps of the optimizer for each batch"
+    )
+    learning = parser.add_argument_group(
+        "learning", "Of variants whose weights are learned block by block; they need torch."
+    )
+    learning.add_argument(
+        "--learn",
+        choices=EFFORT_NAMES,
+        default=USUAL_EFFORT,
+        help="number of images and steps (default: %(default)s)",
+    )
+    learning.add_argument(
+        "--device",
+        default=LearnRequest().device,
+        help="where PyTorch computes, for this and for distilling: cpu, cuda, cuda:1 "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def distill_request(args: argparse.Namespace) -> DistillRequest:
+    """Turn the arguments of `learning_options` into a request."""
+    usual = DistillRequest()
+    return DistillRequest(
+        images=args.distill_images or usual.images,
+        steps=args.distill_steps,
+        device=args.device,
+    )
+
+
 def bit_request(args: argparse.Namespace) -> BitRequest:
     """Turn the arguments of `bit_options` into a request."""
     limits: tuple[tuple[Cost, str | None], ...] = (
@@ -209,11 +275,17 @@ def options_of(
     args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
 ) -> Options:
     """Turn parsed arguments into options; a subcommand may lack some."""
+    usual, calibration = Options(), getattr(args, "calibration", None)
     return Options(
         model=args.model,
-        images=getattr(args, "images", None),
-        calibration=args.calibration,
-        config=args.config,
+        images=None if args.command == "distill" else getattr(args, "images", None),
+        calibration=None if calibration in (None, ZERO_SHOT) else Path(calibration),
+        zero_shot=calibration == ZERO_SHOT,
+        distill=distill_request(args) if hasattr(args, "distill_images") else usual.distill,
+        learn=LearnRequest(effort=args.learn, device=args.device)
+        if hasattr(args, "learn")
+        else usual.learn,
+        config=getattr(args, "config", usual.config),
         engine=getattr(args, "engine", "fsim"),
         driver=getattr(args, "driver", None),
         driver_timeout_s=getattr(args, "driver_timeout", None),
@@ -223,8 +295,8 @@ def options_of(
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
-        search=args.search,
-        objective=args.objective,
+        search=getattr(args, "search", usual.search),
+        objective=getattr(args, "objective", usual.objective),
         check_import=not args.skip_import_check,
         model_limit=args.model_limit,
         bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),

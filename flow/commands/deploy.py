@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
         _deploy,
         "Run the whole flow: quantize every variant, compile, run, verify, report.",
         commands.model,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,
@@ -64,6 +65,7 @@ def add(commands: Commands) -> None:
         _evaluate,
         "Compare the accuracy of variants with float32, without verifying engines.",
         commands.model,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,
@@ -79,10 +81,14 @@ def add_compare(commands: Commands) -> None:
         _compare,
         "Measure each step from stock Relay to best.",
         commands.model,
+        commands.learning,
         commands.images,
     )
     compare.add_argument(
-        "--step", action="append", metavar="NAME", help="step to measure; repeatable (default: all)"
+        "--step",
+        action="append",
+        metavar="NAME",
+        help="step to measure; repeatable (default: all that are calibrated on real images)",
     )
     compare.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compare"))
 
@@ -137,10 +143,10 @@ def _exit_code(report: Report) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from flow.compare import ABLATION, compare, render_steps, write_steps
+    from flow.compare import USUAL_STEPS, compare, render_steps, write_steps
 
     check_writable(args.output)
-    options, skipped = options_of(args, tuple(args.step or ABLATION)), list[Skipped]()
+    options, skipped = options_of(args, tuple(args.step or USUAL_STEPS)), list[Skipped]()
     steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
     lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
     try:

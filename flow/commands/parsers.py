@@ -6,7 +6,14 @@ import argparse
 from collections.abc import Callable
 from typing import Final
 
-from flow.commands.arguments import bit_options, engine_options, image_options, model_options
+from flow.commands.arguments import (
+    bit_options,
+    engine_options,
+    image_options,
+    learning_options,
+    model_options,
+    source_options,
+)
 
 EXIT_CODES: Final = (
     "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
@@ -36,7 +43,8 @@ class Commands:
         )
         #: Options that several commands have.
         self.model, self.images, self.engine = model_options(), image_options(), engine_options()
-        self.bits = bit_options()
+        self.bits, self.source = bit_options(), source_options()
+        self.learning = learning_options()
 
     def add(
         self,

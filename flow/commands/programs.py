@@ -15,8 +15,8 @@ from flow.commands.arguments import options_of, variant_option
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
-from flow.data.datasets import Dataset, FileSource
-from flow.data.models import preprocessing_of
+from flow.data.datasets import image_files
+from flow.data.models import picture_preprocessing
 from flow.findings import verify
 from flow.options import EXACT_IMAGES, PLANNED_VARIANTS
 from flow.results.plan_table import host_lines, plan_table
@@ -41,6 +41,7 @@ def add_scales(commands: Commands) -> None:
         _scales,
         "Show the scales, shifts and multipliers of each layer of a variant.",
         commands.model,
+        commands.learning,
         commands.bits,
     )
     variant_option(scales, PLANNED_VARIANTS)
@@ -54,6 +55,7 @@ def add(commands: Commands) -> None:
         _compile,
         "Compile a variant to DIR/MODEL.vta.",
         commands.model,
+        commands.learning,
         commands.engine,
         commands.bits,
     )
@@ -67,10 +69,16 @@ def add(commands: Commands) -> None:
     )
     add_stage_options(compile_)
     run = commands.add(
-        "run", _run, "Classify images.", commands.model, commands.engine, commands.bits
+        "run",
+        _run,
+        "Classify images.",
+        commands.model,
+        commands.learning,
+        commands.engine,
+        commands.bits,
     )
     variant_option(run)
-    run.add_argument("image", nargs="+", type=Path, help="image file")
+    run.add_argument("image", nargs="+", type=Path, help="image file: a picture, or float tensors")
     run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
         "--names", type=Path, metavar="FILE", help="text file with one class name per line"
@@ -86,6 +94,7 @@ def add(commands: Commands) -> None:
         _verify,
         "Compare all engines bit for bit; report the first tensor that differs (exit code 1).",
         commands.model,
+        commands.learning,
         commands.images,
         commands.engine,
         commands.bits,
@@ -97,7 +106,9 @@ def _scales(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
     session = open_session(options_of(args, (args.variant,)), stages, needs_images=False)
     calibrate(session, stages)
-    with stages("quantize", f"quantizing {args.variant}"):
+    session.backend.prepare(args.variant, stages)
+    with stages("quantize", f"quantizing {args.variant}") as progress:
+        session.backend.quantize(args.variant, progress)
         plan = session.backend.plan(args.variant)
     assert plan is not None, args.variant
     if args.json:
@@ -136,6 +147,9 @@ def _compiled(
     """Import, calibrate and compile one variant."""
     session = open_session(options_of(args, (args.variant,)), stages, needs_images=needs_images)
     calibrate(session, stages)
+    session.backend.prepare(args.variant, stages)
+    with stages("quantize", f"quantizing {args.variant}") as progress:
+        session.backend.quantize(args.variant, progress)
     with stages("compile", f"compiling {args.variant}"):
         return session.backend.compile(args.variant), session
 
@@ -143,21 +157,23 @@ def _compiled(
 def _run(args: argparse.Namespace) -> int:
     names = _class_names(args.names)
     compiled, session = _compiled(args, Stages(Terminal()))
-    data = Dataset(
-        name="images",
-        source=FileSource(tuple(args.image)),
-        preprocessing=preprocessing_of(session.model),
-    )
+    model = session.model
+    data = image_files(args.image, picture_preprocessing(model), shape=model.input_shape)
     network = compiled.networks()[0]
     table = Table(header_style="bold")
     for heading in ("image", "class", "name", "logit"):
         table.add_column(heading, justify="right" if heading in ("class", "logit") else "left")
-    for path, image in zip(args.image, data, strict=True):
+    for position, image in enumerate(data):
+        path = printable(data.source.where(position))
         logits = np.asarray(network(image), np.float32).reshape(-1)
         order = np.argsort(-logits, kind="stable")[: args.top]
         for place, index in enumerate(order):
             name = names[index] if index < len(names) else ""
-            cells = (printable(str(path)) if place == 0 else "", str(index), printable(name))
+            cells = (
+                path if place == 0 else "",
+                str(index),
+                printable(name),
+            )
             table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
         table.add_section()
     show(table)

@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
         "Choose bits layer by layer for each of several limits, and measure each network and the "
         "uniform ones; a sweep that was stopped goes on where it was.",
         commands.model,
+        commands.learning,
         commands.images,
         commands.bits,
     )

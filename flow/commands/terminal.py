@@ -44,7 +44,7 @@ class Terminal:
     def open(self, text: str) -> Progress:
         """Start a bar."""
         if not self._console.is_terminal:
-            return lambda done, total: None
+            return lambda done, total, note="": None
         bars = Bars(
             TextColumn("{task.description:<32}", markup=False),
             BarColumn(bar_width=30),
@@ -57,9 +57,10 @@ class Terminal:
             bars.start()
             self._bars = bars
 
-        def move(done: int, total: int) -> None:
+        def move(done: int, total: int, note: str = "", /) -> None:
+            shown = printable(f"{text}, {note}" if note else text)
             with contextlib.suppress(OSError):
-                bars.update(task, completed=done, total=total or None)
+                bars.update(task, completed=done, total=total or None, description=shown)
 
         return move
 

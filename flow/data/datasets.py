@@ -1,8 +1,9 @@
 """Images for calibration and evaluation: folders on disk, and scikit-learn's bundled digits.
 
-A `Dataset` streams: an image is decoded and preprocessed when it is asked for, so 1,150 ImageNet
-images never lie in memory together. Images always come in index order (the order of
-``labels.csv``, else of the sorted file names).
+An image is a picture, which is preprocessed, or a float tensor, which is the network's input as it
+is (`flow.data.tensors`). A `Dataset` streams: an image is decoded and preprocessed when it is asked
+for, so 1,150 ImageNet images never lie in memory together. Images always come in index order (the
+order of ``labels.csv``, else of the sorted file names).
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flow.data.distilled import own_picture
 from flow.data.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
 from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
+from flow.data.tensors import TENSOR_SUFFIXES, TensorSource, stored_arrays
 from vta_config.errors import CalibrationError
 from vta_config.text import printable
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+#: Channels that pictures can have: grey, or red, green and blue.
+PICTURE_CHANNELS: Final = (1, 3)
 #: A resized image above so many pixels is not made as a whole.
 LARGEST_RESIZED: Final = 1 << 24
 DIGITS_CLASSES: Final = 10
@@ -67,12 +72,12 @@ class Preprocessing:
         CalibrationError
             When the input is not an image of 1 or 3 channels.
         """
-        if len(shape) != 4 or shape[1] not in (1, 3):
+        if len(shape) != 4 or shape[1] not in PICTURE_CHANNELS:
             raise CalibrationError(
                 "model input",
                 "must have shape [N, 1 or 3, H, W] for images",
                 got=list(shape),
-                hint="export the model with an NCHW image input",
+                hint="export the model with an NCHW image input, or give images as .npy files",
             )
         channels, height, width = int(shape[1]), int(shape[2]), int(shape[3])
         grey = channels == 1
@@ -173,12 +178,20 @@ class ImageSource(Protocol):
         """Decode image `index`."""
         ...
 
+    def where(self, index: int) -> str:
+        """Return what tables call image `index`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Image files on disk."""
+    """Picture files on disk."""
 
     paths: tuple[Path, ...]
+
+    def where(self, index: int) -> str:
+        """Return what tables call image `index`."""
+        return str(self.paths[index])
 
     def __len__(self) -> int:
         """Count the files."""
@@ -201,6 +214,10 @@ class ArraySource:
 
     images: NDArray[np.uint8]
 
+    def where(self, index: int) -> str:
+        """Return what tables call image `index`."""
+        return f"image {index}"
+
     def __len__(self) -> int:
         """Count the images."""
         return len(self.images)
@@ -218,10 +235,10 @@ class Dataset:
     ----------
     name : str
         What the report calls it.
-    source : ImageSource
+    source : ImageSource or TensorSource
         Where the images come from.
-    preprocessing : Preprocessing
-        How they become inputs.
+    preprocessing : Preprocessing, optional
+        How pictures become inputs; None for tensors, which are inputs.
     labels : int64[len(source)], optional
         Class of every image of `source`.
     indices : tuple of int, optional
@@ -229,8 +246,8 @@ class Dataset:
     """
 
     name: str
-    source: ImageSource
-    preprocessing: Preprocessing
+    source: ImageSource | TensorSource
+    preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None
 
@@ -243,7 +260,11 @@ class Dataset:
 
     def __getitem__(self, position: int) -> NDArray[np.float32]:
         """Decode and preprocess one image; return float32[1, C, H, W]."""
-        return self.preprocessing(self.source.load(self._index(position)))
+        loaded = self.source.load(self._index(position))
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        assert self.preprocessing is not None, "pictures need it"
+        return self.preprocessing(loaded)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the images in index order, one at a time."""
@@ -278,12 +299,13 @@ class Dataset:
 # ---- folders ------------------------------------------------------------------------------------
 def image_folder(
     directory: str | Path,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     *,
+    shape: Sequence[int] | None = None,
     classes: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Open a folder of images.
+    """Open a folder of images: of pictures, or of float tensors.
 
     With ``labels.csv`` (``filename,label_index``) the images are its rows, whatever else is there.
     Without it and with sub-folders, every sub-folder is a class: its name is the class index when
@@ -293,8 +315,10 @@ def image_folder(
     ----------
     directory : path
         The folder.
-    preprocessing : Preprocessing
-        How images become inputs.
+    preprocessing : Preprocessing, optional
+        How pictures become inputs; None where the network takes none.
+    shape : (1, C, H, W), optional
+        The network's input, which tensors must have; by default what `preprocessing` makes.
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
@@ -304,7 +328,8 @@ def image_folder(
     Raises
     ------
     CalibrationError
-        When the folder is missing or empty, or the labels do not match images or network.
+        When the folder is missing or empty or mixes pictures and tensors, a tensor does not fit,
+        or the labels do not match images or network.
     """
     root = Path(directory)
     problem = file_problem(root)
@@ -322,20 +347,66 @@ def image_folder(
         paths, labels = members
     else:
         paths = images_in(root)
-    if not paths:
-        raise CalibrationError(
-            str(root),
-            "must hold images",
-            got="none",
-            hint=f"suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}",
-        )
+    if labels is None:
+        paths = [path for path in paths if not own_picture(path)]
     name = os.fsencode(root.name or str(root)).decode(errors="backslashreplace")
-    return Dataset(
+    data = image_files(
+        paths,
+        preprocessing,
+        shape=shape,
         name=printable(name),  # of any bytes: reports are UTF-8
-        source=FileSource(tuple(paths)),
-        preprocessing=preprocessing,
-        labels=None if labels is None or not labelled else np.asarray(labels, dtype=np.int64),
+        where=str(root),
     )
+    if not len(data):
+        suffixes = sorted(IMAGE_SUFFIXES | TENSOR_SUFFIXES)
+        raise CalibrationError(
+            str(root), "must hold images", got="none", hint=f"suffixes: {', '.join(suffixes)}"
+        )
+    if labels is None or not labelled:
+        return data
+    if isinstance(data.source, TensorSource):
+        counts = dict.fromkeys(paths, 0)
+        for array in data.source.arrays:
+            counts[array.path] += array.images
+        labels = np.repeat(labels, [counts[path] for path in paths]).tolist()
+    return replace(data, labels=np.asarray(labels, dtype=np.int64))
+
+
+def image_files(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing | None,
+    *,
+    shape: Sequence[int] | None = None,
+    name: str = "images",
+    where: str = "images",
+) -> Dataset:
+    """Open files: pictures, or float tensors by their suffix; see `image_folder`.
+
+    Raises
+    ------
+    CalibrationError
+        When there are both, a tensor does not fit, or the network takes no pictures; `where` says
+        what errors call the files.
+    """
+    tensors = [path for path in paths if path.suffix.lower() in TENSOR_SUFFIXES]
+    if not tensors:
+        if preprocessing is None and paths:
+            preprocessing = Preprocessing.for_input(shape or ())  # says why there is none
+        return Dataset(name=name, source=FileSource(tuple(paths)), preprocessing=preprocessing)
+    if len(tensors) < len(paths):
+        picture = next(path for path in paths if path not in set(tensors))
+        raise CalibrationError(
+            where,
+            "must be pictures or float tensors (.npy, .npz), not both",
+            got=f"{picture.name} and {tensors[0].name}",
+            hint="separate them",
+        )
+    if shape is None:
+        assert preprocessing is not None, "one of the two says what the network takes"
+        shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
+    arrays = [array for path in paths for array in stored_arrays(path, shape)]
+    source = TensorSource(tuple(arrays), tuple(shape))
+    return Dataset(name=name, source=source, preprocessing=None)
 
 
 # ---- digits -------------------------------------------------------------------------------------

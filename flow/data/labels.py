@@ -9,11 +9,13 @@ from pathlib import Path, PurePath
 from typing import Final, NoReturn, TextIO
 
 from flow.data.pictures import FOLDER, MISSING, file_problem
+from flow.data.tensors import TENSOR_SUFFIXES
 from vta_config.errors import CalibrationError
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_SUFFIXES: Final = IMAGE_SUFFIXES | TENSOR_SUFFIXES
 LABELS_FILE: Final = "labels.csv"
 LABELS_HEADER: Final = ("filename", "label_index")
 #: Labels are below, also where the number of classes is not known.
@@ -23,7 +25,7 @@ MAX_LINE_CHARS: Final = 1 << 16
 
 
 def images_in(root: Path) -> list[Path]:
-    """List the images below `root`, sorted by path.
+    """List the images below `root`, pictures and tensors, sorted by path.
 
     Hidden files and folders (``.x``, and with them the ``._x.png`` of macOS) do not count. Links to
     folders are followed, but no folder is entered twice, nor one that holds `root`.
@@ -45,7 +47,7 @@ def images_in(root: Path) -> list[Path]:
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for file in files:
             path = folder / file
-            if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+            if file.startswith(".") or path.suffix.lower() not in _SUFFIXES:
                 continue
             if (problem := file_problem(path)) is not None:
                 raise CalibrationError(

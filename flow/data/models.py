@@ -15,7 +15,7 @@ from typing import Final
 
 import platformdirs
 
-from flow.data.datasets import Dataset, Preprocessing, digits
+from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing, digits
 from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
 from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model
@@ -144,6 +144,11 @@ def load_model(
             hint=f"known names: {', '.join(model_names())}",
         )
     return import_model(name, check=check, limits=limits)
+
+
+def picture_preprocessing(model: ImportedModel) -> Preprocessing | None:
+    """Return how pictures become the input; None for a model that takes none."""
+    return preprocessing_of(model) if model.input_shape[1] in PICTURE_CHANNELS else None
 
 
 def preprocessing_of(model: ImportedModel) -> Preprocessing:

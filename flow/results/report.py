@@ -14,6 +14,7 @@ from rich.text import Text
 
 from flow.results.bit_choice import BitChoice, choice_lines
 from flow.results.bits_lines import bits_lines
+from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
 from flow.sim.timing_report import above_cell, percent_above
@@ -147,6 +148,8 @@ class ProgramFacts:
         The quantization plan; None for stock Relay's quantization.
     exact : Exactness, optional
         None when the engines were not compared.
+    calibration : DataFacts, optional
+        The images that it was calibrated on; None for a variant without calibration.
     bits : BitChoice, optional
         The bits of each layer, if they were chosen per layer.
     """
@@ -158,6 +161,7 @@ class ProgramFacts:
     requantization_error: float = 0.0
     plan: QuantPlan | None = None
     exact: Exactness | None = None
+    calibration: DataFacts | None = None
     bits: BitChoice | None = None
 
     @property
@@ -176,14 +180,6 @@ class Skipped:
 
     variant: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataFacts:
-    """Which images were used."""
-
-    name: str
-    images: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,12 +293,14 @@ class Report:
         """Return the measurements of a variant, and of its program if it has one."""
         facts = self.facts(variant.name)
         exact = None if facts is None else facts.exact
+        own = None if facts is None else facts.calibration
         return _rounded(asdict(variant)) | {
             "latency": None if facts is None else facts.latency_json(),
             "placement": None if facts is None else facts.placement.to_json(),
             "steps": None if facts is None or facts.choice is None else facts.choice.to_json(),
             "requantization_error": None if facts is None else facts.requantization_error,
             "exact": None if exact is None else asdict(exact),
+            "calibration": None if own is None else asdict(own),
             "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
         }
 
@@ -471,6 +469,7 @@ def render(report: Report) -> RenderableType:
         lines += _placement_lines(report.placement)
     lines += _partial_lines(report)
     lines += bits_lines((p.variant, p.plan) for p in report.programs)
+    lines += calibration_lines((p.variant, p.calibration) for p in report.programs)
     lines += _step_lines(report)
     lines += choice_lines((p.variant, p.bits) for p in report.programs)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]

@@ -1,7 +1,7 @@
 """Run a float graph in PyTorch, operator by operator, for what needs derivatives.
 
 The graph comes from Relax and not from a table of known networks, so any network that consists of
-operators with a line in `_OPERATORS` runs here. PyTorch is optional (``pip install
+operators with a line in `torch_operators.OPERATORS` runs here. PyTorch is optional (``pip install
 vta-flow[torch]``): nothing here imports it before `import_torch`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from tvm import relax
@@ -19,11 +19,10 @@ from relay_passes.graph import (
     Graph,
     Module,
     constant,
-    ints,
     op_name,
     read_graph,
-    static_shape,
 )
+from relay_passes.host.torch_operators import OPERATORS, SOFTMAX
 from relay_passes.operators.calls import WEIGHT_AXIS
 from vta_config.errors import ConfigError, UnsupportedModelError
 
@@ -33,6 +32,8 @@ Tensor = Any
 Before = Callable[[str, list[Any]], list[Any]]
 #: (name of a tensor, its value) -> the value to use in its place.
 After = Callable[[str, Tensor], Tensor]
+#: Name of an operator's result -> what computes it in the operator's place, from its operands.
+Instead = Mapping[str, Callable[[list[Any]], Any]]
 
 
 def import_torch(user: str, *, hint: str = "") -> Any:
@@ -147,12 +148,12 @@ class TorchGraph:
             operands = [self._operand(value.tuple_value)]
         elif isinstance(value, relax.Tuple):
             operands = [self._operand(field) for field in value.fields]
-        elif kind in _OPERATORS and not (kind == "nn.batch_norm" and bool(value.attrs.training)):
+        elif kind in OPERATORS and not (kind == "nn.batch_norm" and bool(value.attrs.training)):
             operands = [self._operand(arg) for arg in value.args]
             if kind in WEIGHT_AXIS and constant(value.args[1]) is not None:
                 self.weights[name] = operands[1]
         else:
-            of = " in training mode" if kind in _OPERATORS else ""
+            of = " in training mode" if kind in OPERATORS else ""
             raise UnsupportedModelError(
                 name,
                 "must be an operator that has derivatives here",
@@ -180,6 +181,7 @@ class TorchGraph:
         *,
         before: Before | None = None,
         after: After | None = None,
+        instead: Instead | None = None,
     ) -> dict[str, Tensor]:
         """Return tensors by name, computed from others; only what they need is computed.
 
@@ -193,6 +195,8 @@ class TorchGraph:
             convolution, quantized inputs of a layer, another bias.
         after : callable (name, value) -> value, optional
             Sees every tensor that was computed, and may change it for all that read it.
+        instead : dict[str, callable (operands) -> value], optional
+            Computes some operators in their place.
 
         Raises
         ------
@@ -201,13 +205,15 @@ class TorchGraph:
         """
         wanted = tuple(wanted)
         values: dict[str, Any] = dict(given)
+        instead = instead or {}
         for step, dead in self._order(frozenset(given), wanted):
             operands = [_found(operand, values) for operand in step.operands]
             if step.name in self.weights:
                 operands[1] = self.weights[step.name]
             if before is not None:
                 operands = before(step.name, operands)
-            value = self._compute(step.call, operands)
+            compute = instead.get(step.name)
+            value = self._compute(step.call, operands) if compute is None else compute(operands)
             values[step.name] = value if after is None else after(step.name, value)
             for name in dead:
                 del values[name]
@@ -220,6 +226,10 @@ class TorchGraph:
     def reads_of(self, name: str) -> tuple[str, ...]:
         """Return the names of the tensors that an operator reads."""
         return self._steps[name].reads
+
+    def tensor(self, values: Any) -> Tensor:
+        """Return an array as a float32 tensor on the graph's device."""
+        return self._torch.tensor(values, dtype=self._torch.float32, device=self._device)
 
     def named(self, kind: str) -> tuple[str, ...]:
         """Return the names of the results of all operators of a kind, e.g. ``nn.batch_norm``."""
@@ -254,14 +264,14 @@ class TorchGraph:
 
     def _before_softmax(self, name: str) -> str:
         step = self._steps.get(name)
-        return step.reads[0] if step is not None and op_name(step.call) in _SOFTMAX else name
+        return step.reads[0] if step is not None and op_name(step.call) in SOFTMAX else name
 
     def _compute(self, call: Expr, operands: list[Any]) -> Any:
         if isinstance(call, relax.TupleGetItem):
             return operands[0][int(call.index)]
         if not isinstance(call, relax.Call):
             return operands if isinstance(call, relax.Tuple) else operands[0]
-        return _OPERATORS[op_name(call)](self._torch, call, operands)
+        return OPERATORS[op_name(call)](self._torch, call, operands)
 
     def _operand(self, arg: Expr) -> Any:
         if isinstance(arg, relax.Var):
@@ -288,115 +298,3 @@ def _found(operand: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(operand, str):
         return values[operand]
     return [_found(o, values) for o in operand] if isinstance(operand, list) else operand
-
-
-# ---- operators -----------------------------------------------------------------------------------
-def _padded(torch: Any, x: Any, padding: Iterable[Any], value: float = 0.0) -> Any:
-    top, left, bottom, right = ints(padding)
-    if not (top or left or bottom or right):
-        return x
-    return torch.nn.functional.pad(x, (left, right, top, bottom), value=value)
-
-
-def _conv2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs, (x, weight) = call.attrs, operands
-    top, left, bottom, right = ints(attrs.padding)
-    own = (top, left) == (bottom, right)  # without a padded copy
-    return torch.nn.functional.conv2d(
-        x if own else _padded(torch, x, attrs.padding),
-        weight,
-        stride=ints(attrs.strides),
-        padding=(top, left) if own else 0,
-        dilation=ints(attrs.dilation),
-        groups=int(attrs.groups),
-    )
-
-
-def _max_pool2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs = call.attrs
-    return torch.nn.functional.max_pool2d(
-        _padded(torch, operands[0], attrs.padding, float("-inf")),
-        ints(attrs.pool_size),
-        stride=ints(attrs.strides),
-        dilation=ints(attrs.dilation),
-        ceil_mode=bool(attrs.ceil_mode),
-    )
-
-
-def _avg_pool2d(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    attrs = call.attrs
-    size, strides = ints(attrs.pool_size), ints(attrs.strides)
-    pool = torch.nn.functional.avg_pool2d
-    x = _padded(torch, operands[0], attrs.padding)
-    result = pool(x, size, stride=strides)
-    if bool(attrs.count_include_pad) or not any(ints(attrs.padding)):
-        return result
-    ones = _padded(torch, torch.ones_like(operands[0][:1, :1]), attrs.padding)
-    return result / pool(ones, size, stride=strides)
-
-
-def _batch_norm(torch: Any, call: Expr, operands: list[Any]) -> list[Any]:
-    """Return y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, mean and variance."""
-    x, gamma, beta, mean, variance = operands
-    attrs = call.attrs
-    factor = (variance.double() + float(attrs.epsilon)).rsqrt()
-    if bool(attrs.scale):
-        factor = gamma.double() * factor
-    offset = -mean.double() * factor
-    if bool(attrs.center):
-        offset = offset + beta.double()
-    shape = [1] * x.ndim
-    shape[int(attrs.axis)] = -1
-    y = x * factor.reshape(shape).to(x.dtype) + offset.reshape(shape).to(x.dtype)
-    return [y, mean, variance]
-
-
-def _mean(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    axes, keep = call.attrs.axis, bool(call.attrs.keepdims)
-    return operands[0].mean(dim=None if axes is None else ints(axes), keepdim=keep)
-
-
-def _shaped(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    """Return the operand in its new shape; several images stay apart where one does."""
-    x, shape = operands[0], static_shape(call)
-    before = static_shape(call.args[0])
-    if before and shape and before[0] == shape[0]:
-        shape = (len(x), *shape[1:])
-    return x.reshape(shape)
-
-
-def _clip(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    low, high = (float(getattr(a, "value", a)) for a in call.args[1:3])
-    return operands[0].clamp(low, high)
-
-
-def _permuted(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    axes, x = call.attrs.axes, operands[0]
-    return x.permute(*(range(x.ndim)[::-1] if axes is None else ints(axes)))
-
-
-_SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
-#: What the importer makes of CNNs, in PyTorch.
-_OPERATORS: Final[Mapping[str, Callable[[Any, Expr, list[Any]], Any]]] = {
-    "nn.conv2d": _conv2d,
-    "nn.max_pool2d": _max_pool2d,
-    "nn.avg_pool2d": _avg_pool2d,
-    "nn.batch_norm": _batch_norm,
-    "nn.relu": lambda torch, call, x: torch.relu(x[0]),
-    "clip": _clip,
-    "add": lambda torch, call, x: x[0] + x[1],
-    "subtract": lambda torch, call, x: x[0] - x[1],
-    "multiply": lambda torch, call, x: x[0] * x[1],
-    "divide": lambda torch, call, x: x[0] / x[1],
-    "matmul": lambda torch, call, x: x[0] @ x[1],
-    "sigmoid": lambda torch, call, x: torch.sigmoid(x[0]),
-    "tanh": lambda torch, call, x: torch.tanh(x[0]),
-    "nn.softmax": lambda torch, call, x: torch.softmax(x[0], int(call.attrs.axis)),
-    "nn.log_softmax": lambda torch, call, x: torch.log_softmax(x[0], int(call.attrs.axis)),
-    "concat": lambda torch, call, x: torch.cat(x[0], int(call.attrs.axis)),
-    "mean": _mean,
-    "reshape": _shaped,
-    "squeeze": _shaped,
-    "expand_dims": _shaped,
-    "permute_dims": _permuted,
-}

@@ -9,8 +9,9 @@ one shift for each block b of output channels, which costs nothing on VTA. A res
 acc += m * skip, so s_skip = m[b] * s_y / 2^n[b] with integers m; that moves s_y by less than 1 %.
 
 Where a sum adds two layers that nothing else reads, as at a residual block's downsample, both may
-go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit.
-They are chosen as one layer, whose weights are those of both, each times its input's scale.
+go into one accumulator (a *pair*): n[b] is then the largest shift at which the weights of both fit,
+or one more, where clipping the few largest of one layer does less harm than the coarse steps of the
+other. They are chosen as one layer, whose weights are those of both, each times its input's scale.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ _CHANNEL_OCTAVES: Final = 2
 #: A block of tiny weights (pruned channels) is not shifted further: its bias would take more than 9
 #: GEMM steps, and a unit of its weights is less than 1 % of the output's anyway.
 _MAX_SHIFT: Final = 14
+#: How many larger shifts to try for a pair, of which one layer often needs them: those with which
+#: the largest weights of the other are clipped.
+_PAIR_CLIP: Final = 1
 #: Shares of max|w| that a channel's largest integer may stand for.
 _CLIPS: Final = np.linspace(1.0, 0.5, 11)
 
@@ -103,6 +107,11 @@ class BlockScales:
 
     def _octaves(self, size: int) -> int:
         return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
+
+    @property
+    def _searches(self) -> bool:
+        """Whether scales are tried."""
+        return bool(self.clip) or len(self.factors) > 1
 
     @property
     def _group(self) -> int:
@@ -174,19 +183,28 @@ class BlockScales:
                 parts = [layers[part] for part in pending[name]]
                 skip = ends[pending[name][0]].skip
                 rows, x = _rows(parts[0]), _input(parts[0], tensors)
-                power = second_moment(profile(parts[0].args[0].name))
+                powers = [second_moment(profile(part.args[0].name)) for part in parts]
                 largest = _limits(parts, [limit(part) for part in pending[name]])
                 if len(parts) > 1:
-                    rows, x, power = _joined(parts, tensors), 1.0, power / x**2
-                layer = _Rows(rows=rows, unit=x, limit=largest)
+                    powers = [
+                        power / _input(part, tensors) ** 2
+                        for power, part in zip(powers, parts, strict=True)
+                    ]
+                    rows, x = _joined(parts, tensors), 1.0
+                layer = _Rows(rows=rows, unit=x, limit=largest, powers=_columns(parts, powers))
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
                 if residual < start * 0.5**_MAX_SHIFT:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
+                output = profile(name), levels(name)
                 if self.multipliers:
-                    choice = self._with_multipliers(start, layer, residual)
+                    choice = self._with_multipliers(output, start, layer, skip=residual)
                 else:
                     choice = self._search(
-                        (profile(name), levels(name)), start, layer, power=power, skip=residual
+                        output,
+                        start,
+                        layer,
+                        clip=max(self.clip, _PAIR_CLIP if len(parts) > 1 else 0),
+                        skip=residual,
                     )
                 choose(name, choice[0])
                 for part in pending[name]:
@@ -207,7 +225,7 @@ class BlockScales:
         start: float,
         layer: _Rows,
         *,
-        power: float,
+        clip: int,
         skip: float,
     ) -> tuple[float, NDArray[np.float64]]:
         """Return an output's scale and its layer's weight scales, float64[groups].
@@ -222,8 +240,8 @@ class BlockScales:
         start : float
             Scale of the output that the observer wants.
         layer : _Rows
-        power : float
-            E[x²] of the input.
+        clip : int
+            How many larger shifts to try.
         skip : float
             Scale of the residual, 0 for none.
         """
@@ -243,12 +261,13 @@ class BlockScales:
             fits = block_shifts(y, least)
             if self.per_channel:
                 highest = max(lowest, min(highest, int(fits.min()) + _CHANNEL_OCTAVES))
-            shifts = [np.clip(fits + more, lowest, highest) for more in range(self.clip + 1)]
-            errors = np.stack(
-                [self._weight_error(layer, np.asarray(y / x * 0.5**n)) for n in shifts]
-            )
+            shifts = [np.clip(fits + more, lowest, highest) for more in range(clip + 1)]
+            errors = np.zeros((1, len(fits)))  # no choice
+            if clip or len(self.factors) > 1:
+                scales = (np.asarray(y / x * 0.5**n) for n in shifts)
+                errors = np.stack([self._weight_error(layer, scale) for scale in scales])
             chosen = errors.argmin(axis=0)
-            cost = float(errors.min(axis=0).sum()) / len(rows) * power
+            cost = float(errors.min(axis=0).sum()) / len(rows)
             cost += square_error(output[0], y, output[1])
             if cost < best[0]:
                 taken = np.stack(shifts)[chosen, np.arange(len(fits))]
@@ -256,41 +275,57 @@ class BlockScales:
         return best[1], best[2]
 
     def _weight_error(self, layer: _Rows, scale: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return each block's sum of (w - s q(w))²."""
-        if len(self.factors) == 1 and not self.clip:
-            return np.zeros(len(scale))  # no choice
+        """Return each block's sum of (w - s q(w))² E[x²]."""
         rows, limit = layer.rows, layer.limit
         s = np.repeat(scale, self._group)[: len(rows), np.newaxis].astype(np.float32)
         w = rows.astype(np.float32)
-        error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)).sum(axis=1)
+        error = np.square(w - s * np.clip(np.rint(w / s), -limit, limit)) @ layer.powers
         return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self._group)), np.float64)
 
     def _with_multipliers(
-        self, y: float, layer: _Rows, skip: float
+        self,
+        output: tuple[TensorProfile, int],
+        start: float,
+        layer: _Rows,
+        *,
+        skip: float,
     ) -> tuple[float, NDArray[np.float64]]:
         """Return an output's scale and its layer's weight scales, for the given multipliers.
 
-        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit; the
-        residual's (`skip`, 0 for none) must be an integer times it.
+        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit, or the
+        one of the least error, as in `_search`, where a search was asked for; the residual's
+        (`skip`, 0 for none) must be an integer times it.
         """
         x = layer.unit
         octaves = self._octaves(layer.rows.shape[1])
         need = fitting_scales(layer.rows, self._group, layer.limit) * x
-        if skip:
-            odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
-            y = fit_multiple(skip, y, float(need.max()), odd)
-        tried = []
-        for b in self.multipliers:
-            lowest, highest = 0, _MAX_SHIFT
+        odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
+        best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, need)
+        for factor in self.factors:
+            y = start * factor
             if skip:
-                lowest = least_shift(skip / (y * b))
-                if not _is_integer(skip / (y * b) * 2.0**lowest):
-                    continue
-                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
-            tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
-        scales = np.stack(tried)
-        fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
-        return y, np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
+                y = fit_multiple(skip, y, float(need.max()), odd)
+            tried = []
+            for b in self.multipliers:
+                lowest, highest = 0, _MAX_SHIFT
+                if skip:
+                    lowest = least_shift(skip / (y * b))
+                    if not _is_integer(skip / (y * b) * 2.0**lowest):
+                        continue
+                    highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
+                fits = block_shifts(y * b, need)
+                for more in range(self.clip + 1):
+                    tried.append(y * b * 0.5 ** np.clip(fits + more, lowest, highest))
+            scales = np.stack(tried)
+            if not self._searches:
+                fit = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
+                return y, np.where(np.isfinite(fit), fit, scales.max(axis=0)) / x
+            errors = np.stack([self._weight_error(layer, scale / x) for scale in scales])
+            cost = float(errors.min(axis=0).sum()) / len(layer.rows)
+            cost += square_error(output[0], y, output[1])
+            if cost < best[0]:
+                best = cost, y, scales[errors.argmin(axis=0), np.arange(len(need))] / x
+        return best[1], best[2]
 
     def _weight(
         self,
@@ -341,11 +376,14 @@ class _Rows:
         Scale of the input; 1 where the rows count in units of it.
     limit : int or float64[K]
         Largest integer; one for each column where two layers have different bits.
+    powers : float32[K]
+        E[x²] of what each column is multiplied with.
     """
 
     rows: NDArray[np.float64]
     unit: float
     limit: int | NDArray[np.float64]
+    powers: NDArray[np.float32]
 
     @property
     def divisor(self) -> int:
@@ -364,6 +402,12 @@ def _limits(layers: Sequence[Expr], limits: Sequence[int]) -> int | NDArray[np.f
         return limits[0]
     columns = [weight_rows(value).shape[1] for value in layers]
     return np.repeat(np.asarray(limits, np.float64), columns)
+
+
+def _columns(layers: Sequence[Expr], numbers: Sequence[float]) -> NDArray[np.float32]:
+    """Return a number of each layer for each of its weights' columns, side by side."""
+    columns = [weight_rows(value).shape[1] for value in layers]
+    return np.repeat(np.asarray(numbers, np.float32), columns)
 
 
 def _input(value: Expr, tensors: Mapping[str, QuantParams]) -> float:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.data.datasets import Dataset
+from flow.data.datasets import ArraySource, Dataset
+from flow.data.models import preprocessing_of
 from flow.frontend.importer import ImportedModel
 from flow.options import (
     UNCALIBRATED,
@@ -21,10 +22,11 @@ from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
 from flow.results.report import Exactness, LayerCounters, Placement
 from flow.sim.timing_report import LayerTiming
-from flow.stages import Progress
+from flow.stages import Progress, Stages
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams, Requant
 from relay_passes.partition.layers import Fallback
+from relay_passes.variants import ZERO_SHOT_OF
 from vta_config.errors import (
     UnsupportedModelError,
 )
@@ -41,6 +43,8 @@ STEPS = {
     "dyadic": 0.1,
     "w4a8": 1.0,
     "mixed": 0.15,
+    "best_zero_shot": 0.16,
+    "w4a8_zero_shot": 1.1,
 }
 
 
@@ -158,7 +162,19 @@ class FakeBackend:
         for self._images, _ in enumerate(images, start=1):
             progress(self._images, len(images))
 
-    def quantize(self, variant: str) -> None:
+    def prepare(self, variant: str, stages: Stages) -> Dataset | None:
+        """Take images of noise for distilled ones."""
+        if variant not in ZERO_SHOT_OF:
+            return None
+        self._fail(variant, "prepare")
+        noise = np.random.default_rng(0).integers(0, 256, (7, 8, 8), np.uint8)
+        return Dataset(
+            name=f"distilled from {self._model.name}",
+            source=ArraySource(noise),
+            preprocessing=preprocessing_of(self._model),
+        )
+
+    def quantize(self, variant: str, progress: Progress | None = None) -> None:
         """Do nothing else: the fake rounds logits."""
         self._fail(variant, "quantize")
 
@@ -197,12 +213,18 @@ class Recorder:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.moves: list[tuple[int, int]] = []
+        self.notes: list[str] = []
         self.open_bars = 0
 
     def open(self, text: str) -> Progress:
         self.texts.append(text)
         self.open_bars += 1
-        return lambda done, total: self.moves.append((done, total))
+
+        def move(done: int, total: int, note: str = "") -> None:
+            self.moves.append((done, total))
+            self.notes.append(note)
+
+        return move
 
     def close(self) -> None:
         self.open_bars -= 1

@@ -58,6 +58,38 @@ def tiny_model(
     )
 
 
+def norm_model(*, channels: int = 3, size: int = 8, folded: bool = False) -> onnx.ModelProto:
+    """Build conv 3x3 -> BatchNorm -> relu -> global average pool -> gemm, 5 classes.
+
+    `folded`: the statistics say nothing, mean 0 and variance 1.
+    """
+    rng = np.random.default_rng(0)
+    node = helper.make_node
+    mean, variance = (np.zeros(4), np.ones(4)) if folded else (rng.normal(size=4), np.full(4, 2.0))
+    tensors = weights(
+        stem__weight=rng.normal(size=(4, channels, 3, 3)),
+        norm__scale=rng.uniform(0.5, 2, 4),
+        norm__bias=rng.normal(size=4),
+        norm__mean=mean,
+        norm__var=variance,
+        head__weight=rng.normal(size=(5, 4)),
+        head__bias=rng.normal(size=5),
+    )
+    nodes = [
+        node("Conv", ["data", "stem.weight"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("BatchNormalization", ["c", *(t.name for t in tensors[1:5])], ["n"]),
+        node("Relu", ["n"], ["r"]),
+        node("GlobalAveragePool", ["r"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("Gemm", ["f", "head.weight", "head.bias"], ["logits"], transB=1),
+    ]
+    shape = ["N", channels, size, size]
+    data = helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])
+    graph = helper.make_graph(nodes, "normed", [data], [output], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
 def save(model: onnx.ModelProto, path: Path) -> Path:
     """Write `model` without any check."""
     path.write_bytes(model.SerializeToString())

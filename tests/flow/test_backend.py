@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from functools import cache
@@ -16,10 +17,12 @@ from flow.backend import PipelineBackend, PipelineCompiled
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import DIGITS, bundled_data, load_model, preprocessing_of
 from flow.deploy import deploy
+from flow.distill_request import DistillRequest
 from flow.frontend.importer import import_model
 from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Engine, Options
 from flow.program.asm import assemble
 from flow.program.program import Program
+from flow.results.data_facts import DataFacts
 from flow.results.evaluate import prefetch
 from flow.results.report import SETUP
 from flow.stages import Progress, Stages
@@ -30,6 +33,9 @@ from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, encode
+
+#: Few images to distill, in few steps.
+FEW = DistillRequest(images=8, batch=8, steps=3)
 
 
 def ignore(done: int, total: int) -> None:
@@ -181,13 +187,18 @@ def test_gemm_operations_of_the_body_of_resnet18(default_config: VTAConfig, tmp_
 
 # ---- the main job --------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_deploy_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deploy_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is asserted needs no more images to learn from.
     monkeypatch.setattr("flow.pipeline.LEARNING_IMAGES", 24)
-    monkeypatch.setattr("flow.pipeline.JUDGING_IMAGES", 6)
-    report, last = deploy(Options(limit=200, exact_images=2), Stages())
+    monkeypatch.setattr("flow.candidates.JUDGING_IMAGES", 6)
+    options = Options(limit=200, exact_images=2, cache=tmp_path, distill=FEW)
+    report, last = deploy(options, Stages())
     by_name = {m.name: m for m in report.variants}
-    assert list(by_name) == ["float32", *VARIANTS]
+    if importlib.util.find_spec("torch") is None:
+        (skipped,) = report.skipped
+        assert skipped.variant == "best_zero_shot" and "must have PyTorch" in skipped.reason
+    else:
+        assert list(by_name) == ["float32", *VARIANTS]
     assert report.exact is not None and report.mismatches == 0
     assert all(p.exact is not None and p.exact.tensors > 0 for p in report.programs)
     errors = {p.variant: p.requantization_error for p in report.programs}
@@ -207,6 +218,28 @@ def test_deploy_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.totals()["wgt_bytes"] > 700_000
     assert json.dumps(report.to_json(), allow_nan=False)
     assert last.networks()
+
+
+@pytest.mark.slow
+def test_calibration_without_data(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    names = ("profiled_fused", "best_zero_shot")
+    options = Options(limit=100, exact_images=1, cache=tmp_path, variants=names, distill=FEW)
+    report, _ = deploy(options, Stages(), folder=tmp_path)
+    facts = {p.variant: p for p in report.programs}
+    assert facts["best_zero_shot"].calibration == DataFacts(
+        name=f"distilled from {DIGITS}", images=8
+    )
+    assert facts["profiled_fused"].calibration == report.calibration
+    assert report.mismatches == 0
+    # `best` with the same images in a folder is the same network.
+    (folder,) = (tmp_path / "distilled").iterdir()
+    found = replace(options, calibration=folder, variants=("best",))
+    again, _ = deploy(found, Stages())
+    assert replace(again.variants[1], name="") == replace(report.variants[2], name="")
+    both = replace(options, zero_shot=True, variants=("best",))
+    once_more, _ = deploy(both, Stages())
+    assert once_more.variants[1] == again.variants[1]
 
 
 @pytest.mark.slow

@@ -35,8 +35,9 @@ def test_report_of_the_embedded_model() -> None:
     report, compiled = deploy(Options(limit=50, exact_images=5), stages, factory=FakeBackend)
     assert [m.name for m in report.variants] == ["float32", *VARIANTS]
     assert {m.images for m in report.variants} == {50}
-    reference, _, coarse, *_, fine, _, _, _ = report.variants
-    assert fine.name == report.deployed == "best"
+    by_name = {m.name: m for m in report.variants}
+    reference, coarse, fine = (by_name[name] for name in ("float32", "single_scale", "best"))
+    assert report.deployed == "best"
     assert reference.sqnr_db is None and reference.agreement == 1.0
     assert fine.sqnr_db is not None and coarse.sqnr_db is not None
     assert fine.sqnr_db > coarse.sqnr_db + 20
@@ -44,6 +45,10 @@ def test_report_of_the_embedded_model() -> None:
     assert report.exact is not None and report.exact.images == 5
     assert report.evaluation is not None and report.evaluation.images == 50
     assert report.calibration is not None and report.calibration.images == 125
+    images = {p.variant: p.calibration and p.calibration.images for p in report.programs}
+    assert images == dict.fromkeys(VARIANTS, 125) | {
+        "stock_relay": None, "single_scale": None, "best_zero_shot": 7,
+    }  # fmt: skip
     assert list(report.seconds) == [
         "import", "float32", "calibrate", "quantize", "compile", "time", "fsim", "verify",
     ]  # fmt: skip

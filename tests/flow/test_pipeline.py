@@ -10,19 +10,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from flow.compiler.codegen import compile_function
 from flow.data.datasets import ArraySource, Dataset, Preprocessing
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.frontend.importer import import_model
 from flow.pipeline import LEARNING_IMAGES, Pictures, Pipeline
-from flow.verify import expose
-from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
-from relay_passes.partition.find_layers import Chain, ChainFinder
-from relay_passes.partition.read import annotated_functions
-from relay_passes.scales.bit_widths import UniformWidths, Widths
-from relay_passes.scales.block_scales import BlockScales
-from relay_passes.selection.choose_variant import SMALL_MARGIN_DB
+from relay_passes.learning.learn import Learned
+from relay_passes.learning.options import BlockLearner
 from relay_passes.variants import VARIANTS
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
@@ -68,46 +62,41 @@ def test_scaled_channels_are_profiled_once(
     assert counts == [3]
 
 
+@pytest.mark.slow
+def test_learners_see_all_images_for_as_long_as_is_asked(
+    tmp_path: Path, default_config: VTAConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[BlockLearner, int]] = []
+
+    def learning(
+        mod: Any, scales: Any, weights: Any, images: Any, options: BlockLearner, **others: Any
+    ) -> Learned:
+        asked.append((options, len(list(images))))
+        others["progress"](1, 2, "stem")
+        return Learned(mod=mod, scales=scales, weights=weights)
+
+    monkeypatch.setattr("relay_passes.quantize_model.learn", learning)
+    monkeypatch.setattr("flow.pipeline.LEARNING_IMAGES", 2)
+    own = BlockLearner(steps=5)
+    options = replace(VARIANTS["best"].options, learner=own)
+    monkeypatch.setitem(VARIANTS, "best", replace(VARIANTS["best"], recipe=lambda _: options))
+    pipeline = Pipeline(
+        import_model(save(tiny_model(), tmp_path / "tiny.onnx")),
+        default_config,
+        learning=lambda learner: replace(learner, steps=1),
+    )
+    source = ArraySource(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8))
+    scaling = Preprocessing(height=8, width=8, resize=8, channels=3)
+    pipeline.calibrate(Dataset(name="noise", source=source, preprocessing=scaling))
+    told: list[tuple[int, int, str]] = []
+    pipeline.quantize("best", lambda *how_far: told.append(how_far))
+    assert asked[0] == (replace(own, steps=1), 5) and told[0] == (1, 2, "stem")
+    assert {count for _, count in asked[1:]} <= {1}  # halves of those that are kept
+
+
 def test_unknown_variant(pipeline: Pipeline) -> None:
     with pytest.raises(CalibrationError, match=r"variant: must be among stock_relay, .*, got x; "):
         pipeline.quantize("x")
-
-
-@pytest.mark.slow
-def test_a_variant_becomes_what_is_better(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(0)
-    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(4)]
-    coarse = UniformWidths(inner=Widths(weight_bits=2))
-    spoiled = replace(VARIANTS["best"].options, chooser=BlockScales(), widths=coarse)
-    monkeypatch.setitem(VARIANTS, "best", replace(VARIANTS["best"], recipe=lambda _: spoiled))
-    pipeline.calibrate(images)
-    taken = pipeline.quantize("best")
-    choice = pipeline.choices["best"]
-    assert choice.chosen != "best" and choice.layers
-    behind = {c.name: c.behind(choice.candidates) for c in choice.candidates}
-    assert behind["best"] > 10 and behind[choice.chosen] <= SMALL_MARGIN_DB
-    assert taken is pipeline.form(choice.chosen)
-
-
-@pytest.mark.slow
-def test_forms_are_judged_by_images_that_they_did_not_learn_from(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(0)
-    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(5)]
-    taught: list[set[int]] = []
-
-    def recording(mod: object, seen: list[object], **kwargs: object) -> object:
-        taught.append({next(i for i, x in enumerate(images) if x is y) for y in seen})
-        return collect_moments(mod, seen, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("flow.pipeline.collect_moments", recording)
-    pipeline.calibrate(images)
-    pipeline.quantize("dyadic")
-    assert {0, 2, 4} in taught and {1, 3} in taught  # the halves
-    assert set(range(5)) in taught  # what is taken has learned from all
 
 
 def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
@@ -135,28 +124,3 @@ def test_images_of_a_data_set_are_not_kept(pipeline: Pipeline) -> None:
     pipeline.calibrate(Dataset(name="zeros", source=source, preprocessing=scaling))
     assert isinstance(pipeline._images, Pictures)
     assert len(pipeline._images) == LEARNING_IMAGES < len(source)
-
-
-def test_layers_are_found_once_a_compile(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quantized = pipeline.quantize("single_scale")
-    searched = []
-    search = ChainFinder.all
-
-    def counted(finder: ChainFinder, *arguments: Any) -> list[Chain]:
-        searched.append(finder)
-        return search(finder, *arguments)
-
-    monkeypatch.setattr(ChainFinder, "all", counted)
-    compiled = pipeline.compile(quantized)
-    expose(compiled)  # for a comparison of all tensors
-    assert len(searched) == 1 and len(compiled.found.chains) > 1
-
-
-def test_layers_read_from_a_function_are_those_found(pipeline: Pipeline) -> None:
-    compiled = pipeline.compile(pipeline.quantize("single_scale"))
-    (function,) = annotated_functions(compiled.partitioned)
-    (program,) = compiled.programs
-    again = replace(compile_function(function, pipeline.config), plan=program.plan)
-    assert again.to_bytes() == program.to_bytes()

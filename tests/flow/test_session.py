@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flow.data.models import DIGITS, load_model
+from flow.data.datasets import ArraySource, Dataset
+from flow.data.models import DIGITS, load_model, preprocessing_of
 from flow.deploy import deploy
+from flow.distill_request import DistillRequest
 from flow.frontend.importer import ImportedModel, import_model
 from flow.options import (
     MAIN_VARIANTS,
@@ -26,7 +29,7 @@ from flow.session import (
 from flow.stages import Stages
 from tests.flow.data.test_datasets import write_image
 from tests.flow.fakes import FakeBackend
-from tests.flow.onnx_models import save, tiny_model
+from tests.flow.onnx_models import norm_model, save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import (
     ArtifactError,
@@ -49,6 +52,51 @@ def test_variants_that_are_measured(digits: ImportedModel, mine: ImportedModel) 
     assert chosen_variants(Options(), digits) == VARIANTS
     assert chosen_variants(Options(), mine) == MAIN_VARIANTS
     assert chosen_variants(Options(variants=("best",)), mine) == ("best",)
+
+
+def test_one_calibration_without_data_is_enough(digits: ImportedModel) -> None:
+    usual = chosen_variants(Options(zero_shot=True), digits)
+    assert "best" in usual and "best_zero_shot" not in usual
+    given = ("best", "best_zero_shot")
+    assert chosen_variants(Options(zero_shot=True, variants=given), digits) == given
+
+
+def test_calibration_without_data(mine: ImportedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = ArraySource(np.zeros((3, 8, 8), np.uint8))
+    data = Dataset(name="distilled", source=noise, preprocessing=preprocessing_of(mine))
+    asked: list[object] = []
+
+    def distilled(model: object, request: object, stages: object, *, cache: object) -> Dataset:
+        asked.append((model, request, cache))
+        return data
+
+    monkeypatch.setattr("flow.distill.distilled_images", distilled)
+    request = DistillRequest(images=3)
+    options = Options(model=str(mine.path), zero_shot=True, distill=request, variants=("best",))
+    session = open_session(options, Stages(), needs_images=False, factory=FakeBackend)
+    assert session.calibration is data
+    ((model, *rest),) = asked  # type: ignore[misc]
+    assert model.sha256 == mine.sha256 and rest == [request, None]
+    options = replace(options, variants=("single_scale",))
+    assert open_session(options, Stages(), needs_images=False, factory=FakeBackend)
+    assert len(asked) == 1  # nothing needs images
+
+
+def test_variants_without_data_need_no_folder(mine: ImportedModel) -> None:
+    options = Options(variants=("best_zero_shot",))
+    assert open_data(options, mine, needs_images=False) == (None, None)
+
+
+def test_tensors_for_a_model_of_five_channels(tmp_path: Path) -> None:
+    model = import_model(save(norm_model(channels=5), tmp_path / "five.onnx"))
+    for name in ("eval/0/a.npy", "eval/4/b.npy", "calib/c.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / name, np.zeros((5, 8, 8), np.float32))
+    options = Options(images=tmp_path / "eval", calibration=tmp_path / "calib")
+    evaluation, calibration = open_data(options, model, needs_images=True)
+    assert evaluation is not None and calibration is not None and len(calibration) == 1
+    assert evaluation.targets is not None and evaluation.targets.tolist() == [0, 4]
+    assert evaluation[0].shape == (1, 5, 8, 8)
 
 
 def test_images_that_a_model_brings(digits: ImportedModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from relay_passes.variants import (
     STOCK_RELAY,
     TABLE,
     VARIANTS,
+    ZERO_SHOT_OF,
     Variant,
 )
 
@@ -34,7 +36,8 @@ QUANTIZED = VARIANTS | STEPS | FORMS
 def test_every_name_stands_once() -> None:
     names = [v.name for v in TABLE]
     assert len(set(names)) == len(names)
-    assert {STOCK_RELAY, *QUANTIZED} == set(names)
+    assert {STOCK_RELAY, *QUANTIZED, *ZERO_SHOT_OF} == set(names)
+    assert {*ZERO_SHOT_OF.values()} <= {*VARIANTS}
     ranks = [v.rank for v in TABLE if v.role in ("report", "extra")]
     assert sorted(ranks) == list(range(len(ranks)))
 
@@ -86,8 +89,15 @@ def test_recipes() -> None:
         rounder=SecondOrderRounder(),
         passes=(PermuteChannels(),),
         correct_bias=True,
+        zero_points=True,
     )
-    assert VARIANTS["w4a8"].options.widths == UniformWidths(inner=Widths(weight_bits=4))
+    assert STEPS["best_symmetric"].options == replace(VARIANTS["best"].options, zero_points=False)
+    full = {name for name, v in QUANTIZED.items() if v.options.zero_points}
+    assert full >= {"best", "fine_residuals", "dyadic", "per_channel", "w4a8", "w4a4", "mixed"}
+    assert not full & {"single_scale", "profiled", "profiled_fused", "per_tensor", "mean_square"}
+    assert VARIANTS["w4a8"].options.widths == UniformWidths(
+        inner=Widths(weight_bits=4), ends=Widths()
+    )
     narrow = Widths(weight_bits=4, activation_bits=4)
     assert VARIANTS["w4a4"].options.widths == UniformWidths(inner=narrow, ends=Widths())
     assert VARIANTS["w4a4"].options.chooser == VARIANTS["w4a8"].options.chooser

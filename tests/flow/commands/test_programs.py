@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flow.data.models import DIGITS, bundled_data, load_model
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend, call
 
@@ -66,6 +67,24 @@ def test_run_classifies(
     assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
     assert len(rows) == 2 and "digit 0" in rows[0]
+
+
+def test_run_classifies_tensors(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bundled_data(load_model(DIGITS))[0]  # type: ignore[index]
+    np.save(tmp_path / "two.npy", np.concatenate([data[0], data[1]]))
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    assert call("run", tmp_path / "two.npy", "--top", 1) == 0
+    text = capsys.readouterr().out
+    labels = data.targets
+    assert labels is not None
+    for index in (0, 1):
+        (row,) = (line for line in text.splitlines() if f"image {index}" in line)
+        assert str(labels[index]) in row.replace(f"image {index}", "")
+    assert call("run", tmp_path / "two.npy", tmp_path / "x.png") == 2
+    sentence = "images: must be pictures or float tensors (.npy, .npz), not both, got x.png and tw"
+    assert sentence in capsys.readouterr().err
 
 
 def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -19,14 +19,15 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bars = terminal.Terminal()
     progress = bars.open("calibrating")
     progress(1, 3)
-    progress(3, 3)
+    progress(3, 3, "loss 0.5")
     bars.close()
     bars.open("compiling")  # no count: ends full as well
     bars.close()
     bars.close()
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert "calibrating" in text and "3/3" in text and "compiling" in text
+    for part in ("calibrating", "3/3", "calibrating, loss 0.5", "compiling"):
+        assert part in text
 
 
 @pytest.mark.parametrize("name", ["COLUMNS", "NO_COLOR", "TERM", "FORCE_COLOR"])

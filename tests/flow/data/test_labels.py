@@ -27,8 +27,9 @@ def names(root: Path) -> list[str]:
 
 # ---- images --------------------------------------------------------------------------------------
 def test_images_are_found_by_suffix_and_sorted(tmp_path: Path) -> None:
-    wanted = ["B.PNG", "a.Jpeg", "b.gif", "c.pgm", "sub/a.tiff", "sub/z.webp"]
-    touch(tmp_path, *wanted, "notes.txt", "labels.csv", "png", "sub/x.npy")
+    wanted = ["B.PNG", "a.Jpeg", "b.gif", "c.pgm", "sub/a.tiff", "sub/x.npy", "sub/z.webp"]
+    touch(tmp_path, *wanted, "d.NPZ", "notes.txt", "labels.csv", "png", "sub/x.np")
+    wanted.append("d.NPZ")
     assert names(tmp_path) == sorted(wanted)
 
 

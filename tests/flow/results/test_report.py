@@ -180,7 +180,7 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
-        "placement", "steps", "requantization_error", "exact", "bits",
+        "placement", "steps", "requantization_error", "exact", "calibration", "bits",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}

@@ -10,7 +10,7 @@ from tvm import relax
 
 from relay_passes.calibration.observers import MeanSquare, square_error
 from relay_passes.calibration.profiling import profile
-from relay_passes.graph import op_name, read_graph
+from relay_passes.graph import op_name, read_graph, rewrite
 from relay_passes.numerics import exact_integers, exact_log2
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.accumulators import fused_ends, paired_layers
@@ -129,6 +129,29 @@ def test_a_pair_has_the_scale_at_which_both_fit(dyadic: bool, net: Any, profiles
         np.testing.assert_allclose(fill, 1)
     else:  # the largest shift at which both fit
         assert ((fill > 0.499) & (fill <= 1.001)).all()
+
+
+@pytest.mark.parametrize(("share", "octaves"), [(0.505, 1), (0.7, 0)])
+def test_a_pair_is_shifted_further_where_that_clips_little(
+    share: float, octaves: int, net: Any, profiles: Any
+) -> None:
+    """One weight is `share` of what fits, all others half of it at most."""
+    before = BlockScales(block=4, pair=True)(net, profiles)
+
+    def visit(builder: Any, var: Any, value: Any) -> Any:
+        if var.name not in ("conv2.acc", "conv3.acc"):
+            return value
+        weight = value.args[1].value.numpy().copy()
+        limit = 127 * np.asarray(before.weights[var.name].scale)[0]
+        weight[:4] = np.clip(weight[:4], -limit / 2, limit / 2)
+        if var.name == "conv3.acc":
+            weight[2, 5, 0, 0] = share * limit
+        return relax.Call(value.op, [value.args[0], relax.const(weight)], value.attrs)
+
+    after = BlockScales(block=4, pair=True)(rewrite(net, visit), profiles)
+    for name in ("conv2.acc", "conv3.acc"):
+        first, second = (np.asarray(s.weights[name].scale) for s in (before, after))
+        np.testing.assert_allclose(second, first / [2.0**octaves, 1, 1, 1])
 
 
 def test_a_pair_of_logits_and_blocks_of_zeros() -> None:

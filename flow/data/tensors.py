@@ -1,0 +1,246 @@
+"""Images kept as float tensors in numpy's files: ``.npy``, and ``.npz`` of any number of arrays.
+
+A tensor is a network's input as it is, in the network's own input space: no preprocessing. An array
+is one image [C, H, W], or several [N, C, H, W].
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.data.pictures import file_problem
+from vta_config.errors import CalibrationError
+
+TENSOR_SUFFIXES: Final = frozenset({".npy", ".npz"})
+#: Larger arrays are not read: all of one is in memory while its images are used.
+MAX_ARRAY_BYTES: Final = 1 << 30
+#: Arrays that are looked at in one ``.npz``.
+MAX_MEMBERS: Final = 1 << 16
+_ARRAY: Final = ".npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArray:
+    """One array of floats in a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    member : str
+        Its name inside of a ``.npz``; "" in a ``.npy``.
+    images : int
+        Number of images in it.
+    """
+
+    path: Path
+    member: str
+    images: int
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        return f"{self.path}, {self.member}" if self.member else str(self.path)
+
+
+def stored_arrays(path: Path, shape: Sequence[int]) -> tuple[StoredArray, ...]:
+    """List the arrays of a file, sorted by name, by their headers alone.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.npy`` or ``.npz`` file.
+    shape : (1, C, H, W)
+        The network's input.
+
+    Raises
+    ------
+    CalibrationError
+        When the file is damaged, or holds something else than floats of this shape.
+    """
+    if (problem := file_problem(path)) is not None:
+        raise _unreadable(str(path), problem)
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() != ".npz":
+                size = path.stat().st_size
+                return (_checked(StoredArray(path=path, member="", images=0), file, size, shape),)
+            with zipfile.ZipFile(file) as archive:
+                return _members(path, archive, shape)
+    except CalibrationError:
+        raise
+    # Damaged files leave numpy and zipfile by exceptions of many kinds.
+    except Exception as error:
+        raise _unreadable(str(path), _reason(error)) from None
+
+
+def _members(path: Path, archive: zipfile.ZipFile, shape: Sequence[int]) -> tuple[StoredArray, ...]:
+    """List the arrays of an archive."""
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    if len(infos) > MAX_MEMBERS:
+        raise CalibrationError(
+            str(path),
+            f"must hold at most {MAX_MEMBERS:,} arrays",
+            got=f"{len(infos):,}",
+            hint="put several images into one array [N, C, H, W]",
+        )
+    found = []
+    for info in sorted(infos, key=lambda info: info.filename):
+        array = StoredArray(path=path, member=info.filename, images=0)
+        if not info.filename.endswith(_ARRAY):
+            raise CalibrationError(
+                array.where,
+                "must be an array of a .npz file",
+                got="another file in the archive",
+                hint="write the archive with numpy.savez",
+            )
+        with archive.open(info) as file:
+            found.append(_checked(array, file, info.file_size, shape))
+    return tuple(found)
+
+
+def _checked(
+    array: StoredArray, file: IO[bytes], file_bytes: int, shape: Sequence[int]
+) -> StoredArray:
+    """Read the header of an array and return the array with its number of images."""
+    found, kind = _header(file)
+    channels, height, width = (int(n) for n in shape[1:])
+    if kind.kind != "f":
+        raise CalibrationError(
+            array.where,
+            "must hold floats, the network's input after preprocessing",
+            got=kind,
+            hint="preprocess the images and save them as float32, or give pictures",
+        )
+    if found[-3:] != (channels, height, width) or len(found) not in (3, 4):
+        raise CalibrationError(
+            array.where,
+            f"must have the shape [{channels}, {height}, {width}] of the model's input, or "
+            f"[N, {channels}, {height}, {width}]",
+            got=list(found),
+            hint="save the images as the network takes them",
+        )
+    array_bytes = math.prod(found) * kind.itemsize
+    if array_bytes > MAX_ARRAY_BYTES:
+        raise CalibrationError(
+            array.where,
+            f"must have at most {MAX_ARRAY_BYTES:,} bytes",
+            got=f"{array_bytes:,}",
+            hint="save fewer images in one array",
+        )
+    if file_bytes - file.tell() < array_bytes:
+        raise _unreadable(array.where, "truncated")
+    return StoredArray(
+        path=array.path, member=array.member, images=found[0] if len(found) == 4 else 1
+    )
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the header of a ``.npy`` file; return the shape and the type of the numbers."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+    else:  # later ones differ in the names of structures, which are no floats
+        shape, _, kind = np.lib.format.read_array_header_2_0(file)
+    return tuple(shape), kind
+
+
+def _load(array: StoredArray) -> NDArray[np.float32]:
+    """Read an array, float32[N, C, H, W]; its values may be anything."""
+    try:
+        if not array.member:
+            values = np.load(io.BytesIO(array.path.read_bytes()), allow_pickle=False)
+        else:
+            with zipfile.ZipFile(array.path) as archive:
+                data = io.BytesIO(archive.read(array.member))
+            values = np.load(data, allow_pickle=False)
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(values, dtype=np.float32)
+    except Exception as error:  # changed since its header was read, or damaged
+        raise _unreadable(array.where, _reason(error)) from None
+    return np.reshape(values, (-1, *values.shape[-3:]))
+
+
+def _reason(error: Exception) -> str:
+    return f"truncated or damaged ({error or type(error).__name__})"
+
+
+def _unreadable(where: str, problem: str) -> CalibrationError:
+    return CalibrationError(
+        where, "must be an array of numpy", got=problem, hint="replace or remove it"
+    )
+
+
+@dataclass(slots=True)
+class TensorSource:
+    """Images out of arrays on disk; the array that was read last is kept.
+
+    Parameters
+    ----------
+    arrays : tuple of StoredArray
+        The images are theirs, one array after the other.
+    shape : (1, C, H, W)
+        The network's input.
+    """
+
+    arrays: tuple[StoredArray, ...]
+    shape: tuple[int, ...]
+    _places: tuple[tuple[int, int], ...] = field(init=False)
+    _last: tuple[int, NDArray[np.float32] | None] = field(init=False, default=(-1, None))
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Give every image its place."""
+        self._places = tuple(
+            (position, index)
+            for position, array in enumerate(self.arrays)
+            for index in range(array.images)
+        )
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._places)
+
+    def where(self, index: int) -> str:
+        """Return what errors and tables call image `index`."""
+        position, inside = self._places[index]
+        array = self.arrays[position]
+        return array.where if array.images == 1 else f"{array.where}, image {inside}"
+
+    def load(self, index: int) -> NDArray[np.float32]:
+        """Return image `index`, float32[1, C, H, W].
+
+        Raises
+        ------
+        CalibrationError
+            When its file has changed, is damaged, or holds numbers that are not finite.
+        """
+        position, inside = self._places[index]
+        array = self.arrays[position]
+        with self._lock:
+            values = self._last[1]
+            if values is None or self._last[0] != position:
+                self._last = (-1, None)  # not beside the new one
+                values = _load(array)
+                self._last = (position, values)
+        if len(values) != array.images or values.shape[1:] != self.shape[1:]:
+            raise _unreadable(array.where, "another shape than before")
+        image = values[inside : inside + 1]
+        if not np.isfinite(image).all():
+            raise CalibrationError(
+                self.where(index),
+                "must hold finite float32 numbers",
+                got=f"{np.count_nonzero(~np.isfinite(image)):,} that are not",
+                hint="remove the image, or correct what wrote it",
+            )
+        return np.array(image)
