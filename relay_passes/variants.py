@@ -17,6 +17,7 @@ from relay_passes.requirements import (
     IMAGES,
     MOMENTS,
     NOTHING,
+    PICTURES,
     PROFILES,
     SHR_REGISTER,
     Need,
@@ -36,6 +37,7 @@ class _Parts:
         from relay_passes.calibration import observers
         from relay_passes.float_model.equalize_layers import EqualizeLayers
         from relay_passes.float_model.permute_channels import PermuteChannels
+        from relay_passes.learning.options import BlockLearner
         from relay_passes.quant_options import QuantOptions
         from relay_passes.rounding.nearest import NearestRounder
         from relay_passes.rounding.second_order import SecondOrderRounder
@@ -50,6 +52,7 @@ class _Parts:
         self.largest = ProfiledScales(observer=observers.MaxAbs())
         self.observers, self.nearest = observers, NearestRounder()
         self._second_order = SecondOrderRounder()
+        self.learner = BlockLearner()
         self.w4a8 = UniformWidths(inner=Widths(weight_bits=4))
         self.w4a8_ends = UniformWidths(inner=Widths(weight_bits=4), ends=Widths())
         self.w4a4 = UniformWidths(inner=Widths(weight_bits=4, activation_bits=4), ends=Widths())
@@ -379,6 +382,22 @@ TABLE: Final[tuple[Variant, ...]] = (
         needs=_LEARNED,
         role="extra",
         rank=9,
+    ),
+    Variant(
+        name="w4a8_learned",
+        label="w4a8_ends, learned block by block",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends, learner=p.learner),
+        needs=_LEARNED | PICTURES,
+        role="extra",
+        rank=11,
+    ),
+    Variant(
+        name="w4a4_learned",
+        label="w4a4, learned block by block",
+        recipe=lambda p: p.searched_bits(p.w4a4, learner=p.learner),
+        needs=_LEARNED | PICTURES,
+        role="extra",
+        rank=12,
     ),
     Variant(
         name="per_channel",
