@@ -385,8 +385,10 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8_learned",
-        label="w4a8_ends, learned block by block",
-        recipe=lambda p: p.searched_bits(p.w4a8_ends, learner=p.learner),
+        label="w4a8, learned block by block",
+        recipe=lambda p: p.searched_bits(
+            p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
+        ),
         needs=_LEARNED | PICTURES,
         role="extra",
         rank=11,
@@ -394,7 +396,9 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a4_learned",
         label="w4a4, learned block by block",
-        recipe=lambda p: p.searched_bits(p.w4a4, learner=p.learner),
+        recipe=lambda p: p.searched_bits(
+            p.w4a4, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
+        ),
         needs=_LEARNED | PICTURES,
         role="extra",
         rank=12,
