@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,6 +17,7 @@ from relay_passes.requirements import (
     IMAGES,
     MOMENTS,
     NOTHING,
+    PICTURES,
     PROFILES,
     SHR_REGISTER,
     Need,
@@ -36,6 +37,7 @@ class _Parts:
         from relay_passes.calibration import observers
         from relay_passes.float_model.equalize_layers import EqualizeLayers
         from relay_passes.float_model.permute_channels import PermuteChannels
+        from relay_passes.learning.options import BlockLearner
         from relay_passes.quant_options import QuantOptions
         from relay_passes.rounding.nearest import NearestRounder
         from relay_passes.rounding.second_order import SecondOrderRounder
@@ -50,6 +52,7 @@ class _Parts:
         self.largest = ProfiledScales(observer=observers.MaxAbs())
         self.observers, self.nearest = observers, NearestRounder()
         self._second_order = SecondOrderRounder()
+        self.learner = BlockLearner()
         self.w4a8 = UniformWidths(inner=Widths(weight_bits=4))
         self.w4a8_ends = UniformWidths(inner=Widths(weight_bits=4), ends=Widths())
         self.w4a4 = UniformWidths(inner=Widths(weight_bits=4, activation_bits=4), ends=Widths())
@@ -81,6 +84,10 @@ class _Parts:
     def searched_bits(self, widths: UniformWidths, **options: Any) -> QuantOptions:
         """Return options of fewer bits, with searched scales and all that is learned."""
         return self.full(**{"chooser": self.searched(), "widths": widths} | options)
+
+    def searched_few_ones(self) -> Any:
+        """Return a chooser of both: finer weight scales are worth 2 points with 4-bit weights."""
+        return replace(self.searched(), dyadic=True, multipliers=(4, 5, 6))
 
     def few_ones(self) -> Any:
         """Return a chooser of multipliers with two 1 bits: 6 cycles per vector without MUL."""
@@ -341,13 +348,25 @@ TABLE: Final[tuple[Variant, ...]] = (
         needs=_LEARNED,
     ),
     Variant(
-        name="w4a8",
+        name="w4a8_shifts",
         label="+ GPTQ rounding",
         recipe=lambda p: p.searched_bits(p.w4a8),
         needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8_ends",
+        label="+ first and last layer at 8 bits",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends),
+        needs=_LEARNED,
+    ),
+    Variant(
+        name="w4a8",
+        label="+ multipliers b / 2^c",
+        recipe=lambda p: p.searched_bits(p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True),
+        needs=_LEARNED,
         role="report",
         rank=8,
-        alternatives=("w4a8", "w4a8_plain_scales"),
+        alternatives=("w4a8", "w4a8_ends"),
     ),
     Variant(  # its bits are for others to choose: they depend on the machine
         name=MIXED,
@@ -357,18 +376,32 @@ TABLE: Final[tuple[Variant, ...]] = (
         rank=10,
     ),
     Variant(
-        name="w4a8_ends",
-        label="+ first and last layer at 8 bits",
-        recipe=lambda p: p.searched_bits(p.w4a8_ends),
-        needs=_LEARNED,
-    ),
-    Variant(
         name="w4a4",
         label="+ 4-bit activations",
-        recipe=lambda p: p.searched_bits(p.w4a4),
+        recipe=lambda p: p.searched_bits(p.w4a4, chooser=p.searched_few_ones(), dyadic=True),
         needs=_LEARNED,
         role="extra",
         rank=9,
+    ),
+    Variant(
+        name="w4a8_learned",
+        label="w4a8, learned block by block",
+        recipe=lambda p: p.searched_bits(
+            p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
+        ),
+        needs=_LEARNED | PICTURES,
+        role="extra",
+        rank=11,
+    ),
+    Variant(
+        name="w4a4_learned",
+        label="w4a4, learned block by block",
+        recipe=lambda p: p.searched_bits(
+            p.w4a4, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
+        ),
+        needs=_LEARNED | PICTURES,
+        role="extra",
+        rank=12,
     ),
     Variant(
         name="per_channel",

@@ -23,6 +23,8 @@ Tensor = Any
 
 #: How near to the middle between two integers a soft bit starts at most.
 _EDGE = 0.05
+#: What makes halves round up, in units; no sum of integers is as near to a half without being one.
+_NUDGE = 2.0**-14
 #: A bias is learned in this share of what its output holds.
 _BIAS_SHARE = 1 / 64
 
@@ -105,6 +107,8 @@ class Network:
                 self.row_logs[name] = self._leaf(np.zeros(len(rows)))
         self.offsets: dict[str, Tensor] = {}
         self._biases: dict[str, tuple[int, Tensor, tuple[int, ...], float, str]] = {}
+        settled = {structure.layers[layer][1] for layer in structure.biases}
+        self._halves = structure.quantized - settled
         for layer, add in structure.biases.items():
             call = calls[add]
             bias = biases[add]
@@ -266,6 +270,9 @@ class Network:
         low, high = params.qmin - params.zero_point, params.qmax - params.zero_point
         unit = self.tensor_unit(tensor).expand(value.shape[1])
         zeros = torch.zeros_like(unit)
+        if tensor in self._halves:
+            nudge = (unit.detach() * _NUDGE).reshape([1, -1, *[1] * (value.ndim - 2)])
+            value = value + nudge
         result = torch._fake_quantize_learnable_per_channel_affine(
             value, unit, zeros, 1, low, high, 1.0
         )

@@ -109,6 +109,11 @@ class BlockScales:
         return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
 
     @property
+    def _searches(self) -> bool:
+        """Whether scales are tried."""
+        return bool(self.clip) or len(self.factors) > 1
+
+    @property
     def _group(self) -> int:
         """Output channels that share a shift."""
         return 1 if self.per_channel else self.block
@@ -190,11 +195,12 @@ class BlockScales:
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
                 if residual < start * 0.5**_MAX_SHIFT:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
+                output = profile(name), levels(name)
                 if self.multipliers:
-                    choice = self._with_multipliers(start, layer, residual)
+                    choice = self._with_multipliers(output, start, layer, skip=residual)
                 else:
                     choice = self._search(
-                        (profile(name), levels(name)),
+                        output,
                         start,
                         layer,
                         clip=max(self.clip, _PAIR_CLIP if len(parts) > 1 else 0),
@@ -277,31 +283,49 @@ class BlockScales:
         return np.asarray(np.add.reduceat(error, np.arange(0, len(rows), self._group)), np.float64)
 
     def _with_multipliers(
-        self, y: float, layer: _Rows, skip: float
+        self,
+        output: tuple[TensorProfile, int],
+        start: float,
+        layer: _Rows,
+        *,
+        skip: float,
     ) -> tuple[float, NDArray[np.float64]]:
         """Return an output's scale and its layer's weight scales, for the given multipliers.
 
-        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit; the
-        residual's (`skip`, 0 for none) must be an integer times it.
+        Each block's accumulator scale is the smallest y * b / 2^c at which its weights fit, or the
+        one of the least error, as in `_search`, where a search was asked for; the residual's
+        (`skip`, 0 for none) must be an integer times it.
         """
         x = layer.unit
         octaves = self._octaves(layer.rows.shape[1])
         need = fitting_scales(layer.rows, self._group, layer.limit) * x
-        if skip:
-            odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
-            y = fit_multiple(skip, y, float(need.max()), odd)
-        tried = []
-        for b in self.multipliers:
-            lowest, highest = 0, _MAX_SHIFT
+        odd = min((b for b in map(_odd, self.multipliers) if b > 1), default=1)
+        best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, need)
+        for factor in self.factors:
+            y = start * factor
             if skip:
-                lowest = least_shift(skip / (y * b))
-                if not _is_integer(skip / (y * b) * 2.0**lowest):
-                    continue
-                highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
-            tried.append(y * b * 0.5 ** np.clip(block_shifts(y * b, need), lowest, highest))
-        scales = np.stack(tried)
-        fits = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
-        return y, np.where(np.isfinite(fits), fits, scales.max(axis=0)) / x
+                y = fit_multiple(skip, y, float(need.max()), odd)
+            tried = []
+            for b in self.multipliers:
+                lowest, highest = 0, _MAX_SHIFT
+                if skip:
+                    lowest = least_shift(skip / (y * b))
+                    if not _is_integer(skip / (y * b) * 2.0**lowest):
+                        continue
+                    highest = max(lowest, floor(log2(MAX_MULTIPLIER * y * b / skip)) + octaves)
+                fits = block_shifts(y * b, need)
+                for more in range(self.clip + 1):
+                    tried.append(y * b * 0.5 ** np.clip(fits + more, lowest, highest))
+            scales = np.stack(tried)
+            if not self._searches:
+                fit = np.where(scales >= need * (1 - 2.0**-19), scales, np.inf).min(axis=0)
+                return y, np.where(np.isfinite(fit), fit, scales.max(axis=0)) / x
+            errors = np.stack([self._weight_error(layer, scale / x) for scale in scales])
+            cost = float(errors.min(axis=0).sum()) / len(layer.rows)
+            cost += square_error(output[0], y, output[1])
+            if cost < best[0]:
+                best = cost, y, scales[errors.argmin(axis=0), np.arange(len(need))] / x
+        return best[1], best[2]
 
     def _weight(
         self,

@@ -95,7 +95,9 @@ def test_recipes() -> None:
     full = {name for name, v in QUANTIZED.items() if v.options.zero_points}
     assert full >= {"best", "fine_residuals", "dyadic", "per_channel", "w4a8", "w4a4", "mixed"}
     assert not full & {"single_scale", "profiled", "profiled_fused", "per_tensor", "mean_square"}
-    assert VARIANTS["w4a8"].options.widths == UniformWidths(inner=Widths(weight_bits=4))
+    assert VARIANTS["w4a8"].options.widths == UniformWidths(
+        inner=Widths(weight_bits=4), ends=Widths()
+    )
     narrow = Widths(weight_bits=4, activation_bits=4)
     assert VARIANTS["w4a4"].options.widths == UniformWidths(inner=narrow, ends=Widths())
     assert VARIANTS["w4a4"].options.chooser == VARIANTS["w4a8"].options.chooser
