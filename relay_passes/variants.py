@@ -85,6 +85,12 @@ class _Parts:
         """Return options of fewer bits, with searched scales and all that is learned."""
         return self.full(**{"chooser": self.searched(), "widths": widths} | options)
 
+    def few_bits(self, widths: UniformWidths, **options: Any) -> QuantOptions:
+        """Return the same with multipliers b / 2^c."""
+        return self.searched_bits(
+            widths, **{"chooser": self.searched_few_ones(), "dyadic": True} | options
+        )
+
     def searched_few_ones(self) -> Any:
         """Return a chooser of both: finer weight scales are worth 2 points with 4-bit weights."""
         return replace(self.searched(), dyadic=True, multipliers=(4, 5, 6))
@@ -362,7 +368,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a8",
         label="+ multipliers b / 2^c",
-        recipe=lambda p: p.searched_bits(p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True),
+        recipe=lambda p: p.few_bits(p.w4a8_ends),
         needs=_LEARNED,
         role="report",
         rank=8,
@@ -378,7 +384,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a4",
         label="+ 4-bit activations",
-        recipe=lambda p: p.searched_bits(p.w4a4, chooser=p.searched_few_ones(), dyadic=True),
+        recipe=lambda p: p.few_bits(p.w4a4),
         needs=_LEARNED,
         role="extra",
         rank=9,
@@ -386,22 +392,18 @@ TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name="w4a8_learned",
         label="w4a8, learned block by block",
-        recipe=lambda p: p.searched_bits(
-            p.w4a8_ends, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
-        ),
+        recipe=lambda p: p.few_bits(p.w4a8_ends, learner=p.learner),
         needs=_LEARNED | PICTURES,
         role="extra",
-        rank=11,
+        rank=13,
     ),
     Variant(
         name="w4a4_learned",
         label="w4a4, learned block by block",
-        recipe=lambda p: p.searched_bits(
-            p.w4a4, chooser=p.searched_few_ones(), dyadic=True, learner=p.learner
-        ),
+        recipe=lambda p: p.few_bits(p.w4a4, learner=p.learner),
         needs=_LEARNED | PICTURES,
         role="extra",
-        rank=12,
+        rank=14,
     ),
     Variant(
         name="per_channel",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relay_passes.graph import Module, constant, op_name, read_graph
 from relay_passes.host.torch_graph import TorchGraph
 from relay_passes.learning.structure import Structure
+from relay_passes.numerics import exact_log2, round_half_up
 from relay_passes.operators.calls import WEIGHT_AXIS, weight_of_rows, weight_rows
 from relay_passes.scales.scales import Scales
 
@@ -25,6 +26,8 @@ Tensor = Any
 _EDGE = 0.05
 #: What makes halves round up, in units; no sum of integers is as near to a half without being one.
 _NUDGE = 2.0**-14
+#: The same for sums of integers, in units of the accumulator; times b it is below one.
+_ABOVE = 0.1
 #: A bias is learned in this share of what its output holds.
 _BIAS_SHARE = 1 / 64
 
@@ -91,7 +94,8 @@ class Network:
         self.row_logs: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
         self._axis: dict[str, int] = {}
-        for name, (source, _) in structure.layers.items():
+        self._halves_off: dict[str, Tensor] = {}
+        for name, (source, end) in structure.layers.items():
             call, rows = calls[name], weights[name]
             scale = scales.weights[name].scales(len(rows), block)
             near, limit = weight_rows(call) / scale[:, np.newaxis], scales.weights[name].qmax
@@ -103,6 +107,8 @@ class Network:
             self._axis[name] = WEIGHT_AXIS[op_name(call)]
             unit = scales.tensors[source].scale[0] if source else 1.0
             self._start[name] = self._tensor(scale * unit)
+            if end:
+                self._halves_off[name] = self._half_off(scale * unit, end)
             if name in structure.free:
                 self.row_logs[name] = self._leaf(np.zeros(len(rows)))
         self.offsets: dict[str, Tensor] = {}
@@ -117,6 +123,22 @@ class Network:
             shape[1] = len(bias)
             self.offsets[add] = self._leaf(np.zeros(len(bias)))
             self._biases[add] = place, self._tensor(bias), tuple(shape), self._unit(layer), layer
+
+    def _half_off(self, unit: NDArray[np.float64], end: str) -> Tensor:
+        """Return what the half before a shift, a whole number, is too large by, float32[O].
+
+        Parameters
+        ----------
+        unit : float64[O]
+            Of the accumulator.
+        end : str
+            What it becomes.
+        """
+        params = self.scales.tensors[end]
+        ratio = params.scale[0] / unit
+        exact = (params.zero_point + 0.5) * ratio
+        shifted = [exact_log2(float(r)) is not None for r in ratio]
+        return self._tensor(np.where(shifted, 0.0, round_half_up(exact) - exact))
 
     def _unit(self, layer: str) -> float:
         """Return what one unit of a bias's offset is."""
@@ -254,13 +276,18 @@ class Network:
     def _bias(self, add: str) -> Tensor:
         """Return a bias that is a whole number of the accumulator's units, float32[O].
 
-        A quarter of a unit more makes halves round up: sums of integers are never next to them.
+        So is the half that is added before a shift, which a multiplier b / 2^c makes inexact. A
+        little more makes halves round up: sums of integers are never next to them.
         """
-        layer, bias, _, unit = self._biases[add][4], *self._biases[add][1:4]
+        _, bias, _, unit, layer = self._biases[add]
         one = self._layer_unit(layer)
         exact = bias + unit * self.offsets[add]
-        whole = (exact.detach() / one.detach() + 0.5).floor() + 0.25
-        return exact + (whole * one.detach() - exact.detach())
+        with self.torch.no_grad():
+            whole = (exact / one + 0.5).floor() + _ABOVE
+            if layer in self._halves_off:
+                whole += self._halves_off[layer]
+            change = whole * one - exact
+        return exact + change
 
     def rounded(
         self, tensor: str, value: Tensor, *, drop: float = 0.0, generator: Any = None

@@ -58,7 +58,8 @@ def test_what_was_learned_is_what_runs(variant: str, make: Any) -> None:
     start = [stage.name for stage in INTEGER_STAGES].index("learn") + 1
     integers = HostModule(run_stages(INTEGER_STAGES[start:], after).mod)
     image = images(1, seed=7)[0]
-    assert sqnr_db(integers(image)[0], results(run.network, image)) > 50
+    least = 25 if state.options.dyadic else 50  # see test_network
+    assert sqnr_db(integers(image)[0], results(run.network, image)) > least
     for name, weight in found.weights.items():
         assert int(np.abs(weight).max()) <= found.scales.weights[name].qmax
 
