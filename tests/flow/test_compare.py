@@ -9,19 +9,46 @@ from typing import Any
 import pytest
 
 from flow import cli
-from flow.compare import ABLATION, compare, write_steps
+from flow.compare import ABLATION, USUAL_STEPS, compare, write_steps
 from flow.data.models import DIGITS
+from flow.distill_request import DistillRequest
 from flow.options import Options
 from flow.pipeline import Pipeline
 from flow.stages import Stages
 from flow.system.tracebacks import InternalError
-from relay_passes.variants import STEPS, STOCK_RELAY, VARIANTS
+from relay_passes.variants import STEPS, STOCK_RELAY, VARIANTS, ZERO_SHOT_OF
+from tests.flow.data.test_datasets import write_image
+from tests.flow.onnx_models import norm_model, save
 from vta_config.errors import CalibrationError
 
 
 def test_every_step_is_known() -> None:
-    assert set(ABLATION) <= {STOCK_RELAY, *VARIANTS, *STEPS}
-    assert set(STEPS) <= set(ABLATION)
+    assert set(ABLATION) <= {STOCK_RELAY, *VARIANTS, *STEPS, *ZERO_SHOT_OF}
+    assert set(STEPS) | set(ZERO_SHOT_OF) <= set(ABLATION)
+
+
+def test_images_are_distilled_for_steps_that_are_named() -> None:
+    assert set(USUAL_STEPS) == set(ABLATION) - set(ZERO_SHOT_OF)
+
+
+@pytest.mark.slow
+def test_a_step_that_is_calibrated_without_data(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    few = DistillRequest(images=4, batch=4, steps=2)
+    model = save(norm_model(), tmp_path / "normed.onnx")
+    for index in range(4):
+        write_image(tmp_path / "images" / f"{index}.png", 60 * index)
+    options = Options(
+        model=str(model),
+        images=tmp_path / "images",
+        cache=tmp_path,
+        distill=few,
+        variants=("best_zero_shot",),
+    )
+    _, step = compare(options, Stages(), layer_images=2)
+    assert step.metrics.name == "best_zero_shot" and step.layers
+    assert step.change == "best, calibrated without data" and step.metrics.sqnr_db is not None
+    assert step.metrics.sqnr_db > 15
 
 
 @pytest.mark.slow
