@@ -273,8 +273,9 @@ class Learner:
 
     def _power(self, value: Tensor) -> float:
         """Return the mean square of a tensor of all images."""
-        total = sum(float(v.float().square().sum()) for v in value.split(self.options.batch))
-        return max(total / value.numel(), 1e-30)
+        parts = value.split(self.options.batch)
+        total = sum(float(v.float().square().sum()) for v in parts)
+        return max(float(total) / value.numel(), 1e-30)
 
     def _error(
         self,
