@@ -36,6 +36,9 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 
 #: Pictures of so many rows or more are learned by parts, half as high and wide.
 _WHOLE_ROWS: Final = 48
+#: Largest magnitudes of a batch between which float16 holds a tensor well.
+_LEAST_HALF: Final = 2.0**-4
+_MOST_HALF: Final = 2.0**13
 #: From so many images on some only judge: an eighth of them, up to so many.
 _MANY: Final = 48
 _JUDGES_SHARE: Final = 8
@@ -154,7 +157,8 @@ class Learner:
         self._random = torch.Generator().manual_seed(options.seed)
         taken = []
         for image, _ in zip(images, range(options.images), strict=False):
-            taken.append(torch.from_numpy(np.asarray(image, np.float32)).half())
+            taken.append(torch.from_numpy(np.asarray(image, np.float32)))
+            taken[-1] = taken[-1].to(self._stored(taken[0]))
         if not taken:
             raise CalibrationError(
                 "learning", "must have at least one image", got=0, hint="give calibration images"
@@ -203,7 +207,7 @@ class Learner:
         with self.torch.no_grad():
             parts = self._images.split(self.options.batch)
             return self.torch.cat(
-                [self.network.rounded(source, part.float()).half() for part in parts]
+                [self.network.rounded(source, part.float()).to(part.dtype) for part in parts]
             )
 
     def _plain_run(self, given: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
@@ -212,13 +216,16 @@ class Learner:
 
     def _advance(self, block: Block, inputs: Mapping[str, Tensor], run: Any) -> dict[str, Tensor]:
         """Return a block's outputs for all images."""
-        made: dict[str, list[Tensor]] = {name: [] for name in block.outputs}
+        made: dict[str, Tensor] = {}
         for start in range(0, len(self._images), self.options.batch):
             part = slice(start, start + self.options.batch)
             found = run({n: v[part].float() for n, v in inputs.items()}, block.outputs)
-            for name in block.outputs:
-                made[name].append(found[name].half())
-        return {name: self.torch.cat(parts) for name, parts in made.items()}
+            for name, value in found.items():
+                if name not in made:  # where all go, at once: these are the largest arrays
+                    shape = len(self._images), *value.shape[1:]
+                    made[name] = self.torch.empty(shape, dtype=self._stored(value))
+                made[name][part] = value
+        return made
 
     def _learn_block(
         self,
@@ -228,7 +235,7 @@ class Learner:
         made: Mapping[str, Tensor],
     ) -> None:
         torch, options, network = self.torch, self.options, self.network
-        powers = {n: max(float(v.float().square().mean()), 1e-30) for n, v in made.items()}
+        powers = {n: self._power(v) for n, v in made.items()}
         window = self._window(block, floats)
         parameters = self._parameters(block)
         optimizer = self._optimizer(parameters, options.steps)
@@ -258,6 +265,17 @@ class Learner:
         if not learned < error:
             self._restore(parameters, start)
         self.log.append((block.layers[0], error, learned))
+
+    def _stored(self, value: Tensor) -> Any:
+        """Return the type in which a tensor like `value` is kept: two bytes where they hold it."""
+        peak = float(value.abs().max())
+        return self.torch.float16 if _LEAST_HALF < peak < _MOST_HALF else self.torch.float32
+
+    def _power(self, value: Tensor) -> float:
+        """Return the mean square of a tensor of all images."""
+        parts = value.split(self.options.batch)
+        total = sum((float(v.float().square().sum()) for v in parts), 0.0)
+        return max(float(total / value.numel()), 1e-30)
 
     def _error(
         self,
