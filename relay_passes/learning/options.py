@@ -25,7 +25,7 @@ class BlockLearner:
     batch : int
         Images of a step.
     rate : float
-        Of Adam for weights, in integers.
+        Of Adam for bits: 1 is the distance of two integers.
     scale_rate : float
         For logarithms of scales.
     bias_rate : float
@@ -48,8 +48,8 @@ class BlockLearner:
     """
 
     images: int = 1000
-    steps: int = 100
-    final_steps: int = 100
+    steps: int = 80
+    final_steps: int = 40
     batch: int = 32
     rate: float = 0.015
     scale_rate: float = 1e-3
@@ -79,7 +79,7 @@ class BlockLearner:
 #: Learners by effort.
 EFFORTS: Final[Mapping[str, BlockLearner]] = MappingProxyType(
     {
-        "quick": BlockLearner(images=128, steps=60, final_steps=40),
+        "quick": BlockLearner(images=128, steps=30, final_steps=10),
         "default": BlockLearner(),
         "published": BlockLearner(images=1024, steps=20_000, final_steps=2_000),
     }
