@@ -39,7 +39,7 @@ from vta_config.errors import CalibrationError
 MAX_MULTIPLIER: Final = 127
 #: The power is at most 2^4: a diagonal weight is used up to 16 times.
 _MAX_OCTAVES: Final = 4
-#: GEMM steps of a layer for which its residual may take one more: about 3 % of the layer's time.
+#: GEMM steps of a layer for which its residual may take one: about 3 % of the layer's time.
 _STEPS_A_RESIDUAL_STEP: Final = 32
 #: Shifts of a layer's channels differ by at most so many: larger ones make large constants and
 #: multipliers of residuals, which take more GEMM steps.
@@ -486,8 +486,8 @@ def residual_octaves(size: int, block: int) -> int:
     block : int
         Of them that a GEMM step multiplies.
     """
-    more = size // (block * _STEPS_A_RESIDUAL_STEP)  # steps besides the first
-    return min(_MAX_OCTAVES, floor(log2(1 + more)))
+    steps = max(1, size // (block * _STEPS_A_RESIDUAL_STEP))
+    return min(_MAX_OCTAVES, floor(log2(steps)))
 
 
 def multiplier_at_most(ratio: float, octaves: int = _MAX_OCTAVES) -> int:
