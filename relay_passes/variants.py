@@ -40,7 +40,7 @@ class _Parts:
         from relay_passes.learning.options import BlockLearner
         from relay_passes.quant_options import QuantOptions
         from relay_passes.rounding.nearest import NearestRounder
-        from relay_passes.rounding.second_order import USUAL_SCARCITY, SecondOrderRounder
+        from relay_passes.rounding.second_order import SecondOrderRounder
         from relay_passes.scales.bit_widths import UniformWidths, Widths
         from relay_passes.scales.block_scales import BlockScales
         from relay_passes.scales.power_of_two import ProfiledScales
@@ -52,7 +52,6 @@ class _Parts:
         self.largest = ProfiledScales(observer=observers.MaxAbs())
         self.observers, self.nearest = observers, NearestRounder()
         self._second_order = SecondOrderRounder()
-        self._few_windows = SecondOrderRounder(scarcity=USUAL_SCARCITY)
         self.learner = BlockLearner()
         self.w4a8 = UniformWidths(inner=Widths(weight_bits=4))
         self.w4a8_ends = UniformWidths(inner=Widths(weight_bits=4), ends=Widths())
@@ -70,9 +69,8 @@ class _Parts:
         return self.learned(**{"passes": self.ordered} | options)
 
     def full(self, **options: Any) -> QuantOptions:
-        """Return the same with zero points, and with more damping where windows are few."""
-        usual = {"zero_points": True, "rounder": self._few_windows}
-        return self.learned_ordered(**usual | options)
+        """Return the same with zero points: tensors that are never negative use all integers."""
+        return self.learned_ordered(**{"zero_points": True} | options)
 
     def searched(self) -> Any:
         """Return a chooser of output scales within an octave, that clips the largest weights.

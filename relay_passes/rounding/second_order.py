@@ -23,9 +23,6 @@ from relay_passes.requirements import MOMENTS, Need
 
 #: Share of the mean variance that is added to each variance where images are many.
 USUAL_DAMPING: Final = 0.01
-#: The same where windows are as many as a window's values. A covariance of few windows holds
-#: directions in which they hardly vary, and rounding would move all error there.
-USUAL_SCARCITY: Final = 0.13
 #: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
 #: Rows of a block of a Cholesky decomposition.
@@ -44,9 +41,6 @@ class SecondOrderRounder:
         Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
     damping : float
         Share of the mean of the diagonal that is added to it, since calibration data are few.
-    scarcity : float
-        The same for a layer of which as many windows were seen as one has values; a layer's share
-        falls with its windows, and is `damping` at least.
     dampings : dict[str, float]
         Of layers that need another; infinite: rounded to nearest.
     block : int
@@ -58,7 +52,6 @@ class SecondOrderRounder:
     moments: Mapping[str, Moments] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
     damping: float = USUAL_DAMPING
-    scarcity: float = 0.0
     dampings: Mapping[str, float] = field(default_factory=dict)
     block: int = 16
 
@@ -81,11 +74,8 @@ class SecondOrderRounder:
     ) -> NDArray[np.int8]:
         """Return int8[O, K]; layers without covariance are rounded to nearest."""
         moments = self.moments.get(name)
-        if moments is None or not moments.has_covariance:
-            return quantize(rows, params, block=self.block)
-        scarce = self.scarcity * rows.shape[1] / moments.samples
-        damping = self.dampings.get(name, max(self.damping, scarce))
-        if damping == inf:
+        damping = self.dampings.get(name, self.damping)
+        if moments is None or not moments.has_covariance or damping == inf:
             return quantize(rows, params, block=self.block)
         noise = self.noise.get(name, 0.0) / moments.unit**2
         extra = damping * moments.mean_variance + noise
