@@ -116,6 +116,9 @@ def test_output_bias_is_no_larger_than_the_sum_can_take_back() -> None:
     bound, unit = np.asarray([10.0, 10.0, 1e6]), np.asarray([4.0, 4.0, 4096.0])
     found = numerics.output_bias("conv", bias, scale, bound, unit)
     np.testing.assert_array_equal(found, [-(1 << 18), 3, 1_000_000 + 129 * 4096])
+    found = numerics.output_bias("conv", bias, scale, bound, unit, -128)
+    np.testing.assert_array_equal(found, [-(1 << 18), 3, 1_000_000 + 257 * 4096])
+    assert numerics.sum_bound(bound, np.asarray([-3, 5, 0])).tolist() == [13, 15, 1e6]
 
 
 @given(st.floats(-1e3, 1e3), st.integers(-16, 4))

@@ -9,6 +9,8 @@ import pytest
 from tvm import relax
 
 from relay_passes.graph import GraphBuilder
+from relay_passes.operators.chain import Padding
+from relay_passes.operators.padding import padded
 from relay_passes.partition.layers import INT8_RANGE
 from relay_passes.partition.partition import _ranges, partition
 from relay_passes.partition.ranges import int8_range
@@ -50,6 +52,15 @@ def test_the_range_of_an_input(
     (function,) = annotated_functions(partitioned)
     (spec,) = subgraph_of(function, config).inputs
     assert (spec.low, spec.high) == found
+
+
+def test_what_is_padded_has_the_number_outside_as_well() -> None:
+    data, builder = relax.Var("data", relax.TensorType((1, 4, 6, 6), "float32")), GraphBuilder()
+    clip = builder.emit(relax.op.clip(data, 0.0, 7.0), "clip")
+    x = builder.emit(relax.op.astype(clip, "int8"), "q")
+    x = builder.emit(padded(x, Padding((1, 1, 1, 1), -8)), "pad")
+    definitions = {binding.var: binding.value for binding in builder.bindings}
+    assert int8_range(x, definitions) == (-8, 7)
 
 
 def test_an_argument_of_main_may_be_any_int8() -> None:

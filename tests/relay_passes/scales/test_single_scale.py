@@ -52,6 +52,15 @@ def test_global_scale_and_bits(bits: int, scale: float) -> None:
     assert scales.weights["conv"].scale[0] == 0.5 / (1 << (bits - 1))
 
 
+def test_a_zero_point_makes_steps_half_as_large() -> None:
+    precision = Precision(zero_points=frozenset({"conv"}))
+    scales = SingleScale()(Network, {}, precision)
+    assert {n: p.scale[0] for n, p in scales.tensors.items() if n in ("data", "conv")} == {
+        "data": 1 / 16,
+        "conv": 1 / 32,
+    }
+
+
 def test_blocks_have_no_scales_of_their_own() -> None:
     chooser = SingleScale()
     assert chooser.for_block(4) is chooser
