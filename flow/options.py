@@ -35,7 +35,7 @@ PLANNED_VARIANTS: Final = tuple(v for v in KNOWN_VARIANTS if v != STOCK_RELAY)
 #: What a user's own model is measured in, unless variants are named: of those that learn, which
 #: takes about a minute for a ResNet-18, the best alone.
 MAIN_VARIANTS: Final = tuple(v.name for v in TABLE if v.main)
-#: Variants whose scales do not depend on calibration images.
+#: Variants that need no calibration images: they have none, or distill their own.
 UNCALIBRATED: Final = frozenset(
     v.name for v in TABLE if v.name in KNOWN_VARIANTS and not v.calibrated
 )

@@ -274,8 +274,8 @@ class Learner:
     def _power(self, value: Tensor) -> float:
         """Return the mean square of a tensor of all images."""
         parts = value.split(self.options.batch)
-        total: float = sum(float(v.float().square().sum()) for v in parts)
-        return float(max(total / value.numel(), 1e-30))
+        total = sum((float(v.float().square().sum()) for v in parts), 0.0)
+        return max(float(total / value.numel()), 1e-30)
 
     def _error(
         self,

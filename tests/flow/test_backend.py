@@ -30,7 +30,7 @@ from relay_passes.host.run import HostModule
 from relay_passes.params import TensorProfile
 from scripts import bench
 from tests.flow.data.test_datasets import write_image
-from tests.flow.onnx_models import save, tiny_model
+from tests.flow.onnx_models import norm_model, save, tiny_model
 from vta_config import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, encode
 
@@ -232,14 +232,28 @@ def test_calibration_without_data(tmp_path: Path) -> None:
     )
     assert facts["profiled_fused"].calibration == report.calibration
     assert report.mismatches == 0
-    # `best` with the same images in a folder is the same network.
+
+
+@pytest.mark.slow
+def test_a_folder_of_distilled_images_is_the_same_calibration(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for index in range(4):
+        write_image(tmp_path / "images" / f"{index}.png", 60 * index)
+    options = Options(
+        model=str(save(norm_model(), tmp_path / "normed.onnx")),
+        images=tmp_path / "images",
+        exact_images=1,
+        cache=tmp_path,
+        distill=FEW,
+    )
+    row, _ = deploy(replace(options, variants=("best_zero_shot",)), Stages())
     (folder,) = (tmp_path / "distilled").iterdir()
-    found = replace(options, calibration=folder, variants=("best",))
-    again, _ = deploy(found, Stages())
-    assert replace(again.variants[1], name="") == replace(report.variants[2], name="")
-    both = replace(options, zero_shot=True, variants=("best",))
-    once_more, _ = deploy(both, Stages())
-    assert once_more.variants[1] == again.variants[1]
+    whole, _ = deploy(replace(options, variants=("best",), zero_shot=True), Stages())
+    read, _ = deploy(replace(options, variants=("best",), calibration=folder), Stages())
+    assert whole.calibration == row.programs[0].calibration and row.calibration is None
+    assert read.calibration == DataFacts(name=folder.name, images=8)
+    assert read.variants == whole.variants and read.mismatches == 0
+    assert replace(row.variants[1], name="best") == whole.variants[1]
 
 
 @pytest.mark.slow

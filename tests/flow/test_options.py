@@ -19,6 +19,7 @@ from flow.options import (
     Options,
 )
 from flow.sim.core_library import LIBRARY
+from relay_passes.variants import ZERO_SHOT_OF
 from vta_config.errors import (
     ConfigError,
 )
@@ -39,13 +40,14 @@ def test_a_driver_is_taken(tmp_path: Path) -> None:
 def test_the_order_of_preference() -> None:
     assert PREFERENCE[0] == BEST_VARIANT == "best"
     assert set(PLANNED_VARIANTS) == {*KNOWN_VARIANTS} - {"stock_relay"}
-    assert UNCALIBRATED == {"stock_relay", "single_scale"}
+    assert UNCALIBRATED == {"stock_relay", "single_scale", *ZERO_SHOT_OF}
     assert OTHERS_EXACT_IMAGES < Options().exact_images
 
 
 def test_every_variant_has_its_place() -> None:
     assert sorted(PREFERENCE) == sorted(KNOWN_VARIANTS)
-    assert set(MAIN_VARIANTS) | UNCALIBRATED <= set(VARIANTS)
+    assert set(MAIN_VARIANTS) <= set(VARIANTS)
+    assert UNCALIBRATED <= set(KNOWN_VARIANTS)
 
 
 def test_engine_and_driver_go_together(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_relocation_moves_every_access_by_the_same_bytes() -> None:
     base = 1 << 20
-    sizes = {0: 4, 1: CONFIG.wgt_elem_bytes, 2: CONFIG.inp_elem_bytes, 4: CONFIG.out_elem_bytes}
+    names = ("uop", "wgt", "inp", "acc", "out")
+    sizes = [4, *(getattr(CONFIG, f"{name}_elem_bytes") for name in names[1:])]
     moved = PROGRAM.insns_at(base)
     for index, insn in enumerate(PROGRAM.insns):
         other = decode(moved[16 * index : 16 * index + 16], CONFIG)

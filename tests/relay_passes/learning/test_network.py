@@ -88,7 +88,7 @@ def test_it_computes_what_integers_compute(variant: str, make: Any) -> None:
     image = images(1, seed=7)[0]
     # Multipliers b / 2^c are not followed to the last bit.
     assert sqnr_db(integers(image)[0], results(network, image)) > (
-        30 if variant == "dyadic" else 55
+        30 if RECIPES[variant].options.dyadic else 55
     )
 
 
