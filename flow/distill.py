@@ -40,10 +40,9 @@ from relay_passes.calibration.distill import distill
 from vta_config.errors import ArtifactError, CalibrationError, ConfigError
 
 if TYPE_CHECKING:
-    from flow.distill_request import DistillRequest
     from flow.frontend.importer import ImportedModel
     from flow.stages import Progress, Stages
-    from relay_passes.calibration.distill import DistillOptions
+    from relay_passes.calibration.distill_options import DistillOptions
 
 #: Part of the folder's name in the cache: raise it when the same options give other images.
 VERSION: Final = 1
@@ -266,7 +265,7 @@ def _whole(folder: Path, record: Record, batch: BatchRecord) -> bool:
 
 
 def distilled_images(
-    model: ImportedModel, request: DistillRequest, stages: Stages, *, cache: Path | None = None
+    model: ImportedModel, options: DistillOptions, stages: Stages, *, cache: Path | None = None
 ) -> Dataset:
     """Return distilled images, out of the cache where they were made before.
 
@@ -275,7 +274,6 @@ def distilled_images(
     FlowError
         See `distill_into`.
     """
-    options = request.options()
     facts = repr((VERSION, model.sha256, options.images, [getattr(options, n) for n in _FLAGS]))
     folder = cache_folder(cache) / "distilled" / sha256(facts.encode()).hexdigest()[:24]
     return distill_into(folder, model, options, stages, hint="choose another --cache").dataset()

@@ -11,8 +11,8 @@ import flow.sim
 from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
-from flow.distill_request import DistillRequest
 from flow.learn_request import LearnRequest
+from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
 
@@ -57,7 +57,7 @@ class Options:
         Folders of images; the model's own images where it brings some.
     zero_shot : bool
         Whether calibration images are distilled from the model; then no folder is given.
-    distill : DistillRequest
+    distill : DistillOptions
         How they are, for this and for variants that are calibrated so.
     learn : LearnRequest
         How long variants learn whose weights are learned block by block.
@@ -104,7 +104,7 @@ class Options:
     images: Path | None = None
     calibration: Path | None = None
     zero_shot: bool = False
-    distill: DistillRequest = field(default_factory=DistillRequest)
+    distill: DistillOptions = field(default_factory=DistillOptions)
     learn: LearnRequest = field(default_factory=LearnRequest)
     config: str = "default"
     engine: Engine = "fsim"

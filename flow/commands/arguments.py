@@ -16,7 +16,6 @@ from flow.bit_request import (
     parse_fixed,
 )
 from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
-from flow.distill_request import DistillRequest
 from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
     BEST_VARIANT,
@@ -28,6 +27,7 @@ from flow.options import (
     Options,
 )
 from flow.system.arguments import factor, natural, positive, seconds
+from relay_passes.calibration.distill_options import DistillOptions
 from vta_config.hardware import preset_names
 
 #: Title of the group of options that say which model, and how it is compiled.
@@ -187,18 +187,25 @@ def bit_options() -> argparse.ArgumentParser:
 
 def learning_options() -> argparse.ArgumentParser:
     """Return those of calibration without data, and of variants that learn their weights."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser, usual = argparse.ArgumentParser(add_help=False), DistillOptions()
     group = parser.add_argument_group(
         "calibration without data",
         f"For --calibration {ZERO_SHOT} and variants whose name ends so; the images are kept in "
         "the cache. vta-flow distill has more options.",
     )
     group.add_argument(
-        "--distill-images", type=positive, metavar="N", help="images to distill (default: "
-        f"{DistillRequest().images})",
-    )  # fmt: skip
+        "--distill-images",
+        type=positive,
+        default=usual.images,
+        metavar="N",
+        help="images to distill (default: %(default)s)",
+    )
     group.add_argument(
-        "--distill-steps", type=positive, metavar="N", help="steps of the optimizer for each batch"
+        "--distill-steps",
+        type=positive,
+        default=usual.steps,
+        metavar="N",
+        help="steps of the optimizer for each batch (default: %(default)s)",
     )
     learning = parser.add_argument_group(
         "learning", "Of variants whose weights are learned block by block; they need torch."
@@ -216,16 +223,6 @@ def learning_options() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     return parser
-
-
-def distill_request(args: argparse.Namespace) -> DistillRequest:
-    """Turn the arguments of `learning_options` into a request."""
-    usual = DistillRequest()
-    return DistillRequest(
-        images=args.distill_images or usual.images,
-        steps=args.distill_steps,
-        device=args.device,
-    )
 
 
 def bit_request(args: argparse.Namespace) -> BitRequest:
@@ -281,7 +278,11 @@ def options_of(
         images=None if args.command == "distill" else getattr(args, "images", None),
         calibration=None if calibration in (None, ZERO_SHOT) else Path(calibration),
         zero_shot=calibration == ZERO_SHOT,
-        distill=distill_request(args) if hasattr(args, "distill_images") else usual.distill,
+        distill=DistillOptions(
+            images=args.distill_images, steps=args.distill_steps, device=args.device
+        )
+        if hasattr(args, "distill_images")
+        else usual.distill,
         learn=LearnRequest(effort=args.learn, device=args.device)
         if hasattr(args, "learn")
         else usual.learn,

@@ -9,18 +9,18 @@ from flow.commands.arguments import options_of
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show
 from flow.data.distilled import image_name
-from flow.distill_request import DistillRequest
 from flow.results.latency import can_plot
 from flow.session import open_model
 from flow.stages import Stages
 from flow.system.arguments import natural, positive
 from flow.system.files import check_writable
+from relay_passes.calibration.distill_options import DistillOptions
 from vta_config.text import printable
 
 
 def add(commands: Commands) -> None:
     """Add ``distill``."""
-    usual = DistillRequest()
+    usual = DistillOptions()
     parser = commands.add(
         "distill",
         _distill,
@@ -44,10 +44,18 @@ def add(commands: Commands) -> None:
         help="folder for the images, a contact sheet and the losses (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=positive, metavar="N", help="steps of the optimizer for each batch"
+        "--steps",
+        type=positive,
+        default=usual.steps,
+        metavar="N",
+        help="steps of the optimizer for each batch (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch", type=positive, metavar="N", help="images that are optimized together"
+        "--batch",
+        type=positive,
+        default=usual.batch,
+        metavar="N",
+        help="images that are optimized together (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=natural, default=usual.seed, help="random seed (default: %(default)s)"
@@ -74,8 +82,8 @@ def add(commands: Commands) -> None:
     )
 
 
-def _request(args: argparse.Namespace) -> DistillRequest:
-    return DistillRequest(
+def _options(args: argparse.Namespace) -> DistillOptions:
+    return DistillOptions(
         images=args.images,
         batch=args.batch,
         steps=args.steps,
@@ -93,7 +101,7 @@ def _distill(args: argparse.Namespace) -> int:
     check_writable(args.output)
     stages = Stages(Terminal())
     model = open_model(options_of(args, None), stages)
-    options = _request(args).options()
+    options = _options(args)
     shape = "×".join(map(str, model.input_shape[1:]))
     show(
         f"model      {printable(model.name)}  (sha256 {model.sha256[:12]}…), input {shape}",

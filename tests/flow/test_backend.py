@@ -17,7 +17,6 @@ from flow.backend import PipelineBackend, PipelineCompiled
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import DIGITS, bundled_data, load_model, preprocessing_of
 from flow.deploy import deploy
-from flow.distill_request import DistillRequest
 from flow.frontend.importer import import_model
 from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Engine, Options
 from flow.program.asm import assemble
@@ -26,6 +25,7 @@ from flow.results.data_facts import DataFacts
 from flow.results.evaluate import prefetch
 from flow.results.report import SETUP
 from flow.stages import Progress, Stages
+from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.host.run import HostModule
 from relay_passes.params import TensorProfile
 from relay_passes.variants import ZERO_SHOT_OF
@@ -36,7 +36,7 @@ from vta_config import VTAConfig
 from vta_config.isa import Insn, Memory, Opcode, encode
 
 #: Few images to distill, in few steps.
-FEW = DistillRequest(images=8, batch=8, steps=3)
+FEW = DistillOptions(images=8, batch=8, steps=3)
 
 
 def ignore(done: int, total: int) -> None:

@@ -11,11 +11,11 @@ import pytest
 from flow import cli
 from flow.compare import ABLATION, USUAL_STEPS, compare, write_steps
 from flow.data.models import DIGITS
-from flow.distill_request import DistillRequest
 from flow.options import Options
 from flow.pipeline import Pipeline
 from flow.stages import Stages
 from flow.system.tracebacks import InternalError
+from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.variants import STEPS, STOCK_RELAY, VARIANTS, ZERO_SHOT_OF
 from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import norm_model, save
@@ -34,7 +34,7 @@ def test_images_are_distilled_for_steps_that_are_named() -> None:
 @pytest.mark.slow
 def test_a_step_that_is_calibrated_without_data(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    few = DistillRequest(images=4, batch=4, steps=2)
+    few = DistillOptions(images=4, batch=4, steps=2)
     model = save(norm_model(), tmp_path / "normed.onnx")
     for index in range(4):
         write_image(tmp_path / "images" / f"{index}.png", 60 * index)

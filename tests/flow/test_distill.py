@@ -16,7 +16,6 @@ from PIL import Image
 from flow import distill as job
 from flow.data.distilled import image_name, read_record, write_images
 from flow.distill import distill_into, distilled_images, draw
-from flow.distill_request import DistillRequest
 from flow.frontend.importer import ImportedModel, import_model
 from flow.stages import Stages
 from relay_passes.calibration.distill import DistilledBatch, DistillOptions
@@ -212,7 +211,7 @@ def test_lock_that_cannot_be_made(model: ImportedModel, tmp_path: Path, made: li
 def test_images_are_kept_in_the_cache(
     model: ImportedModel, tmp_path: Path, made: list[int]
 ) -> None:
-    request = DistillRequest(images=4, batch=2, steps=3)
+    request = DistillOptions(images=4, batch=2, steps=3)
     first = distilled_images(model, request, Stages(), cache=tmp_path)
     again = distilled_images(model, request, Stages(), cache=tmp_path)
     np.testing.assert_array_equal(np.stack(list(first)), np.stack(list(again)))

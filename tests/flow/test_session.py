@@ -11,7 +11,6 @@ import pytest
 from flow.data.datasets import ArraySource, Dataset
 from flow.data.models import DIGITS, load_model, preprocessing_of
 from flow.deploy import deploy
-from flow.distill_request import DistillRequest
 from flow.frontend.importer import ImportedModel, import_model
 from flow.options import (
     MAIN_VARIANTS,
@@ -27,6 +26,7 @@ from flow.session import (
     schedule_cache,
 )
 from flow.stages import Stages
+from relay_passes.calibration.distill_options import DistillOptions
 from tests.flow.data.test_datasets import write_image
 from tests.flow.fakes import FakeBackend
 from tests.flow.onnx_models import norm_model, save, tiny_model
@@ -71,7 +71,7 @@ def test_calibration_without_data(mine: ImportedModel, monkeypatch: pytest.Monke
         return data
 
     monkeypatch.setattr("flow.distill.distilled_images", distilled)
-    request = DistillRequest(images=3)
+    request = DistillOptions(images=3)
     options = Options(model=str(mine.path), zero_shot=True, distill=request, variants=("best",))
     session = open_session(options, Stages(), needs_images=False, factory=FakeBackend)
     assert session.calibration is data

@@ -9,8 +9,8 @@ import pytest
 from flow.bit_request import BitRequest, Bound
 from flow.cli import build_parser
 from flow.commands.arguments import bit_request, chosen_by, options_of
-from flow.distill_request import DistillRequest
 from flow.learn_request import LearnRequest
+from relay_passes.calibration.distill_options import DistillOptions
 from vta_config.errors import LimitError
 
 
@@ -39,14 +39,14 @@ def test_commands_without_bits() -> None:
 def test_calibration(tmp_path: Path) -> None:
     parse = build_parser().parse_args
     plain = options_of(parse(["deploy"]), None)
-    assert (plain.calibration, plain.zero_shot, plain.distill) == (None, False, DistillRequest())
+    assert (plain.calibration, plain.zero_shot, plain.distill) == (None, False, DistillOptions())
     folder = options_of(parse(["scales", "--calibration", str(tmp_path)]), None)
     assert (folder.calibration, folder.zero_shot) == (tmp_path, False)
     args = ["--distill-images", "8", "--distill-steps", "3", "--device", "cuda"]
     for command in ("deploy", "evaluate", "compare", "sweep-bits", "scales", "compile", "verify"):
         found = options_of(parse([command, "--calibration", "zero-shot", *args]), None)
         assert (found.calibration, found.zero_shot) == (None, True), command
-        assert found.distill == DistillRequest(images=8, steps=3, device="cuda")
+        assert found.distill == DistillOptions(images=8, steps=3, device="cuda")
         assert found.learn == LearnRequest(device="cuda")
         effort = options_of(parse([command, "--learn", "quick"]), None)
         assert effort.learn == LearnRequest(effort="quick")

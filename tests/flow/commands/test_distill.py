@@ -57,11 +57,11 @@ def test_without_matplotlib(
 
 def test_options_of_the_method() -> None:
     parse = cli.build_parser().parse_args
-    usual = command._request(parse(["distill"])).options()
+    usual = command._options(parse(["distill"]))
     assert usual == DistillOptions(images=64)
     args = ["--images", "3", "--steps", "7", "--batch", "2", "--seed", "5", "--device", "cuda:1"]
     parts = ["--no-generator", "--no-latents", "--no-swing"]
-    assert command._request(parse(["distill", *args, *parts])).options() == DistillOptions(
+    assert command._options(parse(["distill", *args, *parts])) == DistillOptions(
         images=3, steps=7, batch=2, seed=5, device="cuda:1",
         generator=False, latents=False, swing=False,
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -156,19 +155,6 @@ def test_networks_that_mix_images(mixes: str) -> None:
         next(distill(mod))
 
 
-def test_options_are_checked() -> None:
-    for name in ("images", "batch", "steps"):
-        must = f"distill.{name}: must be at least 1, got 0; raise it"
-        with pytest.raises(ConfigError, match=must):
-            DistillOptions(**{name: 0})
-    with pytest.raises(ConfigError, match="distill.seed: must be at least 0, got -1"):
-        DistillOptions(seed=-1)
-    must = "distill.precision: must be auto, float32 or bfloat16, got int8; choose one of these"
-    with pytest.raises(ConfigError, match=must):
-        DistillOptions(precision="int8")
-    assert DistillOptions(images=65, batch=32).batches == 3
-
-
 def test_devices_and_precisions() -> None:
     torch = pytest.importorskip("torch")
     must = "distill.device: must be a device that PyTorch finds here, got cuda:99; use cpu"
@@ -182,17 +168,8 @@ def test_devices_and_precisions() -> None:
     assert module._dtype(torch, "cpu", "auto") in (torch.float32, torch.bfloat16)
 
 
-def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
-
-    load = builtins.__import__
-
-    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "torch":
-            raise ImportError(name)
-        return load(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch() -> None:
     must = "distill: must have PyTorch for its derivatives, got no module torch; pip install"
     with pytest.raises(ConfigError, match=must):
         next(distill(residual_net()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 import numpy as np
@@ -126,15 +125,8 @@ def test_refusals() -> None:
         graph.run({"data": torch.ones(1, 3, 12, 12)}, ["nowhere"])
 
 
-def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = builtins.__import__
-
-    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "torch":
-            raise ImportError(name)
-        return load(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch() -> None:
     must = r"Hessian: must have PyTorch for its derivatives, got no module torch; pip install"
     with pytest.raises(ConfigError, match=must):
         import_torch("Hessian")

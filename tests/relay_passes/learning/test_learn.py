@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -128,15 +127,8 @@ def test_learning_needs_images() -> None:
         quantize_model(mod, profiles, options, measure=measure, observe=observe, images=lambda: [])
 
 
-def test_without_torch_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_the_sentence_says_what_to_install() -> None:
     state = rounded(prepare(dense_net()), RECIPES["w4a8"].options)
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "torch":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r'must have PyTorch .*; pip install "vta-flow\[torch\]"'):
         learn(state.mod, state.chosen, state.weights, images(1), TINY)
