@@ -152,7 +152,6 @@ class Learner:
             },
             block=block,
             device=options.device,
-            narrow=False,
         )
         self._random = torch.Generator().manual_seed(options.seed)
         taken = []
@@ -425,8 +424,8 @@ class Learner:
 
         tensors = {
             name: replace(params, scale=(params.scale[0] * float(np.exp(log_of(root))),))
-            for name, params, root in ((n, p, self._root(n)) for n, p in scales.tensors.items())
-            if root
+            for name, params in scales.tensors.items()
+            if (root := structure.roots.get(name)) is not None
         }
         weights = dict(scales.weights)
         for name, (source, end) in structure.layers.items():
@@ -455,10 +454,6 @@ class Learner:
             scales=Scales(tensors={**scales.tensors, **tensors}, weights=weights),
             weights=integers,
         )
-
-    def _root(self, tensor: str) -> str:
-        """Return the tensor of integers whose scale a tensor has, "" for none."""
-        return self.structure.roots.get(tensor, "")
 
     def _with_bias(self, builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
         bias = self.network.bias(str(var.name))

@@ -1,7 +1,7 @@
 """A float graph in PyTorch whose tensors and weights are rounded as the machine's integers are.
 
-Layers multiply integers, which bfloat16 holds exactly, and what they sum is scaled afterwards. A
-weight's integer is a number that is learned, rounded; a gradient goes through rounding as if there
+Layers multiply real numbers: integers times their scales. A weight's integer is one of two, chosen
+by a number that is learned; a gradient goes through the choice and through rounding as if there
 were none (straight through), and where a clip cuts off there is none.
 """
 
@@ -50,8 +50,6 @@ class Network:
     block : int
         Output channels that share a scale.
     device : str
-    narrow : bool
-        Whether layers multiply in bfloat16.
 
     Attributes
     ----------
@@ -79,12 +77,11 @@ class Network:
         biases: Mapping[str, NDArray[np.float64]],
         block: int,
         device: str = "cpu",
-        narrow: bool = True,
     ) -> None:
         """Start from what was chosen and rounded."""
         self.torch, self.structure, self.scales = torch, structure, scales
         self.graph = TorchGraph(mod, torch, device=device, trainable=False)
-        self._device, self.narrow, self._block = device, narrow, block
+        self._device, self._block = device, block
         calls = {str(b.var.name): b.value for b in read_graph(mod).bindings}
         self._group = structure.group_of()
         self.scale_logs = {name: self._leaf(0.0) for name in dict.fromkeys(structure.tied.values())}
@@ -145,7 +142,7 @@ class Network:
         end = self.structure.layers[layer][1]
         if end:
             params = self.scales.tensors[end]
-            return params.scale[0] * (params.qmax - params.zero_point) * _BIAS_SHARE
+            return params.scale[0] * params.levels * _BIAS_SHARE
         return 127.0 * float(self._start[layer].mean())
 
     def _tensor(self, values: Any) -> Tensor:
@@ -255,23 +252,21 @@ class Network:
         generator : torch.Generator, optional
             Draws them.
         """
-        narrow = self.torch.bfloat16 if self.narrow else self.torch.float32
 
         def before(name: str, operands: list[Any]) -> list[Any]:
             if name in self.bits:
-                return [operands[0].to(narrow), self.weight(name).to(narrow)]
+                return [operands[0], self.weight(name)]
             if name in self._biases:
                 place, shape = self._biases[name][0], self._biases[name][2]
-                operands[place] = self._bias(name).reshape(shape).to(operands[1 - place].dtype)
+                operands[place] = self._bias(name).reshape(shape)
             return operands
 
         def after(name: str, value: Tensor) -> Tensor:
             if name in self.structure.quantized:
-                value = self.rounded(name, value.float(), drop=drop, generator=generator)
+                value = self.rounded(name, value, drop=drop, generator=generator)
             return value
 
-        found = self.graph.run(given, wanted, before=before, after=after)
-        return {name: value.float() for name, value in found.items()}
+        return self.graph.run(given, wanted, before=before, after=after)
 
     def _bias(self, add: str) -> Tensor:
         """Return a bias that is a whole number of the accumulator's units, float32[O].
@@ -294,7 +289,7 @@ class Network:
     ) -> Tensor:
         """Return a tensor rounded to its integers, in real numbers."""
         torch, params = self.torch, self.scales.tensors[tensor]
-        low, high = params.qmin - params.zero_point, params.qmax - params.zero_point
+        low, high = params.qmin - params.zero_point, params.levels
         unit = self.tensor_unit(tensor).expand(value.shape[1])
         zeros = torch.zeros_like(unit)
         if tensor in self._halves:

@@ -20,6 +20,7 @@ from typing import Final
 
 from relay_passes.float_model.channels import ChannelGroup, channel_groups
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph, variables
+from relay_passes.host.torch_operators import SOFTMAX
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
@@ -35,7 +36,6 @@ from relay_passes.scales.scales import Scales
 
 #: Layers of a block after which it ends, whatever goes on: blocks of a graph that nothing narrows.
 _MOST_LAYERS: Final = 8
-_SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,4 +302,4 @@ def _is_local(value: Expr) -> bool:
 def _before_softmax(graph: Graph, var: Expr) -> str:
     """Return a result's name, or that of the logits where it is a softmax of its own."""
     value: Expr = graph.definitions().get(var)
-    return str(value.args[0].name if op_name(value) in _SOFTMAX else var.name)
+    return str(value.args[0].name if op_name(value) in SOFTMAX else var.name)

@@ -56,7 +56,6 @@ def network_of(state: Quantization) -> Network:
         state.weights,
         biases=biases,
         block=options.block,
-        narrow=False,
     )
 
 
