@@ -55,15 +55,13 @@ from relay_passes.operators.calls import (
     split_bias,
     weight_rows,
 )
-from relay_passes.operators.chain import Padding
+from relay_passes.operators.chain import NO_SIDES, Padding
 from relay_passes.operators.padding import padded
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
-#: The padding of an operator whose data are padded before it.
-_NO_SIDES: Final = (0, 0, 0, 0)
 
 
 class _DoesNotFit(Exception):
@@ -408,7 +406,7 @@ class _Interpreter:
         var, sides = data.var, form.padding(call)
         if data.zero and any(sides):  # what stands outside is 0.0, too
             padding = Padding(sides, data.zero)
-            var, sides = self.step(padded(var, padding), str(binding.var.name), "pad"), _NO_SIDES
+            var, sides = self.step(padded(var, padding), str(binding.var.name), "pad"), NO_SIDES
         expr = form.make(call, var, weight.value, sides)
         return self._sum_of_products(binding, expr, data, weight)
 

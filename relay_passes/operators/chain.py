@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from tvm import relax
@@ -13,10 +13,9 @@ from relay_passes.graph import Expr, constant, dtype_of, op_name
 
 #: Return the binding that makes a variable which only one operator reads, else None.
 MakerOf: TypeAlias = Callable[[Expr], "Expr | None"]
-
-
 #: Rows and columns around a feature map: (top, left, bottom, right).
 Sides: TypeAlias = tuple[int, int, int, int]
+NO_SIDES: Final[Sides] = (0, 0, 0, 0)
 
 
 class Padding(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, ints
-from relay_passes.operators.chain import Chain, MakerOf, Sides
+from relay_passes.operators.chain import NO_SIDES, Chain, MakerOf, Sides
 from relay_passes.operators.rules import Rule
 
 
@@ -31,7 +31,7 @@ class Window(NamedTuple):
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    padding: Sides = NO_SIDES
     pad_value: int = 0
 
     @classmethod
@@ -110,7 +110,7 @@ class IntegerForm:
 
     fits: Callable[[Expr], bool]
     make: Callable[[Expr, Expr, NDArray[np.int8], Sides], Expr]
-    padding: Callable[[Expr], Sides] = lambda call: (0, 0, 0, 0)
+    padding: Callable[[Expr], Sides] = lambda call: NO_SIDES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from tvm import relax
 
 from relay_passes.graph import Expr, dtype_of, ints, op_name
-from relay_passes.operators.chain import Chain, MakerOf, Padding
-
-_NO_SIDES = (0, 0, 0, 0)
+from relay_passes.operators.chain import NO_SIDES, Chain, MakerOf, Padding
 
 
 def padded(data: Expr, padding: Padding) -> Expr:
@@ -37,7 +35,7 @@ def start_padded(kind: str, binding: Expr, maker_of: MakerOf) -> Chain:
     data = binding.value.args[0]
     maker = maker_of(data)
     padding = None if maker is None else read_padding(maker.value)
-    if maker is None or padding is None or ints(binding.value.attrs.padding) != _NO_SIDES:
+    if maker is None or padding is None or ints(binding.value.attrs.padding) != NO_SIDES:
         return Chain.start(kind, binding, data)
     chain = Chain.start(kind, binding, maker.value.args[0], maker)
     chain.padding = padding
