@@ -104,12 +104,7 @@ def add(commands: Commands) -> None:
 
 def _scales(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
-    session = open_session(options_of(args, (args.variant,)), stages, needs_images=False)
-    calibrate(session, stages)
-    session.backend.prepare(args.variant, stages)
-    with stages("quantize", f"quantizing {args.variant}") as progress:
-        session.backend.quantize(args.variant, progress)
-        plan = session.backend.plan(args.variant)
+    plan = _quantized(args, stages, needs_images=False).backend.plan(args.variant)
     assert plan is not None, args.variant
     if args.json:
         with to_stdout():
@@ -141,15 +136,21 @@ def _compile(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compiled(
-    args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
-) -> tuple[Compiled, Session]:
-    """Import, calibrate and compile one variant."""
+def _quantized(args: argparse.Namespace, stages: Stages, *, needs_images: bool) -> Session:
+    """Import, calibrate and quantize one variant."""
     session = open_session(options_of(args, (args.variant,)), stages, needs_images=needs_images)
     calibrate(session, stages)
     session.backend.prepare(args.variant, stages)
     with stages("quantize", f"quantizing {args.variant}") as progress:
         session.backend.quantize(args.variant, progress)
+    return session
+
+
+def _compiled(
+    args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
+) -> tuple[Compiled, Session]:
+    """Import, calibrate and compile one variant."""
+    session = _quantized(args, stages, needs_images=needs_images)
     with stages("compile", f"compiling {args.variant}"):
         return session.backend.compile(args.variant), session
 
@@ -169,11 +170,7 @@ def _run(args: argparse.Namespace) -> int:
         order = np.argsort(-logits, kind="stable")[: args.top]
         for place, index in enumerate(order):
             name = names[index] if index < len(names) else ""
-            cells = (
-                path if place == 0 else "",
-                str(index),
-                printable(name),
-            )
+            cells = (path if place == 0 else "", str(index), printable(name))
             table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
         table.add_section()
     show(table)

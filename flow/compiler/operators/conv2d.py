@@ -121,9 +121,9 @@ def add_digits(
         for needs, run in groupby(needed):
             count = len([*run])
             if needs:
-                start = (acc + at * tile.area, wgt + at * row + step)
+                place, digits_at = acc + at * tile.area, wgt + at * row + step
                 result += bench.add_constants(
-                    start[0], count, tile.area, start[1], row, 1, tile.origin
+                    place, count, tile.area, digits_at, row, 1, tile.origin
                 )
             at += count
     return result
