@@ -191,6 +191,17 @@ class NormalLayer:
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
 
+    @property
+    def repeats_tensors(self) -> bool:
+        """Whether it only adds tensors, one of them several times: a function of it."""
+        tensors = self.layer.inputs
+        return self.layer.operator.starts_empty and len({*tensors}) < len(tensors)
+
+    @property
+    def own_multipliers(self) -> frozenset[int]:
+        """Diagonal weights that only this layer holds: few others need those of a function."""
+        return frozenset(self.multipliers) if self.repeats_tensors else frozenset()
+
 
 def normal_layer(
     layer: Layer,
