@@ -186,7 +186,7 @@ class NormalLayer:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
         row = self.layer.operator
         copies = row.by_channel and not (row.has_weight or row.starts_empty)
-        own = {1} if copies else set()
+        own = {1} if copies or row.moves else set()
         return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
@@ -236,7 +236,8 @@ def normal_layer(
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
-        exponents = plane_exponents(layer.inputs[0], config, planes)
+        data = layer.inputs[: 1 if layer.movement is None else len(layer.movement.shapes)]
+        exponents = max((plane_exponents(name, config, planes) for name in data), key=len)
     added = [post_op for post_op in post_ops[:lead] if post_op.tensor]
     residuals, exponents = _residuals(added, layer, config, planes, exponents)
 

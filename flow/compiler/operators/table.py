@@ -5,7 +5,16 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from flow.compiler.operators import add, conv2d, dense, depthwise_conv2d, max_pool2d, sum_pool2d
+from flow.compiler.operators import (
+    add,
+    concat,
+    conv2d,
+    dense,
+    depthwise_conv2d,
+    max_pool2d,
+    move,
+    sum_pool2d,
+)
 
 #: By kind of layer.
 LOWERERS: Final = MappingProxyType(
@@ -16,5 +25,7 @@ LOWERERS: Final = MappingProxyType(
         "add": add.LOWERER,
         "max_pool2d": max_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
+        "concat": concat.LOWERER,
+        "move": move.LOWERER,
     }
 )
