@@ -143,6 +143,9 @@ class Operator:
         Its integer implementation, where it has a weight.
     by_channel : bool
         Whether an output channel reads the input channel of its number and no other.
+    by_group : bool
+        Whether an output channel reads the input channels of its group, as many as its weight
+        has.
     starts_empty : bool
         Whether the accumulator starts at 0 and every operand is a residual.
     adds_up : bool
@@ -172,6 +175,7 @@ class Operator:
     weight_axis: int | None = None
     integer: IntegerForm | None = None
     by_channel: bool = False
+    by_group: bool = False
     starts_empty: bool = False
     adds_up: bool = False
     keeps_scale: bool = False

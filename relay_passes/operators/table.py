@@ -12,6 +12,7 @@ from relay_passes.operators import (
     conv2d,
     dense,
     depthwise_conv2d,
+    grouped_conv2d,
     max_pool2d,
     move,
     sum_pool2d,
@@ -25,6 +26,7 @@ OPERATORS: Final = MappingProxyType(
         row.kind: row
         for row in (
             depthwise_conv2d.OPERATOR,
+            grouped_conv2d.OPERATOR,
             conv2d.OPERATOR,
             dense.OPERATOR,
             add.OPERATOR,

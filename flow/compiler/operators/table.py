@@ -11,6 +11,7 @@ from flow.compiler.operators import (
     conv2d,
     dense,
     depthwise_conv2d,
+    grouped_conv2d,
     max_pool2d,
     move,
     sum_pool2d,
@@ -20,6 +21,7 @@ from flow.compiler.operators import (
 LOWERERS: Final = MappingProxyType(
     {
         "depthwise_conv2d": depthwise_conv2d.LOWERER,
+        "grouped_conv2d": grouped_conv2d.LOWERER,
         "conv2d": conv2d.LOWERER,
         "dense": dense.LOWERER,
         "add": add.LOWERER,
