@@ -33,10 +33,10 @@ from relay_passes.graph import (
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
-    MOVES,
     WEIGHT_AXIS,
     ends_accumulator,
     has_integer_form,
+    moved,
     split_bias,
     weight_of_rows,
     weight_rows,
@@ -85,8 +85,7 @@ class Quantize(GraphPass):
     def _needs_pair(self, binding: Expr, uses: _Readers) -> bool:
         """Whether a tensor is quantized: an integer operator reads it, and it is no bare sum."""
         readers = uses.of(binding.var)
-        kind = op_name(binding.value)
-        if binding.var.name not in self.plan.tensors or kind in MOVES:
+        if binding.var.name not in self.plan.tensors or moved(binding.value):
             return False
         if binding.var in uses.functions:
             return binding.var in uses.wanted
@@ -177,7 +176,7 @@ class _Readers:
             return var in self._sources
         if kind in WEIGHT_AXIS:
             return constant(reader.value.args[1]) is not None
-        on_the_way = kind in MOVES or (floats and ends_accumulator(reader.value))
+        on_the_way = bool(moved(reader.value)) or (floats and ends_accumulator(reader.value))
         if on_the_way:  # integer work only on the way to integer operators
             readers = self.of(reader.var)
             return any(self.reads_integers(b, reader.var, floats=floats) for b in readers)
@@ -192,7 +191,7 @@ class _Readers:
         """Whether a reader is an operator that does more than pass a result on."""
         if reader is None:
             return False
-        if op_name(reader.value) in MOVES:
+        if moved(reader.value):
             return any(map(self._computes, self.of(reader.var)))
         return True
 
