@@ -24,11 +24,12 @@ from relay_passes.host.torch_operators import SOFTMAX
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
+    AVERAGES,
     MOVES,
     WEIGHT_AXIS,
     ends_accumulator,
-    is_global_average,
     split_bias,
 )
 from relay_passes.rounding.nearest import GivenWeights
@@ -210,8 +211,8 @@ class _Ties:
 
 def _keeps(value: Expr, kind: str) -> bool:
     """Whether integers go through an operator with their scale, or a known part of it."""
-    if kind == "mean":
-        return is_global_average(value)
+    if kind in AVERAGES:
+        return is_average(value)
     return kind in (*MOVES, "dequantize", "add") or ends_accumulator(value)
 
 

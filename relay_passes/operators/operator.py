@@ -143,6 +143,11 @@ class Operator:
         Its integer implementation, where it has a weight.
     by_channel : bool
         Whether an output channel reads the input channel of its number and no other.
+    by_group : bool
+        Whether an output channel reads the input channels of its group, as many as its weight
+        has.
+    takes_product : bool
+        Whether its anchor could start a layer of another kind: it is asked before that.
     starts_empty : bool
         Whether the accumulator starts at 0 and every operand is a residual.
     adds_up : bool
@@ -168,6 +173,8 @@ class Operator:
     weight_axis: int | None = None
     integer: IntegerForm | None = None
     by_channel: bool = False
+    by_group: bool = False
+    takes_product: bool = False
     starts_empty: bool = False
     adds_up: bool = False
     keeps_scale: bool = False

@@ -23,11 +23,6 @@ Rule = Callable[[Chain, VTAConfig], bool]
 # ruff: noqa: D401 (the first line of a rule is a sentence for the user, not a command)
 
 
-def one_group(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution must have one group, or one group per input and output channel."""
-    return int(chain.anchor.value.attrs.groups) == 1
-
-
 def nchw_layout(chain: Chain, config: VTAConfig) -> bool:
     """A tensor must have the layout NCHW, a kernel the layout OIHW."""
     attrs = chain.anchor.value.attrs

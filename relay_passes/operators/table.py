@@ -6,7 +6,16 @@ from types import MappingProxyType
 from typing import Final
 
 from relay_passes.graph import Expr, op_name
-from relay_passes.operators import add, conv2d, dense, depthwise_conv2d, max_pool2d, sum_pool2d
+from relay_passes.operators import (
+    add,
+    avg_pool2d,
+    conv2d,
+    dense,
+    depthwise_conv2d,
+    grouped_conv2d,
+    max_pool2d,
+    sum_pool2d,
+)
 from relay_passes.operators.chain import Chain, MakerOf
 from vta_config.hardware import VTAConfig
 
@@ -16,10 +25,12 @@ OPERATORS: Final = MappingProxyType(
         row.kind: row
         for row in (
             depthwise_conv2d.OPERATOR,
+            grouped_conv2d.OPERATOR,
             conv2d.OPERATOR,
             dense.OPERATOR,
             add.OPERATOR,
             max_pool2d.OPERATOR,
+            avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
         )
     }

@@ -85,7 +85,9 @@ class ChainFinder:
         found: list[Chain] = []
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
         # Those that start empty last: most are the residuals of another chain.
-        for chain in sorted(anchors, key=lambda c: OPERATORS[c.kind].starts_empty):
+        rows = OPERATORS
+        anchors.sort(key=lambda c: (rows[c.kind].starts_empty, not rows[c.kind].takes_product))
+        for chain in anchors:
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)

@@ -137,7 +137,8 @@ class Layer:
     in_shape, out_shape : tuple[int, int, int, int]
         NCHW; dense: [N, I, 1, 1] and [N, O, 1, 1]; sum_pool2d: output [N, C, 1, 1].
     weight : int8[O, I, KH, KW] or None
-        OIHW, I 1 where each channel has a kernel of its own; dense: [O, I, 1, 1]; others None.
+        OIHW, I the channels of a group, or 1 where each has a kernel of its own; dense:
+        [O, I, 1, 1]; others None.
     kernel, stride, dilation : tuple[int, int]
         (vertical, horizontal).
     padding : tuple[int, int, int, int]
@@ -187,8 +188,7 @@ class Layer:
             names = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
             self._fail("weight", f"must be given for {names} only", type(self.weight))
         if self.weight is not None:
-            read = 1 if self.operator.by_channel else self.in_shape[1]
-            expected = (self.out_shape[1], read, *self.kernel)
+            expected = (self.out_shape[1], self._channels_read(self.weight), *self.kernel)
             if self.weight.dtype != np.int8 or self.weight.shape != expected:
                 got = f"{self.weight.dtype}{list(self.weight.shape)}"
                 self._fail("weight", f"must be int8{list(expected)}", got)
@@ -208,6 +208,15 @@ class Layer:
             if isinstance(op.value, np.ndarray) and len(op.value) != self.out_shape[1]:
                 must = f"must have {self.out_shape[1]} numbers"
                 self._fail(f"post-op {op.op}", must, len(op.value))
+
+    def _channels_read(self, weight: NDArray[np.int8]) -> int:
+        """Return the input channels that an output channel must read."""
+        channels = self.in_shape[1]
+        if self.operator.by_group and weight.ndim == 4 and weight.shape[1]:
+            groups, rest = divmod(channels, weight.shape[1])
+            if not rest and groups and not self.out_shape[1] % groups:
+                return int(weight.shape[1])
+        return 1 if self.operator.by_channel else channels
 
     def _check_product(self, product: Layer) -> None:
         part = f"product {product.name}"

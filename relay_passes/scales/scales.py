@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2
+from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import (
     MOVES,
     WEIGHT_AXIS,
-    averaged,
-    is_global_average,
     weight_rows,
 )
 from relay_passes.params import Granularity, QuantParams, TensorProfile
@@ -125,7 +124,7 @@ def tensor_scales(
         signed = name not in nonnegative
         if kind in MOVES and source in result:
             scale = result[source].scale[0]
-        elif kind == "mean" and source in result and is_global_average(value):
+        elif source in result and is_average(value):
             count = averaged(value)
             unit = result[source].scale[0] / count
             shift = average(name, unit, count)
