@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from relay_passes.calibration.observers import MeanSquare, Observer
 from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2, scale_for
-from relay_passes.operators.calls import MOVES, averaged, is_global_average, weight_rows
+from relay_passes.operators.averages import averaged, is_average
+from relay_passes.operators.calls import MOVES, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import NOTHING, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends
@@ -115,7 +116,7 @@ class KeptScales:
             source = _source(value)
             if op_name(value) in MOVES and source in tensors:
                 params: QuantParams | None = tensors[source]
-            elif op_name(value) == "mean" and source in tensors and is_global_average(value):
+            elif source in tensors and is_average(value):
                 params = self._average(tensors[source], averaged(value), own(name))
             else:
                 params = own(name)
@@ -143,7 +144,7 @@ class KeptScales:
         return result
 
     def _average(self, source: QuantParams, count: int, own: QuantParams | None) -> QuantParams:
-        """Return the parameters of a global average: shifts express its sum's scale times 2^n."""
+        """Return the parameters of an average: shifts express its sum's scale times 2^n."""
         (unit,) = source.scale
         unit /= count
         if self.dyadic and own is not None:
