@@ -131,19 +131,20 @@ class IntegerWriter:
         up, down = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
         sums = [up * reach[0] + down * reach[1], up * reach[1] + down * reach[0]]
         bound = np.maximum(*sums) + np.abs(bias)
-        planes = [weight]
+        planes = [(weight, 1)]
         if bound.max(initial=0.0) >= EXACT:
-            # v = 16 * high + low: sums of low are small, those of high multiples of 16.
-            low = ((weight.astype(np.int16) + 8) % 16 - 8).astype(np.int8)
-            planes = [weight - low, low]
+            # w = 16 * high + low: sums of low are small, those of high multiples of 16.
+            low = (weight.astype(np.int16) + 8) % 16 - 8
+            high = (weight - low) // 16
+            planes = [(high.astype(np.int8), 16), (low.astype(np.int8), 1)]
         source = self.real_of(data)
         scales = unit / data.scale
         label = name.removesuffix(".acc")
         bias_name = self._bias(kind, bias, unit, label)
         parts = []
-        for number, plane in enumerate(planes):
+        for number, (plane, unit_of_plane) in enumerate(planes):
             role = "weight" if len(planes) == 1 else ("weight.high", "weight.low")[number]
-            own = self._weight(plane, scales, axis, f"{label}.{role}")
+            own = self._weight(plane, scales * unit_of_plane, axis, f"{label}.{role}")
             inputs = [source, own, *([bias_name] if number == 0 and bias_name else [])]
             parts.append(self.graph.node(kind, inputs, label, **attributes))
         real = parts[0]
