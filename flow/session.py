@@ -12,7 +12,7 @@ from flow.data.datasets import Dataset, image_folder
 from flow.data.models import bundled_data, cache_folder, load_model, picture_preprocessing
 from flow.frontend.importer import ImportedModel
 from flow.frontend.onnx_file import Limits
-from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
+from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
@@ -20,8 +20,9 @@ from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
-from relay_passes.variants import ZERO_SHOT_OF
+from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
 
@@ -59,6 +60,11 @@ class Compiled(Protocol):
     @property
     def bits(self) -> BitChoice | None:
         """Return which bits each layer got, and why; None where they were not chosen."""
+        ...
+
+    @property
+    def deviation(self) -> Deviation | None:
+        """Return how far it is from the integers of the file; None unless it keeps them."""
         ...
 
     @property
@@ -115,6 +121,10 @@ class Backend(Protocol):
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize as `quantize` does and return the plan; None for stock Relay's."""
+        ...
+
+    def deviation(self, variant: str) -> Deviation | None:
+        """Return how far the variant quantized last is from the file's integers; see `Compiled`."""
         ...
 
     def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
@@ -257,6 +267,7 @@ def _load(options: Options, progress: Progress) -> ImportedModel:
         progress=progress,
         check=options.check_import,
         limits=Limits(factor=options.model_limit),
+        qdq=options.qdq,
     )
 
 
@@ -280,8 +291,10 @@ def open_data(
         calibration = image_folder(options.calibration, preprocessing, shape=shape, labelled=False)
     if evaluation is None and needs_images:
         raise _missing("--images", model)
-    if options.zero_shot or UNCALIBRATED.issuperset(chosen_variants(options, model)):
-        calibration = None
+    variants = chosen_variants(options, model)
+    if options.zero_shot or UNCALIBRATED.issuperset(variants):
+        # Tensors that the file leaves in float need no images, but use them.
+        calibration = calibration if not options.zero_shot and set(variants) & {*KEPT} else None
     elif calibration is None:
         raise _missing("--calibration", model)
     if evaluation is not None:
@@ -293,6 +306,10 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
     """Return the variants asked for; see `Options`."""
     if options.variants is not None:
         return options.variants
+    if model.kept is not None:
+        return (KEEP,)
+    if options.one_variant:
+        return (BEST_VARIANT,)
     names = VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
     if options.zero_shot:  # the others are calibrated so, too
         names = tuple(name for name in names if name not in ZERO_SHOT_OF)

@@ -20,6 +20,7 @@ from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_int
 from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.onnx_file import Limits
+from relay_passes.scales.kept import Qdq
 from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
@@ -105,6 +106,7 @@ def load_model(
     progress: DownloadProgress | None = None,
     check: bool = True,
     limits: Limits | None = None,
+    qdq: Qdq = "keep",
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
 
@@ -135,7 +137,7 @@ def load_model(
         return import_model(DIGITS_ONNX, name=DIGITS, check=check)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name, check=check, limits=limits)
+        return import_model(path, name=name, check=check, limits=limits, qdq=qdq)
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
@@ -143,7 +145,7 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name, check=check, limits=limits)
+    return import_model(name, check=check, limits=limits, qdq=qdq)
 
 
 def picture_preprocessing(model: ImportedModel) -> Preprocessing | None:

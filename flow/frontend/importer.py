@@ -27,8 +27,10 @@ from flow.frontend.onnx_file import Limits, parse, read_bytes
 from flow.frontend.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
 from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.frontend.pads import with_pads
+from flow.frontend.qdq import QdqModel, is_qdq, kept_model, take_apart, with_float_outputs
 from flow.frontend.simplify import simplify
 from relay_passes.names import Names, with_given_names
+from relay_passes.scales.kept import KeptModel, Qdq
 from vta_config.errors import FlowError, UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -70,6 +72,9 @@ class ImportedModel:
     origins : mapping
         Name of a variable of `mod` -> the ONNX node that it comes from. Names outlive the float
         passes, but for those of operators that are folded. Empty should TVM's importer change.
+    kept : KeptModel, optional
+        The integers of a model that is quantized already, by variables of `mod`; None of others.
+        Its `mod` has their real values.
     """
 
     name: str
@@ -83,10 +88,16 @@ class ImportedModel:
     conv_names: tuple[str, ...]
     dense_names: tuple[str, ...]
     origins: Mapping[str, OnnxNode]
+    kept: KeptModel | None = None
 
 
 def import_model(
-    path: str | Path, *, name: str = "", check: bool = True, limits: Limits | None = None
+    path: str | Path,
+    *,
+    name: str = "",
+    check: bool = True,
+    limits: Limits | None = None,
+    qdq: Qdq = "keep",
 ) -> ImportedModel:
     """Import the ONNX file at `path` (``.onnx`` or ``.onnx.xz``) as Relax.
 
@@ -100,6 +111,9 @@ def import_model(
         Compare the float graph with ONNX Runtime on a random image (`check_import`).
     limits : Limits, optional
         What the model may cost.
+    qdq : {"keep", "requantize"}
+        What becomes of a model that is quantized already: its integers are kept, or it is a float
+        model like any other.
 
     Raises
     ------
@@ -115,7 +129,7 @@ def import_model(
     try:
         proto = parse(data, path, limits)
         del data  # as large as the model, which holds a copy
-        return _import(proto, path, name, sha256, check, limits)
+        return _import(proto, path, name, sha256, check, limits, qdq)
     except FlowError:
         raise
     except Exception as error:  # whatever a file makes others raise
@@ -128,18 +142,23 @@ def import_model(
 
 
 def _import(
-    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits
+    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits, qdq: Qdq
 ) -> ImportedModel:
     """Import a parsed model; see `import_model`."""
+    with_float_outputs(proto)
     input_name, shape = _input(proto, name)
     given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
     limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
     before = set_batch_to_one(proto)
+    given, parts = proto, None
+    if is_qdq(proto):
+        parts = take_apart(fold_constants(proto, limits, name), name)
+        proto = parts.proto
     simple = simplify(fold_constants(proto, limits, name))
     check_finite(simple.graph, name)
     if before is not None and check:
         check_costs(before, infer_shapes(before), limits, name)
-        check_batch(before, proto, name)
+        check_batch(before, given, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     classes = _classes(mod, name)
     layers = _layer_names(simple.graph)
@@ -165,7 +184,7 @@ def _import(
         name=name,
         path=path,
         sha256=sha256,
-        proto=proto,
+        proto=given if qdq == "keep" else proto,
         mod=mod,
         input_name=input_name,
         input_shape=shape,
@@ -173,6 +192,26 @@ def _import(
         conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
         dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
         origins=origins_of(mod, tensors, (simple, proto)),
+        kept=_kept(mod, tensors, layers, parts, simple) if qdq == "keep" else None,
+    )
+
+
+def _kept(
+    mod: Any,
+    tensors: Mapping[str, str],
+    layers: Mapping[str, tuple[str, str]],
+    parts: QdqModel | None,
+    simple: Any,
+) -> KeptModel | None:
+    """Return the integers of a model that is quantized already, None of another."""
+    from relay_passes.graph import read_graph
+
+    if parts is None:
+        return None
+    inputs = (value.name for value in simple.graph.input)
+    params = {str(p.name): t for p, t in zip(read_graph(mod).params, inputs, strict=False)}
+    return kept_model(
+        {**params, **tensors}, {t: name for t, (_, name) in layers.items()}, parts, simple
     )
 
 
