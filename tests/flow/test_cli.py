@@ -236,7 +236,10 @@ def test_a_folder_is_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path
     [
         ("--model", ": must be an ONNX file or a known name, got neither; known names: "),
         ("--config", ": must be usable, got File name too long; check the paths"),
-        ("--images", ": must be a folder of images, got File name too long; check the path"),
+        (
+            "--images",
+            ": must be a folder of images, or a text file (.txt) that lists them, got File name",
+        ),
     ],
 )
 def test_a_name_that_no_file_can_have(
