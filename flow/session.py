@@ -236,10 +236,10 @@ def open_session(
     with stages("import", f"importing {options.model}") as progress:
         try:
             model = _load(options, progress)
-        except MissingShapeError:
+        except MissingShapeError as error:
             # With all that is missing besides, so that nobody has to ask three times.
             if missing := _missing_images(options, needs_images=needs_images):
-                raise _missing([SHAPE_OPTION, *missing], options.model) from None
+                raise _missing([SHAPE_OPTION, *missing], options.model, error.shape) from None
             raise
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
         backend = factory(model, machine, options)
@@ -338,7 +338,7 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
     return names
 
 
-def _missing(options: Sequence[str], name: str) -> CalibrationError:
+def _missing(options: Sequence[str], name: str, shape: str = "") -> CalibrationError:
     """Say in one sentence all that the user must give."""
     gifts = {
         SHAPE_OPTION: f"{SHAPE_OPTION} 1,3,224,224 (the size that it was trained with)",
@@ -346,7 +346,7 @@ def _missing(options: Sequence[str], name: str) -> CalibrationError:
         CALIBRATION_OPTION: f"{CALIBRATION_OPTION} DIR, or {CALIBRATION_OPTION} {ZERO_SHOT}",
     }
     lacks = {
-        SHAPE_OPTION: "leaves the size of its input open",
+        SHAPE_OPTION: f"leaves the size of its input open, {shape},",
         IMAGES_OPTION: "has no images of its own",
         CALIBRATION_OPTION: "has no images of its own",
     }

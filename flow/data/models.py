@@ -177,7 +177,7 @@ def request_of(model: str | Path, request: InputRequest) -> InputRequest:
     ConfigError
         When that file cannot be used.
     """
-    if str(model) in (DIGITS, *ZOO):
+    if str(model) in (DIGITS, *ZOO) or file_problem(Path(model)) is not None:
         return request
     return request.over(read_sidecar(Path(model)))
 

@@ -53,7 +53,15 @@ _ANONYMOUS: Final = re.compile(r"^(onnx::\w+|_?v?_?\d+|const\w*|constant\w*)$", 
 
 
 class MissingShapeError(UnsupportedModelError):
-    """A model leaves open how large its input is, and the user has not said it either."""
+    """A model leaves open how large its input is, and the user has not said it either.
+
+    Attributes
+    ----------
+    shape : str
+        The shape as the file has it.
+    """
+
+    shape = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,13 +273,15 @@ def _input(proto: Any, name: str) -> tuple[str, tuple[int, ...]]:
     dims = tensor.shape.dim
     shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
     if not 1 <= len(dims) <= MOST_DIMS or any(dim.dim_value < 1 for dim in dims[1:]):
-        raise MissingShapeError(
+        error = MissingShapeError(
             f"{name} input {value.name}",
             f"must have a static shape of 1 to {MOST_DIMS} dimensions (only the batch may be "
             "dynamic)",
             got=shown if dims else "no shape",
             hint="give --input-shape, as 1,3,224,224, or export with a fixed size",
         )
+        error.shape = str(shown)
+        raise error
     return value.name, (1, *(dim.dim_value for dim in dims[1:]))
 
 
