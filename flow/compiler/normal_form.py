@@ -207,7 +207,8 @@ class NormalLayer:
     @property
     def multipliers(self) -> frozenset[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        return self.own_multipliers | {
+        own = self.own_multipliers | ({1} if self.layer.operator.moves else set())
+        return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
 
@@ -256,7 +257,8 @@ def normal_layer(
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
-        exponents = plane_exponents(layer.inputs[0], config, planes)
+        data = layer.inputs[: 1 if layer.movement is None else len(layer.movement.shapes)]
+        exponents = max((plane_exponents(name, config, planes) for name in data), key=len)
     added = [post_op for post_op in post_ops[:lead] if post_op.tensor]
     residuals, exponents = _residuals(added, layer, config, planes, exponents)
 

@@ -42,6 +42,7 @@ from relay_passes.graph import (
 )
 from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
+from relay_passes.integers.moves import joined_tensor, moved_tensor
 from relay_passes.integers.plan import QuantPlan, expanded, mismatch
 from relay_passes.integers.pools import average
 from relay_passes.names import Names, layer_names, with_layer_names
@@ -237,6 +238,13 @@ class _Interpreter:
         elif layer is not None and not self.host.keys() & set(layer.operators):
             raise mismatch(name, "must be made of integers", "floats")
         return self.quantize_float(value, params, str(binding.var.name))
+
+    def params_of(self, name: str) -> QuantParams | None:
+        """Return a tensor's parameters, its scale in float32 as the graph stores it."""
+        params = self.plan.tensors.get(name)
+        if params is None:
+            return None
+        return self._params(name, float(np.float32(params.scale[0])), params.zero_point)
 
     def _params(self, name: str, scale: float, zero: int) -> QuantParams:
         """Return a tensor's parameters, its scale as the graph stores it, in float32."""
@@ -532,14 +540,6 @@ class _Interpreter:
             return None
         return average(call, data, str(binding.var.name), self.step, self.widen)
 
-    def _move(self, binding: Expr) -> Any:
-        call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, Int8Tensor):
-            return None
-        moved = relax.Call(call.op, [data.var, *call.args[1:]], call.attrs, call.ty_args)
-        name = str(binding.var.name)
-        return replace(data, var=self.emit(moved, name), name=name)
-
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
@@ -547,7 +547,8 @@ class _Interpreter:
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
-        **dict.fromkeys(MOVES, _move),
+        **dict.fromkeys(MOVES, moved_tensor),
+        "concat": joined_tensor,
     }
 
 

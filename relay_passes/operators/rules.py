@@ -127,6 +127,16 @@ def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
 
 
+def channels_are_filled(chain: Chain, config: VTAConfig) -> bool:
+    """Channels that are added must hold 0, or be whole blocks of channels."""
+    movement = chain.movement
+    if movement is None or not movement.fill:
+        return True
+    (part,) = movement.parts
+    held = part.channels >= 0
+    return all(len({*held[i : i + config.block]}) == 1 for i in range(0, len(held), config.block))
+
+
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:
     """A left shift must be the same for all channels."""
     layer_wide = (value for op, value, _ in chain.post_ops if POST_OPS[op].same_for == "layer")
