@@ -18,6 +18,7 @@ from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
+from relay_passes.float_model.pair_extremes import PairExtremes
 from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
@@ -109,7 +110,7 @@ class Quantization:
 
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
-    folded = FoldBatchNorm()(FoldConstants()(state.mod))
+    folded = FoldBatchNorm()(FoldConstants()(PairExtremes()(state.mod)))
     folded = FoldScales()(SimplifyMoves()(folded))
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
