@@ -20,7 +20,7 @@ from relay_passes.numerics import sqnr_db
 from relay_passes.quantize_model import INTEGER_STAGES, prepare, quantize_model
 from relay_passes.stage import run_stages
 from relay_passes.variants import RECIPES
-from tests.relay_passes.learning.test_network import depthwise_net, results, rounded
+from tests.relay_passes.learning.test_network import depthwise_net, least_sqnr, results, rounded
 from tests.relay_passes.models import CNN, images, residual_net
 from vta_config.errors import CalibrationError, ConfigError
 
@@ -58,8 +58,7 @@ def test_what_was_learned_is_what_runs(variant: str, make: Any) -> None:
     start = [stage.name for stage in INTEGER_STAGES].index("learn") + 1
     integers = HostModule(run_stages(INTEGER_STAGES[start:], after).mod)
     image = images(1, seed=7)[0]
-    least = 25 if state.options.dyadic else 50  # see test_network
-    assert sqnr_db(integers(image)[0], results(run.network, image)) > least
+    assert sqnr_db(integers(image)[0], results(run.network, image)) > least_sqnr(variant, make)
     for name, weight in found.weights.items():
         assert int(np.abs(weight).max()) <= found.scales.weights[name].qmax
 
