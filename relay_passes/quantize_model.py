@@ -17,6 +17,7 @@ from relay_passes.calibration.moments import Moments
 from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.name_tensors import NameTensors
+from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.make_plan import make_plan
@@ -111,7 +112,7 @@ class Quantization:
 
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
-    folded = FoldBatchNorm()(FoldConstants()(state.mod))
+    folded = SimplifyMoves()(FoldBatchNorm()(FoldConstants()(state.mod)))
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"

@@ -68,17 +68,10 @@ def source_options() -> argparse.ArgumentParser:
     return parser
 
 
-def model_options() -> argparse.ArgumentParser:
-    """Return the options of the model, its calibration and the machine."""
+def machine_options() -> argparse.ArgumentParser:
+    """Return the options of the model and the machine."""
     parser = argparse.ArgumentParser(add_help=False, parents=[source_options()])
     group = parser.add_argument_group(_MODEL)  # commands merge groups of one title
-    group.add_argument(
-        "--calibration",
-        metavar=f"DIR|{ZERO_SHOT}",
-        help="folder of images for calibration: pictures, or float tensors (.npy, .npz) in the "
-        f"model's input space; or {ZERO_SHOT}: distill images from the model's BatchNorm "
-        "statistics (needs torch)",
-    )
     group.add_argument(
         "--config",
         default="default",
@@ -96,6 +89,20 @@ def model_options() -> argparse.ArgumentParser:
         default=OBJECTIVES[0],
         help="choose the input layout (plain, space-to-depth, im2col) by cycles and DRAM traffic, "
         "or by cycles alone (default: %(default)s)",
+    )
+    return parser
+
+
+def model_options() -> argparse.ArgumentParser:
+    """Return the options of the model, its calibration and the machine."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[machine_options()])
+    group = parser.add_argument_group(_MODEL)  # commands merge groups of one title
+    group.add_argument(
+        "--calibration",
+        metavar=f"DIR|{ZERO_SHOT}",
+        help="folder of images for calibration: pictures, or float tensors (.npy, .npz) in the "
+        f"model's input space; or {ZERO_SHOT}: distill images from the model's BatchNorm "
+        "statistics (needs torch)",
     )
     return parser
 

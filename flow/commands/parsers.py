@@ -11,6 +11,7 @@ from flow.commands.arguments import (
     engine_options,
     image_options,
     learning_options,
+    machine_options,
     model_options,
     source_options,
 )
@@ -44,7 +45,7 @@ class Commands:
         #: Options that several commands have.
         self.model, self.images, self.engine = model_options(), image_options(), engine_options()
         self.bits, self.source = bit_options(), source_options()
-        self.learning = learning_options()
+        self.learning, self.machine = learning_options(), machine_options()
 
     def add(
         self,

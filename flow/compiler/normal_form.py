@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flow.compiler.averages import diagonal_weights
 from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
 from flow.compiler.borders import border_of
 from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
-from flow.compiler.geometry import NO_RANGE, Range
+from flow.compiler.geometry import NO_RANGE, Range, split
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.planes import plane_exponents, weight_exponents, weight_plane
 from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual, residuals_of
 from flow.compiler.shapes import ConvShape
-from flow.program.layouts import blocks, pack_diagonals, pack_weight
+from flow.program.layouts import Bundles, blocks, pack_diagonals, pack_groups, pack_weight
+from relay_passes.operators.avg_pool2d import OPERATOR as AVG_POOL2D
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class NormalLayer:
         The constants that are added before the epilogue, in whatever form.
     planes : Mapping[str, int]
         The planes of tensors in DRAM, by name; as many as int8 needs where there is none.
+    bundles : Bundles or None
+        Of a grouped convolution: `shape` has the input channels of one of them.
+    own_multipliers : frozenset[int]
+        The diagonal weights with which it adds its input, where it has no weights of its own.
     """
 
     layer: Layer
@@ -86,6 +92,8 @@ class NormalLayer:
     weight_exponents: tuple[int, ...] = (0,)
     bias: NDArray[np.int64] | None = None
     planes: Mapping[str, int] = field(default_factory=dict)
+    bundles: Bundles | None = None
+    own_multipliers: frozenset[int] = frozenset()
 
     @property
     def reductions(self) -> tuple[NormalLayer, ...]:
@@ -126,10 +134,25 @@ class NormalLayer:
             exponents, index = self.weight_exponents, self.shape.weight_plane
             kernel = weight_plane(self.layer.weight, index, exponents, config)
             kernel = kernel if self.form is None else self.form.weight(kernel)
-            pack = pack_diagonals if self.layer.operator.by_channel else pack_weight
-            packed = pack(kernel, config)
+            if self.bundles is not None:
+                packed = pack_groups(kernel, self.bundles, config)
+            else:
+                pack = pack_diagonals if self.layer.operator.by_channel else pack_weight
+                packed = pack(kernel, config)
             parts.append(packed.reshape(packed.shape[0], -1, config.block, config.block))
         return np.concatenate(parts, axis=1)
+
+    def input_blocks(self, oc: Range) -> Range:
+        """Return the blocks of input channels that some blocks of output channels read."""
+        if self.bundles is None:
+            return Range(0, self.shape.ic)
+        return Range(*self.bundles.inputs_of(oc.start))
+
+    def output_blocks(self, most: int) -> list[Range]:
+        """Cut the blocks of output channels into ranges of at most `most` that read the same."""
+        if self.bundles is None:
+            return split(self.shape.oc, most)
+        return [Range(*run) for run in self.bundles.outputs(most)]
 
     @property
     def last(self) -> Layer:
@@ -182,11 +205,9 @@ class NormalLayer:
         return max((r.passes for r in self.all_residuals if r.diagonals is not None), default=0)
 
     @property
-    def multipliers(self) -> set[int]:
+    def multipliers(self) -> frozenset[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        row = self.layer.operator
-        copies = row.by_channel and not (row.has_weight or row.starts_empty)
-        own = {1} if copies else set()
+        own = self.own_multipliers | ({1} if self.layer.operator.moves else set())
         return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
@@ -236,7 +257,8 @@ def normal_layer(
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
-        exponents = plane_exponents(layer.inputs[0], config, planes)
+        data = layer.inputs[: 1 if layer.movement is None else len(layer.movement.shapes)]
+        exponents = max((plane_exponents(name, config, planes) for name in data), key=len)
     added = [post_op for post_op in post_ops[:lead] if post_op.tensor]
     residuals, exponents = _residuals(added, layer, config, planes, exponents)
 
@@ -277,8 +299,19 @@ def _products(
     """Yield the reductions of a layer by falling exponent, one a product of planes."""
     shape, flat = _extents(layer, config, form)
     shape = replace(shape, base=base)
+    bundles = _bundles(layer, config)
+    if bundles is not None:
+        shape = replace(shape, ic=bundles.ic)
     plain = NormalLayer(
-        layer=layer, shape=shape, form=form, digits=None, residuals=(), epilogue=(), flat=flat
+        layer=layer,
+        shape=shape,
+        form=form,
+        digits=None,
+        residuals=(),
+        epilogue=(),
+        flat=flat,
+        bundles=bundles,
+        own_multipliers=_own_multipliers(layer, config),
     )
     if layer.weight is None:
         yield plain
@@ -290,6 +323,23 @@ def _products(
         exponent = weights[w] + inputs[x]
         changed = replace(shape, exponent=exponent, weight_plane=w, input_plane=x)
         yield replace(plain, shape=changed, weight_exponents=weights)
+
+
+def _own_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
+    """Return the diagonal weights with which a layer without weights adds its input."""
+    row = layer.operator
+    if not row.by_channel or row.has_weight or row.starts_empty:
+        return frozenset()
+    return diagonal_weights(layer, config) if row is AVG_POOL2D else frozenset({1})
+
+
+def _bundles(layer: Layer, config: VTAConfig) -> Bundles | None:
+    """Return the bundles of a grouped convolution."""
+    if layer.weight is None or not layer.operator.by_group:
+        return None
+    channels = layer.in_shape[1]
+    groups = channels // layer.weight.shape[1]
+    return Bundles.of(channels, layer.out_shape[1], groups, config.block)
 
 
 def _extents(layer: Layer, config: VTAConfig, form: InputForm | None) -> tuple[ConvShape, bool]:

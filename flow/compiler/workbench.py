@@ -6,6 +6,7 @@ Every operator works on it: it takes capacity in inp, wgt and acc, and builds in
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flow.compiler.buffers import CONSTANTS_SHARE, Placed, SlotBuffer, SlotPool
@@ -96,6 +97,8 @@ class Workbench:
         Where weights and the like go.
     tilings : Mapping[str, Tiling]
         By layer, those that a search found.
+    written : Mapping[str, frozenset[int]]
+        By layer, the blocks of its output that lie in place.
     """
 
     def __init__(
@@ -105,10 +108,12 @@ class Workbench:
         tensors: dict[str, DramTensor],
         constants: Constants,
         tilings: Mapping[str, Tiling],
+        written: Mapping[str, frozenset[int]] = MappingProxyType({}),
     ) -> None:
         """Start with empty scratchpads."""
         self.config, self.residents = config, residents
         self.tensors, self.constants, self.tilings = tensors, constants, tilings
+        self.written = written
         self.emit = Emitter(config, tensors)
         #: Whose shift amounts acc holds, and from which block on.
         self.amounts_held: tuple[int, int] | None = None

@@ -23,7 +23,7 @@ from PIL import Image
 from flow.data.distilled import own_picture
 from flow.data.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
 from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
-from flow.data.tensors import TENSOR_SUFFIXES, TensorSource, stored_arrays
+from flow.data.tensors import TENSOR_SUFFIXES, RandomTensors, TensorSource, stored_arrays
 from vta_config.errors import CalibrationError
 from vta_config.text import printable
 
@@ -235,7 +235,7 @@ class Dataset:
     ----------
     name : str
         What the report calls it.
-    source : ImageSource or TensorSource
+    source : ImageSource, TensorSource or RandomTensors
         Where the images come from.
     preprocessing : Preprocessing, optional
         How pictures become inputs; None for tensors, which are inputs.
@@ -246,7 +246,7 @@ class Dataset:
     """
 
     name: str
-    source: ImageSource | TensorSource
+    source: ImageSource | TensorSource | RandomTensors
     preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None

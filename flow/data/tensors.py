@@ -244,3 +244,31 @@ class TensorSource:
                 hint="remove the image, or correct what wrote it",
             )
         return np.array(image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomTensors:
+    """Normally distributed tensors, which stand for images where there are none.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The network's input.
+    count : int
+        How many there are.
+    """
+
+    shape: tuple[int, ...]
+    count: int
+
+    def __len__(self) -> int:
+        """Count the tensors."""
+        return self.count
+
+    def where(self, index: int) -> str:
+        """Return what errors and tables call tensor `index`."""
+        return f"random tensor {index}"
+
+    def load(self, index: int) -> NDArray[np.float32]:
+        """Return tensor `index`, always the same."""
+        return np.random.default_rng(index).normal(size=self.shape).astype(np.float32)

@@ -26,6 +26,7 @@ from flow.frontend.onnx_checks import check_finite, node_label, operator_of, uns
 from flow.frontend.onnx_file import Limits, parse, read_bytes
 from flow.frontend.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
 from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
+from flow.frontend.pads import with_pads
 from flow.frontend.simplify import simplify
 from relay_passes.names import Names, with_given_names
 from vta_config.errors import FlowError, UnsupportedModelError
@@ -224,15 +225,16 @@ def _quiet() -> Iterator[None]:
 def _to_relax(proto: Any, name: str, shapes: Mapping[str, list[int]]) -> tuple[Any, dict[str, str]]:
     """Return the IRModule of a model and what ONNX tensors its variables hold.
 
-    Clip becomes R.clip where that can be done.
+    Clip becomes R.clip where that can be done, and Pad R.nn.pad.
     """
     hidden, bounds = hide_clips(proto)
     if bounds:
         mod, tensors = _run_importer(hidden, name, shapes)
         restored = restore_clips(mod, tensors, bounds)
         if restored is not None:
-            return restored, tensors
-    return _run_importer(proto, name, shapes)
+            return with_pads(restored, tensors, proto), tensors
+    mod, tensors = _run_importer(proto, name, shapes)
+    return with_pads(mod, tensors, proto), tensors
 
 
 def _run_importer(

@@ -9,6 +9,7 @@ tensor does not fill are zero. `pack_activation` and the like arrange numbers, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -109,6 +110,78 @@ def pack_diagonals(weight: NDArray[np.int8], config: VTAConfig) -> NDArray[np.in
     taps = _pad_to(weight, 0, config.block).reshape(-1, 1, config.block, *weight.shape[2:])
     lanes = np.moveaxis(taps, 2, -1)[..., np.newaxis]
     return np.ascontiguousarray(lanes * np.eye(config.block, dtype=np.int8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """The groups of a convolution that fill whole blocks of channels, together: *bundles*.
+
+    16 groups of 4 input and 8 output channels are bundles of 4 groups, each of which reads one
+    block of 16 channels and makes two. Where no such number of groups is less than all, there is
+    one bundle. The last one may have fewer groups.
+
+    Parameters
+    ----------
+    groups, each : int
+        Groups, and groups a bundle.
+    ic, oc : int
+        Blocks of input and of output channels of a bundle.
+    all_ic, all_oc : int
+        Blocks of all input and output channels.
+    """
+
+    groups: int
+    each: int
+    ic: int
+    oc: int
+    all_ic: int
+    all_oc: int
+
+    @classmethod
+    def of(cls, in_channels: int, out_channels: int, groups: int, block: int) -> Bundles:
+        """Return the smallest bundles of a convolution of so many channels."""
+        reads, makes = in_channels // groups, out_channels // groups
+        each = min(groups, lcm(block // gcd(block, reads), block // gcd(block, makes)))
+        return cls(
+            groups=groups,
+            each=each,
+            ic=blocks(each * reads, block),
+            oc=blocks(each * makes, block),
+            all_ic=blocks(in_channels, block),
+            all_oc=blocks(out_channels, block),
+        )
+
+    def inputs_of(self, oc: int) -> tuple[int, int]:
+        """Return the first block of input channels that a block of output channels reads, count."""
+        first = oc // self.oc * self.ic
+        return first, min(self.ic, self.all_ic - first)
+
+    def outputs(self, most: int) -> list[tuple[int, int]]:
+        """Cut the blocks of output channels into (first, count), at most `most`, within bundles."""
+        result = []
+        for start in range(0, self.all_oc, self.oc):
+            end = min(start + self.oc, self.all_oc)
+            result += [(at, min(most, end - at)) for at in range(start, end, most)]
+        return result
+
+
+def pack_groups(weight: NDArray[np.int8], bundles: Bundles, config: VTAConfig) -> NDArray[np.int8]:
+    """Pack int8[O, I / groups, kh, kw], a grouped convolution's kernel, as blocks with zeros.
+
+    Returns
+    -------
+    int8[⌈O/block⌉, bundles.ic, kh, kw, block_out, block_in]
+        Of each block of output channels, the blocks of input channels that its bundle reads.
+    """
+    outputs, each = weight.shape[:2]
+    span = bundles.ic * config.block
+    wide = np.zeros((outputs, span, *weight.shape[2:]), np.int8)
+    per_group = outputs // bundles.groups
+    for group in range(bundles.groups):
+        rows = slice(group * per_group, (group + 1) * per_group)
+        first = group % bundles.each * each
+        wide[rows, first : first + each] = weight[rows]
+    return pack_weight(wide, config)
 
 
 def constant_vector(config: VTAConfig) -> NDArray[np.int8]:

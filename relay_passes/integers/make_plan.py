@@ -28,17 +28,20 @@ from relay_passes.graph import (
     static_shape,
 )
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
+from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
 from relay_passes.integers.quantize import Quantize
 from relay_passes.names import layer_names
+from relay_passes.operators.averages import NO_AVERAGE, averaged, is_average
 from relay_passes.operators.calls import (
     ACTIVATIONS,
+    AVERAGES,
     MOVES,
     WEIGHT_AXIS,
-    averaged,
     ends_accumulator,
     integer_form,
-    is_global_average,
+    is_move,
+    moved,
     split_bias,
     weight_rows,
 )
@@ -194,6 +197,7 @@ class _Planner:
         self.env: dict[Expr, _Value] = {}
         self.layers: list[LayerPlan] = []
         self.sums: dict[str, SumPlan] = {}
+        self.converted: dict[str, QuantParams] = {}
         self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:
@@ -206,6 +210,7 @@ class _Planner:
         ]
         return replace(
             self.draft,
+            tensors={**self.draft.tensors, **self.converted},
             layers=(*self.layers, *rest),
             sums=self.sums,
             host=self.host,
@@ -431,13 +436,16 @@ class _Planner:
             return None
         return None if value is None else value.after(name, owes_relu=True)
 
-    def _mean(self, binding: Expr) -> _Value:
-        data = self.value(binding.value.args[0])
-        if not isinstance(data, _Int8Tensor) or not is_global_average(binding.value):
+    def _average(self, binding: Expr) -> _Value:
+        data, name = self.value(binding.value.args[0]), str(binding.var.name)
+        if not is_average(binding.value):
+            if op_name(binding.value) == "nn.avg_pool2d":
+                self.host.setdefault(name, NO_AVERAGE)
+            return None
+        if not isinstance(data, _Int8Tensor):
             return None
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
-        name = str(binding.var.name)
         return value.after(
             name,
             scale=value.scale / count,
@@ -448,16 +456,55 @@ class _Planner:
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
-        return replace(data, name=name, tensor=name) if isinstance(data, _Int8Tensor) else None
+        if not isinstance(data, _Int8Tensor) or not is_move(binding.value):
+            return None
+        return replace(data, name=name, tensor=name)
+
+    def _concat(self, binding: Expr) -> _Value:
+        name, fields = str(binding.var.name), moved(binding.value)
+        params, parts = self.draft.tensors.get(name), [self.value(field) for field in fields]
+        if params is None or not parts:
+            return None
+        bounds = []
+        for place, (field, part) in enumerate(zip(fields, parts, strict=True)):
+            if not isinstance(part, _Int8Tensor):
+                return None
+            same = part.scale == params.scale[0] and part.zero == params.zero_point
+            if same and part.reach <= params.levels:
+                bounds.append(part.bound)
+                continue
+            value, output = self._widen(field), converted_name(name, place)
+            assert value is not None
+            ratio = part.scale / params.scale[0]
+            shifts = _exponents(value.scale / params.scale[0]) is not None
+            requant = self._requant(value, params, output) if shifts else small_ratio(ratio)
+            if requant is None:
+                return None
+            self.converted[output] = params
+            self.layers.append(
+                LayerPlan(
+                    name=output, inputs=value.inputs, operators=(), output=output, requant=requant
+                )
+            )
+            bounds.append(params.bound)
+        return _Int8Tensor(
+            name=name,
+            tensor=name,
+            scale=params.scale[0],
+            bound=max(bounds),
+            zero=params.zero_point,
+            reach=params.levels,
+        )
 
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
         "add": _add,
-        "mean": _mean,
+        **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
         **dict.fromkeys(MOVES, _move),
+        "concat": _concat,
     }
 
 

@@ -26,10 +26,10 @@ from relay_passes.graph import (
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
-    MOVES,
     WEIGHT_AXIS,
     ends_accumulator,
     has_integer_form,
+    moved,
     split_bias,
     weight_of_rows,
     weight_rows,
@@ -77,8 +77,7 @@ class Quantize(GraphPass):
     def _needs_pair(self, binding: Expr, uses: dict[Expr, list[Expr]]) -> bool:
         """Whether a tensor is quantized: an integer operator reads it, and it is no bare sum."""
         readers = uses.get(binding.var, [])
-        kind = op_name(binding.value)
-        if binding.var.name not in self.plan.tensors or kind in MOVES:
+        if binding.var.name not in self.plan.tensors or moved(binding.value):
             return False
         floats = not has_integer_form(binding.value)
         if not any(_reads_integers(b, uses, floats=floats) for b in readers):
@@ -137,7 +136,7 @@ def _reads_integers(reader: Expr, uses: dict[Expr, list[Expr]], *, floats: bool 
     kind = op_name(reader.value)
     if kind in WEIGHT_AXIS:
         return constant(reader.value.args[1]) is not None
-    on_the_way = kind in MOVES or (floats and ends_accumulator(reader.value))
+    on_the_way = bool(moved(reader.value)) or (floats and ends_accumulator(reader.value))
     if on_the_way:  # integer work only on the way to integer operators
         return any(_reads_integers(b, uses, floats=floats) for b in uses.get(reader.var, []))
     return has_integer_form(reader.value)

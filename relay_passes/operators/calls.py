@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, op_name, static_shape
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.operator import IntegerForm
 from relay_passes.operators.table import OPERATORS
 
 #: Operators whose output holds the input's values in another shape or order.
 RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
-#: Operators that move values and compute nothing: the output has the input's scale.
-MOVES: Final = RESHAPES | {row.float_op for row in OPERATORS.values() if row.keeps_scale}
+#: Operators that move values of one tensor and compute nothing: the output has its scale. Of some
+#: only certain calls do: `is_move`.
+MOVES: Final = RESHAPES | {op for row in OPERATORS.values() if row.keeps_scale
+                           for op in row.float_ops}  # fmt: skip
 #: Operators whose second operand is a weight, with the axis of its output channels.
 WEIGHT_AXIS: Final = {
     row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
 }
+#: Operators that average; `averages.is_average` tells of a call whether integers express it.
+AVERAGES: Final = frozenset({"mean", "nn.avg_pool2d"})
 _INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
 
 
@@ -69,6 +74,37 @@ def ceiling_of(call: Expr) -> float | None:
     return None if activation is None else activation.ceiling(call)
 
 
+def _pads_zeros(call: Expr) -> bool:
+    return str(call.attrs.pad_mode) != "constant" or float(call.attrs.pad_value) == 0.0
+
+
+_MOVES_IF: Final[Mapping[str, Callable[[Expr], bool]]] = {
+    "take": lambda call: constant(call.args[1]) is not None,
+    "image.resize2d": lambda call: str(call.attrs.method) == "nearest_neighbor",
+    "nn.pad": _pads_zeros,
+}
+
+
+def is_move(call: Expr) -> bool:
+    """Whether a call only moves values of its first operand; what it adds are zeros."""
+    kind = op_name(call)
+    return kind in MOVES and (kind not in _MOVES_IF or _MOVES_IF[kind](call))
+
+
+def is_concat(call: Expr) -> bool:
+    """Whether a call puts variables side by side."""
+    return op_name(call) == "concat" and all(
+        isinstance(field, relax.Var) for field in getattr(call.args[0], "fields", (None,))
+    )
+
+
+def moved(call: Expr) -> list[Expr]:
+    """Return the tensors whose values a call moves; none where it computes."""
+    if is_concat(call):
+        return list(call.args[0].fields)
+    return [call.args[0]] if is_move(call) else []
+
+
 def ends_accumulator(call: Expr) -> bool:
     """Whether a call is an activation that integers express: an accumulator may end behind it."""
     return ceiling_of(call) is not None
@@ -76,8 +112,10 @@ def ends_accumulator(call: Expr) -> bool:
 
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
-    if op_name(call) == "mean":
-        return is_global_average(call)
+    if op_name(call) in AVERAGES:
+        return is_average(call)
+    if op_name(call) in (*_MOVES_IF, "concat"):
+        return bool(moved(call))
     return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
 
 
@@ -108,20 +146,6 @@ def weight_of_rows(call: Expr, rows: NDArray[Any]) -> NDArray[Any]:
     axis, shape = WEIGHT_AXIS[op_name(call)], static_shape(call.args[1])
     moved = shape[axis], *shape[:axis], *shape[axis + 1 :]
     return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
-
-
-def is_global_average(call: Expr) -> bool:
-    """Whether a mean is a global average pool: over rows and columns, dimensions kept."""
-    axes = call.attrs.axis
-    if axes is None or len(static_shape(call.args[0])) != 4 or not bool(call.attrs.keepdims):
-        return False
-    return sorted(int(a) % 4 for a in axes) == [2, 3]
-
-
-def averaged(call: Expr) -> int:
-    """Return how many values one output of a global average pool is the mean of."""
-    _, _, height, width = static_shape(call.args[0])
-    return height * width
 
 
 def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:

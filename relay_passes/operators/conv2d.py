@@ -81,7 +81,6 @@ OPERATOR: Final = Operator(
     integer_op="nn.conv2d",
     rules=(
         rules.nchw_layout,
-        rules.one_group,
         rules.padding_fits,
         rules.windows_meet_the_input,
         *rules.POST_OPS_FIT,

@@ -143,6 +143,11 @@ class Operator:
         Its integer implementation, where it has a weight.
     by_channel : bool
         Whether an output channel reads the input channel of its number and no other.
+    by_group : bool
+        Whether an output channel reads the input channels of its group, as many as its weight
+        has.
+    takes_product : bool
+        Whether its anchor could start a layer of another kind: it is asked before that.
     starts_empty : bool
         Whether the accumulator starts at 0 and every operand is a residual.
     adds_up : bool
@@ -153,6 +158,10 @@ class Operator:
         Whether what it starts with lies within int8.
     pads : bool
         Whether it may read a number of its own outside of the feature map: `Window.pad_value`.
+    moves : bool
+        Whether it only copies numbers of its inputs, as `Chain.movement` says.
+    more_ops : tuple of str
+        Further operators of Relax that it is, in both graphs.
     """
 
     kind: str
@@ -168,11 +177,25 @@ class Operator:
     weight_axis: int | None = None
     integer: IntegerForm | None = None
     by_channel: bool = False
+    by_group: bool = False
+    takes_product: bool = False
     starts_empty: bool = False
     adds_up: bool = False
     keeps_scale: bool = False
     int8_range: bool = False
     pads: bool = False
+    moves: bool = False
+    more_ops: tuple[str, ...] = ()
+
+    @property
+    def float_ops(self) -> tuple[str, ...]:
+        """All operators of the float graph that become it."""
+        return (self.float_op, *self.more_ops)
+
+    @property
+    def integer_ops(self) -> tuple[str, ...]:
+        """All operators of the integer graph that may be its layers' anchors."""
+        return (self.integer_op, *self.more_ops)
 
     @property
     def has_weight(self) -> bool:

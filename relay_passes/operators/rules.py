@@ -23,11 +23,6 @@ Rule = Callable[[Chain, VTAConfig], bool]
 # ruff: noqa: D401 (the first line of a rule is a sentence for the user, not a command)
 
 
-def one_group(chain: Chain, config: VTAConfig) -> bool:
-    """A convolution must have one group, or one group per input and output channel."""
-    return int(chain.anchor.value.attrs.groups) == 1
-
-
 def nchw_layout(chain: Chain, config: VTAConfig) -> bool:
     """A tensor must have the layout NCHW, a kernel the layout OIHW."""
     attrs = chain.anchor.value.attrs
@@ -130,6 +125,16 @@ def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     """A clip limit of the accumulator must fit in 16 bits."""
     limits = _operands(chain, "limit")
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
+
+
+def channels_are_filled(chain: Chain, config: VTAConfig) -> bool:
+    """Channels that are added must hold 0, or be whole blocks of channels."""
+    movement = chain.movement
+    if movement is None or not movement.fill:
+        return True
+    (part,) = movement.parts
+    held = part.channels >= 0
+    return all(len({*held[i : i + config.block]}) == 1 for i in range(0, len(held), config.block))
 
 
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:

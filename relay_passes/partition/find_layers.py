@@ -54,8 +54,14 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
             for op, number, var in chain.post_ops
         ),
         out_dtype="int8" if dtype_of(chain.output) == "int8" else "int32",
+        movement=chain.movement,
         summands=tuple(layer_of(product, names) for product in chain.summands),
     )
+
+
+def is_view(chain: Chain) -> bool:
+    """Whether a chain makes nothing but another name of its source."""
+    return chain.movement is not None and chain.movement.is_view and not chain.post_ops
 
 
 def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,12 +90,22 @@ class ChainFinder:
         """Return the chains that `allow` accepts, by position of their output."""
         found: list[Chain] = []
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
-        # Those that start empty last: most are the residuals of another chain.
-        for chain in sorted(anchors, key=lambda c: OPERATORS[c.kind].starts_empty):
+        # Those that start empty last: most are the residuals of another chain. So are moves: a
+        # convolution takes its padding in, and a dense layer its reshape.
+        rows = {id(c): OPERATORS[c.kind] for c in anchors}
+        anchors.sort(
+            key=lambda c: (
+                rows[id(c)].starts_empty or rows[id(c)].moves,
+                not rows[id(c)].takes_product,
+            )
+        )
+        for chain in anchors:
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)
             if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
+                continue
+            if is_view(chain) and not self._is_between(chain):
                 continue
             if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
                 continue
@@ -115,6 +131,17 @@ class ChainFinder:
     def _is_work(chain: Chain) -> bool:
         """Whether a chain that starts empty ends in int8 or adds tensors: more than a cast."""
         return dtype_of(chain.output) == "int8" or len(chain.inputs) > 1
+
+    def _is_between(self, chain: Chain) -> bool:
+        """Whether a layer that was found makes what a chain reads, and one reads what it makes.
+
+        Or whether there is nothing else: then it was found before.
+        """
+        readers = self.uses.get(chain.output, [])
+        if readers == [None] and chain.source in self.params:
+            return True
+        read = any(reader is not None and reader.var in self.claimed for reader in readers)
+        return read and chain.source in self.claimed
 
     # ---- anchors -----------------------------------------------------------------------------
     def _start(self, binding: Expr) -> Chain | None:

@@ -45,7 +45,7 @@ def lower_tiled(
         acc=tiling.acc_elems,
     )
     places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
-    groups = split(shape.oc, tiling.oc)
+    groups = normal.output_blocks(tiling.oc)
     if tiling.oc_outer:
         order = list(product(groups, places))
     else:
@@ -82,7 +82,8 @@ def reduction(
 ) -> Iterator[Job]:
     """Add one reduction and its constants to a tile."""
     shape = normal.shape
-    chunks = split(shape.ic, tiling.ic) if shape.ic else [Range(0, 0)]
+    read = normal.input_blocks(tile.oc)
+    chunks = split(read.count, tiling.ic) if read.count else [Range(0, 0)]
     for ic, part in product(chunks, split(tile.oc.count, tiling.oc_w)):
         job = bench.new_job()
         constants = shape.constants if ic.start == 0 else 0
@@ -93,7 +94,7 @@ def reduction(
         if constants:
             job.body += add_digits(bench, normal, tile, acc, part.count, wgt, row)
         if ic.count:
-            inp = _place_input(bench, job, normal, tile, ic)
+            inp = _place_input(bench, job, normal, tile, Range(read.start + ic.start, ic.count))
             job.body.append(
                 bench.emit.gemm(
                     _conv_dims(shape, tile, ic, part, row),

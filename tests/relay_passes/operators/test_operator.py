@@ -60,5 +60,5 @@ def test_macs() -> None:
 
 def test_an_operator_has_a_weight_where_it_has_an_axis_for_it() -> None:
     assert [kind for kind, row in OPERATORS.items() if row.has_weight] == [
-        "depthwise_conv2d", "conv2d", "dense",
+        "depthwise_conv2d", "grouped_conv2d", "conv2d", "dense",
     ]  # fmt: skip

@@ -44,13 +44,6 @@ def channels(*values: int) -> Any:
     return vector([values[i % len(values)] for i in range(20)])
 
 
-@pytest.mark.parametrize(("groups", "holds"), [(1, True), (2, False)])
-def test_one_group(groups: int, holds: bool, default_config: VTAConfig) -> None:
-    t = Int8()
-    chain = followed(t.module(t.conv(t.data, groups=groups)))
-    assert rules.one_group(chain, default_config) is holds
-
-
 def test_nchw_layout(default_config: VTAConfig) -> None:
     t = Int8((1, 6, 6, 4))
     call = op.nn.conv2d(

@@ -7,13 +7,13 @@ from tvm import relax
 
 from relay_passes.graph import read_graph
 from relay_passes.operators.table import OPERATORS, refusal, start
-from tests.relay_passes.operators.anchors import followed
+from tests.relay_passes.operators.anchors import followed, ones
 from tests.relay_passes.partition.integers import Int8
 from vta_config import VTAConfig
 
 
 @pytest.mark.parametrize(
-    ("groups", "kind"), [(1, "conv2d"), (2, "conv2d"), (4, "depthwise_conv2d")]
+    ("groups", "kind"), [(1, "conv2d"), (2, "grouped_conv2d"), (4, "depthwise_conv2d")]
 )
 def test_of_two_operators_the_first_that_takes_it(groups: int, kind: str) -> None:
     t = Int8()
@@ -32,21 +32,21 @@ def test_a_refusal_is_the_rules_sentence(default_config: VTAConfig) -> None:
     t = Int8()
     assert refusal(followed(t.module(t.small(t.conv(t.data)))), default_config) == ""
     t = Int8()
-    assert refusal(followed(t.module(t.small(t.conv(t.data, groups=2)))), default_config) == (
-        "a convolution must have one group, or one group per input and output channel"
+    assert refusal(followed(t.module(t.small(t.conv(t.data), 32))), default_config) == (
+        "a shift must be in [0, 31]"
     )
 
 
 def test_a_summand_is_asked_too(default_config: VTAConfig) -> None:
     t = Int8()
-    total = t.emit(relax.op.add(t.conv(t.data), t.conv(t.data, groups=2)))
-    chain = followed(t.module(t.small(total)))
+    wide = relax.op.nn.conv2d(t.data, ones(4, 4, 33, 33), padding=16, out_dtype="int32")
+    chain = followed(t.module(t.small(t.emit(relax.op.add(t.conv(t.data), t.emit(wide))))))
     assert len(chain.summands) == 1
-    assert refusal(chain, default_config).startswith("a convolution must have one group")
+    assert refusal(chain, default_config) == "the padding must be at most 15 on every side"
 
 
 def test_rows_are_named_by_their_kind() -> None:
     assert [row.kind for row in OPERATORS.values()] == list(OPERATORS)
-    assert [kind for kind, row in OPERATORS.items() if row.keeps_scale] == ["max_pool2d"]
+    assert [kind for kind, row in OPERATORS.items() if row.keeps_scale] == ["max_pool2d", "move"]
     assert [kind for kind, row in OPERATORS.items() if row.starts_empty] == ["add"]
     assert [kind for kind, row in OPERATORS.items() if row.adds_up] == ["conv2d", "dense"]

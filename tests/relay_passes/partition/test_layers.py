@@ -86,12 +86,12 @@ def test_layer() -> None:
         ),
         (
             {"kind": "lstm"},
-            r"conv1\.kind: must be among depthwise_conv2d, conv2d, dense, add, max_pool2d, sum_",
+            r"conv1\.kind: must be among depthwise_conv2d, grouped_conv2d, conv2d, dense, add, m",
         ),
         ({"in_shape": (1, 3)}, r"conv1\.in_shape: must be four positive numbers, NCHW, got \(1, 3"),
         (
             {"weight": None},
-            r"weight: must be given for depthwise_conv2d, conv2d and dense only",
+            r"weight: must be given for depthwise_conv2d, grouped_conv2d, conv2d and dense only",
         ),
         ({"kernel": (1, 1)}, r"conv1\.weight: must be int8\[4, 3, 1, 1\], got int8\[4, 3, 3, 3\]"),
         ({"stride": (2, 2)}, r"conv1\.out_shape: must be \(1, 4, 4, 4\), got \(1, 4, 8, 8\)"),

@@ -1,0 +1,77 @@
+"""``estimate``: what a network costs on a machine, without images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flow.commands.arguments import options_of
+from flow.commands.parsers import Commands
+from flow.commands.terminal import Terminal, show, to_stdout
+from flow.options import KNOWN_VARIANTS
+from flow.stages import Stages
+from flow.system.files import check_writable
+from relay_passes.variants import MIXED, ZERO_SHOT_OF
+
+#: Variants that neither choose bits by what was measured, nor distill images.
+_VARIANTS = tuple(v for v in KNOWN_VARIANTS if v != MIXED and v not in ZERO_SHOT_OF)
+_USUAL = "profiled_fused"
+
+
+def add(commands: Commands) -> None:
+    """Add ``estimate``."""
+    parser = commands.add(
+        "estimate",
+        _estimate,
+        "Show what a network costs on a machine, without images: cycles, frames per second, "
+        "memory, operators on the host. The network is quantized on random tensors, and the "
+        "cycles are those of the cycle-level simulator for the program that this gives. A "
+        "deployment differs in shifts and constants, so that its cycles may differ a little.",
+        commands.machine,
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        metavar="MODEL",
+        help="the same as --model",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=_VARIANTS,
+        default=_USUAL,
+        help="quantization variant; those that learn take long (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "json"),
+        default="table",
+        help="what is written to stdout; CSV has a line for each layer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/estimate.json and DIR/estimate.csv",
+    )
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    from flow.estimate import estimate  # brings in TVM, which takes seconds to import
+    from flow.results.estimate import csv_text, json_text, render, write_estimate
+
+    if args.output is not None:
+        check_writable(args.output)
+    found = estimate(options_of(args, None), Stages(Terminal()), args.variant)
+    lines: list[str] = []
+    try:
+        if args.output is not None:
+            lines = [f"written      {path}" for path in write_estimate(found, args.output)]
+    finally:
+        if args.format == "table":
+            show(render(found), *lines, kept=str(args.output or ""))
+        else:
+            with to_stdout():
+                sys.stdout.write({"csv": csv_text, "json": json_text}[args.format](found))
+    return 0

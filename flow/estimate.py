@@ -1,0 +1,113 @@
+"""What a network costs on a machine, without any data: ``vta-flow estimate``.
+
+The network is quantized on random tensors. What VTA computes does not depend on them: the programs
+have the instructions of a deployment, except for shifts and constants, and where a requantization
+ratio takes another number of additions. So cycles are exact for the program that was made here, and
+those of a deployment are the same or very close; accuracy is not estimated at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from flow.data.datasets import Dataset
+from flow.data.tensors import RandomTensors
+from flow.options import UNCALIBRATED, Options
+from flow.pipeline import Pipeline
+from flow.program.program import Program
+from flow.results.estimate import Estimate, ProgramCost
+from flow.results.latency import latency_of
+from flow.results.report import Placement
+from flow.session import open_model, schedule_cache
+from flow.sim.scratchpads import capacities, scratchpad_bytes
+from flow.stages import Stages
+from relay_passes.variants import STOCK_RELAY
+from vta_config.hardware import VTAConfig
+
+#: Random tensors that the network is calibrated on.
+TENSORS: Final = 2
+#: The variant, unless another is named: it neither learns nor searches.
+USUAL_VARIANT: Final = "profiled_fused"
+
+
+def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> Estimate:
+    """Quantize on random tensors, compile and time a variant; nothing is run.
+
+    Parameters
+    ----------
+    options : Options
+        The model, the machine and how schedules are chosen.
+    stages : Stages
+        Measures and shows.
+    variant : str
+        One of the variants.
+
+    Raises
+    ------
+    FlowError
+        When the model or the machine cannot be used.
+    """
+    began = time.perf_counter()
+    machine = VTAConfig.load(options.config)
+    model = open_model(options, stages)
+    data = Dataset(
+        name=f"{TENSORS} random tensors",
+        source=RandomTensors(shape=model.input_shape, count=TENSORS),
+        preprocessing=None,
+    )
+    pipeline = Pipeline(
+        model,
+        machine,
+        schedules=schedule_cache(options.cache) if options.search else None,
+        objective=options.objective,
+    )
+    calibrated = variant not in UNCALIBRATED
+    if calibrated:
+        with stages("calibrate", "calibrating on random tensors") as progress:
+            pipeline.calibrate(data, lambda count: progress(count, len(data)))
+    with stages("quantize", f"quantizing {variant}"):
+        # As it stands: of candidates none is better on random tensors.
+        quantized = pipeline.quantize(variant) if variant == STOCK_RELAY else pipeline.form(variant)
+    with stages("compile", f"compiling {variant}"):
+        compiled = pipeline.compile(quantized)
+    with stages("time", f"timing {variant}"):
+        latency = latency_of(compiled.timed)
+        peaks = scratchpad_bytes(compiled.programs)
+    return Estimate(
+        model_name=model.name,
+        model_sha256=model.sha256,
+        input_shape=model.input_shape,
+        machine=machine,
+        variant=variant,
+        data=data.name if calibrated else "nothing",
+        latency=latency,
+        placement=Placement(
+            programs=len(compiled.programs),
+            crossing_bytes=compiled.crossing_bytes,
+            macs=compiled.host.macs,
+            vta_macs=compiled.host.vta_macs,
+            fallbacks=compiled.host.fallbacks,
+        ),
+        programs=_costs(compiled.programs, [sim.result.cycles for sim in compiled.timed]),
+        scratchpad_bytes=peaks,
+        scratchpad_capacity=capacities(machine),
+        constant_bytes=sum(len(program.constants) for program in compiled.programs),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _costs(programs: Sequence[Program], cycles: Sequence[int]) -> tuple[ProgramCost, ...]:
+    return tuple(
+        ProgramCost(
+            symbol=program.symbol,
+            cycles=own,
+            layers=tuple(record.name for record in program.layers),
+            kinds=tuple(record.kind for record in program.layers),
+            input_bytes=sum(t.bytes_in(program.config) for t in program.inputs),
+            output_bytes=sum(t.bytes_in(program.config) for t in program.outputs),
+            arena_bytes=program.arena_bytes,
+        )
+        for program, own in zip(programs, cycles, strict=True)
+    )

@@ -1,0 +1,118 @@
+"""How much of the scratchpads a program uses: the elements that one layer touches, at most."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from vta_config.isa import UOP_BYTES, Insn, Memory, Opcode, decode_uop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from flow.program.program import Program
+    from vta_config.hardware import VTAConfig
+
+#: Scratchpads in the order of the report.
+SCRATCHPADS: Final = ("inp", "wgt", "acc", "uop")
+#: Which of them a LOAD of a type of memory fills.
+_FILLED: Final = {
+    Memory.INP: "inp",
+    Memory.WGT: "wgt",
+    Memory.ACC: "acc",
+    Memory.ACC_8BIT: "acc",
+    Memory.UOP: "uop",
+}
+
+
+def scratchpad_bytes(programs: Sequence[Program]) -> dict[str, int]:
+    """Return the most bytes of each scratchpad that a layer touches.
+
+    An element counts once, however often it is written. The out buffer mirrors acc and does not
+    count of its own.
+
+    Returns
+    -------
+    dict of str to int
+        By the names of `SCRATCHPADS`.
+    """
+    peaks = dict.fromkeys(SCRATCHPADS, 0)
+    for program in programs:
+        for name, used in _of_program(program).items():
+            peaks[name] = max(peaks[name], used)
+    return peaks
+
+
+def capacities(config: VTAConfig) -> dict[str, int]:
+    """Return the bytes of each scratchpad of a machine."""
+    each = _elem_bytes(config)
+    return {name: each[name] * depth for name, depth in _depths(config).items()}
+
+
+def _elem_bytes(config: VTAConfig) -> dict[str, int]:
+    """Return the bytes of an element of each scratchpad."""
+    return {
+        "inp": config.inp_elem_bytes,
+        "wgt": config.wgt_elem_bytes,
+        "acc": config.acc_elem_bytes,
+        "uop": UOP_BYTES,
+    }
+
+
+def _depths(config: VTAConfig) -> dict[str, int]:
+    """Return the elements of each scratchpad."""
+    return {
+        "inp": config.inp_depth,
+        "wgt": config.wgt_depth,
+        "acc": config.acc_depth,
+        "uop": config.uop_depth,
+    }
+
+
+def _of_program(program: Program) -> dict[str, int]:
+    """Return the most bytes of each scratchpad that a layer of a program touches."""
+    config, arena = program.config, program.new_arena()
+    each, depths = _elem_bytes(config), _depths(config)
+    destinations = np.zeros(config.uop_depth, np.int64)  # of the micro-ops in the scratchpad
+    peaks = dict.fromkeys(SCRATCHPADS, 0)
+    for _, group in groupby(program.insns, key=lambda insn: insn.origin.layer):
+        touched = {name: np.zeros(depth, bool) for name, depth in depths.items()}
+        for insn in group:
+            if insn.opcode == Opcode.LOAD:
+                name = _FILLED[Memory(insn["memory_type"])]
+                first, count = insn["sram_base"], _loaded(insn)
+                touched[name][first : first + count] = True
+                if name == "uop":
+                    destinations[first : first + count] = _uop_destinations(insn, arena, program)
+            elif insn.opcode in (Opcode.GEMM, Opcode.ALU):
+                touched["acc"][_written(insn, destinations)] = True
+        for name, elements in touched.items():
+            peaks[name] = max(peaks[name], int(np.count_nonzero(elements)) * each[name])
+    return peaks
+
+
+def _loaded(insn: Insn) -> int:
+    """Return the elements that a LOAD writes, padding included; 0 of a no-op."""
+    if not insn["x_size"]:
+        return 0
+    rows = insn["y_pad_0"] + insn["y_size"] + insn["y_pad_1"]
+    return rows * (insn["x_pad_0"] + insn["x_size"] + insn["x_pad_1"])
+
+
+def _uop_destinations(insn: Insn, arena: NDArray[np.uint8], program: Program) -> NDArray[np.int64]:
+    """Return the acc index that each loaded micro-op writes to."""
+    begin, count = insn["dram_base"] * UOP_BYTES, insn["x_size"]
+    words = arena[begin : begin + count * UOP_BYTES].view("<u4")
+    return np.array([decode_uop(int(w), program.config)["dst_idx"] for w in words], np.int64)
+
+
+def _written(insn: Insn, destinations: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the acc indices that a GEMM or ALU writes to."""
+    outer = np.arange(insn["iter_out"])[:, np.newaxis, np.newaxis] * insn["dst_factor_out"]
+    inner = np.arange(insn["iter_in"])[:, np.newaxis] * insn["dst_factor_in"]
+    written: NDArray[np.int64] = destinations[insn["uop_begin"] : insn["uop_end"]] + outer + inner
+    return written
