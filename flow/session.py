@@ -181,6 +181,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         measurements=bit_cache(options.cache),
         distilled=partial(_distilled, model, options),
         learn=options.learn,
+        learned=cache_folder(options.cache) / "learned",
     )
 
 
