@@ -11,6 +11,7 @@ import flow.sim
 from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
+from flow.input_request import InputRequest
 from flow.learn_request import LearnRequest
 from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.scales.kept import Qdq
@@ -100,6 +101,8 @@ class Options:
         Multiplies what a model may cost; see `Limits`.
     bits : BitRequest
         What the bits of the variant `mixed` are chosen by.
+    request : InputRequest
+        What the user says of the model's input, beside the file that may lie beside the model.
 
     Raises
     ------
@@ -130,6 +133,7 @@ class Options:
     check_import: bool = True
     model_limit: float = 1.0
     bits: BitRequest = field(default_factory=BitRequest)
+    request: InputRequest = field(default_factory=InputRequest)
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""

@@ -15,10 +15,12 @@ from flow.commands.arguments import one_variant, variant_option
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
-from flow.data.datasets import image_files
-from flow.data.models import picture_preprocessing
+from flow.data.datasets import Dataset, image_files
+from flow.data.models import picture_preprocessing, request_of
 from flow.findings import verify
 from flow.options import EXACT_IMAGES, PLANNED_VARIANTS
+from flow.outputs import Output, slices_of
+from flow.results.evaluate import Network
 from flow.results.kept_lines import kept_lines
 from flow.results.plan_table import host_lines, plan_table
 from flow.results.report import SETUP
@@ -32,7 +34,7 @@ from flow.system.limits import add_options as add_limit_options
 from flow.system.limits import of_options
 from flow.system.process import EXIT_MISMATCH
 from vta_config.errors import CalibrationError, ConfigError
-from vta_config.text import printable
+from vta_config.text import printable, shown_name
 
 
 def add_scales(commands: Commands) -> None:
@@ -72,7 +74,7 @@ def add(commands: Commands) -> None:
     run = commands.add(
         "run",
         _run,
-        "Classify images.",
+        "Run images: show the classes with the largest logits, or the range of each output.",
         commands.model,
         commands.learning,
         commands.engine,
@@ -166,8 +168,17 @@ def _run(args: argparse.Namespace) -> int:
     names = _class_names(args.names)
     compiled, session, _ = _compiled(args, Stages(Terminal()))
     model = session.model
-    data = image_files(args.image, picture_preprocessing(model), shape=model.input_shape)
+    options = one_variant(args)
+    data = image_files(
+        args.image,
+        picture_preprocessing(model, request_of(options.model, options.request)),
+        shape=model.input_shape,
+        file_shape=model.file_shape,
+    )
     network = compiled.networks()[0]
+    if model.classes is None:
+        show(_outputs_table(data, network, model.outputs))
+        return 0
     table = Table(header_style="bold")
     for heading in ("image", "class", "name", "logit"):
         table.add_column(heading, justify="right" if heading in ("class", "logit") else "left")
@@ -182,6 +193,24 @@ def _run(args: argparse.Namespace) -> int:
         table.add_section()
     show(table)
     return 0
+
+
+def _outputs_table(data: Dataset, network: Network, outputs: tuple[Output, ...]) -> Table:
+    """Run a network that is no classifier; return the range of each of its outputs."""
+    table = Table(header_style="bold")
+    for heading in ("image", "output", "shape"):
+        table.add_column(heading)
+    for heading in ("least", "mean", "largest"):
+        table.add_column(heading, justify="right")
+    for position, image in enumerate(data):
+        row = np.asarray(network(image), np.float32).reshape(-1)
+        for place, (output, part) in enumerate(zip(outputs, slices_of(outputs), strict=True)):
+            path = printable(data.source.where(position)) if place == 0 else ""
+            shape = "×".join(map(str, output.shape))
+            numbers = (f"{f(row[part]):.4f}" for f in (np.min, np.mean, np.max))
+            table.add_row(Text(path), Text(shown_name(output.name)), shape, *numbers)
+        table.add_section()
+    return table
 
 
 def _class_names(path: Path | None) -> list[str]:

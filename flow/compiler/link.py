@@ -58,5 +58,6 @@ def make_program(subgraph: Subgraph, lowered: Lowered, config: VTAConfig) -> Pro
                 last_store=last_store[normal.layer.name],
             )
             for normal in lowered.layers
+            if normal.layer.name in last_store  # others only name what lies there
         ),
     )

@@ -20,6 +20,7 @@ from flow.compiler.planes import tensor_planes
 from flow.compiler.schedule import Lowered, Schedule
 from flow.compiler.tokens import TokenInserter
 from flow.compiler.uops import UopAllocator
+from flow.compiler.views import views_of
 from flow.compiler.workbench import Residents, Workbench
 from flow.program.layouts import NO_BORDER, alignment_bytes
 
@@ -62,18 +63,27 @@ class Lowering:
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
         shapes |= {p.last.output: p.last.out_shape for p in self.layers}
-        borders = tensor_borders(subgraph, self._forms)
+        self._views = views_of(subgraph, planes, config)
+        borders = self._views.bordered(tensor_borders(subgraph, self._forms))
         self.layers = tuple(_stored_in(p, borders) for p in self.layers)
         self._tensors, self._constants_at = plan_activations(
-            subgraph, self.layers, config, shapes, planes, borders
+            subgraph, self.layers, config, shapes, planes, borders, self._views
         )
-        self._fills = border_fills(subgraph, self._tensors, config)
+        own = {name: t for name, t in self._tensors.items() if name not in self._views.views}
+        self._fills = border_fills(subgraph, own, config)
 
     def run(self) -> Lowered:
         """Lower everything; return instructions, constants and the DRAM map."""
         config = self.config
         constants = Constants(alignment_bytes(config), self._constants_at, self._timing_only)
-        bench = Workbench(config, self.residents, self._tensors, constants, self._schedule.tilings)
+        bench = Workbench(
+            config,
+            self.residents,
+            self._tensors,
+            constants,
+            self._schedule.tilings,
+            self._views.written,
+        )
         uops = UopAllocator(config, constants)
         program = [
             e

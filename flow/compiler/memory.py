@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flow.compiler.views import NO_VIEWS, Views
 from flow.program.layouts import NO_BORDER, DramTensor, alignment_bytes, blocks, plane_bytes
 from vta_config.errors import CapacityError
 from vta_config.lanes import pack_lanes
@@ -74,6 +75,10 @@ class _Life(NamedTuple):
     first: int
     last: int
 
+    def joined(self, other: _Life) -> _Life:
+        """Return the life of what holds both."""
+        return _Life(min(self.first, other.first), max(self.last, other.last))
+
     def meets(self, other: _Life) -> bool:
         """Whether both lie there at a time."""
         return self.first <= other.last and other.first <= self.last
@@ -86,6 +91,7 @@ def plan_activations(
     dram_shapes: dict[str, tuple[int, ...]],
     planes: Mapping[str, int],
     borders: Mapping[str, Border] = MappingProxyType({}),
+    views: Views = NO_VIEWS,
 ) -> tuple[dict[str, DramTensor], int]:
     """Place every activation; return them by name, and the bytes they take together.
 
@@ -105,6 +111,8 @@ def plan_activations(
         Of each tensor.
     borders : Mapping[str, Border]
         Of those that have one.
+    views : Views
+        Tensors that lie within others.
 
     Raises
     ------
@@ -112,6 +120,9 @@ def plan_activations(
         When the activations do not fit 32-bit addresses.
     """
     lives = _lives(subgraph, layers)
+    places = {name: views.place(name) for name in lives}
+    for name, (whole, _) in places.items():
+        lives[whole] = lives[whole].joined(lives[name])
     tensors = {
         name: DramTensor(
             name=name,
@@ -122,6 +133,7 @@ def plan_activations(
             border=borders.get(name, NO_BORDER),
         )
         for name in lives
+        if places[name].of == name
     }
     given = {spec.name for spec in subgraph.inputs}
     kept = [t for t in tensors.values() if not t.border.empty and t.name not in given]
@@ -136,7 +148,22 @@ def plan_activations(
             hint="use a smaller input",
         )
     addresses |= more
-    return {name: replace(t, address=addresses[name]) for name, t in tensors.items()}, total
+    placed = {name: replace(t, address=addresses[name]) for name, t in tensors.items()}
+    return {
+        name: _within(placed[whole], name, dram_shapes[name], block, config)
+        if whole != name
+        else placed[name]
+        for name, (whole, block) in places.items()
+    }, total
+
+
+def _within(
+    whole: DramTensor, name: str, shape: tuple[int, ...], block: int, config: VTAConfig
+) -> DramTensor:
+    """Return a tensor that lies within another one, from one of its blocks on."""
+    _, _, height, width = whole.border.around(whole.shape)
+    address = whole.address + block * height * width * config.inp_elem_bytes
+    return replace(whole, name=name, shape=shape, address=address)
 
 
 def _lives(subgraph: Subgraph, layers: Sequence[NormalLayer]) -> dict[str, _Life]:

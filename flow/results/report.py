@@ -18,6 +18,7 @@ from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.evaluate import Metrics
 from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
+from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
@@ -313,7 +314,12 @@ class Report:
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     """Round floats to six decimals, far below what the number of images can tell."""
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    if "outputs" in values:
+        rounded["outputs"] = [
+            _rounded(output) | {"shape": list(output["shape"])} for output in values["outputs"]
+        ]
+    return rounded
 
 
 def write_report(report: Report, directory: Path) -> Path:
@@ -330,11 +336,6 @@ def write_report(report: Report, directory: Path) -> Path:
 
 
 # ---- the table -----------------------------------------------------------------------------------
-def _percent(share: float | None) -> str:
-    """Return a share from 0 to 1 as a number of percent, for a column that names the unit."""
-    return "–" if share is None else f"{100 * share:.2f}"
-
-
 def _points(share: float | None, reference: float | None) -> str:
     return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
 
@@ -363,22 +364,14 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
         table.add_row(
             v.name,
             f"{v.images:,}",
-            _percent(v.top1),
+            percent_cell(v.top1),
             "" if own else _points(v.top1, reference),
-            _percent(v.top5),
-            "" if own else _percent(v.agreement),
+            percent_cell(v.top5),
+            "" if own else percent_cell(v.agreement),
             *(("", "") if own else sqnr_cells(v)),
             *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
-
-
-def sqnr_cells(metrics: Metrics) -> tuple[str, str]:
-    """Return SQNR and centred SQNR as tables show them; "exact": no difference at all."""
-    plain, centred = metrics.sqnr_db, metrics.centred_sqnr_db
-    if plain is None:
-        return "exact", "exact"
-    return f"{plain:.2f}", "–" if centred is None else f"{centred:.2f}"
 
 
 def name_cell(name: str) -> Text:
@@ -486,6 +479,8 @@ def render(report: Report) -> RenderableType:
         lines.append(f"time (s)   {stages}; total {sum(report.seconds.values()):.1f}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if report.variants:
+        outputs = outputs_table(report.variants)
+        parts[:0] = [] if outputs is None else [outputs]
         parts.insert(0, variants_table(report.variants, report.programs))
     return Group(*parts)
 

@@ -118,6 +118,21 @@ def _strided_slice(torch: Any, call: Expr, operands: list[Any]) -> Any:
     return x
 
 
+def _take(torch: Any, call: Expr, operands: list[Any]) -> Any:
+    x, indices, axis = operands[0], operands[1].long(), int(call.attrs.axis)
+    if indices.ndim == 0:
+        return x.select(axis, int(indices))
+    return x.index_select(axis, (indices.to(x.device) % static_shape(call.args[0])[axis]))
+
+
+def _resize(torch: Any, call: Expr, operands: list[Any]) -> Any:
+    """Return the nearest row and column, where a map is enlarged by whole factors."""
+    x, (before, after) = operands[0], (static_shape(c) for c in (call.args[0], call))
+    for axis in (2, 3):
+        x = x.repeat_interleave(after[axis] // before[axis], axis)
+    return x
+
+
 def _numbers(arg: Expr) -> list[int]:
     return [int(getattr(field, "value", field)) for field in arg]
 
@@ -208,6 +223,7 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Expr, list[Any]], Any]]] = {
     "power": _elementwise("pow"),
     "split": _split,
     "strided_slice": _strided_slice,
+    "take": _take,
     "mean": _mean,
     "sum": _reduced("sum"),
     "max": _reduced("amax"),

@@ -14,7 +14,7 @@ block, or a single layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,9 +27,11 @@ from relay_passes.integers.quantize import Quantize
 from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
     AVERAGES,
-    MOVES,
     WEIGHT_AXIS,
     ends_accumulator,
+    is_concat,
+    is_move,
+    moved,
     split_bias,
 )
 from relay_passes.rounding.nearest import GivenWeights
@@ -126,7 +128,7 @@ def structure_of(
     marked = Quantize(plan=draft, rounder=GivenWeights(weights=weights))(mod)  # type: ignore[arg-type]
     if fuse:
         marked = FuseConvRelu()(marked)
-    ties = _Ties(marked, set(weights))
+    ties = _Ties(marked, set(weights), scales.tensors)
     graph = read_graph(mod)
     return Structure(
         quantized=frozenset(ties.quantized),
@@ -153,7 +155,7 @@ class _Ties:
     A value is what it is made of: tensors of integers, and layers whose accumulators are in it.
     """
 
-    def __init__(self, marked: Module, layers: set[str]) -> None:
+    def __init__(self, marked: Module, layers: set[str], tensors: Container[str]) -> None:
         graph = read_graph(marked)
         self.quantized: list[str] = []
         self.reads: dict[str, str] = {}
@@ -176,6 +178,14 @@ class _Ties:
                 for layer in sorted(found[1]):
                     self._tie([self.ends.setdefault(layer, tensor), tensor])
                 found = frozenset([tensor]), frozenset[str]()
+            elif is_concat(value) and name in tensors and all(source[0] for source in sources):
+                # Integers, too: what stands side by side has one scale.
+                self.quantized.append(name)
+                self._parent.setdefault(name, name)
+                self._tie([name, *sorted(found[0])])
+                for layer in sorted(found[1]):
+                    self._tie([self.ends.setdefault(layer, name), name])
+                found = frozenset([name]), frozenset[str]()
             elif kind in WEIGHT_AXIS and name in layers:
                 read = env.get(value.args[0], nothing)
                 alone = len(read[0]) == 1 and not read[1]
@@ -213,7 +223,7 @@ def _keeps(value: Expr, kind: str) -> bool:
     """Whether integers go through an operator with their scale, or a known part of it."""
     if kind in AVERAGES:
         return is_average(value)
-    return kind in (*MOVES, "dequantize", "add") or ends_accumulator(value)
+    return kind in ("dequantize", "add") or bool(moved(value)) or ends_accumulator(value)
 
 
 def _roots(graph: Graph, quantized: set[str]) -> dict[str, str]:
@@ -221,7 +231,7 @@ def _roots(graph: Graph, quantized: set[str]) -> dict[str, str]:
     result = {name: name for name in quantized}
     for binding in graph.bindings:
         name, value = str(binding.var.name), binding.value
-        source = getattr(value.args[0], "name", "") if op_name(value) in MOVES else ""
+        source = getattr(value.args[0], "name", "") if is_move(value) else ""
         if name not in result and source in result:
             result[name] = result[str(source)]
     return result

@@ -18,8 +18,10 @@ from relay_passes.operators.table import OPERATORS
 
 #: Operators whose output holds the input's values in another shape or order.
 RESHAPES: Final = frozenset({"reshape", "permute_dims", "squeeze", "expand_dims"})
-#: Operators that move values and compute nothing: the output has the input's scale.
-MOVES: Final = RESHAPES | {row.float_op for row in OPERATORS.values() if row.keeps_scale}
+#: Operators that move values of one tensor and compute nothing: the output has its scale. Of some
+#: only certain calls do: `is_move`.
+MOVES: Final = RESHAPES | {op for row in OPERATORS.values() if row.keeps_scale
+                           for op in row.float_ops}  # fmt: skip
 #: Operators whose second operand is a weight, with the axis of its output channels.
 WEIGHT_AXIS: Final = {
     row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
@@ -72,15 +74,58 @@ def ceiling_of(call: Expr) -> float | None:
     return None if activation is None else activation.ceiling(call)
 
 
+def _pads_zeros(call: Expr) -> bool:
+    return str(call.attrs.pad_mode) != "constant" or float(call.attrs.pad_value) == 0.0
+
+
+_MOVES_IF: Final[Mapping[str, Callable[[Expr], bool]]] = {
+    "take": lambda call: constant(call.args[1]) is not None,
+    "image.resize2d": lambda call: str(call.attrs.method) == "nearest_neighbor",
+    "nn.pad": _pads_zeros,
+}
+
+
+def is_move(call: Expr) -> bool:
+    """Whether a call only moves values of its first operand; what it adds are zeros."""
+    kind = op_name(call)
+    return kind in MOVES and (kind not in _MOVES_IF or _MOVES_IF[kind](call))
+
+
+def is_concat(call: Expr) -> bool:
+    """Whether a call puts variables side by side."""
+    return op_name(call) == "concat" and all(
+        isinstance(field, relax.Var) for field in getattr(call.args[0], "fields", (None,))
+    )
+
+
+def moved(call: Expr) -> list[Expr]:
+    """Return the tensors whose values a call moves; none where it computes."""
+    if is_concat(call):
+        return list(call.args[0].fields)
+    return [call.args[0]] if is_move(call) else []
+
+
 def ends_accumulator(call: Expr) -> bool:
     """Whether a call is an activation that integers express: an accumulator may end behind it."""
     return ceiling_of(call) is not None
 
 
+def is_pair(call: Expr) -> bool:
+    """Whether a call subtracts or compares two tensors of one shape."""
+    if op_name(call) not in ("subtract", "maximum", "minimum"):
+        return False
+    tensors = [a for a in call.args if isinstance(a, relax.Var)]
+    return len(tensors) == 2 and static_shape(tensors[0]) == static_shape(tensors[1])
+
+
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
+    if is_pair(call):
+        return True
     if op_name(call) in AVERAGES:
         return is_average(call)
+    if op_name(call) in (*_MOVES_IF, "concat"):
+        return bool(moved(call))
     return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
 
 

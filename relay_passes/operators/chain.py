@@ -10,6 +10,7 @@ import numpy as np
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, dtype_of, op_name
+from relay_passes.operators.movement import Movement
 
 #: Return the binding that makes a variable which only one operator reads, else None.
 MakerOf: TypeAlias = Callable[[Expr], "Expr | None"]
@@ -55,6 +56,10 @@ class Chain:
         Accumulators, each only its anchor, that are added to this one's before its post-ops.
     padding : Padding or None
         Of a convolution whose data are padded before it; its own pads nothing then.
+    more_sources : tuple of relax.Var
+        What is copied beside the source.
+    movement : Movement or None
+        What it copies from where, of an operator that moves.
     name : str
         The layer's: that of its anchor's, or for ``add`` of its output's.
     output_name : str
@@ -69,6 +74,8 @@ class Chain:
     post_ops: list[tuple[str, Any, Expr | None]] = field(default_factory=list)
     summands: list[Chain] = field(default_factory=list)
     padding: Padding | None = None
+    more_sources: tuple[Expr, ...] = ()
+    movement: Movement | None = None
     name: str = ""
     output_name: str = ""
 
@@ -81,7 +88,7 @@ class Chain:
     @property
     def inputs(self) -> tuple[Expr, ...]:
         """The int8 tensors read: data first, the summands' data, then the residuals."""
-        first = () if self.source is None else (self.source,)
+        first = () if self.source is None else (self.source, *self.more_sources)
         summands = (product.source for product in self.summands)
         return (*first, *summands, *(var for _, _, var in self.post_ops if var is not None))
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from relay_passes.operators import rules
 from relay_passes.operators.calls import ACTIVATIONS
+from relay_passes.operators.operator import Operator
 from relay_passes.operators.post_ops import POST_OPS, PostOpRow
 from relay_passes.operators.table import OPERATORS
 from vta_config.errors import ArtifactError, FlowError
@@ -71,11 +72,14 @@ def _post_op_line(row: PostOpRow) -> str:
     return f"| {' | '.join(cells)} | {differs} |"
 
 
+def _names(row: Operator) -> str:
+    return ", ".join(f"`{name}`" for name in row.float_ops)
+
+
 def page() -> str:
     """Return the text of the page."""
     lines = [
-        f"| {row.title} | `{row.float_op}` | `{row.kind}` | {row.how} |"
-        for row in OPERATORS.values()
+        f"| {row.title} | {_names(row)} | `{row.kind}` | {row.how} |" for row in OPERATORS.values()
     ]
     text = _INTRODUCTION + "\n".join(lines) + "\n"
     text += _POST_OPS + "\n".join(map(_post_op_line, POST_OPS.values())) + "\n" + _CONDITIONS

@@ -158,6 +158,10 @@ class Operator:
         Whether what it starts with lies within int8.
     pads : bool
         Whether it may read a number of its own outside of the feature map: `Window.pad_value`.
+    moves : bool
+        Whether it only copies numbers of its inputs, as `Chain.movement` says.
+    more_ops : tuple of str
+        Further operators of Relax that it is, in both graphs.
     """
 
     kind: str
@@ -180,6 +184,18 @@ class Operator:
     keeps_scale: bool = False
     int8_range: bool = False
     pads: bool = False
+    moves: bool = False
+    more_ops: tuple[str, ...] = ()
+
+    @property
+    def float_ops(self) -> tuple[str, ...]:
+        """All operators of the float graph that become it."""
+        return (self.float_op, *self.more_ops)
+
+    @property
+    def integer_ops(self) -> tuple[str, ...]:
+        """All operators of the integer graph that may be its layers' anchors."""
+        return (self.integer_op, *self.more_ops)
 
     @property
     def has_weight(self) -> bool:

@@ -107,9 +107,9 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
 
 
 def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
-    """The integer multiplier of a residual must be at most 8,128."""
+    """The magnitude of a residual's integer multiplier must be at most 8,128."""
     factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
-    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+    return all(np.max(np.abs(factor)) <= MAX_RESIDUAL for factor in factors)
 
 
 def _residuals(chain: Chain) -> list[tuple[str, Any]]:
@@ -125,6 +125,16 @@ def limits_fit(chain: Chain, config: VTAConfig) -> bool:
     """A clip limit of the accumulator must fit in 16 bits."""
     limits = _operands(chain, "limit")
     return all(np.min(v) >= MIN_IMM and np.max(v) <= MAX_IMM for v in limits)
+
+
+def channels_are_filled(chain: Chain, config: VTAConfig) -> bool:
+    """Channels that are added must hold 0, or be whole blocks of channels."""
+    movement = chain.movement
+    if movement is None or not movement.fill:
+        return True
+    (part,) = movement.parts
+    held = part.channels >= 0
+    return all(len({*held[i : i + config.block]}) == 1 for i in range(0, len(held), config.block))
 
 
 def one_left_shift(chain: Chain, config: VTAConfig) -> bool:

@@ -9,11 +9,13 @@ from relay_passes.graph import Expr, op_name
 from relay_passes.operators import (
     add,
     avg_pool2d,
+    concat,
     conv2d,
     dense,
     depthwise_conv2d,
     grouped_conv2d,
     max_pool2d,
+    move,
     sum_pool2d,
 )
 from relay_passes.operators.chain import Chain, MakerOf
@@ -32,6 +34,8 @@ OPERATORS: Final = MappingProxyType(
             max_pool2d.OPERATOR,
             avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
+            concat.OPERATOR,
+            move.OPERATOR,
         )
     }
 )
@@ -41,7 +45,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     """Return a chain that is only its anchor, or None when `binding` is none."""
     name = op_name(binding.value)
     for row in OPERATORS.values():
-        if row.integer_op == name and (chain := row.start(binding, maker_of)) is not None:
+        if name in row.integer_ops and (chain := row.start(binding, maker_of)) is not None:
             return chain
     return None
 

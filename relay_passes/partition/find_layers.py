@@ -54,8 +54,14 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
             for op, number, var in chain.post_ops
         ),
         out_dtype="int8" if dtype_of(chain.output) == "int8" else "int32",
+        movement=chain.movement,
         summands=tuple(layer_of(product, names) for product in chain.summands),
     )
+
+
+def is_view(chain: Chain) -> bool:
+    """Whether a chain makes nothing but another name of its source."""
+    return chain.movement is not None and chain.movement.is_view and not chain.post_ops
 
 
 def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,14 +90,22 @@ class ChainFinder:
         """Return the chains that `allow` accepts, by position of their output."""
         found: list[Chain] = []
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
-        # Those that start empty last: most are the residuals of another chain.
-        rows = OPERATORS
-        anchors.sort(key=lambda c: (rows[c.kind].starts_empty, not rows[c.kind].takes_product))
+        # Those that start empty last: most are the residuals of another chain. So are moves: a
+        # convolution takes its padding in, and a dense layer its reshape.
+        rows = {id(c): OPERATORS[c.kind] for c in anchors}
+        anchors.sort(
+            key=lambda c: (
+                rows[id(c)].starts_empty or rows[id(c)].moves,
+                not rows[id(c)].takes_product,
+            )
+        )
         for chain in anchors:
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)
             if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
+                continue
+            if is_view(chain) and not self._is_between(chain):
                 continue
             if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
                 continue
@@ -117,6 +131,17 @@ class ChainFinder:
     def _is_work(chain: Chain) -> bool:
         """Whether a chain that starts empty ends in int8 or adds tensors: more than a cast."""
         return dtype_of(chain.output) == "int8" or len(chain.inputs) > 1
+
+    def _is_between(self, chain: Chain) -> bool:
+        """Whether a layer that was found makes what a chain reads, and one reads what it makes.
+
+        Or whether there is nothing else: then it was found before.
+        """
+        readers = self.uses.get(chain.output, [])
+        if readers == [None] and chain.source in self.params:
+            return True
+        read = any(reader is not None and reader.var in self.claimed for reader in readers)
+        return read and chain.source in self.claimed
 
     # ---- anchors -----------------------------------------------------------------------------
     def _start(self, binding: Expr) -> Chain | None:
@@ -158,6 +183,12 @@ class ChainFinder:
                 continue
             if (found := self._post_ops(chain.output, reader)) is None:
                 break
+            if (
+                found[0][0][0] == "mul"
+                and widens(chain.bindings[-1].value)
+                and not _is_empty(chain)
+            ):
+                break  # a diagonal weight multiplies an int8 tensor: another layer
             post_ops, extra = found
             chain.bindings += extra
             low, high = self._take(chain, reader, post_ops, (low, high))
@@ -189,6 +220,8 @@ class ChainFinder:
                     chain.post_ops[0][1] + value,
                     chain.post_ops[0][2],
                 )
+            elif op == "mul" and _is_empty(chain):
+                chain.post_ops[0] = ("add_scaled", value, chain.post_ops[0][2])
             else:
                 chain.post_ops.append((op, value, var))
             if POST_OPS[op].operand == "limit":
@@ -249,7 +282,7 @@ class ChainFinder:
         change = "" if binding is None else op_name(binding.value)
         if binding is not None and change in ("left_shift", "multiply") and self._once(var):
             number = _operand(binding.value.args[1], shape)
-            if change == "multiply" and number is not None and np.min(number) >= 1:
+            if change == "multiply" and number is not None:
                 post_op = ("add_scaled", number)
             elif change == "left_shift" and isinstance(number, int):
                 post_op = ("add_tensor", number)
@@ -270,6 +303,13 @@ class ChainFinder:
         _constant,
         _residual,
     )
+
+
+def _is_empty(chain: Chain) -> bool:
+    """Whether nothing was done yet with an int8 tensor but to make it an accumulator."""
+    return OPERATORS[chain.kind].starts_empty and [
+        (op, value) for op, value, _ in chain.post_ops
+    ] == [("add_tensor", 0)]
 
 
 def _other(value: Expr, var: Expr) -> Expr:

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.operators.movement import Movement
 from relay_passes.operators.operator import Operator, Window, macs
 from relay_passes.operators.post_ops import POST_OPS, PostOpRow
 from relay_passes.operators.table import OPERATORS
@@ -149,6 +150,8 @@ class Layer:
         Operations on the accumulator in order.
     out_dtype : {"int8", "int32"}
         int32: the exact accumulator, e.g. logits. int8: its low byte; the post-ops clip before.
+    movement : Movement or None
+        Of an operator that moves: what its data inputs' numbers become.
     summands : tuple[Layer, ...]
         Further convolutions or dense layers, each an int32 accumulator without post-ops, that are
         added to this one's before its post-ops: a residual block's downsample convolution. Their
@@ -174,6 +177,7 @@ class Layer:
     dilation: tuple[int, int] = (1, 1)
     post_ops: tuple[PostOp, ...] = ()
     out_dtype: TensorType = "int8"
+    movement: Movement | None = None
     summands: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
@@ -192,6 +196,10 @@ class Layer:
             if self.weight.dtype != np.int8 or self.weight.shape != expected:
                 got = f"{self.weight.dtype}{list(self.weight.shape)}"
                 self._fail("weight", f"must be int8{list(expected)}", got)
+        if self.operator.moves != (self.movement is not None):
+            kinds = [kind for kind, row in OPERATORS.items() if row.moves]
+            got = type(self.movement).__name__
+            self._fail("movement", f"must be given for {' and '.join(kinds)} only", got)
         low, high = INT8_RANGE if self.operator.pads else (0, 0)
         if not low <= self.pad_value <= high:
             self._fail("pad_value", f"must be in [{low}, {high}]", self.pad_value)
@@ -200,7 +208,8 @@ class Layer:
         for product in self.summands:
             self._check_product(product)
         operands = tuple(op.tensor for op in self.post_ops if op.row.residual)
-        data = (*self.inputs[:1], *(product.inputs[0] for product in self.summands))
+        moved = 1 if self.movement is None else len(self.movement.shapes)
+        data = (*self.inputs[:moved], *(product.inputs[0] for product in self.summands))
         expected_inputs = operands if self.operator.starts_empty else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
@@ -247,6 +256,8 @@ class Layer:
     @property
     def computed_out_shape(self) -> tuple[int, ...]:
         """The output shape that kind, input shape and window give, NCHW."""
+        if self.movement is not None:
+            return self.movement.shape
         weight_shape = None if self.weight is None else self.weight.shape
         return self.operator.out_shape(self.in_shape, self.window, weight_shape)
 

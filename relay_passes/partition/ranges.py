@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from relay_passes.graph import Expr, dtype_of, op_name
-from relay_passes.operators.calls import MOVES
+from relay_passes.operators.calls import moved
 from relay_passes.operators.padding import read_padding
 from relay_passes.partition.layers import INT8_RANGE
 
@@ -26,8 +26,10 @@ def int8_range(var: Expr, definitions: Mapping[Expr, Expr]) -> tuple[int, int]:
     if kind == "nn.pad" and (padding := read_padding(value)) is not None:
         inside = int8_range(value.args[0], definitions)
         return min(inside[0], padding.value), max(inside[1], padding.value)
-    if kind in MOVES and dtype_of(value.args[0]) == "int8":
-        return int8_range(value.args[0], definitions)
+    sources = moved(value)
+    if sources and all(dtype_of(source) == "int8" for source in sources):
+        lows, highs = zip(*(int8_range(source, definitions) for source in sources), strict=True)
+        return min(lows), max(highs)
     clip = definitions.get(value.args[0]) if kind == "astype" else None
     if clip is None or op_name(clip) != "clip":
         return INT8_RANGE

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
 from relay_passes.operators.calls import (
-    MOVES,
     WEIGHT_AXIS,
     ends_accumulator,
     is_dense_layer,
+    is_move,
     split_bias,
 )
 
@@ -136,6 +136,6 @@ def _only_reader(graph: Graph, uses: dict[Expr, list[Expr]], var: Expr) -> Expr 
 
 def _source(var: Expr, definitions: dict[Expr, Expr]) -> str:
     """Return the name of a tensor, or of the one whose values it moves."""
-    while op_name(definitions.get(var)) in MOVES:
+    while is_move(definitions.get(var)):
         var = definitions[var].args[0]
     return str(var.name)

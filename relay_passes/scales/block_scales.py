@@ -28,12 +28,13 @@ from relay_passes.calibration.observers import MeanSquare, Observer, second_mome
 from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
 from relay_passes.operators.averages import averaged, is_average
-from relay_passes.operators.calls import MOVES, weight_rows
+from relay_passes.operators.calls import is_move, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
 from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.scales import EIGHT_BITS, Scales, largest_weights
+from relay_passes.scales.ties import ties_of
 from vta_config.errors import CalibrationError
 
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
@@ -155,8 +156,9 @@ class BlockScales:
         def choose(name: str, scale: float) -> None:
             tensors[name] = precision.tensor(name, scale)
 
+        ties = ties_of(graph)
         for param in graph.params:
-            choose(param.name, own(param.name))
+            choose(param.name, max(map(own, ties.wholes(str(param.name)))))
         pairs = paired_layers(mod) if self.pair else {}
         ends = fused_ends(mod, pairs)
         bare = {v.name for b in graph.bindings if b.var.name in pairs for v in b.value.args}
@@ -170,16 +172,18 @@ class BlockScales:
             if dtype_of(binding.var) != "float32" or name in bare:
                 continue
             source = getattr(value.args[0], "name", "") if kind and value.args else ""
-            if kind in MOVES and source in tensors:
+            if is_move(value) and source in tensors:
                 tensors[name] = tensors[source]
-            elif source in tensors and is_average(value):
+            elif source in tensors and is_average(value) and (self.multipliers or not self.dyadic):
                 unit = tensors[source].scale[0] / averaged(value)
-                first = max(0, floor(log2(own(name) / unit)) - 1)
-                scales = [unit * 2.0**n for n in range(first, first + 4)]
+                scales = []  # their ratios to a unit of the sum are b / 2^n
+                for odd in sorted({_odd(b) for b in self.multipliers} or {1}):
+                    first = max(0, floor(log2(own(name) * odd / unit)) - 1)
+                    scales += [unit * 2.0**n / odd for n in range(first, first + 4)]
                 errors = [square_error(profile(name), scale, levels(name)) for scale in scales]
-                choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
+                choose(name, scales[int(np.argmin(errors))])
             else:
-                choose(name, own(name))
+                choose(name, max(map(own, ties.wholes(name))))
             if name in pending and (self.multipliers or not self.dyadic):
                 parts = [layers[part] for part in pending[name]]
                 skip = ends[pending[name][0]].skip
@@ -198,7 +202,8 @@ class BlockScales:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
                 output = profile(name), levels(name)
                 if self.multipliers:
-                    choice = self._with_multipliers(output, start, layer, skip=residual)
+                    chooser = replace(self, factors=(1.0,)) if ties.is_joined(name) else self
+                    choice = chooser._with_multipliers(output, start, layer, skip=residual)
                 else:
                     choice = self._search(
                         output,
@@ -206,6 +211,7 @@ class BlockScales:
                         layer,
                         clip=max(self.clip, _PAIR_CLIP if len(parts) > 1 else 0),
                         skip=residual,
+                        fixed=ties.is_joined(name),
                     )
                 choose(name, choice[0])
                 for part in pending[name]:
@@ -228,6 +234,7 @@ class BlockScales:
         *,
         clip: int,
         skip: float,
+        fixed: bool,
     ) -> tuple[float, NDArray[np.float64]]:
         """Return an output's scale and its layer's weight scales, float64[groups].
 
@@ -245,14 +252,16 @@ class BlockScales:
             How many larger shifts to try.
         skip : float
             Scale of the residual, 0 for none.
+        fixed : bool
+            Whether the output's scale is that of a concatenation, which it stays.
         """
         rows, x = layer.rows, layer.unit
         octaves = self._octaves(rows.shape[1])
         least = layer.largest(self._group) * x / layer.divisor
         best: tuple[float, float, NDArray[np.float64]] = (float("inf"), start, least)
-        for factor in self.factors:
+        for factor in (1.0,) if fixed else self.factors:
             y = start * factor
-            if not self.clip:
+            if not self.clip and not fixed:
                 y = max(y, float(least.max()))  # shifts right only
             lowest, highest = 0, _MAX_SHIFT
             if skip:  # the sum's scale must fit its residual's

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.observers import MeanSquare, Observer
-from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
+from relay_passes.graph import Expr, Module, dtype_of, read_graph
 from relay_passes.numerics import exact_log2, scale_for
 from relay_passes.operators.averages import averaged, is_average
-from relay_passes.operators.calls import MOVES, weight_rows
+from relay_passes.operators.calls import is_move, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import NOTHING, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends
@@ -114,7 +114,7 @@ class KeptScales:
             if dtype_of(binding.var) != "float32":
                 continue
             source = _source(value)
-            if op_name(value) in MOVES and source in tensors:
+            if is_move(value) and source in tensors:
                 params: QuantParams | None = tensors[source]
             elif source in tensors and is_average(value):
                 params = self._average(tensors[source], averaged(value), own(name))
@@ -139,7 +139,7 @@ class KeptScales:
         result = dict(self.model.tensors)
         for binding in reversed(read_graph(mod).bindings):
             name, source = str(binding.var.name), _source(binding.value)
-            if op_name(binding.value) in MOVES and name in result:
+            if is_move(binding.value) and name in result:
                 result.setdefault(source, result[name])
         return result
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
-from relay_passes.operators.calls import MOVES, WEIGHT_AXIS, split_bias
+from relay_passes.graph import Expr, Graph, Module, constant, ints, op_name, read_graph
+from relay_passes.operators.calls import WEIGHT_AXIS, split_bias
 from relay_passes.scales.bit_widths import BitWidths, Limits, Precision, UniformWidths, Widths
 from relay_passes.scales.signs import never_negative
+from relay_passes.scales.ties import Ties, ties_of
 from vta_config.errors import CalibrationError
 
 #: Of layers that a sentence names.
@@ -93,14 +94,16 @@ def precision_of(
                 got=own,
                 hint="give both layers the same",
             )
-    roots = _roots(graph)
+    ties = ties_of(graph)
     return Precision(
         tensors={
-            name: bits[root][1] for name, root in roots.items() if bits.get(root, ("", 8))[1] != 8
+            name: bits[root][1]
+            for name, root in ties.roots.items()
+            if bits.get(root, ("", 8))[1] != 8
         },
         weights={n: w.weight_bits for n, w in found.items() if w.weight_bits != 8},
         limits=limits or Limits(),
-        zero_points=never_negative(mod) if zero_points else frozenset(),
+        zero_points=_zero_points(mod, ties) if zero_points else frozenset(),
     )
 
 
@@ -113,7 +116,7 @@ def layers_by_input(mod: Module) -> dict[str, str]:
 
 
 def _sources(graph: Graph) -> dict[str, str]:
-    roots = _roots(graph)
+    roots = ties_of(graph).roots
     return {
         str(b.var.name): roots.get(getattr(b.value.args[0], "name", ""), "")
         for b in graph.bindings
@@ -121,19 +124,24 @@ def _sources(graph: Graph) -> dict[str, str]:
     }
 
 
-def _roots(graph: Graph) -> dict[str, str]:
-    """Map each tensor to the one whose values it moves, itself where it moves none."""
-    result = {str(p.name): str(p.name) for p in graph.params}
-    for binding in graph.bindings:
-        name, value = str(binding.var.name), binding.value
-        source = getattr(value.args[0], "name", "") if op_name(value) in MOVES else ""
-        result[name] = result.get(source, name)
-    return result
+def _zero_points(mod: Module, ties: Ties) -> frozenset[str]:
+    """Return the tensors with a zero point: never negative, and so is all that shares integers.
+
+    Zeros that are added as channels must be the number 0.
+    """
+    graph, never = read_graph(mod), never_negative(mod)
+    others = {root for name, root in ties.roots.items() if name not in never}
+    others |= {
+        ties.roots[str(b.var.name)]
+        for b in graph.bindings
+        if op_name(b.value) == "nn.pad" and any(ints(b.value.attrs.pad_width)[2:4])
+    }
+    return frozenset(name for name in never if ties.roots[name] not in others)
 
 
 def _added(graph: Graph) -> set[str]:
     """Return the tensors that sums add, by what they move."""
-    roots = _roots(graph)
+    roots = ties_of(graph).roots
     operands: list[Expr] = [
         operand
         for b in graph.bindings

@@ -14,14 +14,15 @@ from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import (
-    MOVES,
     WEIGHT_AXIS,
+    is_move,
     weight_rows,
 )
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import Need
 from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.signs import never_negative
+from relay_passes.scales.ties import ties_of
 
 #: All tensors and weights at 8 bits.
 EIGHT_BITS: Final = Precision()
@@ -112,9 +113,10 @@ def tensor_scales(
     """
     graph = read_graph(mod)
     result: dict[str, QuantParams] = {}
-    nonnegative = never_negative(mod)
+    nonnegative, ties = never_negative(mod), ties_of(graph)
     for param in graph.params:
-        result[param.name] = precision.tensor(param.name, own(param.name))
+        scale = max(map(own, ties.wholes(str(param.name))))
+        result[param.name] = precision.tensor(param.name, scale)
     for binding in graph.bindings:
         name, value = binding.var.name, binding.value
         kind = op_name(value)
@@ -122,7 +124,7 @@ def tensor_scales(
             continue
         source = getattr(value.args[0], "name", "") if kind and value.args else ""
         signed = name not in nonnegative
-        if kind in MOVES and source in result:
+        if is_move(value) and source in result:
             scale = result[source].scale[0]
         elif source in result and is_average(value):
             count = averaged(value)
@@ -130,7 +132,7 @@ def tensor_scales(
             shift = average(name, unit, count)
             scale = unit * 2.0**shift
         else:
-            scale = own(name)
+            scale = max(map(own, ties.wholes(name)))
         result[name] = precision.tensor(name, scale, signed=signed)
     return result
 

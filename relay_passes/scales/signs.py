@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from relay_passes.graph import Expr, Module, constant, op_name, read_graph
-from relay_passes.operators.calls import MOVES
+from relay_passes.operators.calls import moved
 
-#: Operators that keep the sign of what they average or move.
-_KEEPS_SIGN = MOVES | {"mean", "nn.avg_pool2d"}
+#: Operators that keep the sign of what they average.
+_KEEPS_SIGN = {"mean", "nn.avg_pool2d"}
 
 
 def never_negative(mod: Module) -> frozenset[str]:
@@ -25,7 +25,8 @@ def never_negative(mod: Module) -> frozenset[str]:
         if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) >= 0.0):
             found.add(str(binding.var.name))
         elif (kind in _KEEPS_SIGN and holds(value.args[0])) or (
-            kind == "add" and all(map(holds, value.args))
+            (kind == "add" and all(map(holds, value.args)))
+            or ((sources := moved(value)) and all(map(holds, sources)))
         ):
             found.add(str(binding.var.name))
     return frozenset(found)

@@ -38,4 +38,7 @@ def run_layer(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[Any]:
 
 def _start(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     x = tensors[layer.inputs[0]].reshape(layer.in_shape).astype(np.int64)
+    if layer.movement is not None:
+        data = layer.inputs[: len(layer.movement.shapes)]
+        return layer.movement.move([tensors[name].astype(np.int64) for name in data])
     return layer.operator.meaning(x, layer.weight, layer.window, layer.out_shape)

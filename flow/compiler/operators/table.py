@@ -8,11 +8,13 @@ from typing import Final
 from flow.compiler.operators import (
     add,
     avg_pool2d,
+    concat,
     conv2d,
     dense,
     depthwise_conv2d,
     grouped_conv2d,
     max_pool2d,
+    move,
     sum_pool2d,
 )
 
@@ -27,5 +29,7 @@ LOWERERS: Final = MappingProxyType(
         "max_pool2d": max_pool2d.LOWERER,
         "avg_pool2d": avg_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
+        "concat": concat.LOWERER,
+        "move": move.LOWERER,
     }
 )

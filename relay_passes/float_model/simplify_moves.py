@@ -1,0 +1,140 @@
+"""Write movements of channels in one form: a slice or a `take` of the map that they start from.
+
+Exporters write a channel shuffle as reshape, transposition and reshape, or as Gathers of halves of
+such a view; they write a split as one operator of several results. Here each map that only has
+other channels than the map it comes from is made of it by one operator, whatever was between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes.graph import (
+    Expr,
+    GraphBuilder,
+    GraphPass,
+    Module,
+    constant,
+    ints,
+    op_name,
+    rewrite,
+    static_shape,
+)
+from relay_passes.operators.calls import RESHAPES, is_move
+
+#: Movements between a map and another one of its channels.
+_BETWEEN = RESHAPES | {"strided_slice", "take"}
+_MAP_RANK = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimplifyMoves(GraphPass):
+    """Replace splits and movements of channels by slices and `take`s."""
+
+    def transform(self, mod: Module) -> Module:
+        """Return `mod` with one operator for each."""
+        known: dict[Expr, Expr] = {}
+
+        def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
+            value = _without_split(value, known)
+            found = _channels(value, known)
+            if found is not None:
+                value = _taken(*found)
+            new = builder.emit(value, var.name)
+            if not isinstance(value, relax.Var):
+                known[new] = value
+            return new
+
+        return rewrite(mod, visit)
+
+
+def _without_split(value: Expr, known: dict[Expr, Expr]) -> Expr:
+    """Return a slice in place of one of a split's results."""
+    if not isinstance(value, relax.TupleGetItem):
+        return value
+    call = known.get(value.tuple_value)
+    if op_name(call) != "split":
+        return value
+    assert call is not None
+    axis = int(call.attrs.axis)
+    sizes = [ints(field.shape.values)[axis] for field in value.tuple_value.ty.fields]
+    start = sum(sizes[: value.index])
+    return relax.op.strided_slice(call.args[0], [axis], [start], [start + sizes[value.index]])
+
+
+def _channels(value: Expr, known: dict[Expr, Expr]) -> tuple[Expr, NDArray[np.int64]] | None:
+    """Return a map and which of its channels a call takes, all pixels of each; None for others."""
+    calls: list[Expr] = []
+    at = value
+    while isinstance(at, relax.Call) and op_name(at) in _BETWEEN and is_move(at):
+        calls.append(at)
+        source = at.args[0]
+        if not isinstance(source, relax.Var):
+            return None
+        earlier = known.get(source)
+        if len(static_shape(source)) == _MAP_RANK and not _is_of_channels(earlier):
+            break
+        at = earlier
+    if not calls or len(static_shape(calls[-1].args[0])) != _MAP_RANK:
+        return None
+    root, after = calls[-1].args[0], relax.BlockBuilder().normalize(value)
+    before, shape = static_shape(root), static_shape(after)
+    if len(shape) != _MAP_RANK or before[0] != 1 or (1, *before[2:]) != (shape[0], *shape[2:]):
+        return None
+    places = np.arange(prod(before)).reshape(before)
+    for call in reversed(calls):
+        places = _moved(call, places)
+    pixels = prod(before[2:])
+    flat = places.reshape(shape[1], pixels)
+    channels = flat[:, 0] // pixels
+    if (flat != channels[:, np.newaxis] * pixels + np.arange(pixels)).any():
+        return None
+    return root, channels
+
+
+def _is_of_channels(call: Expr | None) -> bool:
+    """Whether a call is what this pass writes."""
+    kind = op_name(call)
+    if kind == "take":
+        return call is not None and call.attrs.axis is not None and int(call.attrs.axis) == 1
+    return kind == "strided_slice" and call is not None and [*_numbers(call.args[1])] == [1]
+
+
+def _moved(call: Expr, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of numbers after a call."""
+    kind, attrs = op_name(call), call.attrs
+    if kind == "permute_dims":
+        return np.transpose(places, None if attrs.axes is None else ints(attrs.axes))
+    if kind == "take":
+        indices = constant(call.args[1])
+        assert indices is not None
+        if attrs.axis is None:
+            return np.asarray(places.reshape(-1)[indices])
+        return np.asarray(np.take(places, indices, axis=int(attrs.axis)))
+    if kind == "strided_slice":
+        axes, begin, end, *strides = (_numbers(arg) for arg in call.args[1:])
+        steps = strides[0] if strides else [1] * len(axes)
+        cut = [slice(None)] * places.ndim
+        for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
+            cut[axis] = slice(first, last, step)
+        return np.asarray(places[tuple(cut)])
+    return places.reshape(static_shape(relax.BlockBuilder().normalize(call)))
+
+
+def _numbers(arg: Expr) -> list[int]:
+    return [int(getattr(field, "value", field)) for field in arg]
+
+
+def _taken(root: Expr, channels: NDArray[np.int64]) -> Expr:
+    """Return the call that takes some channels of a map, the map itself where it takes all."""
+    first, count = int(channels[0]), len(channels)
+    if (channels == first + np.arange(count)).all():
+        if count == static_shape(root)[1]:
+            return root
+        return relax.op.strided_slice(root, [1], [first], [first + count])
+    return relax.op.take(root, relax.const(channels.astype(np.int64)), axis=1, mode="clip")
