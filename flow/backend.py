@@ -29,9 +29,10 @@ from flow.verify import Verifier
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.bit_widths import BitWidths
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from relay_passes.stage import After
-from relay_passes.variants import MIXED, ZERO_SHOT_OF
+from relay_passes.variants import KEPT, MIXED, ZERO_SHOT_OF
 from vta_config.hardware import VTAConfig
 
 
@@ -161,6 +162,13 @@ class PipelineBackend:
             self.quantize(variant)
         return quantization_plan(self._quantized[1])
 
+    def deviation(self, variant: str) -> Deviation | None:
+        """Return how far a variant that keeps a file's integers is from them; None of others."""
+        if variant not in KEPT:
+            return None
+        assert self._quantized[0] == variant, "`quantize` comes first"
+        return self.pipeline.deviation(self._quantized[1])
+
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
         """Tell `after` what each stage makes of a variant; see `Pipeline.walk`."""
         pipeline, name = self.pipeline_of(variant)
@@ -181,6 +189,7 @@ class PipelineBackend:
             model=compiled,
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
+            deviation=self.deviation(variant),
         )
 
 
@@ -204,11 +213,14 @@ class PipelineCompiled:
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
         Which bits each layer got, of `mixed`.
+    deviation : Deviation, optional
+        How far it is from the integers of the file, of variants that keep them.
     """
 
     model: CompiledModel
     choice: Choice | None = None
     bits: BitChoice | None = None
+    deviation: Deviation | None = None
     _network: Network = field(init=False)
 
     def __post_init__(self) -> None:

@@ -98,6 +98,7 @@ class Findings:
             requantization_error=compiled.requantization_error,
             plan=compiled.plan,
             bits=compiled.bits,
+            deviation=compiled.deviation,
             exact=exact,
             calibration=_facts(calibration if distilled is None else distilled),
         )

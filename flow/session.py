@@ -18,7 +18,7 @@ from flow.data.models import (
 )
 from flow.frontend.importer import ImportedModel, MissingShapeError
 from flow.frontend.onnx_file import Limits
-from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
+from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
@@ -26,8 +26,9 @@ from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
-from relay_passes.variants import ZERO_SHOT_OF
+from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
 
@@ -70,6 +71,11 @@ class Compiled(Protocol):
     @property
     def bits(self) -> BitChoice | None:
         """Return which bits each layer got, and why; None where they were not chosen."""
+        ...
+
+    @property
+    def deviation(self) -> Deviation | None:
+        """Return how far it is from the integers of the file; None unless it keeps them."""
         ...
 
     @property
@@ -126,6 +132,10 @@ class Backend(Protocol):
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize as `quantize` does and return the plan; None for stock Relay's."""
+        ...
+
+    def deviation(self, variant: str) -> Deviation | None:
+        """Return how far the variant quantized last is from the file's integers; see `Compiled`."""
         ...
 
     def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
@@ -274,6 +284,7 @@ def _load(options: Options, progress: Progress) -> ImportedModel:
         progress=progress,
         check=options.check_import,
         limits=Limits(factor=options.model_limit),
+        qdq=options.qdq,
         request=request_of(options.model, options.request),
     )
 
@@ -312,7 +323,8 @@ def open_data(
         )
     if options.calibration is not None:
         calibration = open_folder(options.calibration, labelled=False)
-    if not needs_calibration:
+    # Tensors that a quantized file leaves in float need no images, but use them.
+    if options.zero_shot or not (needs_calibration or {*KEPT} & {*chosen_variants(options, model)}):
         calibration = None
     if evaluation is not None:
         evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
@@ -332,6 +344,10 @@ def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
     """Return the variants asked for; see `Options`."""
     if options.variants is not None:
         return options.variants
+    if model.kept is not None:
+        return (KEEP,)
+    if options.one_variant:
+        return (BEST_VARIANT,)
     names = VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
     if options.zero_shot:  # the others are calibrated so, too
         names = tuple(name for name in names if name not in ZERO_SHOT_OF)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relay_passes.calibration.moments import Moments
 from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
+from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.graph import GraphPass, Module, constant, read_graph
@@ -108,7 +109,8 @@ class Quantization:
 
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
-    folded = SimplifyMoves()(FoldBatchNorm()(FoldConstants()(state.mod)))
+    folded = FoldBatchNorm()(FoldConstants()(state.mod))
+    folded = FoldScales()(SimplifyMoves()(folded))
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"

@@ -24,11 +24,13 @@ from flow.options import (
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OBJECTIVES,
+    QDQ_WAYS,
     ZERO_SHOT,
     Options,
 )
 from flow.system.arguments import factor, natural, positive, seconds
 from relay_passes.calibration.distill_options import DistillOptions
+from relay_passes.variants import KEPT
 from vta_config.hardware import preset_names
 
 #: Title of the group of options that say which model, and how it is compiled.
@@ -75,6 +77,14 @@ def source_options() -> argparse.ArgumentParser:
         default=1.0,
         metavar="FACTOR",
         help="multiply the limits for the model: file size, tensor size, multiplications "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--qdq",
+        choices=QDQ_WAYS,
+        default=QDQ_WAYS[0],
+        help="of a model that is quantized already (QuantizeLinear, DequantizeLinear): keep its "
+        f"integers (variants {' and '.join(KEPT)}), or quantize its real values again "
         "(default: %(default)s)",
     )
     return parser
@@ -295,8 +305,8 @@ def variant_option(
     parser.add_argument(
         "--variant",
         choices=choices,
-        default=BEST_VARIANT,
-        help="quantization variant (default: %(default)s)",
+        help=f"quantization variant (default: {BEST_VARIANT}; {KEPT[0]} for a model that is "
+        "quantized already)",
     )
 
 
@@ -307,7 +317,7 @@ def variants_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=KNOWN_VARIANTS,
         help="variant to measure; repeatable (default: all for the bundled model, "
-        f"{', '.join(MAIN_VARIANTS)} for others)",
+        f"{KEPT[0]} for a model that is quantized already, {', '.join(MAIN_VARIANTS)} for others)",
     )
 
 
@@ -316,8 +326,17 @@ def chosen_by(args: argparse.Namespace) -> tuple[str, ...] | None:
     return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
 
 
+def one_variant(args: argparse.Namespace) -> Options:
+    """Turn the arguments of a subcommand with `variant_option` into options."""
+    return options_of(args, None if args.variant is None else (args.variant,), one=True)
+
+
 def options_of(
-    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
+    args: argparse.Namespace,
+    variants: tuple[str, ...] | None,
+    exact: int = 0,
+    *,
+    one: bool = False,
 ) -> Options:
     """Turn parsed arguments into options; a subcommand may lack some."""
     usual, calibration = Options(), getattr(args, "calibration", None)
@@ -341,6 +360,8 @@ def options_of(
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
+        one_variant=one,
+        qdq=args.qdq,
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from flow.commands.arguments import options_of, variant_option
+from flow.commands.arguments import one_variant, variant_option
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
@@ -21,9 +21,10 @@ from flow.findings import verify
 from flow.options import EXACT_IMAGES, PLANNED_VARIANTS
 from flow.outputs import Output, slices_of
 from flow.results.evaluate import Network
+from flow.results.kept_lines import kept_lines
 from flow.results.plan_table import host_lines, plan_table
 from flow.results.report import SETUP
-from flow.session import Compiled, Session, calibrate, open_session
+from flow.session import Compiled, Session, calibrate, chosen_variants, open_session
 from flow.show_stages import Wanted, lines_of
 from flow.show_stages import add_options as add_stage_options
 from flow.stages import Stages
@@ -106,13 +107,15 @@ def add(commands: Commands) -> None:
 
 def _scales(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
-    plan = _quantized(args, stages, needs_images=False).backend.plan(args.variant)
-    assert plan is not None, args.variant
+    session, variant = quantized(args, stages, needs_images=False)
+    plan = session.backend.plan(variant)
+    assert plan is not None, variant
     if args.json:
         with to_stdout():
             sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
     else:
-        show(plan_table(plan), *host_lines(plan), whole=True)
+        kept = kept_lines([(variant, session.backend.deviation(variant))])
+        show(plan_table(plan), *host_lines(plan), *kept, whole=True)
     return 0
 
 
@@ -127,41 +130,45 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     if wanted.stops:
-        return stop_early(options_of(args, (args.variant,)), wanted)
-    compiled, session = _compiled(args, Stages(Terminal()))
+        return stop_early(one_variant(args), wanted)
+    compiled, session, variant = _compiled(args, Stages(Terminal()))
     args.output.mkdir(parents=True, exist_ok=True)
     paths = compiled.save(args.output / f"{session.model.name}.vta")
-    files = lines_of(wanted.write(session.backend, args.variant))
+    files = lines_of(wanted.write(session.backend, variant))
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
     show("\n".join(map(printable, sizes)) + f", {layers} layers", *files, kept=str(args.output))
     return 0
 
 
-def _quantized(args: argparse.Namespace, stages: Stages, *, needs_images: bool) -> Session:
-    """Import, calibrate and quantize one variant."""
-    session = open_session(options_of(args, (args.variant,)), stages, needs_images=needs_images)
+def quantized(
+    args: argparse.Namespace, stages: Stages, *, needs_images: bool
+) -> tuple[Session, str]:
+    """Import, calibrate and quantize one variant; return its name, too."""
+    options = one_variant(args)
+    session = open_session(options, stages, needs_images=needs_images)
+    (variant,) = chosen_variants(options, session.model)
     calibrate(session, stages)
-    session.backend.prepare(args.variant, stages)
-    with stages("quantize", f"quantizing {args.variant}") as progress:
-        session.backend.quantize(args.variant, progress)
-    return session
+    session.backend.prepare(variant, stages)
+    with stages("quantize", f"quantizing {variant}") as progress:
+        session.backend.quantize(variant, progress)
+    return session, variant
 
 
 def _compiled(
     args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
-) -> tuple[Compiled, Session]:
+) -> tuple[Compiled, Session, str]:
     """Import, calibrate and compile one variant."""
-    session = _quantized(args, stages, needs_images=needs_images)
-    with stages("compile", f"compiling {args.variant}"):
-        return session.backend.compile(args.variant), session
+    session, variant = quantized(args, stages, needs_images=needs_images)
+    with stages("compile", f"compiling {variant}"):
+        return session.backend.compile(variant), session, variant
 
 
 def _run(args: argparse.Namespace) -> int:
     names = _class_names(args.names)
-    compiled, session = _compiled(args, Stages(Terminal()))
+    compiled, session, _ = _compiled(args, Stages(Terminal()))
     model = session.model
-    options = options_of(args, None)
+    options = one_variant(args)
     data = image_files(
         args.image,
         picture_preprocessing(model, request_of(options.model, options.request)),
@@ -235,10 +242,10 @@ def _disasm(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
-    compiled, session = _compiled(args, stages, needs_images=True)
+    compiled, session, variant = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
-    exact = verify(compiled, images, stages, args.variant)
+    exact = verify(compiled, images, stages, variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
         show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")

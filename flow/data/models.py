@@ -21,6 +21,7 @@ from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.onnx_file import Limits
 from flow.input_request import InputRequest, read_sidecar
+from relay_passes.scales.kept import Qdq
 from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
@@ -106,6 +107,7 @@ def load_model(
     progress: DownloadProgress | None = None,
     check: bool = True,
     limits: Limits | None = None,
+    qdq: Qdq = "keep",
     request: InputRequest | None = None,
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
@@ -140,7 +142,9 @@ def load_model(
         return import_model(DIGITS_ONNX, name=DIGITS, check=check, shape=shape, layout=layout)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name, check=check, limits=limits, shape=shape, layout=layout)
+        return import_model(
+            path, name=name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout
+        )
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
@@ -148,7 +152,7 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name, check=check, limits=limits, shape=shape, layout=layout)
+    return import_model(name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout)
 
 
 def picture_preprocessing(

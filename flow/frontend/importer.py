@@ -37,11 +37,13 @@ from flow.frontend.onnx_file import Limits, default_opset, parse, read_bytes
 from flow.frontend.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
 from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.frontend.pads import with_pads
+from flow.frontend.qdq import QdqModel, is_qdq, kept_model, take_apart, with_float_outputs
 from flow.frontend.simplify import simplify
 from flow.frontend.takes import with_constant_indices
 from flow.frontend.transposes import fold_transposes
 from flow.outputs import Output, classes_of, values_of
 from relay_passes.names import Names, with_given_names
+from relay_passes.scales.kept import KeptModel, Qdq
 from vta_config.errors import FlowError, UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -99,6 +101,9 @@ class ImportedModel:
     origins : mapping
         Name of a variable of `mod` -> the ONNX node that it comes from. Names outlive the float
         passes, but for those of operators that are folded. Empty should TVM's importer change.
+    kept : KeptModel, optional
+        The integers of a model that is quantized already, by variables of `mod`; None of others.
+        Its `mod` has their real values.
     """
 
     name: str
@@ -114,6 +119,7 @@ class ImportedModel:
     conv_names: tuple[str, ...]
     dense_names: tuple[str, ...]
     origins: Mapping[str, OnnxNode]
+    kept: KeptModel | None = None
 
     @property
     def classes(self) -> int | None:
@@ -132,6 +138,7 @@ def import_model(
     name: str = "",
     check: bool = True,
     limits: Limits | None = None,
+    qdq: Qdq = "keep",
     shape: Sequence[int] | None = None,
     layout: Layout | None = None,
 ) -> ImportedModel:
@@ -147,6 +154,9 @@ def import_model(
         Compare the float graph with ONNX Runtime on a random image (`check_import`).
     limits : Limits, optional
         What the model may cost.
+    qdq : {"keep", "requantize"}
+        What becomes of a model that is quantized already: its integers are kept, or it is a float
+        model like any other.
     shape : sequence of int, optional
         Shape of the input, for a model that leaves dimensions open; the batch may be missing.
     layout : {"NCHW", "NHWC"}, optional
@@ -166,7 +176,7 @@ def import_model(
     try:
         proto = parse(data, path, limits)
         del data  # as large as the model, which holds a copy
-        return _import(proto, path, name, sha256, check, limits, shape, layout)
+        return _import(proto, path, name, sha256, check, limits, qdq, shape, layout)
     except FlowError:
         raise
     except Exception as error:  # whatever a file makes others raise
@@ -185,10 +195,12 @@ def _import(
     sha256: str,
     check: bool,
     limits: Limits,
+    qdq: Qdq,
     wanted: Sequence[int] | None,
     layout: Layout | None,
 ) -> ImportedModel:
     """Import a parsed model; see `import_model`."""
+    with_float_outputs(proto)
     _check_ends(proto, name)
     use_float32(proto)
     if wanted is not None:
@@ -200,11 +212,15 @@ def _import(
     given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
     limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
     before = set_batch_to_one(proto)
+    given, parts = proto, None
+    if is_qdq(proto):
+        parts = take_apart(fold_constants(proto, limits, name), name)
+        proto = parts.proto
     simple = simplify(_on_images(fold_constants(proto, limits, name)))
     check_finite(simple.graph, name)
     if before is not None and check:
         check_costs(before, infer_shapes(before), limits, name)
-        check_batch(before, proto, name)
+        check_batch(before, given, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
     outputs = _outputs(mod, simple.graph, name)
     layers = _layer_names(simple.graph)
@@ -230,7 +246,7 @@ def _import(
         name=name,
         path=path,
         sha256=sha256,
-        proto=proto,
+        proto=given if qdq == "keep" else proto,
         mod=mod,
         input_name=input_name,
         input_shape=shape,
@@ -240,6 +256,26 @@ def _import(
         conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
         dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
         origins=origins_of(mod, tensors, (simple, proto)),
+        kept=_kept(mod, tensors, layers, parts, simple) if qdq == "keep" else None,
+    )
+
+
+def _kept(
+    mod: Any,
+    tensors: Mapping[str, str],
+    layers: Mapping[str, tuple[str, str]],
+    parts: QdqModel | None,
+    simple: Any,
+) -> KeptModel | None:
+    """Return the integers of a model that is quantized already, None of another."""
+    from relay_passes.graph import read_graph
+
+    if parts is None:
+        return None
+    inputs = (value.name for value in simple.graph.input)
+    params = {str(p.name): t for p, t in zip(read_graph(mod).params, inputs, strict=False)}
+    return kept_model(
+        {**params, **tensors}, {t: name for t, (_, name) in layers.items()}, parts, simple
     )
 
 

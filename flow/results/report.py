@@ -16,12 +16,14 @@ from flow.results.bit_choice import BitChoice, choice_lines
 from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.evaluate import Metrics
+from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
@@ -153,6 +155,8 @@ class ProgramFacts:
         The images that it was calibrated on; None for a variant without calibration.
     bits : BitChoice, optional
         The bits of each layer, if they were chosen per layer.
+    deviation : Deviation, optional
+        How far it is from the integers of the file, if it keeps them.
     """
 
     variant: str
@@ -164,6 +168,7 @@ class ProgramFacts:
     exact: Exactness | None = None
     calibration: DataFacts | None = None
     bits: BitChoice | None = None
+    deviation: Deviation | None = None
 
     @property
     def partial(self) -> bool:
@@ -303,6 +308,7 @@ class Report:
             "exact": None if exact is None else asdict(exact),
             "calibration": None if own is None else asdict(own),
             "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
+            "kept": None if facts is None or facts.deviation is None else asdict(facts.deviation),
         }
 
 
@@ -463,6 +469,7 @@ def render(report: Report) -> RenderableType:
     lines += _partial_lines(report)
     lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += calibration_lines((p.variant, p.calibration) for p in report.programs)
+    lines += kept_lines((p.variant, p.deviation) for p in report.programs)
     lines += _step_lines(report)
     lines += choice_lines((p.variant, p.bits) for p in report.programs)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]

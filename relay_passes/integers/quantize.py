@@ -60,7 +60,8 @@ class Quantize(GraphPass):
         names = Names(str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings)))
         env: dict[Expr, Expr] = {}
         for param in graph.params:
-            if any(_reads_integers(b, uses) for b in uses.get(param, [])):
+            known = str(param.name) in self.plan.tensors
+            if known and any(_reads_integers(b, uses) for b in uses.get(param, [])):
                 env[param] = self._pair(builder, names, param)
         for binding in graph.bindings:
             value = substitute(binding.value, env)

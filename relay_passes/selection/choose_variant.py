@@ -30,9 +30,10 @@ from relay_passes.numerics import SQNR_LIMIT_DB, centred, limited_db, sqnr_db
 from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
 
-#: A form is as good as the best one when it is this near, in dB.
-MARGIN_DB: Final = 0.4
-#: The same for a small network, of which the images that choose say less about others.
+#: A form is as good as the best one when it is this near, in dB: those that may be better take 2 to
+#: 5 % more cycles, which less is not worth in a large network.
+MARGIN_DB: Final = 1.0
+#: The same for a small network, where one form may be many dB better than another.
 SMALL_MARGIN_DB: Final = 0.2
 #: Functions that make nothing of a difference between large values.
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})

@@ -123,14 +123,14 @@ def test_a_clip_that_integers_do_not_express_says_so(
     ]
 
 
-@pytest.mark.parametrize(("operator", "listed"), [("batch_norm", "multiply"), ("clip", "clip")])
+@pytest.mark.parametrize(("operator", "listed"), [("multiply", "multiply"), ("clip", "clip")])
 def test_float_arithmetic_with_constants_is_listed(
     operator: str, listed: str, default_config: VTAConfig
 ) -> None:
     net = CNN()
     x = net.relu(net.conv(net.data, 8))
-    if operator == "batch_norm":
-        x = net.batch_norm(x)
+    if operator == "multiply":
+        x = net.emit(relax.op.multiply(x, net.const(1, 1, 12, 12)))  # a factor per pixel
     else:
         x = net.emit(relax.op.clip(x, 0.5, 1.0))
     mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
@@ -166,20 +166,25 @@ def test_moves_between_programs_are_told(default_config: VTAConfig) -> None:
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_a_scalar_multiplication_is_told_wherever_it_stands(
-    place: str, default_config: VTAConfig
+@pytest.mark.parametrize("kind", ["abs", "multiply"])
+def test_an_operator_of_floats_is_told_wherever_it_stands(
+    kind: str, place: str, default_config: VTAConfig
 ) -> None:
     net = CNN()
 
     def scaled(x: Any, where: str) -> Any:
-        return net.emit(relax.op.multiply(x, relax.const(np.float32(0.3)))) if where == place else x
+        if where != place:
+            return x
+        if kind == "abs":
+            return net.emit(relax.op.abs(x))
+        return net.emit(relax.op.multiply(x, relax.const(np.float32(0.3))))
 
     x = net.relu(net.conv(scaled(net.data, "first"), 8))
     x = net.relu(net.conv(scaled(x, "middle"), 8))
     mod = quantized(net.module(scaled(net.head(x), "last")))
     told = [f.operator for f in fallbacks(mod, default_config)]
-    around = ["dequantize", "multiply", "quantize"]
-    assert told == (around if place == "middle" else ["multiply"])
+    around = ["dequantize", "abs", "quantize"] if place == "middle" else ["abs"]
+    assert told == (around if kind == "abs" else [])  # a factor is part of a layer
 
 
 def test_macs_are_counted_on_both_sides(default_config: VTAConfig) -> None:
