@@ -24,6 +24,7 @@ from relay_passes.graph import (
     substitute,
 )
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.integers.preprocessing import preprocessing
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
@@ -55,7 +56,11 @@ class Quantize(GraphPass):
     def transform(self, mod: Module) -> Module:
         """Return `mod` with quantize and dequantize pairs."""
         graph = read_graph(mod)
-        uses = graph.uses()
+        floats = preprocessing(graph)  # reads the input as it is
+        uses = {
+            var: [b for b in readers if b is None or b.var not in floats]
+            for var, readers in graph.uses().items()
+        }
         builder = GraphBuilder()
         names = Names(str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings)))
         env: dict[Expr, Expr] = {}
