@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flow.compiler.averages import diagonal_weights
 from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
 from flow.compiler.borders import border_of
 from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
@@ -23,6 +24,7 @@ from flow.compiler.planes import plane_exponents, weight_exponents, weight_plane
 from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual, residuals_of
 from flow.compiler.shapes import ConvShape
 from flow.program.layouts import Bundles, blocks, pack_diagonals, pack_groups, pack_weight
+from relay_passes.operators.avg_pool2d import OPERATOR as AVG_POOL2D
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ class NormalLayer:
         The planes of tensors in DRAM, by name; as many as int8 needs where there is none.
     bundles : Bundles or None
         Of a grouped convolution: `shape` has the input channels of one of them.
+    own_multipliers : frozenset[int]
+        The diagonal weights with which it adds its input, where it has no weights of its own.
     """
 
     layer: Layer
@@ -89,6 +93,7 @@ class NormalLayer:
     bias: NDArray[np.int64] | None = None
     planes: Mapping[str, int] = field(default_factory=dict)
     bundles: Bundles | None = None
+    own_multipliers: frozenset[int] = frozenset()
 
     @property
     def reductions(self) -> tuple[NormalLayer, ...]:
@@ -200,11 +205,9 @@ class NormalLayer:
         return max((r.passes for r in self.all_residuals if r.diagonals is not None), default=0)
 
     @property
-    def multipliers(self) -> set[int]:
+    def multipliers(self) -> frozenset[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        row = self.layer.operator
-        copies = row.by_channel and not (row.has_weight or row.starts_empty)
-        own = {1} if copies or row.moves else set()
+        own = self.own_multipliers | ({1} if self.layer.operator.moves else set())
         return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
@@ -308,6 +311,7 @@ def _products(
         epilogue=(),
         flat=flat,
         bundles=bundles,
+        own_multipliers=_own_multipliers(layer, config),
     )
     if layer.weight is None:
         yield plain
@@ -319,6 +323,14 @@ def _products(
         exponent = weights[w] + inputs[x]
         changed = replace(shape, exponent=exponent, weight_plane=w, input_plane=x)
         yield replace(plain, shape=changed, weight_exponents=weights)
+
+
+def _own_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
+    """Return the diagonal weights with which a layer without weights adds its input."""
+    row = layer.operator
+    if not row.by_channel or row.has_weight or row.starts_empty:
+        return frozenset()
+    return diagonal_weights(layer, config) if row is AVG_POOL2D else frozenset({1})
 
 
 def _bundles(layer: Layer, config: VTAConfig) -> Bundles | None:

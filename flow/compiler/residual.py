@@ -182,7 +182,7 @@ def _alike(
     """Yield a residual an exponent, of multipliers that are equal for each block's channels."""
     totals = [_totals(int(m), exponents, config.wgt_max)[1] for m in factors[:, 0]]
     for index, exponent in enumerate(exponents):
-        terms = tuple(_terms(block[index], config.wgt_max) for block in totals)
+        terms = tuple(weight_terms(block[index], config.wgt_max) for block in totals)
         if any(terms):
             yield Residual(tensor=tensor, terms=terms, plane=plane, exponent=exponent)
 
@@ -244,7 +244,7 @@ def _steps(total: int, most: int) -> int:
     return -(-total // most) if total > 0 else -(total // (most + 1))
 
 
-def _terms(total: int, most: int) -> tuple[Term, ...]:
+def weight_terms(total: int, most: int) -> tuple[Term, ...]:
     """Return (diagonal weight, repeats): all of weights as equal as go."""
     steps = _steps(total, most)
     if not steps:

@@ -2,7 +2,7 @@
 
 - Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
 - ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
-- So do the rows and columns that a MaxPool's ``ceil_mode`` adds.
+- So do the rows and columns that a pool's ``ceil_mode`` adds.
 - A Pad of zeros joins the convolutions that read it.
 - A Sum becomes Adds.
 - A Clip from 0 without an upper bound becomes Relu.
@@ -13,6 +13,7 @@
 - Optional results that nobody reads, nodes none of whose results are read, and constants that
   nobody reads are dropped.
 - An AveragePool of the whole image, and a ReduceMean over it, become GlobalAveragePool.
+- Other pools of whole images, rows or columns become pools of windows (`flow.frontend.pools`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from flow.frontend.onnx_shapes import Shapes, infer_shapes
+from flow.frontend.pools import along_axis, global_max, without_ceil_mode
 from flow.frontend.resize import resized
 
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
+#: Reductions, and pools of the whole image.
+_REDUCES: Final = ("ReduceMean", "ReduceMax", "GlobalMaxPool")
+#: Operators that are rewritten by the shape of what they read.
+_SHAPED: Final = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", *_REDUCES)
 
 
 def simplify(proto: Any) -> Any:
@@ -71,10 +77,10 @@ def simplify(proto: Any) -> Any:
             nodes += made
             result.graph.initializer.extend(tensors)
             continue
-        elif node.op_type in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "ReduceMean"):
+        elif node.op_type in _SHAPED:
             if shapes is None and _needs_shapes(node):
                 shapes = infer_shapes(proto)
-            nodes += _with_shapes(node, shapes or {}, constants)
+            nodes += _with_shapes(node, shapes or {}, constants, versions.get("", 1))
             continue
         nodes.append(node)
     del result.graph.node[:]
@@ -197,15 +203,17 @@ def _auto_pad(attributes: Mapping[str, Any]) -> str:
 
 
 def _needs_shapes(node: Any) -> bool:
-    pools = node.op_type in ("AveragePool", "ReduceMean")
+    pools = node.op_type in ("AveragePool", *_REDUCES)
     return pools or bool({"auto_pad", "ceil_mode", "output_shape"} & _attributes(node).keys())
 
 
-def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> list[Any]:
+def _with_shapes(
+    node: Any, shapes: Shapes, constants: Mapping[str, Any], version: int
+) -> list[Any]:
     """Return what a convolution, pool or mean becomes."""
     attributes, shape = _attributes(node), shapes.get(node.input[0], ())
-    if node.op_type == "ReduceMean":
-        return _mean(node, attributes, shape, constants)
+    if node.op_type in _REDUCES:
+        return _reduced(node, attributes, shape, constants)
     weight = shapes.get(node.input[1], ()) if node.op_type in ("Conv", "ConvTranspose") else ()
     kernel = tuple(attributes.get("kernel_shape", weight[2:]))
     if len(shape) != 4 or len(kernel) != 2:
@@ -215,7 +223,6 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
         whole &= _auto_pad(attributes) not in _SAME  # which has a window around every pixel
         if whole and all(d == 1 for d in attributes.get("dilations", ())):
             return [_global_average(node, node.output[0])]
-        return [node]
     if node.op_type == "ConvTranspose":
         return [_transposed(node, attributes, shape[2:], kernel)]
     if (mode := _auto_pad(attributes)) in _SAME:
@@ -225,6 +232,9 @@ def _with_shapes(node: Any, shapes: Shapes, constants: Mapping[str, Any]) -> lis
     else:
         return [node]
     kept = {k: v for k, v in attributes.items() if k not in ("auto_pad", "ceil_mode", "pads")}
+    if node.op_type == "AveragePool" and attributes.get("ceil_mode"):
+        own = attributes.get("pads", (0, 0, 0, 0)) if mode == "NOTSET" else pads
+        return without_ceil_mode(node, kept, own, pads, version)
     return [helper.make_node(node.op_type, node.input, node.output, node.name, pads=pads, **kept)]
 
 
@@ -344,17 +354,25 @@ def _global_average(node: Any, output: str) -> Any:
     return helper.make_node("GlobalAveragePool", node.input[:1], [output], node.name)
 
 
-def _mean(
+def _reduced(
     node: Any, attributes: Mapping[str, Any], shape: tuple[int, ...], constants: Mapping[str, Any]
 ) -> list[Any]:
-    """Return GlobalAveragePool, and Flatten unless dimensions are kept, for a mean of images."""
+    """Return pools, and Flatten unless dimensions are kept, for a mean or maximum of images."""
     axes = attributes.get("axes", ())
     if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
         axes = numpy_helper.to_array(tensor).reshape(-1)
-    if len(shape) != 4 or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+    whole = node.op_type == "GlobalMaxPool"
+    over = [2, 3] if whole else sorted({int(axis) % 4 for axis in axes})
+    if len(shape) != 4 or not over or not {2, 3}.issuperset(over):
         return [node]
-    if attributes.get("keepdims", 1):
-        return [_global_average(node, node.output[0])]
-    pooled = f"{node.output[0]}.pooled"
-    flat = helper.make_node("Flatten", [pooled], node.output, f"{node.name}.flat")
-    return [_global_average(node, pooled), flat]
+    keeps = whole or bool(attributes.get("keepdims", 1))
+    if over != [2, 3]:
+        return along_axis(node, over[0], shape) if keeps else [node]
+    output = node.output[0] if keeps else f"{node.output[0]}.pooled"
+    if node.op_type == "ReduceMean":
+        nodes = [_global_average(node, output)]
+    else:
+        nodes = global_max(node, shape, output)
+    if not keeps:
+        nodes.append(helper.make_node("Flatten", [output], node.output, f"{node.name}.flat"))
+    return nodes

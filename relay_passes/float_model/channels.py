@@ -25,10 +25,10 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
     is_dense_layer,
-    is_global_average,
     split_bias,
     weight_rows,
 )
@@ -111,7 +111,7 @@ def _ties(value: Expr) -> bool:
     """Whether an operator works on each channel alone, the same way for all."""
     kind = op_name(value)
     if kind == "mean":
-        return is_global_average(value)
+        return is_average(value)
     if kind == "reshape":  # [N, C, 1, 1] -> [N, C]
         before, after = static_shape(value.args[0]), static_shape(value)
         return len(after) == 2 and before == (*after, 1, 1)

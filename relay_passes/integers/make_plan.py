@@ -32,14 +32,14 @@ from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
 from relay_passes.integers.quantize import Quantize
 from relay_passes.names import layer_names
+from relay_passes.operators.averages import NO_AVERAGE, averaged, is_average
 from relay_passes.operators.calls import (
     ACTIVATIONS,
+    AVERAGES,
     MOVES,
     WEIGHT_AXIS,
-    averaged,
     ends_accumulator,
     integer_form,
-    is_global_average,
     is_move,
     moved,
     split_bias,
@@ -436,13 +436,16 @@ class _Planner:
             return None
         return None if value is None else value.after(name, owes_relu=True)
 
-    def _mean(self, binding: Expr) -> _Value:
-        data = self.value(binding.value.args[0])
-        if not isinstance(data, _Int8Tensor) or not is_global_average(binding.value):
+    def _average(self, binding: Expr) -> _Value:
+        data, name = self.value(binding.value.args[0]), str(binding.var.name)
+        if not is_average(binding.value):
+            if op_name(binding.value) == "nn.avg_pool2d":
+                self.host.setdefault(name, NO_AVERAGE)
+            return None
+        if not isinstance(data, _Int8Tensor):
             return None
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
-        name = str(binding.var.name)
         return value.after(
             name,
             scale=value.scale / count,
@@ -497,7 +500,7 @@ class _Planner:
         "quantize": _quantize,
         "dequantize": _dequantize,
         "add": _add,
-        "mean": _mean,
+        **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
         **dict.fromkeys(MOVES, _move),

@@ -44,15 +44,16 @@ from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
 from relay_passes.integers.moves import joined_tensor, moved_tensor
 from relay_passes.integers.plan import QuantPlan, expanded, mismatch
+from relay_passes.integers.pools import average
 from relay_passes.names import Names, layer_names, with_layer_names
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
     ACTIVATIONS,
+    AVERAGES,
     MOVES,
     WEIGHT_AXIS,
-    averaged,
     ceiling_of,
     integer_form,
-    is_global_average,
     split_bias,
     weight_rows,
 )
@@ -533,27 +534,17 @@ class _Interpreter:
         ceiling = min(value.ceiling, ceiling)
         return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
 
-    def _mean(self, binding: Expr) -> Any:
+    def _average(self, binding: Expr) -> Any:
         call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, Int8Tensor) or not is_global_average(call):
+        if not isinstance(data, Int8Tensor) or not is_average(call):
             return None
-        count, name = averaged(call), str(binding.var.name)
-        wide = self.widen(data)
-        expr = relax.op.sum(wide.var, axis=[2, 3], keepdims=True)
-        return Accumulator(
-            var=self.step(expr, name, "acc"),
-            scale=wide.scale / count,
-            bound=wide.bound * count,
-            offset=wide.offset * count,
-            bias=wide.bias,
-            name=name,
-        )
+        return average(call, data, str(binding.var.name), self.step, self.widen)
 
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
         "add": _add,
-        "mean": _mean,
+        **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
         **dict.fromkeys(MOVES, moved_tensor),

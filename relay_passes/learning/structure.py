@@ -24,11 +24,12 @@ from relay_passes.host.torch_operators import SOFTMAX
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
+    AVERAGES,
     WEIGHT_AXIS,
     ends_accumulator,
     is_concat,
-    is_global_average,
     is_move,
     moved,
     split_bias,
@@ -220,8 +221,8 @@ class _Ties:
 
 def _keeps(value: Expr, kind: str) -> bool:
     """Whether integers go through an operator with their scale, or a known part of it."""
-    if kind == "mean":
-        return is_global_average(value)
+    if kind in AVERAGES:
+        return is_average(value)
     return kind in ("dequantize", "add") or bool(moved(value)) or ends_accumulator(value)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, constant, op_name, static_shape
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.operator import IntegerForm
 from relay_passes.operators.table import OPERATORS
 
@@ -25,6 +26,8 @@ MOVES: Final = RESHAPES | {op for row in OPERATORS.values() if row.keeps_scale
 WEIGHT_AXIS: Final = {
     row.float_op: row.weight_axis for row in OPERATORS.values() if row.weight_axis is not None
 }
+#: Operators that average; `averages.is_average` tells of a call whether integers express it.
+AVERAGES: Final = frozenset({"mean", "nn.avg_pool2d"})
 _INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
 
 
@@ -109,8 +112,8 @@ def ends_accumulator(call: Expr) -> bool:
 
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
-    if op_name(call) == "mean":
-        return is_global_average(call)
+    if op_name(call) in AVERAGES:
+        return is_average(call)
     if op_name(call) in (*_MOVES_IF, "concat"):
         return bool(moved(call))
     return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
@@ -143,20 +146,6 @@ def weight_of_rows(call: Expr, rows: NDArray[Any]) -> NDArray[Any]:
     axis, shape = WEIGHT_AXIS[op_name(call)], static_shape(call.args[1])
     moved = shape[axis], *shape[:axis], *shape[axis + 1 :]
     return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
-
-
-def is_global_average(call: Expr) -> bool:
-    """Whether a mean is a global average pool: over rows and columns, dimensions kept."""
-    axes = call.attrs.axis
-    if axes is None or len(static_shape(call.args[0])) != 4 or not bool(call.attrs.keepdims):
-        return False
-    return sorted(int(a) % 4 for a in axes) == [2, 3]
-
-
-def averaged(call: Expr) -> int:
-    """Return how many values one output of a global average pool is the mean of."""
-    _, _, height, width = static_shape(call.args[0])
-    return height * width
 
 
 def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:

@@ -146,6 +146,8 @@ class Operator:
     by_group : bool
         Whether an output channel reads the input channels of its group, as many as its weight
         has.
+    takes_product : bool
+        Whether its anchor could start a layer of another kind: it is asked before that.
     starts_empty : bool
         Whether the accumulator starts at 0 and every operand is a residual.
     adds_up : bool
@@ -176,6 +178,7 @@ class Operator:
     integer: IntegerForm | None = None
     by_channel: bool = False
     by_group: bool = False
+    takes_product: bool = False
     starts_empty: bool = False
     adds_up: bool = False
     keeps_scale: bool = False

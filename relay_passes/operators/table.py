@@ -8,6 +8,7 @@ from typing import Final
 from relay_passes.graph import Expr, op_name
 from relay_passes.operators import (
     add,
+    avg_pool2d,
     concat,
     conv2d,
     dense,
@@ -31,6 +32,7 @@ OPERATORS: Final = MappingProxyType(
             dense.OPERATOR,
             add.OPERATOR,
             max_pool2d.OPERATOR,
+            avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
             concat.OPERATOR,
             move.OPERATOR,

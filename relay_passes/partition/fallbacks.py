@@ -33,7 +33,9 @@ from vta_config.hardware import VTAConfig
 #: Operators that move nothing: another shape of the same bytes.
 _VIEWS: Final = RESHAPES - {"permute_dims"}
 #: Operators whose name is their layer's: anchors that are no other operator's cast or move.
-_NAMED_BY_LAYER: Final = {row.integer_op for row in OPERATORS.values() if not row.int8_range}
+_NAMED_BY_LAYER: Final = {
+    row.integer_op for row in OPERATORS.values() if not (row.int8_range or row.takes_product)
+}
 #: The operators that make int8 of floats, from the result back; a zero point is added before the
 #: clip.
 _QUANTIZE: Final = ("astype", "clip", "add", "floor", "add", "multiply")

@@ -92,9 +92,14 @@ class ChainFinder:
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
         # Those that start empty last: most are the residuals of another chain. So are moves: a
         # convolution takes its padding in, and a dense layer its reshape.
-        rows = ((c, OPERATORS[c.kind]) for c in anchors)
-        late = {id(c): row.starts_empty or row.moves for c, row in rows}
-        for chain in sorted(anchors, key=lambda c: late[id(c)]):
+        rows = {id(c): OPERATORS[c.kind] for c in anchors}
+        anchors.sort(
+            key=lambda c: (
+                rows[id(c)].starts_empty or rows[id(c)].moves,
+                not rows[id(c)].takes_product,
+            )
+        )
+        for chain in anchors:
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)

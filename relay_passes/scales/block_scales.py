@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
 from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
 from relay_passes.numerics import scale_for
-from relay_passes.operators.calls import averaged, is_global_average, is_move, weight_rows
+from relay_passes.operators.averages import averaged, is_average
+from relay_passes.operators.calls import is_move, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
@@ -173,7 +174,7 @@ class BlockScales:
             source = getattr(value.args[0], "name", "") if kind and value.args else ""
             if is_move(value) and source in tensors:
                 tensors[name] = tensors[source]
-            elif kind == "mean" and source in tensors and is_global_average(value):
+            elif source in tensors and is_average(value):
                 unit = tensors[source].scale[0] / averaged(value)
                 first = max(0, floor(log2(own(name) / unit)) - 1)
                 scales = [unit * 2.0**n for n in range(first, first + 4)]

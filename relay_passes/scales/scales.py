@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
 from relay_passes.numerics import exact_log2
+from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
-    averaged,
-    is_global_average,
     is_move,
     weight_rows,
 )
@@ -127,7 +126,7 @@ def tensor_scales(
         signed = name not in nonnegative
         if is_move(value) and source in result:
             scale = result[source].scale[0]
-        elif kind == "mean" and source in result and is_global_average(value):
+        elif source in result and is_average(value):
             count = averaged(value)
             unit = result[source].scale[0] / count
             shift = average(name, unit, count)

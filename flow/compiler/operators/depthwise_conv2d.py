@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a depthwise convolution, a job a tile; a tile's weights stay for the next places."""
     layer, shape = normal.layer, normal.shape
-    oc_each, oh, ow = _tile(shape, bench.residents.capacity_of(normal), layer.name)
+    planes = _planes(shape)
     row = max(part.constants for part in shape.reductions) + shape.taps
+    capacity = bench.residents.capacity_of(normal)
+    oc_each, oh, ow = choose_tile(shape, capacity, layer.name, planes=planes, row=row)
     inp = {"residual": SlotPool(oh * ow)} if shape.residuals else {}
-    inp["chunk"] = SlotPool(oc_each * _window_elems(shape, oh, ow), 2 * _planes(shape)[0])
-    wgt, acc = SlotPool(oc_each * row, 2 * _planes(shape)[1]), oc_each * oh * ow
+    inp["chunk"] = SlotPool(oc_each * window_elems(shape, oh, ow), 2 * planes[0])
+    wgt, acc = SlotPool(oc_each * row, 2 * planes[1]), oc_each * oh * ow
     weights_at = bench.begin_layer(normal, inp=inp, wgt=wgt, acc=acc)
     splits = (split(shape.out_height, oh), split(shape.out_width, ow))
     for oc, n, oy, ox in product(split(shape.oc, oc_each), bench.batches(layer), *splits):
@@ -96,13 +98,26 @@ def _planes(shape: ConvShape) -> tuple[int, int]:
     return len(inputs), len(weights)
 
 
-def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
+def window_elems(shape: ConvShape, oh: int, ow: int) -> int:
     """Return the inp elements, zeros included, that a block of a tile of oh × ow reads."""
     return shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
 
 
-def _tile(shape: ConvShape, capacity: Capacity, where: str) -> tuple[int, int, int]:
+def choose_tile(
+    shape: ConvShape, capacity: Capacity, where: str, *, planes: tuple[int, int], row: int
+) -> tuple[int, int, int]:
     """Choose the tile (blocks, rows, columns) that loads least, two in flight if they fit.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    capacity : Capacity
+    where : str
+        The layer's name.
+    planes : tuple[int, int]
+        Planes of the input and of the weights.
+    row : int
+        Wgt elements of a block of channels.
 
     Raises
     ------
@@ -110,10 +125,9 @@ def _tile(shape: ConvShape, capacity: Capacity, where: str) -> tuple[int, int, i
         When not even the smallest tile fits.
     """
     best: tuple[tuple[bool, int, int], tuple[int, int, int]] | None = None
-    inputs, weights = _planes(shape)
-    row = max(part.constants for part in shape.reductions) + shape.taps
+    inputs, weights = planes
     for oh, ow in product(extents(shape.out_height), extents(shape.out_width)):
-        elems, area = _window_elems(shape, oh, ow), oh * ow
+        elems, area = window_elems(shape, oh, ow), oh * ow
         inp = capacity.inp - (2 * area if shape.residuals else 0)
         fits = min(inp // (elems * inputs), capacity.wgt // (row * weights), capacity.acc // area)
         each = range(min(shape.oc, max(1, fits // 2)), 0, -1)

@@ -7,6 +7,7 @@ from typing import Final
 
 from flow.compiler.operators import (
     add,
+    avg_pool2d,
     concat,
     conv2d,
     dense,
@@ -26,6 +27,7 @@ LOWERERS: Final = MappingProxyType(
         "dense": dense.LOWERER,
         "add": add.LOWERER,
         "max_pool2d": max_pool2d.LOWERER,
+        "avg_pool2d": avg_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
         "concat": concat.LOWERER,
         "move": move.LOWERER,

@@ -87,7 +87,7 @@ def test_wide_groups_need_many_tiles(default_config: VTAConfig) -> None:
     x = TensorSpec(name="x", shape=(1, 512, 20, 20), dtype="int8")
     layer = grouped(np.random.default_rng(3), x, 2, 512)  # 16 · 16 · 9 wgt elements a bundle
     program = check_engines(layer, x, default_config)
-    assert len({insn.origin.tile for insn in program.insns if insn.origin.tile}) > 8
+    assert len({insn.origin.tile for insn in program.insns if insn.origin.tile}) > 4
 
 
 def test_between_other_layers_and_with_a_border(default_config: VTAConfig) -> None:
