@@ -110,7 +110,7 @@ def _transposed(binding: Expr, graph: Graph) -> _Tail | None:
         return None
     size, out, weight = (static_shape(x) for x in (call.args[0], binding.var, call.args[1]))
     strides, padding = ints(attrs.strides), ints(attrs.padding)[:2]
-    if max(strides) < 2 or weight[0] * weight[1] * np.prod(weight[2:]) > _MOST_WEIGHTS:
+    if np.prod(weight) > _MOST_WEIGHTS:
         return None
     axes = []
     for axis in (0, 1):
@@ -203,6 +203,8 @@ def _as_phases(builder: GraphBuilder, var: Expr, call: Expr, tail: _Tail) -> Exp
             args = [x, *step.args[1:]]
             x = builder.emit(relax.Call(step.op, args, step.attrs, step.ty_args), own)
         made.append(x)
+    if len(phases) == 1:
+        return made[0]  # of stride 1
     factors = len(tail.sides[0]), len(tail.sides[1])
     return _side_by_side(builder, made, factors, tail.shape, name)
 
