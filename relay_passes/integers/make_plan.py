@@ -156,9 +156,9 @@ class _Planner:
         self.env: dict[Expr, _Value] = {}
         self.layers: list[LayerPlan] = []
         self.sums: dict[str, SumPlan] = {}
+        self.converted: dict[str, QuantParams] = {}
         self.steps: dict[str, StepsPlan] = {}
         self.functions: Mapping[Expr, Function] = {}
-        self.converted: dict[str, QuantParams] = {}
         self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:

@@ -31,6 +31,7 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.integers.preprocessing import preprocessing
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
@@ -68,7 +69,8 @@ class Quantize(GraphPass):
         names = Names(str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings)))
         env: dict[Expr, Expr] = {}
         for param in graph.params:
-            if any(uses.reads_integers(b, param) for b in uses.of(param)):
+            known = str(param.name) in self.plan.tensors
+            if known and any(uses.reads_integers(b, param) for b in uses.of(param)):
                 env[param] = self._pair(builder, names, param)
         for binding in graph.bindings:
             value = substitute(binding.value, env)
@@ -147,7 +149,11 @@ class _Readers:
 
     def __init__(self, graph: Graph) -> None:
         """Find the tensors that integers make, and the functions that they compute."""
-        self._uses = graph.uses()
+        floats = preprocessing(graph)  # reads the input as it is
+        self._uses = {
+            var: [b for b in readers if b is None or b.var not in floats]
+            for var, readers in graph.uses().items()
+        }
         self.functions = functions_of(graph)
         self.made: set[Expr] = set()
         #: Functions of tensors that integers make, where others than such functions read them.

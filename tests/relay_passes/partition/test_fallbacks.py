@@ -136,14 +136,14 @@ def test_what_feature_maps_the_host_reads_are_int8(default_config: VTAConfig) ->
     assert kinds[0] == "int8" and kinds[-1] == "int32"
 
 
-@pytest.mark.parametrize("operator", ["batch_norm", "a map of constants"])
+@pytest.mark.parametrize("operator", ["batch_norm", "a factor per pixel"])
 def test_float_arithmetic_with_constants(operator: str, default_config: VTAConfig) -> None:
     net = CNN()
     x = net.relu(net.conv(net.data, 8))
     if operator == "batch_norm":
         x = net.batch_norm(x)
     else:
-        x = net.emit(relax.op.multiply(x, net.const(1, 8, 12, 12)))
+        x = net.emit(relax.op.multiply(x, net.const(1, 1, 12, 12)))
     mod = quantized(net.module(net.head(net.relu(net.conv(x, 8)))))
     listed = [] if operator == "batch_norm" else ["dequantize", "multiply", "quantize"]
     assert [f.operator for f in fallbacks(mod, default_config)] == listed
@@ -174,19 +174,24 @@ def test_moves_between_programs_are_told(default_config: VTAConfig) -> None:
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_a_scalar_multiplication_is_told_wherever_it_stands(
-    place: str, default_config: VTAConfig
+@pytest.mark.parametrize("kind", ["abs", "multiply"])
+def test_an_operator_of_floats_is_told_wherever_it_stands(
+    kind: str, place: str, default_config: VTAConfig
 ) -> None:
     net = CNN()
 
     def scaled(x: Any, where: str) -> Any:
-        return net.emit(relax.op.multiply(x, relax.const(np.float32(0.3)))) if where == place else x
+        if where != place:
+            return x
+        if kind == "abs":
+            return net.emit(relax.op.abs(x))
+        return net.emit(relax.op.multiply(x, relax.const(np.float32(0.3))))
 
     x = net.relu(net.conv(scaled(net.data, "first"), 8))
     x = net.relu(net.conv(scaled(x, "middle"), 8))
     mod = quantized(net.module(scaled(net.head(x), "last")))
     told = [f.operator for f in fallbacks(mod, default_config)]
-    assert told == ([] if place == "middle" else ["multiply"])
+    assert told == (["abs"] if kind == "abs" and place != "middle" else [])
 
 
 def test_macs_are_counted_on_both_sides(default_config: VTAConfig) -> None:
