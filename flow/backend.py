@@ -17,6 +17,7 @@ from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
 from flow.learn_request import LearnRequest
+from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
@@ -63,6 +64,8 @@ class PipelineBackend:
         Distills calibration images from the model, for the variants that are calibrated on these.
     learn : LearnRequest, optional
         How long variants learn whose weights are learned block by block.
+    learned : Path, optional
+        Folder to keep in what they have learned so far.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class PipelineBackend:
         measurements: Path | None = None,
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
+        learned: Path | None = None,
     ) -> None:
         """Prepare the float model."""
         self._new_pipeline = partial(
@@ -88,6 +92,7 @@ class PipelineBackend:
             schedules=schedules,
             objective=objective,
             learning=(learn or LearnRequest()).applied,
+            kept=None if learned is None else LearnedBlocks(learned),
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -161,6 +166,12 @@ class PipelineBackend:
         if self._quantized[0] != variant:
             self.quantize(variant)
         return quantization_plan(self._quantized[1])
+
+    def integer_module(self, variant: str) -> Any:
+        """Quantize by a variant, unless that was the last thing done, and return its module."""
+        if self._quantized[0] != variant:
+            self.quantize(variant)
+        return self._quantized[1]
 
     def deviation(self, variant: str) -> Deviation | None:
         """Return how far a variant that keeps a file's integers is from them; None of others."""

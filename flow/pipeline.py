@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
     from relay_passes.calibration.moments import Moments
+    from relay_passes.learning.kept import Kept
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
@@ -116,6 +117,8 @@ class Pipeline:
         Chooses the bits of the variant `mixed` when it is requested.
     learning : callable (learner) -> BlockLearner, optional
         Changes how long variants with a learner learn.
+    kept : Kept, optional
+        Keeps the stages that a learner has finished.
 
     Raises
     ------
@@ -132,6 +135,7 @@ class Pipeline:
         objective: Objective = "balanced",
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
         learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
+        kept: Kept | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
@@ -139,7 +143,7 @@ class Pipeline:
         self._schedules = schedules
         self._objective = objective
         self._choose_widths = choose_widths
-        self._learning = learning
+        self._learning, self._kept_blocks = learning, kept
         self._progress: LearnProgress | None = None
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
@@ -352,6 +356,7 @@ class Pipeline:
                 proofs=self._proofs or {},
                 images=(lambda: learned_from) if learned_from else None,
                 progress=self._progress,
+                kept=self._kept_blocks,
                 passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod

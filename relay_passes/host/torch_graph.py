@@ -22,7 +22,7 @@ from relay_passes.graph import (
     op_name,
     read_graph,
 )
-from relay_passes.host.torch_operators import OPERATORS, SOFTMAX
+from relay_passes.host.torch_operators import OPERATORS, SOFTMAX, is_known
 from relay_passes.operators.calls import WEIGHT_AXIS
 from vta_config.errors import ConfigError, UnsupportedModelError
 
@@ -61,6 +61,44 @@ def import_torch(user: str, *, hint: str = "") -> Any:
             hint='pip install "vta-flow[torch]"' + (f", or {hint}" if hint else ""),
         ) from None
     return torch
+
+
+def usable_device(torch: Any, name: str, user: str) -> str:
+    """Return a device's name as it is, or say that there is none.
+
+    Parameters
+    ----------
+    torch : module
+    name : str
+        ``cpu``, ``cuda``, ``cuda:1``.
+    user : str
+        What computes there, for the error.
+
+    Raises
+    ------
+    ConfigError
+        When PyTorch finds no such device here.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"{user}.device",
+            "must be a device that PyTorch finds here",
+            got=name,
+            hint="use cpu",
+        ) from None
+    return name
+
+
+def exact_convolutions(torch: Any) -> Any:
+    """Return a context in which a GPU convolves in float32, the same way every time.
+
+    Otherwise it may round to 11 bits what it multiplies, and take another algorithm each time.
+    """
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +186,13 @@ class TorchGraph:
             operands = [self._operand(value.tuple_value)]
         elif isinstance(value, relax.Tuple):
             operands = [self._operand(field) for field in value.fields]
-        elif kind in OPERATORS and not (kind == "nn.batch_norm" and bool(value.attrs.training)):
+        elif kind in OPERATORS and is_known(value):
             operands = [self._operand(arg) for arg in value.args]
             if kind in WEIGHT_AXIS and constant(value.args[1]) is not None:
                 self.weights[name] = operands[1]
         else:
-            of = " in training mode" if kind in OPERATORS else ""
+            form = " in training mode" if kind == "nn.batch_norm" else " in this form"
+            of = form if kind in OPERATORS else ""
             raise UnsupportedModelError(
                 name,
                 "must be an operator that has derivatives here",

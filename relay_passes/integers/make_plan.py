@@ -27,10 +27,19 @@ from relay_passes.graph import (
     read_graph,
     static_shape,
 )
+from relay_passes.integers.elementwise import (
+    FAR_SCALES,
+    MANY_LINES,
+    PAIRS,
+    Operand,
+    function_steps,
+    pair_steps,
+)
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
 from relay_passes.integers.quantize import Quantize
+from relay_passes.integers.steps import StepsPlan
 from relay_passes.names import layer_names
 from relay_passes.operators.averages import NO_AVERAGE, averaged, is_average
 from relay_passes.operators.calls import (
@@ -38,6 +47,7 @@ from relay_passes.operators.calls import (
     AVERAGES,
     MOVES,
     WEIGHT_AXIS,
+    ceiling_of,
     ends_accumulator,
     integer_form,
     is_move,
@@ -45,6 +55,7 @@ from relay_passes.operators.calls import (
     split_bias,
     weight_rows,
 )
+from relay_passes.operators.functions import Function, functions_of
 from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.accumulators import fused_ends, paired_layers, unfused_ends
@@ -102,7 +113,9 @@ def make_plan(
     host: dict[str, str] = {}
     while True:
         planner = _Planner(draft, ends, dict(layer_names(mod)), host, dyadic=dyadic)
-        for binding in read_graph(marked).bindings:
+        graph = read_graph(marked)
+        planner.functions = functions_of(graph)
+        for binding in graph.bindings:
             planner.visit(binding)
         if planner.host == host:
             return planner.plan()
@@ -140,7 +153,8 @@ class _Accumulator:
 
     All are float64.
     `owes_relu` tells of a ReLU that is not done yet; `inputs` are the int8 tensors of which it is
-    made, `operators` those that it takes in, `summands` the layers among them.
+    made, `operators` those that it takes in, `summands` the layers among them. `pair` says of a sum
+    of two int8 tensors how steps make it, should their scales not fit the output's.
     """
 
     name: str
@@ -152,6 +166,7 @@ class _Accumulator:
     inputs: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     summands: tuple[str, ...] = ()
+    pair: _Pair | None = None
 
     def after(self, name: str, **changes: Any) -> _Accumulator:
         """Return what operator `name` makes of it."""
@@ -160,7 +175,7 @@ class _Accumulator:
     def with_bias(self, bias: NDArray[np.float64], name: str) -> _Accumulator:
         """Return what an add of a bias makes of it: a ReLU that it owes is done before."""
         settled = self.settle()
-        return settled.after(name, bias=settled.bias + bias)
+        return settled.after(name, bias=settled.bias + bias, pair=None)
 
     def settle(self) -> _Accumulator:
         """Return it with its ReLU done and its bias added before."""
@@ -173,7 +188,23 @@ class _Accumulator:
         )
 
 
-_Value: TypeAlias = "_Int8Tensor | _Accumulator | NDArray[np.int8] | None"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """What an operator makes of two int8 tensors, as a ReLU may follow it."""
+
+    kind: str
+    operators: tuple[str, ...]
+    operands: tuple[_Int8Tensor, _Int8Tensor]
+    relu: bool = False
+    ceiling: float = float("inf")
+
+    def limited(self, ceiling: float, name: str) -> _Pair:
+        """Return what a ReLU `name` with an upper limit makes of it."""
+        ceiling, operators = min(self.ceiling, ceiling), (*self.operators, name)
+        return replace(self, relu=True, ceiling=ceiling, operators=operators)
+
+
+_Value: TypeAlias = "_Int8Tensor | _Accumulator | _Pair | NDArray[np.int8] | None"
 
 
 class _Planner:
@@ -198,6 +229,8 @@ class _Planner:
         self.layers: list[LayerPlan] = []
         self.sums: dict[str, SumPlan] = {}
         self.converted: dict[str, QuantParams] = {}
+        self.steps: dict[str, StepsPlan] = {}
+        self.functions: Mapping[Expr, Function] = {}
         self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:
@@ -215,11 +248,14 @@ class _Planner:
             sums=self.sums,
             host=self.host,
             floats=self.floats,
+            steps=self.steps,
         )
 
     def visit(self, binding: Expr) -> None:
         """Follow one binding."""
         handler = self.HANDLERS.get(op_name(binding.value))
+        if binding.var in self.functions:
+            return  # as a whole, where it becomes int8
         if handler is not None and binding.var.name not in self.host:
             self.env[binding.var] = handler(self, binding)
 
@@ -241,6 +277,7 @@ class _Planner:
         source = binding.value.args[0]
         name, value = str(source.name), self._widen(source)
         params = self.draft.tensors[name]
+        stepped = self._stepped(source, params, name)
         if value is not None and (requant := self._requant(value, params, name)) is not None:
             self.layers.append(
                 LayerPlan(
@@ -251,7 +288,9 @@ class _Planner:
                     requant=requant,
                 )
             )
-        by_host = value is None or name in self.floats  # `Requantize` calls it like its integers
+        by_host = (
+            value is None and not stepped
+        ) or name in self.floats  # `Requantize` calls it like its integers
         return _Int8Tensor(
             name=str(binding.var.name) if by_host else name,
             tensor=name,
@@ -260,6 +299,50 @@ class _Planner:
             zero=params.zero_point,
             reach=params.levels,
         )
+
+    def _stepped(self, source: Expr, params: QuantParams, name: str) -> bool:
+        """Plan a tensor that integers make element by element; tell whether it is one."""
+        value, function, steps = self.value(source), self.functions.get(source), None
+        operands: tuple[_Int8Tensor, ...]
+        if name in self.host:
+            return False
+        if isinstance(value, _Accumulator) and value.pair is not None and not self.dyadic:
+            if _exponents(value.scale / params.scale[0]) is None:
+                value = value.pair
+                self.sums.pop(value.operators[0])
+        if isinstance(value, _Pair):
+            operands, operators, reason = value.operands, value.operators, FAR_SCALES
+            limits = params.qmin, params.qmax
+            if value.relu:
+                top = numerics.round_half_up(min(value.ceiling / params.scale[0], params.levels))
+                limits = params.zero_point, params.zero_point + int(top)
+            left, right = map(_operand, operands)
+            steps = pair_steps(value.kind, (left, right), params, limits)
+        elif function is not None:
+            x = self.value(function.source)
+            if not isinstance(x, _Int8Tensor):
+                return False
+            operands, reason = (x,), MANY_LINES
+            operators = tuple(str(b.var.name) for b in function.bindings)
+            steps = function_steps(function, _operand(x), params)
+        else:
+            return False
+        if steps is None:
+            self.host |= dict.fromkeys(operators, reason)
+            return False
+        shift = steps.shift
+        requant = Requant(multiplier=(1,), shift=(shift,), ratio=(Fraction(2) ** -shift,))
+        self.steps[name] = steps
+        self.layers.append(
+            LayerPlan(
+                name=name,
+                inputs=tuple(x.tensor for x in operands),
+                operators=operators,
+                output=name,
+                requant=requant,
+            )
+        )
+        return True
 
     def _requant(self, value: _Accumulator, params: QuantParams, name: str) -> Requant | None:
         """Return multipliers and shifts of an accumulator; None where the host converts it."""
@@ -358,6 +441,7 @@ class _Planner:
             value = self._widen(found[0])
             return None if value is None else value.with_bias(found[1], name)
         left, right = binding.value.args
+        pair = self._pair(binding)
         if isinstance(self.value(left), _Int8Tensor) and isinstance(
             self.value(right), _Accumulator
         ):
@@ -366,13 +450,15 @@ class _Planner:
         if acc is None or other is None or static_shape(left) != static_shape(right):
             return None
         integers = narrow if isinstance(narrow, _Int8Tensor) else None
-        plan = self._sum(acc, other, integers, name)
+        plan = self._sum(acc, other, integers, name, told=pair is None)
+        if pair is not None and (plan is None or plan.left_out):
+            return pair
         if plan is None:
             self.host.setdefault(name, NO_COMMON_SCALE)
             return None
         self.sums[name] = plan
         if plan.left_out:
-            return acc.after(name)
+            return acc.after(name, pair=None)
         if set(plan.multiplier) != {1}:
             factor = expanded(plan.multiplier, len(acc.scale), self.draft.block, name)
             inputs = (*acc.inputs, *other.inputs)
@@ -380,7 +466,7 @@ class _Planner:
                 first + second * factor
                 for first, second in ((acc.bound, other.bound), (acc.offset, other.offset))
             )
-            return acc.after(name, bound=bound, offset=offset, inputs=inputs)
+            return acc.after(name, bound=bound, offset=offset, inputs=inputs, pair=pair)
         acc, other = acc.settle(), other.settle()
         first, second = (
             2.0 ** expanded(shifts, len(acc.scale), self.draft.block, name)
@@ -396,12 +482,19 @@ class _Planner:
             inputs=(*acc.inputs, *other.inputs),
             operators=(*acc.operators, *other.operators, name),
             summands=(*acc.summands, *other.summands),
+            pair=pair,
         )
 
     def _sum(
-        self, acc: _Accumulator, other: _Accumulator, integers: _Int8Tensor | None, name: str
+        self,
+        acc: _Accumulator,
+        other: _Accumulator,
+        integers: _Int8Tensor | None,
+        name: str,
+        *,
+        told: bool,
     ) -> SumPlan | None:
-        """Return how `other` is added to `acc`; None where their scales do not fit."""
+        """Return how `other` is added to `acc`; None where their scales do not fit, to be told."""
         plan = SumPlan(first=acc.name, second=other.name)
         left_out = replace(plan, multiplier=(0,))
         block = self.draft.block
@@ -422,6 +515,8 @@ class _Planner:
             return left_out  # less than a unit of the accumulator each
         if first is None or second is None:
             return None
+        if apart > _MOST_OCTAVES and not told:
+            return None
         if apart > _MOST_OCTAVES:
             must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
             self.host[name] = f"{name}: {must}, got 2^{apart}"
@@ -429,12 +524,28 @@ class _Planner:
         shifts = (tuple(grouped(part, block).tolist()) for part in (first, second))
         return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
 
+    def _pair(self, binding: Expr) -> _Pair | None:
+        left, right = (self.value(a) for a in binding.value.args)
+        if not (isinstance(left, _Int8Tensor) and isinstance(right, _Int8Tensor)):
+            return None
+        if static_shape(binding.value.args[0]) != static_shape(binding.value.args[1]):
+            return None
+        kind, name = op_name(binding.value), str(binding.var.name)
+        return _Pair(kind=kind, operators=(name,), operands=(left, right))
+
     def _activation(self, binding: Expr) -> _Value:
         value, name = self._widen(binding.value.args[0]), str(binding.var.name)
+        pair, ceiling = self.value(binding.value.args[0]), ceiling_of(binding.value)
+        if isinstance(pair, _Pair) and ceiling is not None:
+            return pair.limited(ceiling, name)
         if not ends_accumulator(binding.value):
             self.host.setdefault(name, ACTIVATIONS[op_name(binding.value)].otherwise)
             return None
-        return None if value is None else value.after(name, owes_relu=True)
+        if value is None:
+            return None
+        assert ceiling is not None
+        pair = value.pair and value.pair.limited(ceiling, name)
+        return value.after(name, owes_relu=True, pair=pair)
 
     def _average(self, binding: Expr) -> _Value:
         data, name = self.value(binding.value.args[0]), str(binding.var.name)
@@ -499,6 +610,7 @@ class _Planner:
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
+        **dict.fromkeys(PAIRS, _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
@@ -506,6 +618,10 @@ class _Planner:
         **dict.fromkeys(MOVES, _move),
         "concat": _concat,
     }
+
+
+def _operand(tensor: _Int8Tensor) -> Operand:
+    return Operand(tensor.name, tensor.scale, tensor.zero, tensor.reach)
 
 
 def _exponents(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:

@@ -144,7 +144,7 @@ class KeptScales:
         return result
 
     def _average(self, source: QuantParams, count: int, own: QuantParams | None) -> QuantParams:
-        """Return the parameters of a global average: shifts express its sum's scale times 2^n."""
+        """Return the parameters of an average: shifts express its sum's scale times 2^n."""
         (unit,) = source.scale
         unit /= count
         if self.dyadic and own is not None:
