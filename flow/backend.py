@@ -17,6 +17,7 @@ from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
 from flow.learn_request import LearnRequest
+from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
@@ -29,9 +30,10 @@ from flow.verify import Verifier
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.bit_widths import BitWidths
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from relay_passes.stage import After
-from relay_passes.variants import MIXED, ZERO_SHOT_OF
+from relay_passes.variants import KEPT, MIXED, ZERO_SHOT_OF
 from vta_config.hardware import VTAConfig
 
 
@@ -62,6 +64,8 @@ class PipelineBackend:
         Distills calibration images from the model, for the variants that are calibrated on these.
     learn : LearnRequest, optional
         How long variants learn whose weights are learned block by block.
+    learned : Path, optional
+        Folder to keep in what they have learned so far.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class PipelineBackend:
         measurements: Path | None = None,
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
+        learned: Path | None = None,
     ) -> None:
         """Prepare the float model."""
         self._new_pipeline = partial(
@@ -87,6 +92,7 @@ class PipelineBackend:
             schedules=schedules,
             objective=objective,
             learning=(learn or LearnRequest()).applied,
+            kept=None if learned is None else LearnedBlocks(learned),
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -161,6 +167,13 @@ class PipelineBackend:
             self.quantize(variant)
         return quantization_plan(self._quantized[1])
 
+    def deviation(self, variant: str) -> Deviation | None:
+        """Return how far a variant that keeps a file's integers is from them; None of others."""
+        if variant not in KEPT:
+            return None
+        assert self._quantized[0] == variant, "`quantize` comes first"
+        return self.pipeline.deviation(self._quantized[1])
+
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
         """Tell `after` what each stage makes of a variant; see `Pipeline.walk`."""
         pipeline, name = self.pipeline_of(variant)
@@ -181,6 +194,7 @@ class PipelineBackend:
             model=compiled,
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
+            deviation=self.deviation(variant),
         )
 
 
@@ -204,11 +218,14 @@ class PipelineCompiled:
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
         Which bits each layer got, of `mixed`.
+    deviation : Deviation, optional
+        How far it is from the integers of the file, of variants that keep them.
     """
 
     model: CompiledModel
     choice: Choice | None = None
     bits: BitChoice | None = None
+    deviation: Deviation | None = None
     _network: Network = field(init=False)
 
     def __post_init__(self) -> None:

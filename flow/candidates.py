@@ -21,6 +21,7 @@ from relay_passes.selection.choose_variant import (
     SMALL_MARGIN_DB,
     choose,
     compare,
+    result_sizes,
     results,
 )
 from relay_passes.selection.prove_layers import splits
@@ -92,6 +93,7 @@ class Candidates:
         self.folded, self._images = folded, images
         self._form, self._learn = form, learn
         self._is_small = is_small(folded)
+        self._sizes = result_sizes(folded)
         self._found: dict[str, Candidate] = {}
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
@@ -187,4 +189,4 @@ class Candidates:
             images = [[image for part in images for image in part]]
         with blas_threads(available_cores()):
             values = [results(*pair) for pair in zip(forms, images, strict=True)]
-        return compare(name, np.concatenate(values), self._reference)
+        return compare(name, np.concatenate(values), self._reference, self._sizes)

@@ -16,7 +16,8 @@ from rich.table import Table
 from flow.backend import PipelineBackend
 from flow.options import Options
 from flow.results.evaluate import Logits, Metrics, measure, run_all
-from flow.results.report import Skipped, error_cell, sqnr_cells
+from flow.results.metric_cells import percent_cell, sqnr_cells
+from flow.results.report import Skipped, error_cell
 from flow.session import Session, calibrate, float_logits, open_session
 from flow.stages import Stages
 from flow.system.files import write_atomic
@@ -104,7 +105,7 @@ def compare(
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
     reference = float_logits(session.model, data, stages)
-    rows = [_row("", measure("float32", reference, reference, data.targets))]
+    rows = [_row("", measure("float32", reference, reference, data.targets, session.model.outputs))]
     calibrate(session, stages)
     failures: list[Exception] = []
     for name in names:
@@ -142,7 +143,7 @@ def _measure(
     with stages("compile", f"compiling {name}"):
         compiled = pipeline.compile(quantized)
     with stages("fsim", f"running {name}") as progress:
-        logits = run_all(compiled.network(), data, classes=session.model.classes, progress=progress)
+        logits = run_all(compiled.network(), data, values=session.model.values, progress=progress)
     layers: tuple[LayerError, ...] = ()
     if choice is not None and layer_images:
         with stages("layers", f"comparing layers of {name}"):
@@ -151,7 +152,7 @@ def _measure(
             layers = layer_errors(run_passes(pipeline.folded, passes), quantized, sample)
     return Step(
         change=ABLATION[name],
-        metrics=measure(name, logits, reference, data.targets),
+        metrics=measure(name, logits, reference, data.targets, session.model.outputs),
         requantization_error=max(requantization_errors(quantized).values(), default=0.0),
         layers=layers,
         seconds=stages.seconds[f"quantize {name}"],
@@ -179,7 +180,7 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
         table.add_column(heading, justify="right")
     for step in steps:
         m = step.metrics
-        top1 = "–" if m.top1 is None else f"{100 * m.top1:.2f}"
+        top1 = percent_cell(m.top1)
         if not step.change:  # float32
             table.add_row(m.name, "", top1, *[""] * 5)
             continue
@@ -187,7 +188,7 @@ def render_steps(steps: tuple[Step, ...]) -> RenderableType:
             m.name,
             step.change,
             top1,
-            f"{100 * m.agreement:.2f}",
+            percent_cell(m.agreement),
             *sqnr_cells(m),
             error_cell(step.requantization_error),
             f"{step.seconds:.1f}",
@@ -211,13 +212,13 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
     except ImportError:
         return tuple(paths)
     shown = [step.metrics for step in steps if step.metrics.sqnr_db is not None]
+    columns: dict[str, list[Any]] = {"SQNR of the results (dB)": [m.sqnr_db for m in shown]}
+    if all(m.agreement is not None for m in shown):  # a classifier
+        shares = [100 * (m.agreement or 0.0) for m in shown]
+        columns = {"agreement with float32 (%)": shares} | columns
     figure = Figure(figsize=(9, 0.3 * len(shown) + 1.2), layout="constrained")
     names = [m.name for m in shown]
-    plots = figure.subplots(1, 2, sharey=True)
-    columns: dict[str, list[Any]] = {
-        "agreement with float32 (%)": [100 * m.agreement for m in shown],
-        "SQNR of the logits (dB)": [m.sqnr_db for m in shown],
-    }
+    plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, (label, values) in zip(plots, columns.items(), strict=True):
         axes.plot(values, names, "o")  # dots, since the axis does not begin at zero
         for name, value in zip(names, values, strict=True):

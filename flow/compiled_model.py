@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tvm import cpu, relax, runtime
 
 from flow.compiler.codegen import build
+from flow.outputs import as_row
 from flow.program.program import Program
 from flow.results.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
@@ -69,14 +70,15 @@ class CompiledModel:
         return build(self.partitioned, self.config, self.programs)
 
     def network(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """Return a callable float32[1, C, H, W] → float32[1, classes] on the virtual machine."""
+        """Return a callable float32[1, C, H, W] → float32[values] on the virtual machine.
+
+        The values are those of all outputs, one after the other.
+        """
         machine = relax.VirtualMachine(self.executable, cpu())
 
         def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            result: NDArray[np.float32] = machine["main"](
-                runtime.tensor(np.ascontiguousarray(image))
-            ).numpy()
-            return result
+            result = machine["main"](runtime.tensor(np.ascontiguousarray(image)))
+            return as_row(tensor.numpy() for tensor in _tensors(result))
 
         return run
 
@@ -124,3 +126,8 @@ class CompiledModel:
         for program, file in zip(self.programs, paths, strict=True):
             program.save(file)
         return tuple(paths)
+
+
+def _tensors(result: Any) -> Iterable[Any]:
+    """Return what ``main`` gives as tensors, one or several."""
+    return [result] if hasattr(result, "numpy") else result

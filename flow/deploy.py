@@ -83,7 +83,7 @@ def deploy(
         reference=reference,
         preference=tuple(sorted(variants, key=PREFERENCE.index)),
         few_images=OTHERS_EXACT_IMAGES,
-        metrics=[measure("float32", reference, reference, data.targets)],
+        metrics=[measure("float32", reference, reference, data.targets, session.model.outputs)],
     )
     failures: list[Exception] = []
     for index, variant in enumerate(variants):

@@ -81,9 +81,9 @@ class Findings:
             latency = compiled.latency
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
-                compiled.networks(), data, classes=session.model.classes, progress=progress
+                compiled.networks(), data, values=session.model.values, progress=progress
             )
-        metrics = measure(variant, logits, self.reference, data.targets)
+        metrics = measure(variant, logits, self.reference, data.targets, session.model.outputs)
         images = options.exact_images
         if variant != self.preference[0]:
             images = min(images, self.few_images)
@@ -98,6 +98,7 @@ class Findings:
             requantization_error=compiled.requantization_error,
             plan=compiled.plan,
             bits=compiled.bits,
+            deviation=compiled.deviation,
             exact=exact,
             calibration=_facts(calibration if distilled is None else distilled),
         )

@@ -11,8 +11,10 @@ import flow.sim
 from flow.bit_request import BitRequest
 from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
+from flow.input_request import InputRequest
 from flow.learn_request import LearnRequest
 from relay_passes.calibration.distill_options import DistillOptions
+from relay_passes.scales.kept import Qdq
 from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
 
@@ -21,10 +23,11 @@ Engine: TypeAlias = Literal["fsim", "tsim", "oracle", "driver"]
 ZERO_SHOT: Final = "zero-shot"
 ENGINES: Final = ("fsim", "tsim", "oracle", "driver")
 OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
+QDQ_WAYS: Final[tuple[Qdq, ...]] = get_args(Qdq)
 #: Quantized variants in the order of the report.
 VARIANTS: Final = tuple(v.name for v in TABLE if v.role == "report")
 #: What can be asked for by name: some need a machine with capabilities.
-KNOWN_VARIANTS: Final = (*VARIANTS, *(v.name for v in TABLE if v.role == "extra"))
+KNOWN_VARIANTS: Final = (*VARIANTS, *(v.name for v in TABLE if v.role in ("extra", "kept")))
 #: The variant whose program is deployed and told in full: the first of these that there is.
 PREFERENCE: Final = tuple(
     v.name for v in sorted(TABLE, key=lambda v: v.rank) if v.name in KNOWN_VARIANTS
@@ -75,7 +78,12 @@ class Options:
         Of the draw.
     variants : tuple of str, optional
         Quantized variants, of `VARIANTS`. By default all for a model that brings its images,
-        `MAIN_VARIANTS` for others.
+        `MAIN_VARIANTS` for others, and the model's own integers of one that is quantized already.
+    one_variant : bool
+        Whether one is enough where none is named: the best, or the model's own integers.
+    qdq : {"keep", "requantize"}
+        What becomes of a model that is quantized already: its integers are kept, or its weights are
+        floats like others, which every variant quantizes again.
     exact_images : int
         Images for the comparison of engines in the deployed variant; the others get at most
         `OTHERS_EXACT_IMAGES`. 0: none.
@@ -93,6 +101,8 @@ class Options:
         Multiplies what a model may cost; see `Limits`.
     bits : BitRequest
         What the bits of the variant `mixed` are chosen by.
+    request : InputRequest
+        What the user says of the model's input, beside the file that may lie beside the model.
 
     Raises
     ------
@@ -113,6 +123,8 @@ class Options:
     limit: int | None = None
     seed: int = 0
     variants: tuple[str, ...] | None = None
+    one_variant: bool = False
+    qdq: Qdq = "keep"
     exact_images: int = EXACT_IMAGES
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
@@ -121,6 +133,7 @@ class Options:
     check_import: bool = True
     model_limit: float = 1.0
     bits: BitRequest = field(default_factory=BitRequest)
+    request: InputRequest = field(default_factory=InputRequest)
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""

@@ -22,6 +22,9 @@ from flow.system.host_memory import give_back
 from flow.system.threads import available_cores, blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
+from relay_passes.graph import read_graph
+from relay_passes.integers.deviation import deviation
+from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
@@ -31,11 +34,13 @@ from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
     ALTERNATIVES,
+    KEPT,
     MIXED,
     RECIPES,
     STEPS,
     STOCK_RELAY,
     VARIANTS,
+    kept_options,
 )
 from vta_config.errors import CalibrationError
 
@@ -49,11 +54,13 @@ if TYPE_CHECKING:
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
     from relay_passes.calibration.moments import Moments
+    from relay_passes.learning.kept import Kept
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
     from relay_passes.partition.layers import HostWork
     from relay_passes.scales.bit_widths import BitWidths
+    from relay_passes.scales.kept import Deviation
     from relay_passes.selection.choices import LayerProof
     from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
@@ -110,6 +117,8 @@ class Pipeline:
         Chooses the bits of the variant `mixed` when it is requested.
     learning : callable (learner) -> BlockLearner, optional
         Changes how long variants with a learner learn.
+    kept : Kept, optional
+        Keeps the stages that a learner has finished.
 
     Raises
     ------
@@ -126,6 +135,7 @@ class Pipeline:
         objective: Objective = "balanced",
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
         learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
+        kept: Kept | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
@@ -133,7 +143,7 @@ class Pipeline:
         self._schedules = schedules
         self._objective = objective
         self._choose_widths = choose_widths
-        self._learning = learning
+        self._learning, self._kept_blocks = learning, kept
         self._progress: LearnProgress | None = None
         fold = upto(FLOAT_STAGES, "fold")
         state = run_stages(fold, Quantization(mod=model.mod))
@@ -142,6 +152,8 @@ class Pipeline:
         self.origins: Mapping[str, OnnxNode] = {
             name: model.origins[old] for name, old in before.items() if old in model.origins
         }
+        #: The integers of a model that is quantized already, by tensors of the folded module.
+        self.kept = None if model.kept is None else model.kept.renamed(self._old_names(before))
         self.profiles: dict[str, TensorProfile] = {}
         self._images: Sequence[NDArray[np.float32]] = []
         self._all_images: Sequence[NDArray[np.float32]] = []  # as many as can be read again
@@ -155,6 +167,11 @@ class Pipeline:
         self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
+
+    def _old_names(self, before: Mapping[str, str]) -> dict[str, str]:
+        """Return the imported module's names of the folded one's tensors, the inputs included."""
+        inputs = (str(param.name) for param in read_graph(self.folded).params)
+        return {**{name: name for name in inputs}, **before}
 
     def calibrate(
         self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
@@ -214,6 +231,8 @@ class Pipeline:
             return StockRelay()(self.model.mod)  # it folds BatchNorm its own way
         if not isinstance(variant, str):
             return self._quantize(variant)
+        if variant in KEPT:
+            return self._quantize(self._kept_options(variant))
         known = VARIANTS | STEPS
         if variant not in known:
             raise CalibrationError(
@@ -238,6 +257,24 @@ class Pipeline:
             layers=tuple((self._proofs or {}).values()) if RECIPES[chosen].options.learns else (),
         )
         return self.form(chosen)
+
+    def _kept_options(self, name: str) -> QuantOptions:
+        """Return the options that keep the integers of a model that is quantized already."""
+        if self.kept is None:
+            raise CalibrationError(
+                name,
+                "must be given a model that is quantized already, whose integers are kept",
+                got=self.model.name,
+                hint="choose another variant, or give --qdq keep",
+            )
+        return kept_options(name, self.kept)
+
+    def deviation(self, quantized: Any) -> Deviation | None:
+        """Return how far a quantized module's scales are from the file's; None without such."""
+        plan = quantization_plan(quantized)
+        if self.kept is None or plan is None:
+            return None
+        return deviation(self.folded, self.kept, plan)
 
     def form(self, name: str) -> Any:
         """Return the integer module of a recipe of `VARIANTS` or `STEPS` as it stands.
@@ -319,6 +356,7 @@ class Pipeline:
                 proofs=self._proofs or {},
                 images=(lambda: learned_from) if learned_from else None,
                 progress=self._progress,
+                kept=self._kept_blocks,
                 passed=passed,
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
@@ -421,8 +459,11 @@ class Pipeline:
                 after(stage.name, stage.result(state))
             if end < len(FLOAT_STAGES):
                 return
-            self.quantize(variant)  # settles which form it becomes
-            options = self._options_of(self.choices[variant].chosen)
+            if variant in KEPT:
+                options = self._kept_options(variant)
+            else:
+                self.quantize(variant)  # settles which form it becomes
+                options = self._options_of(self.choices[variant].chosen)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

@@ -6,13 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from flow.data.datasets import Dataset, image_folder
-from flow.data.models import bundled_data, cache_folder, load_model, picture_preprocessing
-from flow.frontend.importer import ImportedModel
+from flow.data.models import (
+    bundled_data,
+    cache_folder,
+    load_model,
+    picture_preprocessing,
+    request_of,
+)
+from flow.frontend.importer import ImportedModel, MissingShapeError
 from flow.frontend.onnx_file import Limits
-from flow.options import MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
+from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
@@ -20,10 +26,16 @@ from flow.results.report import Exactness, LayerCounters, Placement
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
-from relay_passes.variants import ZERO_SHOT_OF
+from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
+
+#: Options that may be missing.
+SHAPE_OPTION: Final = "--input-shape"
+IMAGES_OPTION: Final = "--images"
+CALIBRATION_OPTION: Final = "--calibration"
 
 
 def check_driver(library: Path, timeout_s: float | None = None) -> None:
@@ -59,6 +71,11 @@ class Compiled(Protocol):
     @property
     def bits(self) -> BitChoice | None:
         """Return which bits each layer got, and why; None where they were not chosen."""
+        ...
+
+    @property
+    def deviation(self) -> Deviation | None:
+        """Return how far it is from the integers of the file; None unless it keeps them."""
         ...
 
     @property
@@ -117,6 +134,10 @@ class Backend(Protocol):
         """Quantize as `quantize` does and return the plan; None for stock Relay's."""
         ...
 
+    def deviation(self, variant: str) -> Deviation | None:
+        """Return how far the variant quantized last is from the file's integers; see `Compiled`."""
+        ...
+
     def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
         """Tell `after` what each stage makes of a variant, up to `stop`; see `Pipeline.walk`."""
         ...
@@ -160,6 +181,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         measurements=bit_cache(options.cache),
         distilled=partial(_distilled, model, options),
         learn=options.learn,
+        learned=cache_folder(options.cache) / "learned",
     )
 
 
@@ -223,7 +245,13 @@ def open_session(
     if options.search:
         check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
     with stages("import", f"importing {options.model}") as progress:
-        model = _load(options, progress)
+        try:
+            model = _load(options, progress)
+        except MissingShapeError as error:
+            # With all that is missing besides, so that nobody has to ask three times.
+            if missing := _missing_images(options, needs_images=needs_images):
+                raise _missing([SHAPE_OPTION, *missing], options.model, error.shape) from None
+            raise
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
         backend = factory(model, machine, options)
     if options.zero_shot and not UNCALIBRATED.issuperset(chosen_variants(options, model)):
@@ -257,6 +285,8 @@ def _load(options: Options, progress: Progress) -> ImportedModel:
         progress=progress,
         check=options.check_import,
         limits=Limits(factor=options.model_limit),
+        qdq=options.qdq,
+        request=request_of(options.model, options.request),
     )
 
 
@@ -273,38 +303,74 @@ def open_data(
     own = bundled_data(model)
     evaluation, calibration = own if own is not None else (None, None)
     shape = model.input_shape
-    preprocessing = picture_preprocessing(model)
+    preprocessing = picture_preprocessing(model, request_of(options.model, options.request))
+    open_folder = partial(image_folder, preprocessing=preprocessing, shape=shape)
+    open_folder = partial(open_folder, file_shape=model.file_shape)
+    needs_calibration = not options.zero_shot and not UNCALIBRATED.issuperset(
+        chosen_variants(options, model)
+    )
+    missing = []
+    if needs_images and options.images is None and evaluation is None:
+        missing.append(IMAGES_OPTION)
+    if needs_calibration and options.calibration is None and calibration is None:
+        missing.append(CALIBRATION_OPTION)
+    if missing:
+        raise _missing(missing, model.name)
     if options.images is not None and needs_images:
-        evaluation = image_folder(options.images, preprocessing, shape=shape, classes=model.classes)
+        evaluation = open_folder(
+            options.images,
+            classes=model.classes,
+            labelled=model.classes is not None,  # else labels say nothing of its outputs
+        )
     if options.calibration is not None:
-        calibration = image_folder(options.calibration, preprocessing, shape=shape, labelled=False)
-    if evaluation is None and needs_images:
-        raise _missing("--images", model)
-    if options.zero_shot or UNCALIBRATED.issuperset(chosen_variants(options, model)):
+        calibration = open_folder(options.calibration, labelled=False)
+    # Tensors that a quantized file leaves in float need no images, but use them.
+    if options.zero_shot or not (needs_calibration or {*KEPT} & {*chosen_variants(options, model)}):
         calibration = None
-    elif calibration is None:
-        raise _missing("--calibration", model)
     if evaluation is not None:
         evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
     return evaluation, calibration
+
+
+def _missing_images(options: Options, *, needs_images: bool) -> list[str]:
+    """Return which images must be given for a model that cannot be loaded yet."""
+    variants = MAIN_VARIANTS if options.variants is None else options.variants
+    missing = [IMAGES_OPTION] if needs_images and options.images is None else []
+    if options.calibration is None and not options.zero_shot:
+        missing += [] if UNCALIBRATED.issuperset(variants) else [CALIBRATION_OPTION]
+    return missing
 
 
 def chosen_variants(options: Options, model: ImportedModel) -> tuple[str, ...]:
     """Return the variants asked for; see `Options`."""
     if options.variants is not None:
         return options.variants
+    if model.kept is not None:
+        return (KEEP,)
+    if options.one_variant:
+        return (BEST_VARIANT,)
     names = VARIANTS if bundled_data(model) is not None else MAIN_VARIANTS
     if options.zero_shot:  # the others are calibrated so, too
         names = tuple(name for name in names if name not in ZERO_SHOT_OF)
     return names
 
 
-def _missing(option: str, model: ImportedModel) -> CalibrationError:
+def _missing(options: Sequence[str], name: str, shape: str = "") -> CalibrationError:
+    """Say in one sentence all that the user must give."""
+    gifts = {
+        SHAPE_OPTION: f"{SHAPE_OPTION} 1,3,224,224 (the size that it was trained with)",
+        IMAGES_OPTION: f"{IMAGES_OPTION} DIR",
+        CALIBRATION_OPTION: f"{CALIBRATION_OPTION} DIR, or {CALIBRATION_OPTION} {ZERO_SHOT}",
+    }
+    lacks = {
+        SHAPE_OPTION: f"leaves the size of its input open, {shape},",
+        IMAGES_OPTION: "has no images of its own",
+        CALIBRATION_OPTION: "has no images of its own",
+    }
     return CalibrationError(
-        option,
-        f"must be given: {model.name} has no images of its own",
-        hint=f"give {option} DIR"
-        + (f", or {option} {ZERO_SHOT}" if option == "--calibration" else ""),
+        ", ".join(options),
+        f"must be given: {name} {' and '.join(dict.fromkeys(lacks[o] for o in options))}",
+        hint="give " + "; ".join(gifts[option] for option in options),
     )
 
 
@@ -322,7 +388,7 @@ def float_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:
 
     Returns
     -------
-    float32[images, classes]
+    float32[images, values]
     """
     with stages("float32", "running float32 on ONNX Runtime") as progress:
-        return run_all(OnnxRuntime(model.proto), data, classes=model.classes, progress=progress)
+        return run_all(OnnxRuntime(model.proto), data, values=model.values, progress=progress)

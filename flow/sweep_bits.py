@@ -23,7 +23,7 @@ from flow.bits.latencies import widths_of
 from flow.bits.plots import BITS_STEM, PARETO_STEM, PlotPoint, plot_bits, plot_pareto
 from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.latency import can_plot, latency_of
-from flow.results.report import sqnr_cells
+from flow.results.metric_cells import percent_cell, sqnr_cells
 from flow.session import Session, calibrate, float_logits, open_session
 from flow.system.files import write_atomic
 from relay_passes.selection.bit_program import Bits, shown
@@ -192,7 +192,7 @@ def sweep(
         model=session.model.name,
         machine=session.machine.name,
         cost=swept,
-        reference=measure("float32", reference, reference, data.targets),
+        reference=measure("float32", reference, reference, data.targets, session.model.outputs),
         points=(),
         remarks=tuple(
             dict.fromkeys(s for c in candidates if c.choice is not None for s in c.choice.remarks)
@@ -278,10 +278,10 @@ def _measure(candidate: Candidate, session: Session, stages: Stages, reference: 
     with stages("time", f"timing {name}"):
         latency = latency_of(compiled.timed)
     with stages("fsim", f"running {name} on fsim") as progress:
-        logits = run_all(compiled.network(), data, classes=session.model.classes, progress=progress)
+        logits = run_all(compiled.network(), data, values=session.model.values, progress=progress)
     return Point(
         candidate=candidate,
-        metrics=measure(name, logits, reference, data.targets),
+        metrics=measure(name, logits, reference, data.targets, session.model.outputs),
         cycles=None if latency is None else latency.cycles,
         ms=None if latency is None else latency.ms,
     )
@@ -345,7 +345,7 @@ def sweep_table(found: Sweep) -> Table:
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     top1 = found.reference.top1
-    table.add_row("float32", *[""] * 5, "–" if top1 is None else f"{100 * top1:.2f}", *[""] * 3)
+    table.add_row("float32", *[""] * 5, percent_cell(top1), *[""] * 3)
     for point in found.points:
         c, m = point.candidate, point.metrics
         table.add_row(
@@ -355,8 +355,8 @@ def sweep_table(found: Sweep) -> Table:
             "–" if point.cycles is None else f"{point.cycles:,}",
             f"{c.predicted_cycles:,}",
             "–" if point.ms is None else f"{point.ms:.2f}",
-            "–" if m.top1 is None else f"{100 * m.top1:.2f}",
-            f"{100 * m.agreement:.2f}",
+            percent_cell(m.top1),
+            percent_cell(m.agreement),
             *sqnr_cells(m),
         )
     return table
@@ -385,10 +385,13 @@ def _plotted(points: Sequence[Point]) -> list[PlotPoint]:
     result = []
     for point in points:
         c, m = point.candidate, point.metrics
-        shares = {"agreement, %" if m.top1 is None else "top-1, %": 100 * (m.top1 or m.agreement)}
+        shares: dict[str, float] = {}
+        if m.agreement is not None:  # a classifier
+            share = m.agreement if m.top1 is None else m.top1
+            shares["agreement, %" if m.top1 is None else "top-1, %"] = 100 * share
         if all(p.metrics.sqnr_db is not None for p in points):
             assert m.sqnr_db is not None
-            shares["SQNR of the logits, dB"] = m.sqnr_db
+            shares["SQNR of the results, dB"] = m.sqnr_db
         result.append(
             PlotPoint(
                 label=c.label,

@@ -3,7 +3,7 @@
 The quantized Relax module runs on the host with every layer's tensor as a result. The same image
 then goes through fsim in program order, fsim with its modules in a random token-legal order (which
 exposes a missing token), tsim (in the order in which instructions start) and the numpy oracle,
-whose tensors are captured as they are stored; and through the TVM executable, whose float32 logits
+whose tensors are captured as they are stored; and through the TVM executable, whose float32 results
 must be the same bits.
 """
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
+from flow.outputs import as_row
 from flow.results.evaluate import Network, prefetch
 from flow.results.report import Exactness
 from flow.sim.oracle import run_program
@@ -94,14 +95,17 @@ class Verifier:
         tally = Tally()
         for index, image in enumerate(prefetch(images)):
             results = self._host(image)
-            reference = dict(zip(self._names, results[1:], strict=True))
+            own = len(results) - len(self._names)
+            reference = dict(zip(self._names, results[own:], strict=True))
             for engine, tensors in self._engines(reference, index):
                 for name, got in tensors.items():
                     tally.compare(
                         f"{shown_name(name)} on {engine}, image {index}", got, reference[name]
                     )
-            logits = np.asarray(self.network(image))
-            tally.compare(f"logits of the executable, image {index}", logits, results[0])
+            values = np.asarray(self.network(image))
+            tally.compare(
+                f"results of the executable, image {index}", values, as_row(results[:own])
+            )
             progress(index + 1, len(images))
         return Exactness(
             images=len(images),

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from relay_passes.calibration.moments import Moments
 from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
+from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
+from relay_passes.float_model.pair_extremes import PairExtremes
 from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
@@ -24,6 +26,7 @@ from relay_passes.integers.make_plan import make_plan
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
+from relay_passes.learning.kept import Kept
 from relay_passes.learning.learn import Progress, learn
 from relay_passes.operators.calls import weight_rows
 from relay_passes.params import TensorProfile, scale_text
@@ -61,6 +64,8 @@ class Quantization:
         none.
     progress : callable (done, total, what), optional
         Told of the steps of a learner.
+    kept : Kept, optional
+        Keeps the stages that a learner has finished.
     passed : IRModule, optional
         `mod` after the passes of the options, where they ran before.
     names : dict[str, str]
@@ -85,6 +90,7 @@ class Quantization:
     proofs: Mapping[str, LayerProof] = field(default_factory=dict)
     images: Callable[[], Iterable[NDArray[np.float32]]] | None = None
     progress: Progress | None = None
+    kept: Kept | None = None
     passed: Module | None = None
     uncorrected: Module | None = None
     names: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +114,8 @@ class Quantization:
 
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
-    folded = SimplifyMoves()(FoldBatchNorm()(FoldConstants()(state.mod)))
+    folded = FoldBatchNorm()(FoldConstants()(PairExtremes()(state.mod)))
+    folded = FoldScales()(SimplifyMoves()(folded))
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"
@@ -191,6 +198,7 @@ def _learn(state: Quantization) -> Quantization:
         fuse=options.fuse,
         block=options.block,
         progress=state.progress,
+        kept=state.kept,
     )
     return replace(state, mod=learned.mod, scales=learned.scales, weights=learned.weights)
 

@@ -26,6 +26,7 @@ from relay_passes.requirements import (
 if TYPE_CHECKING:
     from relay_passes.quant_options import QuantOptions
     from relay_passes.scales.bit_widths import UniformWidths
+    from relay_passes.scales.kept import KeptModel
 
 _LEARNED: Final = PROFILES | MOMENTS
 
@@ -116,9 +117,9 @@ class Variant:
         Creates its options; None for stock Relay's quantization, which has none.
     needs : frozenset of {"profiles", "moments", "images", "shr_register"}
         What its options require.
-    role : {"report", "extra", "step", "form"}
+    role : {"report", "extra", "step", "form", "kept"}
         Measured by default; measured only if named; a step of the ablation; only a candidate that
-        may replace another variant.
+        may replace another variant; of models that are quantized already.
     main : bool
         Also measured by default for users' own models.
     rank : int
@@ -136,7 +137,7 @@ class Variant:
     label: str = ""
     recipe: Callable[[_Parts], QuantOptions] | None
     needs: frozenset[Need] = PROFILES
-    role: Literal["report", "extra", "step", "form"] = "step"
+    role: Literal["report", "extra", "step", "form", "kept"] = "step"
     main: bool = False
     rank: int = 0
     alternatives: tuple[str, ...] = ()
@@ -160,6 +161,11 @@ STOCK_RELAY: Final = "stock_relay"
 
 #: The variant whose layers have different bits, chosen for a machine and limits.
 MIXED: Final = "mixed"
+
+#: The variants that keep the integers of a model that is quantized already (QDQ): with shifts, and
+#: with multipliers b / 2^c. Their options are made of the model's own numbers.
+KEEP: Final = "keep"
+KEEP_DYADIC: Final = "keep_dyadic"
 
 #: All variants, in the order of the report and of the ablation.
 TABLE: Final[tuple[Variant, ...]] = (
@@ -431,7 +437,27 @@ TABLE: Final[tuple[Variant, ...]] = (
         rank=12,
         zero_shot_of="w4a8",
     ),
+    Variant(recipe=None, name=KEEP, needs=NOTHING, role="kept", rank=15),
+    Variant(recipe=None, name=KEEP_DYADIC, needs=NOTHING, role="kept", rank=16),
 )
+
+
+def kept_options(name: str, model: KeptModel) -> QuantOptions:
+    """Return the options of a variant that keeps the integers of a quantized model.
+
+    Parameters
+    ----------
+    name : {"keep", "keep_dyadic"}
+    model : KeptModel
+        By the names of the float module that is quantized.
+    """
+    from relay_passes.quant_options import QuantOptions
+    from relay_passes.scales.kept_scales import KeptScales
+
+    dyadic = name == KEEP_DYADIC
+    return QuantOptions(
+        chooser=KeptScales(model=model, dyadic=dyadic), dyadic=dyadic, zero_points=True
+    )
 
 
 def _rows(*roles: str) -> dict[str, Variant]:
@@ -448,5 +474,7 @@ RECIPES: Final = ChainMap(VARIANTS, STEPS, FORMS)
 ALTERNATIVES: Final = {v.name: v.alternatives for v in TABLE if v.alternatives}
 #: Variants that are calibrated on distilled images, and what they are otherwise.
 ZERO_SHOT_OF: Final = {v.name: v.zero_shot_of for v in TABLE if v.zero_shot_of}
+#: Variants of models that are quantized already.
+KEPT: Final = tuple(v.name for v in TABLE if v.role == "kept")
 #: Candidates and their stand-ins, which are rounded to nearest.
 STAND_INS: Final = {v.name: v.stand_in for v in TABLE if v.stand_in}

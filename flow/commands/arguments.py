@@ -16,6 +16,7 @@ from flow.bit_request import (
     parse_fixed,
 )
 from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.input_request import CROPS, KEYS, LAYOUTS, parse_request
 from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
     BEST_VARIANT,
@@ -23,11 +24,13 @@ from flow.options import (
     KNOWN_VARIANTS,
     MAIN_VARIANTS,
     OBJECTIVES,
+    QDQ_WAYS,
     ZERO_SHOT,
     Options,
 )
 from flow.system.arguments import factor, natural, positive, seconds
 from relay_passes.calibration.distill_options import DistillOptions
+from relay_passes.variants import KEPT
 from vta_config.hardware import preset_names
 
 #: Title of the group of options that say which model, and how it is compiled.
@@ -53,6 +56,17 @@ def source_options() -> argparse.ArgumentParser:
         help="folder for downloads, schedules, distilled images",
     )
     group.add_argument(
+        "--input-shape",
+        metavar="N,C,H,W",
+        help="shape of the model's input, where its file leaves it open: 1,3,224,224",
+    )
+    group.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="order of dimensions of the model's input, if it is an image (default: NHWC if the "
+        "model itself transposes it to NCHW, otherwise NCHW)",
+    )
+    group.add_argument(
         "--skip-import-check",
         action="store_true",
         help="do not compare the imported float graph with ONNX Runtime first",
@@ -64,6 +78,42 @@ def source_options() -> argparse.ArgumentParser:
         metavar="FACTOR",
         help="multiply the limits for the model: file size, tensor size, multiplications "
         "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--qdq",
+        choices=QDQ_WAYS,
+        default=QDQ_WAYS[0],
+        help="of a model that is quantized already (QuantizeLinear, DequantizeLinear): keep its "
+        f"integers (variants {' and '.join(KEPT)}), or quantize its real values again "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def picture_options() -> argparse.ArgumentParser:
+    """Return those of how pictures become the model's input."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group(
+        "pictures",
+        "input = (pixel · scale - mean) / std, for pixels from 0 to 255. By default as for "
+        "ImageNet; if one of the three is given, the others are 1/255, 0 and 1. All of these, "
+        "--input-shape and --layout can also be kept in a file beside the model: net.input.json "
+        "for net.onnx.",
+    )
+    group.add_argument("--mean", metavar="M[,M,M]", help="mean, for all channels or for each")
+    group.add_argument("--std", metavar="S[,S,S]", help="standard deviation, likewise")
+    group.add_argument("--scale", metavar="X", help="factor of pixels: 1 for 0 to 255")
+    group.add_argument(
+        "--resize",
+        metavar="N|HxW",
+        help="before the crop: length of the short side, or height and width (default: 256/224 of "
+        "the input's longer side)",
+    )
+    group.add_argument(
+        "--crop",
+        choices=CROPS,
+        help="center: crop the centre; none: resize the whole picture to the input's size "
+        "(default: center)",
     )
     return parser
 
@@ -95,7 +145,8 @@ def machine_options() -> argparse.ArgumentParser:
 
 def model_options() -> argparse.ArgumentParser:
     """Return the options of the model, its calibration and the machine."""
-    parser = argparse.ArgumentParser(add_help=False, parents=[machine_options()])
+    parents = [machine_options(), picture_options()]
+    parser = argparse.ArgumentParser(add_help=False, parents=parents)
     group = parser.add_argument_group(_MODEL)  # commands merge groups of one title
     group.add_argument(
         "--calibration",
@@ -254,8 +305,8 @@ def variant_option(
     parser.add_argument(
         "--variant",
         choices=choices,
-        default=BEST_VARIANT,
-        help="quantization variant (default: %(default)s)",
+        help=f"quantization variant (default: {BEST_VARIANT}; {KEPT[0]} for a model that is "
+        "quantized already)",
     )
 
 
@@ -266,7 +317,7 @@ def variants_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=KNOWN_VARIANTS,
         help="variant to measure; repeatable (default: all for the bundled model, "
-        f"{', '.join(MAIN_VARIANTS)} for others)",
+        f"{KEPT[0]} for a model that is quantized already, {', '.join(MAIN_VARIANTS)} for others)",
     )
 
 
@@ -275,8 +326,17 @@ def chosen_by(args: argparse.Namespace) -> tuple[str, ...] | None:
     return tuple(v for v in KNOWN_VARIANTS if v in args.variant) if args.variant else None
 
 
+def one_variant(args: argparse.Namespace) -> Options:
+    """Turn the arguments of a subcommand with `variant_option` into options."""
+    return options_of(args, None if args.variant is None else (args.variant,), one=True)
+
+
 def options_of(
-    args: argparse.Namespace, variants: tuple[str, ...] | None, exact: int = 0
+    args: argparse.Namespace,
+    variants: tuple[str, ...] | None,
+    exact: int = 0,
+    *,
+    one: bool = False,
 ) -> Options:
     """Turn parsed arguments into options; a subcommand may lack some."""
     usual, calibration = Options(), getattr(args, "calibration", None)
@@ -300,6 +360,8 @@ def options_of(
         limit=getattr(args, "limit", None),
         seed=getattr(args, "seed", 0),
         variants=variants,
+        one_variant=one,
+        qdq=args.qdq,
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
@@ -308,4 +370,5 @@ def options_of(
         check_import=not args.skip_import_check,
         model_limit=args.model_limit,
         bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),
+        request=parse_request({key: getattr(args, key, None) for key in KEYS}),
     )

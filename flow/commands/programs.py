@@ -11,17 +11,20 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from flow.commands.arguments import options_of, variant_option
+from flow.commands.arguments import one_variant, variant_option
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
-from flow.data.datasets import image_files
-from flow.data.models import picture_preprocessing
+from flow.data.datasets import Dataset, image_files
+from flow.data.models import picture_preprocessing, request_of
 from flow.findings import verify
 from flow.options import EXACT_IMAGES, PLANNED_VARIANTS
+from flow.outputs import Output, slices_of
+from flow.results.evaluate import Network
+from flow.results.kept_lines import kept_lines
 from flow.results.plan_table import host_lines, plan_table
 from flow.results.report import SETUP
-from flow.session import Compiled, Session, calibrate, open_session
+from flow.session import Compiled, Session, calibrate, chosen_variants, open_session
 from flow.show_stages import Wanted, lines_of
 from flow.show_stages import add_options as add_stage_options
 from flow.stages import Stages
@@ -31,7 +34,7 @@ from flow.system.limits import add_options as add_limit_options
 from flow.system.limits import of_options
 from flow.system.process import EXIT_MISMATCH
 from vta_config.errors import CalibrationError, ConfigError
-from vta_config.text import printable
+from vta_config.text import printable, shown_name
 
 
 def add_scales(commands: Commands) -> None:
@@ -71,7 +74,7 @@ def add(commands: Commands) -> None:
     run = commands.add(
         "run",
         _run,
-        "Classify images.",
+        "Run images: show the classes with the largest logits, or the range of each output.",
         commands.model,
         commands.learning,
         commands.engine,
@@ -104,13 +107,15 @@ def add(commands: Commands) -> None:
 
 def _scales(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
-    plan = _quantized(args, stages, needs_images=False).backend.plan(args.variant)
-    assert plan is not None, args.variant
+    session, variant = quantized(args, stages, needs_images=False)
+    plan = session.backend.plan(variant)
+    assert plan is not None, variant
     if args.json:
         with to_stdout():
             sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
     else:
-        show(plan_table(plan), *host_lines(plan), whole=True)
+        kept = kept_lines([(variant, session.backend.deviation(variant))])
+        show(plan_table(plan), *host_lines(plan), *kept, whole=True)
     return 0
 
 
@@ -125,42 +130,55 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     if wanted.stops:
-        return stop_early(options_of(args, (args.variant,)), wanted)
-    compiled, session = _compiled(args, Stages(Terminal()))
+        return stop_early(one_variant(args), wanted)
+    compiled, session, variant = _compiled(args, Stages(Terminal()))
     args.output.mkdir(parents=True, exist_ok=True)
     paths = compiled.save(args.output / f"{session.model.name}.vta")
-    files = lines_of(wanted.write(session.backend, args.variant))
+    files = lines_of(wanted.write(session.backend, variant))
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
     show("\n".join(map(printable, sizes)) + f", {layers} layers", *files, kept=str(args.output))
     return 0
 
 
-def _quantized(args: argparse.Namespace, stages: Stages, *, needs_images: bool) -> Session:
-    """Import, calibrate and quantize one variant."""
-    session = open_session(options_of(args, (args.variant,)), stages, needs_images=needs_images)
+def quantized(
+    args: argparse.Namespace, stages: Stages, *, needs_images: bool
+) -> tuple[Session, str]:
+    """Import, calibrate and quantize one variant; return its name, too."""
+    options = one_variant(args)
+    session = open_session(options, stages, needs_images=needs_images)
+    (variant,) = chosen_variants(options, session.model)
     calibrate(session, stages)
-    session.backend.prepare(args.variant, stages)
-    with stages("quantize", f"quantizing {args.variant}") as progress:
-        session.backend.quantize(args.variant, progress)
-    return session
+    session.backend.prepare(variant, stages)
+    with stages("quantize", f"quantizing {variant}") as progress:
+        session.backend.quantize(variant, progress)
+    return session, variant
 
 
 def _compiled(
     args: argparse.Namespace, stages: Stages, *, needs_images: bool = False
-) -> tuple[Compiled, Session]:
+) -> tuple[Compiled, Session, str]:
     """Import, calibrate and compile one variant."""
-    session = _quantized(args, stages, needs_images=needs_images)
-    with stages("compile", f"compiling {args.variant}"):
-        return session.backend.compile(args.variant), session
+    session, variant = quantized(args, stages, needs_images=needs_images)
+    with stages("compile", f"compiling {variant}"):
+        return session.backend.compile(variant), session, variant
 
 
 def _run(args: argparse.Namespace) -> int:
     names = _class_names(args.names)
-    compiled, session = _compiled(args, Stages(Terminal()))
+    compiled, session, _ = _compiled(args, Stages(Terminal()))
     model = session.model
-    data = image_files(args.image, picture_preprocessing(model), shape=model.input_shape)
+    options = one_variant(args)
+    data = image_files(
+        args.image,
+        picture_preprocessing(model, request_of(options.model, options.request)),
+        shape=model.input_shape,
+        file_shape=model.file_shape,
+    )
     network = compiled.networks()[0]
+    if model.classes is None:
+        show(_outputs_table(data, network, model.outputs))
+        return 0
     table = Table(header_style="bold")
     for heading in ("image", "class", "name", "logit"):
         table.add_column(heading, justify="right" if heading in ("class", "logit") else "left")
@@ -175,6 +193,24 @@ def _run(args: argparse.Namespace) -> int:
         table.add_section()
     show(table)
     return 0
+
+
+def _outputs_table(data: Dataset, network: Network, outputs: tuple[Output, ...]) -> Table:
+    """Run a network that is no classifier; return the range of each of its outputs."""
+    table = Table(header_style="bold")
+    for heading in ("image", "output", "shape"):
+        table.add_column(heading)
+    for heading in ("least", "mean", "largest"):
+        table.add_column(heading, justify="right")
+    for position, image in enumerate(data):
+        row = np.asarray(network(image), np.float32).reshape(-1)
+        for place, (output, part) in enumerate(zip(outputs, slices_of(outputs), strict=True)):
+            path = printable(data.source.where(position)) if place == 0 else ""
+            shape = "×".join(map(str, output.shape))
+            numbers = (f"{f(row[part]):.4f}" for f in (np.min, np.mean, np.max))
+            table.add_row(Text(path), Text(shown_name(output.name)), shape, *numbers)
+        table.add_section()
+    return table
 
 
 def _class_names(path: Path | None) -> list[str]:
@@ -206,10 +242,10 @@ def _disasm(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     stages = Stages(Terminal())
-    compiled, session = _compiled(args, stages, needs_images=True)
+    compiled, session, variant = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
-    exact = verify(compiled, images, stages, args.variant)
+    exact = verify(compiled, images, stages, variant)
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
         show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")

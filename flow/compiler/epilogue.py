@@ -70,10 +70,12 @@ def sum_up(
     return jobs
 
 
-def additions_of(bench: Workbench, residuals: Iterable[Residual], tile: Tile) -> list[Addition]:
+def additions_of(
+    bench: Workbench, normal: NormalLayer, residuals: Iterable[Residual], tile: Tile
+) -> list[Addition]:
     """Return what `sum_up` adds of residuals, each at its exponent."""
     return [
-        Addition(residual.exponent, partial(residual_jobs, bench, [residual], tile))
+        Addition(residual.exponent, partial(residual_jobs, bench, normal, [residual], tile))
         for residual in residuals
     ]
 
@@ -82,9 +84,9 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
     """Append the epilogue and the stores to a tile's jobs; return the jobs."""
     for step in normal.epilogue:
         if isinstance(step, Residual):
-            jobs += residual_jobs(bench, [step], tile)
+            jobs += residual_jobs(bench, normal, [step], tile)
         elif isinstance(step, CopiedResiduals):
-            jobs += _copied_residuals(bench, step, tile)
+            jobs += _copied_residuals(bench, normal, step, tile)
         elif isinstance(step, ShiftAdds):
             jobs[-1].body += _shift_adds(bench, step, tile)
         elif isinstance(step, RegisterOp):
@@ -116,7 +118,9 @@ def _stores(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Emitt
         yield from bench.emit.store(output, piece, plane)
 
 
-def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -> list[Job]:
+def residual_jobs(
+    bench: Workbench, normal: NormalLayer, residuals: Sequence[Residual], tile: Tile
+) -> list[Job]:
     """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
     jobs: list[Job] = []
     origin = tile.origin.to(Purpose.RESIDUAL)
@@ -125,15 +129,18 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
         if residual.diagonals is None and not residual.terms[oc.start]:
             continue
         job = bench.new_job()
-        base, loads = bench.place_input(job, bench.job, "residual")
-        assert loads is not None
+        key = (residual.tensor, residual.plane, tile.n, oc, tile.oy, tile.ox)
+        base, loads = bench.place_input(job, key, "residual")
         y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
-        loads += bench.emit.load_window(
-            residual.tensor, base, tile.n, oc, y, x, origin, plane=residual.plane
-        )
+        if loads is not None:
+            loads += bench.emit.load_window(
+                residual.tensor, base, tile.n, oc, y, x, origin, plane=residual.plane
+            )
         if residual.diagonals is None:
-            diagonal_at = bench.residents.diagonal_at
-            terms = [(diagonal_at[w], n, 0) for w, n in residual.terms[oc.start]]
+            terms = [
+                (bench.place_diagonal(job, normal, weight, origin), repeats, 0)
+                for weight, repeats in residual.terms[oc.start]
+            ]
         else:
             terms = [(_place_diagonals(bench, job, residual, oc, tile), residual.passes, 1)]
         for wgt, repeats, stride in terms:
@@ -144,7 +151,9 @@ def residual_jobs(bench: Workbench, residuals: Sequence[Residual], tile: Tile) -
     return jobs
 
 
-def _copied_residuals(bench: Workbench, step: CopiedResiduals, tile: Tile) -> Iterator[Job]:
+def _copied_residuals(
+    bench: Workbench, normal: NormalLayer, step: CopiedResiduals, tile: Tile
+) -> Iterator[Job]:
     """Sum up residuals beside a tile, in pieces that the copy holds, and add them to it."""
     copy, width = bench.residents.copy, tile.ox.count
     columns = min(width, copy.count)
@@ -161,7 +170,7 @@ def _copied_residuals(bench: Workbench, step: CopiedResiduals, tile: Tile) -> It
             ox=Range(tile.ox.start + ox.start, ox.count),
             acc=copy.start,
         )
-        jobs = sum_up(bench, piece, additions_of(bench, step.parts, piece))
+        jobs = sum_up(bench, piece, additions_of(bench, normal, step.parts, piece))
         dims = (Dim(oy.count, width, ox.count), Dim(ox.count, 1, 1))
         acc = tile.acc + block * tile.area + oy.start * width + ox.start
         origin = tile.origin.to(Purpose.RESIDUAL)

@@ -74,7 +74,7 @@ class NormalLayer:
         The planes of tensors in DRAM, by name; as many as int8 needs where there is none.
     bundles : Bundles or None
         Of a grouped convolution: `shape` has the input channels of one of them.
-    own_multipliers : frozenset[int]
+    input_multipliers : frozenset[int]
         The diagonal weights with which it adds its input, where it has no weights of its own.
     """
 
@@ -93,7 +93,7 @@ class NormalLayer:
     bias: NDArray[np.int64] | None = None
     planes: Mapping[str, int] = field(default_factory=dict)
     bundles: Bundles | None = None
-    own_multipliers: frozenset[int] = frozenset()
+    input_multipliers: frozenset[int] = frozenset()
 
     @property
     def reductions(self) -> tuple[NormalLayer, ...]:
@@ -207,10 +207,21 @@ class NormalLayer:
     @property
     def multipliers(self) -> frozenset[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        own = self.own_multipliers | ({1} if self.layer.operator.moves else set())
+        own = self.input_multipliers | ({1} if self.layer.operator.moves else set())
         return own | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
+
+    @property
+    def repeats_tensors(self) -> bool:
+        """Whether it only adds tensors, one of them several times: a function of it."""
+        tensors = self.layer.inputs
+        return self.layer.operator.starts_empty and len({*tensors}) < len(tensors)
+
+    @property
+    def own_multipliers(self) -> frozenset[int]:
+        """Diagonal weights that only this layer holds: few others need those of a function."""
+        return frozenset(self.multipliers) if self.repeats_tensors else frozenset()
 
 
 def normal_layer(
@@ -311,7 +322,7 @@ def _products(
         epilogue=(),
         flat=flat,
         bundles=bundles,
-        own_multipliers=_own_multipliers(layer, config),
+        input_multipliers=_input_multipliers(layer, config),
     )
     if layer.weight is None:
         yield plain
@@ -325,7 +336,7 @@ def _products(
         yield replace(plain, shape=changed, weight_exponents=weights)
 
 
-def _own_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
+def _input_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
     """Return the diagonal weights with which a layer without weights adds its input."""
     row = layer.operator
     if not row.by_channel or row.has_weight or row.starts_empty:

@@ -155,11 +155,11 @@ def residuals_of(
     """
     lanes = channel_lanes(step, layer, config)
     factors = 1 << lanes if step.op == "add_tensor" else lanes
-    if factors.max() > MAX_RESIDUAL:
+    if np.abs(factors).max() > MAX_RESIDUAL:
         raise CapacityError(
             f"{layer.name}: {step.tensor}",
             f"must be multiplied by at most {MAX_RESIDUAL}",
-            got=int(factors.max()),
+            got=int(factors.flat[np.abs(factors).argmax()]),
             hint="choose a smaller output scale for the residual's producer",
         )
     alike = bool((factors == factors[:, :1]).all())

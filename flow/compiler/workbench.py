@@ -50,7 +50,7 @@ class Residents:
         self, layers: Sequence[NormalLayer], config: VTAConfig, objective: Objective
     ) -> None:
         """Reserve what any layer needs."""
-        multipliers = sorted(set().union(*(p.multipliers for p in layers)))
+        multipliers = sorted(set().union(*(p.multipliers - p.own_multipliers for p in layers)))
         self._config = config
         self.needs_vector = any(p.needs_vector for p in layers)
         #: The constant vector at the end of inp, diagonal weights at the end of wgt.
@@ -76,6 +76,7 @@ class Residents:
     def capacity_of(self, normal: NormalLayer) -> Capacity:
         """Return the elements that a layer's chunks may use."""
         late = self.late_slots(normal) * normal.late_elems + 2 * normal.diagonal_elems
+        late += len(normal.own_multipliers)
         return replace(self.capacity, wgt=self.capacity.wgt - late)
 
     def late_slots(self, normal: NormalLayer) -> int:
@@ -140,12 +141,23 @@ class Workbench:
                 )
             )
         for multiplier, sram in self.residents.diagonal_at.items():
-            weight = pack_lanes(diagonal_weight(multiplier, config), config.wgt_bits)
-            at = self.constants.add(weight) // config.wgt_elem_bytes
-            job.loads.append(
-                self.emit.load_constant(Memory.WGT, sram, at, Origin(purpose=Purpose.DIAGONAL))
-            )
+            origin = Origin(purpose=Purpose.DIAGONAL)
+            job.loads.append(self._load_diagonal(multiplier, sram, origin))
         return job
+
+    def place_diagonal(self, job: Job, normal: NormalLayer, multiplier: int, origin: Origin) -> int:
+        """Return where a diagonal weight lies in wgt; load it if it is the layer's own, and due."""
+        if multiplier not in normal.own_multipliers:
+            return self.residents.diagonal_at[multiplier]
+        base, loads = self.place_constant(job, multiplier, "multipliers")
+        if loads is not None:
+            loads.append(self._load_diagonal(multiplier, base, origin.to(Purpose.DIAGONAL)))
+        return base
+
+    def _load_diagonal(self, multiplier: int, sram: int, origin: Origin) -> Emitted:
+        weight = pack_lanes(diagonal_weight(multiplier, self.config), self.config.wgt_bits)
+        at = self.constants.add(weight) // self.config.wgt_elem_bytes
+        return self.emit.load_constant(Memory.WGT, sram, at, origin)
 
     def begin_layer(
         self, normal: NormalLayer, *, inp: dict[str, SlotPool], wgt: SlotPool, acc: int
@@ -164,6 +176,7 @@ class Workbench:
             for name, elems, slots in (
                 ("late", normal.late_elems, self.residents.late_slots(normal)),
                 ("diagonals", normal.diagonal_elems, 2),
+                ("multipliers", min(1, len(normal.own_multipliers)), len(normal.own_multipliers)),
             )
             if elems
         }

@@ -21,10 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flow.data.distilled import own_picture
-from flow.data.labels import IMAGE_SUFFIXES, LABELS_FILE, images_in, read_class_folders, read_labels
+from flow.data.labels import (
+    IMAGE_SUFFIXES,
+    LABELS_FILE,
+    LIST_SUFFIXES,
+    images_in,
+    read_class_folders,
+    read_labels,
+    read_list,
+)
 from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
 from flow.data.tensors import TENSOR_SUFFIXES, RandomTensors, TensorSource, stored_arrays
-from vta_config.errors import CalibrationError
+from flow.input_request import InputRequest
+from vta_config.errors import CalibrationError, ConfigError
 from vta_config.text import printable
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -38,7 +47,7 @@ DIGITS_CLASSES: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """Turn an image into a network's input: resize, centre crop, (x / 255 - mean) / std.
+    """Turn an image into a network's input: resize, centre crop, (x · scale - mean) / std.
 
     Resizing is bilinear over the source pixels that an output pixel covers (Pillow's `BILINEAR`),
     rounding of the long side and of the crop's corner as in torchvision, which the ImageNet models
@@ -48,30 +57,45 @@ class Preprocessing:
     ----------
     height, width : int
         Size of the crop in pixels.
-    resize : int
-        Length of the short side before the crop, in pixels.
+    resize : int or (int, int)
+        Before the crop: length of the short side, or height and width, in pixels.
     channels : int
         3 (RGB) or 1 (grey).
     mean, std : tuple of float
-        Of each channel, in units of the full range (0 to 1).
+        Of each channel, after scaling: by default in units of the full range (0 to 1).
+    scale : float
+        What pixels of 0 to 255 are multiplied by.
     """
 
     height: int
     width: int
-    resize: int
+    resize: int | tuple[int, int]
     channels: int = 3
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    scale: float = 1 / 255
 
     @classmethod
-    def for_input(cls, shape: Sequence[int], *, ratio: float = 256 / 224) -> Preprocessing:
+    def for_input(
+        cls,
+        shape: Sequence[int],
+        *,
+        ratio: float = 256 / 224,
+        request: InputRequest | None = None,
+    ) -> Preprocessing:
         """Derive the ImageNet recipe for inputs [N, C, H, W]: crop out of a `ratio` larger image.
+
+        What `request` says takes its place: where it names a mean, a standard deviation or a scale,
+        the others of the three are 0, 1 and 1/255.
 
         Raises
         ------
         CalibrationError
             When the input is not an image of 1 or 3 channels.
+        ConfigError
+            When there are other numbers of means or standard deviations than channels.
         """
+        request = request or InputRequest()
         if len(shape) != 4 or shape[1] not in PICTURE_CHANNELS:
             raise CalibrationError(
                 "model input",
@@ -81,13 +105,27 @@ class Preprocessing:
             )
         channels, height, width = int(shape[1]), int(shape[2]), int(shape[3])
         grey = channels == 1
+        mean: tuple[float, ...] = IMAGENET_MEAN
+        std: tuple[float, ...] = IMAGENET_STD
+        if grey:
+            mean, std = (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+        if (request.mean, request.std, request.scale) != (None, None, None):
+            mean = _for_channels("--mean", request.mean or (0.0,), channels)
+            std = _for_channels("--std", request.std or (1.0,), channels)
+        resize: int | tuple[int, int] = round(max(height, width) * ratio)
+        if request.crop == "none":
+            resize = height, width
+        elif request.resize is not None:
+            sizes = request.resize
+            resize = sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
         return cls(
             height=height,
             width=width,
-            resize=round(max(height, width) * ratio),
+            resize=resize,
             channels=channels,
-            mean=(sum(IMAGENET_MEAN) / 3,) if grey else IMAGENET_MEAN,
-            std=(sum(IMAGENET_STD) / 3,) if grey else IMAGENET_STD,
+            mean=mean,
+            std=std,
+            scale=1 / 255 if request.scale is None else request.scale,
         )
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -103,8 +141,11 @@ class Preprocessing:
         if image.mode != mode:
             image = image.convert(mode)
         width, height = image.size
-        short = min(width, height)
-        size = (int(self.resize * width / short), int(self.resize * height / short))
+        if isinstance(self.resize, int):
+            short = min(width, height)
+            size = (int(self.resize * width / short), int(self.resize * height / short))
+        else:
+            size = self.resize[1], self.resize[0]
         left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
         crop = (left, top, left + self.width, top + self.height)
         if math.prod(size) > LARGEST_RESIZED:
@@ -117,12 +158,34 @@ class Preprocessing:
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        if self.scale == 1 / 255:  # rounded once
+            values = pixels.astype(np.float32) / np.float32(255)
+        else:
+            values = pixels.astype(np.float32) * np.float32(self.scale)
+        scaled = (values - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess `image`; return float32[1, C, H, W]."""
         return self.normalize(self.pixels(image))
+
+
+def _for_channels(option: str, given: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return a number for each channel.
+
+    Raises
+    ------
+    ConfigError
+        When there are others than one, or one for each.
+    """
+    if len(given) not in (1, channels):
+        raise ConfigError(
+            option,
+            f"must be one number, or one for each of {channels} channels",
+            got=list(given),
+            hint="give as many as the model's input has",
+        )
+    return given * (channels // len(given))
 
 
 def _resize_part(
@@ -302,6 +365,7 @@ def image_folder(
     preprocessing: Preprocessing | None,
     *,
     shape: Sequence[int] | None = None,
+    file_shape: Sequence[int] | None = None,
     classes: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
@@ -309,7 +373,8 @@ def image_folder(
 
     With ``labels.csv`` (``filename,label_index``) the images are its rows, whatever else is there.
     Without it and with sub-folders, every sub-folder is a class: its name is the class index when
-    all names are integers, else its place in sorted order. A flat folder has no labels.
+    all names are integers, else its place in sorted order. A flat folder has no labels. In place of
+    a folder, a text file may list images, one per line, each with its class behind it or none.
 
     Parameters
     ----------
@@ -317,8 +382,11 @@ def image_folder(
         The folder.
     preprocessing : Preprocessing, optional
         How pictures become inputs; None where the network takes none.
-    shape : (1, C, H, W), optional
-        The network's input, which tensors must have; by default what `preprocessing` makes.
+    shape : tuple of int, optional
+        The network's input, as (1, C, H, W), which tensors must have; by default what
+        `preprocessing` makes.
+    file_shape : tuple of int, optional
+        The same as the network's file has it, where that has channels last.
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
@@ -333,15 +401,18 @@ def image_folder(
     """
     root = Path(directory)
     problem = file_problem(root)
-    if problem != FOLDER:
+    is_list = problem is None and root.suffix.lower() in LIST_SUFFIXES
+    if problem != FOLDER and not is_list:
         raise CalibrationError(
             str(root),
-            "must be a folder of images",
-            got={None: "a file", MISSING: "nothing there"}.get(problem, problem),
+            "must be a folder of images, or a text file (.txt) that lists them",
+            got={None: "another file", MISSING: "nothing there"}.get(problem, problem),
             hint="check the path",
         )
     labels: list[int] | None = None
-    if file_problem(root / LABELS_FILE) != MISSING:
+    if is_list:
+        paths, labels = read_list(root, classes, labelled=labelled)
+    elif file_problem(root / LABELS_FILE) != MISSING:
         paths, labels = read_labels(root, classes, labelled=labelled)
     elif labelled and (members := read_class_folders(root, classes)) is not None:
         paths, labels = members
@@ -354,6 +425,7 @@ def image_folder(
         paths,
         preprocessing,
         shape=shape,
+        file_shape=file_shape,
         name=printable(name),  # of any bytes: reports are UTF-8
         where=str(root),
     )
@@ -377,6 +449,7 @@ def image_files(
     preprocessing: Preprocessing | None,
     *,
     shape: Sequence[int] | None = None,
+    file_shape: Sequence[int] | None = None,
     name: str = "images",
     where: str = "images",
 ) -> Dataset:
@@ -404,7 +477,7 @@ def image_files(
     if shape is None:
         assert preprocessing is not None, "one of the two says what the network takes"
         shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
-    arrays = [array for path in paths for array in stored_arrays(path, shape)]
+    arrays = [array for path in paths for array in stored_arrays(path, shape, file_shape)]
     source = TensorSource(tuple(arrays), tuple(shape))
     return Dataset(name=name, source=source, preprocessing=None)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Final, NoReturn, TextIO
@@ -11,6 +13,7 @@ from typing import Final, NoReturn, TextIO
 from flow.data.pictures import FOLDER, MISSING, file_problem
 from flow.data.tensors import TENSOR_SUFFIXES
 from vta_config.errors import CalibrationError
+from vta_config.files import read_bounded
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -22,6 +25,73 @@ LABELS_HEADER: Final = ("filename", "label_index")
 MAX_CLASSES: Final = 1 << 31
 #: A longer line of ``labels.csv`` is not read.
 MAX_LINE_CHARS: Final = 1 << 16
+#: A longer list is not read.
+MAX_LIST_BYTES: Final = 1 << 26
+
+
+#: Of text files that list images.
+LIST_SUFFIXES: Final = frozenset({".txt", ".lst", ".list"})
+
+
+def read_list(
+    file: Path, classes: int | None, *, labelled: bool
+) -> tuple[list[Path], list[int] | None]:
+    """Read a text file with a path on each line, relative to its folder, and a class or none.
+
+    The class is a number behind the path, after blanks or a comma: ``a/cat.png 282``. Blank lines
+    and those that begin with # do not count. Either all images have a class or none.
+
+    Raises
+    ------
+    CalibrationError
+        When the file is no text, or a line names no image, one named before or no class.
+    """
+    try:
+        lines = read_bounded(file, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(
+            str(file), "must be UTF-8 text", got=error, hint="save it again"
+        ) from None
+    paths: list[Path] = []
+    labels: list[int | None] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        where = f"{file}, line {number}"
+        name, label = text, None
+        parts = re.fullmatch(r"(.*\S)(?:\s*,\s*|\s+)(\d{1,9})", text)
+        if parts is not None:
+            name, label = parts[1], int(parts[2])
+        path = file.parent / name
+        problem = None if path.suffix.lower() in _SUFFIXES else "another suffix"
+        if problem := problem or file_problem(path):
+            raise CalibrationError(
+                where, "must name an image", got=f"{name}: {problem}", hint="correct the list"
+            )
+        if labelled and classes is not None and label is not None and label >= classes:
+            raise CalibrationError(
+                where,
+                f"must have a class below {classes}",
+                got=label,
+                hint="give the model that the classes are of",
+            )
+        paths.append(path)
+        labels.append(label)
+    if len({*paths}) < len(paths):
+        twice = Counter(paths).most_common(1)[0][0]
+        raise CalibrationError(
+            str(file), "must list each image once", got=f"{twice} twice", hint="remove a line"
+        )
+    with_class = [label for label in labels if label is not None]
+    if labelled and with_class and len(with_class) < len(labels):
+        raise CalibrationError(
+            str(file),
+            "must give all images a class, or none",
+            got=f"{len(with_class):,} of {len(labels):,}",
+            hint="add the missing ones",
+        )
+    return paths, with_class if labelled and with_class else None
 
 
 def images_in(root: Path) -> list[Path]:

@@ -20,6 +20,8 @@ from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_int
 from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.onnx_file import Limits
+from flow.input_request import InputRequest, read_sidecar
+from relay_passes.scales.kept import Qdq
 from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
@@ -105,6 +107,8 @@ def load_model(
     progress: DownloadProgress | None = None,
     check: bool = True,
     limits: Limits | None = None,
+    qdq: Qdq = "keep",
+    request: InputRequest | None = None,
 ) -> ImportedModel:
     """Import a model by name (`model_names`) or by file (``.onnx``, ``.onnx.xz``).
 
@@ -122,6 +126,8 @@ def load_model(
         Compare the imported graph with ONNX Runtime; see `import_model`.
     limits : Limits, optional
         What a model may cost.
+    request : InputRequest, optional
+        What the user says of its input.
 
     Raises
     ------
@@ -130,12 +136,15 @@ def load_model(
     DownloadError
         When a named model cannot be fetched.
     """
-    name = str(model)
+    name, request = str(model), request or InputRequest()
+    shape, layout = request.shape, request.layout
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS, check=check)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shape=shape, layout=layout)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
-        return import_model(path, name=name, check=check, limits=limits)
+        return import_model(
+            path, name=name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout
+        )
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
             name,
@@ -143,19 +152,38 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name, check=check, limits=limits)
+    return import_model(name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout)
 
 
-def picture_preprocessing(model: ImportedModel) -> Preprocessing | None:
+def picture_preprocessing(
+    model: ImportedModel, request: InputRequest | None = None
+) -> Preprocessing | None:
     """Return how pictures become the input; None for a model that takes none."""
-    return preprocessing_of(model) if model.input_shape[1] in PICTURE_CHANNELS else None
+    shape = model.input_shape
+    takes_pictures = len(shape) == 4 and shape[1] in PICTURE_CHANNELS
+    return preprocessing_of(model, request) if takes_pictures else None
 
 
-def preprocessing_of(model: ImportedModel) -> Preprocessing:
-    """Return how images become the input: ImageNet's recipe; digits fill the frame, uncropped."""
-    return Preprocessing.for_input(
-        model.input_shape, ratio=1.0 if model.name == DIGITS else 256 / 224
-    )
+def preprocessing_of(model: ImportedModel, request: InputRequest | None = None) -> Preprocessing:
+    """Return how images become the input: ImageNet's recipe; digits fill the frame, uncropped.
+
+    What `request` says takes its place.
+    """
+    ratio = 1.0 if model.name == DIGITS else 256 / 224
+    return Preprocessing.for_input(model.input_shape, ratio=ratio, request=request)
+
+
+def request_of(model: str | Path, request: InputRequest) -> InputRequest:
+    """Return what the user says of a model's input, in options and in the file beside the model.
+
+    Raises
+    ------
+    ConfigError
+        When that file cannot be used.
+    """
+    if str(model) in (DIGITS, *ZOO) or file_problem(Path(model)) is not None:
+        return request
+    return request.over(read_sidecar(Path(model)))
 
 
 def bundled_data(model: ImportedModel) -> tuple[Dataset, Dataset] | None:

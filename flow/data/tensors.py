@@ -1,7 +1,8 @@
 """Images kept as float tensors in numpy's files: ``.npy``, and ``.npz`` of any number of arrays.
 
 A tensor is a network's input as it is, in the network's own input space: no preprocessing. An array
-is one image [C, H, W], or several [N, C, H, W].
+is one image [C, H, W], or several [N, C, H, W]; of a network with another input one tensor of its
+shape, or several. Where the network's file has channels last, arrays may have them last, too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MAX_ARRAY_BYTES: Final = 1 << 30
 #: Arrays that are looked at in one ``.npz``.
 MAX_MEMBERS: Final = 1 << 16
 _ARRAY: Final = ".npy"
+_TO_CHANNELS_FIRST: Final = (0, 3, 1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,14 @@ class StoredArray:
         Its name inside of a ``.npz``; "" in a ``.npy``.
     images : int
         Number of images in it.
+    channels_last : bool
+        Whether its images are [H, W, C].
     """
 
     path: Path
     member: str
     images: int
+    channels_last: bool = False
 
     @property
     def where(self) -> str:
@@ -53,15 +58,19 @@ class StoredArray:
         return f"{self.path}, {self.member}" if self.member else str(self.path)
 
 
-def stored_arrays(path: Path, shape: Sequence[int]) -> tuple[StoredArray, ...]:
+def stored_arrays(
+    path: Path, shape: Sequence[int], file_shape: Sequence[int] | None = None
+) -> tuple[StoredArray, ...]:
     """List the arrays of a file, sorted by name, by their headers alone.
 
     Parameters
     ----------
     path : Path
         A ``.npy`` or ``.npz`` file.
-    shape : (1, C, H, W)
-        The network's input.
+    shape : tuple of int
+        The network's input, as (1, C, H, W).
+    file_shape : tuple of int, optional
+        The same as the network's file has it, where that has channels last: (1, H, W, C).
 
     Raises
     ------
@@ -70,13 +79,16 @@ def stored_arrays(path: Path, shape: Sequence[int]) -> tuple[StoredArray, ...]:
     """
     if (problem := file_problem(path)) is not None:
         raise _unreadable(str(path), problem)
+    shapes = [tuple(shape)]
+    if file_shape is not None and tuple(file_shape) != tuple(shape):
+        shapes.insert(0, tuple(file_shape))
     try:
         with path.open("rb") as file:
             if path.suffix.lower() != ".npz":
                 size = path.stat().st_size
-                return (_checked(StoredArray(path=path, member="", images=0), file, size, shape),)
+                return (_checked(StoredArray(path=path, member="", images=0), file, size, shapes),)
             with zipfile.ZipFile(file) as archive:
-                return _members(path, archive, shape)
+                return _members(path, archive, shapes)
     except CalibrationError:
         raise
     # Damaged files leave numpy and zipfile by exceptions of many kinds.
@@ -84,7 +96,9 @@ def stored_arrays(path: Path, shape: Sequence[int]) -> tuple[StoredArray, ...]:
         raise _unreadable(str(path), _reason(error)) from None
 
 
-def _members(path: Path, archive: zipfile.ZipFile, shape: Sequence[int]) -> tuple[StoredArray, ...]:
+def _members(
+    path: Path, archive: zipfile.ZipFile, shapes: Sequence[tuple[int, ...]]
+) -> tuple[StoredArray, ...]:
     """List the arrays of an archive."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > MAX_MEMBERS:
@@ -105,16 +119,17 @@ def _members(path: Path, archive: zipfile.ZipFile, shape: Sequence[int]) -> tupl
                 hint="write the archive with numpy.savez",
             )
         with archive.open(info) as file:
-            found.append(_checked(array, file, info.file_size, shape))
+            found.append(_checked(array, file, info.file_size, shapes))
     return tuple(found)
 
 
 def _checked(
-    array: StoredArray, file: IO[bytes], file_bytes: int, shape: Sequence[int]
+    array: StoredArray, file: IO[bytes], file_bytes: int, shapes: Sequence[tuple[int, ...]]
 ) -> StoredArray:
     """Read the header of an array and return the array with its number of images."""
     found, kind = _header(file)
-    channels, height, width = (int(n) for n in shape[1:])
+    wanted = [[int(n) for n in shape[1:]] for shape in shapes]
+    own = next((w for w in wanted if list(found) == w or list(found[1:]) == w), None)
     if kind.kind != "f":
         raise CalibrationError(
             array.where,
@@ -122,11 +137,11 @@ def _checked(
             got=kind,
             hint="preprocess the images and save them as float32, or give pictures",
         )
-    if found[-3:] != (channels, height, width) or len(found) not in (3, 4):
+    if own is None:
+        dims = ", ".join(map(str, wanted[0]))
         raise CalibrationError(
             array.where,
-            f"must have the shape [{channels}, {height}, {width}] of the model's input, or "
-            f"[N, {channels}, {height}, {width}]",
+            f"must have the shape [{dims}] of the model's input, or [N, {dims}]",
             got=list(found),
             hint="save the images as the network takes them",
         )
@@ -141,7 +156,10 @@ def _checked(
     if file_bytes - file.tell() < array_bytes:
         raise _unreadable(array.where, "truncated")
     return StoredArray(
-        path=array.path, member=array.member, images=found[0] if len(found) == 4 else 1
+        path=array.path,
+        member=array.member,
+        images=1 if list(found) == own else found[0],
+        channels_last=len(shapes) > 1 and own is wanted[0],
     )
 
 
@@ -155,8 +173,8 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(shape), kind
 
 
-def _load(array: StoredArray) -> NDArray[np.float32]:
-    """Read an array, float32[N, C, H, W]; its values may be anything."""
+def _load(array: StoredArray, rank: int) -> NDArray[np.float32]:
+    """Read an array, float32[N, C, H, W] of `rank` 4; its values may be anything."""
     try:
         if not array.member:
             values = np.load(io.BytesIO(array.path.read_bytes()), allow_pickle=False)
@@ -168,7 +186,11 @@ def _load(array: StoredArray) -> NDArray[np.float32]:
             values = np.ascontiguousarray(values, dtype=np.float32)
     except Exception as error:  # changed since its header was read, or damaged
         raise _unreadable(array.where, _reason(error)) from None
-    return np.reshape(values, (-1, *values.shape[-3:]))
+    if values.ndim < rank:
+        values = values[np.newaxis]
+    if array.channels_last and values.ndim == len(_TO_CHANNELS_FIRST):
+        values = np.ascontiguousarray(values.transpose(_TO_CHANNELS_FIRST))
+    return values
 
 
 def _reason(error: Exception) -> str:
@@ -189,8 +211,8 @@ class TensorSource:
     ----------
     arrays : tuple of StoredArray
         The images are theirs, one array after the other.
-    shape : (1, C, H, W)
-        The network's input.
+    shape : tuple of int
+        The network's input, as (1, C, H, W).
     """
 
     arrays: tuple[StoredArray, ...]
@@ -218,7 +240,7 @@ class TensorSource:
         return array.where if array.images == 1 else f"{array.where}, image {inside}"
 
     def load(self, index: int) -> NDArray[np.float32]:
-        """Return image `index`, float32[1, C, H, W].
+        """Return image `index`, float32[1, C, H, W] or of the network's other shape.
 
         Raises
         ------
@@ -231,7 +253,7 @@ class TensorSource:
             values = self._last[1]
             if values is None or self._last[0] != position:
                 self._last = (-1, None)  # not beside the new one
-                values = _load(array)
+                values = _load(array, len(self.shape))
                 self._last = (position, values)
         if len(values) != array.images or values.shape[1:] != self.shape[1:]:
             raise _unreadable(array.where, "another shape than before")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from vta_config.errors import UnsupportedModelError
 
 #: Operators whose second input is a shape that may name the batch.
 _SHAPED: Final = frozenset({"Reshape", "Expand"})
-#: Largest difference of an image's logits, alone and in the batch, as a share of the largest.
+#: Largest difference of an image's results, alone and in the batch, as a share of the largest.
 _ROUNDING: Final = 1e-4
 
 
@@ -27,7 +27,7 @@ def set_batch_to_one(proto: Any) -> Any | None:
     Parameters
     ----------
     proto : onnx.ModelProto
-        Of one input and one output; changed.
+        Of one input; changed.
 
     Returns
     -------
@@ -41,9 +41,10 @@ def set_batch_to_one(proto: Any) -> Any | None:
         before = onnx.ModelProto()
         before.CopyFrom(proto)
     first.dim_value = 1
-    output = graph.output[0].type.tensor_type.shape
-    if output.dim:
-        output.dim[0].dim_value = 1
+    for value in graph.output:
+        output = value.type.tensor_type.shape
+        if output.dim and output.dim[0].dim_value in (0, batch):
+            output.dim[0].dim_value = 1
     del graph.value_info[:]  # shapes between may still name the old batch
     if before is not None:
         for node, shape in _shapes(graph):
@@ -77,34 +78,44 @@ def check_batch(before: Any, after: Any, name: str) -> None:
     Raises
     ------
     UnsupportedModelError
-        When an image's logits are others alone than in the batch.
+        When an image's results are others alone than in the batch.
     """
     value = before.graph.input[0]
     shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    output = before.graph.output[0].name
+    outputs = [output.name for output in before.graph.output]
+    ends = (0, len(images) - 1)
     try:
-        (together,) = OnnxSession(before).run([output], {value.name: images})
+        together = OnnxSession(before).run(outputs, {value.name: images})
         session = OnnxSession(after)
-        alone = {
-            i: session.run([output], {value.name: images[i : i + 1]})[0]
-            for i in (0, len(images) - 1)
-        }
+        alone = [session.run(outputs, {value.name: images[i : i + 1]}) for i in ends]
     except Exception as error:  # ONNX Runtime has no base class of its errors
         got = reason(error)
     else:
-        together = np.asarray(together)
-        limit = _ROUNDING * float(np.abs(together).max(initial=0.0))
-        same = together.shape[:1] == (shape[0],) and all(
-            np.shape(row) == (1, *together.shape[1:])
-            and bool((np.abs(row[0] - together[i]) <= limit).all())
-            for i, row in alone.items()
-        )
-        got = "" if same else "other logits alone than in the batch"
+        parts = [[own[k] for own in alone] for k in range(len(outputs))]
+        same = all(_is_same(*pair, ends) for pair in zip(together, parts, strict=True))
+        got = "" if same else "other results alone than in the batch"
     if got:
         raise UnsupportedModelError(
             f"{name} input {value.name}",
-            f"must give one image the same logits alone as in batches of {shape[0]}",
+            f"must give one image the same results alone as in batches of {shape[0]}",
             got=got,
             hint="export with a batch of 1",
         )
+
+
+def _is_same(together: Any, alone: Sequence[Any], places: Sequence[int]) -> bool:
+    """Tell whether the images at some places of a batch have the results that they have alone.
+
+    Results of an image lie one after the other along the first axis, be it one row or many.
+    """
+    together, count = np.asarray(together), max(places) + 1
+    limit = _ROUNDING * float(np.abs(together).max(initial=0.0))
+    if not together.ndim or len(together) % count:
+        return False
+    each = len(together) // count
+    return all(
+        np.shape(own) == (each, *together.shape[1:])
+        and bool((np.abs(own - together[each * i : each * (i + 1)]) <= limit).all())
+        for i, own in zip(places, alone, strict=True)
+    )

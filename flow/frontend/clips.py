@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 import onnx
 
 from flow.frontend.simplify import clip_bounds, constants_of
 
+#: Of float32.
+_LARGEST: Final = float(np.finfo(np.float32).max)
 #: ONNX tensor that a Clip computes -> its lower and upper bound.
 Bounds: TypeAlias = Mapping[str, tuple[float, float]]
 
 
 def hide_clips(proto: Any) -> tuple[Any, Bounds]:
-    """Return the model with a Relu in place of each Clip of finite constant bounds, and the bounds.
+    """Return the model with a Relu in place of each Clip of constant bounds, and the bounds.
 
     Parameters
     ----------
@@ -42,9 +45,14 @@ def hide_clips(proto: Any) -> tuple[Any, Bounds]:
 
 
 def _limits(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return a Clip's bounds: attributes before version 11, then inputs; None when not finite."""
+    """Return a Clip's bounds: attributes before version 11, then inputs; None when not known.
+
+    The largest number of float32 stands for no bound on one side.
+    """
     low, high = clip_bounds(node, constants) or (-inf, inf)
-    return (low, high) if -inf < low <= high < inf else None  # no NaN either
+    if not low <= high or (low, high) == (-inf, inf):  # no NaN either
+        return None
+    return max(low, -_LARGEST), min(high, _LARGEST)
 
 
 def restore_clips(mod: Any, tensors: Mapping[str, str], bounds: Bounds) -> Any | None:

@@ -123,8 +123,8 @@ def _slices(graph: Any, tensors: Mapping[str, str], proto: Any) -> list[_Slice]:
     place = {b.var: i for i, b in enumerate(graph.bindings)}
     compared = {b.var: tensors[b.var.name] for b in graph.bindings if b.var.name in tensors}
     compared = {v: t for v, t in compared.items() if dtype_of(v)}
-    for var in graph.results:
-        compared[var] = proto.graph.output[0].name
+    for var, value in zip(graph.results, proto.graph.output, strict=True):
+        compared[var] = value.name
     slices = []
     for var in sorted((v for v in compared if v in place), key=place.__getitem__):
         steps: dict[Any, Any] = {}

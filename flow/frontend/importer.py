@@ -12,7 +12,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,13 +22,26 @@ import onnx
 
 from flow.frontend.batch import check_batch, set_batch_to_one
 from flow.frontend.clips import hide_clips, restore_clips, with_float_bounds
+from flow.frontend.inputs import (
+    MOST_DIMS,
+    Layout,
+    layout_of,
+    set_input_shape,
+    take_channels_first,
+    use_float32,
+)
+from flow.frontend.one_dimensional import as_images
 from flow.frontend.onnx_checks import check_finite, node_label, operator_of, unsupported
-from flow.frontend.onnx_file import Limits, parse, read_bytes
+from flow.frontend.onnx_file import Limits, default_opset, parse, read_bytes
 from flow.frontend.onnx_shapes import check_costs, fold_constants, infer_shapes, multiplications
 from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.frontend.pads import with_pads
+from flow.frontend.qdq import QdqModel, is_qdq, kept_model, take_apart, with_float_outputs
 from flow.frontend.simplify import simplify
+from flow.frontend.transposes import fold_transposes
+from flow.outputs import Output, classes_of, values_of
 from relay_passes.names import Names, with_given_names
+from relay_passes.scales.kept import KeptModel, Qdq
 from vta_config.errors import FlowError, UnsupportedModelError
 
 FLOAT: Final = onnx.TensorProto.FLOAT
@@ -40,6 +53,18 @@ RELAX_KINDS: Final = MappingProxyType(
 )
 _WEIGHT_SUFFIX: Final = re.compile(r"[._/]?(weight|kernel|w)s?(:0)?$", re.IGNORECASE)
 _ANONYMOUS: Final = re.compile(r"^(onnx::\w+|_?v?_?\d+|const\w*|constant\w*)$", re.IGNORECASE)
+
+
+class MissingShapeError(UnsupportedModelError):
+    """A model leaves open how large its input is, and the user has not said it either.
+
+    Attributes
+    ----------
+    shape : str
+        The shape as the file has it.
+    """
+
+    shape = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +82,26 @@ class ImportedModel:
     proto : onnx.ModelProto
         The model with batch 1 and weights that are constants; what ONNX Runtime runs.
     mod : tvm.IRModule
-        ``main(input: float32[1, C, H, W]) -> float32[1, classes]`` in Relax.
+        ``main(input: float32[1, C, H, W])`` in Relax; it returns one tensor, or a tuple of them.
     input_name : str
         Name of the ONNX input.
     input_shape : tuple of int
-        [1, C, H, W].
-    classes : int
-        Number of logits.
+        Of ``main``, beginning with 1: [1, C, H, W] for images.
+    layout : {"NCHW", "NHWC"}
+        Of images in the file.
+    file_shape : tuple of int
+        `input_shape` as the file has it.
+    outputs : tuple of Output
+        What it computes for one image.
     conv_names, dense_names : tuple of str
         Names of the layers with constant weights, in graph order, unique; their results in `mod`
         are called so.
     origins : mapping
         Name of a variable of `mod` -> the ONNX node that it comes from. Names outlive the float
         passes, but for those of operators that are folded. Empty should TVM's importer change.
+    kept : KeptModel, optional
+        The integers of a model that is quantized already, by variables of `mod`; None of others.
+        Its `mod` has their real values.
     """
 
     name: str
@@ -78,15 +110,35 @@ class ImportedModel:
     proto: Any
     mod: Any
     input_name: str
-    input_shape: tuple[int, int, int, int]
-    classes: int
+    input_shape: tuple[int, ...]
+    layout: Layout
+    file_shape: tuple[int, ...]
+    outputs: tuple[Output, ...]
     conv_names: tuple[str, ...]
     dense_names: tuple[str, ...]
     origins: Mapping[str, OnnxNode]
+    kept: KeptModel | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, None where it is no classifier."""
+        return classes_of(self.outputs)
+
+    @property
+    def values(self) -> int:
+        """Count the numbers of all outputs of an image."""
+        return values_of(self.outputs)
 
 
 def import_model(
-    path: str | Path, *, name: str = "", check: bool = True, limits: Limits | None = None
+    path: str | Path,
+    *,
+    name: str = "",
+    check: bool = True,
+    limits: Limits | None = None,
+    qdq: Qdq = "keep",
+    shape: Sequence[int] | None = None,
+    layout: Layout | None = None,
 ) -> ImportedModel:
     """Import the ONNX file at `path` (``.onnx`` or ``.onnx.xz``) as Relax.
 
@@ -100,13 +152,20 @@ def import_model(
         Compare the float graph with ONNX Runtime on a random image (`check_import`).
     limits : Limits, optional
         What the model may cost.
+    qdq : {"keep", "requantize"}
+        What becomes of a model that is quantized already: its integers are kept, or it is a float
+        model like any other.
+    shape : sequence of int, optional
+        Shape of the input, for a model that leaves dimensions open; the batch may be missing.
+    layout : {"NCHW", "NHWC"}, optional
+        Of images in the file; by default what the model's own Transposes say.
 
     Raises
     ------
     UnsupportedModelError
         When the file is missing or damaged, costs too much, a shape other than the batch is
-        dynamic, an operator is not supported or differs from ONNX Runtime's, or the model is not
-        one float32 image in, one row of logits out.
+        dynamic, an operator is not supported or differs from ONNX Runtime's, or the model has not
+        one float32 image as input.
     """
     path, limits = Path(path), limits or Limits()
     name = name or _stem(path)
@@ -115,7 +174,7 @@ def import_model(
     try:
         proto = parse(data, path, limits)
         del data  # as large as the model, which holds a copy
-        return _import(proto, path, name, sha256, check, limits)
+        return _import(proto, path, name, sha256, check, limits, qdq, shape, layout)
     except FlowError:
         raise
     except Exception as error:  # whatever a file makes others raise
@@ -128,20 +187,40 @@ def import_model(
 
 
 def _import(
-    proto: Any, path: Path, name: str, sha256: str, check: bool, limits: Limits
+    proto: Any,
+    path: Path,
+    name: str,
+    sha256: str,
+    check: bool,
+    limits: Limits,
+    qdq: Qdq,
+    wanted: Sequence[int] | None,
+    layout: Layout | None,
 ) -> ImportedModel:
     """Import a parsed model; see `import_model`."""
+    with_float_outputs(proto)
+    _check_ends(proto, name)
+    use_float32(proto)
+    if wanted is not None:
+        set_input_shape(proto, wanted, name)
+    layout = layout or layout_of(proto)
+    file_shape = _input(proto, name)[1]
+    take_channels_first(proto, layout)
     input_name, shape = _input(proto, name)
     given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
     limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
     before = set_batch_to_one(proto)
-    simple = simplify(fold_constants(proto, limits, name))
+    given, parts = proto, None
+    if is_qdq(proto):
+        parts = take_apart(fold_constants(proto, limits, name), name)
+        proto = parts.proto
+    simple = simplify(_on_images(fold_constants(proto, limits, name)))
     check_finite(simple.graph, name)
     if before is not None and check:
         check_costs(before, infer_shapes(before), limits, name)
-        check_batch(before, proto, name)
+        check_batch(before, given, name)
     mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
-    classes = _classes(mod, name)
+    outputs = _outputs(mod, simple.graph, name)
     layers = _layer_names(simple.graph)
     mod, renamed = _restore_names(mod, layers, tensors)
     tensors = {renamed[var]: tensor for var, tensor in tensors.items() if var in renamed}
@@ -165,53 +244,90 @@ def _import(
         name=name,
         path=path,
         sha256=sha256,
-        proto=proto,
+        proto=given if qdq == "keep" else proto,
         mod=mod,
         input_name=input_name,
         input_shape=shape,
-        classes=classes,
+        layout=layout,
+        file_shape=file_shape,
+        outputs=outputs,
         conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
         dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
         origins=origins_of(mod, tensors, (simple, proto)),
+        kept=_kept(mod, tensors, layers, parts, simple) if qdq == "keep" else None,
+    )
+
+
+def _kept(
+    mod: Any,
+    tensors: Mapping[str, str],
+    layers: Mapping[str, tuple[str, str]],
+    parts: QdqModel | None,
+    simple: Any,
+) -> KeptModel | None:
+    """Return the integers of a model that is quantized already, None of another."""
+    from relay_passes.graph import read_graph
+
+    if parts is None:
+        return None
+    inputs = (value.name for value in simple.graph.input)
+    params = {str(p.name): t for p, t in zip(read_graph(mod).params, inputs, strict=False)}
+    return kept_model(
+        {**params, **tensors}, {t: name for t, (_, name) in layers.items()}, parts, simple
     )
 
 
 # ---- checks -------------------------------------------------------------------------------------
-def _input(proto: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
-    """Return the input's name and shape, of batch 1."""
+def _check_ends(proto: Any, name: str) -> None:
+    """Check that there is one input and an output; drop names that several nodes have."""
     graph = proto.graph
     names: set[str] = set()
     for node in graph.node:  # ONNX Runtime takes no name twice
         node.name = "" if node.name in names else node.name
         names.add(node.name)
     inputs = list(graph.input)
-    if len(inputs) != 1 or len(graph.output) != 1:
+    if len(inputs) != 1 or not graph.output:
         raise UnsupportedModelError(
             name,
-            "must have one input and one output",
+            "must have one input, and outputs",
             got=f"{len(inputs)} and {len(graph.output)}",
-            hint="export the classifier alone",
+            hint="export the part of the model that has one input",
         )
-    value = graph.input[0]
+
+
+def _input(proto: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the input's name and shape, of batch 1."""
+    value = proto.graph.input[0]
     tensor = value.type.tensor_type
     if tensor.elem_type != FLOAT:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type else "no tensor"
         raise UnsupportedModelError(
             f"{name} input {value.name}",
-            "must be float32",
+            "must be floats",
             got=got,
             hint="export the float model, not a quantized one",
         )
     dims = tensor.shape.dim
     shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-    if len(dims) != 4 or any(dim.dim_value < 1 for dim in dims[1:]):
-        raise UnsupportedModelError(
+    if not 1 <= len(dims) <= MOST_DIMS or any(dim.dim_value < 1 for dim in dims[1:]):
+        error = MissingShapeError(
             f"{name} input {value.name}",
-            "must have static shape [N, C, H, W] (only the batch may be dynamic)",
-            got=shown,
-            hint="export with a fixed image size",
+            f"must have a static shape of 1 to {MOST_DIMS} dimensions (only the batch may be "
+            "dynamic)",
+            got=shown if dims else "no shape",
+            hint="give --input-shape, as 1,3,224,224, or export with a fixed size",
         )
-    return value.name, (1, dims[1].dim_value, dims[2].dim_value, dims[3].dim_value)
+        error.shape = str(shown)
+        raise error
+    return value.name, (1, *(dim.dim_value for dim in dims[1:]))
+
+
+def _on_images(proto: Any) -> Any:
+    """Return the model without Transposes that can be folded away, signals as images of one row."""
+    shapes = infer_shapes(proto)
+    as_images(proto, shapes)
+    fold_transposes(proto, infer_shapes(proto), default_opset(proto))
+    return proto
 
 
 @contextlib.contextmanager
@@ -265,21 +381,26 @@ def _last_line(error: BaseException) -> str:
     return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
-def _classes(mod: Any, name: str) -> int:
-    """Return the number of logits that `mod` ends with."""
-    shape = getattr(mod["main"].ret_ty, "shape", None)
-    try:
-        dims = [int(dim) for dim in shape.values] if shape is not None else []
-    except TypeError:
-        dims = []
-    if len(dims) != 2 or dims[0] != 1:
-        raise UnsupportedModelError(
-            f"{name} output",
-            "must be logits [N, classes]",
-            got=dims or "another type",
-            hint="only image classifiers are supported; cut the model at its logits",
-        )
-    return dims[1]
+def _outputs(mod: Any, graph: Any, name: str) -> tuple[Output, ...]:
+    """Return what `mod` computes, by the names of the ONNX outputs."""
+    kinds = mod["main"].ret_ty
+    kinds = list(getattr(kinds, "fields", [kinds]))
+    outputs = []
+    for value, kind in zip(graph.output, kinds, strict=True):
+        shape = getattr(kind, "shape", None)
+        try:
+            dims = None if shape is None else tuple(int(dim) for dim in shape.values)
+        except TypeError:
+            dims = None
+        if dims is None:
+            raise UnsupportedModelError(
+                f"{name} output {value.name}",
+                "must be a tensor of static shape",
+                got="another type" if shape is None else f"shape {shape}",
+                hint="cut the model before the operator whose result has no fixed size",
+            )
+        outputs.append(Output(name=value.name, shape=dims))
+    return tuple(outputs)
 
 
 # ---- names ------------------------------------------------------------------------------------

@@ -17,17 +17,19 @@ from onnx import helper, numpy_helper
 
 from vta_config.errors import UnsupportedModelError
 
-#: Operators of quantized models, which would pass for the flow's own quantization.
+#: Operators that compute with integers, which would pass for the flow's own quantization.
 QUANTIZED: Final = frozenset(
     {
-        "QuantizeLinear",
-        "DequantizeLinear",
         "DynamicQuantizeLinear",
         "QLinearConv",
         "QLinearMatMul",
         "ConvInteger",
         "MatMulInteger",
     }
+)
+#: ONNX Runtime's own QuantizeLinear and DequantizeLinear, for 16 and 4 bits.
+_FOREIGN_QDQ: Final = frozenset(
+    {("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear")}
 )
 #: Operators with windows.
 _WINDOWS: Final = frozenset(
@@ -159,12 +161,13 @@ def _check_kind(node: Any, index: int, path: Path) -> None:
     foreign = node.domain not in ("", "ai.onnx") and any(
         word in node.op_type for word in ("QLinear", "Quantize", "Integer", "NBits")
     )
+    foreign &= (node.domain, node.op_type) not in _FOREIGN_QDQ
     if node.op_type in QUANTIZED or foreign:
         raise UnsupportedModelError(
             f"{path.name} node {node_label(node, index)}",
-            "must be an operator on floats: models that are quantized already are not imported",
+            "must be an operator on floats, or a QuantizeLinear or DequantizeLinear",
             got=operator_of(node),
-            hint="export the float model; the flow quantizes it",
+            hint="export the float model, or the quantized one in QDQ format",
         )
 
 
@@ -172,6 +175,8 @@ def _check_known(node: Any, index: int, versions: Mapping[str, int], path: Path)
     """Refuse operators that the model's version of ONNX does not have."""
     domain = "" if node.domain == "ai.onnx" else node.domain
     version = versions.get(domain, versions.get("ai.onnx", 1) if domain == "" else 1)
+    if (domain, node.op_type) in _FOREIGN_QDQ:
+        return
     try:
         onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:

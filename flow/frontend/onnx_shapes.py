@@ -24,6 +24,8 @@ _RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"}
     | {"Multinomial", "Dropout"}
 )
+#: Operators that say how a tensor is quantized: `flow.frontend.qdq` reads them.
+_QDQ: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
@@ -207,6 +209,7 @@ def _fold_once(proto: Any, shapes: Shapes) -> bool:
                 continue
         foldable = (
             node.op_type not in _RANDOM
+            and node.op_type not in _QDQ
             and all(name in constants for name in node.input if name)
             and all(name in shapes for name in names)
             and outputs.isdisjoint(names)

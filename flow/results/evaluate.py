@@ -1,31 +1,57 @@
 """Measure a network on a data set: top-1, top-5, agreement with float32, and SQNR.
 
-All metrics come from stored logits, float32[images, classes], so every engine is measured by the
-same few lines.
+All metrics come from stored results, float32[images, values]: the logits of a classifier, all
+outputs of another network side by side. So every engine is measured by the same few lines.
 """
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.datasets import Dataset
+from flow.outputs import Output, as_row, classes_of, slices_of
 from flow.stages import Progress
-from relay_passes.numerics import centred, limited_db, sqnr_db
+from relay_passes.numerics import centred, decibels, limited_db
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
 Logits = NDArray[np.float32]
-#: Maps an image float32[1, C, H, W] to logits of `classes` numbers (any shape).
+#: Maps an image float32[1, C, H, W] to the numbers of all outputs (any shape).
 Network = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+#: Results of more bytes lie in a temporary file.
+MOST_IN_MEMORY_BYTES: Final = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputMetrics:
+    """How near one output of a network is to float32's.
+
+    Parameters
+    ----------
+    name : str
+        The output's.
+    shape : tuple of int
+        For one image.
+    sqnr_db, centred_sqnr_db : float, optional
+        As those of `Metrics`, of this output alone.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sqnr_db: float | None
+    centred_sqnr_db: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +66,29 @@ class Metrics:
         Images measured.
     top1, top5 : float, optional
         Share of images (0 to 1) whose label is the largest, among the five largest logits; None
-        without labels.
-    agreement : float
-        Share of images (0 to 1) with the same arg-max as float32.
+        without labels, and for a network that is no classifier.
+    agreement : float, optional
+        Share of images (0 to 1) with the same arg-max as float32; None for a network that is no
+        classifier.
     sqnr_db : float, optional
         10 log10(sum of ref² / sum of (logits - ref)²) over all logits, within ±300; None when they
-        are equal (infinite).
+        are equal (infinite). Of several outputs that of the worst one.
     centred_sqnr_db : float, optional
         The same after each image's mean logit is subtracted from its logits, in both. A class wins
         by how far its logit is above the others, which a mean far from zero hides; None when
-        nothing but means differs, as with a single logit.
+        nothing but means differs, as with a single logit. Of several outputs that of the worst one.
+    outputs : tuple of OutputMetrics
+        Each output of a network that is no classifier.
     """
 
     name: str
     images: int
     top1: float | None
     top5: float | None
-    agreement: float
+    agreement: float | None
     sqnr_db: float | None
     centred_sqnr_db: float | None
+    outputs: tuple[OutputMetrics, ...] = ()
 
 
 def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
@@ -90,46 +120,77 @@ def _finite(decibels: float) -> float | None:
 
 
 def measure(
-    name: str, logits: Logits, reference: Logits, targets: NDArray[np.int64] | None
+    name: str,
+    logits: Logits,
+    reference: Logits,
+    targets: NDArray[np.int64] | None,
+    outputs: Sequence[Output] = (),
 ) -> Metrics:
-    """Compute all metrics of one variant from stored logits.
+    """Compute all metrics of one variant from stored results.
 
     Parameters
     ----------
     name : str
         The variant.
-    logits, reference : float32[images, classes]
+    logits, reference : float32[images, values]
         Of the variant and of float32.
     targets : int64[images], optional
         Labels.
+    outputs : sequence of Output
+        What the values are; by default the logits of a classifier.
 
     Raises
     ------
     CalibrationError
-        When logits are not numbers, or there are no images.
+        When results are not numbers, or there are no images.
     """
     assert logits.shape == reference.shape
     if not len(logits):
         raise CalibrationError(
             name, "must be evaluated on at least 1 image", got=0, hint="give images"
         )
-    if not np.isfinite(logits).all():
-        bad = int(np.argmin(np.isfinite(logits).all(axis=1)))
+    bad = next((i for i, row in enumerate(logits) if not np.isfinite(row).all()), None)
+    if bad is not None:
         raise CalibrationError(
             name,
-            "must give finite logits",
+            "must give finite results",
             got=f"nan or inf for image {bad}",
             hint="check the model's weights",
         )
+    is_classifier = not outputs or classes_of(outputs) is not None
+    parts = [slice(None)] if is_classifier else slices_of(outputs)
+    found = [_decibels(reference, logits, part) for part in parts]
     return Metrics(
         name=name,
         images=len(logits),
-        top1=None if targets is None else top_k(logits, targets, 1),
-        top5=None if targets is None else top_k(logits, targets, 5),
-        agreement=agreement(logits, reference),
-        sqnr_db=_finite(sqnr_db(reference, logits)),
-        centred_sqnr_db=_finite(sqnr_db(centred(reference), centred(logits))),
+        top1=top_k(logits, targets, 1) if is_classifier and targets is not None else None,
+        top5=top_k(logits, targets, 5) if is_classifier and targets is not None else None,
+        agreement=agreement(logits, reference) if is_classifier else None,
+        sqnr_db=_worst(plain for plain, _ in found),
+        centred_sqnr_db=_worst(middle for _, middle in found),
+        outputs=()
+        if is_classifier
+        else tuple(
+            OutputMetrics(name=o.name, shape=o.shape, sqnr_db=plain, centred_sqnr_db=middle)
+            for o, (plain, middle) in zip(outputs, found, strict=True)
+        ),
     )
+
+
+def _decibels(reference: Logits, values: Logits, part: slice) -> tuple[float | None, float | None]:
+    """Return SQNR and centred SQNR of a part of the results, image by image: they may be large."""
+    sums = np.zeros(4)
+    for ref, own in zip(reference, values, strict=True):
+        r, v = (np.asarray(x[np.newaxis, part], np.float64) for x in (ref, own))
+        cr, cv = centred(r), centred(v)
+        sums += [np.square(x).sum() for x in (r, r - v, cr, cr - cv)]
+    signal, noise, middle, middle_noise = sums.tolist()
+    return _finite(decibels(signal, noise)), _finite(decibels(middle, middle_noise))
+
+
+def _worst(found: Iterable[float | None]) -> float | None:
+    """Return the least SQNR; None, infinite, where all are."""
+    return min((x for x in found if x is not None), default=None)
 
 
 # ---- running ------------------------------------------------------------------------------------
@@ -137,10 +198,10 @@ def run_all(
     network: Network | Sequence[Network],
     data: Dataset,
     *,
-    classes: int,
+    values: int,
     progress: Progress | None = None,
 ) -> Logits:
-    """Run a network on every image of `data`; return float32[images, classes].
+    """Run a network on every image of `data`; return float32[images, values].
 
     Images are prepared while the engine works (decoding releases the interpreter lock), never more
     than a few ahead, so memory does not grow with the data set.
@@ -148,17 +209,17 @@ def run_all(
     Parameters
     ----------
     network : callable, or sequence of equal callables
-        float32[1, C, H, W] -> `classes` logits. Of several each runs in a thread of its own, so
+        float32[1, C, H, W] -> `values` numbers. Of several each runs in a thread of its own, so
         none is called twice at a time; engines that release the interpreter lock use more cores.
     data : Dataset
         The images.
-    classes : int
-        Number of logits.
+    values : int
+        Numbers of all outputs.
     progress : callable, optional
         Told after every image.
     """
     copies = [network] if callable(network) else list(network)
-    result = np.empty((len(data), classes), dtype=np.float32)
+    result = _table(len(data), values)
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
@@ -168,7 +229,7 @@ def run_all(
         mine = idle.get()
         try:
             if not failed.is_set():  # a device that has failed may hang in the next run
-                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(classes)
+                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(values)
         except BaseException:
             failed.set()
             raise
@@ -186,6 +247,13 @@ def run_all(
                 if progress is not None:
                     progress(done, len(data))
     return result
+
+
+def _table(images: int, values: int) -> Logits:
+    """Return float32[images, values], in a temporary file where it is large."""
+    if 4 * images * values <= MOST_IN_MEMORY_BYTES:
+        return np.empty((images, values), dtype=np.float32)
+    return np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=(images, values))
 
 
 def prefetch(
@@ -210,7 +278,7 @@ class Reference(Protocol):
     """The float32 network."""
 
     def __call__(self, image: NDArray[np.float32]) -> Logits:
-        """Map float32[1, C, H, W] to float32[classes]."""
+        """Map float32[1, C, H, W] to float32[values]."""
         ...
 
 
@@ -238,11 +306,10 @@ class OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, image: NDArray[np.float32]) -> Logits:
-        """Map float32[1, C, H, W] to float32[classes]."""
+        """Map float32[1, C, H, W] to float32[values]."""
         with _runtime_errors():
-            (logits, *_) = self._session.run(None, {self._input: image})
-        result: Logits = np.asarray(logits, dtype=np.float32).reshape(-1)
-        return result
+            results = self._session.run(None, {self._input: image})
+        return as_row(results)
 
 
 @contextlib.contextmanager

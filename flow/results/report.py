@@ -16,11 +16,14 @@ from flow.results.bit_choice import BitChoice, choice_lines
 from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.evaluate import Metrics
+from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
+from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import Fallback
+from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
@@ -152,6 +155,8 @@ class ProgramFacts:
         The images that it was calibrated on; None for a variant without calibration.
     bits : BitChoice, optional
         The bits of each layer, if they were chosen per layer.
+    deviation : Deviation, optional
+        How far it is from the integers of the file, if it keeps them.
     """
 
     variant: str
@@ -163,6 +168,7 @@ class ProgramFacts:
     exact: Exactness | None = None
     calibration: DataFacts | None = None
     bits: BitChoice | None = None
+    deviation: Deviation | None = None
 
     @property
     def partial(self) -> bool:
@@ -302,12 +308,18 @@ class Report:
             "exact": None if exact is None else asdict(exact),
             "calibration": None if own is None else asdict(own),
             "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
+            "kept": None if facts is None or facts.deviation is None else asdict(facts.deviation),
         }
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     """Round floats to six decimals, far below what the number of images can tell."""
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    if "outputs" in values:
+        rounded["outputs"] = [
+            _rounded(output) | {"shape": list(output["shape"])} for output in values["outputs"]
+        ]
+    return rounded
 
 
 def write_report(report: Report, directory: Path) -> Path:
@@ -324,11 +336,6 @@ def write_report(report: Report, directory: Path) -> Path:
 
 
 # ---- the table -----------------------------------------------------------------------------------
-def _percent(share: float | None) -> str:
-    """Return a share from 0 to 1 as a number of percent, for a column that names the unit."""
-    return "–" if share is None else f"{100 * share:.2f}"
-
-
 def _points(share: float | None, reference: float | None) -> str:
     return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
 
@@ -357,22 +364,14 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
         table.add_row(
             v.name,
             f"{v.images:,}",
-            _percent(v.top1),
+            percent_cell(v.top1),
             "" if own else _points(v.top1, reference),
-            _percent(v.top5),
-            "" if own else _percent(v.agreement),
+            percent_cell(v.top5),
+            "" if own else percent_cell(v.agreement),
             *(("", "") if own else sqnr_cells(v)),
             *(_program_cells(facts.get(v.name)) if programs else ()),
         )
     return table
-
-
-def sqnr_cells(metrics: Metrics) -> tuple[str, str]:
-    """Return SQNR and centred SQNR as tables show them; "exact": no difference at all."""
-    plain, centred = metrics.sqnr_db, metrics.centred_sqnr_db
-    if plain is None:
-        return "exact", "exact"
-    return f"{plain:.2f}", "–" if centred is None else f"{centred:.2f}"
 
 
 def name_cell(name: str) -> Text:
@@ -470,6 +469,7 @@ def render(report: Report) -> RenderableType:
     lines += _partial_lines(report)
     lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += calibration_lines((p.variant, p.calibration) for p in report.programs)
+    lines += kept_lines((p.variant, p.deviation) for p in report.programs)
     lines += _step_lines(report)
     lines += choice_lines((p.variant, p.bits) for p in report.programs)
     lines += [f"skipped    {s.variant}: {s.reason}" for s in report.skipped]
@@ -479,6 +479,8 @@ def render(report: Report) -> RenderableType:
         lines.append(f"time (s)   {stages}; total {sum(report.seconds.values()):.1f}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if report.variants:
+        outputs = outputs_table(report.variants)
+        parts[:0] = [] if outputs is None else [outputs]
         parts.insert(0, variants_table(report.variants, report.programs))
     return Group(*parts)
 

@@ -39,8 +39,14 @@ from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.calibration.image_generator import LATENTS, ImageGenerator, standardized
 from relay_passes.calibration.norm_statistics import Norm, NormLoss, norms_of, usual_range
 from relay_passes.graph import Module, ints, op_name, read_graph, static_shape
-from relay_passes.host.torch_graph import Tensor, TorchGraph, import_torch
-from vta_config.errors import CalibrationError, ConfigError, UnsupportedModelError
+from relay_passes.host.torch_graph import (
+    Tensor,
+    TorchGraph,
+    exact_convolutions,
+    import_torch,
+    usable_device,
+)
+from vta_config.errors import CalibrationError, UnsupportedModelError
 
 #: What else one may do.
 HINT: Final = "calibrate with images"
@@ -120,7 +126,7 @@ class _Network:
 
     def __init__(self, mod: Module, torch: Any, options: DistillOptions) -> None:
         self._torch, self._options = torch, options
-        self._device = _device(torch, options.device)
+        self._device = usable_device(torch, options.device, "distill")
         self._dtype = _dtype(torch, self._device, options.precision)
         (param,) = read_graph(mod).params
         _, *shape = static_shape(param)
@@ -161,7 +167,7 @@ class _Network:
         optimizers = maker.optimizers()
         optimizers.append(_Adam(torch, [ranges], RANGE_RATE, options.steps))
         losses = np.zeros(options.steps, np.float32)
-        with _deterministic(torch):
+        with exact_convolutions(torch):
             for step in range(options.steps):
                 unit = maker(source)
                 loss = self._loss(self._placed(unit, ranges), source) + _image_loss(unit)
@@ -383,19 +389,6 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number + 1]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _device(torch: Any, name: str) -> str:
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError):
-        raise ConfigError(
-            "distill.device",
-            "must be a device that PyTorch finds here",
-            got=name,
-            hint="use cpu",
-        ) from None
-    return name
-
-
 def _dtype(torch: Any, device: str, precision: str) -> Any:
     if precision != "auto":
         return getattr(torch, precision)
@@ -404,8 +397,3 @@ def _dtype(torch: Any, device: str, precision: str) -> Any:
     else:
         fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
-
-
-def _deterministic(torch: Any) -> Any:
-    """Return a context in which cuDNN takes the same algorithms every time."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

@@ -80,7 +80,9 @@ class FoldBatchNorm(GraphPass):
                 return value
             scale, offset = _batch_norm_constants(value)
             known = {b.var: b.value for b in builder.bindings}
-            result = _fold_into(builder, known, uses, value.args[0], scale, offset)
+            result = None
+            if _is_read_once(known, uses, value.args[0]):
+                result = fold_into_layer(builder, known, value.args[0], scale, offset)
             if result is None:
                 data, rank = value.args[0], len(static_shape(value.args[0]))
                 product = builder.emit(relax.op.multiply(data, _channels(scale, rank)), var.name)
@@ -101,25 +103,38 @@ def _batch_norm_constants(call: Expr) -> tuple[NDArray[np.float64], NDArray[np.f
     return factor, (beta if bool(call.attrs.center) else 0.0) - mean * factor
 
 
-def _fold_into(
+def _is_read_once(known: dict[Expr, Expr], uses: dict[str, int], data: Expr) -> bool:
+    """Whether nothing else reads a tensor, and the layer that it is the bias of."""
+    found = split_bias(known[data]) if data in known else None
+    return all(uses.get(v.name, 0) == 1 for v in (data, *([found[0]] if found else [])))
+
+
+def fold_into_layer(
     builder: GraphBuilder,
     known: dict[Expr, Expr],
-    uses: dict[str, int],
     data: Expr,
     factor: NDArray[np.float64],
     offset: NDArray[np.float64],
 ) -> Expr | None:
-    """Emit the folded layer and its bias; None when `data` does not come from one alone."""
+    """Emit the layer that makes factor * data + offset, and its bias.
+
+    Parameters
+    ----------
+    builder : GraphBuilder
+    known : dict
+        Its bindings so far.
+    data : relax.Var
+        What nothing else reads; None is returned where no layer makes it.
+    factor, offset : float64[C]
+    """
     bias: Any = 0.0
     producer: Any = known.get(data)
     source = data
     if op_name(producer) == "add" and (found := split_bias(producer)) is not None:
         source, bias = found
-        if uses.get(data.name, 0) != 1:
-            return None
         producer = known.get(source)
     rank = {"nn.conv2d": 4, "matmul": 2}.get(op_name(producer), 0)
-    if rank != len(static_shape(data)) or uses.get(source.name, 0) != 1:
+    if rank != len(static_shape(data)):
         return None
     weight = constant(producer.args[1])
     if weight is None or weight.ndim != rank:

@@ -63,6 +63,44 @@ def import_torch(user: str, *, hint: str = "") -> Any:
     return torch
 
 
+def usable_device(torch: Any, name: str, user: str) -> str:
+    """Return a device's name as it is, or say that there is none.
+
+    Parameters
+    ----------
+    torch : module
+    name : str
+        ``cpu``, ``cuda``, ``cuda:1``.
+    user : str
+        What computes there, for the error.
+
+    Raises
+    ------
+    ConfigError
+        When PyTorch finds no such device here.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"{user}.device",
+            "must be a device that PyTorch finds here",
+            got=name,
+            hint="use cpu",
+        ) from None
+    return name
+
+
+def exact_convolutions(torch: Any) -> Any:
+    """Return a context in which a GPU convolves in float32, the same way every time.
+
+    Otherwise it may round to 11 bits what it multiplies, and take another algorithm each time.
+    """
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     """One operator: its result's name, the call, and what it reads.

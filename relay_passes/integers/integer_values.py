@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes import numerics
 from relay_passes.graph import Expr
+from relay_passes.params import QuantParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,3 +72,46 @@ class Accumulator:
     def owes_relu(self) -> bool:
         """Whether a ReLU or its ceiling is not done yet."""
         return self.relu or np.isfinite(self.ceiling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lazy:
+    """A tensor that integers make at once where it becomes int8, and floats only where needed.
+
+    Parameters
+    ----------
+    binding : relax.VarBinding
+        Its operator in the graph.
+    operands : tuple[Int8Tensor, ...]
+        What integers make it of.
+    """
+
+    binding: Expr
+    operands: tuple[Int8Tensor, ...]
+
+
+def int8_tensor(var: Expr, params: QuantParams, name: str) -> Int8Tensor:
+    """Return a variable with the parameters of an int8 tensor."""
+    return Int8Tensor(
+        var=var, scale=params.scale[0], bound=params.bound, zero=params.zero_point, name=name
+    )
+
+
+def constant_of(acc: Accumulator, unit: NDArray[Any], zero_point: int) -> NDArray[np.int64]:
+    """Quantize what an accumulator has not yet added, `unit` of whose units are one of int8's."""
+    bound = numerics.sum_bound(acc.bound, acc.offset)
+    bias = numerics.output_bias(acc.name, acc.bias, acc.scale, bound, unit, zero_point)
+    return acc.offset + bias
+
+
+def column(weight: IntegerWeight) -> NDArray[np.float64]:
+    """Return a weight's scales so that they broadcast along its output channels."""
+    axis = 1 if weight.value.ndim == 2 else 0
+    return numerics.along(weight.scale, weight.value.ndim, axis)
+
+
+def per_channel(values: NDArray[Any], ndim: int, dtype: Any) -> Any:
+    """Return one number when all are equal, else the vector shaped for axis 1."""
+    if np.all(values == values[0]):
+        return dtype(values[0])
+    return numerics.along(values.astype(dtype), ndim, 1)

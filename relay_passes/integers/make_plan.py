@@ -10,9 +10,9 @@ times the accumulator's, or both must be powers of two apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,20 @@ from relay_passes.graph import (
     read_graph,
     static_shape,
 )
+from relay_passes.integers.elementwise import (
+    FAR_SCALES,
+    MANY_LINES,
+    PAIRS,
+    Operand,
+    function_steps,
+    pair_steps,
+)
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
+from relay_passes.integers.planned_values import PlannedPair, PlannedSum, PlannedTensor
 from relay_passes.integers.quantize import Quantize
+from relay_passes.integers.steps import StepsPlan
 from relay_passes.names import layer_names
 from relay_passes.operators.averages import NO_AVERAGE, averaged, is_average
 from relay_passes.operators.calls import (
@@ -38,6 +48,7 @@ from relay_passes.operators.calls import (
     AVERAGES,
     MOVES,
     WEIGHT_AXIS,
+    ceiling_of,
     ends_accumulator,
     integer_form,
     is_move,
@@ -45,6 +56,7 @@ from relay_passes.operators.calls import (
     split_bias,
     weight_rows,
 )
+from relay_passes.operators.functions import Function, functions_of
 from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.accumulators import fused_ends, paired_layers, unfused_ends
@@ -102,7 +114,9 @@ def make_plan(
     host: dict[str, str] = {}
     while True:
         planner = _Planner(draft, ends, dict(layer_names(mod)), host, dyadic=dyadic)
-        for binding in read_graph(marked).bindings:
+        graph = read_graph(marked)
+        planner.functions = functions_of(graph)
+        for binding in graph.bindings:
             planner.visit(binding)
         if planner.host == host:
             return planner.plan()
@@ -119,61 +133,7 @@ def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
     return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Int8Tensor:
-    """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it.
-
-    Its zero point is `zero`, and no number is further from it than `reach`.
-    """
-
-    name: str
-    tensor: str
-    scale: float
-    bound: int
-    zero: int
-    reach: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Accumulator:
-    """An accumulator as `integer_values.Accumulator` has it: scale, bound, offset, bias [C].
-
-    All are float64.
-    `owes_relu` tells of a ReLU that is not done yet; `inputs` are the int8 tensors of which it is
-    made, `operators` those that it takes in, `summands` the layers among them.
-    """
-
-    name: str
-    scale: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    owes_relu: bool = False
-    inputs: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
-    summands: tuple[str, ...] = ()
-
-    def after(self, name: str, **changes: Any) -> _Accumulator:
-        """Return what operator `name` makes of it."""
-        return replace(self, name=name, operators=(*self.operators, name), **changes)
-
-    def with_bias(self, bias: NDArray[np.float64], name: str) -> _Accumulator:
-        """Return what an add of a bias makes of it: a ReLU that it owes is done before."""
-        settled = self.settle()
-        return settled.after(name, bias=settled.bias + bias)
-
-    def settle(self) -> _Accumulator:
-        """Return it with its ReLU done and its bias added before."""
-        if not self.owes_relu:
-            return self
-        added = np.abs(numerics.round_half_up(self.bias / self.scale) + self.offset)
-        nothing = np.zeros_like(self.bias)
-        return replace(
-            self, bound=self.bound + added, offset=nothing, bias=nothing, owes_relu=False
-        )
-
-
-_Value: TypeAlias = "_Int8Tensor | _Accumulator | NDArray[np.int8] | None"
+_Value: TypeAlias = "PlannedTensor | PlannedSum | PlannedPair | NDArray[np.int8] | None"
 
 
 class _Planner:
@@ -198,6 +158,8 @@ class _Planner:
         self.layers: list[LayerPlan] = []
         self.sums: dict[str, SumPlan] = {}
         self.converted: dict[str, QuantParams] = {}
+        self.steps: dict[str, StepsPlan] = {}
+        self.functions: Mapping[Expr, Function] = {}
         self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:
@@ -215,11 +177,14 @@ class _Planner:
             sums=self.sums,
             host=self.host,
             floats=self.floats,
+            steps=self.steps,
         )
 
     def visit(self, binding: Expr) -> None:
         """Follow one binding."""
         handler = self.HANDLERS.get(op_name(binding.value))
+        if binding.var in self.functions:
+            return  # as a whole, where it becomes int8
         if handler is not None and binding.var.name not in self.host:
             self.env[binding.var] = handler(self, binding)
 
@@ -241,6 +206,7 @@ class _Planner:
         source = binding.value.args[0]
         name, value = str(source.name), self._widen(source)
         params = self.draft.tensors[name]
+        stepped = self._stepped(source, params, name)
         if value is not None and (requant := self._requant(value, params, name)) is not None:
             self.layers.append(
                 LayerPlan(
@@ -251,8 +217,10 @@ class _Planner:
                     requant=requant,
                 )
             )
-        by_host = value is None or name in self.floats  # `Requantize` calls it like its integers
-        return _Int8Tensor(
+        by_host = (
+            value is None and not stepped
+        ) or name in self.floats  # `Requantize` calls it like its integers
+        return PlannedTensor(
             name=str(binding.var.name) if by_host else name,
             tensor=name,
             scale=params.scale[0],
@@ -261,7 +229,51 @@ class _Planner:
             reach=params.levels,
         )
 
-    def _requant(self, value: _Accumulator, params: QuantParams, name: str) -> Requant | None:
+    def _stepped(self, source: Expr, params: QuantParams, name: str) -> bool:
+        """Plan a tensor that integers make element by element; tell whether it is one."""
+        value, function, steps = self.value(source), self.functions.get(source), None
+        operands: tuple[PlannedTensor, ...]
+        if name in self.host:
+            return False
+        if isinstance(value, PlannedSum) and value.pair is not None and not self.dyadic:
+            if _exponents(value.scale / params.scale[0]) is None:
+                value = value.pair
+                self.sums.pop(value.operators[0])
+        if isinstance(value, PlannedPair):
+            operands, operators, reason = value.operands, value.operators, FAR_SCALES
+            limits = params.qmin, params.qmax
+            if value.relu:
+                top = numerics.round_half_up(min(value.ceiling / params.scale[0], params.levels))
+                limits = params.zero_point, params.zero_point + int(top)
+            left, right = map(_operand, operands)
+            steps = pair_steps(value.kind, (left, right), params, limits)
+        elif function is not None:
+            x = self.value(function.source)
+            if not isinstance(x, PlannedTensor):
+                return False
+            operands, reason = (x,), MANY_LINES
+            operators = tuple(str(b.var.name) for b in function.bindings)
+            steps = function_steps(function, _operand(x), params)
+        else:
+            return False
+        if steps is None:
+            self.host |= dict.fromkeys(operators, reason)
+            return False
+        shift = steps.shift
+        requant = Requant(multiplier=(1,), shift=(shift,), ratio=(Fraction(2) ** -shift,))
+        self.steps[name] = steps
+        self.layers.append(
+            LayerPlan(
+                name=name,
+                inputs=tuple(x.tensor for x in operands),
+                operators=operators,
+                output=name,
+                requant=requant,
+            )
+        )
+        return True
+
+    def _requant(self, value: PlannedSum, params: QuantParams, name: str) -> Requant | None:
         """Return multipliers and shifts of an accumulator; None where the host converts it."""
         ratio = value.scale / params.scale[0]
         exponents = _exponents(ratio)
@@ -294,7 +306,7 @@ class _Planner:
         self.floats[name] = NO_SHIFT
         return None
 
-    def _multiplied(self, value: _Accumulator, ratio: NDArray[np.float64], zero: int) -> Requant:
+    def _multiplied(self, value: PlannedSum, ratio: NDArray[np.float64], zero: int) -> Requant:
         """Return b / 2^c next to each ratio; b has the bits that the sum leaves of int32."""
         most = numerics.sum_bound(value.bound, value.offset)
         bias = numerics.output_bias(value.name, value.bias, value.scale, most, 1 / ratio, zero)
@@ -311,12 +323,12 @@ class _Planner:
         multiplier, shift, meant = zip(*(columns[i] for i in chosen.tolist()), strict=True)
         return Requant(multiplier=multiplier, shift=shift, ratio=meant)
 
-    def _widen(self, source: Expr) -> _Accumulator | None:
+    def _widen(self, source: Expr) -> PlannedSum | None:
         """Return an accumulator, or an int8 tensor as one."""
         value = self.value(source)
-        if isinstance(value, _Int8Tensor):
+        if isinstance(value, PlannedTensor):
             channels = static_shape(source)[1]
-            return _Accumulator(
+            return PlannedSum(
                 name=value.name,
                 scale=np.full(channels, value.scale),
                 bound=np.full(channels, float(value.bound)),
@@ -324,7 +336,7 @@ class _Planner:
                 bias=np.zeros(channels),
                 inputs=(value.tensor,),
             )
-        return value if isinstance(value, _Accumulator) else None
+        return value if isinstance(value, PlannedSum) else None
 
     # ---- operators ---------------------------------------------------------------------------
     # A handler returns None where the operator reads floats. One that stays on the host for another
@@ -332,7 +344,7 @@ class _Planner:
     def _product(self, binding: Expr) -> _Value:
         call, name = binding.value, str(binding.var.name)
         data, weight = (self.value(operand) for operand in call.args)
-        if not isinstance(data, _Int8Tensor) or not isinstance(weight, np.ndarray):
+        if not isinstance(data, PlannedTensor) or not isinstance(weight, np.ndarray):
             return None
         if integer_form(call) is None:
             return None
@@ -341,7 +353,7 @@ class _Planner:
         if self.dyadic:
             bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)
         self.summands[name] = data.tensor
-        return _Accumulator(
+        return PlannedSum(
             name=self._label((name,), name),
             scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
             bound=bound,
@@ -358,21 +370,24 @@ class _Planner:
             value = self._widen(found[0])
             return None if value is None else value.with_bias(found[1], name)
         left, right = binding.value.args
-        if isinstance(self.value(left), _Int8Tensor) and isinstance(
-            self.value(right), _Accumulator
+        pair = self._pair(binding)
+        if isinstance(self.value(left), PlannedTensor) and isinstance(
+            self.value(right), PlannedSum
         ):
             left, right = right, left
         acc, other, narrow = self._widen(left), self._widen(right), self.value(right)
         if acc is None or other is None or static_shape(left) != static_shape(right):
             return None
-        integers = narrow if isinstance(narrow, _Int8Tensor) else None
-        plan = self._sum(acc, other, integers, name)
+        integers = narrow if isinstance(narrow, PlannedTensor) else None
+        plan = self._sum(acc, other, integers, name, told=pair is None)
+        if pair is not None and (plan is None or plan.left_out):
+            return pair
         if plan is None:
             self.host.setdefault(name, NO_COMMON_SCALE)
             return None
         self.sums[name] = plan
         if plan.left_out:
-            return acc.after(name)
+            return acc.after(name, pair=None)
         if set(plan.multiplier) != {1}:
             factor = expanded(plan.multiplier, len(acc.scale), self.draft.block, name)
             inputs = (*acc.inputs, *other.inputs)
@@ -380,7 +395,7 @@ class _Planner:
                 first + second * factor
                 for first, second in ((acc.bound, other.bound), (acc.offset, other.offset))
             )
-            return acc.after(name, bound=bound, offset=offset, inputs=inputs)
+            return acc.after(name, bound=bound, offset=offset, inputs=inputs, pair=pair)
         acc, other = acc.settle(), other.settle()
         first, second = (
             2.0 ** expanded(shifts, len(acc.scale), self.draft.block, name)
@@ -396,12 +411,19 @@ class _Planner:
             inputs=(*acc.inputs, *other.inputs),
             operators=(*acc.operators, *other.operators, name),
             summands=(*acc.summands, *other.summands),
+            pair=pair,
         )
 
     def _sum(
-        self, acc: _Accumulator, other: _Accumulator, integers: _Int8Tensor | None, name: str
+        self,
+        acc: PlannedSum,
+        other: PlannedSum,
+        integers: PlannedTensor | None,
+        name: str,
+        *,
+        told: bool,
     ) -> SumPlan | None:
-        """Return how `other` is added to `acc`; None where their scales do not fit."""
+        """Return how `other` is added to `acc`; None where their scales do not fit, to be told."""
         plan = SumPlan(first=acc.name, second=other.name)
         left_out = replace(plan, multiplier=(0,))
         block = self.draft.block
@@ -422,6 +444,8 @@ class _Planner:
             return left_out  # less than a unit of the accumulator each
         if first is None or second is None:
             return None
+        if apart > _MOST_OCTAVES and not told:
+            return None
         if apart > _MOST_OCTAVES:
             must = f"must add tensors whose scales are at most 2^{_MOST_OCTAVES} apart"
             self.host[name] = f"{name}: {must}, got 2^{apart}"
@@ -429,12 +453,28 @@ class _Planner:
         shifts = (tuple(grouped(part, block).tolist()) for part in (first, second))
         return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
 
+    def _pair(self, binding: Expr) -> PlannedPair | None:
+        left, right = (self.value(a) for a in binding.value.args)
+        if not (isinstance(left, PlannedTensor) and isinstance(right, PlannedTensor)):
+            return None
+        if static_shape(binding.value.args[0]) != static_shape(binding.value.args[1]):
+            return None
+        kind, name = op_name(binding.value), str(binding.var.name)
+        return PlannedPair(kind=kind, operators=(name,), operands=(left, right))
+
     def _activation(self, binding: Expr) -> _Value:
         value, name = self._widen(binding.value.args[0]), str(binding.var.name)
+        pair, ceiling = self.value(binding.value.args[0]), ceiling_of(binding.value)
+        if isinstance(pair, PlannedPair) and ceiling is not None:
+            return pair.limited(ceiling, name)
         if not ends_accumulator(binding.value):
             self.host.setdefault(name, ACTIVATIONS[op_name(binding.value)].otherwise)
             return None
-        return None if value is None else value.after(name, owes_relu=True)
+        if value is None:
+            return None
+        assert ceiling is not None
+        pair = value.pair and value.pair.limited(ceiling, name)
+        return value.after(name, owes_relu=True, pair=pair)
 
     def _average(self, binding: Expr) -> _Value:
         data, name = self.value(binding.value.args[0]), str(binding.var.name)
@@ -442,7 +482,7 @@ class _Planner:
             if op_name(binding.value) == "nn.avg_pool2d":
                 self.host.setdefault(name, NO_AVERAGE)
             return None
-        if not isinstance(data, _Int8Tensor):
+        if not isinstance(data, PlannedTensor):
             return None
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
@@ -456,7 +496,7 @@ class _Planner:
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
-        if not isinstance(data, _Int8Tensor) or not is_move(binding.value):
+        if not isinstance(data, PlannedTensor) or not is_move(binding.value):
             return None
         return replace(data, name=name, tensor=name)
 
@@ -467,7 +507,7 @@ class _Planner:
             return None
         bounds = []
         for place, (field, part) in enumerate(zip(fields, parts, strict=True)):
-            if not isinstance(part, _Int8Tensor):
+            if not isinstance(part, PlannedTensor):
                 return None
             same = part.scale == params.scale[0] and part.zero == params.zero_point
             if same and part.reach <= params.levels:
@@ -487,7 +527,7 @@ class _Planner:
                 )
             )
             bounds.append(params.bound)
-        return _Int8Tensor(
+        return PlannedTensor(
             name=name,
             tensor=name,
             scale=params.scale[0],
@@ -499,6 +539,7 @@ class _Planner:
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
+        **dict.fromkeys(PAIRS, _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
@@ -506,6 +547,10 @@ class _Planner:
         **dict.fromkeys(MOVES, _move),
         "concat": _concat,
     }
+
+
+def _operand(tensor: PlannedTensor) -> Operand:
+    return Operand(tensor.name, tensor.scale, tensor.zero, tensor.reach)
 
 
 def _exponents(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:

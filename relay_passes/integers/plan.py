@@ -15,6 +15,7 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.integers.steps import StepsPlan
 from relay_passes.params import FULL_LIMIT, Granularity, QuantParams, Requant
 from relay_passes.scales.bit_widths import Widths
 from vta_config.errors import ArtifactError, CalibrationError, FlowError
@@ -135,6 +136,8 @@ class QuantPlan:
         Operators with an integer implementation that are left to the host as floats, and why.
     floats : dict[str, str]
         Tensors that the host quantizes, by way of floats, from integers, and why.
+    steps : dict[str, StepsPlan]
+        Tensors that integers make of int8 tensors element by element, and how.
     """
 
     tensors: Mapping[str, QuantParams]
@@ -144,6 +147,7 @@ class QuantPlan:
     sums: Mapping[str, SumPlan] = field(default_factory=dict)
     host: Mapping[str, str] = field(default_factory=dict)
     floats: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, StepsPlan] = field(default_factory=dict)
 
     def by_output(self) -> dict[str, LayerPlan]:
         """Return the layers that make an int8 tensor, by its name."""
@@ -208,6 +212,7 @@ class QuantPlan:
             },
             "host": dict(self.host),
             "floats": dict(self.floats),
+            "steps": {name: x.to_json() for name, x in self.steps.items()},
         }
 
     @classmethod
@@ -228,6 +233,7 @@ class QuantPlan:
                 sums={str(k): _sum(v) for k, v in values["sums"].items()},
                 host={str(k): str(v) for k, v in values["host"].items()},
                 floats={str(k): str(v) for k, v in values["floats"].items()},
+                steps={str(k): StepsPlan.from_json(v) for k, v in values["steps"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, FlowError) as error:
             raise ArtifactError(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,19 @@ from relay_passes.graph import (
     substitute,
     variables,
 )
+from relay_passes.integers.elementwise import PAIRS
+from relay_passes.integers.emit_steps import emit_steps
 from relay_passes.integers.integer_facts import with_facts
-from relay_passes.integers.integer_values import Accumulator, Int8Tensor, IntegerWeight
+from relay_passes.integers.integer_values import (
+    Accumulator,
+    Int8Tensor,
+    IntegerWeight,
+    Lazy,
+    column,
+    constant_of,
+    int8_tensor,
+    per_channel,
+)
 from relay_passes.integers.moves import joined_tensor, moved_tensor
 from relay_passes.integers.plan import QuantPlan, expanded, mismatch
 from relay_passes.integers.pools import average
@@ -58,6 +69,7 @@ from relay_passes.operators.calls import (
     weight_rows,
 )
 from relay_passes.operators.chain import NO_SIDES, Padding
+from relay_passes.operators.functions import Function, functions_of
 from relay_passes.operators.padding import padded
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
@@ -72,9 +84,6 @@ class _DoesNotFit(Exception):
     def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
         super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
         self.sources = sources
-
-
-_Value: TypeAlias = "Int8Tensor | IntegerWeight | Accumulator | Expr"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +115,7 @@ class Requantize(GraphPass):
         host = dict(self.plan.host)
         while True:
             run = _Interpreter(names, dict(layer_names(mod)), self.plan, host)
+            run.functions = functions_of(graph)
             try:
                 for binding in graph.bindings:
                     run.visit(binding)
@@ -145,6 +155,7 @@ class _Interpreter:
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
         self.errors: dict[str, float] = {}
+        self.functions: Mapping[Expr, Function] = {}
 
     def emit(self, expr: Expr, name: str) -> Expr:
         """Bind the graph's tensor `name`, once; another one is called like it, with a number."""
@@ -165,7 +176,9 @@ class _Interpreter:
     def visit(self, binding: Expr) -> None:
         """Interpret one binding."""
         handler = self.HANDLERS.get(op_name(binding.value))
-        if binding.var.name in self.host:
+        if binding.var in self.functions:
+            handler = _Interpreter._function
+        elif binding.var.name in self.host:
             handler = None
         try:
             result = handler(self, binding) if handler is not None else None
@@ -176,7 +189,9 @@ class _Interpreter:
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
             raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
         if result is None:  # no integer implementation: floats, as it is
-            operands = {v: self.as_float(self.value(v), v.name) for v in _operands(binding.value)}
+            operands = {
+                v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}
+            }
             result = self.emit(substitute(binding.value, operands), binding.var.name)
         self.env[binding.var] = result
 
@@ -190,12 +205,17 @@ class _Interpreter:
                 raise _DoesNotFit(value.sources, error) from None
             shape = static_shape(value.var)
             largest = float(np.finfo(np.float32).max)
-            scale = _per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
+            scale = per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
             return self._scaled(value.var, scale, value.name)
         if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
+        if isinstance(value, Lazy):
+            binding = value.binding
+            reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
+            self.env[binding.var] = self.emit(substitute(binding.value, reals), binding.var.name)
+            return self.env[binding.var]
         if isinstance(value, IntegerWeight):
-            return relax.const((value.value * _column(value)).astype(np.float32))
+            return relax.const((value.value * column(value)).astype(np.float32))
         return value
 
     def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
@@ -227,8 +247,12 @@ class _Interpreter:
         name = str(getattr(binding.value.args[0], "name", binding.var.name))
         params = self._params(name, float(scale), int(zero))
         layer = self.planned.get(name)
-        if isinstance(value, Int8Tensor):
-            value = self.widen(value)
+        if isinstance(value, Lazy):
+            if (steps := self.plan.steps.get(name)) is not None and name not in self.host:
+                var = emit_steps(self, steps, value.operands, name)
+                return int8_tensor(var, params, name)
+            value, layer = self.as_float(value, name), None
+        value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if isinstance(value, Accumulator):
             if layer is not None and layer.requant is not None:
                 return self.requantize(value, params, layer.requant, name)
@@ -268,7 +292,7 @@ class _Interpreter:
             x = step(relax.op.add(x, zero), name, "zero")
         x = step(relax.op.clip(x, float(params.qmin), float(params.qmax)), name, "clip")
         x = self.emit(relax.op.astype(x, "int8"), name)
-        return _int8(x, params, name)
+        return int8_tensor(x, params, name)
 
     # ---- accumulators ------------------------------------------------------------------------
     def widen(self, value: Int8Tensor) -> Accumulator:
@@ -298,7 +322,7 @@ class _Interpreter:
             var = self.step(relax.op.maximum(var, relax.const(np.int32(0))), acc.name, "max")
         if np.isfinite(acc.ceiling):
             top = numerics.round_half_up(acc.ceiling / acc.scale)
-            limit = _per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
+            limit = per_channel(np.minimum(top, 2.0**31 - 1), var.ty.ndim, np.int32)
             var = self.step(relax.op.minimum(var, relax.const(limit)), acc.name, "min")
         offset, bias = np.zeros_like(acc.offset), np.zeros_like(acc.bias)
         return replace(acc, var=var, offset=offset, bias=bias, relu=False, ceiling=float("inf"))
@@ -309,7 +333,7 @@ class _Interpreter:
         numerics.check_accumulator(acc.name, bound)
         if not addend.any():
             return acc
-        number = _per_channel(addend, acc.var.ty.ndim, np.int32)
+        number = per_channel(addend, acc.var.ty.ndim, np.int32)
         var = self.step(relax.op.add(acc.var, relax.const(number)), acc.name, "bias")
         return replace(acc, var=var, bound=bound)
 
@@ -319,7 +343,7 @@ class _Interpreter:
             return acc
         bound = acc.bound << shift
         numerics.check_accumulator(acc.name, bound)
-        amount = _per_channel(shift, acc.var.ty.ndim, np.int32)
+        amount = per_channel(shift, acc.var.ty.ndim, np.int32)
         var = self.step(relax.op.left_shift(acc.var, relax.const(amount)), acc.name, "shl")
         offset, scale = acc.offset << shift, acc.scale / 2.0**shift
         return replace(acc, var=var, bound=bound, offset=offset, scale=scale)
@@ -340,7 +364,7 @@ class _Interpreter:
             return self._multiplied(acc, params, (multiplier, shift), limits, name)
         acc = self._finer(acc, np.maximum(-shift, 0), params)
         shift = np.maximum(shift, 0)
-        bias = _bias(acc, 2.0**shift, zero)
+        bias = constant_of(acc, 2.0**shift, zero)
         acc = self.add_integers(acc, bias + (zero << shift) + ((1 << shift) >> 1))
         return self._narrow(acc.var, params, shift, limits, name)
 
@@ -355,11 +379,11 @@ class _Interpreter:
         """Emit bias, rounding, multiplication by b, shift by c, clip and cast."""
         b, c = dyadic
         zero = params.zero_point
-        bias = _bias(acc, params.scale[0] / acc.scale, zero)
+        bias = constant_of(acc, params.scale[0] / acc.scale, zero)
         rounding = numerics.round_half_up((zero + 0.5) * 2.0**c / b).astype(np.int64)
         acc = self.add_integers(acc, bias + rounding)
         numerics.check_accumulator(name, acc.bound * b)
-        factor = relax.const(_per_channel(b, acc.var.ty.ndim, np.int32))
+        factor = relax.const(per_channel(b, acc.var.ty.ndim, np.int32))
         var = self.step(relax.op.multiply(acc.var, factor), name, "mul")
         return self._narrow(var, params, c, limits, name)
 
@@ -399,10 +423,10 @@ class _Interpreter:
     ) -> Int8Tensor:
         """Emit shift, clip and cast."""
         if shift.any():
-            amount = _per_channel(shift, var.ty.ndim, np.int32)
+            amount = per_channel(shift, var.ty.ndim, np.int32)
             var = self.step(relax.op.right_shift(var, relax.const(amount)), name, "shr")
         var = self.step(relax.op.clip(var, *limits), name, "clip")
-        return _int8(self.emit(relax.op.astype(var, "int8"), name), params, name)
+        return int8_tensor(self.emit(relax.op.astype(var, "int8"), name), params, name)
 
     # ---- operators ---------------------------------------------------------------------------
     def _product(self, binding: Expr) -> Any:
@@ -464,6 +488,8 @@ class _Interpreter:
             if not isinstance(value, Accumulator):
                 return None
             return self.with_bias(value, found[1], name)
+        if name not in self.plan.sums and (lazy := self._pair(binding)) is not None:
+            return lazy
         left, right = (self.value(a) for a in binding.value.args)
         if isinstance(right, Accumulator) and isinstance(left, Int8Tensor):
             left, right = right, left
@@ -514,7 +540,7 @@ class _Interpreter:
         addend = self.widen(other)
         bound = acc.bound + addend.bound * factor
         numerics.check_accumulator(name, bound)
-        number = relax.const(_per_channel(factor, acc.var.ty.ndim, np.int32))
+        number = relax.const(per_channel(factor, acc.var.ty.ndim, np.int32))
         product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
             acc,
@@ -528,6 +554,8 @@ class _Interpreter:
         value, ceiling = self.value(binding.value.args[0]), ceiling_of(binding.value)
         if ceiling is None:
             return None
+        if isinstance(value, Lazy):
+            return replace(value, binding=binding)
         value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if not isinstance(value, Accumulator):
             return None
@@ -540,9 +568,21 @@ class _Interpreter:
             return None
         return average(call, data, str(binding.var.name), self.step, self.widen)
 
+    def _function(self, binding: Expr) -> Any:
+        x = self.value(self.functions[binding.var].source)
+        return Lazy(binding=binding, operands=(x,)) if isinstance(x, Int8Tensor) else None
+
+    def _pair(self, binding: Expr) -> Any:
+        left, right = (self.value(a) for a in binding.value.args)
+        if not (isinstance(left, Int8Tensor) and isinstance(right, Int8Tensor)):
+            return None
+        alike = static_shape(left.var) == static_shape(right.var)
+        return Lazy(binding=binding, operands=(left, right)) if alike else None
+
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
+        **dict.fromkeys(PAIRS, _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
@@ -550,36 +590,3 @@ class _Interpreter:
         **dict.fromkeys(MOVES, moved_tensor),
         "concat": joined_tensor,
     }
-
-
-def _int8(var: Expr, params: QuantParams, name: str) -> Int8Tensor:
-    return Int8Tensor(
-        var=var, scale=params.scale[0], bound=params.bound, zero=params.zero_point, name=name
-    )
-
-
-def _bias(acc: Accumulator, unit: NDArray[Any], zero_point: int) -> NDArray[np.int64]:
-    """Quantize what an accumulator has not yet added, `unit` of whose units are one of int8's."""
-    bound = numerics.sum_bound(acc.bound, acc.offset)
-    bias = numerics.output_bias(acc.name, acc.bias, acc.scale, bound, unit, zero_point)
-    return acc.offset + bias
-
-
-def _operands(value: Expr) -> set[Expr]:
-    return set(variables(value))
-
-
-def _number(expr: Expr) -> Any:
-    return getattr(expr, "value", expr)
-
-
-def _column(weight: IntegerWeight) -> NDArray[np.float64]:
-    axis = 1 if weight.value.ndim == 2 else 0
-    return numerics.along(weight.scale, weight.value.ndim, axis)
-
-
-def _per_channel(values: NDArray[Any], ndim: int, dtype: Any) -> Any:
-    """Return one number when all are equal, else the vector shaped for axis 1."""
-    if np.all(values == values[0]):
-        return dtype(values[0])
-    return numerics.along(values.astype(dtype), ndim, 1)

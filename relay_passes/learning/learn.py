@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import cos, pi
 from typing import Any, Final, TypeAlias
 
@@ -22,7 +23,8 @@ from tvm import relax
 
 from relay_passes.float_model.channels import ChannelMap, map_channels
 from relay_passes.graph import Expr, GraphBuilder, Module, read_graph, rewrite, static_shape
-from relay_passes.host.torch_graph import import_torch
+from relay_passes.host.torch_graph import exact_convolutions, import_torch, usable_device
+from relay_passes.learning.kept import Arrays, Kept, key_of
 from relay_passes.learning.network import Network
 from relay_passes.learning.options import BlockLearner
 from relay_passes.learning.structure import Block, structure_of
@@ -74,6 +76,7 @@ def learn(
     fuse: bool = True,
     block: int = 16,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Learned:
     """Return better weights, scales and biases; see the module's text.
 
@@ -96,6 +99,8 @@ def learn(
         Output channels that share a scale.
     progress : callable, optional
         Called after every step.
+    kept : Kept, optional
+        Keeps each stage that is finished, and has those of the same run that was stopped.
 
     Raises
     ------
@@ -116,7 +121,12 @@ def learn(
         fuse=fuse,
         block=block,
         progress=progress,
+        kept=kept,
     ).learned()
+
+
+def _title(block: Block | None) -> str:
+    return "whole network" if block is None else block.layers[0]
 
 
 class Learner:
@@ -134,10 +144,13 @@ class Learner:
         fuse: bool,
         block: int,
         progress: Progress | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Read the images and the structure."""
         self.torch = torch = import_torch("learning of weights", hint="choose another variant")
         self.mod, self.options, self._progress = mod, options, progress
+        self._kept, self._rounded = kept, dict(weights)
+        self._device = usable_device(torch, options.device, "learning")
         self.structure = structure_of(mod, scales, weights, fuse=fuse, block=block)
         self.network = Network(
             mod,
@@ -151,9 +164,9 @@ class Learner:
                 if (found := split_bias(b.value)) is not None
             },
             block=block,
-            device=options.device,
+            device=self._device,
         )
-        self._random = torch.Generator().manual_seed(options.seed)
+        self._random = torch.Generator(self._device).manual_seed(options.seed)
         taken = []
         for image, _ in zip(images, range(options.images), strict=False):
             taken.append(torch.from_numpy(np.asarray(image, np.float32)))
@@ -162,13 +175,13 @@ class Learner:
             raise CalibrationError(
                 "learning", "must have at least one image", got=0, hint="give calibration images"
             )
-        self._images = torch.cat(taken)
+        self._images = torch.cat(taken).to(self._device)
         self._done = 0
         count = len(self._images)
-        kept = min(_MOST_JUDGES, count // _JUDGES_SHARE) if count >= _MANY else 0
+        judges = min(_MOST_JUDGES, count // _JUDGES_SHARE) if count >= _MANY else 0
         self._taught, self._judges = (
-            count - kept,
-            slice(count - (kept or min(count, _MOST_JUDGES)), count),
+            count - judges,
+            slice(count - (judges or min(count, _MOST_JUDGES)), count),
         )
         blocks = self.structure.blocks
         self._total = options.steps * len(blocks) + options.final_steps
@@ -178,19 +191,87 @@ class Learner:
     def run(self) -> None:
         """Learn block by block, then all together."""
         (source,) = (str(p.name) for p in read_graph(self.mod).params)
+        finished = self._take_finished()
+        if finished == len(self._stages):
+            return
         floats, rounded = {source: self._images}, {source: self._round_input(source)}
-        for block in self.structure.blocks:
-            inputs = {n: floats[n] for n in block.inputs}, {n: rounded[n] for n in block.inputs}
-            made = self._advance(block, inputs[0], self.network.float_run)
-            if self.options.steps:
-                self._learn_block(block, inputs[0], inputs[1], made)
-            floats |= made
-            rounded |= self._advance(block, inputs[1], self._plain_run)
-            wanted = {n for b in self._after(block) for n in b.inputs}
-            floats = {n: v for n, v in floats.items() if n in wanted or n in self._results}
-            rounded = {n: v for n, v in rounded.items() if n in wanted or n in self._results}
+        for number, block in enumerate(self.structure.blocks):
+            made = self._advance(block, floats, self.network.float_run)
+            if self.options.steps and number >= finished:
+                self._learn_block(block, floats, rounded, made)
+                self._keep(number)
+            wanted = {*self._results, *(n for b in self._after(block) for n in b.inputs)}
+            floats = {n: v for n, v in (floats | made).items() if n in wanted}
+            del made  # of all images, so no two more than needed at a time
+            found = self._advance(block, rounded, self._plain_run)
+            rounded = {n: v for n, v in (rounded | found).items() if n in wanted}
+            del found
         if self.options.final_steps:
             self._learn_all(source, floats)
+            self._keep(len(self._stages) - 1)
+
+    # ---- what is finished --------------------------------------------------------------------
+    @property
+    def _stages(self) -> list[Block | None]:
+        """The blocks, where they learn, and None for the whole network."""
+        blocks = [*self.structure.blocks] if self.options.steps else []
+        return [*blocks, None] if self.options.final_steps else list(blocks)
+
+    def _take_finished(self) -> int:
+        """Take over what was kept of the first stages; return how many they are."""
+        if self._kept is None:
+            return 0
+        for number, block in enumerate(self._stages):
+            arrays = self._kept.load(self._key, number)
+            if arrays is None or not self._take(block, arrays):
+                return number
+            self._done += self.options.final_steps if block is None else self.options.steps
+            if self._progress is not None:
+                self._progress(self._done, self._total, _title(block))
+        return len(self._stages)
+
+    def _keep(self, number: int) -> None:
+        """Keep what a stage has learned, and where the random numbers are."""
+        if self._kept is None:
+            return
+        leaves = self._leaves(self._stages[number])
+        _, before, after = self.log[-1]
+        arrays = {"random": self._random.get_state(), "errors": self.torch.tensor([before, after])}
+        for name, leaf in leaves.items():  # of a bit only the choice is used from now on
+            value = leaf.detach().cpu()
+            arrays[name] = value >= 0 if name.startswith("rate") else value
+        found = {name: np.asarray(value.numpy()) for name, value in arrays.items()}
+        self._kept.save(self._key, number, found)
+
+    def _take(self, block: Block | None, arrays: Arrays) -> bool:
+        """Set what a stage learned; False where the arrays are not of it."""
+        leaves = self._leaves(block)
+        if arrays.keys() != {"random", "errors", *leaves} or any(
+            arrays[name].shape != tuple(leaf.shape) for name, leaf in leaves.items()
+        ):
+            return False
+        with self.torch.no_grad():
+            for name, leaf in leaves.items():
+                value = self.torch.from_numpy(arrays[name]).to(self._device)
+                leaf.copy_(value.float() - 0.5 if name.startswith("rate") else value)
+        self._random.set_state(self.torch.from_numpy(arrays["random"]))
+        before, after = arrays["errors"].tolist()
+        self.log.append((_title(block), before, after))
+        return True
+
+    def _leaves(self, block: Block | None) -> dict[str, Tensor]:
+        """Return what a stage learns, by the name of its rate and its place."""
+        found = self._parameters(block).items()
+        return {f"{rate}.{i}": leaf for rate, leaves in found for i, leaf in enumerate(leaves)}
+
+    @cached_property
+    def _key(self) -> str:
+        """What tells this run from all others."""
+        network, torch = self.network, self.torch
+        arrays: dict[str, NDArray[Any]] = {f"weight {n}": w for n, w in self._rounded.items()}
+        arrays |= {f"bias {add}": np.asarray(network.bias(add)) for add in network.offsets}
+        facts = torch.__version__, self.options, self.structure, network.scales
+        return key_of(self.mod, facts, arrays, self._images.cpu().numpy())
 
     @property
     def _results(self) -> tuple[str, ...]:
@@ -214,15 +295,16 @@ class Learner:
             return self.network.run(given, wanted)
 
     def _advance(self, block: Block, inputs: Mapping[str, Tensor], run: Any) -> dict[str, Tensor]:
-        """Return a block's outputs for all images."""
+        """Return a block's outputs for all images, computed from its inputs among `inputs`."""
         made: dict[str, Tensor] = {}
         for start in range(0, len(self._images), self.options.batch):
             part = slice(start, start + self.options.batch)
-            found = run({n: v[part].float() for n, v in inputs.items()}, block.outputs)
+            found = run({n: inputs[n][part].float() for n in block.inputs}, block.outputs)
             for name, value in found.items():
                 if name not in made:  # where all go, at once: these are the largest arrays
                     shape = len(self._images), *value.shape[1:]
-                    made[name] = self.torch.empty(shape, dtype=self._stored(value))
+                    stored = self._stored(value)
+                    made[name] = self.torch.empty(shape, dtype=stored, device=self._device)
                 made[name][part] = value
         return made
 
@@ -234,6 +316,7 @@ class Learner:
         made: Mapping[str, Tensor],
     ) -> None:
         torch, options, network = self.torch, self.options, self.network
+        floats, rounded = ({n: of[n] for n in block.inputs} for of in (floats, rounded))
         powers = {n: self._power(v) for n, v in made.items()}
         window = self._window(block, floats)
         parameters = self._parameters(block)
@@ -255,15 +338,14 @@ class Learner:
                 target = {n: v[some].float() for n, v in made.items()}
             if options.drop:
                 for name, value in given.items():
-                    kept = torch.rand(value.shape, generator=self._random) < options.drop
-                    mixed[name] = torch.where(kept, value, mixed[name])
+                    mixed[name] = torch.where(self._drawn(value), value, mixed[name])
             found = network.run(mixed, block.outputs, drop=self._inner_drop, generator=self._random)
             loss = sum((found[n] - target[n]).square().mean() / powers[n] for n in block.outputs)
-            self._step(optimizer, loss, step, options.steps, block.layers[0])
+            self._step(optimizer, loss, step, options.steps, _title(block))
         learned = self._error(block, rounded, made, powers)
         if not learned < error:
             self._restore(parameters, start)
-        self.log.append((block.layers[0], error, learned))
+        self.log.append((_title(block), error, learned))
 
     def _stored(self, value: Tensor) -> Any:
         """Return the type in which a tensor like `value` is kept: two bytes where they hold it."""
@@ -331,9 +413,9 @@ class Learner:
                     reduction="batchmean",
                 )  # fmt: skip
                 loss = loss + (value - target).square().mean() / target.square().mean()
-            last = self._step(optimizer, loss, step, options.final_steps, "whole network")
+            last = self._step(optimizer, loss, step, options.final_steps, _title(None))
             first = first or last
-        self.log.append(("whole network", first, last))
+        self.log.append((_title(None), first, last))
 
     # ---- steps -------------------------------------------------------------------------------
     def _parameters(self, block: Block | None) -> dict[str, list[Tensor]]:
@@ -387,8 +469,13 @@ class Learner:
 
     def _some(self) -> Tensor:
         """Draw the images of a step."""
-        order = self.torch.randperm(self._taught, generator=self._random)
+        order = self.torch.randperm(self._taught, generator=self._random, device=self._device)
         return order[: self.options.batch]
+
+    def _drawn(self, value: Tensor) -> Tensor:
+        """Draw which values of a tensor stay float, bool like it."""
+        draw = self.torch.rand(value.shape, generator=self._random, device=self._device)
+        return draw < self.options.drop
 
     def _window(self, block: Block, inputs: Mapping[str, Tensor]) -> tuple[int, int] | None:
         """Return rows and columns of the part of a picture that a step sees; None for all."""
@@ -402,8 +489,9 @@ class Learner:
 
     def _place(self, value: Tensor, window: tuple[int, int]) -> tuple[Any, ...]:
         """Draw the place of a window."""
+        source = self._random
         starts = [
-            int(self.torch.randint(0, whole - part + 1, (), generator=self._random))
+            int(self.torch.randint(whole - part + 1, (), generator=source, device=self._device))
             for whole, part in zip(value.shape[2:], window, strict=True)
         ]
         return (..., *(slice(s, s + n) for s, n in zip(starts, window, strict=True)))
@@ -411,7 +499,8 @@ class Learner:
     # ---- what was learned --------------------------------------------------------------------
     def learned(self) -> Learned:
         """Learn, and return the result."""
-        self.run()
+        with exact_convolutions(self.torch):
+            self.run()
         return self.result()
 
     def result(self) -> Learned:
@@ -433,7 +522,7 @@ class Learner:
             params = weights[name]
             change = np.full(len(params.scale), np.exp(log))
             if name in network.row_logs:
-                rows = network.row_log(name).detach().numpy().astype(np.float64).reshape(-1)
+                rows = network.row_log(name).detach().cpu().double().numpy().reshape(-1)
                 starts = np.linspace(0, len(rows), len(change), endpoint=False).astype(int)
                 change = np.exp(rows[starts])
             weights[name] = replace(
@@ -442,12 +531,12 @@ class Learner:
             )
         calls = {str(b.var.name): b.value for b in read_graph(self.mod).bindings}
         integers = {
-            name: weight_rows(calls[name], network.integers(name).detach().numpy()).round()
+            name: weight_rows(calls[name], network.integers(name).detach().cpu().numpy()).round()
             .astype(np.int8)
             for name in structure.layers
         }  # fmt: skip
         mod = rewrite(self.mod, self._with_bias)
-        factors = [np.exp(log.detach().numpy().astype(np.float64)) for log in network.factor_logs]
+        factors = [np.exp(log.detach().cpu().double().numpy()) for log in network.factor_logs]
         maps = tuple(ChannelMap(order=np.arange(len(f)), factor=f) for f in factors)
         return Learned(
             mod=map_channels(mod, structure.groups, maps),

@@ -200,7 +200,7 @@ class Network:
         if end:
             log = self.scale_log(end) - self.factor_log(end)
         else:
-            log = self.scale_log(source) if source else self.torch.zeros(())
+            log = self.scale_log(source) if source else self._tensor(0.0)
             log = log + self.row_log(layer)
         return self._start[layer] * log.exp()
 

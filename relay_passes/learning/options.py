@@ -51,9 +51,9 @@ class BlockLearner:
     steps: int = 80
     final_steps: int = 40
     batch: int = 32
-    rate: float = 0.015
+    rate: float = 0.007
     scale_rate: float = 1e-3
-    bias_rate: float = 1e-2
+    bias_rate: float = 0.03
     drop: float = 0.5
     soft_bits: bool = True
     learned_scales: bool = True

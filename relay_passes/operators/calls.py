@@ -110,8 +110,18 @@ def ends_accumulator(call: Expr) -> bool:
     return ceiling_of(call) is not None
 
 
+def is_pair(call: Expr) -> bool:
+    """Whether a call subtracts or compares two tensors of one shape."""
+    if op_name(call) not in ("subtract", "maximum", "minimum"):
+        return False
+    tensors = [a for a in call.args if isinstance(a, relax.Var)]
+    return len(tensors) == 2 and static_shape(tensors[0]) == static_shape(tensors[1])
+
+
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
+    if is_pair(call):
+        return True
     if op_name(call) in AVERAGES:
         return is_average(call)
     if op_name(call) in (*_MOVES_IF, "concat"):

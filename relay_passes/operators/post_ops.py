@@ -98,7 +98,6 @@ _ROWS: Final = (
         equation="a + t · v",
         meaning=lambda a, v, t: a + t * v,
         operand="multiplier",
-        low=1,
         per_channel=True,
         residual=True,
         addition=True,

@@ -107,9 +107,9 @@ def shifts_in_range(chain: Chain, config: VTAConfig) -> bool:
 
 
 def residuals_fit(chain: Chain, config: VTAConfig) -> bool:
-    """The integer multiplier of a residual must be at most 8,128."""
+    """The magnitude of a residual's integer multiplier must be at most 8,128."""
     factors = ((1 << np.asarray(v)) if op == "add_tensor" else v for op, v in _residuals(chain))
-    return all(np.max(factor) <= MAX_RESIDUAL for factor in factors)
+    return all(np.max(np.abs(factor)) <= MAX_RESIDUAL for factor in factors)
 
 
 def _residuals(chain: Chain) -> list[tuple[str, Any]]:

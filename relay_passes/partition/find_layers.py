@@ -183,6 +183,12 @@ class ChainFinder:
                 continue
             if (found := self._post_ops(chain.output, reader)) is None:
                 break
+            if (
+                found[0][0][0] == "mul"
+                and widens(chain.bindings[-1].value)
+                and not _is_empty(chain)
+            ):
+                break  # a diagonal weight multiplies an int8 tensor: another layer
             post_ops, extra = found
             chain.bindings += extra
             low, high = self._take(chain, reader, post_ops, (low, high))
@@ -214,6 +220,8 @@ class ChainFinder:
                     chain.post_ops[0][1] + value,
                     chain.post_ops[0][2],
                 )
+            elif op == "mul" and _is_empty(chain):
+                chain.post_ops[0] = ("add_scaled", value, chain.post_ops[0][2])
             else:
                 chain.post_ops.append((op, value, var))
             if POST_OPS[op].operand == "limit":
@@ -274,7 +282,7 @@ class ChainFinder:
         change = "" if binding is None else op_name(binding.value)
         if binding is not None and change in ("left_shift", "multiply") and self._once(var):
             number = _operand(binding.value.args[1], shape)
-            if change == "multiply" and number is not None and np.min(number) >= 1:
+            if change == "multiply" and number is not None:
                 post_op = ("add_scaled", number)
             elif change == "left_shift" and isinstance(number, int):
                 post_op = ("add_tensor", number)
@@ -295,6 +303,13 @@ class ChainFinder:
         _constant,
         _residual,
     )
+
+
+def _is_empty(chain: Chain) -> bool:
+    """Whether nothing was done yet with an int8 tensor but to make it an accumulator."""
+    return OPERATORS[chain.kind].starts_empty and [
+        (op, value) for op, value, _ in chain.post_ops
+    ] == [("add_tensor", 0)]
 
 
 def _other(value: Expr, var: Expr) -> Expr:

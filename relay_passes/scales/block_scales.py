@@ -174,12 +174,14 @@ class BlockScales:
             source = getattr(value.args[0], "name", "") if kind and value.args else ""
             if is_move(value) and source in tensors:
                 tensors[name] = tensors[source]
-            elif source in tensors and is_average(value):
+            elif source in tensors and is_average(value) and (self.multipliers or not self.dyadic):
                 unit = tensors[source].scale[0] / averaged(value)
-                first = max(0, floor(log2(own(name) / unit)) - 1)
-                scales = [unit * 2.0**n for n in range(first, first + 4)]
+                scales = []  # their ratios to a unit of the sum are b / 2^n
+                for odd in sorted({_odd(b) for b in self.multipliers} or {1}):
+                    first = max(0, floor(log2(own(name) * odd / unit)) - 1)
+                    scales += [unit * 2.0**n / odd for n in range(first, first + 4)]
                 errors = [square_error(profile(name), scale, levels(name)) for scale in scales]
-                choose(name, own(name) if self.dyadic else scales[int(np.argmin(errors))])
+                choose(name, scales[int(np.argmin(errors))])
             else:
                 choose(name, max(map(own, ties.wholes(name))))
             if name in pending and (self.multipliers or not self.dyadic):

@@ -7,6 +7,7 @@ best is selected.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from relay_passes.graph import (
     op_name,
     read_graph,
     replace_main,
+    static_shape,
     substitute,
     variables,
 )
@@ -28,9 +30,10 @@ from relay_passes.numerics import SQNR_LIMIT_DB, centred, limited_db, sqnr_db
 from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
 
-#: A form is as good as the best one when it is this near, in dB.
-MARGIN_DB: Final = 0.4
-#: The same for a small network, of which the images that choose say less about others.
+#: A form is as good as the best one when it is this near, in dB: those that may be better take 2 to
+#: 5 % more cycles, which less is not worth in a large network.
+MARGIN_DB: Final = 1.0
+#: The same for a small network, where one form may be many dB better than another.
 SMALL_MARGIN_DB: Final = 0.2
 #: Functions that make nothing of a difference between large values.
 SATURATING: Final = frozenset({"nn.softmax", "nn.log_softmax", "sigmoid", "tanh"})
@@ -74,14 +77,38 @@ def before_saturation(mod: Module) -> Module:
     return replace_main(mod, builder, graph, [env.get(v, v) for v in ends])
 
 
-def compare(name: str, values: NDArray[np.float32], reference: NDArray[np.float32]) -> Candidate:
-    """Compare the outputs of one candidate with the float ones, both float32[images, values]."""
+def result_sizes(mod: Module) -> tuple[int, ...]:
+    """Return how many values each result of `results` has."""
+    graph = read_graph(before_saturation(mod))
+    return tuple(math.prod(static_shape(var)) for var in graph.results)
+
+
+def compare(
+    name: str,
+    values: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    sizes: Sequence[int] = (),
+) -> Candidate:
+    """Compare the outputs of one candidate with the float ones, both float32[images, values].
+
+    Of several outputs, of `sizes` values each, the mean of their SQNRs counts: one with large
+    numbers should not decide alone.
+    """
     if not np.isfinite(values).all():
         return Candidate(name=name, sqnr_db=-SQNR_LIMIT_DB, centred_db=-SQNR_LIMIT_DB)
+    ends = [int(end) for end in np.cumsum(sizes)[:-1]]
+    pairs = zip(*(np.split(x, ends, axis=1) for x in (reference, values)), strict=True)
+    found = [_decibels(*pair) for pair in pairs]
+    plain, middle = (float(np.mean(numbers)) for numbers in zip(*found, strict=True))
+    return Candidate(name=name, sqnr_db=plain, centred_db=middle)
+
+
+def _decibels(reference: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return SQNR and centred SQNR of one output."""
     plain = middle = limited_db(sqnr_db(reference, values))
     if values.shape[1] > 1:
         middle = limited_db(sqnr_db(centred(reference), centred(values)))
-    return Candidate(name=name, sqnr_db=plain, centred_db=middle)
+    return plain, middle
 
 
 def choose(candidates: Sequence[Candidate], margin_db: float) -> Candidate:

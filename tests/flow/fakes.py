@@ -95,6 +95,7 @@ class FakeCompiled:
     choice = None
     plan = PLAN
     bits = None
+    deviation = None
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -185,6 +186,9 @@ class FakeBackend:
     def plan(self, variant: str) -> QuantPlan | None:
         self._fail(variant, "quantize")
         return PLAN
+
+    def deviation(self, variant: str) -> None:
+        """Return nothing: no variant keeps the integers of a file."""
 
     def walk(self, variant: str, after: Callable[[str, Any], None], *, stop: str | None) -> None:
         """Tell of stages that made a plan."""

@@ -31,7 +31,7 @@ def findings(**options: Any) -> Findings:
     data = session.evaluation
     assert data is not None
     calibrate(session, stages)
-    reference = run_all(OnnxRuntime(session.model.proto), data, classes=session.model.classes)
+    reference = run_all(OnnxRuntime(session.model.proto), data, values=session.model.classes)
     return Findings(
         session=session,
         options=asked,

@@ -19,7 +19,7 @@ from flow.options import (
     Options,
 )
 from flow.sim.core_library import LIBRARY
-from relay_passes.variants import ZERO_SHOT_OF
+from relay_passes.variants import KEPT, ZERO_SHOT_OF
 from vta_config.errors import (
     ConfigError,
 )
@@ -40,7 +40,7 @@ def test_a_driver_is_taken(tmp_path: Path) -> None:
 def test_the_order_of_preference() -> None:
     assert PREFERENCE[0] == BEST_VARIANT == "best"
     assert set(PLANNED_VARIANTS) == {*KNOWN_VARIANTS} - {"stock_relay"}
-    assert UNCALIBRATED == {"stock_relay", "single_scale", *ZERO_SHOT_OF}
+    assert UNCALIBRATED == {"stock_relay", "single_scale", *ZERO_SHOT_OF, *KEPT}
     assert OTHERS_EXACT_IMAGES < Options().exact_images
 
 

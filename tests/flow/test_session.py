@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from flow.data.datasets import ArraySource, Dataset
 from flow.data.models import DIGITS, load_model, preprocessing_of
 from flow.deploy import deploy
 from flow.frontend.importer import ImportedModel, import_model
+from flow.input_request import InputRequest
 from flow.options import (
     MAIN_VARIANTS,
     VARIANTS,
@@ -35,6 +37,7 @@ from vta_config.errors import (
     ArtifactError,
     CalibrationError,
     ConfigError,
+    UnsupportedModelError,
 )
 
 
@@ -147,11 +150,60 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
 def test_own_model_needs_folders(tmp_path: Path) -> None:
     model = save(tiny_model(), tmp_path / "mine.onnx")
     options = Options(model=str(model))
-    sentence = r"--images: must be given: mine has no images of its own; give --images DIR"
+    sentence = (
+        r"^--images, --calibration: must be given: mine has no images of its own; give --images "
+        r"DIR; --calibration DIR, or --calibration zero-shot$"
+    )
     with pytest.raises(CalibrationError, match=sentence):
         open_session(options, Stages(), factory=FakeBackend)
+    own = Options(model=str(model), variants=("single_scale",))
+    with pytest.raises(CalibrationError, match=r"^--images: must be given: mine has no images of"):
+        open_session(own, Stages(), factory=FakeBackend)
     with pytest.raises(CalibrationError, match=r"--calibration: must be given: mine has no im"):
         open_session(options, Stages(), needs_images=False, factory=FakeBackend)
+
+
+def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+    model = save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "mine.onnx")
+    sentence = (
+        r"^--input-shape, --images, --calibration: must be given: \S*mine.onnx leaves the size of "
+        r"its input open, \['N', 3, 'H', 'W'\], and has no images of its own; give --input-sh"
+    )
+    with pytest.raises(CalibrationError, match=sentence):
+        open_session(Options(model=str(model)), Stages(), factory=FakeBackend)
+    given = Options(model=str(model), variants=("single_scale",))
+    with pytest.raises(UnsupportedModelError, match=r"mine input data: must have a static shape"):
+        open_session(given, Stages(), needs_images=False, factory=FakeBackend)
+
+
+def test_what_the_user_says_of_the_input(tmp_path: Path) -> None:
+    """In options and in the file beside the model."""
+    model = save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "mine.onnx")
+    write_image(tmp_path / "eval" / "a.png")
+    text = '{"input_shape": [1, 3, 8, 8], "mean": 0, "scale": 1, "crop": "none"}'
+    (tmp_path / "mine.input.json").write_text(text)
+    options = Options(
+        model=str(model),
+        images=tmp_path / "eval",
+        variants=("single_scale",),
+        request=InputRequest(mean=(10.0,), std=(2.0,)),
+    )
+    session = open_session(options, Stages(), factory=FakeBackend)
+    assert session.model.input_shape == (1, 3, 8, 8) and session.evaluation is not None
+    recipe = session.evaluation.preprocessing
+    assert recipe is not None
+    assert (recipe.mean, recipe.std, recipe.scale) == ((10.0,) * 3, (2.0,) * 3, 1.0)
+    assert recipe.resize == (8, 8)
+
+
+def test_labels_of_a_network_that_is_no_classifier_are_not_read(tmp_path: Path) -> None:
+    proto = tiny_model()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("r", 1, [1, 4, 8, 8]))
+    model = save(proto, tmp_path / "mine.onnx")
+    write_image(tmp_path / "eval" / "900" / "a.png")
+    options = Options(model=str(model), images=tmp_path / "eval", variants=("single_scale",))
+    session = open_session(options, Stages(), factory=FakeBackend)
+    assert session.evaluation is not None and session.evaluation.targets is None
 
 
 def test_impossible_machine_is_refused_first(tmp_path: Path) -> None:

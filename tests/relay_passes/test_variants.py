@@ -21,6 +21,7 @@ from relay_passes.scales.single_scale import SingleScale
 from relay_passes.variants import (
     ALTERNATIVES,
     FORMS,
+    KEPT,
     STAND_INS,
     STEPS,
     STOCK_RELAY,
@@ -36,9 +37,9 @@ QUANTIZED = VARIANTS | STEPS | FORMS
 def test_every_name_stands_once() -> None:
     names = [v.name for v in TABLE]
     assert len(set(names)) == len(names)
-    assert {STOCK_RELAY, *QUANTIZED, *ZERO_SHOT_OF} == set(names)
+    assert {STOCK_RELAY, *QUANTIZED, *ZERO_SHOT_OF, *KEPT} == set(names)
     assert {*ZERO_SHOT_OF.values()} <= {*VARIANTS}
-    ranks = [v.rank for v in TABLE if v.role in ("report", "extra")]
+    ranks = [v.rank for v in TABLE if v.role in ("report", "extra", "kept")]
     assert sorted(ranks) == list(range(len(ranks)))
 
 

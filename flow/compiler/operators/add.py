@@ -17,16 +17,27 @@ if TYPE_CHECKING:
 
 
 def add(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
-    """Lower an addition: whole rows and blocks, as many as let two operands and two tiles fit."""
+    """Lower an addition: whole rows and blocks, as many as let two operands and two tiles fit.
+
+    Tensors that are added several times stay in inp for all of a tile, and for the next one's loads
+    there is as much again.
+    """
     shape, capacity = normal.shape, bench.residents.capacity_of(normal)
     half = max(1, min(capacity.inp, capacity.acc) // 2)
+    tensors = len({*normal.layer.inputs}) if normal.repeats_tensors else 1
+    half = max(1, half // tensors)
     ow = min(shape.out_width, half)
     oh = min(shape.out_height, max(1, half // ow))
     acc = capacity.acc // 2
     oc = max(1, min(shape.oc, acc // (oh * ow), capacity.wgt // max(1, shape.constants)))
+    slots = 2
+    if normal.repeats_tensors:
+        windows = capacity.inp // (oh * ow)
+        oc = max(1, min(oc, windows // (2 * tensors)))
+        slots = max(2, min(windows, 2 * tensors * oc))
     tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
     # It has two operands and nothing that comes back.
-    return lower_tiled(bench, normal, tiling, (2, 2))
+    return lower_tiled(bench, normal, tiling, (2, 2), slots)
 
 
 LOWERER: Final = Lowerer(lower=add)

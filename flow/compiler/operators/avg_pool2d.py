@@ -59,9 +59,9 @@ def avg_pool2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(bits * plane, partial(_sums, bench, normal, tile, plane, factors))
             for plane in range(planes)
         )
-        residuals = additions_of(bench, normal.early_residuals, tile)
+        residuals = additions_of(bench, normal, normal.early_residuals, tile)
         jobs = sum_up(bench, tile, [Addition(0, constants), *sums, *residuals])
-        jobs += residual_jobs(bench, normal.last_residuals, tile)
+        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
 

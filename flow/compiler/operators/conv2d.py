@@ -34,13 +34,17 @@ def convolution(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
 
 
 def lower_tiled(
-    bench: Workbench, normal: NormalLayer, tiling: Tiling, slots: tuple[int, int]
+    bench: Workbench,
+    normal: NormalLayer,
+    tiling: Tiling,
+    slots: tuple[int, int],
+    residual_slots: int = 2,
 ) -> Iterator[Job]:
-    """Lower reductions in these tiles, with so many slots of inp and wgt."""
+    """Lower reductions in these tiles, with so many slots of inp, of wgt and for residuals."""
     shape, layer = normal.shape, normal.layer
     weights_at = bench.begin_layer(
         normal,
-        inp=_inp_pools(shape, tiling, slots[0]),
+        inp=_inp_pools(shape, tiling, slots[0], residual_slots),
         wgt=SlotPool(max(1, tiling.wgt_elems(shape)), slots[1]),
         acc=tiling.acc_elems,
     )
@@ -58,7 +62,7 @@ def lower_tiled(
         # Where somebody waits for the tile to be stored, STORE begins with its first channels.
         waited = alone or index == len(tiles) - 1
         for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
-            jobs += residual_jobs(bench, normal.last_residuals, piece)
+            jobs += residual_jobs(bench, normal, normal.last_residuals, piece)
             jobs = finish_tile(bench, normal, piece, jobs)
         yield from jobs
 
@@ -74,7 +78,7 @@ def reductions(
         )
         for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
     ]
-    return sum_up(bench, tile, [*terms, *additions_of(bench, normal.early_residuals, tile)])
+    return sum_up(bench, tile, [*terms, *additions_of(bench, normal, normal.early_residuals, tile)])
 
 
 def reduction(
@@ -146,8 +150,11 @@ def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic
     return base
 
 
-def _inp_pools(shape: ConvShape, tiling: Tiling, slots: int) -> dict[str, SlotPool]:
-    pools = {"residual": SlotPool(tiling.oh * tiling.ow)} if shape.residuals or not shape.ic else {}
+def _inp_pools(
+    shape: ConvShape, tiling: Tiling, slots: int, residual_slots: int
+) -> dict[str, SlotPool]:
+    residual = SlotPool(tiling.oh * tiling.ow, residual_slots)
+    pools = {"residual": residual} if shape.residuals or not shape.ic else {}
     if shape.ic:
         pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots)
     return pools

@@ -49,9 +49,9 @@ def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(part.shape.exponent, partial(_reduction, bench, part, tile, at))
             for part, at in zip(normal.reductions, weights_at, strict=True)
         )
-        residuals = additions_of(bench, normal.early_residuals, tile)
+        residuals = additions_of(bench, normal, normal.early_residuals, tile)
         jobs = sum_up(bench, tile, [*terms, *residuals])
-        jobs += residual_jobs(bench, normal.last_residuals, tile)
+        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
 

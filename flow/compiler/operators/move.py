@@ -124,10 +124,10 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(config.inp_bits * plane, partial(_copies, bench, normal, tile, plane, made))
             for plane in range(planes)
         )
-        residuals = additions_of(bench, normal.early_residuals, tile)
+        residuals = additions_of(bench, normal, normal.early_residuals, tile)
         jobs = sum_up(bench, tile, [Addition(0, constants), *copies, *residuals])
         jobs[-1].body += _fill(bench, movement, tile)
-        jobs += residual_jobs(bench, normal.last_residuals, tile)
+        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
 

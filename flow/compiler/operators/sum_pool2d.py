@@ -53,9 +53,9 @@ def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(bits * plane, partial(_pixels, bench, normal, tile, plane, places))
             for plane in range(bench.tensors[layer.inputs[0]].planes)
         )
-        residuals = additions_of(bench, normal.early_residuals, tile)
+        residuals = additions_of(bench, normal, normal.early_residuals, tile)
         jobs = sum_up(bench, tile, [Addition(0, constants), *pixels, *residuals])
-        jobs += residual_jobs(bench, normal.last_residuals, tile)
+        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from flow.data.datasets import ArraySource, Dataset, Preprocessing, digits, image_folder
-from vta_config.errors import CalibrationError
+from flow.input_request import InputRequest
+from vta_config.errors import CalibrationError, ConfigError
 
 SMALL = Preprocessing(height=4, width=4, resize=5)
 
@@ -100,11 +101,11 @@ def test_calibration_ignores_labels_that_do_not_fit(folder: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    sentence = r"nowhere: must be a folder of images, got nothing there; check the path"
+    sentence = r"nowhere: must be a folder of images, or .*, got nothing there; check the path"
     with pytest.raises(CalibrationError, match=sentence):
         image_folder(tmp_path / "nowhere", SMALL)
     write_image(tmp_path / "x.png")
-    with pytest.raises(CalibrationError, match=r"must be a folder of images, got a file"):
+    with pytest.raises(CalibrationError, match=r"must be a folder of images, .*, got another file"):
         image_folder(tmp_path / "x.png", SMALL)
 
 
@@ -173,7 +174,7 @@ def test_folder_of_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_reached(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for name, problem in (("loop", "Too many levels"), ("n" * 5000, "File name too long")):
-        with pytest.raises(CalibrationError, match=rf"must be a folder of images, got {problem}"):
+        with pytest.raises(CalibrationError, match=rf"must be a folder .*, got {problem}"):
             image_folder(tmp_path / name, SMALL)
 
 
@@ -247,3 +248,43 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     assert deep.mode == "I;16"
     np.testing.assert_array_equal(recipe.pixels(deep), recipe.pixels(Image.fromarray(grey)))
+
+
+# ---- preprocessing that the user says ------------------------------------------------------------
+def test_means_and_scales() -> None:
+    shape = (1, 3, 4, 6)
+    usual = Preprocessing.for_input(shape)
+    assert usual == Preprocessing.for_input(shape, request=InputRequest())
+    raw = Preprocessing.for_input(shape, request=InputRequest(scale=1.0))
+    assert (raw.mean, raw.std, raw.scale) == ((0.0,) * 3, (1.0,) * 3, 1.0)
+    half = Preprocessing.for_input(shape, request=InputRequest(mean=(0.5,), std=(0.5, 1, 2)))
+    assert (half.mean, half.std, half.scale) == ((0.5,) * 3, (0.5, 1, 2), 1 / 255)
+    pixels = np.array([[[0, 51, 255]]], np.uint8)
+    np.testing.assert_allclose(raw.normalize(pixels).reshape(-1), [0, 51, 255])
+    np.testing.assert_allclose(half.normalize(pixels).reshape(-1), [-1, -0.3, 0.25], rtol=1e-6)
+    sentence = r"--mean: must be one number, or one for each of 3 channels, got \[1.0, 2.0\]; give"
+    with pytest.raises(ConfigError, match=sentence):
+        Preprocessing.for_input(shape, request=InputRequest(mean=(1.0, 2.0)))
+
+
+def test_resizing_that_the_user_says() -> None:
+    """A picture that is dark at the left and bright at the right."""
+    columns = np.repeat(np.arange(12, dtype=np.uint8) * 20, 1)
+    picture = Image.fromarray(np.broadcast_to(columns, (6, 12)).copy())
+    shape = (1, 1, 4, 4)
+    whole = Preprocessing.for_input(shape, request=InputRequest(crop="none"))
+    assert (whole.resize, whole.pixels(picture).shape) == ((4, 4), (4, 4, 1))
+    assert whole.pixels(picture)[0, 0, 0] < 40 and whole.pixels(picture)[0, 3, 0] > 180
+    short = Preprocessing.for_input(shape, request=InputRequest(resize=(6,)))
+    np.testing.assert_array_equal(short.pixels(picture)[0, :, 0], columns[4:8])
+    both = Preprocessing.for_input(shape, request=InputRequest(resize=(4, 12)))
+    np.testing.assert_array_equal(both.pixels(picture)[0, :, 0], columns[4:8])
+
+
+def test_a_list_of_images(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "some.txt").write_text("c.png 1\na.png 0\n")
+    data = image_folder(tmp_path / "some.txt", SMALL, classes=2)
+    assert len(data) == 2 and data.targets is not None and data.targets.tolist() == [1, 0]
+    assert image_folder(tmp_path / "some.txt", SMALL, labelled=False).targets is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flow.data.labels import MAX_LINE_CHARS, images_in, read_class_folders, read_labels
+from flow.data.labels import MAX_LINE_CHARS, images_in, read_class_folders, read_labels, read_list
 from tests.flow.data.test_pictures import unprivileged  # noqa: F401  # a fixture
 from vta_config.errors import CalibrationError
 
@@ -252,3 +252,43 @@ def test_class_number_beyond_all_classes(tmp_path: Path) -> None:
     touch(tmp_path, "9" * 200 + "/a.png")
     with pytest.raises(CalibrationError, match=r"named after classes in \[0, 2147483647\], got 99"):
         read_class_folders(tmp_path, None)
+
+
+# ---- text lists ----------------------------------------------------------------------------------
+def listed(folder: Path, text: str, classes: int | None = 5, *, labelled: bool = True) -> object:
+    for name in ("a.png", "b c.png", "d.npy"):
+        (folder / name).touch()
+    (folder / "list.txt").write_text(text)
+    paths, labels = read_list(folder / "list.txt", classes, labelled=labelled)
+    return [path.name for path in paths], labels
+
+
+def test_lists_with_and_without_classes(tmp_path: Path) -> None:
+    assert listed(tmp_path, "a.png\n\n# no image\n  b c.png \n") == (["a.png", "b c.png"], None)
+    with_classes = "\ufeffa.png 3\nb c.png,0\nd.npy\t4\n"
+    assert listed(tmp_path, with_classes) == (["a.png", "b c.png", "d.npy"], [3, 0, 4])
+    assert listed(tmp_path, with_classes, None, labelled=False)[1] is None  # type: ignore[index]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "list.txt").write_text(f"{tmp_path / 'a.png'}\n../b c.png\n")
+    assert len(read_list(tmp_path / "x" / "list.txt", 5, labelled=True)[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a.png\nno.png", r"list.txt, line 2: must name an image, got no.png: no such file; corr"),
+        ("README.md", r"list.txt, line 1: must name an image, got README.md: another suffix"),
+        ("a.png 5", r"list.txt, line 1: must have a class below 5, got 5; give the model"),
+        ("a.png\nb c.png 1", r"list.txt: must give all images a class, or none, got 1 of 2; add"),
+        ("a.png\na.png", r"list.txt: must list each image once, got \S*a.png twice; remove a line"),
+    ],
+)
+def test_lists_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(CalibrationError, match=sentence):
+        listed(tmp_path, text)
+
+
+def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xff\xff")
+    with pytest.raises(CalibrationError, match=r"list.txt: must be UTF-8 text, got .*; save it ag"):
+        read_list(tmp_path / "list.txt", 5, labelled=True)

@@ -12,7 +12,7 @@ import pytest
 
 from flow.data import tensors
 from flow.data.datasets import Dataset, Preprocessing, image_folder
-from flow.data.tensors import TensorSource, stored_arrays
+from flow.data.tensors import RandomTensors, TensorSource, stored_arrays
 from tests.flow.data.test_datasets import write_image
 from vta_config.errors import CalibrationError
 
@@ -188,3 +188,38 @@ def test_network_that_takes_no_pictures(tmp_path: Path) -> None:
 def test_empty_arrays_are_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", values(0, 2, 3, 4))
     refused(tmp_path, r"must hold images, got none; suffixes: .bmp, .*, .npy, .npz, ")
+
+
+@pytest.mark.parametrize("shape", [(640,), (3, 20), (2, 3, 4, 5)])
+def test_tensors_of_other_dimensions(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    one, two = values(*shape), values(2, *shape) + 1
+    np.save(tmp_path / "a.npy", one)
+    np.save(tmp_path / "b.npy", two)
+    data = image_folder(tmp_path, None, shape=(1, *shape))
+    assert len(data) == 3 and data[0].shape == (1, *shape)
+    np.testing.assert_array_equal(np.concatenate(list(data)), np.concatenate([one[None], two]))
+
+
+def test_channels_last_as_the_file_has_them(tmp_path: Path) -> None:
+    """Arrays of either layout are taken, where they can be told apart."""
+    first, last = values(2, 3, 4), values(2, 3, 4, 2)
+    np.save(tmp_path / "a.npy", first)
+    np.save(tmp_path / "b.npy", last)
+    np.save(tmp_path / "c.npy", last[0])
+    data = image_folder(tmp_path, None, shape=SHAPE, file_shape=(1, 3, 4, 2))
+    assert [image.shape for image in data] == [SHAPE] * 4
+    np.testing.assert_array_equal(data[0][0], first)
+    np.testing.assert_array_equal(data[2], last[1:].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(data[3], last[:1].transpose(0, 3, 1, 2))
+    np.save(tmp_path / "d.npy", values(5, 5, 5))
+    sentence = r"must have the shape \[3, 4, 2\] of the model's input, or \[N, 3, 4, 2\], got"
+    with pytest.raises(CalibrationError, match=sentence):
+        image_folder(tmp_path, None, shape=SHAPE, file_shape=(1, 3, 4, 2))
+
+
+def test_random_tensors_are_always_the_same() -> None:
+    data = RandomTensors(shape=(1, 2, 3), count=2)
+    assert len(data) == 2 and data.where(1) == "random tensor 1"
+    assert data.load(0).dtype == np.float32 and data.load(0).shape == (1, 2, 3)
+    np.testing.assert_array_equal(data.load(1), data.load(1))
+    assert not np.array_equal(data.load(0), data.load(1))

@@ -64,7 +64,7 @@ def test_a_shape_that_others_read_too(tmp_path: Path) -> None:
     assert import_model(save(proto, tmp_path / "m.onnx")).classes == 4
 
 
-SENTENCE = r"m input data: must give one image the same logits alone as in batches of 4, got "
+SENTENCE = r"m input data: must give one image the same results alone as in batches of 4, got "
 
 
 def test_pictures_that_are_mixed_are_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_pictures_that_are_mixed_are_refused(tmp_path: Path) -> None:
             helper.make_node("Sub", ["raw", "mean"], ["logits"]),
         ]
     )
-    with pytest.raises(UnsupportedModelError, match=f"{SENTENCE}other logits alone than in the ba"):
+    with pytest.raises(UnsupportedModelError, match=f"{SENTENCE}other results alone than"):
         import_model(save(proto, tmp_path / "m.onnx"))
 
 
@@ -110,3 +110,14 @@ def test_a_batch_that_would_fill_the_memory(tmp_path: Path) -> None:
 def test_any_batch_is_one(tmp_path: Path) -> None:
     proto = tiny_model(shape=("N", 3, 8, 8), elem_type=TensorProto.FLOAT)
     assert import_model(save(proto, tmp_path / "m.onnx")).input_shape == (1, 3, 8, 8)
+
+
+def test_rows_of_each_picture_lie_one_after_the_other(tmp_path: Path) -> None:
+    """Two outputs: one row for an image, and as many rows as it has channels."""
+    proto = model([BATCH, 4])
+    rows = numpy_helper.from_array(np.asarray([-1, 64]), "rows")
+    proto.graph.initializer.append(rows)
+    proto.graph.node.append(helper.make_node("Reshape", ["r", "rows"], ["pixels"], "rows"))
+    proto.graph.output.append(helper.make_tensor_value_info("pixels", 1, [BATCH * 4, 64]))
+    imported = import_model(save(proto, tmp_path / "m.onnx"))
+    assert [output.shape for output in imported.outputs] == [(1, 5), (4, 64)]

@@ -29,42 +29,7 @@ def with_node(op: str, *inputs: str, opset: int = 13, **attributes: Any) -> onnx
     return model
 
 
-# ---- quantized models ---------------------------------------------------------------------------
-def pair(model: onnx.ModelProto, zero_point: Any, source: str = "r") -> onnx.ModelProto:
-    """Put QuantizeLinear and DequantizeLinear behind the Relu, or a constant."""
-    nodes = [
-        helper.make_node("QuantizeLinear", [source, "scale", "zero"], ["q"], "quantize"),
-        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["e"], "dequantize"),
-    ]
-    model = tiny_model(extra=tuple(nodes))
-    model.graph.initializer.extend(weights(scale=np.float32(0.1)))
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(zero_point), "zero"))
-    return model
-
-
-@pytest.mark.parametrize("zero_point", [np.int8(0), np.int8(-128), np.uint8(128)])
-def test_quantized_activations_are_refused(tmp_path: Path, zero_point: Any) -> None:
-    sentence = (
-        r"node quantize: must be an operator on floats: models that are quantized already are not "
-        r"imported, got QuantizeLinear; export the float model; the flow quantizes it"
-    )
-    refuse(pair(tiny_model(), zero_point), sentence, tmp_path)
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
-def test_quantized_weights_are_refused(tmp_path: Path, dtype: Any) -> None:
-    model = tiny_model(shape=(1, 3, 8, 8))
-    tensor = next(t for t in model.graph.initializer if t.name == "stem.weight")
-    values = np.arange(108, dtype=dtype).reshape(4, 3, 3, 3)
-    tensor.CopyFrom(numpy_helper.from_array(values, "integers"))
-    model.graph.initializer.extend(weights(scale=np.float32(0.1)))
-    node = helper.make_node("DequantizeLinear", ["integers", "scale"], ["stem.weight"], "weight")
-    model.graph.node.insert(0, node)
-    refuse(
-        model, r"node weight: must be an operator on floats: .* got DequantizeLinear; ", tmp_path
-    )
-
-
+# ---- operators on integers ----------------------------------------------------------------------
 @pytest.mark.parametrize(
     "node",
     [
@@ -74,13 +39,15 @@ def test_quantized_weights_are_refused(tmp_path: Path, dtype: Any) -> None:
         helper.make_node("QLinearMatMul", ["r"] * 8, ["e"], "n"),
         helper.make_node("QLinearConv", ["r"] * 8, ["e"], "n"),
         helper.make_node("QLinearAdd", ["r"] * 8, ["e"], "n", domain="com.microsoft"),
-        helper.make_node("DequantizeLinear", ["r"] * 3, ["e"], "n", domain="com.microsoft"),
         helper.make_node("MatMulNBits", ["r"] * 3, ["e"], "n", domain="com.microsoft"),
     ],
     ids=lambda node: node.op_type,
 )
 def test_operators_on_integers_are_refused(tmp_path: Path, node: onnx.NodeProto) -> None:
-    sentence = rf"node n: must be an operator on floats: .* got (com.microsoft.)?{node.op_type}; "
+    sentence = (
+        r"node n: must be an operator on floats, or a QuantizeLinear or DequantizeLinear, got "
+        rf"(com.microsoft.)?{node.op_type}; export the float model, or the quantized one in QDQ for"
+    )
     refuse(tiny_model(extra=(node,)), sentence, tmp_path)
 
 

@@ -12,6 +12,8 @@ from onnx import helper
 
 from flow.data.datasets import ArraySource, Dataset, Preprocessing
 from flow.data.models import DIGITS, bundled_data, load_model
+from flow.outputs import Output
+from flow.results import evaluate
 from flow.results.evaluate import (
     OnnxRuntime,
     agreement,
@@ -94,7 +96,7 @@ def test_measure_refuses_nothing_and_nan() -> None:
     bad = np.zeros((3, 3), np.float32)
     bad[1, 2] = np.nan
     with pytest.raises(
-        CalibrationError, match=r"p: must give finite logits, got nan or inf for im"
+        CalibrationError, match=r"p: must give finite results, got nan or inf for im"
     ):
         measure("p", bad, bad, None)
 
@@ -107,7 +109,7 @@ def test_run_all_keeps_the_order(workers: int) -> None:
         return np.array([[image.mean(), -1]], np.float32)
 
     logits = run_all(
-        [network] * workers, ramp(20), classes=2, progress=lambda d, n: seen.append((d, n))
+        [network] * workers, ramp(20), values=2, progress=lambda d, n: seen.append((d, n))
     )
     np.testing.assert_allclose(logits[:, 0], np.arange(20), rtol=1e-5)
     assert seen == [(i + 1, 20) for i in range(20)]
@@ -124,7 +126,7 @@ def test_an_error_in_the_network_comes_out(workers: int) -> None:
         return np.zeros(2, np.float32)
 
     with pytest.raises(ZeroDivisionError):
-        run_all([network] * workers, ramp(200), classes=2)
+        run_all([network] * workers, ramp(200), values=2)
     assert len(calls) < 100
 
 
@@ -137,7 +139,7 @@ def test_nothing_runs_after_a_failure() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_all(network, ramp(200), classes=2)
+        run_all(network, ramp(200), values=2)
     time.sleep(0.1)
     assert len(started) == 1
 
@@ -156,7 +158,7 @@ def test_a_network_is_never_called_twice_at_a_time() -> None:
             return np.zeros(2, np.float32)
 
     networks = [Once(), Once(), Once()]
-    run_all(networks, ramp(60), classes=2)
+    run_all(networks, ramp(60), values=2)
     assert sum(n.calls for n in networks) == 60 and all(n.calls for n in networks)
 
 
@@ -182,7 +184,7 @@ def test_embedded_model_is_accurate() -> None:
     parts = bundled_data(model)
     assert parts is not None
     data = parts[0]
-    logits = run_all(OnnxRuntime(model.proto), data, classes=model.classes)
+    logits = run_all(OnnxRuntime(model.proto), data, values=model.classes)
     metrics = measure("float32", logits, logits, data.targets)
     assert metrics.images == 599 and metrics.top1 is not None and metrics.top1 >= 0.97
 
@@ -197,3 +199,35 @@ def test_what_onnx_runtime_refuses_is_one_sentence() -> None:
     foreign = tiny_model(extra=(helper.make_node("Odd", ["r"], ["e"], domain="my.domain"),))
     with pytest.raises(UnsupportedModelError, match="float32: must run on ONNX Runtime.*Odd"):
         OnnxRuntime(foreign)
+
+
+def test_every_output_is_measured_of_its_own() -> None:
+    """The worst one counts; labels and the largest number say nothing."""
+    outputs = (Output(name="large", shape=(1, 2, 2)), Output(name="small", shape=(1, 3)))
+    reference = np.array([[100, 200, 300, 400, 1, 2, 3], [4, 3, 2, 1, 0, 1, 0]], np.float32)
+    values = reference.copy()
+    values[:, 4:] *= 1.1
+    found = measure("v", values, reference, np.array([0, 1]), outputs)
+    assert (found.top1, found.top5, found.agreement) == (None, None, None)
+    large, small = found.outputs
+    assert (large.name, large.shape, large.sqnr_db) == ("large", (1, 2, 2), None)
+    assert small.sqnr_db == pytest.approx(20, abs=1e-4) == found.sqnr_db
+    assert found.centred_sqnr_db == small.centred_sqnr_db == pytest.approx(20, abs=1e-4)
+
+
+def test_one_output_that_is_no_classifier() -> None:
+    outputs = (Output(name="mask", shape=(1, 1, 2, 2)),)
+    reference = np.array([[1, 2, 3, 4]], np.float32)
+    found = measure("v", reference * 2, reference, None, outputs)
+    assert found.agreement is None and found.sqnr_db == pytest.approx(0, abs=1e-9)
+    assert [o.name for o in found.outputs] == ["mask"]
+
+
+def test_large_results_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "MOST_IN_MEMORY_BYTES", 20 * 2 * 4 - 1)
+    found = run_all(lambda image: image.reshape(-1)[:2], ramp(20), values=2)
+    assert isinstance(found, np.memmap)
+    monkeypatch.setattr(evaluate, "MOST_IN_MEMORY_BYTES", 20 * 2 * 4)
+    np.testing.assert_array_equal(
+        found, run_all(lambda image: image.reshape(-1)[:2], ramp(20), values=2)
+    )

@@ -179,8 +179,9 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
         "float32", "stock_relay", "single_scale", "profiled", "profiled_fused",
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
-        "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "latency",
-        "placement", "steps", "requantization_error", "exact", "calibration", "bits",
+        "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "outputs",
+        "latency", "placement", "steps", "requantization_error", "exact", "calibration", "bits",
+        "kept",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}

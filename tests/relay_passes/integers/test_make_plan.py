@@ -144,7 +144,7 @@ def test_ways_to_add_a_residual(skip: float, expected: dict[str, tuple[int, ...]
     assert plan.layers[1].requant == shifts(6 if "first_shift" in expected else 4)
 
 
-def test_sums_without_a_common_scale_are_the_hosts() -> None:
+def test_sums_without_a_common_scale_have_multipliers_for_both() -> None:
     net = CNN()
     x = net.emit(relax.op.nn.max_pool2d(net.data, (3, 3), (1, 1), padding=(1, 1, 1, 1)))
     y = net.relu(net.add(net.relu(net.conv(net.data, 3)), x))
@@ -153,9 +153,13 @@ def test_sums_without_a_common_scale_are_the_hosts() -> None:
     (added,) = (n for n in names if n.endswith(".add") and n != "conv0")
     tensors = dict.fromkeys([*names, "data"], 1.0) | {"conv0.relu": 0.7}
     plan = make_plan(mod, scales(tensors, {"conv0.acc": 0.7, "conv1.acc": 1.0}))
-    assert plan.host == {added: "the operands have no common integer scale"} and not plan.sums
+    assert not plan.host and not plan.sums
+    (steps,) = plan.steps[f"{added}.relu"].parts
+    added_first, added_second, *_, lowest, _ = steps.steps
+    assert (added_first.value, added_second.value) == ((179,), (256,))  # 0.7 and 1, times 2^8
+    assert (lowest.op, lowest.value) == ("max", (0,))
     integers = Requantize(plan=plan)(FuseConvRelu()(Quantize(plan=plan)(mod)))
-    assert host_reasons(integers) == plan.host
+    assert host_reasons(integers) == {}
 
 
 def test_shifts_beyond_31_are_the_hosts() -> None:

@@ -19,7 +19,7 @@ from relay_passes.numerics import sqnr_db
 from relay_passes.quantize_model import INTEGER_STAGES, prepare, quantize_model
 from relay_passes.stage import run_stages
 from relay_passes.variants import RECIPES
-from tests.relay_passes.learning.test_network import depthwise_net, results, rounded
+from tests.relay_passes.learning.test_network import depthwise_net, least_sqnr, results, rounded
 from tests.relay_passes.models import CNN, images, joined_net, residual_net
 from vta_config.errors import CalibrationError, ConfigError
 
@@ -57,10 +57,7 @@ def test_what_was_learned_is_what_runs(variant: str, make: Any) -> None:
     start = [stage.name for stage in INTEGER_STAGES].index("learn") + 1
     integers = HostModule(run_stages(INTEGER_STAGES[start:], after).mod)
     image = images(1, seed=7)[0]
-    least = 25 if state.options.dyadic else 50  # see test_network
-    if make is joined_net and variant == "best":
-        least = 40  # the sum's scale is next to b / 2^c of the concatenation's
-    assert sqnr_db(integers(image)[0], results(run.network, image)) > least
+    assert sqnr_db(integers(image)[0], results(run.network, image)) > least_sqnr(variant, make)
     for name, weight in found.weights.items():
         assert int(np.abs(weight).max()) <= found.scales.weights[name].qmax
 
@@ -134,3 +131,19 @@ def test_without_torch_the_sentence_says_what_to_install() -> None:
     state = rounded(prepare(dense_net()), RECIPES["w4a8"].options)
     with pytest.raises(ConfigError, match=r'must have PyTorch .*; pip install "vta-flow\[torch\]"'):
         learn(state.mod, state.chosen, state.weights, images(1), TINY)
+
+
+def test_a_device_that_is_not_there() -> None:
+    state = rounded(prepare(residual_net()), RECIPES["w4a8"].options)
+    message = r"learning.device: must be a device that PyTorch finds here, got cuda:77; use cpu"
+    with pytest.raises(ConfigError, match=message):
+        learner(state, replace(TINY, device="cuda:77"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_the_same_every_time() -> None:
+    state = rounded(prepare(residual_net()), RECIPES["w4a4"].options)
+    options = replace(TINY, device="cuda")
+    first, second = learner(state, options).learned(), learner(state, options).learned()
+    assert first.scales == second.scales
+    assert all((first.weights[n] == w).all() for n, w in second.weights.items())

@@ -37,7 +37,6 @@ def test_what_it_says_of_each() -> None:
     assert {r.name for r in rows if r.residual} == {"add_tensor", "add_scaled"}
     assert {r.name for r in rows if r.addition} == {"add", "add_tensor", "add_scaled"}
     assert {r.name for r in rows if (r.low, r.high) == (0, 31)} == {"shr", "shl", "add_tensor"}
-    assert POST_OPS["add_scaled"].low == 1
     assert {name: row.name for name, row in BY_RELAX_OP.items()} == {
         "add": "add",
         "right_shift": "shr",

@@ -10,7 +10,7 @@ from tvm import relax
 
 from relay_passes.calibration.observers import MeanSquare, square_error
 from relay_passes.calibration.profiling import profile
-from relay_passes.graph import op_name, read_graph, rewrite
+from relay_passes.graph import op_name, read_graph, rewrite, static_shape
 from relay_passes.numerics import exact_integers, exact_log2
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.accumulators import fused_ends, paired_layers
@@ -18,6 +18,7 @@ from relay_passes.scales.bit_widths import Precision, UniformWidths, Widths
 from relay_passes.scales.block_scales import (
     MAX_MULTIPLIER,
     BlockScales,
+    _odd,
     block_shifts,
     channel_scales,
     fit_multiple,
@@ -192,6 +193,21 @@ def test_chosen_multipliers(net: Any, profiles: Any, multipliers: tuple[int, ...
         assert (loss >= 0.98).all() and (loss < 2.02 if len(odd) == 1 else loss < 1.53).all()
     skip = scales.tensors["conv2.add.relu"].scale[0] / scales.tensors["conv4.relu"].scale[0]
     assert exact_integers(skip / s) is not None  # s is conv5's
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (2, 3), (4, 5, 6)])
+def test_an_average_has_a_chosen_multiplier(
+    net: Any, profiles: Any, multipliers: tuple[int, ...]
+) -> None:
+    scales = BlockScales(block=4, dyadic=True, multipliers=multipliers)(net, profiles)
+    (call,) = (b for b in read_graph(net).bindings if op_name(b.value) == "mean")
+    x, y = (scales.tensors[v.name].scale[0] for v in (call.value.args[0], call.var))
+    _, _, height, width = static_shape(call.value.args[0])
+    ratio = x / (height * width) / y
+    assert any(exact_log2(ratio * 2.0**40 / b) is not None for b in map(_odd, multipliers))
+    profile_of = profiles[call.var.name]
+    least = min(square_error(profile_of, y * factor, 127) for factor in (0.5, 1.0, 2.0))
+    assert square_error(profile_of, y, 127) == least
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flow.compiler.operators.add import LOWERER
+from flow.results.counters import counters_by_layer
+from flow.sim.program_sim import ProgramSim
+from flow.sim.tsim import TSim
+from relay_passes.integers.elementwise import PAIRS, Operand, pair_steps
+from relay_passes.integers.hinges import INPUTS, fit_function
+from relay_passes.integers.steps import StepsPlan
+from relay_passes.params import QuantParams
 from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.operators.counts import counted
+from tests.flow.compiler.operators.stepped import check_steps
+from tests.relay_passes.integers.functions import FUNCTIONS
+from vta_config.hardware import VTAConfig, preset_names
 
 SHAPE = (1, 24, 6, 5)
 X, Y, Z = (TensorSpec(name=name, shape=SHAPE, dtype="int8") for name in "xyz")
@@ -61,3 +74,82 @@ def test_pictures_larger_than_the_scratchpads() -> None:
 
 def test_there_is_nothing_to_search() -> None:
     assert not LOWERER.searched
+
+
+# ---- functions of a tensor, and of two -----------------------------------------------------------
+def function_plan(name: str, reach: float = 8.0) -> StepsPlan:
+    values = FUNCTIONS[name](INPUTS * reach / 127)
+    found = fit_function(values / np.abs(values).max() * 119, (-119, 119))
+    assert found is not None
+    return found.plan.reading({"": "x"})
+
+
+@pytest.mark.parametrize("name", ["leaky relu", "hard swish", "sigmoid", "negative"])
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_function_on_every_machine(preset: str, name: str) -> None:
+    config = VTAConfig.load(preset)
+    shape = (config.batch, 2 * config.block + 3, 7, 5)
+    x = np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
+    check_steps(function_plan(name), {"x": x}, config)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.sampled_from(sorted(FUNCTIONS)),
+    preset=st.sampled_from(preset_names()),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 20)),
+    reach=st.floats(0.5, 16),
+    seed=st.integers(0, 99),
+)
+def test_any_function(
+    name: str, preset: str, size: tuple[int, int, int], reach: float, seed: int
+) -> None:
+    config = VTAConfig.load(preset)
+    x = np.random.default_rng(seed).integers(-128, 128, (config.batch, *size)).astype(np.int8)
+    check_steps(function_plan(name, reach), {"x": x}, config)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(PAIRS)),
+    preset=st.sampled_from(preset_names()),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12)),
+    scales=st.tuples(st.floats(0.1, 2), st.floats(0.1, 2)),
+    seed=st.integers(0, 99),
+)
+def test_any_two_tensors(
+    kind: str,
+    preset: str,
+    size: tuple[int, int, int],
+    scales: tuple[float, float],
+    seed: int,
+) -> None:
+    config, rng = VTAConfig.load(preset), np.random.default_rng(seed)
+    x, y = (rng.integers(-128, 128, (config.batch, *size)).astype(np.int8) for _ in range(2))
+    operands = Operand("x", scales[0], 0, 127), Operand("y", scales[1], -128, 255)
+    plan = pair_steps(kind, operands, QuantParams(scale=(1.0,)), (-127, 127))
+    assert plan is not None
+    check_steps(plan, {"x": x, "y": y}, config)
+
+
+def test_what_is_read_several_times_is_loaded_once(default_config: VTAConfig) -> None:
+    x = np.random.default_rng(1).integers(-128, 128, (1, 64, 14, 14)).astype(np.int8)
+    plan = function_plan("sigmoid")
+    program = check_steps(plan, {"x": x}, default_config)
+    counts = counters_by_layer(ProgramSim(program))["result"]
+    assert counts["inp_bytes"] == x.size
+    steps = sum(s.op == "add_scaled" for s in plan.parts[0].steps)
+    assert steps > 2
+    assert counts["gemm_residual_ops"] == steps * 4 * 14 * 14
+
+
+@pytest.mark.parametrize("name", ["leaky relu", "sigmoid", "hard swish"])
+def test_cycles_a_vector(name: str, default_config: VTAConfig) -> None:
+    """What the search for lines counts is what the machine takes, but for starts and ends."""
+    values = FUNCTIONS[name](INPUTS * 8 / 127)
+    found = fit_function(values / np.abs(values).max() * 127, (-127, 127))
+    assert found is not None
+    x = np.random.default_rng(1).integers(-128, 128, (1, 64, 28, 28)).astype(np.int8)
+    program = check_steps(found.plan.reading({"": "x"}), {"x": x}, default_config)
+    vectors = 4 * 28 * 28
+    assert found.cycles * vectors <= TSim(program).cycles <= (found.cycles + 2) * vectors
