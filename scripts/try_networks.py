@@ -102,12 +102,12 @@ def try_one(path: Path, args: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         try:
             shape = _input_shape(path, args)
-            pictures = args.images if _takes_pictures(shape) else None
+            pictures = _listed(args.images, Path(folder)) if _takes_pictures(shape) else None
             data = pictures or _random_inputs(shape, Path(folder), args)
             options = Options(
                 model=str(path),
                 images=data,
-                calibration=args.calibration if pictures and args.calibration else data,
+                calibration=(_listed(args.calibration, Path(folder)) if pictures else None) or data,
                 config=args.config,
                 limit=args.count,
                 variants=tuple(args.variant),
@@ -161,6 +161,17 @@ def _given_shape(path: Path, args: argparse.Namespace) -> tuple[int, ...] | None
 
 def _takes_pictures(shape: Sequence[int]) -> bool:
     return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3)) and min(shape[1:]) < 4
+
+
+def _listed(pictures: Path | None, folder: Path) -> Path | None:
+    """Write a list of the pictures of a folder: their labels are another network's."""
+    if pictures is None:
+        return None
+    from flow.data.labels import images_in
+
+    file = folder / f"{pictures.resolve().name}.txt"
+    file.write_text("".join(f"{path.resolve()}\n" for path in images_in(pictures)))
+    return file
 
 
 def _random_inputs(shape: Sequence[int], folder: Path, args: argparse.Namespace) -> Path:

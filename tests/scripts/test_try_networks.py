@@ -44,6 +44,16 @@ def test_networks_of_folders_and_files(tmp_path: Path) -> None:
     assert [try_networks.name_of(path) for path in found] == ["a", "b", "b"]
 
 
+def test_pictures_are_listed_without_their_labels(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "900").mkdir(parents=True)
+    (tmp_path / "pictures" / "900" / "a.png").touch()
+    (tmp_path / "pictures" / "labels.csv").write_text("filename,label_index\n900/a.png,900\n")
+    file = try_networks._listed(tmp_path / "pictures", tmp_path)
+    assert file == tmp_path / "pictures.txt"
+    assert file.read_text() == f"{tmp_path.resolve()}/pictures/900/a.png\n"
+    assert try_networks._listed(None, tmp_path) is None
+
+
 @pytest.mark.slow
 def test_a_good_and_a_damaged_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tiny_model(), tmp_path / "good.onnx")
