@@ -31,14 +31,13 @@ from relay_passes.integers.elementwise import (
     FAR_SCALES,
     MANY_LINES,
     PAIRS,
-    Operand,
     function_steps,
     pair_steps,
 )
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
-from relay_passes.integers.planned_values import PlannedPair, PlannedSum, PlannedTensor
+from relay_passes.integers.planned_values import PlannedInt8, PlannedPair, PlannedSum
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.steps import StepsPlan
 from relay_passes.names import layer_names
@@ -133,7 +132,7 @@ def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
     return result
 
 
-_Value: TypeAlias = "PlannedTensor | PlannedSum | PlannedPair | NDArray[np.int8] | None"
+_Value: TypeAlias = "PlannedInt8 | PlannedSum | PlannedPair | NDArray[np.int8] | None"
 
 
 class _Planner:
@@ -207,7 +206,8 @@ class _Planner:
         name, value = str(source.name), self._widen(source)
         params = self.draft.tensors[name]
         stepped = self._stepped(source, params, name)
-        if value is not None and (requant := self._requant(value, params, name)) is not None:
+        requant = None if stepped or value is None else self._requant(value, params, name)
+        if value is not None and requant is not None:
             self.layers.append(
                 LayerPlan(
                     name=self._label(value.summands, name),
@@ -220,7 +220,7 @@ class _Planner:
         by_host = (
             value is None and not stepped
         ) or name in self.floats  # `Requantize` calls it like its integers
-        return PlannedTensor(
+        return PlannedInt8(
             name=str(binding.var.name) if by_host else name,
             tensor=name,
             scale=params.scale[0],
@@ -232,7 +232,7 @@ class _Planner:
     def _stepped(self, source: Expr, params: QuantParams, name: str) -> bool:
         """Plan a tensor that integers make element by element; tell whether it is one."""
         value, function, steps = self.value(source), self.functions.get(source), None
-        operands: tuple[PlannedTensor, ...]
+        operands: tuple[PlannedInt8, ...]
         if name in self.host:
             return False
         if isinstance(value, PlannedSum) and value.pair is not None and not self.dyadic:
@@ -245,15 +245,15 @@ class _Planner:
             if value.relu:
                 top = numerics.round_half_up(min(value.ceiling / params.scale[0], params.levels))
                 limits = params.zero_point, params.zero_point + int(top)
-            left, right = map(_operand, operands)
+            left, right = (x.operand for x in operands)
             steps = pair_steps(value.kind, (left, right), params, limits)
         elif function is not None:
             x = self.value(function.source)
-            if not isinstance(x, PlannedTensor):
+            if not isinstance(x, PlannedInt8):
                 return False
             operands, reason = (x,), MANY_LINES
             operators = tuple(str(b.var.name) for b in function.bindings)
-            steps = function_steps(function, _operand(x), params)
+            steps = function_steps(function, x.operand, params)
         else:
             return False
         if steps is None:
@@ -326,7 +326,7 @@ class _Planner:
     def _widen(self, source: Expr) -> PlannedSum | None:
         """Return an accumulator, or an int8 tensor as one."""
         value = self.value(source)
-        if isinstance(value, PlannedTensor):
+        if isinstance(value, PlannedInt8):
             channels = static_shape(source)[1]
             return PlannedSum(
                 name=value.name,
@@ -344,7 +344,7 @@ class _Planner:
     def _product(self, binding: Expr) -> _Value:
         call, name = binding.value, str(binding.var.name)
         data, weight = (self.value(operand) for operand in call.args)
-        if not isinstance(data, PlannedTensor) or not isinstance(weight, np.ndarray):
+        if not isinstance(data, PlannedInt8) or not isinstance(weight, np.ndarray):
             return None
         if integer_form(call) is None:
             return None
@@ -371,14 +371,12 @@ class _Planner:
             return None if value is None else value.with_bias(found[1], name)
         left, right = binding.value.args
         pair = self._pair(binding)
-        if isinstance(self.value(left), PlannedTensor) and isinstance(
-            self.value(right), PlannedSum
-        ):
+        if isinstance(self.value(left), PlannedInt8) and isinstance(self.value(right), PlannedSum):
             left, right = right, left
         acc, other, narrow = self._widen(left), self._widen(right), self.value(right)
         if acc is None or other is None or static_shape(left) != static_shape(right):
             return None
-        integers = narrow if isinstance(narrow, PlannedTensor) else None
+        integers = narrow if isinstance(narrow, PlannedInt8) else None
         plan = self._sum(acc, other, integers, name, told=pair is None)
         if pair is not None and (plan is None or plan.left_out):
             return pair
@@ -418,7 +416,7 @@ class _Planner:
         self,
         acc: PlannedSum,
         other: PlannedSum,
-        integers: PlannedTensor | None,
+        integers: PlannedInt8 | None,
         name: str,
         *,
         told: bool,
@@ -455,7 +453,7 @@ class _Planner:
 
     def _pair(self, binding: Expr) -> PlannedPair | None:
         left, right = (self.value(a) for a in binding.value.args)
-        if not (isinstance(left, PlannedTensor) and isinstance(right, PlannedTensor)):
+        if not (isinstance(left, PlannedInt8) and isinstance(right, PlannedInt8)):
             return None
         if static_shape(binding.value.args[0]) != static_shape(binding.value.args[1]):
             return None
@@ -482,7 +480,7 @@ class _Planner:
             if op_name(binding.value) == "nn.avg_pool2d":
                 self.host.setdefault(name, NO_AVERAGE)
             return None
-        if not isinstance(data, PlannedTensor):
+        if not isinstance(data, PlannedInt8):
             return None
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
@@ -496,7 +494,7 @@ class _Planner:
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
-        if not isinstance(data, PlannedTensor) or not is_move(binding.value):
+        if not isinstance(data, PlannedInt8) or not is_move(binding.value):
             return None
         return replace(data, name=name, tensor=name)
 
@@ -507,7 +505,7 @@ class _Planner:
             return None
         bounds = []
         for place, (field, part) in enumerate(zip(fields, parts, strict=True)):
-            if not isinstance(part, PlannedTensor):
+            if not isinstance(part, PlannedInt8):
                 return None
             same = part.scale == params.scale[0] and part.zero == params.zero_point
             if same and part.reach <= params.levels:
@@ -527,7 +525,7 @@ class _Planner:
                 )
             )
             bounds.append(params.bound)
-        return PlannedTensor(
+        return PlannedInt8(
             name=name,
             tensor=name,
             scale=params.scale[0],
@@ -547,10 +545,6 @@ class _Planner:
         **dict.fromkeys(MOVES, _move),
         "concat": _concat,
     }
-
-
-def _operand(tensor: PlannedTensor) -> Operand:
-    return Operand(tensor.name, tensor.scale, tensor.zero, tensor.reach)
 
 
 def _exponents(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:

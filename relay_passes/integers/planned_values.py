@@ -1,4 +1,4 @@
-"""What the tensors of a graph are while `make_plan` finds the integers that follow from scales."""
+"""What the tensors of a graph are while it is planned: what matters of scales and bounds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes import numerics
+from relay_passes.integers.elementwise import Operand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedTensor:
+class PlannedInt8:
     """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it.
 
     Its zero point is `zero`, and no number is further from it than `reach`.
@@ -24,6 +25,11 @@ class PlannedTensor:
     bound: int
     zero: int
     reach: int
+
+    @property
+    def operand(self) -> Operand:
+        """What steps know of it."""
+        return Operand(self.name, self.scale, self.zero, self.reach)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,7 +79,7 @@ class PlannedPair:
 
     kind: str
     operators: tuple[str, ...]
-    operands: tuple[PlannedTensor, PlannedTensor]
+    operands: tuple[PlannedInt8, PlannedInt8]
     relu: bool = False
     ceiling: float = float("inf")
 

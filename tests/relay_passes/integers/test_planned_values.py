@@ -1,34 +1,34 @@
-"""Values of the planner: a ReLU that is owed is done before what follows it."""
+"""What tensors are while a graph is planned."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from relay_passes.integers.planned_values import PlannedPair, PlannedSum, PlannedTensor
+from relay_passes.integers.elementwise import Operand
+from relay_passes.integers.planned_values import PlannedInt8, PlannedPair, PlannedSum
+
+X = PlannedInt8(name="x.q", tensor="x", scale=0.5, bound=128, zero=-128, reach=255)
 
 
-def a_sum(*, owes_relu: bool) -> PlannedSum:
-    return PlannedSum(
-        name="a",
-        scale=np.asarray([0.5, 0.25]),
-        bound=np.asarray([100.0, 10.0]),
-        offset=np.asarray([3.0, 0.0]),
-        bias=np.asarray([1.0, -1.0]),
-        owes_relu=owes_relu,
-        operators=("a",),
+def test_what_steps_know_of_an_int8_tensor() -> None:
+    assert X.operand == Operand("x.q", 0.5, -128, 255)
+
+
+def test_a_relu_after_a_pair() -> None:
+    pair = PlannedPair(kind="add", operators=("sum",), operands=(X, X))
+    limited = pair.limited(6.0, "relu6").limited(float("inf"), "relu")
+    assert limited.relu and limited.ceiling == 6.0
+    assert limited.operators == ("sum", "relu6", "relu")
+
+
+def test_a_bias_settles_a_relu_and_ends_a_pair() -> None:
+    one = np.ones(2)
+    pair = PlannedPair(kind="add", operators=("sum",), operands=(X, X))
+    acc = PlannedSum(
+        name="sum", scale=one * 0.5, bound=one * 100, offset=-one, bias=one * 2, pair=pair
     )
-
-
-def test_a_bias_comes_after_the_relu_that_is_owed() -> None:
-    owed = a_sum(owes_relu=True).with_bias(np.asarray([2.0, 2.0]), "b")
-    assert owed.bound.tolist() == [105.0, 14.0] and owed.offset.tolist() == [0.0, 0.0]
-    assert owed.bias.tolist() == [2.0, 2.0] and owed.operators == ("a", "b")
-    plain = a_sum(owes_relu=False).with_bias(np.asarray([2.0, 2.0]), "b")
-    assert plain.bound.tolist() == [100.0, 10.0] and plain.bias.tolist() == [3.0, 1.0]
-
-
-def test_the_lower_limit_of_a_pair_counts() -> None:
-    x = PlannedTensor(name="x", tensor="x", scale=1.0, bound=127, zero=0, reach=127)
-    pair = PlannedPair(kind="add", operators=("s",), operands=(x, x))
-    limited = pair.limited(6.0, "r").limited(9.0, "t")
-    assert (limited.relu, limited.ceiling, limited.operators) == (True, 6.0, ("s", "r", "t"))
+    after = acc.after("relu", owes_relu=True).with_bias(one * 3, "biased")
+    assert after.pair is None and not after.owes_relu
+    assert after.bound.tolist() == [103.0, 103.0]  # 2 / 0.5 - 1 was added before the ReLU
+    assert after.bias.tolist() == [3.0, 3.0] and after.offset.tolist() == [0.0, 0.0]
+    assert after.operators == ("relu", "biased")
