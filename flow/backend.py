@@ -167,6 +167,12 @@ class PipelineBackend:
             self.quantize(variant)
         return quantization_plan(self._quantized[1])
 
+    def integer_module(self, variant: str) -> Any:
+        """Quantize by a variant, unless that was the last thing done, and return its module."""
+        if self._quantized[0] != variant:
+            self.quantize(variant)
+        return self._quantized[1]
+
     def deviation(self, variant: str) -> Deviation | None:
         """Return how far a variant that keeps a file's integers is from them; None of others."""
         if variant not in KEPT:
@@ -257,6 +263,8 @@ class PipelineCompiled:
             macs=host.macs,
             vta_macs=host.vta_macs,
             fallbacks=host.fallbacks,
+            before=host.before,
+            behind=host.behind,
         )
 
     def networks(self) -> Sequence[Network]:

@@ -134,6 +134,10 @@ class Backend(Protocol):
         """Quantize as `quantize` does and return the plan; None for stock Relay's."""
         ...
 
+    def integer_module(self, variant: str) -> Any:
+        """Quantize as `quantize` does and return the Relax module."""
+        ...
+
     def deviation(self, variant: str) -> Deviation | None:
         """Return how far the variant quantized last is from the file's integers; see `Compiled`."""
         ...

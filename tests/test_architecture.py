@@ -46,7 +46,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "compiler": {"program", "sim", "system"},
         "results": {"data", "sim", "system"},
         "bits": {"results", "sim", "system"},
-        "commands": {"bits", "data", "program", "results", "system"},
+        "export": {"results"},
+        "commands": {"bits", "data", "export", "program", "results", "system"},
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))

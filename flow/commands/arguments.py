@@ -81,6 +81,8 @@ def source_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--qdq",
+        nargs="?",  # alone, as in "export --qdq", it says no more than the default
+        const=QDQ_WAYS[0],
         choices=QDQ_WAYS,
         default=QDQ_WAYS[0],
         help="of a model that is quantized already (QuantizeLinear, DequantizeLinear): keep its "

@@ -187,6 +187,9 @@ class FakeBackend:
         self._fail(variant, "quantize")
         return PLAN
 
+    def integer_module(self, variant: str) -> Any:
+        """Return nothing: there are no integers."""
+
     def deviation(self, variant: str) -> None:
         """Return nothing: no variant keeps the integers of a file."""
 

@@ -63,3 +63,13 @@ def test_a_network_that_takes_too_long(tmp_path: Path) -> None:
     path = save(tiny_model(), tmp_path / "net.onnx")
     row = try_networks.try_in_process(path, ["--variant", "best"], 0.01)
     assert (row.network, row.result) == ("net", try_networks.TIMEOUT)
+
+
+@pytest.mark.slow
+def test_a_shape_that_the_file_leaves_open(tmp_path: Path) -> None:
+    path = save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "net.onnx")
+    options = ["--variant", "profiled_fused", "--count", "2", "--exact-images", "0"]
+    row = try_networks.try_in_process(path, options, 300)
+    assert row.result == try_networks.REFUSED
+    row = try_networks.try_in_process(path, [*options, "--input-shape", "net=1,3,12,8"], 300)
+    assert row.result == try_networks.ON_VTA

@@ -1,0 +1,1 @@
+"""Write quantized models for other tools."""
