@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
+from flow.backend import PipelineBackend
 from flow.compiler.operators.add import LOWERER
+from flow.data.datasets import image_folder
+from flow.data.models import load_model, preprocessing_of
 from flow.results.counters import counters_by_layer
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
@@ -18,6 +26,9 @@ from relay_passes.params import QuantParams
 from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.operators.counts import counted
 from tests.flow.compiler.operators.stepped import check_steps
+from tests.flow.data.test_datasets import write_image
+from tests.flow.onnx_models import save
+from tests.flow.onnx_models import weights as tensors
 from tests.relay_passes.integers.functions import FUNCTIONS
 from vta_config.hardware import VTAConfig, preset_names
 
@@ -153,3 +164,76 @@ def test_cycles_a_vector(name: str, default_config: VTAConfig) -> None:
     program = check_steps(found.plan.reading({"": "x"}), {"x": x}, default_config)
     vectors = 4 * 28 * 28
     assert found.cycles * vectors <= TSim(program).cycles <= (found.cycles + 2) * vectors
+
+
+def activated(name: str, nodes: list[onnx.NodeProto], **values: Any) -> onnx.ModelProto:
+    """Return conv -> relu -> conv -> `nodes`, of r0 and c1 to y -> conv -> pool -> dense."""
+    rng = np.random.default_rng(9)
+    ends = tensors(
+        stem=rng.normal(size=(20, 3, 3, 3)),
+        middle=rng.normal(size=(20, 20, 1, 1)) / 3,
+        head=rng.normal(size=(5, 20)),
+        bias=rng.normal(size=20),
+        **values,
+    )
+    made = [
+        helper.make_node("Conv", ["data", "stem", "bias"], ["c0"], pads=[1] * 4),
+        helper.make_node("Relu", ["c0"], ["r0"]),
+        helper.make_node("Conv", ["r0", "middle", "bias"], ["c1"]),
+        *nodes,
+        helper.make_node("Conv", ["y", "middle", "bias"], ["c2"]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "head"], ["logits"], transB=1),
+    ]
+    data = helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, 12, 12])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])
+    graph = helper.make_graph(made, name, [data], [logits], ends)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+
+
+NETWORKS = {
+    "leaky": ([helper.make_node("LeakyRelu", ["c1"], ["y"], alpha=0.1)], {}),
+    "prelu": ([helper.make_node("PRelu", ["c1", "s"], ["y"])], {"s": np.linspace(0, 0.5, 20)}),
+    "hard swish": ([helper.make_node("HardSwish", ["c1"], ["y"])], {}),
+    "silu": (
+        [
+            helper.make_node("Sigmoid", ["c1"], ["s"]),
+            helper.make_node("Mul", ["c1", "s"], ["y"]),
+        ],
+        {},
+    ),
+    "a number": ([helper.make_node("Max", ["c1", "k"], ["y"])], {"k": -0.5}),
+    "one bound": ([helper.make_node("Clip", ["c1", "", "k"], ["y"])], {"k": 1.5}),
+    **{
+        op.lower(): ([helper.make_node(op, ["c1", "r0"], ["y"])], {})
+        for op in ("Sub", "Max", "Min")
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        *((name, "profiled_fused") for name in NETWORKS),
+        ("hard swish", "fine_residuals"),
+        ("max", "fine_residuals"),
+    ],
+)
+def test_networks_from_onnx_run_wholly_on_vta(
+    name: str, variant: str, tmp_path: Path, default_config: VTAConfig
+) -> None:
+    nodes, values = NETWORKS[name]
+    values = {key: np.reshape(v, (-1, 1, 1)) if np.ndim(v) else v for key, v in values.items()}
+    model = load_model(str(save(activated("net", nodes, **values), tmp_path / "net.onnx")))
+    backend = PipelineBackend(model, default_config)
+    for index in range(6):
+        write_image(tmp_path / "images" / f"{index}.png", 40 * index)
+    images = image_folder(tmp_path / "images", preprocessing_of(model))
+    backend.calibrate(images, lambda done, total: None)
+    compiled = backend.compile(variant)
+    assert compiled.model.host.fallbacks == () and len(compiled.model.programs) == 1
+    exact = compiled.verify(images.take(2), lambda done, total: None)
+    assert exact.mismatches == 0, exact.first
