@@ -23,9 +23,11 @@ from flow.pipeline import Pipeline
 from flow.program.asm import disassemble
 from relay_passes import numerics
 from relay_passes.graph import op_name, read_graph
+from relay_passes.integers.hinges import INPUTS, fit_function
 from relay_passes.operators.calls import split_bias, weight_rows
 from relay_passes.params import scale_text
 from relay_passes.partition.read import layers_of
+from tests.relay_passes.integers.functions import FUNCTIONS
 from vta_config import VTAConfig, preset_names
 
 ROOT = Path(__file__).parent.parent
@@ -268,3 +270,27 @@ def pairs_of(mod: Any, layer: str) -> int:
     """Count the quantize operators of a layer's tensors."""
     made = (b for b in read_graph(mod).bindings if op_name(b.value) == "quantize")
     return sum(b.var.name in (f"{layer}.q", f"{layer}.relu.q") for b in made)
+
+
+def test_functions_table() -> None:
+    """Cycles and errors of functions, as they are found today."""
+    titles = {
+        "LeakyReLU, 0.1": "leaky relu",
+        "Clip to [−1, 1]": "clip",
+        "HardSigmoid": "hard sigmoid",
+        "HardSwish": "hard swish",
+        "SiLU": "silu",
+        **{name: name.lower() for name in ("Sigmoid", "Tanh", "ELU", "GELU")},
+    }
+    table = [row for row in rows("numerics.md") if row[0] in titles and row[1].startswith("±")]
+    assert len(table) == 2 * len(titles)
+    for title, reach, lines, cycles, error in table:
+        values = FUNCTIONS[titles[title]](INPUTS * int(reach[1:]) / 127)
+        full = (-128, 127) if values.min() >= 0 else (-127, 127)
+        span, zero = (255, -128) if values.min() >= 0 else (127, 0)
+        found = fit_function(values / np.abs(values).max() * span + zero, full)
+        assert found is not None
+        steps = [s for part in found.plan.parts for s in part.steps]
+        added = sum(s.op == "add_scaled" and s.tensor == "" for s in steps)
+        assert (added, found.cycles) == (int(lines), int(cycles)), title
+        assert f"{found.error**0.5:.2f}" == error, title

@@ -219,9 +219,9 @@ class NormalLayer:
         return self.layer.operator.starts_empty and len({*tensors}) < len(tensors)
 
     @property
-    def own_multipliers(self) -> frozenset[int]:
-        """Diagonal weights that only this layer holds: few others need those of a function."""
-        return frozenset(self.multipliers) if self.repeats_tensors else frozenset()
+    def private_multipliers(self) -> frozenset[int]:
+        """Diagonal weights that lie in wgt for this layer alone: few need those of a function."""
+        return self.multipliers if self.repeats_tensors else frozenset()
 
 
 def normal_layer(

@@ -50,7 +50,7 @@ class Residents:
         self, layers: Sequence[NormalLayer], config: VTAConfig, objective: Objective
     ) -> None:
         """Reserve what any layer needs."""
-        multipliers = sorted(set().union(*(p.multipliers - p.own_multipliers for p in layers)))
+        multipliers = sorted(set().union(*(p.multipliers - p.private_multipliers for p in layers)))
         self._config = config
         self.needs_vector = any(p.needs_vector for p in layers)
         #: The constant vector at the end of inp, diagonal weights at the end of wgt.
@@ -76,7 +76,7 @@ class Residents:
     def capacity_of(self, normal: NormalLayer) -> Capacity:
         """Return the elements that a layer's chunks may use."""
         late = self.late_slots(normal) * normal.late_elems + 2 * normal.diagonal_elems
-        late += len(normal.own_multipliers)
+        late += len(normal.private_multipliers)
         return replace(self.capacity, wgt=self.capacity.wgt - late)
 
     def late_slots(self, normal: NormalLayer) -> int:
@@ -147,7 +147,7 @@ class Workbench:
 
     def place_diagonal(self, job: Job, normal: NormalLayer, multiplier: int, origin: Origin) -> int:
         """Return where a diagonal weight lies in wgt; load it if it is the layer's own, and due."""
-        if multiplier not in normal.own_multipliers:
+        if multiplier not in normal.private_multipliers:
             return self.residents.diagonal_at[multiplier]
         base, loads = self.place_constant(job, multiplier, "multipliers")
         if loads is not None:
@@ -171,12 +171,13 @@ class Workbench:
         CapacityError
             When a chunk does not fit wgt or acc.
         """
+        private = len(normal.private_multipliers)
         late = {
             name: SlotPool(elems, slots)
             for name, elems, slots in (
                 ("late", normal.late_elems, self.residents.late_slots(normal)),
                 ("diagonals", normal.diagonal_elems, 2),
-                ("multipliers", min(1, len(normal.own_multipliers)), len(normal.own_multipliers)),
+                ("multipliers", min(1, private), private),
             )
             if elems
         }

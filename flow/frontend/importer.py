@@ -21,6 +21,7 @@ from typing import Any, Final
 import onnx
 
 from flow.frontend.batch import check_batch, set_batch_to_one
+from flow.frontend.channel_moves import join_channel_moves
 from flow.frontend.clips import hide_clips, restore_clips, with_float_bounds
 from flow.frontend.inputs import (
     MOST_DIMS,
@@ -38,6 +39,7 @@ from flow.frontend.origins import NodeError, OnnxNode, origins_of, run_importer
 from flow.frontend.pads import with_pads
 from flow.frontend.qdq import QdqModel, is_qdq, kept_model, take_apart, with_float_outputs
 from flow.frontend.simplify import simplify
+from flow.frontend.takes import with_constant_indices
 from flow.frontend.transposes import fold_transposes
 from flow.outputs import Output, classes_of, values_of
 from relay_passes.names import Names, with_given_names
@@ -323,10 +325,12 @@ def _input(proto: Any, name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _on_images(proto: Any) -> Any:
-    """Return the model without Transposes that can be folded away, signals as images of one row."""
+    """Return the model with as few moves as can be, and signals as images of one row."""
     shapes = infer_shapes(proto)
     as_images(proto, shapes)
-    fold_transposes(proto, infer_shapes(proto), default_opset(proto))
+    opset = default_opset(proto)
+    fold_transposes(proto, infer_shapes(proto), opset)
+    join_channel_moves(proto, infer_shapes(proto), opset)
     return proto
 
 
@@ -348,9 +352,9 @@ def _to_relax(proto: Any, name: str, shapes: Mapping[str, list[int]]) -> tuple[A
         mod, tensors = _run_importer(hidden, name, shapes)
         restored = restore_clips(mod, tensors, bounds)
         if restored is not None:
-            return with_pads(restored, tensors, proto), tensors
+            return with_constant_indices(with_pads(restored, tensors, proto)), tensors
     mod, tensors = _run_importer(proto, name, shapes)
-    return with_pads(mod, tensors, proto), tensors
+    return with_constant_indices(with_pads(mod, tensors, proto)), tensors
 
 
 def _run_importer(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 from onnx.inliner import inline_local_functions
@@ -23,6 +24,8 @@ from vta_config.errors import UnsupportedModelError
 OLDEST_OPSET: Final = 7
 #: From this version of the file format on, weights need not be listed as inputs.
 MODERN_IR: Final = 8
+#: Operator sets in which a Resize may not leave out inputs, though many files do.
+_RESIZE_OF_ALL_INPUTS: Final = frozenset({11, 12})
 _CHUNK_BYTES: Final = 1 << 20
 #: What unpacking may take besides the result; ``xz -9`` takes 65 MiB.
 _XZ_MEMORY_BYTES: Final = 128 << 20
@@ -203,9 +206,21 @@ def _complete(proto: Any) -> None:
     for node in graph.node:
         if node.domain == "ai.onnx":
             node.domain = ""
+        if node.op_type == "Resize" and default_opset(proto) in _RESIZE_OF_ALL_INPUTS:
+            _fill_inputs(graph, node)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.UNDEFINED:  # IR version 1
                 attribute.type = _attribute_type(attribute)
+
+
+def _fill_inputs(graph: Any, node: Any) -> None:
+    """Give a Resize empty tensors for inputs that it leaves out, which it later may."""
+    for place, name in enumerate(node.input):
+        if not name:
+            node.input[place] = f"{node.output[0]}.nothing"
+    if f"{node.output[0]}.nothing" in node.input:
+        nothing = np.zeros(0, np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(nothing, f"{node.output[0]}.nothing"))
 
 
 def _hide_weights(proto: Any) -> None:

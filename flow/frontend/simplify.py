@@ -5,6 +5,7 @@
 - So do the rows and columns that a pool's ``ceil_mode`` adds.
 - A Pad of zeros joins the convolutions that read it.
 - A Sum becomes Adds.
+- A Slice by attributes, as before operator set 10, becomes one by inputs.
 - A Clip from 0 without an upper bound becomes Relu.
 - A ConvTranspose's ``output_shape``, and its ``auto_pad``, become numbers.
 - Resize by nearest neighbours is gathered where TVM reads it otherwise (`flow.frontend.resize`).
@@ -67,6 +68,9 @@ def simplify(proto: Any) -> Any:
             node = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
         elif node.op_type == "Clip" and clip_bounds(node, constants) == (0.0, float("inf")):
             node = helper.make_node("Relu", node.input[:1], node.output[:1], node.name)
+        elif node.op_type == "Slice" and len(node.input) == 1:
+            node, tensors = _with_slice_inputs(node)
+            result.graph.initializer.extend(tensors)
         elif node.op_type == "Sum":
             nodes += _adds(node)
             continue
@@ -178,6 +182,20 @@ def _is_inference(node: Any, constants: Mapping[str, Any], read: set[str]) -> bo
         return True
     tensor = constants.get(training)
     return tensor is not None and not numpy_helper.to_array(tensor).any()
+
+
+def _with_slice_inputs(node: Any) -> tuple[Any, list[Any]]:
+    """Return a Slice by inputs for one by attributes, and the constants that it reads."""
+    given = _attributes(node)
+    given.setdefault("axes", list(range(len(given.get("starts", ())))))
+    names = {key: f"{node.output[0]}.{key}" for key in ("starts", "ends", "axes")}
+    tensors = [
+        numpy_helper.from_array(np.asarray(given.get(key, ()), np.int64), name)
+        for key, name in names.items()
+    ]
+    return helper.make_node(
+        "Slice", [node.input[0], *names.values()], node.output, node.name
+    ), tensors
 
 
 def _adds(node: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class SimplifyMoves(GraphPass):
         known: dict[Expr, Expr] = {}
 
         def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
-            value = _without_split(value, known)
+            value = _with_known_indices(_without_split(value, known), known)
             found = _channels(value, known)
             if found is not None:
                 value = _taken(*found)
@@ -65,6 +66,47 @@ def _without_split(value: Expr, known: dict[Expr, Expr]) -> Expr:
     sizes = [ints(field.shape.values)[axis] for field in value.tuple_value.ty.fields]
     start = sum(sizes[: value.index])
     return relax.op.strided_slice(call.args[0], [axis], [start], [start + sizes[value.index]])
+
+
+def _with_known_indices(value: Expr, known: dict[Expr, Expr]) -> Expr:
+    """Return a `take` with the indices that the importer computes of shapes and constants."""
+    if op_name(value) != "take" or constant(value.args[1]) is not None:
+        return value
+    indices = _known_integers(value.args[1], known)
+    if indices is None:
+        return value
+    data, axis = value.args[0], value.attrs.axis
+    size = prod(static_shape(data)) if axis is None else static_shape(data)[int(axis)]
+    if not ((-size <= indices) & (indices < size)).all():
+        return value
+    places = relax.const(np.asarray(indices % size, np.int64))
+    return relax.op.take(data, places, axis=None if axis is None else int(axis), mode="clip")
+
+
+def _known_integers(expr: Expr, known: dict[Expr, Expr]) -> NDArray[np.int64] | None:
+    """Return integers that follow from shapes and constants; None for others."""
+    value: Expr = known.get(expr, expr)
+    found = constant(value)
+    if found is not None:
+        return found if found.dtype.kind in "iub" else None
+    kind = op_name(value)
+    if kind == "shape_to_tensor":
+        shape: Expr = known.get(value.args[0], value.args[0])
+        return np.asarray(static_shape(shape.args[0])) if op_name(shape) == "shape_of" else None
+    if kind not in _ON_INTEGERS:
+        return None
+    operands: list[Any] = [_known_integers(arg, known) for arg in value.args]
+    if any(operand is None for operand in operands) or (kind == "take" and operands[0].ndim != 1):
+        return None
+    return np.asarray(_ON_INTEGERS[kind](*operands))
+
+
+_ON_INTEGERS: Final[dict[str, Any]] = {
+    "add": np.add,
+    "less": np.less,
+    "where": np.where,
+    "take": lambda data, places: np.take(data, places, mode="wrap"),
+}
 
 
 def _channels(value: Expr, known: dict[Expr, Expr]) -> tuple[Expr, NDArray[np.int64]] | None:

@@ -22,7 +22,7 @@ from relay_passes.graph import (
     op_name,
     read_graph,
 )
-from relay_passes.host.torch_operators import OPERATORS, SOFTMAX
+from relay_passes.host.torch_operators import OPERATORS, SOFTMAX, is_known
 from relay_passes.operators.calls import WEIGHT_AXIS
 from vta_config.errors import ConfigError, UnsupportedModelError
 
@@ -186,12 +186,13 @@ class TorchGraph:
             operands = [self._operand(value.tuple_value)]
         elif isinstance(value, relax.Tuple):
             operands = [self._operand(field) for field in value.fields]
-        elif kind in OPERATORS and not (kind == "nn.batch_norm" and bool(value.attrs.training)):
+        elif kind in OPERATORS and is_known(value):
             operands = [self._operand(arg) for arg in value.args]
             if kind in WEIGHT_AXIS and constant(value.args[1]) is not None:
                 self.weights[name] = operands[1]
         else:
-            of = " in training mode" if kind in OPERATORS else ""
+            form = " in training mode" if kind == "nn.batch_norm" else " in this form"
+            of = form if kind in OPERATORS else ""
             raise UnsupportedModelError(
                 name,
                 "must be an operator that has derivatives here",

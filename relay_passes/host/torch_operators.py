@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from relay_passes.graph import Expr, ints, static_shape
+import numpy as np
+from numpy.typing import NDArray
+
+from relay_passes.graph import Expr, ints, op_name, static_shape
 
 #: Operators after which results are no logits any more.
 SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
@@ -125,12 +128,62 @@ def _take(torch: Any, call: Expr, operands: list[Any]) -> Any:
     return x.index_select(axis, (indices.to(x.device) % static_shape(call.args[0])[axis]))
 
 
+def _coordinates(before: int, after: int, mode: str) -> NDArray[np.float64]:
+    """Return where the rows or columns of a map of another size lie in the map before it.
+
+    The formulas are those of ONNX's Resize.
+    """
+    places, scale = np.arange(after, dtype=np.float64), before / after
+    if mode == "align_corners":
+        return np.asarray(places * ((before - 1) / max(after - 1, 1)))
+    if mode == "asymmetric":
+        return np.asarray(places * scale)
+    if mode == "pytorch_half_pixel" and after == 1:
+        return np.zeros(1)
+    shift = 0.0 if mode == "tf_half_pixel_for_nn" else 0.5
+    return np.asarray((places + 0.5) * scale - shift)
+
+
+#: How a coordinate becomes a row or column; a little that float32 lost does not count.
+_ROUNDED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "round": np.round,
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": lambda x: np.floor(x + 1e-5),
+    "ceil": lambda x: np.ceil(x - 1e-5),
+}
+
+
 def _resize(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    """Return the nearest row and column, where a map is enlarged by whole factors."""
-    x, (before, after) = operands[0], (static_shape(c) for c in (call.args[0], call))
+    """Return a map of another size, its nearest numbers or those between, axis by axis."""
+    x, attrs = operands[0], call.attrs
+    before, after = (static_shape(c) for c in (call.args[0], call))
     for axis in (2, 3):
-        x = x.repeat_interleave(after[axis] // before[axis], axis)
+        at = _coordinates(before[axis], after[axis], str(attrs.coordinate_transformation_mode))
+        linear = str(attrs.method) == "linear"
+        first = np.floor(at) if linear else _ROUNDED[str(attrs.rounding_method)](at)
+        low, high = (
+            torch.tensor(np.clip(first + more, 0, before[axis] - 1), dtype=torch.long).to(x.device)
+            for more in (0, 1)
+        )
+        lower = x.index_select(axis, low)
+        if linear:
+            shape = [-1 if i == axis else 1 for i in range(4)]
+            part = torch.tensor(at - first, dtype=x.dtype).to(x.device).reshape(shape)
+            lower = lower + (x.index_select(axis, high) - lower) * part
+        x = lower
     return x
+
+
+def is_known(call: Expr) -> bool:
+    """Whether PyTorch computes a call: a line of `OPERATORS`, in a form that it knows."""
+    kind, attrs = op_name(call), call.attrs
+    if kind == "nn.batch_norm":
+        return not bool(attrs.training)
+    if kind == "image.resize2d":
+        crops = str(attrs.coordinate_transformation_mode) == "tf_crop_and_resize"
+        return str(attrs.method) != "cubic" and str(attrs.layout) == "NCHW" and not crops
+    return kind in OPERATORS
 
 
 def _numbers(arg: Expr) -> list[int]:
@@ -224,6 +277,7 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Expr, list[Any]], Any]]] = {
     "split": _split,
     "strided_slice": _strided_slice,
     "take": _take,
+    "image.resize2d": _resize,
     "mean": _mean,
     "sum": _reduced("sum"),
     "max": _reduced("amax"),

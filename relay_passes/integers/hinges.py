@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, run_steps
 from relay_passes.numerics import round_half_up
+from relay_passes.operators.functions import MOST_CYCLES
 from vta_config.isa import MAX_IMM, MIN_IMM
 from vta_config.portable import MAX_RESIDUAL
 
@@ -34,9 +35,8 @@ INPUTS: Final = np.arange(-128, 128)
 _TOLERANCES: Final = (0.3, 0.45, 0.65, 0.9)
 #: Fraction bits of slopes and levels that are tried.
 _SHIFTS: Final = tuple(range(12))
-#: The most lines of a chain, and the largest cost of what is found (cycles a vector).
+#: The most lines of a chain.
 _MOST_LINES: Final = 16
-_MOST_CYCLES: Final = 48
 #: Cycles that are worth a mean squared error of one step squared: 1/12 of it is rounding's.
 _ERROR_CYCLES: Final = 24.0
 #: The largest weight of a GEMM step.
@@ -106,7 +106,7 @@ def _fit(values: bytes, limits: tuple[int, int]) -> FittedFunction | None:
     for split in _splits(np.clip(target, *limits)):
         two = _best(_two_chains(target, limits, split))
         best = _best(one for one in (best, two) if one is not None)
-    return best if best is not None and best.cycles <= _MOST_CYCLES else None
+    return best if best is not None and best.cycles <= MOST_CYCLES else None
 
 
 def _best(found: Iterable[FittedFunction]) -> FittedFunction | None:

@@ -10,9 +10,9 @@ times the accumulator's, or both must be powers of two apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,13 @@ from relay_passes.integers.elementwise import (
     FAR_SCALES,
     MANY_LINES,
     PAIRS,
-    Operand,
     function_steps,
     pair_steps,
 )
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.moves import converted_name, small_ratio
 from relay_passes.integers.plan import LayerPlan, QuantPlan, SumPlan, expanded, grouped
+from relay_passes.integers.planned_values import PlannedInt8, PlannedPair, PlannedSum
 from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.steps import StepsPlan
 from relay_passes.names import layer_names
@@ -132,79 +132,7 @@ def _meant_ends(mod: Module, *, fuse: bool) -> dict[str, set[str]]:
     return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Int8Tensor:
-    """An int8 tensor; |q| <= bound. `tensor` is the float graph's name for it.
-
-    Its zero point is `zero`, and no number is further from it than `reach`.
-    """
-
-    name: str
-    tensor: str
-    scale: float
-    bound: int
-    zero: int
-    reach: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Accumulator:
-    """An accumulator as `integer_values.Accumulator` has it: scale, bound, offset, bias [C].
-
-    All are float64.
-    `owes_relu` tells of a ReLU that is not done yet; `inputs` are the int8 tensors of which it is
-    made, `operators` those that it takes in, `summands` the layers among them. `pair` says of a sum
-    of two int8 tensors how steps make it, should their scales not fit the output's.
-    """
-
-    name: str
-    scale: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    owes_relu: bool = False
-    inputs: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
-    summands: tuple[str, ...] = ()
-    pair: _Pair | None = None
-
-    def after(self, name: str, **changes: Any) -> _Accumulator:
-        """Return what operator `name` makes of it."""
-        return replace(self, name=name, operators=(*self.operators, name), **changes)
-
-    def with_bias(self, bias: NDArray[np.float64], name: str) -> _Accumulator:
-        """Return what an add of a bias makes of it: a ReLU that it owes is done before."""
-        settled = self.settle()
-        return settled.after(name, bias=settled.bias + bias, pair=None)
-
-    def settle(self) -> _Accumulator:
-        """Return it with its ReLU done and its bias added before."""
-        if not self.owes_relu:
-            return self
-        added = np.abs(numerics.round_half_up(self.bias / self.scale) + self.offset)
-        nothing = np.zeros_like(self.bias)
-        return replace(
-            self, bound=self.bound + added, offset=nothing, bias=nothing, owes_relu=False
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """What an operator makes of two int8 tensors, as a ReLU may follow it."""
-
-    kind: str
-    operators: tuple[str, ...]
-    operands: tuple[_Int8Tensor, _Int8Tensor]
-    relu: bool = False
-    ceiling: float = float("inf")
-
-    def limited(self, ceiling: float, name: str) -> _Pair:
-        """Return what a ReLU `name` with an upper limit makes of it."""
-        ceiling, operators = min(self.ceiling, ceiling), (*self.operators, name)
-        return replace(self, relu=True, ceiling=ceiling, operators=operators)
-
-
-_Value: TypeAlias = "_Int8Tensor | _Accumulator | _Pair | NDArray[np.int8] | None"
+_Value: TypeAlias = "PlannedInt8 | PlannedSum | PlannedPair | NDArray[np.int8] | None"
 
 
 class _Planner:
@@ -278,7 +206,8 @@ class _Planner:
         name, value = str(source.name), self._widen(source)
         params = self.draft.tensors[name]
         stepped = self._stepped(source, params, name)
-        if value is not None and (requant := self._requant(value, params, name)) is not None:
+        requant = None if stepped or value is None else self._requant(value, params, name)
+        if value is not None and requant is not None:
             self.layers.append(
                 LayerPlan(
                     name=self._label(value.summands, name),
@@ -291,7 +220,7 @@ class _Planner:
         by_host = (
             value is None and not stepped
         ) or name in self.floats  # `Requantize` calls it like its integers
-        return _Int8Tensor(
+        return PlannedInt8(
             name=str(binding.var.name) if by_host else name,
             tensor=name,
             scale=params.scale[0],
@@ -303,28 +232,28 @@ class _Planner:
     def _stepped(self, source: Expr, params: QuantParams, name: str) -> bool:
         """Plan a tensor that integers make element by element; tell whether it is one."""
         value, function, steps = self.value(source), self.functions.get(source), None
-        operands: tuple[_Int8Tensor, ...]
+        operands: tuple[PlannedInt8, ...]
         if name in self.host:
             return False
-        if isinstance(value, _Accumulator) and value.pair is not None and not self.dyadic:
+        if isinstance(value, PlannedSum) and value.pair is not None and not self.dyadic:
             if _exponents(value.scale / params.scale[0]) is None:
                 value = value.pair
                 self.sums.pop(value.operators[0])
-        if isinstance(value, _Pair):
+        if isinstance(value, PlannedPair):
             operands, operators, reason = value.operands, value.operators, FAR_SCALES
             limits = params.qmin, params.qmax
             if value.relu:
                 top = numerics.round_half_up(min(value.ceiling / params.scale[0], params.levels))
                 limits = params.zero_point, params.zero_point + int(top)
-            left, right = map(_operand, operands)
+            left, right = (x.operand for x in operands)
             steps = pair_steps(value.kind, (left, right), params, limits)
         elif function is not None:
             x = self.value(function.source)
-            if not isinstance(x, _Int8Tensor):
+            if not isinstance(x, PlannedInt8):
                 return False
             operands, reason = (x,), MANY_LINES
             operators = tuple(str(b.var.name) for b in function.bindings)
-            steps = function_steps(function, _operand(x), params)
+            steps = function_steps(function, x.operand, params)
         else:
             return False
         if steps is None:
@@ -344,7 +273,7 @@ class _Planner:
         )
         return True
 
-    def _requant(self, value: _Accumulator, params: QuantParams, name: str) -> Requant | None:
+    def _requant(self, value: PlannedSum, params: QuantParams, name: str) -> Requant | None:
         """Return multipliers and shifts of an accumulator; None where the host converts it."""
         ratio = value.scale / params.scale[0]
         exponents = _exponents(ratio)
@@ -377,7 +306,7 @@ class _Planner:
         self.floats[name] = NO_SHIFT
         return None
 
-    def _multiplied(self, value: _Accumulator, ratio: NDArray[np.float64], zero: int) -> Requant:
+    def _multiplied(self, value: PlannedSum, ratio: NDArray[np.float64], zero: int) -> Requant:
         """Return b / 2^c next to each ratio; b has the bits that the sum leaves of int32."""
         most = numerics.sum_bound(value.bound, value.offset)
         bias = numerics.output_bias(value.name, value.bias, value.scale, most, 1 / ratio, zero)
@@ -394,12 +323,12 @@ class _Planner:
         multiplier, shift, meant = zip(*(columns[i] for i in chosen.tolist()), strict=True)
         return Requant(multiplier=multiplier, shift=shift, ratio=meant)
 
-    def _widen(self, source: Expr) -> _Accumulator | None:
+    def _widen(self, source: Expr) -> PlannedSum | None:
         """Return an accumulator, or an int8 tensor as one."""
         value = self.value(source)
-        if isinstance(value, _Int8Tensor):
+        if isinstance(value, PlannedInt8):
             channels = static_shape(source)[1]
-            return _Accumulator(
+            return PlannedSum(
                 name=value.name,
                 scale=np.full(channels, value.scale),
                 bound=np.full(channels, float(value.bound)),
@@ -407,7 +336,7 @@ class _Planner:
                 bias=np.zeros(channels),
                 inputs=(value.tensor,),
             )
-        return value if isinstance(value, _Accumulator) else None
+        return value if isinstance(value, PlannedSum) else None
 
     # ---- operators ---------------------------------------------------------------------------
     # A handler returns None where the operator reads floats. One that stays on the host for another
@@ -415,7 +344,7 @@ class _Planner:
     def _product(self, binding: Expr) -> _Value:
         call, name = binding.value, str(binding.var.name)
         data, weight = (self.value(operand) for operand in call.args)
-        if not isinstance(data, _Int8Tensor) or not isinstance(weight, np.ndarray):
+        if not isinstance(data, PlannedInt8) or not isinstance(weight, np.ndarray):
             return None
         if integer_form(call) is None:
             return None
@@ -424,7 +353,7 @@ class _Planner:
         if self.dyadic:
             bound = numerics.accumulator_bound(rows, data.bound).astype(np.float64)
         self.summands[name] = data.tensor
-        return _Accumulator(
+        return PlannedSum(
             name=self._label((name,), name),
             scale=data.scale * self.draft.weights[name].scales(len(rows), self.draft.block),
             bound=bound,
@@ -442,14 +371,12 @@ class _Planner:
             return None if value is None else value.with_bias(found[1], name)
         left, right = binding.value.args
         pair = self._pair(binding)
-        if isinstance(self.value(left), _Int8Tensor) and isinstance(
-            self.value(right), _Accumulator
-        ):
+        if isinstance(self.value(left), PlannedInt8) and isinstance(self.value(right), PlannedSum):
             left, right = right, left
         acc, other, narrow = self._widen(left), self._widen(right), self.value(right)
         if acc is None or other is None or static_shape(left) != static_shape(right):
             return None
-        integers = narrow if isinstance(narrow, _Int8Tensor) else None
+        integers = narrow if isinstance(narrow, PlannedInt8) else None
         plan = self._sum(acc, other, integers, name, told=pair is None)
         if pair is not None and (plan is None or plan.left_out):
             return pair
@@ -487,9 +414,9 @@ class _Planner:
 
     def _sum(
         self,
-        acc: _Accumulator,
-        other: _Accumulator,
-        integers: _Int8Tensor | None,
+        acc: PlannedSum,
+        other: PlannedSum,
+        integers: PlannedInt8 | None,
         name: str,
         *,
         told: bool,
@@ -524,19 +451,19 @@ class _Planner:
         shifts = (tuple(grouped(part, block).tolist()) for part in (first, second))
         return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
 
-    def _pair(self, binding: Expr) -> _Pair | None:
+    def _pair(self, binding: Expr) -> PlannedPair | None:
         left, right = (self.value(a) for a in binding.value.args)
-        if not (isinstance(left, _Int8Tensor) and isinstance(right, _Int8Tensor)):
+        if not (isinstance(left, PlannedInt8) and isinstance(right, PlannedInt8)):
             return None
         if static_shape(binding.value.args[0]) != static_shape(binding.value.args[1]):
             return None
         kind, name = op_name(binding.value), str(binding.var.name)
-        return _Pair(kind=kind, operators=(name,), operands=(left, right))
+        return PlannedPair(kind=kind, operators=(name,), operands=(left, right))
 
     def _activation(self, binding: Expr) -> _Value:
         value, name = self._widen(binding.value.args[0]), str(binding.var.name)
         pair, ceiling = self.value(binding.value.args[0]), ceiling_of(binding.value)
-        if isinstance(pair, _Pair) and ceiling is not None:
+        if isinstance(pair, PlannedPair) and ceiling is not None:
             return pair.limited(ceiling, name)
         if not ends_accumulator(binding.value):
             self.host.setdefault(name, ACTIVATIONS[op_name(binding.value)].otherwise)
@@ -553,7 +480,7 @@ class _Planner:
             if op_name(binding.value) == "nn.avg_pool2d":
                 self.host.setdefault(name, NO_AVERAGE)
             return None
-        if not isinstance(data, _Int8Tensor):
+        if not isinstance(data, PlannedInt8):
             return None
         value, count = self._widen(binding.value.args[0]), averaged(binding.value)
         assert value is not None
@@ -567,7 +494,7 @@ class _Planner:
     def _move(self, binding: Expr) -> _Value:
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
-        if not isinstance(data, _Int8Tensor) or not is_move(binding.value):
+        if not isinstance(data, PlannedInt8) or not is_move(binding.value):
             return None
         return replace(data, name=name, tensor=name)
 
@@ -578,7 +505,7 @@ class _Planner:
             return None
         bounds = []
         for place, (field, part) in enumerate(zip(fields, parts, strict=True)):
-            if not isinstance(part, _Int8Tensor):
+            if not isinstance(part, PlannedInt8):
                 return None
             same = part.scale == params.scale[0] and part.zero == params.zero_point
             if same and part.reach <= params.levels:
@@ -598,7 +525,7 @@ class _Planner:
                 )
             )
             bounds.append(params.bound)
-        return _Int8Tensor(
+        return PlannedInt8(
             name=name,
             tensor=name,
             scale=params.scale[0],
@@ -618,10 +545,6 @@ class _Planner:
         **dict.fromkeys(MOVES, _move),
         "concat": _concat,
     }
-
-
-def _operand(tensor: _Int8Tensor) -> Operand:
-    return Operand(tensor.name, tensor.scale, tensor.zero, tensor.reach)
 
 
 def _exponents(ratio: NDArray[np.float64]) -> NDArray[np.int64] | None:

@@ -31,6 +31,7 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.integers.preprocessing import preprocessing
 from relay_passes.names import Names
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
@@ -148,7 +149,11 @@ class _Readers:
 
     def __init__(self, graph: Graph) -> None:
         """Find the tensors that integers make, and the functions that they compute."""
-        self._uses = graph.uses()
+        floats = preprocessing(graph)  # reads the input as it is
+        self._uses = {
+            var: [b for b in readers if b is None or b.var not in floats]
+            for var, readers in graph.uses().items()
+        }
         self.functions = functions_of(graph)
         self.made: set[Expr] = set()
         #: Functions of tensors that integers make, where others than such functions read them.

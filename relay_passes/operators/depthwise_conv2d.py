@@ -55,6 +55,7 @@ OPERATOR: Final = Operator(
         rules.nchw_layout,
         rules.padding_fits,
         rules.windows_meet_the_input,
+        rules.window_fits,
         *rules.POST_OPS_FIT,
     ),
     start=start,

@@ -86,6 +86,8 @@ MEANINGS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
         **{name: _of_operands(function) for name, function in _OF_OPERANDS.items()},
     }
 )
+#: Cycles a vector at which the host's way, of a store, floats and a load, is the better one.
+MOST_CYCLES: Final = 48
 #: Operators with an axis of their own that a vector of constants lies along.
 _ALONG_CHANNELS: Final = frozenset({"nn.prelu"})
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from relay_passes.operators import rules
 from relay_passes.operators.calls import ACTIVATIONS
+from relay_passes.operators.functions import MEANINGS, MOST_CYCLES
 from relay_passes.operators.operator import Operator
 from relay_passes.operators.post_ops import POST_OPS, PostOpRow
 from relay_passes.operators.table import OPERATORS
@@ -33,9 +34,9 @@ other tensors (residuals), the conversion to int8, and the activations
 {_ACTIVATIONS}.
 
 The host quantizes the input image and dequantizes the logits. It also runs every operator that is
-not in the table, and every layer that violates one of the conditions below; the report names the
-operator and the condition. In the variants `best`, `w4a8` and `dyadic` an Add whose operands are
-both int8 already (neither is still an int32 accumulator) also runs on the host.
+not in the table and no [function](#functions-of-one-tensor), and every layer that violates one of
+the conditions below; the report names the operator and the condition. Feature maps that VTA makes
+and the host reads are int8, as are those that the host makes and VTA reads.
 
 | operator | Relax operator of the float graph | kind in reports | computed on VTA by |
 |---|---|---|---|
@@ -49,6 +50,22 @@ adds an int8 tensor t.
 
 | post-op | computes | operand v | least v | largest v | integer graph | v may differ between |
 |---|---|---|---:|---:|---|---|
+"""
+_FUNCTIONS: Final = f"""\
+
+## Functions of one tensor
+
+Every tensor that depends on one other alone, element by element, is a function of it, whether it is
+one operator or several: LeakyReLU, PReLU, HardSwish, HardSigmoid, Sigmoid, SiLU, Tanh, ELU, GELU,
+Softplus, Mish, a clip with any limits, a multiplication by a constant. VTA computes it as a
+[few lines](numerics.md#functions-of-one-tensor), within one step of the rounded function for all
+256 inputs. Operators that may be parts of functions are
+{", ".join(f"`{name}`" for name in sorted(MEANINGS))}.
+In binary ones the other operand is a constant, one number or one per channel, or depends on the
+same tensor. Functions that take more than {MOST_CYCLES} cycles a vector, and those of the network's
+input, are left to the host.
+
+Also `subtract`, `maximum` and `minimum` of two tensors of one shape run on VTA, like `add`.
 """
 _CONDITIONS: Final = """\
 
@@ -82,7 +99,8 @@ def page() -> str:
         f"| {row.title} | {_names(row)} | `{row.kind}` | {row.how} |" for row in OPERATORS.values()
     ]
     text = _INTRODUCTION + "\n".join(lines) + "\n"
-    text += _POST_OPS + "\n".join(map(_post_op_line, POST_OPS.values())) + "\n" + _CONDITIONS
+    text += _POST_OPS + "\n".join(map(_post_op_line, POST_OPS.values())) + "\n"
+    text += _FUNCTIONS + _CONDITIONS
     text += "\n".join(_sentences(rules.POST_OPS_FIT)) + "\n"
     for row in OPERATORS.values():
         own = tuple(rule for rule in row.rules if rule not in rules.POST_OPS_FIT)

@@ -6,6 +6,7 @@ The first line of each rule is the sentence that the user reads if the condition
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,11 @@ from vta_config.isa import MAX_IMM, MAX_PAD, MIN_IMM
 from vta_config.portable import MAX_ACC_SHIFT, MAX_RESIDUAL
 
 Rule = Callable[[Chain, VTAConfig], bool]
+_INT8_BITS: Final = 8
+#: Planes of an int8 number where operands are narrower.
+_MOST_PLANES: Final = 3
+#: The share of a buffer that one window may take: constants and residuals need the rest.
+_SHARE: Final = 0.75
 
 
 # ruff: noqa: D401 (the first line of a rule is a sentence for the user, not a command)
@@ -51,6 +57,17 @@ def windows_meet_the_input(chain: Chain, config: VTAConfig) -> bool:
         padding <= (kernel - 1) * dilation and (out - 1) * stride - padding < size
         for (size, kernel, out), (stride, dilation, padding) in zip(sizes, windows, strict=True)
     )
+
+
+def window_fits(chain: Chain, config: VTAConfig) -> bool:
+    """The window of one output, and its weights, must fit the buffers of the machine."""
+    attrs, kernel = chain.anchor.value.attrs, static_shape(chain.anchor.value.args[1])[2:]
+    extents = ((k - 1) * d + 1 for k, d in zip(kernel, ints(attrs.dilation), strict=True))
+    planes = [
+        1 if bits == _INT8_BITS else _MOST_PLANES for bits in (config.inp_bits, config.wgt_bits)
+    ]
+    elems, taps = prod(extents) * planes[0], prod(kernel) * planes[1]
+    return elems <= config.inp_depth * _SHARE and taps <= config.wgt_depth * _SHARE
 
 
 def _sides(chain: Chain) -> tuple[int, ...]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from relay_passes.graph import Expr, Module, constant, op_name, read_graph
 from relay_passes.operators.calls import moved
 
+#: Operators whose results are never negative.
+_POSITIVE: Final = frozenset(
+    {"nn.relu", "nn.relu6", "sigmoid", "nn.softmax", "exp", "abs", "square"}
+)
 #: Operators that keep the sign of what they average.
 _KEEPS_SIGN = {"mean", "nn.avg_pool2d"}
 
@@ -12,7 +18,8 @@ _KEEPS_SIGN = {"mean", "nn.avg_pool2d"}
 def never_negative(mod: Module) -> frozenset[str]:
     """Return the tensors that are shown to be never negative.
 
-    These are results of ReLU and of clips from 0 up, what moves or averages them, and their sums.
+    These are results of ReLU, sigmoid and the like and of clips from 0 up, what moves or averages
+    them, and their sums.
     """
     found: set[str] = set()
 
@@ -22,7 +29,7 @@ def never_negative(mod: Module) -> frozenset[str]:
 
     for binding in read_graph(mod).bindings:
         value, kind = binding.value, op_name(binding.value)
-        if kind == "nn.relu" or (kind == "clip" and float(value.args[1]) >= 0.0):
+        if kind in _POSITIVE or (kind == "clip" and float(value.args[1]) >= 0.0):
             found.add(str(binding.var.name))
         elif (kind in _KEEPS_SIGN and holds(value.args[0])) or (
             (kind == "add" and all(map(holds, value.args)))

@@ -84,6 +84,21 @@ def residual_net(*, seed: int = 0) -> Any:
     return net.module(net.head(x))
 
 
+def joined_net(*, signed: bool = False) -> Any:
+    """Return a net that joins a map, its half enlarged again, a map of its own and a sum."""
+    net = CNN(seed=3)
+    first = net.relu(net.conv(net.data, 8))
+    half = net.emit(relax.op.nn.max_pool2d(first, (2, 2), (2, 2)))
+    large = net.emit(relax.op.image.resize2d(half, (12, 12), method="nearest_neighbor"))
+    other = net.conv(first, 8)
+    total = net.relu(net.add(net.conv(first, 8), first))
+    parts = [large, other if signed else net.relu(other), total]
+    both = net.emit(relax.op.concat(parts, axis=1))
+    padded = net.emit(relax.op.nn.pad(both, [0, 0, 0, 0, 0, 1, 0, 1]))
+    taken = net.emit(relax.op.strided_slice(padded, [1], [4], [20]))
+    return net.module(net.head(net.relu(net.conv(taken, 8))))
+
+
 def images(count: int = 3, shape: tuple[int, ...] = (1, 3, 12, 12), seed: int = 1) -> list[Any]:
     """Random calibration images."""
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from tests.relay_passes.models import CNN, images
 
 
 def index(*values: int) -> Any:
-    return relax.const(np.asarray(values, np.int64))
+    return relax.const(np.asarray(values), "int64")
 
 
 def shuffle(net: CNN, x: Any, groups: int) -> Any:
@@ -37,6 +37,19 @@ def halves(net: CNN, x: Any) -> Any:
     return net.emit(op.concat([net.relu(parts[1]), parts[0]], axis=1))
 
 
+def known_index(net: CNN, x: Any, place: int) -> Any:
+    """Return an index as TVM's importer writes it: counted from the end where it is negative."""
+    shape = net.emit(op.shape_to_tensor(net.emit(op.shape_of(x))))
+    size = net.emit(op.take(shape, index(1), axis=0, mode="wrap"))
+    given = index(place)
+    negative = net.emit(op.less(given, index(0)))
+    return net.emit(op.where(negative, net.emit(op.add(given, size)), given))
+
+
+def computed(net: CNN, x: Any) -> Any:
+    return net.emit(op.take(x, known_index(net, x, -3), axis=1))
+
+
 def split(net: CNN, x: Any) -> Any:
     parts = net.emit(op.split(shuffle(net, x, 2), [3, 5], axis=1))
     fields = [net.emit(relax.TupleGetItem(parts, i)) for i in range(3)]
@@ -48,6 +61,7 @@ CASES: list[tuple[Callable[[CNN, Any], Any], list[str]]] = [
     (lambda net, x: shuffle(net, shuffle(net, x, 2), 4), []),
     (halves, ["take", "take", "nn.relu", "concat"]),
     (split, ["take", "take", "take", "concat"]),
+    (computed, ["strided_slice"]),
     (lambda net, x: net.emit(op.split(x, 2, axis=1)), ["strided_slice"]),
     (
         lambda net, x: net.emit(
@@ -76,6 +90,18 @@ def test_channels_are_taken_by_one_operator(
     assert kinds == ["nn.conv2d", *left, "nn.relu"]
     (image,) = images(1, (1, 3, 8, 8))
     np.testing.assert_array_equal(HostModule(simple)(image)[0], HostModule(mod)(image)[0])
+
+
+def test_indices_that_are_not_known_or_outside_stay() -> None:
+    for make in (
+        lambda net, x: known_index(net, x, 9),
+        lambda net, x: net.emit(op.astype(net.emit(op.max(x, axis=[1, 2, 3])), "int64")),
+    ):
+        net = CNN((1, 3, 8, 8))
+        x = net.conv(net.data, 8, bias=False)
+        mod = net.module(net.relu(net.emit(op.take(x, make(net, x), axis=1, mode="clip"))))
+        kinds = [op_name(b.value) for b in read_graph(SimplifyMoves()(mod)).bindings]
+        assert kinds == [op_name(b.value) for b in read_graph(mod).bindings]
 
 
 def test_what_moves_pixels_or_computes_stays() -> None:

@@ -22,6 +22,14 @@ def item(net: CNN, call: Any, index: int) -> Any:
     return relax.TupleGetItem(net.emit(call), index)
 
 
+def nearest(coordinates: str, rounding: str = "floor") -> dict[str, str]:
+    return {
+        "method": "nearest_neighbor",
+        "coordinate_transformation_mode": coordinates,
+        "rounding_method": rounding,
+    }
+
+
 #: From an operator's name, and what else differs, to one of a tensor x and a positive one.
 CALLS: dict[str, Make] = {
     "add": lambda net, x, y: op.add(x, y),
@@ -54,6 +62,18 @@ CALLS: dict[str, Make] = {
     "nn.pad": lambda net, x, y: op.nn.pad(x, [0, 0, 0, 1, 1, 2, 3, 4], "constant", 1.5),
     "nn.pad reflect": lambda net, x, y: op.nn.pad(x, [0, 0, 0, 0, 1, 2, 3, 0], "reflect"),
     "nn.pad replicate": lambda net, x, y: op.nn.pad(x, [0, 0, 0, 0, 1, 2, 3, 0], "replicate"),
+    "take": lambda net, x, y: op.take(x, relax.const(np.asarray([2, 0, 3])), 1, mode="clip"),
+    "take one": lambda net, x, y: op.take(x, relax.const(np.asarray(1)), 2, mode="clip"),
+    "image.resize2d": lambda net, x, y: op.image.resize2d(x, (11, 14), **nearest("asymmetric")),
+    "image.resize2d half": lambda net, x, y: op.image.resize2d(
+        x, (12, 5), **nearest("half_pixel", "round_prefer_floor")
+    ),
+    "image.resize2d corners": lambda net, x, y: op.image.resize2d(
+        x, (9, 20), method="linear", coordinate_transformation_mode="align_corners"
+    ),
+    "image.resize2d linear": lambda net, x, y: op.image.resize2d(
+        x, (12, 4), method="linear", coordinate_transformation_mode="half_pixel"
+    ),
     "nn.conv2d": lambda net, x, y: op.nn.conv2d(
         x, net.const(6, 2, 3, 3), strides=(2, 1), padding=(0, 1, 2, 1), groups=2
     ),

@@ -20,7 +20,7 @@ from relay_passes.quantize_model import INTEGER_STAGES, prepare, quantize_model
 from relay_passes.stage import run_stages
 from relay_passes.variants import RECIPES
 from tests.relay_passes.learning.test_network import depthwise_net, least_sqnr, results, rounded
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images, joined_net, residual_net
 from vta_config.errors import CalibrationError, ConfigError
 
 torch = pytest.importorskip("torch")
@@ -47,7 +47,7 @@ def dense_net() -> Any:
     return net.module(net.head(net.relu(net.conv(net.data, 20, bias=False))))
 
 
-@pytest.mark.parametrize("make", [residual_net, depthwise_net, dense_net])
+@pytest.mark.parametrize("make", [residual_net, depthwise_net, dense_net, joined_net])
 @pytest.mark.parametrize("variant", ["profiled", "per_tensor", "best", "w4a8", "w4a4"])
 def test_what_was_learned_is_what_runs(variant: str, make: Any) -> None:
     state = rounded(prepare(make()), RECIPES[variant].options)

@@ -14,7 +14,7 @@ from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.block_scales import BlockScales
 from relay_passes.scales.scales import weights_of
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images, joined_net, residual_net
 
 
 def structure(mod: Any, **changes: Any) -> Structure:
@@ -53,6 +53,13 @@ def test_scales_of_sums_and_averages_move_together() -> None:
     sums = {end for layer, (_, end) in found.layers.items() if layer in ("conv2.acc", "conv5.acc")}
     assert sums < tied and "avgpool0" in tied
     assert found.free == {"dense0.acc"}
+
+
+def test_what_stands_side_by_side_is_integers_of_one_scale() -> None:
+    found = structure(prepare(joined_net()))
+    (tied,) = (group for group in ties(found) if "concat0" in group)
+    assert {"conv0.relu", "conv1.relu"} < tied
+    assert found.layers["conv3.acc"][0] == "concat0" and "concat0" in found.quantized
 
 
 def test_channels_that_may_be_scaled_have_layers_on_both_sides() -> None:

@@ -89,6 +89,26 @@ def test_windows_meet_the_input(options: Any, holds: bool, default_config: VTACo
     assert rules.windows_meet_the_input(convolved(**options), default_config) is holds
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "machine", "holds"),
+    [
+        ((27, 28), 1, "default", True),
+        ((27, 29), 1, "default", False),  # more than 3/4 of 1,024 weights
+        ((3, 3), 19, "default", True),
+        ((3, 3), 20, "default", False),  # 41 x 41 of 2,048 numbers
+        ((6, 8), 1, "small", True),
+        ((7, 7), 1, "small", False),
+        ((15, 17), 1, "w4", True),
+        ((16, 17), 1, "w4", False),  # three planes of weights
+        ((15, 17), 1, "w4a4", True),
+        ((3, 3), 12, "w4a4", False),  # three planes of numbers
+    ],
+)
+def test_window_fits(kernel: tuple[int, int], dilation: int, machine: str, holds: bool) -> None:
+    chain = convolved(kernel=kernel, shape=(1, 4, 64, 64), dilation=dilation)
+    assert rules.window_fits(chain, VTAConfig.load(machine)) is holds
+
+
 def test_dense_dilation(default_config: VTAConfig) -> None:
     assert rules.dense_dilation(pooled((2, 2), (2, 2)), default_config)
     assert not rules.dense_dilation(pooled((2, 2), dilation=(2, 1)), default_config)

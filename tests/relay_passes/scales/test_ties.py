@@ -15,19 +15,7 @@ from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.power_of_two import ProfiledScales
 from relay_passes.scales.single_scale import SingleScale
 from relay_passes.scales.ties import ties_of
-from tests.relay_passes.models import CNN, images
-
-
-def network(*, signed: bool = False) -> Any:
-    """Return a net that joins a map, its pool enlarged again, a sum and another map."""
-    net = CNN()
-    first = net.relu(net.conv(net.data, 8))
-    pooled = net.emit(relax.op.nn.max_pool2d(first, (2, 2), (2, 2)))
-    large = net.emit(relax.op.image.resize2d(pooled, (12, 12), method="nearest_neighbor"))
-    other = net.conv(first, 8)
-    total = net.relu(net.add(net.conv(first, 8), first))
-    both = net.emit(relax.op.concat([large, other if signed else net.relu(other), total], axis=1))
-    return prepare(net.module(net.head(net.relu(net.conv(both, 8)))))
+from tests.relay_passes.models import CNN, images, joined_net
 
 
 def names(mod: Any) -> list[str]:
@@ -35,7 +23,7 @@ def names(mod: Any) -> list[str]:
 
 
 def test_what_is_moved_or_joined_is_tied() -> None:
-    mod = network()
+    mod = prepare(joined_net())
     ties = ties_of(read_graph(mod))
     first, pooled, large, other, both = (
         ties.roots[name]
@@ -51,7 +39,7 @@ def test_what_is_moved_or_joined_is_tied() -> None:
 @pytest.mark.parametrize("chooser", [ProfiledScales(), BlockScales(), SingleScale()], ids=str)
 @pytest.mark.parametrize("signed", [False, True])
 def test_choosers_give_one_scale(chooser: Any, signed: bool) -> None:
-    mod = network(signed=signed)
+    mod = prepare(joined_net(signed=signed))
     found = chooser(mod, profile(mod, images()), precision_of(mod, {}, zero_points=True))
     joined = ["conv0.relu", "maxpool0", "resize2d0", "conv1" if signed else "conv1.relu"]
     whole = found.tensors["concat0"]

@@ -175,6 +175,28 @@ def test_what_does_not_fit(default_config: VTAConfig) -> None:
         check_engines(layer, x, default_config)
 
 
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_largest_windows_that_pass_the_rule_are_lowered(preset: str) -> None:
+    config, rng = VTAConfig.load(preset), np.random.default_rng(12)
+    planes = [1 if bits == 8 else 3 for bits in (config.inp_bits, config.wgt_bits)]
+    taps = config.wgt_depth * 3 // 4 // planes[1]
+    side = int((config.inp_depth * 3 // 4 // planes[0]) ** 0.5)
+    for kernel, dilation in (((2, taps // 2), 1), ((2, 2), side - 1)):
+        size = [(k - 1) * dilation + 2 for k in kernel]
+        x = TensorSpec(name="x", shape=(config.batch, 2 * config.block, *size), dtype="int8")
+        steps = (PostOp(op="add_tensor", value=3, tensor="r"), *requantize(rng, x.shape[1], 9))
+        r = TensorSpec(name="r", shape=(*x.shape[:2], 2, 2), dtype="int8")
+        layer = depthwise(
+            rng,
+            x,
+            kernel,
+            padding=(0, 0, 0, 0),
+            dilation=(dilation, dilation),
+            post_ops=steps,
+        )
+        assert lower(subgraph((layer,), x, r), config).insns
+
+
 def test_a_search_leaves_its_tiling(default_config: VTAConfig) -> None:
     rng = np.random.default_rng(11)
     x = TensorSpec(name="x", shape=(1, 16, 6, 6), dtype="int8")

@@ -1,0 +1,275 @@
+"""Make several outputs of each input by convolutions, one a phase, and put them side by side.
+
+Row s * q + r of a transposed convolution of stride s reads every s-th tap only, of rows next to q:
+a phase r of its output is a convolution of its own, without any multiplication by zero. So is one
+of an enlargement by linear interpolation, as a depthwise convolution of what is padded with copies
+of its edges. With s * s phases as channels, the output is
+
+    out[c, s * y + a, s * x + b] = phases[a * s + b][c, y, x],
+
+which moves numbers and computes nothing. Factors, offsets and activations behind a transposed
+convolution belong to its phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from relay_passes.float_model.fold_scales import affine_of
+from relay_passes.graph import (
+    Expr,
+    Graph,
+    GraphBuilder,
+    GraphPass,
+    Module,
+    constant,
+    ints,
+    op_name,
+    read_graph,
+    rewrite,
+    static_shape,
+)
+from relay_passes.numerics import along
+
+#: Elements of all phases' weights together, above which a layer is left as it is.
+_MOST_WEIGHTS: Final = 1 << 26
+#: The fraction of a source coordinate that the first output has: `coordinate = o / f + fraction`.
+_LINEAR: Final[dict[str, Callable[[int], float]]] = {
+    "half_pixel": lambda factor: 0.5 / factor - 0.5,
+    "pytorch_half_pixel": lambda factor: 0.5 / factor - 0.5,
+    "asymmetric": lambda factor: 0.0,
+}
+_ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPhases(GraphPass):
+    """Replace transposed convolutions and linear enlargements by convolutions; see the text."""
+
+    def transform(self, mod: Module) -> Module:
+        """Return `mod` with one convolution a phase."""
+        graph = read_graph(mod)
+        tails = {b.var: tail for b in graph.bindings if (tail := _transposed(b, graph)) is not None}
+        linear = {b.var for b in graph.bindings if _is_linear(b)}
+        if not tails and not linear:
+            return mod
+        ends = {tail.end: var for var, tail in tails.items()}
+        within = {v for tail in tails.values() for v in tail.within}
+        calls: dict[Expr, Expr] = {}
+
+        def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
+            if var in tails:
+                calls[var] = value
+            if var in ends:
+                first = ends[var]
+                return _as_phases(builder, var, calls[first], tails[first])
+            if var in linear:
+                return _interpolated(builder, var, value)
+            return None if var in within else value
+
+        return rewrite(mod, visit)
+
+
+class _Side(NamedTuple):
+    """A phase along one axis: its taps in order, and the zeros before and after the input."""
+
+    taps: tuple[int, ...]
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tail:
+    """A transposed convolution and what follows it: factor * x + offset, then activations."""
+
+    sides: tuple[tuple[_Side, ...], tuple[_Side, ...]]
+    shape: tuple[int, ...]
+    end: Expr
+    within: tuple[Expr, ...]
+    factor: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    activations: tuple[Expr, ...] = field(default=())
+
+
+# ---- transposed convolutions ---------------------------------------------------------------------
+def _transposed(binding: Expr, graph: Graph) -> _Tail | None:
+    """Return a transposed convolution that splits into phases, with its tail."""
+    call = binding.value
+    if op_name(call) != "nn.conv2d_transpose" or constant(call.args[1]) is None:
+        return None
+    attrs = call.attrs
+    plain = str(attrs.data_layout) == "NCHW" and str(attrs.kernel_layout) == "IOHW"
+    if not plain or ints(attrs.dilation) != (1, 1):
+        return None
+    size, out, weight = (static_shape(x) for x in (call.args[0], binding.var, call.args[1]))
+    strides, padding = ints(attrs.strides), ints(attrs.padding)[:2]
+    if np.prod(weight) > _MOST_WEIGHTS:
+        return None
+    axes = []
+    for axis in (0, 1):
+        if weight[2 + axis] < strides[axis]:
+            return None  # some phases have no tap
+        axes.append(
+            _sides(weight[2 + axis], strides[axis], padding[axis], size[2 + axis], out[2 + axis])
+        )
+    return _with_tail(binding, graph, (axes[0], axes[1]))
+
+
+def _sides(kernel: int, stride: int, padding: int, size: int, out: int) -> tuple[_Side, ...]:
+    """Return the phases along one axis; taps of -1 are zeros, which crop the input.
+
+    out[s * q + r] = sum_j w[t + s * j] * x[q + d - j], where t = (r + p) mod s and
+    d = (r + p - t) / s, is a convolution with the taps in reverse.
+    """
+    rows, phases = -(-out // stride), []
+    for r in range(stride):
+        first = (r + padding) % stride
+        taps = [*range(first, kernel, stride)][::-1]
+        ahead = (r + padding - first) // stride
+        before, after = len(taps) - 1 - ahead, rows - size + ahead
+        taps = [-1] * max(0, -before) + taps + [-1] * max(0, -after)
+        phases.append(_Side(tuple(taps), max(0, before), max(0, after)))
+    return tuple(phases)
+
+
+def _with_tail(
+    binding: Expr, graph: Graph, sides: tuple[tuple[_Side, ...], tuple[_Side, ...]]
+) -> _Tail:
+    """Follow what alone reads a transposed convolution, as long as its phases can compute it."""
+    uses, end, passed = graph.uses(), binding.var, []
+    channels = static_shape(end)[1]
+    factor, offset, activations = np.ones(channels), np.zeros(channels), []
+    while len(readers := uses.get(end, [])) == 1 and readers[0] is not None:
+        value, found = readers[0].value, affine_of(readers[0].value, readers[0].var)
+        if op_name(value) in _ACTIVATIONS:
+            activations.append(value)
+        elif found is not None and not activations:
+            factor, offset = factor * found.factor, offset * found.factor + found.offset
+        else:
+            break
+        passed.append(end)
+        end = readers[0].var
+    return _Tail(
+        sides=sides,
+        shape=static_shape(binding.var),
+        end=end,
+        within=tuple(passed),
+        factor=factor,
+        offset=offset,
+        activations=tuple(activations),
+    )
+
+
+def _as_phases(builder: GraphBuilder, var: Expr, call: Expr, tail: _Tail) -> Expr:
+    """Emit the phases of a transposed convolution and put them side by side."""
+    weight, groups, name = constant(call.args[1]), int(call.attrs.groups), str(var.name)
+    assert weight is not None
+    read, each, *_ = weight.shape
+    split = weight.astype(np.float64).reshape(groups, read // groups, each, *weight.shape[2:])
+    kernel = split.transpose(0, 2, 1, 3, 4).reshape(groups * each, -1, *weight.shape[2:])
+    kernel = kernel * tail.factor.reshape(-1, 1, 1, 1)
+    # A tap of -1 is the last one of a kernel with zeros behind it.
+    kernel = np.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    phases = [*product(*tail.sides)]
+    parts = [kernel[:, :, list(y.taps)][..., list(x.taps)] for y, x in phases]
+    paddings = [(y.before, x.before, y.after, x.after) for y, x in phases]
+    together = (
+        groups == 1 and len({(p.shape, s) for p, s in zip(parts, paddings, strict=True)}) == 1
+    )
+    offsets = [tail.offset] * len(parts)
+    if together:
+        parts, paddings = [np.concatenate(parts)], paddings[:1]
+        offsets = [np.concatenate(offsets)]
+    made = []
+    for index, (part, sides, offset) in enumerate(zip(parts, paddings, offsets, strict=True)):
+        own = f"{name}.phase{index}"
+        x = builder.emit(
+            relax.op.nn.conv2d(
+                call.args[0], relax.const(part.astype(np.float32)), padding=sides, groups=groups
+            ),
+            own,
+        )
+        if offset.any():
+            bias = along(offset.astype(np.float32), 4, 1)
+            x = builder.emit(relax.op.add(x, relax.const(bias)), own)
+        for step in tail.activations:
+            args = [x, *step.args[1:]]
+            x = builder.emit(relax.Call(step.op, args, step.attrs, step.ty_args), own)
+        made.append(x)
+    if len(phases) == 1:
+        return made[0]  # of stride 1
+    factors = len(tail.sides[0]), len(tail.sides[1])
+    return _side_by_side(builder, made, factors, tail.shape, name)
+
+
+def _side_by_side(
+    builder: GraphBuilder,
+    phases: list[Expr],
+    factors: tuple[int, int],
+    shape: tuple[int, ...],
+    name: str,
+) -> Expr:
+    """Emit what puts phases, float32[N, C, H, W] or all as channels, into their places."""
+    n, channels, rows, columns = shape
+    sy, sx = factors
+    wide = phases[0]
+    if len(phases) > 1:
+        wide = builder.emit(relax.op.concat(relax.Tuple(phases), axis=1), f"{name}.phases")
+    height, width = static_shape(phases[0])[2:]
+    split = relax.op.reshape(wide, (n, sy, sx, channels, height, width))
+    moved = relax.op.permute_dims(builder.emit(split, f"{name}.split"), [0, 3, 4, 1, 5, 2])
+    whole = (n, channels, sy * height, sx * width)
+    result = relax.op.reshape(builder.emit(moved, f"{name}.places"), whole)
+    if whole == shape:
+        return result
+    whole_var = builder.emit(result, f"{name}.whole")
+    return relax.op.strided_slice(whole_var, [2, 3], [0, 0], [rows, columns], [1, 1])
+
+
+# ---- linear interpolation ------------------------------------------------------------------------
+def _is_linear(binding: Expr) -> bool:
+    """Whether an operator enlarges rows and columns by whole factors, linearly in between."""
+    call = binding.value
+    if op_name(call) != "image.resize2d" or str(call.attrs.layout) != "NCHW":
+        return False
+    if str(call.attrs.method) != "linear":
+        return False
+    before, after = static_shape(call.args[0]), static_shape(binding.var)
+    pairs = [*zip(before[2:], after[2:], strict=True)]
+    whole = all(now % then == 0 for then, now in pairs) and before != after
+    # Of one row, PyTorch's coordinates differ.
+    return whole and str(call.attrs.coordinate_transformation_mode) in _LINEAR
+
+
+def _interpolated(builder: GraphBuilder, var: Expr, call: Expr) -> Expr:
+    """Emit a linear enlargement: depthwise convolutions of what is padded with its edges."""
+    name, shape = str(var.name), static_shape(var)
+    data = call.args[0]
+    n, channels, rows, columns = static_shape(data)
+    factors = shape[2] // rows, shape[3] // columns
+    fraction = _LINEAR[str(call.attrs.coordinate_transformation_mode)]
+    kernels = [[_weights(r, f, fraction(f)) for r in range(f)] for f in factors]
+    widths = [0, 0, 0, 0, *(side for f in factors for side in (int(f > 1),) * 2)]
+    padded = builder.emit(relax.op.nn.pad(data, widths, pad_mode="replicate"), f"{name}.edges")
+    made = []
+    for index, (y, x) in enumerate(product(*kernels)):
+        kernel = np.broadcast_to(np.outer(y, x), (channels, 1, len(y), len(x)))
+        weight = relax.const(np.ascontiguousarray(kernel, np.float32))
+        conv = relax.op.nn.conv2d(padded, weight, groups=channels)
+        made.append(builder.emit(conv, f"{name}.phase{index}"))
+    return _side_by_side(builder, made, factors, (n, channels, *shape[2:]), name)
+
+
+def _weights(phase: int, factor: int, fraction: float) -> NDArray[np.float64]:
+    """Return the weights of the rows before, at and behind row q in row `factor` * q + `phase`."""
+    if factor == 1:
+        return np.ones(1)
+    at: Any = phase / factor + fraction
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(np.arange(-1, 2) - at)))
