@@ -138,3 +138,15 @@ def test_the_file_can_be_imported_again(tmp_path: Path, digits: Any) -> None:
     got = np.stack([network(image) for image in images[:20]])
     want = run(proto, images[:20])
     assert (got.argmax(axis=1) == want.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("kind", ["LeakyRelu", "HardSwish"])
+def test_functions_of_hinges(tmp_path: Path, kind: str) -> None:
+    """Factors that are negative, or have odd parts, before the larger of two is taken."""
+    more = {"alpha": 0.1} if kind == "LeakyRelu" else {}
+    proto = tiny_model(extra=(onnx.helper.make_node(kind, ["r"], ["e"], **more),))
+    proto.opset_import[0].version = 14
+    rng = np.random.default_rng(8)
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
+    ours, theirs = networks(tmp_path, proto, "best", images)
+    assert np.array_equal(ours, theirs)
