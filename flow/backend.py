@@ -263,6 +263,8 @@ class PipelineCompiled:
             macs=host.macs,
             vta_macs=host.vta_macs,
             fallbacks=host.fallbacks,
+            before=host.before,
+            behind=host.behind,
         )
 
     def networks(self) -> Sequence[Network]:

@@ -89,6 +89,8 @@ def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> 
             macs=compiled.host.macs,
             vta_macs=compiled.host.vta_macs,
             fallbacks=compiled.host.fallbacks,
+            before=compiled.host.before,
+            behind=compiled.host.behind,
         ),
         programs=_costs(compiled.programs, [sim.result.cycles for sim in compiled.timed]),
         scratchpad_bytes=peaks,

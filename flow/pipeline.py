@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
-    from relay_passes.partition.layers import HostWork
+    from relay_passes.partition.layers import Fallback, HostWork
     from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.scales.kept import Deviation
     from relay_passes.selection.choices import LayerProof
@@ -471,10 +471,17 @@ class Pipeline:
     def _named(self, host: HostWork) -> HostWork:
         """Return the host's work with the names of ONNX nodes."""
         origins = {**self.model.origins, **self.origins}
-        named = []
-        for fallback in host.fallbacks:
-            node = origins.get(fallback.name)
-            if node is not None:
-                fallback = replace(fallback, node=node.label, node_type=node.operator)
-            named.append(fallback)
-        return replace(host, fallbacks=tuple(named))
+
+        def named(fallbacks: tuple[Fallback, ...]) -> tuple[Fallback, ...]:
+            nodes = [(fallback, origins.get(fallback.name)) for fallback in fallbacks]
+            return tuple(
+                f if node is None else replace(f, node=node.label, node_type=node.operator)
+                for f, node in nodes
+            )
+
+        return replace(
+            host,
+            fallbacks=named(host.fallbacks),
+            before=named(host.before),
+            behind=named(host.behind),
+        )

@@ -92,6 +92,7 @@ def networks_in(places: Iterable[Path]) -> list[Path]:
 def try_one(path: Path, args: argparse.Namespace) -> Row:
     """Deploy one network in this process."""
     from flow.deploy import deploy
+    from flow.input_request import InputRequest
     from flow.options import Options
     from flow.results.report import SETUP
     from flow.stages import Stages
@@ -100,16 +101,18 @@ def try_one(path: Path, args: argparse.Namespace) -> Row:
     began, name = time.perf_counter(), name_of(path)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pictures = args.images if args.images is not None and _takes_pictures(path) else None
-            data = pictures or _random_inputs(path, Path(folder), args)
+            shape = _input_shape(path, args)
+            pictures = _listed(args.images, Path(folder)) if _takes_pictures(shape) else None
+            data = pictures or _random_inputs(shape, Path(folder), args)
             options = Options(
                 model=str(path),
                 images=data,
-                calibration=args.calibration if pictures and args.calibration else data,
+                calibration=(_listed(args.calibration, Path(folder)) if pictures else None) or data,
                 config=args.config,
                 limit=args.count,
                 variants=tuple(args.variant),
                 exact_images=args.exact_images,
+                request=InputRequest(shape=_given_shape(path, args)),
             )
             report, _ = deploy(options, Stages())
         except FlowError as error:
@@ -139,24 +142,43 @@ def try_one(path: Path, args: argparse.Namespace) -> Row:
     )
 
 
-def _input_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of a network's input as the file says it; dimensions not said are 1."""
+def _input_shape(path: Path, args: argparse.Namespace) -> tuple[int, ...]:
+    """Return the shape of a network's input: as asked for, else as the file says it, else 1."""
     from flow.frontend.onnx_file import parse, read_bytes
 
+    if (given := _given_shape(path, args)) is not None:
+        return given
     dims = parse(read_bytes(path), path).graph.input[0].type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.dim_value > 0 else 1 for dim in dims)
 
 
-def _takes_pictures(path: Path) -> bool:
-    shape = _input_shape(path)
-    return len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > 1
+def _given_shape(path: Path, args: argparse.Namespace) -> tuple[int, ...] | None:
+    """Return what --input-shape says of a network."""
+    shapes = dict(text.rsplit("=", 1) for text in args.input_shape)
+    text = shapes.get(name_of(path))
+    return None if text is None else tuple(int(n) for n in text.split(","))
 
 
-def _random_inputs(path: Path, folder: Path, args: argparse.Namespace) -> Path:
+def _takes_pictures(shape: Sequence[int]) -> bool:
+    return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3)) and min(shape[1:]) < 4
+
+
+def _listed(pictures: Path | None, folder: Path) -> Path | None:
+    """Write a list of the pictures of a folder: their labels are another network's."""
+    if pictures is None:
+        return None
+    from flow.data.labels import images_in
+
+    file = folder / f"{pictures.resolve().name}.txt"
+    file.write_text("".join(f"{path.resolve()}\n" for path in images_in(pictures)))
+    return file
+
+
+def _random_inputs(shape: Sequence[int], folder: Path, args: argparse.Namespace) -> Path:
     """Write random inputs as .npy files into a folder; return it."""
     import numpy as np
 
-    shape, rng = (1, *_input_shape(path)[1:]), np.random.default_rng(1)
+    shape, rng = (1, *shape[1:]), np.random.default_rng(1)
     for index in range(args.count):
         if args.range is None:
             values = rng.normal(size=shape)
@@ -231,6 +253,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=8, help="images for each network")
     parser.add_argument(
         "--range", type=float, nargs=2, metavar=("LO", "HI"), help="uniform random inputs"
+    )
+    parser.add_argument(
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="NETWORK=N,C,H,W",
+        help="for a network whose file leaves it open; repeatable",
     )
     parser.add_argument("--config", default="default", help="machine")
     parser.add_argument("--exact-images", type=int, default=2, help="to compare engines on")

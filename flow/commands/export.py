@@ -66,8 +66,8 @@ def _export(args: argparse.Namespace) -> int:
     with stages("export", f"exporting {variant}"):
         proto = export_qdq(
             session.backend.integer_module(variant),
-            [value.name for value in model.proto.graph.output],
-            [value.name for value in model.proto.graph.input],
+            [output.name for output in model.outputs],
+            [model.input_name],
             name=f"{model.name} {variant}",
         )
     default = Path("out/export") / f"{model.name}.{variant}.onnx"

@@ -200,8 +200,17 @@ class IntegerWriter:
         tensor = self.graph.node("Mul", [value.tensor, number], f"{value.name}.scaled")
         return replace(value, tensor=tensor, ratio=ratio)
 
+    def plain(self, value: Sum) -> Sum:
+        """Return the same integers of real numbers that are powers of two each, and not negative.
+
+        Then any integer has a real number that float32 holds, and larger ones are larger.
+        """
+        ratio = np.asarray([abs(r) / _odd(abs(r)) for r in value.ratio])
+        return self.scaled(value, ratio, "factor")
+
     def settled(self, value: Sum) -> Sum:
         """Return the same integers without an offset, which becomes an Add."""
+        value = self.plain(value)
         if not value.offset.any():
             return value
         bound = value.bound + float(np.abs(value.offset).max())
@@ -281,8 +290,9 @@ class IntegerWriter:
         left = -total.offset - half - zero * 2.0**shift
         self._find(total, scale / 2.0**shift, left)
         if shift.max() > _MOST_SHIFT or np.abs(left).max() >= EXACT / 4:
-            if total.bound / total.factor.min() >= EXACT:
-                raise _beyond(name, "a sum", total.bound / total.factor.min())
+            units = total.bound / float(np.abs(total.factor).min())
+            if units >= EXACT:
+                raise _beyond(name, "a sum", units)
             real = self._wide_floor(total, shift, scale, zero, name)
         else:
             total = self.scaled(total, 2.0**shift / scale, "rescale")
@@ -292,6 +302,8 @@ class IntegerWriter:
 
     def _find(self, total: Sum, unit: Vector, left: Vector) -> None:
         """Note what would leave no factor and no bias, for the next walk."""
+        if (total.factor <= 0).any():
+            return
         for place, source in enumerate(total.sources):
             odd = np.asarray([_odd(f) for f in total.factor])
             whole = np.floor(left / total.factor + 0.5) if place == 0 else np.zeros_like(left)

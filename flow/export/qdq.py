@@ -353,7 +353,7 @@ class _Walk:
             return None
         first, second = found
         if dtype_of(binding.var) == "int32":
-            return first.times(second) if (second > 0).all() else None
+            return first.times(second) if second.all() else None
         # Floats: what the power of two that stands for the scale has left out.
         total, name = self.integers.settled(first), str(binding.var.name)
         factor = (second * total.ratio).astype(np.float32)

@@ -73,12 +73,12 @@ class Sum:
     factor: Vector
 
     def times(self, number: Vector) -> Sum:
-        """Return the product with integers, without a node."""
+        """Return the product with integers other than 0, without a node."""
         return replace(
             self,
             ratio=self.ratio * number,
             offset=self.offset * number,
-            bound=self.bound * float(number.max()),
+            bound=self.bound * float(np.abs(number).max()),
             factor=self.factor * number,
         )
 

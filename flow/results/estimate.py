@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.results.latency import Latency
-from flow.results.report import LABEL_CHARS, Placement, name_cell
+from flow.results.placement import LABEL_CHARS, Placement, around_lines, only_ends
+from flow.results.report import name_cell
 from flow.sim.scratchpads import SCRATCHPADS
 from flow.system.files import write_atomic
 from vta_config.text import printable
@@ -215,6 +216,8 @@ class Estimate:
                 {"reason": reason, "operators": [f.label for f in found]}
                 for reason, found in self.by_reason().items()
             ],
+            "before": [f.label for f in self.placement.before],
+            "behind": [f.label for f in self.placement.behind],
             "layers": [dict(zip(COLUMNS, row, strict=True)) for row in self.rows()[:-1]],
             "seconds": round(self.seconds, 3),
         }
@@ -300,9 +303,10 @@ def _lines(estimate: Estimate) -> list[str]:
         f"host between them, {estimate.round_trip_bytes:,} bytes; "
         f"{placement.crossing_bytes:,} bytes copied in all",
     ]
+    lines += [f"on host      {line}" for line in around_lines(placement)]
     count = len(placement.fallbacks)
     if not count:
-        return [*lines, "on host      only quantizing the input and dequantizing the outputs"]
+        return [*lines, f"on host      {only_ends(placement)}"]
     lines.append(f"on host      {count:,} operators, not included in the latency:")
     for reason, found in estimate.by_reason().items():
         names = ", ".join(printable(f.label, LABEL_CHARS) for f in found)

@@ -19,10 +19,12 @@ from flow.results.evaluate import Metrics
 from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
+from flow.results.placement import LABEL_CHARS as LABEL_CHARS
+from flow.results.placement import Placement as Placement
+from flow.results.placement import listed, placement_lines
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
-from relay_passes.partition.layers import Fallback
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from vta_config.hardware import VTAConfig
@@ -30,10 +32,6 @@ from vta_config.text import printable, shown_name
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 3
-#: The most names that one line lists.
-_NAMED: Final = 8
-#: Characters of an operator's name and type.
-LABEL_CHARS: Final = 120
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that belong to no layer: constants and FINISH.
 SETUP: Final = "setup"
@@ -94,43 +92,6 @@ class LayerCounters:
     name: str
     kind: str
     counters: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Which part of a compiled variant runs on VTA, and which on the host.
-
-    Parameters
-    ----------
-    programs : int
-        Number of VTA programs; the host runs operators between two of them.
-    crossing_bytes : int
-        Bytes copied between host and VTA for one image: the inputs and outputs of all programs.
-    macs, vta_macs : int
-        Multiply-accumulate operations (MACs) of convolutions and dense layers for one image: all,
-        and those on VTA.
-    fallbacks : tuple of Fallback
-        Operators on the host, without quantizing the input and dequantizing the outputs.
-    """
-
-    programs: int
-    crossing_bytes: int
-    macs: int
-    vta_macs: int
-    fallbacks: tuple[Fallback, ...] = ()
-
-    @property
-    def vta_share(self) -> float | None:
-        """The share of MACs that run on VTA, from 0 to 1; None for a model without MACs."""
-        return self.vta_macs / self.macs if self.macs else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        share = self.vta_share
-        return asdict(self) | {
-            "vta_mac_share": None if share is None else round(share, 6),
-            "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -465,7 +426,7 @@ def render(report: Report) -> RenderableType:
     if report.latency is not None:
         lines.append("latency    " + _latency_line(report.latency, partial=_is_partial(report)))
     if report.placement is not None:
-        lines += _placement_lines(report.placement)
+        lines += placement_lines(report.placement)
     lines += _partial_lines(report)
     lines += bits_lines((p.variant, p.plan) for p in report.programs)
     lines += calibration_lines((p.variant, p.calibration) for p in report.programs)
@@ -485,30 +446,11 @@ def render(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _placement_lines(placement: Placement) -> list[str]:
-    """Return lines with the share of MACs on VTA, and the operators on the host by reason."""
-    programs = f"{placement.programs:,} program" + ("s" if placement.programs != 1 else "")
-    share = "none" if placement.vta_share is None else f"{placement.vta_share:.2%}"
-    lines = [
-        f"on VTA     {share} of {placement.macs / 1e6:,.2f} M MACs, in {programs}; "
-        f"{placement.crossing_bytes / 1e6:,.3f} MB copied between host and VTA per image"
-    ]
-    if not placement.fallbacks:
-        return [*lines, "on host    only quantizing the input and dequantizing the outputs"]
-    lines.append(f"on host    {len(placement.fallbacks):,} operators, not included in the latency:")
-    by_reason: dict[str, list[str]] = {}
-    for fallback in placement.fallbacks:
-        by_reason.setdefault(fallback.reason, []).append(printable(fallback.label, LABEL_CHARS))
-    for reason, labels in by_reason.items():
-        lines.append(f"           {len(labels):,} × {reason}: {_listed(labels)}")
-    return lines
-
-
 def _partial_lines(report: Report) -> list[str]:
     """Return, for each variant that is not deployed, the operators its latency does not include."""
     return [
         f"           * {p.variant}: latency of the operators on VTA only; on host: "
-        + _listed([printable(f.label, LABEL_CHARS) for f in p.placement.fallbacks])
+        + listed([printable(f.label, LABEL_CHARS) for f in p.placement.fallbacks])
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]
@@ -535,17 +477,9 @@ def _step_lines(report: Report) -> list[str]:
         biases = [x.layer for x in choice.layers if not x.correct_bias]
         for what, layers in (("rounded to nearest", nearest), ("no bias correction", biases)):
             if layers:
-                dropped.append(f"{what} in {len(layers):,} layers: {_listed(layers)}")
+                dropped.append(f"{what} in {len(layers):,} layers: {listed(layers)}")
         lines += [f"{facts.variant}: {text}" for text in dropped]
     return [("selection  " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
-
-
-def _listed(labels: list[str]) -> str:
-    """Name the first few."""
-    more = len(labels) - _NAMED
-    shown = labels if more <= 1 else labels[:_NAMED]
-    text = ", ".join(shown)
-    return text if more <= 1 else f"{text} and {more:,} more"
 
 
 def _is_partial(report: Report) -> bool:

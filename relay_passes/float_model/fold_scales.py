@@ -37,7 +37,13 @@ from relay_passes.graph import (
     static_shape,
 )
 from relay_passes.numerics import along
-from relay_passes.operators.calls import WEIGHT_AXIS, has_integer_form, split_bias
+from relay_passes.operators.calls import (
+    WEIGHT_AXIS,
+    ends_accumulator,
+    has_integer_form,
+    split_bias,
+)
+from relay_passes.operators.functions import functions_of
 
 #: Operators f with f(a * x) = a * f(x): for any a, and for a > 0.
 _LINEAR: Final = frozenset({"mean", "nn.avg_pool2d"})
@@ -235,8 +241,19 @@ def _as_convolutions(graph: Graph) -> _Visit:
     """Return what turns factors between integer operators into depthwise convolutions."""
     uses, definitions = graph.uses(), graph.definitions()
     chosen: set[Expr] = set()
+    curved = {
+        binding.var
+        for function in functions_of(graph).values()
+        if any(
+            affine_of(b.value, b.var) is None and not ends_accumulator(b.value)
+            for b in function.bindings
+        )
+        for binding in function.bindings
+    }
     for binding in graph.bindings:
         found, readers = affine_of(binding.value, binding.var), uses.get(binding.var, [])
+        if binding.var in curved:
+            continue  # a part of a function of one tensor, which integers compute as a whole
         if found is None or (found.factor == 1).all():
             continue
         if len(static_shape(found.data)) != 4 or found.data not in definitions:

@@ -48,8 +48,8 @@ class BlockLearner:
     """
 
     images: int = 1000
-    steps: int = 80
-    final_steps: int = 40
+    steps: int = 100
+    final_steps: int = 60
     batch: int = 32
     rate: float = 0.007
     scale_rate: float = 1e-3

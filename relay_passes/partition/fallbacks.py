@@ -3,6 +3,7 @@
 Two things are always the host's and not told: quantizing the network's input for a layer on VTA,
 and scaling what VTA's last layers give to floats. Everything else that no layer on VTA takes is a
 `Fallback`: operators before, between and behind VTA's parts, and the conversions around them.
+Preprocessing and post-processing are told apart from the others (`around.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from relay_passes.names import layer_names
 from relay_passes.operators.calls import RESHAPES, WEIGHT_AXIS, has_integer_form
 from relay_passes.operators.operator import macs
 from relay_passes.operators.table import OPERATORS
+from relay_passes.partition.around import around
 from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition.read import FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
@@ -94,9 +96,12 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
         elif _is_bias(binding, definitions, on_vta):
             continue
         found[var] = Fallback(name=name, operator=kind, reason=reason or _why_host(binding))
+    before, behind = around(graph, on_vta, first, set(found))
     vta_anchors = {b.var for c in chains for part in (c, *c.summands) for b in (part.anchor,)}
     return HostWork(
-        fallbacks=tuple(found.values()),
+        fallbacks=tuple(f for v, f in found.items() if v not in before | behind),
+        before=tuple(f for v, f in found.items() if v in before),
+        behind=tuple(f for v, f in found.items() if v in behind),
         vta_macs=_macs(b for b in graph.bindings if b.var in vta_anchors),
         macs=_macs(graph.bindings),
     )

@@ -359,6 +359,9 @@ class HostWork:
     ----------
     fallbacks : tuple of Fallback
         In the order of the graph.
+    before, behind : tuple of Fallback
+        Preprocessing of the input and post-processing of the results: arithmetic on each number,
+        softmax and the like, which the host would do anyway.
     vta_macs, macs : int
         Multiply-accumulate operations of convolutions and dense layers for one image: those of
         VTA, and all.
@@ -367,3 +370,5 @@ class HostWork:
     fallbacks: tuple[Fallback, ...]
     vta_macs: int
     macs: int
+    before: tuple[Fallback, ...] = ()
+    behind: tuple[Fallback, ...] = ()

@@ -13,7 +13,7 @@ block, and b / 2^c does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, floor, log2
 from typing import ClassVar, Final
@@ -26,7 +26,7 @@ from relay_passes.graph import Expr, Module, dtype_of, read_graph
 from relay_passes.numerics import exact_log2, scale_for
 from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import is_move, weight_rows
-from relay_passes.params import Granularity, QuantParams, TensorProfile
+from relay_passes.params import FULL_LIMIT, Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import NOTHING, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends
 from relay_passes.scales.bit_widths import Precision
@@ -40,6 +40,7 @@ from relay_passes.scales.block_scales import (
 )
 from relay_passes.scales.kept import KeptModel, KeptTensor
 from relay_passes.scales.scales import EIGHT_BITS, Scales
+from relay_passes.scales.ties import ties_of
 
 #: A residual's multiplier is at most 127 times this power of two.
 _RESIDUAL_OCTAVES: Final = 4
@@ -135,12 +136,19 @@ class KeptScales:
         return Scales(tensors=tensors, weights=weights)
 
     def _spread(self, mod: Module) -> dict[str, KeptTensor]:
-        """Return what the file says of tensors, also of those that others only move on."""
+        """Return what the file says of tensors, of those moved and side by side the same."""
         result = dict(self.model.tensors)
         for binding in reversed(read_graph(mod).bindings):
             name, source = str(binding.var.name), _source(binding.value)
             if is_move(binding.value) and name in result:
                 result.setdefault(source, result[name])
+        ties = ties_of(read_graph(mod))
+        for root, wholes in ties.concats.items():
+            names = [name for name, own in ties.roots.items() if own == root]
+            parts = [result[name] for name in names if name in result]
+            grids = [result[name] for name in wholes if name in result] or parts
+            if grids:
+                result |= dict.fromkeys(names, _widest(grids, parts))
         return result
 
     def _average(self, source: QuantParams, count: int, own: QuantParams | None) -> QuantParams:
@@ -218,6 +226,14 @@ class KeptScales:
         shifts = np.clip(fits, lowest, highest)
         scale = y / x * 0.5**shifts
         return replace(output, scale=(y,)), self._weight(name, scale, "block", precision)
+
+
+def _widest(grids: Sequence[KeptTensor], parts: Sequence[KeptTensor]) -> KeptTensor:
+    """Return the integers of tensors side by side: the widest, symmetric if a part has a sign."""
+    widest = max(grids, key=lambda grid: grid.highest)
+    if widest.never_negative and not all(part.never_negative for part in parts):
+        return KeptTensor(scale=widest.highest / FULL_LIMIT)
+    return widest
 
 
 def _source(value: Expr) -> str:

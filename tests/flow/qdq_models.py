@@ -150,7 +150,7 @@ def with_float_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
 def run(proto: onnx.ModelProto, images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return ONNX Runtime's logits of images, float32[images, classes]."""
     network = session(proto)
-    return np.concatenate([network(image) for image in images])
+    return np.stack([network(image).ravel() for image in images])
 
 
 def session(

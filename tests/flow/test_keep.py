@@ -45,7 +45,7 @@ def agreement_db(path: Path, images: Any, variant: str, want: np.ndarray | None 
     compiled = pipeline.compile(pipeline.quantize(variant))
     assert not compiled.host.fallbacks
     network = compiled.network()
-    ours = np.concatenate([network(image) for image in images])
+    ours = np.stack([network(image).ravel() for image in images])
     theirs = run(found.proto, list(images))
     return sqnr_db(centred(theirs), centred(ours))
 
@@ -102,7 +102,7 @@ def test_exact_powers_of_two(tmp_path: Path) -> None:
     assert not compiled.host.fallbacks
     network = compiled.network()
     images = [rng.integers(-40, 41, (1, 3, 8, 8)).astype(np.float32) / 16 for _ in range(20)]
-    steps = (np.concatenate([network(i) for i in images]) - run(found.proto, images)) * 16
+    steps = (np.stack([network(i) for i in images]) - run(found.proto, images)) * 16
     assert np.array_equal(steps, np.rint(steps)) and np.abs(steps).max() <= 1
     assert (steps == 0).mean() > 0.9
 
@@ -133,6 +133,28 @@ def test_batch_norms_behind_quantized_weights(tmp_path: Path) -> None:
     kept = pipeline.deviation(pipeline.quantize(KEEP_DYADIC))
     assert kept is not None and kept.channels == 21
     assert kept.same_channels >= 5 + 8  # in a block of two scales those of the larger
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_concatenations_have_one_scale(tmp_path: Path, signed: bool) -> None:
+    """The file has one for each part, and one for the whole: the parts get that of the whole."""
+    rng = np.random.default_rng(5)
+    b = Builder()
+    x = b.pair("x", 2.0**-5, 0, np.int8)
+    parts = []
+    for name, scale in (("left", 0.011), ("right", 0.02)):
+        w = b.weight(
+            f"{name}.weight", rng.integers(-127, 128, (16, 3, 1, 1)).astype(np.int8), 0.006
+        )
+        zero = 128 if signed and name == "left" else 0
+        parts.append(b.pair(b.node("Conv", [x, w], name), scale, zero, np.uint8))
+    r = b.pair(b.node("Concat", parts, "both", axis=1), 0.021, 100 if signed else 0, np.uint8)
+    w = b.weight("last.weight", rng.integers(-127, 128, (5, 32, 1, 1)).astype(np.int8), 0.005)
+    r = b.pair(b.node("Conv", [r, w], "last"), 0.05, 128, np.uint8)
+    b.node("Flatten", [b.node("GlobalAveragePool", [r], "p")], "y")
+    path = save(model(b.nodes, b.tensors), tmp_path / "q.onnx")
+    images = [rng.uniform(-0.6, 0.6, (1, 3, 8, 8)).astype(np.float32) for _ in range(10)]
+    assert agreement_db(path, images, KEEP) > 30
 
 
 def test_a_float_model_has_nothing_to_keep(digits: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,14 @@ from flow.backend import PipelineBackend
 from flow.data.datasets import image_folder
 from flow.data.models import load_model, preprocessing_of
 from flow.sim.tsim import TSim
-from tests.flow.architectures import mobilenet_v2
+from tests.flow.architectures import (
+    densenet,
+    mobilenet_v2,
+    shufflenet,
+    squeezenet,
+    unet,
+    yolo,
+)
 from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import save
 from vta_config.hardware import VTAConfig
@@ -34,3 +43,26 @@ def test_mobilenet_v2(tmp_path: Path, default_config: VTAConfig) -> None:
             _, channels, rows, columns = layers[layer.name].output.shape
             vectors = -(-channels // 16) * rows * columns
             assert layer.cycles <= 1.1 * (9 + 5) * vectors, layer.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["profiled_fused", "block_scales"])
+@pytest.mark.parametrize("make", [squeezenet, densenet, unet, shufflenet, yolo])
+def test_networks_that_move(
+    make: Callable[[], Any], variant: str, tmp_path: Path, default_config: VTAConfig
+) -> None:
+    """Concatenations, slices, shuffles, enlargements: one program, exact on every engine."""
+    model = load_model(str(save(make(), tmp_path / "network.onnx")))
+    backend = PipelineBackend(model, default_config)
+    for index in range(4):
+        write_image(tmp_path / "images" / f"{index}.png", 50 * index)
+    images = image_folder(tmp_path / "images", preprocessing_of(model))
+    backend.calibrate(images, lambda *_: None)
+    compiled = backend.compile(variant)
+    assert compiled.model.host.fallbacks == ()
+    assert len(compiled.model.programs) == 1
+    exact = compiled.verify(images.take(2), lambda *_: None)
+    assert exact.mismatches == 0, exact.first
+    names = {layer.kind for layer in compiled.model.programs[0].layers}
+    if make is squeezenet:
+        assert "concat" not in names  # all is stored in place

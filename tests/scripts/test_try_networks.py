@@ -44,6 +44,16 @@ def test_networks_of_folders_and_files(tmp_path: Path) -> None:
     assert [try_networks.name_of(path) for path in found] == ["a", "b", "b"]
 
 
+def test_pictures_are_listed_without_their_labels(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "900").mkdir(parents=True)
+    (tmp_path / "pictures" / "900" / "a.png").touch()
+    (tmp_path / "pictures" / "labels.csv").write_text("filename,label_index\n900/a.png,900\n")
+    file = try_networks._listed(tmp_path / "pictures", tmp_path)
+    assert file == tmp_path / "pictures.txt"
+    assert file.read_text() == f"{tmp_path.resolve()}/pictures/900/a.png\n"
+    assert try_networks._listed(None, tmp_path) is None
+
+
 @pytest.mark.slow
 def test_a_good_and_a_damaged_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tiny_model(), tmp_path / "good.onnx")
@@ -63,3 +73,13 @@ def test_a_network_that_takes_too_long(tmp_path: Path) -> None:
     path = save(tiny_model(), tmp_path / "net.onnx")
     row = try_networks.try_in_process(path, ["--variant", "best"], 0.01)
     assert (row.network, row.result) == ("net", try_networks.TIMEOUT)
+
+
+@pytest.mark.slow
+def test_a_shape_that_the_file_leaves_open(tmp_path: Path) -> None:
+    path = save(tiny_model(shape=("N", 3, "H", "W")), tmp_path / "net.onnx")
+    options = ["--variant", "profiled_fused", "--count", "2", "--exact-images", "0"]
+    row = try_networks.try_in_process(path, options, 300)
+    assert row.result == try_networks.REFUSED
+    row = try_networks.try_in_process(path, [*options, "--input-shape", "net=1,3,12,8"], 300)
+    assert row.result == try_networks.ON_VTA

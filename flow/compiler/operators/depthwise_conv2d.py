@@ -19,6 +19,7 @@ from flow.compiler.operators.conv2d import add_digits
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
+from vta_config.isa import UOP_BYTES
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from flow.compiler.order import Job
     from flow.compiler.shapes import Capacity, ConvShape
     from flow.compiler.workbench import Workbench
+
+
+#: What COMPUTE waits for LOAD and STORE at a tile's start and end, as the simulator has it.
+_WAIT_CYCLES: Final = 60
 
 
 def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
@@ -106,7 +111,7 @@ def window_elems(shape: ConvShape, oh: int, ow: int) -> int:
 def choose_tile(
     shape: ConvShape, capacity: Capacity, where: str, *, planes: tuple[int, int], row: int
 ) -> tuple[int, int, int]:
-    """Choose the tile (blocks, rows, columns) that loads least, two in flight if they fit.
+    """Choose the fastest tile (blocks, rows, columns), two in flight if they fit.
 
     Parameters
     ----------
@@ -124,24 +129,58 @@ def choose_tile(
     CapacityError
         When not even the smallest tile fits.
     """
-    best: tuple[tuple[bool, int, int], tuple[int, int, int]] | None = None
+    best: tuple[tuple[bool, float, int], tuple[int, int, int]] | None = None
     inputs, weights = planes
     for oh, ow in product(extents(shape.out_height), extents(shape.out_width)):
         elems, area = window_elems(shape, oh, ow), oh * ow
         inp = capacity.inp - (2 * area if shape.residuals else 0)
         fits = min(inp // (elems * inputs), capacity.wgt // (row * weights), capacity.acc // area)
-        each = range(min(shape.oc, max(1, fits // 2)), 0, -1)
-        small = (n for n in each if nest_uops((oh, ow, n, *shape.kernel)) <= capacity.uop)
-        oc = next(small, 0)
-        if fits < 1 or not oc:
+        if fits < 1:
             continue
-        places = blocks(shape.out_height, oh) * blocks(shape.out_width, ow)
-        key = (fits < 2, places * elems * shape.oc, places * blocks(shape.oc, oc))
-        if best is None or key < best[0]:
-            best = (key, (oc, oh, ow))
+        loaded = blocks(shape.out_height, oh) * blocks(shape.out_width, ow) * elems
+        for oc in extents(shape.oc):
+            if oc > max(1, fits // 2) or nest_uops((oh, ow, oc, *shape.kernel)) > capacity.uop:
+                continue
+            key = (fits < 2, _cycles(shape, capacity, (oc, oh, ow), planes, row), loaded)
+            if best is None or key < best[0]:
+                best = (key, (oc, oh, ow))
     if best is None:
         raise too_small(shape, capacity, where)
     return best[1]
+
+
+def _cycles(
+    shape: ConvShape,
+    capacity: Capacity,
+    tile: tuple[int, int, int],
+    planes: tuple[int, int],
+    row: int,
+) -> float:
+    """Estimate a layer's cycles: the busiest module's, the first load and the last store.
+
+    What the first tile needs must be there before it starts, and its next layer waits for the last
+    one to be stored: small tiles leave less of both uncovered, large ones load less. Tiles lie at
+    different places, so each loads its micro-ops.
+    """
+    oc, oh, ow = tile
+    timing = capacity.timing
+    rows, columns = (
+        min(shape.extent_in(extent, axis), size)
+        for axis, (extent, size) in enumerate(((oh, shape.height), (ow, shape.width)))
+    )
+    beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
+    window = planes[0] * capacity.load_cycles(rows, beats)
+    wgt_bytes = planes[1] * row * capacity.wgt_elem_bytes
+    weights = capacity.load_cycles(1, blocks(wgt_bytes, capacity.bus_bytes))
+    places = blocks(shape.out_height, oh) * blocks(shape.out_width, ow)
+    tiles = places * blocks(shape.oc, oc)
+    load = shape.oc * (places * window + weights)
+    uops = blocks(UOP_BYTES * nest_uops((oh, ow, oc, *shape.kernel)), capacity.bus_bytes)
+    gemms = planes[0] * planes[1] * (timing.overhead(alu=False) + capacity.load_cycles(1, uops))
+    steps = planes[0] * planes[1] * shape.taps * shape.step_cycles + shape.vector_cycles
+    compute = shape.vectors * steps + tiles * (gemms + shape.tile_cycles + _WAIT_CYCLES)
+    store = 1.5 * oc * oh * ow * capacity.inp_elem_bytes / capacity.bus_bytes
+    return max(load, compute) + oc * (window + weights) + store
 
 
 LOWERER: Final = Lowerer(lower=depthwise_conv2d)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
 from flow.data.models import DIGITS, bundled_data, load_model
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend, call
+from tests.flow.onnx_models import save, tiny_model
 
 
 def test_scales_shows_the_plan(fake: type[FakeBackend], capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,3 +93,25 @@ def test_class_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert call("run", "x.png", "--names", tmp_path / "no.txt") == 2
     text = capsys.readouterr().err
     assert "no.txt: must be a text file with one class name per line, got " in text
+
+
+def test_run_shows_the_range_of_each_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a network that is no classifier, with preprocessing out of the file beside it."""
+    proto = tiny_model(shape=("N", 3, "H", "W"))
+    proto.graph.output.append(helper.make_tensor_value_info("r", 1, ["N", 4, "H", "W"]))
+    model = save(proto, tmp_path / "net.onnx")
+    (tmp_path / "net.input.json").write_text('{"input_shape": "1,3,8,8", "scale": 0.01}')
+    np.save(tmp_path / "x.npy", np.ones((3, 8, 8), np.float32))
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    np.save(folder / "a.npy", np.random.default_rng(0).normal(size=(2, 3, 8, 8)))
+    options = ("--model", model, "--calibration", folder, "--variant", "profiled_fused")
+    assert call("run", *options, tmp_path / "x.npy") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "×" in line]
+    assert [row[1:3] for row in rows] == [["logits", "1×5"], ["r", "1×4×8×8"]]
+    assert float(rows[1][3]) == 0.0 < float(rows[1][4]) < float(rows[1][5])
+    assert call("run", *options, "--mean", "1,2", tmp_path / "x.npy") == 2
+    assert "--mean: must be one number, or one for each of 3 channels" in capsys.readouterr().err

@@ -21,7 +21,9 @@ from flow.data.models import (
     load_model,
     model_names,
     preprocessing_of,
+    request_of,
 )
+from flow.input_request import InputRequest
 from tests.flow.onnx_models import save, tiny_model
 from vta_config.errors import DownloadError, UnsupportedModelError
 
@@ -164,3 +166,11 @@ def test_embedded_model_brings_its_images() -> None:
 def test_other_models_bring_none(tmp_path: Path) -> None:
     model = load_model(save(tiny_model(), tmp_path / "m.onnx"))
     assert bundled_data(model) is None and preprocessing_of(model).resize == 9
+
+
+def test_the_file_beside_a_model_is_read_for_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "net.input.json").write_text('{"mean": 0.5}')
+    assert request_of(tmp_path / "net.onnx", InputRequest()) == InputRequest()  # no such model
+    (tmp_path / "net.onnx").touch()
+    assert request_of(tmp_path / "net.onnx", InputRequest()).mean == (0.5,)
+    assert request_of(DIGITS, InputRequest(scale=1.0)) == InputRequest(scale=1.0)

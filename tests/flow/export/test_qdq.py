@@ -15,7 +15,7 @@ from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from relay_passes.variants import KEEP_DYADIC
 from tests.flow.onnx_models import save, tiny_model
-from tests.flow.qdq_models import Builder, model, session
+from tests.flow.qdq_models import Builder, model, run, session
 from vta_config.hardware import VTAConfig
 
 DEFAULT = VTAConfig.load("default")
@@ -43,10 +43,10 @@ def test_the_digits_come_out_equal(digits: Any, variant: str) -> None:
     proto = export_qdq(quantized, ["logits"], ["data"])
     onnx.checker.check_model(proto, full_check=True)
     ours = pipeline.compile(quantized).network()
-    expected = np.concatenate([ours(image) for image in images])
+    expected = np.stack([ours(image) for image in images])
     for optimize in (False, True):
         network = session(proto, optimize=optimize)
-        got = np.concatenate([network(image) for image in images])
+        got = np.stack([network(image).ravel() for image in images])
         if variant == "stock_relay":  # its ends are floats
             assert np.allclose(got, expected, rtol=1e-5, atol=1e-5)
         else:
@@ -74,7 +74,7 @@ def networks(tmp_path: Path, proto: onnx.ModelProto, variant: str, images: Any) 
     quantized = pipeline.quantize(variant)
     exported = session(export_qdq(quantized, ["y"]))
     ours = pipeline.compile(quantized).network()
-    return [ours(i) for i in images], [exported(i) for i in images]
+    return [ours(i) for i in images], [exported(i).ravel() for i in images]
 
 
 def test_depthwise_layers_residuals_and_relu6(tmp_path: Path) -> None:
@@ -135,6 +135,18 @@ def test_the_file_can_be_imported_again(tmp_path: Path, digits: Any) -> None:
     assert again.kept is not None and len(again.kept.weights) == 21
     kept = Pipeline(again, DEFAULT)
     network = kept.compile(kept.quantize("keep")).network()
-    got = np.concatenate([network(image) for image in images[:20]])
-    want = np.concatenate([session(proto)(image) for image in images[:20]])
+    got = np.stack([network(image) for image in images[:20]])
+    want = run(proto, images[:20])
     assert (got.argmax(axis=1) == want.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("kind", ["LeakyRelu", "HardSwish"])
+def test_functions_of_hinges(tmp_path: Path, kind: str) -> None:
+    """Factors that are negative, or have odd parts, before the larger of two is taken."""
+    more = {"alpha": 0.1} if kind == "LeakyRelu" else {}
+    proto = tiny_model(extra=(onnx.helper.make_node(kind, ["r"], ["e"], **more),))
+    proto.opset_import[0].version = 14
+    rng = np.random.default_rng(8)
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
+    ours, theirs = networks(tmp_path, proto, "best", images)
+    assert np.array_equal(ours, theirs)

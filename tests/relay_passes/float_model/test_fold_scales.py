@@ -158,16 +158,16 @@ def test_a_negative_factor_does_not_pass_a_relu() -> None:
     net = CNN()
     x = net.relu(net.conv(net.data, 8))
     x = net.emit(relax.op.multiply(x, relax.const(np.float32(-2))))
-    found = folded(net.module(net.head(net.add(x, x))))
-    assert found.count("nn.conv2d") == 2 and "multiply" not in found
+    found = folded(net.module(net.head(net.add(x, net.relu(net.conv(x, 8))))))
+    assert found.count("nn.conv2d") == 3 and "multiply" not in found
 
 
 def test_what_others_read_stays_as_it_is() -> None:
     net = CNN()
     x = net.conv(net.data, 8)
     y = net.emit(relax.op.multiply(x, channels(net)))
-    found = folded(net.module(net.head(net.add(net.relu(x), net.relu(y)))))
-    assert found.count("nn.conv2d") == 2
+    found = folded(net.module(net.head(net.add(net.conv(x, 8), net.relu(y)))))
+    assert found.count("nn.conv2d") == 3
 
 
 def test_an_offset_is_not_padded() -> None:
@@ -204,6 +204,14 @@ def test_calls_that_are_affine() -> None:
     ):
         call = net.builder.normalize(other)
         assert affine_of(call, call) is None
+
+
+def test_parts_of_a_function_of_one_tensor_stay() -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 8))
+    below = net.emit(relax.op.multiply(relax.const(np.float32(-1)), net.relu(x)))
+    y = net.add(net.emit(relax.op.tanh(below)), x)
+    assert folded(net.module(net.head(y))).count("multiply") == 1
 
 
 @settings(max_examples=15)

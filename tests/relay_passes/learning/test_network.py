@@ -21,7 +21,7 @@ from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import INTEGER_STAGES, Quantization, prepare
 from relay_passes.stage import run_stages, upto
 from relay_passes.variants import RECIPES
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images, joined_net, residual_net
 
 torch = pytest.importorskip("torch")
 
@@ -76,7 +76,12 @@ def depthwise_net() -> Any:
 
 
 def least_sqnr(variant: str, make: Any) -> float:
-    """Return how near a rounded network is to its integers, in dB; depthwise with 4 bits less."""
+    """Return how near a rounded network is to its integers, in dB; depthwise with 4 bits less.
+
+    Where a sum stands beside other tensors, its scale is only next to b / 2^c of theirs.
+    """
+    if make is joined_net and variant == "best":
+        return 40
     return 25 if variant == "w4a4" and make is depthwise_net else 55
 
 

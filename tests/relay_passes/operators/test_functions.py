@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import read_graph
 from relay_passes.operators.functions import functions_of
 from relay_passes.quantize_model import prepare
@@ -49,7 +50,7 @@ def number(value: float) -> Any:
 def module(make: Callable[[CNN, Any], Any]) -> Any:
     """Return conv -> a function -> conv."""
     net = CNN((1, 2, 4, 4))
-    return prepare(net.module(net.conv(make(net, net.conv(net.data, 2)), 2)))
+    return NameTensors()(net.module(net.conv(make(net, net.conv(net.data, 2)), 2)))
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,16 @@ def test_results_before_a_reshape_alone_stay() -> None:
     end = net.emit(relax.op.reshape(net.relu(net.conv(net.data, 2)), (1, 288)))
     bindings = read_graph(before_saturation(net.module(end))).bindings
     assert op_name(bindings[-1].value) == "reshape"
+
+
+def test_outputs_count_alike() -> None:
+    """The mean of the SQNRs of both outputs, however large their numbers are."""
+    reference = np.array([[1000, 2000, 1, 2]], np.float32)
+    values = reference + np.array([[0, 0, 0.1, 0]], np.float32)
+    values[0, :2] *= 1.1
+    joint = compare("v", values, reference)
+    apart = compare("v", values, reference, (2, 2))
+    assert joint.sqnr_db == pytest.approx(20, abs=0.01)
+    small = 10 * np.log10(5 / 0.01)
+    assert apart.sqnr_db == pytest.approx((20 + small) / 2, abs=0.01)
+    assert compare("v", values, reference, (4,)) == joint

@@ -1,0 +1,38 @@
+"""What runs where, in lines and as JSON."""
+
+from __future__ import annotations
+
+from flow.results.placement import Placement, around_lines, listed, only_ends, placement_lines
+from relay_passes.partition.layers import Fallback
+
+
+def fallback(name: str, operator: str, reason: str = "why") -> Fallback:
+    return Fallback(name=name, operator=operator, reason=reason)
+
+
+def test_preprocessing_and_post_processing_have_lines_of_their_own() -> None:
+    plain = Placement(programs=1, crossing_bytes=10, macs=4, vta_macs=4)
+    assert around_lines(plain) == []
+    assert only_ends(plain) == "only quantizing the input and dequantizing the outputs"
+    around = Placement(
+        programs=1,
+        crossing_bytes=10,
+        macs=4,
+        vta_macs=4,
+        before=(fallback("a", "multiply"), fallback("b", "add")),
+        behind=(fallback("c", "nn.softmax"),),
+    )
+    assert placement_lines(around)[1:] == [
+        "on host    preprocessing, before VTA: a (multiply), b (add)",
+        "on host    post-processing, behind VTA: c (nn.softmax)",
+        "on host    otherwise only quantizing the input and dequantizing the outputs",
+    ]
+    values = around.to_json()
+    assert [f["name"] for f in values["before"]] == ["a", "b"]
+    assert values["fallbacks"] == [] and values["behind"][0]["operator"] == "nn.softmax"
+
+
+def test_few_names_are_listed() -> None:
+    names = [str(i) for i in range(10)]
+    assert listed(names[:9]) == ", ".join(names[:9])
+    assert listed(names) == ", ".join(names[:8]) + " and 2 more"
