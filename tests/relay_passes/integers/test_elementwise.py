@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import read_graph
 from relay_passes.integers.elementwise import PAIRS, Operand, function_steps, pair_steps
 from relay_passes.integers.steps import run_steps
 from relay_passes.numerics import quantize, round_half_up
 from relay_passes.operators.functions import functions_of
 from relay_passes.params import QuantParams
-from relay_passes.quantize_model import prepare
 from tests.relay_passes.models import CNN
 
 INPUTS = np.arange(-128, 128)
@@ -32,7 +32,7 @@ def function(make: Any) -> Any:
     """Return conv -> a function -> conv, and the function."""
     net = CNN((1, 3, 4, 4))
     y = net.emit(make(net.conv(net.data, 3)))
-    (found,) = functions_of(read_graph(prepare(net.module(net.conv(y, 2))))).values()
+    (found,) = functions_of(read_graph(NameTensors()(net.module(net.conv(y, 2))))).values()
     return found
 
 
@@ -59,7 +59,9 @@ def test_any_pair(
     params = QuantParams(scale=scales[2:], zero_point=zeros[2], signed=not zeros[2])
     limits = (params.zero_point if relu else params.qmin), params.qmax
     plan = pair_steps(kind, (first, second), params, limits)
-    assert plan is not None
+    if plan is None:  # a result so fine has no multiplier: most of it is clipped
+        assert max(scales[:2]) > 8 * scales[2]
+        return
     rng = np.random.default_rng(seed)
     x, y = (rng.integers(max(-127, t.zero), 128, (1, 1, 500)) for t in (first, second))
     reals = [(q - t.zero) * t.scale for q, t in ((x, first), (y, second))]
@@ -112,6 +114,6 @@ def test_other_functions_of_channels_are_left_to_the_host() -> None:
     factors = relax.const(np.asarray([0.5, 2.0, 0.3], np.float32).reshape(3, 1, 1))
     net = CNN((1, 3, 4, 4))
     y = net.emit(relax.op.tanh(net.emit(relax.op.multiply(net.conv(net.data, 3), factors))))
-    found = list(functions_of(read_graph(prepare(net.module(net.conv(y, 2))))).values())
+    found = list(functions_of(read_graph(NameTensors()(net.module(net.conv(y, 2))))).values())
     last = max(found, key=lambda one: len(one.bindings))
     assert function_steps(last, Operand("x", 0.05, 0, 127), QuantParams(scale=(0.01,))) is None
