@@ -121,7 +121,9 @@ def _moved(
         return None
     values = [numpy_helper.to_array(constants[n]) if n else None for n in node.input[1:]]
     if node.op_type in _RESHAPES:
-        return [places.reshape(shapes[node.output[0]])]
+        shape = shapes[node.output[0]]
+        # Of a batch that is one image now, a shape may be what it was for all.
+        return [places.reshape(shape)] if math.prod(shape) == places.size else None
     if node.op_type == "Transpose":
         return [places.transpose(attributes.get("perm"))]
     if node.op_type == "Gather":

@@ -365,7 +365,7 @@ def _run_importer(
 
     try:
         with _quiet():
-            return run_importer(proto, shapes)
+            mod, tensors = run_importer(proto, shapes)
     except NodeError as failure:
         error: Any = failure.__cause__
         node = proto.graph.node[failure.index]
@@ -377,6 +377,8 @@ def _run_importer(
             got=f"{operator_of(node)} ({_last_line(error)})",
             hint="simplify the export",
         ) from None
+    _outputs(mod, proto.graph, name)  # the passes that follow need fixed shapes
+    return mod, tensors
 
 
 def _last_line(error: BaseException) -> str:

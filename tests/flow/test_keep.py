@@ -153,8 +153,9 @@ def test_concatenations_have_one_scale(tmp_path: Path, signed: bool) -> None:
     r = b.pair(b.node("Conv", [r, w], "last"), 0.05, 128, np.uint8)
     b.node("Flatten", [b.node("GlobalAveragePool", [r], "p")], "y")
     path = save(model(b.nodes, b.tensors), tmp_path / "q.onnx")
-    images = [rng.uniform(-0.6, 0.6, (1, 3, 8, 8)).astype(np.float32) for _ in range(10)]
-    assert agreement_db(path, images, KEEP) > 30
+    images = [rng.uniform(-1.0, 1.0, (1, 3, 8, 8)).astype(np.float32) for _ in range(10)]
+    # Without zero points in the middle of the range, the left part has steps 2.3 times as large.
+    assert agreement_db(path, images, KEEP) > (25 if signed else 30)
 
 
 def test_a_float_model_has_nothing_to_keep(digits: Any) -> None:

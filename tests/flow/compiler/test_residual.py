@@ -14,7 +14,7 @@ from flow.compiler.residual import CopiedResiduals, late_residuals, residuals_of
 from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, requantize, subgraph
 from tests.flow.compiler.test_lower import check, compiled
-from vta_config.errors import CapacityError, UnsupportedModelError
+from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
 from vta_config.portable import MAX_WEIGHT
 
@@ -63,13 +63,6 @@ def test_what_does_not_split(default_config: VTAConfig) -> None:
     large = conv(rng, "large", x, 16, (1, 1), post_ops=(step,))
     with pytest.raises(CapacityError, match="large: x: must be multiplied by at most 8128, got 81"):
         compiled(subgraph((large,), x))
-
-
-def test_a_multiplier_is_positive() -> None:
-    with pytest.raises(
-        UnsupportedModelError, match=r"PostOp\(add_scaled\)\.value: must be in \[1, "
-    ):
-        PostOp(op="add_scaled", value=0, tensor="x")
 
 
 @settings(max_examples=200, deadline=None)

@@ -80,7 +80,7 @@ def least_sqnr(variant: str, make: Any) -> float:
 
     Where a sum stands beside other tensors, its scale is only next to b / 2^c of theirs.
     """
-    if make is joined_net and variant == "best":
+    if make is joined_net and variant in ("best", "w4a8", "w4a4"):
         return 40
     return 25 if variant == "w4a4" and make is depthwise_net else 55
 
