@@ -312,7 +312,7 @@ class _Known:
             return None
         try:
             cycles = None if entry["cycles"] is None else int(entry["cycles"])
-            metrics = replace(Metrics(**entry["metrics"]), name=candidate.label)
+            metrics = replace(Metrics.from_json(entry["metrics"]), name=candidate.label)
         except (TypeError, KeyError, ValueError):
             return None
         ms = None if cycles is None else 1e3 * cycles / self._hz

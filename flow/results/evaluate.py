@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -89,6 +89,12 @@ class Metrics:
     sqnr_db: float | None
     centred_sqnr_db: float | None
     outputs: tuple[OutputMetrics, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Metrics:
+        """Return what `asdict` wrote, read from JSON."""
+        outputs = (OutputMetrics(**{**o, "shape": tuple(o["shape"])}) for o in value["outputs"])
+        return cls(**{**value, "outputs": tuple(outputs)})
 
 
 def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
