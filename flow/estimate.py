@@ -23,7 +23,7 @@ from flow.results.report import Placement
 from flow.session import open_model, schedule_cache
 from flow.sim.scratchpads import capacities, scratchpad_bytes
 from flow.stages import Stages
-from relay_passes.variants import STOCK_RELAY
+from relay_passes.variants import KEEP, KEPT, STOCK_RELAY
 from vta_config.hardware import VTAConfig
 
 #: Random tensors that the network is calibrated on.
@@ -32,7 +32,7 @@ TENSORS: Final = 2
 USUAL_VARIANT: Final = "profiled_fused"
 
 
-def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> Estimate:
+def estimate(options: Options, stages: Stages, variant: str | None = None) -> Estimate:
     """Quantize on random tensors, compile and time a variant; nothing is run.
 
     Parameters
@@ -41,8 +41,9 @@ def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> 
         The model, the machine and how schedules are chosen.
     stages : Stages
         Measures and shows.
-    variant : str
-        One of the variants.
+    variant : str, optional
+        One of the variants. By default `USUAL_VARIANT`, or `KEEP` for a model that is quantized
+        already.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> 
     began = time.perf_counter()
     machine = VTAConfig.load(options.config)
     model = open_model(options, stages)
+    variant = variant or (USUAL_VARIANT if model.kept is None else KEEP)
     data = Dataset(
         name=f"{TENSORS} random tensors",
         source=RandomTensors(shape=model.input_shape, count=TENSORS),
@@ -69,7 +71,8 @@ def estimate(options: Options, stages: Stages, variant: str = USUAL_VARIANT) -> 
             pipeline.calibrate(data, lambda count: progress(count, len(data)))
     with stages("quantize", f"quantizing {variant}"):
         # As it stands: of candidates none is better on random tensors.
-        quantized = pipeline.quantize(variant) if variant == STOCK_RELAY else pipeline.form(variant)
+        own = variant in (STOCK_RELAY, *KEPT)
+        quantized = pipeline.quantize(variant) if own else pipeline.form(variant)
     with stages("compile", f"compiling {variant}"):
         compiled = pipeline.compile(quantized)
     with stages("time", f"timing {variant}"):

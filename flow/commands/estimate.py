@@ -12,7 +12,7 @@ from flow.commands.terminal import Terminal, show, to_stdout
 from flow.options import KNOWN_VARIANTS
 from flow.stages import Stages
 from flow.system.files import check_writable
-from relay_passes.variants import MIXED, ZERO_SHOT_OF
+from relay_passes.variants import KEEP, MIXED, ZERO_SHOT_OF
 
 #: Variants that neither choose bits by what was measured, nor distill images.
 _VARIANTS = tuple(v for v in KNOWN_VARIANTS if v != MIXED and v not in ZERO_SHOT_OF)
@@ -40,8 +40,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--variant",
         choices=_VARIANTS,
-        default=_USUAL,
-        help="quantization variant; those that learn take long (default: %(default)s)",
+        help="quantization variant; those that learn take long (default: "
+        f"{_USUAL}, or {KEEP} for a model that is quantized already)",
     )
     parser.add_argument(
         "--format",

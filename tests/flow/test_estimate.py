@@ -12,7 +12,8 @@ from flow.frontend.importer import import_model
 from flow.options import Options
 from flow.pipeline import Pipeline
 from flow.stages import Stages
-from relay_passes.variants import STOCK_RELAY
+from relay_passes.variants import KEEP, STOCK_RELAY
+from tests.flow import qdq_models
 from tests.flow.onnx_models import save, tiny_model
 from vta_config import VTAConfig
 from vta_config.errors import ConfigError, UnsupportedModelError
@@ -46,6 +47,18 @@ def test_a_variant_without_calibration(model: Path) -> None:
     found = estimate(Options(model=str(model)), Stages(), STOCK_RELAY)
     assert (found.variant, found.data) == (STOCK_RELAY, "nothing")
     assert found.cycles == 0 and found.placement.fallbacks  # without calibration all is float
+
+
+def test_a_quantized_model_keeps_its_integers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    b = qdq_models.Builder()
+    w = b.weight("conv.weight", rng.integers(-127, 128, (16, 3, 3, 3)).astype(np.int8), 2.0**-8)
+    y = b.pair(b.node("Conv", [b.pair("x", 2.0**-5, 0, np.int8), w], "c"), 2.0**-4, 0, np.int8)
+    b.node("Flatten", [b.node("GlobalAveragePool", [y], "p")], "y")
+    path = save(qdq_models.model(b.nodes, b.tensors), tmp_path / "q.onnx")
+    found = estimate(Options(model=str(path)), Stages())
+    assert found.variant == KEEP and found.cycles > 0
+    assert estimate(Options(model=str(path)), Stages(), "profiled_fused").cycles > 0
 
 
 def test_another_machine(model: Path) -> None:
