@@ -53,7 +53,7 @@ def source_options() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for downloads, schedules, distilled images",
+        help="folder for downloads, schedules, distilled images, learned weights",
     )
     group.add_argument(
         "--input-shape",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -36,12 +37,12 @@ def key_of(mod: Module, facts: Sequence[Any], arrays: Arrays, images: NDArray[An
     mod : IRModule
         The float module: its operators and all constants count.
     facts : sequence
-        Counted by their ``repr``.
+        Dataclasses, tuples, mappings, sets, and what has a ``repr`` of its own.
     arrays : dict[str, number[...]]
     images : number[N, C, H, W]
         What is learned from.
     """
-    found = sha256(repr((VERSION, *facts)).encode())
+    found = sha256(_told((VERSION, *facts)).encode())
     for binding in read_graph(mod).bindings:
         value = binding.value
         names = [str(v.name) for v in variables(value)]
@@ -54,6 +55,18 @@ def key_of(mod: Module, facts: Sequence[Any], arrays: Arrays, images: NDArray[An
     for image in images:  # together they are large
         found.update(_bytes(image))
     return found.hexdigest()
+
+
+def _told(value: Any) -> str:
+    """Return what is in a value, the same in every process: the order in sets is not."""
+    if is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return f"{type(value).__name__}{_told(named)}"
+    if isinstance(value, Mapping):
+        return repr(sorted((_told(key), _told(item)) for key, item in value.items()))
+    if isinstance(value, Set):
+        return repr(sorted(map(_told, value)))
+    return repr([*map(_told, value)]) if isinstance(value, (tuple, list)) else repr(value)
 
 
 def _bytes(array: Any) -> bytes:

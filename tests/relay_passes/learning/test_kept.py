@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,3 +78,29 @@ def test_arrays_of_another_stage_are_not_taken() -> None:
     kept.stages[key, 0] = {**first, "rate.0": first["rate.0"][:1]}
     found = learner(state, kept=kept).learned()
     assert all((found.weights[n] == w).all() for n, w in expected.weights.items())
+
+
+@pytest.mark.slow
+def test_the_key_is_the_same_in_every_process() -> None:
+    """Python puts sets of names in another order each time."""
+    script = (
+        "from relay_passes.quantize_model import prepare\n"
+        "from relay_passes.variants import RECIPES\n"
+        "from tests.relay_passes.learning.test_learn import learner\n"
+        "from tests.relay_passes.learning.test_network import rounded\n"
+        "from tests.relay_passes.models import residual_net\n"
+        "state = rounded(prepare(residual_net()), RECIPES['w4a8'].options)\n"
+        "print(learner(state)._key)\n"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[3],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(keys) == 1 and len(keys.pop()) == 65
