@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flow.frontend.onnx_checks import node_label
+from flow.frontend.onnx_checks import QDQ, node_label
 from flow.frontend.onnx_file import Limits
 from flow.frontend.onnx_nodes import set_nodes
 from flow.frontend.onnx_session import OnnxSession
@@ -25,8 +25,6 @@ _RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"}
     | {"Multinomial", "Dropout"}
 )
-#: Operators that say how a tensor is quantized: `flow.frontend.qdq` reads them.
-_QDQ: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
@@ -210,7 +208,7 @@ def _fold_once(proto: Any, shapes: Shapes) -> bool:
                 continue
         foldable = (
             node.op_type not in _RANDOM
-            and node.op_type not in _QDQ
+            and node.op_type not in QDQ
             and all(name in constants for name in node.input if name)
             and all(name in shapes for name in names)
             and outputs.isdisjoint(names)
