@@ -12,9 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from flow.data.datasets import Dataset
-from flow.data.tensors import RandomTensors
-from flow.options import UNCALIBRATED, Options
+from flow.data.datasets import random_images
+from flow.options import ESTIMATED_VARIANT, UNCALIBRATED, Options
 from flow.pipeline import Pipeline
 from flow.program.program import Program
 from flow.results.estimate import Estimate, ProgramCost
@@ -28,8 +27,6 @@ from vta_config.hardware import VTAConfig
 
 #: Random tensors that the network is calibrated on.
 TENSORS: Final = 2
-#: The variant, unless another is named: it neither learns nor searches.
-USUAL_VARIANT: Final = "profiled_fused"
 
 
 def estimate(options: Options, stages: Stages, variant: str | None = None) -> Estimate:
@@ -42,7 +39,7 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
     stages : Stages
         Measures and shows.
     variant : str, optional
-        One of the variants. By default `USUAL_VARIANT`, or `KEEP` for a model that is quantized
+        One of the variants. By default `ESTIMATED_VARIANT`, or `KEEP` for a model that is quantized
         already.
 
     Raises
@@ -53,12 +50,8 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
     began = time.perf_counter()
     machine = VTAConfig.load(options.config)
     model = open_model(options, stages)
-    variant = variant or (USUAL_VARIANT if model.kept is None else KEEP)
-    data = Dataset(
-        name=f"{TENSORS} random tensors",
-        source=RandomTensors(shape=model.input_shape, count=TENSORS),
-        preprocessing=None,
-    )
+    variant = variant or (ESTIMATED_VARIANT if model.kept is None else KEEP)
+    data = random_images(model.input_shape, TENSORS)
     pipeline = Pipeline(
         model,
         machine,

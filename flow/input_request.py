@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -93,17 +93,10 @@ class InputRequest:
 
     def over(self, other: InputRequest) -> InputRequest:
         """Return this request, with what it does not say from another one."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.crop == "none" or self.resize is not None:  # they are one decision
-            values |= {"resize": self.resize, "crop": self.crop}
-            other = InputRequest(**(_values(other) | {"resize": None, "crop": None}))
-        return InputRequest(
-            **{name: getattr(other, name) if v is None else v for name, v in values.items()}
-        )
-
-
-def _values(request: InputRequest) -> dict[str, Any]:
-    return {f.name: getattr(request, f.name) for f in fields(request)}
+            other = replace(other, resize=None, crop=None)
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(other, **{name: value for name, value in said.items() if value is not None})
 
 
 def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:

@@ -42,6 +42,8 @@ MAIN_VARIANTS: Final = tuple(v.name for v in TABLE if v.main)
 UNCALIBRATED: Final = frozenset(
     v.name for v in TABLE if v.name in KNOWN_VARIANTS and not v.calibrated
 )
+#: The variant of an estimate, unless another is named: it neither learns nor searches.
+ESTIMATED_VARIANT: Final = "profiled_fused"
 #: Images on which all engines are compared tensor by tensor: of the deployed variant, and of each
 #: other one.
 EXACT_IMAGES: Final = 20

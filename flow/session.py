@@ -306,10 +306,13 @@ def open_data(
     """
     own = bundled_data(model)
     evaluation, calibration = own if own is not None else (None, None)
-    shape = model.input_shape
     preprocessing = picture_preprocessing(model, request_of(options.model, options.request))
-    open_folder = partial(image_folder, preprocessing=preprocessing, shape=shape)
-    open_folder = partial(open_folder, file_shape=model.file_shape)
+    open_folder = partial(
+        image_folder,
+        preprocessing=preprocessing,
+        shape=model.input_shape,
+        file_shape=model.file_shape,
+    )
     needs_calibration = not options.zero_shot and not UNCALIBRATED.issuperset(
         chosen_variants(options, model)
     )

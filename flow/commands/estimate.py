@@ -9,14 +9,13 @@ from pathlib import Path
 from flow.commands.arguments import options_of
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
-from flow.options import KNOWN_VARIANTS
+from flow.options import ESTIMATED_VARIANT, KNOWN_VARIANTS
 from flow.stages import Stages
 from flow.system.files import check_writable
 from relay_passes.variants import KEEP, MIXED, ZERO_SHOT_OF
 
 #: Variants that neither choose bits by what was measured, nor distill images.
 _VARIANTS = tuple(v for v in KNOWN_VARIANTS if v != MIXED and v not in ZERO_SHOT_OF)
-_USUAL = "profiled_fused"
 
 
 def add(commands: Commands) -> None:
@@ -41,7 +40,7 @@ def add(commands: Commands) -> None:
         "--variant",
         choices=_VARIANTS,
         help="quantization variant; those that learn take long (default: "
-        f"{_USUAL}, or {KEEP} for a model that is quantized already)",
+        f"{ESTIMATED_VARIANT}, or {KEEP} for a model that is quantized already)",
     )
     parser.add_argument(
         "--format",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from flow.commands.arguments import variant_option
 from flow.commands.parsers import Commands
 from flow.commands.programs import quantized
 from flow.commands.terminal import Terminal, show
+from flow.data.datasets import random_images
 from flow.session import Session
 from flow.stages import Stages
 from flow.system.arguments import natural
@@ -86,12 +88,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _images(session: Session, count: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the first calibration images, or random ones where there are none."""
+    """Return the first calibration images, or random ones where there are none."""
     data = session.calibration
-    if data is not None:
-        for index in range(min(count, len(data))):
-            yield data[index]
-        return
-    rng = np.random.default_rng(0)
-    for _ in range(count):
-        yield rng.normal(size=session.model.input_shape).astype(np.float32)
+    if data is None:
+        data = random_images(session.model.input_shape, count)
+    return itertools.islice(data, count)

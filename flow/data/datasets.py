@@ -359,6 +359,20 @@ class Dataset:
         return replace(self, indices=tuple(self._index(int(position)) for position in chosen))
 
 
+def random_images(shape: Sequence[int], count: int) -> Dataset:
+    """Return normally distributed tensors in place of images.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The network's input, as (1, C, H, W).
+    count : int
+        How many.
+    """
+    source = RandomTensors(shape=tuple(shape), count=count)
+    return Dataset(name=f"{count} random tensors", source=source, preprocessing=None)
+
+
 # ---- folders ------------------------------------------------------------------------------------
 def image_folder(
     directory: str | Path,

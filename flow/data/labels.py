@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Final, NoReturn, TextIO
@@ -27,8 +26,6 @@ MAX_CLASSES: Final = 1 << 31
 MAX_LINE_CHARS: Final = 1 << 16
 #: A longer list is not read.
 MAX_LIST_BYTES: Final = 1 << 26
-
-
 #: Of text files that list images.
 LIST_SUFFIXES: Final = frozenset({".txt", ".lst", ".list"})
 
@@ -54,6 +51,8 @@ def read_list(
         ) from None
     paths: list[Path] = []
     labels: list[int | None] = []
+    seen: set[tuple[str, str]] = set()
+    places = _Places()
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -76,13 +75,13 @@ def read_list(
                 got=label,
                 hint="give the model that the classes are of",
             )
+        if (place := places.of(path)) in seen:
+            raise CalibrationError(
+                str(file), "must list each image once", got=f"{path} twice", hint="remove a line"
+            )
+        seen.add(place)
         paths.append(path)
         labels.append(label)
-    if len({*paths}) < len(paths):
-        twice = Counter(paths).most_common(1)[0][0]
-        raise CalibrationError(
-            str(file), "must list each image once", got=f"{twice} twice", hint="remove a line"
-        )
     with_class = [label for label in labels if label is not None]
     if labelled and with_class and len(with_class) < len(labels):
         raise CalibrationError(

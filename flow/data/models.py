@@ -126,6 +126,8 @@ def load_model(
         Compare the imported graph with ONNX Runtime; see `import_model`.
     limits : Limits, optional
         What a model may cost.
+    qdq : {"keep", "requantize"}
+        What becomes of a model that is quantized already; see `import_model`.
     request : InputRequest, optional
         What the user says of its input.
 

@@ -179,7 +179,7 @@ class _Walk:
         if isinstance(value, Narrowed):
             return self.integers.narrow(value, self._scale(tensor), zero, name)
         if not isinstance(value, Real):
-            raise _unknown(name, f"astype of {type(value).__name__}")
+            raise _unknown(name, f"astype from {dtype_of(binding.value.args[0])} to int8")
         real, shape, limits = value, value.shape, (-np.inf, np.inf)
         if real.before is not None and real.before[0] == "clip":
             limits = real.before[2][0], real.before[2][1]
@@ -203,21 +203,17 @@ class _Walk:
         first = values[0]
         scale, zero = first.scale, first.zero
         if op_name(call) == "nn.pad":
-            padded = self._padded(binding, first)
-            if padded is not None:
-                return padded
+            return self._padded(binding, first)
         if first.padding != (0, 0, 0, 0):
             raise _unknown(name, f"{op_name(call)} of a padded tensor")
         writer = writer_of(call)
         if writer is None:
             raise _unknown(name, op_name(call))
         sources = [self.integers.real_of(v, scale=scale, zero=zero) for v in values]
-        if op_name(call) == "nn.pad":
-            raise _unknown(name, "nn.pad with another number than the zero point")
         real = writer(self.graph, call, sources, f"{name}.moved")
         return self.integers.quantized(real, scale, zero, static_shape(binding.var), name)
 
-    def _padded(self, binding: Expr, value: Int8) -> Int8 | None:
+    def _padded(self, binding: Expr, value: Int8) -> Int8:
         """Leave padding by the zero point to the convolution that reads it."""
         call = binding.value
         widths = ints(call.attrs.pad_width)
@@ -225,7 +221,8 @@ class _Walk:
         given = constant(number)
         fill = float(getattr(number, "value", number)) if given is None else float(given)
         if len(widths) != 8 or any(widths[:4]) or fill != value.zero:
-            return None
+            name = str(binding.var.name)
+            raise _unknown(name, "nn.pad with another number than the zero point")
         top, bottom, left, right = widths[4:]
         own = value.padding
         sides = own[0] + top, own[1] + left, own[2] + bottom, own[3] + right

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import attributes_of, live_nodes, set_nodes
 from flow.frontend.onnx_shapes import Shapes
 
 _RESHAPES: Final = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
@@ -61,15 +62,7 @@ def join_channel_moves(proto: Any, shapes: Shapes, opset: int) -> None:
             new, tensors = made
             nodes += new
             graph.initializer.extend(tensors)
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in reversed(kept)]
-    del graph.node[:]
-    graph.node.extend(copies)
+    set_nodes(graph, live_nodes(nodes, (value.name for value in graph.output)))
 
 
 def _is_plain_reshape(node: Any, shapes: Shapes) -> bool:
@@ -116,7 +109,7 @@ def _moved(
     node: Any, places: NDArray[np.int64], constants: Mapping[str, Any], shapes: Shapes
 ) -> list[NDArray[np.int64]] | None:
     """Do to places what a node does to numbers; None where it depends on what is computed."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     if any(name and name not in constants for name in node.input[1:]):
         return None
     values = [numpy_helper.to_array(constants[n]) if n else None for n in node.input[1:]]

@@ -24,6 +24,7 @@ from flow.frontend.batch import check_batch, set_batch_to_one
 from flow.frontend.channel_moves import join_channel_moves
 from flow.frontend.clips import hide_clips, restore_clips, with_float_bounds
 from flow.frontend.inputs import (
+    FLOAT,
     MOST_DIMS,
     Layout,
     layout_of,
@@ -46,7 +47,6 @@ from relay_passes.names import Names, with_given_names
 from relay_passes.scales.kept import KeptModel, Qdq
 from vta_config.errors import FlowError, UnsupportedModelError
 
-FLOAT: Final = onnx.TensorProto.FLOAT
 #: ONNX operators whose second input is a layer's weight, and what kind of layer they are.
 LAYER_KINDS: Final = MappingProxyType({"Conv": "conv", "Gemm": "dense", "MatMul": "dense"})
 #: What they become in Relax.
@@ -209,8 +209,8 @@ def _import(
     file_shape = _input(proto, name)[1]
     take_channels_first(proto, layout)
     input_name, shape = _input(proto, name)
-    given = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
-    limits.check(f"{name} input", "bytes", 4 * given * math.prod(shape), limits.tensor_bytes)
+    batch = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
+    limits.check(f"{name} input", "bytes", 4 * batch * math.prod(shape), limits.tensor_bytes)
     before = set_batch_to_one(proto)
     given, parts = proto, None
     if is_qdq(proto):

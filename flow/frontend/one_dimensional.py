@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import GraphRewriter, integers_of
 from flow.frontend.onnx_shapes import Shapes
 
 _WINDOWS: Final = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
@@ -53,18 +54,14 @@ def as_images(proto: Any, shapes: Shapes) -> None:
 
 
 @dataclass(slots=True)
-class _Lifter:
+class _Lifter(GraphRewriter):
     """Walks through a graph; `lifted` has the image of each signal that has one."""
 
-    graph: Any
-    shapes: Shapes
-    constants: dict[str, Any] = field(init=False)
-    nodes: list[Any] = field(init=False, default_factory=list)
     lifted: dict[str, str] = field(init=False, default_factory=dict)
     there: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        GraphRewriter.__post_init__(self)
         self.there = {value.name for value in self.graph.input} | self.constants.keys()
 
     def run(self) -> None:
@@ -77,9 +74,7 @@ class _Lifter:
                 self.there.update(node.output)
         for value in self.graph.output:
             self._lower(value.name)
-        copies = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
+        self.finish()
 
     def _rank(self, name: str) -> int:
         return len(self.shapes.get(name, ()))
@@ -87,27 +82,15 @@ class _Lifter:
     def _lower(self, name: str) -> None:
         """Make a signal of its image, once."""
         if name in self.lifted and name not in self.there:
-            self._reshape(self.lifted[name], name, self.shapes[name])
+            self.reshape(self.lifted[name], name, self.shapes[name])
             self.there.add(name)
-
-    def _reshape(self, source: str, output: str, shape: Sequence[int], name: str = "") -> None:
-        target = self._constant(np.asarray(shape, np.int64), f"{output}.shape")
-        self.nodes.append(helper.make_node("Reshape", [source, target], [output], name))
-
-    def _constant(self, value: Any, name: str) -> str:
-        while name in self.constants or name in self.shapes:
-            name = f"{name}_"
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        self.graph.initializer.append(tensor)
-        self.constants[name] = tensor
-        return name
 
     def _image(self, name: str) -> str:
         """Return the image of a signal; make it where there is none."""
         if name not in self.lifted:
             n, c, length = self.shapes[name]
             self.lifted[name] = f"{name}.row"
-            self._reshape(name, self.lifted[name], (n, c, 1, length))
+            self.reshape(name, self.lifted[name], (n, c, 1, length))
         return self.lifted[name]
 
     def _row(self, name: str) -> str:
@@ -115,7 +98,7 @@ class _Lifter:
         value = numpy_helper.to_array(self.constants[name])
         if value.ndim <= 1:
             return name
-        return self._constant(np.expand_dims(value, -2), f"{name}.row")
+        return self.constant(np.expand_dims(value, -2), f"{name}.row")
 
     def _lift(self, node: Any) -> bool:
         """Rewrite a node that works on signals; False: as it stands."""
@@ -128,28 +111,24 @@ class _Lifter:
         if not any(name in self.lifted for name in signals):
             return False
         if kind in _SAME:
-            return self._emit(node, [self._image(first), *node.input[1:]])
+            return self._follow(node, [self._image(first), *node.input[1:]])
         if kind in _PAIRS:
             return self._pair(node)
         if kind == "Concat":
             axis = next(int(a.i) for a in node.attribute if a.name == "axis") % _SIGNAL
             images = [self._image(name) for name in node.input]
-            return self._emit(node, images, axis=axis + (axis == _SIGNAL - 1))
+            return self._follow(node, images, axis=axis + (axis == _SIGNAL - 1))
         if kind in _FLAT and first in self.lifted and (target := self.shapes.get(node.output[0])):
-            self._reshape(self.lifted[first], node.output[0], target, node.name)
+            self.reshape(self.lifted[first], node.output[0], target, node.name)
             self.there.add(node.output[0])
             return True
         return kind == "ReduceMean" and self._mean(node)
 
-    def _emit(self, node: Any, inputs: Sequence[str], **changed: Any) -> bool:
-        """Append a node like `node` that makes an image."""
+    def _follow(self, node: Any, inputs: Sequence[str], **changed: Any) -> bool:
+        """Write a node like `node` that makes an image."""
         output = node.output[0]
         self.lifted[output] = f"{output}.row"
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute} | changed
-        made = helper.make_node(
-            node.op_type, list(inputs), [self.lifted[output]], node.name, **attributes
-        )
-        self.nodes.append(made)
+        self.emit(node, inputs, self.lifted[output], **changed)
         return True
 
     def _window(self, node: Any) -> bool:
@@ -165,17 +144,9 @@ class _Lifter:
         if node.op_type in ("Conv", "ConvTranspose"):
             if inputs[1] not in self.constants:
                 return False
-            inputs[1] = self._weight(inputs[1])
-        return self._emit(node, [self._image(inputs[0]), *inputs[1:]], **changed)
-
-    def _weight(self, name: str) -> str:
-        """Give a weight a row, under its own name where only one node reads it."""
-        tensor = self.constants[name]
-        value = np.expand_dims(numpy_helper.to_array(tensor), 2)
-        if sum(name in node.input for node in self.graph.node) > 1:
-            return self._constant(value, f"{name}.row")
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+            weight = np.expand_dims(numpy_helper.to_array(self.constants[inputs[1]]), 2)
+            inputs[1] = self.replaced(inputs[1], weight, "row")
+        return self._follow(node, [self._image(inputs[0]), *inputs[1:]], **changed)
 
     def _pair(self, node: Any) -> bool:
         inputs = []
@@ -186,18 +157,16 @@ class _Lifter:
                 inputs.append(self._image(name))
             else:
                 return False
-        return self._emit(node, inputs)
+        return self._follow(node, inputs)
 
     def _mean(self, node: Any) -> bool:
         """Make a mean over the signal one over the image."""
-        axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
-        if len(node.input) > 1 and node.input[1] in self.constants:
-            axes = numpy_helper.to_array(self.constants[node.input[1]]).reshape(-1).tolist()
+        axes = integers_of(node, "axes", self.constants)
         if axes is None or [axis % _SIGNAL for axis in axes] != [_SIGNAL - 1]:
             return False
         pooled = f"{node.output[0]}.pooled"
         image = self._image(node.input[0])
         self.nodes.append(helper.make_node("GlobalAveragePool", [image], [pooled], node.name))
-        self._reshape(pooled, node.output[0], self.shapes[node.output[0]])
+        self.reshape(pooled, node.output[0], self.shapes[node.output[0]])
         self.there.add(node.output[0])
         return True

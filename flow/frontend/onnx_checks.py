@@ -27,10 +27,11 @@ QUANTIZED: Final = frozenset(
         "MatMulInteger",
     }
 )
-#: ONNX Runtime's own QuantizeLinear and DequantizeLinear, for 16 and 4 bits.
-_FOREIGN_QDQ: Final = frozenset(
-    {("com.microsoft", "QuantizeLinear"), ("com.microsoft", "DequantizeLinear")}
-)
+#: Operators that say how a tensor is quantized, which `flow.frontend.qdq` reads.
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+QDQ: Final = frozenset({QUANTIZE, DEQUANTIZE})
+#: ONNX Runtime has its own ones, for 16 and 4 bits.
+_FOREIGN_QDQ: Final = frozenset(("com.microsoft", kind) for kind in QDQ)
 #: Operators with windows.
 _WINDOWS: Final = frozenset(
     {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "MaxUnpool"}

@@ -17,6 +17,8 @@ from typing import Any, Final
 import numpy as np
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import attributes_of
+
 #: Attributes that say nothing about a result.
 _FORGOTTEN: Final[Mapping[str, frozenset[str]]] = {
     "BatchNormalization": frozenset({"is_test", "spatial"}),
@@ -45,7 +47,7 @@ def modernize(proto: Any, version: int) -> None:
     ranks |= {v.name: len(v.type.tensor_type.shape.dim) for v in graph.input if v.name not in ranks}
     nodes: list[Any] = []
     for index, node in enumerate(graph.node):
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = attributes_of(node)
         forgotten = _FORGOTTEN.get(node.op_type, frozenset())
         if attributes.get("is_test", 1) and attributes.get("spatial", 1):
             attributes = {k: v for k, v in attributes.items() if k not in forgotten}

@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flow.frontend.onnx_checks import node_label
+from flow.frontend.onnx_checks import QDQ, node_label
 from flow.frontend.onnx_file import Limits
+from flow.frontend.onnx_nodes import set_nodes
 from flow.frontend.onnx_session import OnnxSession
 from vta_config.errors import UnsupportedModelError
 
@@ -24,8 +25,6 @@ _RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"}
     | {"Multinomial", "Dropout"}
 )
-#: Operators that say how a tensor is quantized: `flow.frontend.qdq` reads them.
-_QDQ: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
@@ -151,7 +150,7 @@ def _lift_constants(graph: Any) -> None:
         tensor = _constant(node, index)
         tensor.name = node.output[0]
         graph.initializer.append(tensor)
-    _set_nodes(graph, kept)
+    set_nodes(graph, kept)
 
 
 def _constant(node: Any, index: int) -> Any:
@@ -209,7 +208,7 @@ def _fold_once(proto: Any, shapes: Shapes) -> bool:
                 continue
         foldable = (
             node.op_type not in _RANDOM
-            and node.op_type not in _QDQ
+            and node.op_type not in QDQ
             and all(name in constants for name in node.input if name)
             and all(name in shapes for name in names)
             and outputs.isdisjoint(names)
@@ -230,7 +229,7 @@ def _fold_once(proto: Any, shapes: Shapes) -> bool:
         remaining = [
             n for n in graph.node if id(n) not in gone and not (n.output and n.output[0] in known)
         ]
-        _set_nodes(graph, remaining)
+        set_nodes(graph, remaining)
     return bool(chosen or known)
 
 
@@ -260,10 +259,3 @@ def _compute(proto: Any, nodes: list[Any], others: Iterable[Any]) -> list[Any] |
     if any(not isinstance(value, np.ndarray) for value in values):
         return None
     return [numpy_helper.from_array(v, n) for n, v in zip(names, values, strict=True)]
-
-
-def _set_nodes(graph: Any, nodes: list[Any]) -> None:
-    """Put other nodes into a graph."""
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)

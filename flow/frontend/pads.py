@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
+from flow.frontend.onnx_nodes import attributes_of
 from flow.frontend.simplify import constants_of
 
 #: What ONNX's ways to pad are called in Relax.
@@ -64,7 +65,7 @@ def with_pads(mod: Any, tensors: Mapping[str, str], proto: Any) -> Any:
 
 def _read(node: Any, constants: Mapping[str, Any]) -> tuple[str, float, list[int]] | None:
     """Return a Pad's mode, number and widths, all before and then all behind; None otherwise."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     given: list[Any] = [
         attributes.get("pads", attributes.get("paddings")),
         attributes.get("value", 0.0),

@@ -25,14 +25,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.frontend.onnx_checks import node_label, operator_of
+from flow.frontend.onnx_checks import DEQUANTIZE, QDQ, QUANTIZE, node_label, operator_of
 from flow.frontend.onnx_file import default_opset
 from relay_passes.scales.kept import KeptModel, KeptTensor, KeptWeight
 from vta_config.errors import UnsupportedModelError
 
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-#: Operators of a QDQ model; both also exist in ONNX Runtime's own domain.
-QDQ: Final = frozenset({QUANTIZE, DEQUANTIZE})
+#: Of QuantizeLinear and DequantizeLinear; ONNX Runtime has its own ones.
 _DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
 #: Operators that move numbers, or choose among them, whatever these are.
 _MOVES: Final = frozenset(
@@ -287,11 +285,8 @@ class _Parts:
         """Take in a Clip of integers: of each side that has a bound."""
         source, output = node.input[0], node.output[0]
         grid = self._grids[source]
-        bounds = [grid.qmin, grid.qmax]
-        for place, name in enumerate(node.input[1:3]):
-            if name:
-                bounds[place] = int(self._constant_of(name, label).reshape(-1)[0])
-        low, high = max(grid.qmin, bounds[0]), min(grid.qmax, bounds[1])
+        bounds = self._bounds(node, label)
+        low, high = int(max(grid.qmin, bounds[0])), int(min(grid.qmax, bounds[1]))
         zero = grid.zero_point  # also where 0.0 does not occur
         narrow = replace(grid, qmin=min(low, zero), qmax=max(high, zero, low + 1))
         self._names[output] = self._names.get(source, source)
@@ -309,14 +304,7 @@ class _Parts:
             )
         values, kind = self._values[source]
         if node.op_type == "Clip":
-            low, high = -math.inf, math.inf
-            limits = [
-                float(self._constant_of(n, label).reshape(-1)[0]) if n else None
-                for n in node.input[1:3]
-            ]
-            low = low if not limits or limits[0] is None else limits[0]
-            high = high if len(limits) < 2 or limits[1] is None else limits[1]
-            values = np.clip(values, low, high)
+            values = np.clip(values, *self._bounds(node, label))
         self._values[node.output[0]] = values, kind
 
     def _dequantize(self, node: Any, label: str) -> None:
@@ -404,6 +392,14 @@ class _Parts:
                 hint="export the model with static quantization",
             )
         return np.asarray(numpy_helper.to_array(tensor))
+
+    def _bounds(self, node: Any, label: str) -> tuple[float, float]:
+        """Return the bounds of a Clip of integers, infinite where there is none."""
+        bounds = [-math.inf, math.inf]
+        for place, name in enumerate(node.input[1:3]):
+            if name:
+                bounds[place] = float(self._constant_of(name, label).reshape(-1)[0])
+        return bounds[0], bounds[1]
 
     def _numbers(
         self, node: Any, label: str

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import attributes_of
 from flow.frontend.onnx_session import OnnxSession
 
 #: The operator set that brought today's form of Resize.
@@ -37,7 +38,7 @@ def resized(
         Version of the default operator set.
     """
     node = _without_empty(node, constants)
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     scales = attributes.get("scales")
     place = 1 if opset < _TODAYS else 2
     if len(node.input) > place and node.input[place] in constants:
@@ -73,7 +74,7 @@ def _without_empty(node: Any, constants: Mapping[str, Any]) -> Any:
     inputs = [
         "" if name in constants and 0 in constants[name].dims else name for name in node.input
     ]
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     return helper.make_node(node.op_type, inputs, node.output, node.name, **attributes)
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import attributes_of, integers_of, live_nodes, set_nodes
 from flow.frontend.onnx_shapes import Shapes, infer_shapes
 from flow.frontend.pools import along_axis, global_max, without_ceil_mode
 from flow.frontend.resize import resized
@@ -57,7 +58,7 @@ def simplify(proto: Any) -> Any:
     for node in result.graph.node:
         if _trains(node) and read.isdisjoint(node.output[1:]):
             # The statistics are those of the one image, channel by channel.
-            epsilon = _attributes(node).get("epsilon", 1e-5)
+            epsilon = attributes_of(node).get("epsilon", 1e-5)
             node = helper.make_node(
                 "InstanceNormalization", node.input[:3], node.output[:1], node.name, epsilon=epsilon
             )
@@ -87,8 +88,7 @@ def simplify(proto: Any) -> Any:
             nodes += _with_shapes(node, shapes or {}, constants, versions.get("", 1))
             continue
         nodes.append(node)
-    del result.graph.node[:]
-    result.graph.node.extend(_live(_joined_pads(nodes, constants, outputs), outputs))
+    set_nodes(result.graph, live_nodes(_joined_pads(nodes, constants, outputs), outputs))
     _drop_unread_constants(result.graph, outputs)
     return result
 
@@ -96,7 +96,7 @@ def simplify(proto: Any) -> Any:
 def _trains(node: Any) -> bool:
     """Whether a BatchNormalization computes statistics: said by its results before version 14."""
     return node.op_type == "BatchNormalization" and (
-        len(node.output) > 1 or bool(_attributes(node).get("training_mode", 0))
+        len(node.output) > 1 or bool(attributes_of(node).get("training_mode", 0))
     )
 
 
@@ -124,27 +124,14 @@ def _drop_unread_constants(graph: Any, outputs: set[str]) -> None:
 
 def _does_nothing(node: Any, constants: Mapping[str, Any]) -> bool:
     """Whether a pool or Pad passes its input on."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if node.op_type in ("MaxPool", "AveragePool"):
         small = {1} >= {*attributes.get("kernel_shape", (0,)), *attributes.get("strides", ())}
         return small and not any(attributes.get("pads", ())) and len(node.output) == 1
     if node.op_type != "Pad":
         return False
-    pads = attributes.get("pads")
-    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
-        pads = numpy_helper.to_array(tensor).reshape(-1)
+    pads = integers_of(node, "pads", constants)
     return pads is not None and not np.any(pads)
-
-
-def _live(nodes: list[Any], outputs: set[str]) -> list[Any]:
-    """Return the nodes that the outputs need."""
-    needed = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    return kept[::-1]
 
 
 def constants_of(graph: Any) -> dict[str, Any]:
@@ -186,7 +173,7 @@ def _is_inference(node: Any, constants: Mapping[str, Any], read: set[str]) -> bo
 
 def _with_slice_inputs(node: Any) -> tuple[Any, list[Any]]:
     """Return a Slice by inputs for one by attributes, and the constants that it reads."""
-    given = _attributes(node)
+    given = attributes_of(node)
     given.setdefault("axes", list(range(len(given.get("starts", ())))))
     names = {key: f"{node.output[0]}.{key}" for key in ("starts", "ends", "axes")}
     tensors = [
@@ -211,10 +198,6 @@ def _adds(node: Any) -> list[Any]:
     ]
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
 def _auto_pad(attributes: Mapping[str, Any]) -> str:
     value: bytes = attributes.get("auto_pad", b"NOTSET")
     return value.decode()
@@ -222,14 +205,14 @@ def _auto_pad(attributes: Mapping[str, Any]) -> str:
 
 def _needs_shapes(node: Any) -> bool:
     pools = node.op_type in ("AveragePool", *_REDUCES)
-    return pools or bool({"auto_pad", "ceil_mode", "output_shape"} & _attributes(node).keys())
+    return pools or bool({"auto_pad", "ceil_mode", "output_shape"} & attributes_of(node).keys())
 
 
 def _with_shapes(
     node: Any, shapes: Shapes, constants: Mapping[str, Any], version: int
 ) -> list[Any]:
     """Return what a convolution, pool or mean becomes."""
-    attributes, shape = _attributes(node), shapes.get(node.input[0], ())
+    attributes, shape = attributes_of(node), shapes.get(node.input[0], ())
     if node.op_type in _REDUCES:
         return _reduced(node, attributes, shape, constants)
     weight = shapes.get(node.input[1], ()) if node.op_type in ("Conv", "ConvTranspose") else ()
@@ -333,14 +316,14 @@ def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[st
         if zeros is not None and node.output[0] not in outputs:
             pads[node.output[0]] = (node, zeros)
     for node in nodes:
-        joins = node.op_type == "Conv" and _auto_pad(_attributes(node)) in ("NOTSET", "VALID")
+        joins = node.op_type == "Conv" and _auto_pad(attributes_of(node)) in ("NOTSET", "VALID")
         for name in node.input[1:] if joins else node.input:
             pads.pop(name, None)
     result = []
     for node in nodes:
         if node.op_type == "Conv" and node.input[0] in pads:
             pad, zeros = pads[node.input[0]]
-            attributes = _attributes(node)
+            attributes = attributes_of(node)
             attributes.pop("auto_pad", None)
             own = attributes.pop("pads", (0, 0, 0, 0))
             attributes["pads"] = [a + b for a, b in zip(own, zeros, strict=True)]
@@ -353,7 +336,7 @@ def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[st
 
 def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
     """Return [top, left, bottom, right] of a Pad that puts zeros around images, else None."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     given: list[Any] = [attributes.get("pads"), attributes.get("value", 0.0)]
     for index, source in enumerate(node.input[1:3]):
         if source:
@@ -376,9 +359,7 @@ def _reduced(
     node: Any, attributes: Mapping[str, Any], shape: tuple[int, ...], constants: Mapping[str, Any]
 ) -> list[Any]:
     """Return pools, and Flatten unless dimensions are kept, for a mean or maximum of images."""
-    axes = attributes.get("axes", ())
-    if len(node.input) > 1 and (tensor := constants.get(node.input[1])) is not None:
-        axes = numpy_helper.to_array(tensor).reshape(-1)
+    axes = integers_of(node, "axes", constants) or ()
     whole = node.op_type == "GlobalMaxPool"
     over = [2, 3] if whole else sorted({int(axis) % 4 for axis in axes})
     if len(shape) != 4 or not over or not {2, 3}.issuperset(over):

@@ -10,13 +10,14 @@ their rows in another order. Only where none of this holds, a Transpose remains.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from onnx import helper, numpy_helper
 
+from flow.frontend.onnx_nodes import GraphRewriter, integers_of
 from flow.frontend.onnx_shapes import Shapes
 
 #: Operators on each number alone.
@@ -68,27 +69,19 @@ def fold_transposes(proto: Any, shapes: Shapes, opset: int) -> None:
         Version of the default operator set.
     """
     if any(node.op_type == "Transpose" and not node.domain for node in proto.graph.node):
-        _Folder(proto.graph, shapes, opset).run()
+        _Folder(proto.graph, shapes, opset=opset).run()
 
 
 @dataclass(slots=True)
-class _Folder:
+class _Folder(GraphRewriter):
     """Walks through a graph; `moved` has what is known of the tensors so far."""
 
-    graph: Any
-    shapes: Shapes
     opset: int
-    constants: dict[str, Any] = field(init=False)
-    outputs: set[str] = field(init=False)
-    nodes: list[Any] = field(init=False, default_factory=list)
     moved: dict[str, _Moved] = field(init=False, default_factory=dict)
     #: Flattened tensors -> tensor in another order, and the place there of each of its numbers.
     shuffled: dict[str, tuple[str, Any]] = field(init=False, default_factory=dict)
-    made: dict[str, str] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.outputs = {value.name for value in self.graph.output}
+    #: Weights, and the tensor that they multiply -> weights in that tensor's order.
+    made: dict[tuple[str, str], str] = field(init=False, default_factory=dict)
 
     def run(self) -> None:
         """Visit every node; what is still moved at the end is transposed for who reads it."""
@@ -97,19 +90,11 @@ class _Folder:
                 for name in node.input:
                     self._materialize(name)
                 self.nodes.append(node)
-        for name in self.outputs:
-            self._materialize(name)
-        copies = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
+        for value in self.graph.output:
+            self._materialize(value.name)
+        self.finish()
 
     # ---- what is known ---------------------------------------------------------------------------
-    def _rank(self, name: str) -> int:
-        return len(self.shapes.get(name, ()))
-
-    def _known(self, name: str) -> _Moved | None:
-        return self.moved.get(name)
-
     def _set(self, name: str, source: str, perm: Sequence[int]) -> None:
         """Note that `name` is a tensor transposed."""
         self.moved[name] = _Moved(source, tuple(perm))
@@ -129,25 +114,9 @@ class _Folder:
     def _unshuffle(self, name: str) -> None:
         """Put the numbers of a flattened tensor into their order."""
         source, places = self.shuffled.pop(name)
-        index = self._constant(places.astype(np.int64), f"{name}.places")
+        index = self.constant(places.astype(np.int64), f"{name}.places")
         node = helper.make_node("Gather", [source, index], [name], axis=1)
         self.nodes.append(node)
-
-    def _constant(self, value: Any, name: str) -> str:
-        """Add a constant; return its name."""
-        while name in self.constants or name in self.shapes:
-            name = f"{name}_"
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        self.graph.initializer.append(tensor)
-        self.constants[name] = tensor
-        return name
-
-    def _emit(self, node: Any, inputs: Sequence[str], output: str, **changed: Any) -> None:
-        """Append a node like `node`, with other inputs, one output and changed attributes."""
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute} | changed
-        made = helper.make_node(node.op_type, list(inputs), [output], node.name, **attributes)
-        made.domain = node.domain
-        self.nodes.append(made)
 
     # ---- operators -------------------------------------------------------------------------------
     def _fold(self, node: Any) -> bool:
@@ -158,7 +127,7 @@ class _Folder:
             return self._transpose(node)
         if node.op_type in ("MatMul", "Gemm") and node.input[0] in self.shuffled:
             return self._dense_of_shuffled(node)
-        if all(self._known(name) is None for name in node.input):
+        if all(self.moved.get(name) is None for name in node.input):
             return False
         if node.op_type in _UNARY:
             return self._elementwise(node, node.input[1:])
@@ -177,19 +146,19 @@ class _Folder:
         return False
 
     def _transpose(self, node: Any) -> bool:
-        name, rank = node.input[0], self._rank(node.input[0])
+        name, rank = node.input[0], len(self.shapes.get(node.input[0], ()))
         if not rank or name in self.shuffled:
             return False
         perm = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
         perm = perm or tuple(range(rank))[::-1]
-        known = self._known(name) or _Moved(name, tuple(range(rank)))
+        known = self.moved.get(name) or _Moved(name, tuple(range(rank)))
         self._set(node.output[0], known.source, [known.perm[i] for i in perm])
         return True
 
     def _elementwise(self, node: Any, kept: Sequence[str]) -> bool:
         """Let an operator on each number read the sources; `kept` are its parameters."""
         data = [name for name in node.input if name not in kept]
-        known = [self._known(name) for name in data]
+        known = [self.moved.get(name) for name in data]
         perm = next(k.perm for k in known if k is not None)
         sources = []
         for name, own in zip(data, known, strict=True):
@@ -211,12 +180,12 @@ class _Folder:
         """Emit a node on the sources; its output is the transposed one of the result."""
         output = node.output[0]
         if list(perm) == list(range(len(perm))):  # it is the result itself
-            self._emit(node, inputs, output, **changed)
+            self.emit(node, inputs, output, **changed)
             return
         inner = f"{output}.source"
         while inner in self.shapes:
             inner += "_"
-        self._emit(node, inputs, inner, **changed)
+        self.emit(node, inputs, inner, **changed)
         self._set(output, inner, perm)
 
     def _moved_constant(self, name: str, value: Any, perm: Sequence[int]) -> str:
@@ -224,10 +193,10 @@ class _Folder:
         if value.size == 1:
             return name
         full = value.reshape((1,) * (len(perm) - value.ndim) + value.shape)
-        return self._constant(full.transpose(_inverse(perm)), f"{name}.moved")
+        return self.constant(full.transpose(_inverse(perm)), f"{name}.moved")
 
     def _along_axis(self, node: Any) -> bool:
-        known = [self._known(name) for name in node.input]
+        known = [self.moved.get(name) for name in node.input]
         first = known[0]
         if first is None or any(k is None or k.perm != first.perm for k in known):
             return False
@@ -243,8 +212,8 @@ class _Folder:
         return True
 
     def _reduction(self, node: Any) -> bool:
-        known = self._known(node.input[0])
-        axes = self._axes(node)
+        known = self.moved.get(node.input[0])
+        axes = integers_of(node, "axes", self.constants)
         if known is None or axes is None:
             return False
         rank = len(known.perm)
@@ -255,35 +224,25 @@ class _Folder:
             left = [axis for axis in range(rank) if axis not in moved]
             perm = [left.index(axis) for axis in known.perm if axis in left]
         if len(node.input) > 1:
-            name = self._constant(np.asarray(moved, np.int64), f"{node.output[0]}.axes")
+            name = self.constant(np.asarray(moved, np.int64), f"{node.output[0]}.axes")
             self._follow(node, [known.source, name], perm)
         else:
             self._follow(node, [known.source], perm, axes=moved)
         return True
 
-    def _axes(self, node: Any) -> list[int] | None:
-        """Return the axes of a reduction, None where they are computed or all."""
-        if len(node.input) > 1:
-            tensor = self.constants.get(node.input[1])
-            return None if tensor is None else numpy_helper.to_array(tensor).reshape(-1).tolist()
-        return next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
-
     def _pad(self, node: Any) -> bool:
-        known = self._known(node.input[0])
+        known = self.moved.get(node.input[0])
         if known is None or len(node.input) > 3:
             return False
         rank = len(known.perm)
-        pads = next((list(a.ints) for a in node.attribute if a.name == "pads"), None)
-        if len(node.input) > 1:
-            tensor = self.constants.get(node.input[1])
-            pads = None if tensor is None else numpy_helper.to_array(tensor).reshape(-1).tolist()
+        pads = integers_of(node, "pads", self.constants)
         if pads is None or len(pads) != 2 * rank:
             return False
         moved = [0] * (2 * rank)
         for axis, place in enumerate(known.perm):
             moved[place], moved[place + rank] = pads[axis], pads[axis + rank]
         if len(node.input) > 1:
-            name = self._constant(np.asarray(moved, np.int64), f"{node.output[0]}.pads")
+            name = self.constant(np.asarray(moved, np.int64), f"{node.output[0]}.pads")
             self._follow(node, [known.source, name, *node.input[2:]], known.perm)
         else:
             self._follow(node, [known.source], known.perm, pads=moved)
@@ -292,33 +251,29 @@ class _Folder:
     def _reshape(self, node: Any) -> bool:
         """Reshape the source where that gives the same numbers, or remember their order."""
         name, output = node.input[0], node.output[0]
-        known, shape = self._known(name), self.shapes.get(name)
+        known, shape = self.moved.get(name), self.shapes.get(name)
         target = self.shapes.get(output)
         if known is None or shape is None or target is None:
             return False
         source = tuple(shape[i] for i in _inverse(known.perm))
         wide = [axis for axis in known.perm if source[axis] > 1]
         if wide == sorted(wide):  # only dimensions of 1 moved
-            self._emit_reshape(node, known.source, output, target)
+            self.reshape(known.source, output, target, node.name)
             return True
         if len(target) != 2 or target[0] != 1 or not self._feeds_dense(output):
             return False
         inner = f"{output}.source"
-        self._emit_reshape(node, known.source, inner, target)
+        self.reshape(known.source, inner, target, node.name)
         places = np.arange(math.prod(shape)).reshape(source).transpose(known.perm).reshape(-1)
         self.shuffled[output] = inner, places
         return True
-
-    def _emit_reshape(self, node: Any, source: str, output: str, target: Sequence[int]) -> None:
-        shape = self._constant(np.asarray(target, np.int64), f"{output}.shape")
-        self.nodes.append(helper.make_node("Reshape", [source, shape], [output], node.name))
 
     def _feeds_dense(self, name: str) -> bool:
         """Whether only products with constant weights read a tensor."""
         readers = [node for node in self.graph.node if name in node.input]
         return (
             bool(readers)
-            and name not in self.outputs
+            and all(value.name != name for value in self.graph.output)
             and all(
                 node.op_type in ("MatMul", "Gemm")
                 and node.input[0] == name
@@ -334,30 +289,22 @@ class _Folder:
         weight = numpy_helper.to_array(self.constants[node.input[1]])
         axis = int(any(a.name == "transB" and a.i for a in node.attribute))
         moved = np.take(weight, np.argsort(places), axis=axis)
-        key = f"{node.input[1]} behind {source}"
+        key = node.input[1], source
         if key not in self.made:
-            # The weight's own name, if nobody else reads it: layers are called after weights.
-            self.made[key] = self._replaced(node.input[1], moved)
-        self._emit(node, [source, self.made[key], *node.input[2:]], node.output[0])
+            self.made[key] = self.replaced(node.input[1], moved, "moved")
+        self.emit(node, [source, self.made[key], *node.input[2:]], node.output[0])
         return True
-
-    def _replaced(self, name: str, value: Any) -> str:
-        """Give a constant another value, under its own name where only one node reads it."""
-        if sum(name in node.input for node in self.graph.node) > 1:
-            return self._constant(value, f"{name}.moved")
-        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
 
     def _matmul(self, node: Any) -> bool:
         """Make a 1×1 convolution of a product along the channels of an NHWC tensor."""
-        known, weight = self._known(node.input[0]), self.constants.get(node.input[1])
+        known, weight = self.moved.get(node.input[0]), self.constants.get(node.input[1])
         if known is None or weight is None or len(weight.dims) != 2 or known.perm != (0, 2, 3, 1):
             return False
         value = numpy_helper.to_array(weight).T[:, :, np.newaxis, np.newaxis]
-        name = self._replaced(node.input[1], value)
+        name = self.replaced(node.input[1], value, "moved")
         inner = f"{node.output[0]}.source"
-        attributes: Mapping[str, Any] = {"kernel_shape": [1, 1]}
-        made = helper.make_node("Conv", [known.source, name], [inner], node.name, **attributes)
+        made = helper.make_node("Conv", [known.source, name], [inner], node.name)
+        made.attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
         self.nodes.append(made)
         self._set(node.output[0], inner, known.perm)
         return True

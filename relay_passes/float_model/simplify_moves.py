@@ -7,6 +7,7 @@ other channels than the map it comes from is made of it by one operator, whateve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -42,7 +43,7 @@ class SimplifyMoves(GraphPass):
         known: dict[Expr, Expr] = {}
 
         def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
-            value = _with_known_indices(_without_split(value, known), known)
+            value = with_known_indices(_without_split(value, known), known)
             found = _channels(value, known)
             if found is not None:
                 value = _taken(*found)
@@ -68,8 +69,16 @@ def _without_split(value: Expr, known: dict[Expr, Expr]) -> Expr:
     return relax.op.strided_slice(call.args[0], [axis], [start], [start + sizes[value.index]])
 
 
-def _with_known_indices(value: Expr, known: dict[Expr, Expr]) -> Expr:
-    """Return a `take` with the indices that the importer computes of shapes and constants."""
+def with_known_indices(value: Expr, known: Mapping[Expr, Expr]) -> Expr:
+    """Return a `take` with the indices that the importer computes of shapes and constants.
+
+    Parameters
+    ----------
+    value : Expr
+        Any; only a `take` with computed indices is changed.
+    known : mapping
+        Variables before it -> their values.
+    """
     if op_name(value) != "take" or constant(value.args[1]) is not None:
         return value
     indices = _known_integers(value.args[1], known)
@@ -83,7 +92,7 @@ def _with_known_indices(value: Expr, known: dict[Expr, Expr]) -> Expr:
     return relax.op.take(data, places, axis=None if axis is None else int(axis), mode="clip")
 
 
-def _known_integers(expr: Expr, known: dict[Expr, Expr]) -> NDArray[np.int64] | None:
+def _known_integers(expr: Expr, known: Mapping[Expr, Expr]) -> NDArray[np.int64] | None:
     """Return integers that follow from shapes and constants; None for others."""
     value: Expr = known.get(expr, expr)
     found = constant(value)

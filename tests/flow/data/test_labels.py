@@ -281,6 +281,7 @@ def test_lists_with_and_without_classes(tmp_path: Path) -> None:
         ("a.png 5", r"list.txt, line 1: must have a class below 5, got 5; give the model"),
         ("a.png\nb c.png 1", r"list.txt: must give all images a class, or none, got 1 of 2; add"),
         ("a.png\na.png", r"list.txt: must list each image once, got \S*a.png twice; remove a line"),
+        ("a.png\n./a.png", r"list.txt: must list each image once, got \S*a.png twice; remove a"),
     ],
 )
 def test_lists_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:

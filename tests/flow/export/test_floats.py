@@ -12,8 +12,11 @@ from tvm.script import relax as R
 
 from flow.export.floats import writer_of
 from flow.export.qdq import export_qdq
-from relay_passes.graph import rewrite
+from relay_passes.graph import read_graph, rewrite
 from relay_passes.host.run import HostModule
+from relay_passes.integers.integer_facts import with_facts
+from relay_passes.integers.plan import QuantPlan
+from relay_passes.params import QuantParams
 from tests.flow.qdq_models import session
 from vta_config.errors import UnsupportedModelError
 
@@ -90,3 +93,47 @@ def test_operators_that_are_not_known() -> None:
     with pytest.raises(UnsupportedModelError, match=sentence):
         export_qdq(Network, ["y"])
     assert writer_of(relax.Var("x", None)) is None
+
+
+def int8(x: Any) -> Any:
+    return OP.astype(x, "int8")
+
+
+def shifted(x: Any) -> Any:
+    """Return integers with the zero point of `PLAN`, which every tensor has."""
+    return int8(OP.add(x, relax.const(np.float32(-128))))
+
+
+def conv8(x: Any, **more: Any) -> Any:
+    weight = relax.const(np.ones((3, 3, 6, 2) if more else (2, 4, 3, 3), np.int8))
+    more.setdefault("padding", (1, 1, 1, 1))
+    return OP.nn.conv2d(x, weight, out_dtype="int32", **more)
+
+
+PARAMS = QuantParams(scale=(0.5,), bits=8, signed=False, zero_point=-128)
+AROUND = [0, 0, 0, 0, 1, 1, 1, 1]
+REFUSED: dict[str, Any] = {
+    "an integer result": int8,
+    "astype from int8 to int8": lambda x: int8(int8(x)),
+    "nn.pad with another number than the zero point": lambda x: OP.nn.pad(
+        int8(x), AROUND, pad_value=1
+    ),
+    "permute_dims of a padded tensor": lambda x: OP.permute_dims(
+        OP.nn.pad(int8(x), AROUND), [0, 2, 3, 1]
+    ),
+    "nn.conv2d that pads with 0 for another number": lambda x: conv8(shifted(x)),
+    "nn.conv2d of NHWC and HWIO": lambda x: conv8(
+        int8(x), data_layout="NHWC", kernel_layout="HWIO"
+    ),
+}
+
+
+@pytest.mark.parametrize("got", REFUSED)
+def test_integers_that_are_not_known(got: str) -> None:
+    mod = rewrite(module(REFUSED[got]), lambda builder, var, value: builder.emit(value, var.name))
+    names = [str(binding.var.name) for binding in read_graph(mod).bindings]
+    plan = QuantPlan(tensors=dict.fromkeys(names, PARAMS), weights={})
+    mod = with_facts(mod, errors={}, host={}, plan=plan)
+    sentence = f"must be an operator that the export to QDQ knows, got {got}; export another"
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        export_qdq(mod, ["y"])

@@ -92,6 +92,17 @@ def test_sums_beyond_float32_are_said() -> None:
         narrowed(values, np.full(1, 20.0), low=-127, high=127)
 
 
+def test_limits_beyond_float32_are_said() -> None:
+    graph, ones = GraphWriter(), np.ones(1)
+    total = Sum(
+        tensor=graph.fresh("x"), ratio=ones, offset=np.zeros(1), bound=2.0**26,
+        shape=(1, 1, 1, 1), name="x", factor=ones,
+    )  # fmt: skip
+    sentence = r"x: must have a factor or bias that float32 holds exactly, got 1.67772e\+07; export"
+    with pytest.raises(UnsupportedModelError, match=sentence):
+        IntegerWriter(graph, {}).limited("Min", total, np.full(1, 2.0**24 + 1), "y")
+
+
 def product(data: NDArray[np.int8], weight: NDArray[np.int8]) -> NDArray[Any]:
     """Return data · weight, int8[1, K] and int8[K, N], by ONNX Runtime without optimizations."""
     graph = GraphWriter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from flow.frontend.channel_moves import join_channel_moves
+from flow.frontend.importer import import_model
 from flow.frontend.onnx_session import OnnxSession
 from flow.frontend.onnx_shapes import infer_shapes
+from relay_passes.host.torch_graph import TorchGraph
+from tests.flow.onnx_models import save
 
 SHAPE = (1, 8, 2, 3)
 
@@ -67,20 +71,21 @@ def test_two_shuffles_that_undo_each_other_are_nothing() -> None:
     assert left == ["Identity", "Relu"]
 
 
+HALVES = (
+    node("Reshape", "x", "pairs", "a"),
+    node("Transpose", "a", "b", perm=[1, 0, 2]),
+    node("Reshape", "b", "halves", "c"),
+    node("Gather", "c", "zero", "even", axis=0),
+    node("Gather", "c", "one", "odd", axis=0),
+)
+INDICES: dict[str, Any] = {"pairs": [4, 2, 6], "halves": [2, 1, 4, 2, 3], "zero": 0, "one": -1}
+
+
 @pytest.mark.parametrize("opset", [9, 13])
 def test_halves_that_are_gathered(opset: int) -> None:
     """As ShuffleNetV2 splits: even channels and odd ones."""
-    nodes = (
-        node("Reshape", "x", "pairs", "a"),
-        node("Transpose", "a", "b", perm=[1, 0, 2]),
-        node("Reshape", "b", "halves", "c"),
-        node("Gather", "c", "zero", "even", axis=0),
-        node("Gather", "c", "one", "odd", axis=0),
-        node("Relu", "even", "y"),
-        node("Relu", "odd", "z"),
-    )
-    values = {"pairs": [4, 2, 6], "halves": [2, 1, 4, 2, 3], "zero": 0, "one": -1}
-    left = joined(nodes, ("y", "z"), opset, **values)
+    nodes = (*HALVES, node("Relu", "even", "y"), node("Relu", "odd", "z"))
+    left = joined(nodes, ("y", "z"), opset, **INDICES)
     assert left == [*(["Slice"] * 2 if opset > 9 else ["Gather"] * 2), "Relu", "Relu"]
 
 
@@ -108,3 +113,25 @@ def test_other_moves_stay(nodes: list[onnx.NodeProto]) -> None:
     read = {name for n in nodes for name in n.input}
     left = joined(nodes, **{k: np.asarray(v) for k, v in values.items() if k in read})
     assert left == [n.op_type for n in nodes]
+
+
+def test_imported_halves_run_in_batches(tmp_path: Path) -> None:
+    """Distillation and learning run the imported module in PyTorch, several images at once.
+
+    A view of one image whose first dimension is not the batch would not do.
+    """
+    torch = pytest.importorskip("torch")
+    graph = helper.make_graph(
+        [*HALVES, node("Concat", "odd", "even", "y", axis=1)],
+        "g",
+        [helper.make_tensor_value_info("x", 1, list(SHAPE))],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in INDICES.items()],
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    mod = import_model(save(proto, tmp_path / "halves.onnx")).mod
+    images = np.random.default_rng(1).normal(size=(3, *SHAPE[1:])).astype(np.float32)
+    (found,) = TorchGraph(mod, torch)(torch.from_numpy(images))
+    order = [1, 3, 5, 7, 0, 2, 4, 6]
+    np.testing.assert_array_equal(found.numpy(), images[:, order].reshape(3, -1))

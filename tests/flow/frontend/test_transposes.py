@@ -151,3 +151,12 @@ def test_without_transposes_nothing_changes() -> None:
     before = proto.SerializeToString()
     fold_transposes(proto, infer_shapes(proto), 13)
     assert proto.SerializeToString() == before
+
+
+def test_transposed_outputs_come_in_the_graphs_order() -> None:
+    """Whatever the order of a set of names is, which differs from run to run."""
+    outputs = [f"out{i}" for i in range(8)]
+    nodes = [node("Transpose", "x", name, perm=[0, 2, 3, 1]) for name in outputs]
+    proto = model(nodes[::-1], outputs)
+    fold_transposes(proto, infer_shapes(proto), 13)
+    assert [n.output[0] for n in proto.graph.node] == outputs
