@@ -16,7 +16,7 @@ import numpy as np
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
@@ -124,10 +124,8 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(config.inp_bits * plane, partial(_copies, bench, normal, tile, plane, made))
             for plane in range(planes)
         )
-        residuals = additions_of(bench, normal, normal.early_residuals, tile)
-        jobs = sum_up(bench, tile, [Addition(0, constants), *copies, *residuals])
+        jobs = sum_tile(bench, normal, tile, [Addition(0, constants), *copies])
         jobs[-1].body += _fill(bench, movement, tile)
-        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
 
 
