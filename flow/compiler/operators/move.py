@@ -116,7 +116,7 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     )
     tiling = Tiling(oc=oc_each, oh=oh, ow=ow, ic=0, oc_w=oc_each, oc_outer=True)
     places = [*product(split(shape.out_height, oh), split(shape.out_width, ow))]
-    planes = max(bench.tensors[name].planes for name in layer.inputs[: len(movement.shapes)])
+    planes = max(bench.tensors[name].planes for name in layer.data_inputs)
     for n, oc, (oy, ox) in product(bench.batches(layer), _stretches(made, oc_each), places):
         tile = bench.tile(layer, n, oc, oy, ox)
         constants = partial(reduction, bench, normal, tiling, tile, weights_at[0])
