@@ -23,7 +23,8 @@ from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
-from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters, Placement
+from flow.results.placement import Placement
+from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
@@ -163,9 +164,7 @@ class PipelineBackend:
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize by a variant, unless that was the last thing done, and return its plan."""
-        if self._quantized[0] != variant:
-            self.quantize(variant)
-        return quantization_plan(self._quantized[1])
+        return quantization_plan(self.integer_module(variant))
 
     def integer_module(self, variant: str) -> Any:
         """Quantize by a variant, unless that was the last thing done, and return its module."""
@@ -187,10 +186,9 @@ class PipelineBackend:
 
     def compile(self, variant: str) -> PipelineCompiled:
         """Quantize and compile a variant, and build its executable."""
-        if self._quantized[0] != variant:
-            self.quantize(variant)
+        quantized = self.integer_module(variant)
         pipeline, name = self.pipeline_of(variant)
-        compiled = pipeline.compile(self._quantized[1])
+        compiled = pipeline.compile(quantized)
         for module in vta_modules(compiled.executable.mod):
             module["set_driver_timeout"](self._driver_timeout_s or 0.0)
             module["set_engine"](
@@ -256,16 +254,7 @@ class PipelineCompiled:
     @property
     def placement(self) -> Placement:
         """Return what runs where."""
-        host = self.model.host
-        return Placement(
-            programs=len(self.model.programs),
-            crossing_bytes=self.model.crossing_bytes,
-            macs=host.macs,
-            vta_macs=host.vta_macs,
-            fallbacks=host.fallbacks,
-            before=host.before,
-            behind=host.behind,
-        )
+        return self.model.placement
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""

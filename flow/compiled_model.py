@@ -16,6 +16,7 @@ from flow.compiler.codegen import build
 from flow.outputs import as_row
 from flow.program.program import Program
 from flow.results.counters import counters_by_layer
+from flow.results.placement import Placement
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.system.limits import UNLIMITED
@@ -63,6 +64,12 @@ class CompiledModel:
             for program in self.programs
             for tensor in (*program.inputs, *program.outputs)
         )
+
+    @property
+    def placement(self) -> Placement:
+        """Which part runs on VTA, and which on the host."""
+        programs = len(self.programs)
+        return Placement.of(self.host, programs=programs, crossing_bytes=self.crossing_bytes)
 
     @cached_property
     def executable(self) -> Any:

@@ -18,7 +18,6 @@ from flow.pipeline import Pipeline
 from flow.program.program import Program
 from flow.results.estimate import Estimate, ProgramCost
 from flow.results.latency import latency_of
-from flow.results.report import Placement
 from flow.session import open_model, schedule_cache
 from flow.sim.scratchpads import capacities, scratchpad_bytes
 from flow.stages import Stages
@@ -79,15 +78,7 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
         variant=variant,
         data=data.name if calibrated else "nothing",
         latency=latency,
-        placement=Placement(
-            programs=len(compiled.programs),
-            crossing_bytes=compiled.crossing_bytes,
-            macs=compiled.host.macs,
-            vta_macs=compiled.host.vta_macs,
-            fallbacks=compiled.host.fallbacks,
-            before=compiled.host.before,
-            behind=compiled.host.behind,
-        ),
+        placement=compiled.placement,
         programs=_costs(compiled.programs, [sim.result.cycles for sim in compiled.timed]),
         scratchpad_bytes=peaks,
         scratchpad_capacity=capacities(machine),

@@ -22,7 +22,8 @@ from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZE
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
-from flow.results.report import Exactness, LayerCounters, Placement
+from flow.results.placement import Placement
+from flow.results.report import Exactness, LayerCounters
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from relay_passes.integers.plan import QuantPlan

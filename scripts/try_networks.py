@@ -243,10 +243,15 @@ def _decibels(row: Row, variant: str) -> str:
 # ---- the command line ---------------------------------------------------------------------------
 def build_parser() -> argparse.ArgumentParser:
     """Describe the options."""
+    from flow.options import KNOWN_VARIANTS
+
     parser = argparse.ArgumentParser(description=__doc__, prog="try_networks.py")
     parser.add_argument("place", nargs="+", type=Path, help="folder of ONNX files, or a file")
     parser.add_argument(
-        "--variant", action="append", default=[], help="default: profiled_fused and best"
+        "--variant",
+        action="append",
+        choices=KNOWN_VARIANTS,
+        help="repeatable (default: profiled_fused and best)",
     )
     parser.add_argument("--images", type=Path, help="pictures, for networks that take them")
     parser.add_argument("--calibration", type=Path, help="pictures to calibrate on")

@@ -70,21 +70,29 @@ def sum_up(
     return jobs
 
 
-def additions_of(
+def sum_tile(
+    bench: Workbench, normal: NormalLayer, tile: Tile, terms: Iterable[Addition]
+) -> list[Job]:
+    """Start a tile and add terms, as `sum_up` does, and the residuals that count among them."""
+    return sum_up(bench, tile, [*terms, *_additions(bench, normal, normal.early_residuals, tile)])
+
+
+def _additions(
     bench: Workbench, normal: NormalLayer, residuals: Iterable[Residual], tile: Tile
 ) -> list[Addition]:
     """Return what `sum_up` adds of residuals, each at its exponent."""
     return [
-        Addition(residual.exponent, partial(residual_jobs, bench, normal, [residual], tile))
+        Addition(residual.exponent, partial(_residual_jobs, bench, normal, [residual], tile))
         for residual in residuals
     ]
 
 
 def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
-    """Append the epilogue and the stores to a tile's jobs; return the jobs."""
+    """Append the last residuals, the epilogue and the stores to a tile's jobs; return the jobs."""
+    jobs += _residual_jobs(bench, normal, normal.last_residuals, tile)
     for step in normal.epilogue:
         if isinstance(step, Residual):
-            jobs += residual_jobs(bench, normal, [step], tile)
+            jobs += _residual_jobs(bench, normal, [step], tile)
         elif isinstance(step, CopiedResiduals):
             jobs += _copied_residuals(bench, normal, step, tile)
         elif isinstance(step, ShiftAdds):
@@ -118,7 +126,7 @@ def _stores(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Emitt
         yield from bench.emit.store(output, piece, plane)
 
 
-def residual_jobs(
+def _residual_jobs(
     bench: Workbench, normal: NormalLayer, residuals: Sequence[Residual], tile: Tile
 ) -> list[Job]:
     """Add int8 tensors to a tile, block by block, by GEMM with a diagonal weight."""
@@ -170,7 +178,7 @@ def _copied_residuals(
             ox=Range(tile.ox.start + ox.start, ox.count),
             acc=copy.start,
         )
-        jobs = sum_up(bench, piece, additions_of(bench, normal, step.parts, piece))
+        jobs = sum_up(bench, piece, _additions(bench, normal, step.parts, piece))
         dims = (Dim(oy.count, width, ox.count), Dim(ox.count, 1, 1))
         acc = tile.acc + block * tile.area + oy.start * width + ox.start
         origin = tile.origin.to(Purpose.RESIDUAL)

@@ -207,8 +207,7 @@ class NormalLayer:
     @property
     def multipliers(self) -> frozenset[int]:
         """The diagonal weights that the layer needs, the same for all channels of a block."""
-        own = self.input_multipliers | ({1} if self.layer.operator.moves else set())
-        return own | {
+        return self.input_multipliers | {
             weight for r in self.all_residuals for block in r.terms for weight, _ in block
         }
 
@@ -268,8 +267,9 @@ def normal_layer(
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
-        data = layer.inputs[: 1 if layer.movement is None else len(layer.movement.shapes)]
-        exponents = max((plane_exponents(name, config, planes) for name in data), key=len)
+        exponents = max(
+            (plane_exponents(name, config, planes) for name in layer.data_inputs), key=len
+        )
     added = [post_op for post_op in post_ops[:lead] if post_op.tensor]
     residuals, exponents = _residuals(added, layer, config, planes, exponents)
 
@@ -339,9 +339,9 @@ def _products(
 def _input_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
     """Return the diagonal weights with which a layer without weights adds its input."""
     row = layer.operator
-    if not row.by_channel or row.has_weight or row.starts_empty:
-        return frozenset()
-    return diagonal_weights(layer, config) if row is AVG_POOL2D else frozenset({1})
+    if row is AVG_POOL2D:
+        return diagonal_weights(layer, config)
+    return frozenset() if row.has_weight or row.starts_empty else frozenset({1})
 
 
 def _bundles(layer: Layer, config: VTAConfig) -> Bundles | None:

@@ -113,8 +113,8 @@ def output_range(layer: Layer, ranges: Mapping[str, Interval]) -> Interval:
     if layer.operator.int8_range:
         low, high = ranges.get(layer.inputs[0], INT8_RANGE)
     if layer.movement is not None:
-        data = layer.inputs[: len(layer.movement.shapes)]
-        lows, highs = zip(*(ranges.get(name, INT8_RANGE) for name in data), strict=True)
+        found = (ranges.get(name, INT8_RANGE) for name in layer.data_inputs)
+        lows, highs = zip(*found, strict=True)
         fill = layer.movement.fill
         low, high = min(*lows, fill), max(*highs, fill)
     for step in layer.post_ops:

@@ -93,32 +93,34 @@ def views_of(subgraph: Subgraph, planes: Mapping[str, int], config: VTAConfig) -
             continue
         if any(planes[name] != 1 for name in (*layer.inputs, layer.output)):
             continue
-        for source, place, count in _stretches(movement, config.block):
+        for source, to, start, count in _stretches(movement, config.block):
             name = layer.inputs[source]
             whole = movement.shapes[source][1] == count
             if name in given:
                 continue
             if whole and name not in wanted and name not in views and layer.kind == "concat":
-                views[name] = View(layer.output, place.to // config.block)
+                views[name] = View(layer.output, to // config.block)
             elif count == movement.shape[1] and layer.output not in wanted:
-                views[layer.output] = View(name, place.start // config.block)
+                views[layer.output] = View(name, start // config.block)
             else:
                 continue
             own = blocks(count, config.block)
-            first = place.to // config.block
+            first = to // config.block
             written.setdefault(layer.name, set()).update(range(first, first + own))
     return Views(views, {name: frozenset(found) for name, found in written.items()})
 
 
 class _Stretch(NamedTuple):
-    """Channels from `to` on are those of the source from `start` on."""
+    """So many channels, from `to` on, are those of a source from `start` on."""
 
+    source: int
     to: int
     start: int
+    channels: int
 
 
-def _stretches(movement: Movement, block: int) -> Iterator[tuple[int, _Stretch, int]]:
-    """Yield (source, where, channels) of parts that hold whole blocks of a source."""
+def _stretches(movement: Movement, block: int) -> Iterator[_Stretch]:
+    """Yield the channels of each part that holds whole blocks of a source."""
     channels = movement.shape[1]
     for part in movement.parts:
         places = np.flatnonzero(part.channels >= 0)
@@ -132,7 +134,7 @@ def _stretches(movement: Movement, block: int) -> Iterator[tuple[int, _Stretch, 
         ends = to + count == channels or count % block == 0
         source = movement.shapes[part.source][1]
         if aligned and ends and (count % block == 0 or start + count == source):
-            yield part.source, _Stretch(to, start), count
+            yield _Stretch(part.source, to, start, count)
 
 
 def _is_whole(movement: Movement, part: Part) -> bool:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.results.latency import Latency
-from flow.results.placement import LABEL_CHARS, Placement, around_lines, only_ends
+from flow.results.placement import Placement, around_lines, labels_of, only_ends
 from flow.results.report import name_cell
 from flow.sim.scratchpads import SCRATCHPADS
 from flow.system.files import write_atomic
@@ -224,9 +224,7 @@ class Estimate:
 
     def by_reason(self) -> dict[str, list[Fallback]]:
         """Group the operators on the host by why they are there, the largest group first."""
-        groups: dict[str, list[Fallback]] = {}
-        for fallback in self.placement.fallbacks:
-            groups.setdefault(fallback.reason, []).append(fallback)
+        groups = self.placement.by_reason()
         return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
@@ -286,9 +284,8 @@ def _lines(estimate: Estimate) -> list[str]:
             f"{estimate.frames_per_s:,.1f} frames/s (timing profile "
             f"{estimate.latency.timing_profile})"
         )
-    share = "none" if placement.vta_share is None else f"{placement.vta_share:.2%}"
     lines += [
-        f"MACs on VTA  {share} of {placement.macs / 1e6:,.2f} M",
+        f"MACs on VTA  {placement.macs_text}",
         f"utilization  {estimate.utilization:.1%} of the cycles are GEMM steps on inputs and "
         "weights",
         f"DRAM         {estimate.dram_bytes:,} bytes moved per image; "
@@ -309,7 +306,7 @@ def _lines(estimate: Estimate) -> list[str]:
         return [*lines, f"on host      {only_ends(placement)}"]
     lines.append(f"on host      {count:,} operators, not included in the latency:")
     for reason, found in estimate.by_reason().items():
-        names = ", ".join(printable(f.label, LABEL_CHARS) for f in found)
+        names = ", ".join(labels_of(found))
         lines.append(f"             {len(found):,} × {printable(reason)}: {names}")
     return lines
 

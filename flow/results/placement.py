@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.layers import Fallback, HostWork
 from vta_config.text import printable
 
 #: The most names that one line lists.
@@ -41,10 +42,36 @@ class Placement:
     before: tuple[Fallback, ...] = ()
     behind: tuple[Fallback, ...] = ()
 
+    @classmethod
+    def of(cls, host: HostWork, *, programs: int, crossing_bytes: int) -> Placement:
+        """Return the placement of a module with this work for the host."""
+        return cls(
+            programs=programs,
+            crossing_bytes=crossing_bytes,
+            macs=host.macs,
+            vta_macs=host.vta_macs,
+            fallbacks=host.fallbacks,
+            before=host.before,
+            behind=host.behind,
+        )
+
     @property
     def vta_share(self) -> float | None:
         """The share of MACs that run on VTA, from 0 to 1; None for a model without MACs."""
         return self.vta_macs / self.macs if self.macs else None
+
+    @property
+    def macs_text(self) -> str:
+        """The share of MACs on VTA, and the millions that there are: ``75.00% of 2.00 M``."""
+        share = "none" if self.vta_share is None else f"{self.vta_share:.2%}"
+        return f"{share} of {self.macs / 1e6:,.2f} M"
+
+    def by_reason(self) -> dict[str, list[Fallback]]:
+        """Group the operators that fell back to the host by why they did."""
+        groups: dict[str, list[Fallback]] = {}
+        for fallback in self.fallbacks:
+            groups.setdefault(fallback.reason, []).append(fallback)
+        return groups
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -61,20 +88,16 @@ class Placement:
 def placement_lines(placement: Placement) -> list[str]:
     """Return lines with the share of MACs on VTA, and the operators on the host by reason."""
     programs = f"{placement.programs:,} program" + ("s" if placement.programs != 1 else "")
-    share = "none" if placement.vta_share is None else f"{placement.vta_share:.2%}"
     lines = [
-        f"on VTA     {share} of {placement.macs / 1e6:,.2f} M MACs, in {programs}; "
+        f"on VTA     {placement.macs_text} MACs, in {programs}; "
         f"{placement.crossing_bytes / 1e6:,.3f} MB copied between host and VTA per image"
     ]
     lines += [f"on host    {line}" for line in around_lines(placement)]
     if not placement.fallbacks:
         return [*lines, f"on host    {only_ends(placement)}"]
     lines.append(f"on host    {len(placement.fallbacks):,} operators, not included in the latency:")
-    by_reason: dict[str, list[str]] = {}
-    for fallback in placement.fallbacks:
-        by_reason.setdefault(fallback.reason, []).append(printable(fallback.label, LABEL_CHARS))
-    for reason, labels in by_reason.items():
-        lines.append(f"           {len(labels):,} × {reason}: {listed(labels)}")
+    for reason, found in placement.by_reason().items():
+        lines.append(f"           {len(found):,} × {reason}: {listed(labels_of(found))}")
     return lines
 
 
@@ -90,11 +113,12 @@ def around_lines(placement: Placement) -> list[str]:
         "preprocessing, before VTA": placement.before,
         "post-processing, behind VTA": placement.behind,
     }
-    return [
-        f"{what}: {listed([printable(f.label, LABEL_CHARS) for f in found])}"
-        for what, found in parts.items()
-        if found
-    ]
+    return [f"{what}: {listed(labels_of(found))}" for what, found in parts.items() if found]
+
+
+def labels_of(operators: Iterable[Fallback]) -> list[str]:
+    """Return the names of operators as lines show them."""
+    return [printable(operator.label, LABEL_CHARS) for operator in operators]
 
 
 def listed(labels: list[str]) -> str:

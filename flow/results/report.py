@@ -19,9 +19,7 @@ from flow.results.evaluate import Metrics
 from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
-from flow.results.placement import LABEL_CHARS as LABEL_CHARS
-from flow.results.placement import Placement as Placement
-from flow.results.placement import listed, placement_lines
+from flow.results.placement import Placement, labels_of, listed, placement_lines
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
 from relay_passes.integers.plan import QuantPlan
@@ -450,7 +448,7 @@ def _partial_lines(report: Report) -> list[str]:
     """Return, for each variant that is not deployed, the operators its latency does not include."""
     return [
         f"           * {p.variant}: latency of the operators on VTA only; on host: "
-        + listed([printable(f.label, LABEL_CHARS) for f in p.placement.fallbacks])
+        + listed(labels_of(p.placement.fallbacks))
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]

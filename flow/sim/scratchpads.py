@@ -49,38 +49,27 @@ def scratchpad_bytes(programs: Sequence[Program]) -> dict[str, int]:
 
 def capacities(config: VTAConfig) -> dict[str, int]:
     """Return the bytes of each scratchpad of a machine."""
-    each = _elem_bytes(config)
-    return {name: each[name] * depth for name, depth in _depths(config).items()}
+    return {name: depth * each for name, (depth, each) in _sizes(config).items()}
 
 
-def _elem_bytes(config: VTAConfig) -> dict[str, int]:
-    """Return the bytes of an element of each scratchpad."""
+def _sizes(config: VTAConfig) -> dict[str, tuple[int, int]]:
+    """Return the elements of each scratchpad, and the bytes of one."""
     return {
-        "inp": config.inp_elem_bytes,
-        "wgt": config.wgt_elem_bytes,
-        "acc": config.acc_elem_bytes,
-        "uop": UOP_BYTES,
-    }
-
-
-def _depths(config: VTAConfig) -> dict[str, int]:
-    """Return the elements of each scratchpad."""
-    return {
-        "inp": config.inp_depth,
-        "wgt": config.wgt_depth,
-        "acc": config.acc_depth,
-        "uop": config.uop_depth,
+        "inp": (config.inp_depth, config.inp_elem_bytes),
+        "wgt": (config.wgt_depth, config.wgt_elem_bytes),
+        "acc": (config.acc_depth, config.acc_elem_bytes),
+        "uop": (config.uop_depth, UOP_BYTES),
     }
 
 
 def _of_program(program: Program) -> dict[str, int]:
     """Return the most bytes of each scratchpad that a layer of a program touches."""
     config, arena = program.config, program.new_arena()
-    each, depths = _elem_bytes(config), _depths(config)
+    sizes = _sizes(config)
     destinations = np.zeros(config.uop_depth, np.int64)  # of the micro-ops in the scratchpad
     peaks = dict.fromkeys(SCRATCHPADS, 0)
     for _, group in groupby(program.insns, key=lambda insn: insn.origin.layer):
-        touched = {name: np.zeros(depth, bool) for name, depth in depths.items()}
+        touched = {name: np.zeros(depth, bool) for name, (depth, _) in sizes.items()}
         for insn in group:
             if insn.opcode == Opcode.LOAD:
                 name = _FILLED[Memory(insn["memory_type"])]
@@ -91,7 +80,7 @@ def _of_program(program: Program) -> dict[str, int]:
             elif insn.opcode in (Opcode.GEMM, Opcode.ALU):
                 touched["acc"][_written(insn, destinations)] = True
         for name, elements in touched.items():
-            peaks[name] = max(peaks[name], int(np.count_nonzero(elements)) * each[name])
+            peaks[name] = max(peaks[name], int(np.count_nonzero(elements)) * sizes[name][1])
     return peaks
 
 

@@ -208,8 +208,7 @@ class Layer:
         for product in self.summands:
             self._check_product(product)
         operands = tuple(op.tensor for op in self.post_ops if op.row.residual)
-        moved = 1 if self.movement is None else len(self.movement.shapes)
-        data = (*self.inputs[:moved], *(product.inputs[0] for product in self.summands))
+        data = (*self.data_inputs, *(product.inputs[0] for product in self.summands))
         expected_inputs = operands if self.operator.starts_empty else (*data, *operands)
         if self.inputs != expected_inputs or not self.inputs:
             self._fail("inputs", f"must be {expected_inputs or 'at least one'}", self.inputs)
@@ -247,6 +246,11 @@ class Layer:
     def operator(self) -> Operator:
         """The row of its kind."""
         return OPERATORS[self.kind]
+
+    @property
+    def data_inputs(self) -> tuple[str, ...]:
+        """The tensors that the accumulator starts with: one, or of a movement all its sources."""
+        return self.inputs[: 1 if self.movement is None else len(self.movement.shapes)]
 
     @property
     def window(self) -> Window:

@@ -20,7 +20,8 @@ from flow.options import (
 )
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
-from flow.results.report import Exactness, LayerCounters, Placement
+from flow.results.placement import Placement
+from flow.results.report import Exactness, LayerCounters
 from flow.sim.timing_report import LayerTiming
 from flow.stages import Progress, Stages
 from relay_passes.integers.plan import LayerPlan, QuantPlan

@@ -54,6 +54,15 @@ def test_pictures_are_listed_without_their_labels(tmp_path: Path) -> None:
     assert try_networks._listed(None, tmp_path) is None
 
 
+def test_a_variant_that_deploy_does_not_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other recipes are parts of variants: `deploy` would not know which one to tell in full."""
+    with pytest.raises(SystemExit) as end:
+        try_networks.main(["net.onnx", "--variant", "best", "--variant", "fine_residuals"])
+    assert end.value.code == 2
+    sentence = "argument --variant: invalid choice: 'fine_residuals' (choose from "
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_good_and_a_damaged_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tiny_model(), tmp_path / "good.onnx")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.averages import factors_of
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.depthwise_conv2d import choose_tile, window_elems
@@ -59,9 +59,7 @@ def avg_pool2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(bits * plane, partial(_sums, bench, normal, tile, plane, factors))
             for plane in range(planes)
         )
-        residuals = additions_of(bench, normal, normal.early_residuals, tile)
-        jobs = sum_up(bench, tile, [Addition(0, constants), *sums, *residuals])
-        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
+        jobs = sum_tile(bench, normal, tile, [Addition(0, constants), *sums])
         yield from finish_tile(bench, normal, tile, jobs)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
@@ -62,7 +62,6 @@ def lower_tiled(
         # Where somebody waits for the tile to be stored, STORE begins with its first channels.
         waited = alone or index == len(tiles) - 1
         for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
-            jobs += residual_jobs(bench, normal, normal.last_residuals, piece)
             jobs = finish_tile(bench, normal, piece, jobs)
         yield from jobs
 
@@ -78,7 +77,7 @@ def reductions(
         )
         for part, ic, at in zip(normal.reductions, ics, weights_at, strict=True)
     ]
-    return sum_up(bench, tile, [*terms, *additions_of(bench, normal, normal.early_residuals, tile)])
+    return sum_tile(bench, normal, tile, terms)
 
 
 def reduction(

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, nest_uops, split
 from flow.compiler.operators.conv2d import add_digits
 from flow.compiler.operators.operator import Lowerer
@@ -54,10 +54,7 @@ def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(part.shape.exponent, partial(_reduction, bench, part, tile, at))
             for part, at in zip(normal.reductions, weights_at, strict=True)
         )
-        residuals = additions_of(bench, normal, normal.early_residuals, tile)
-        jobs = sum_up(bench, tile, [*terms, *residuals])
-        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
-        yield from finish_tile(bench, normal, tile, jobs)
+        yield from finish_tile(bench, normal, tile, sum_tile(bench, normal, tile, terms))
 
 
 def _reduction(bench: Workbench, normal: NormalLayer, tile: Tile, weights_at: int) -> Iterator[Job]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
     from relay_passes.operators.movement import Movement, Part
+
+
+#: Slots of inp for what tiles read.
+_SLOTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,13 +76,6 @@ class _Block(NamedTuple):
     weights: NDArray[np.int8]
 
 
-class _Lines(NamedTuple):
-    """The rows or columns of a source that a tile needs, from the first to the last."""
-
-    start: int
-    count: int  # type: ignore[assignment]  # a field here, not tuple.count
-
-
 def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     """Lower a movement, tile by tile: a job for each block of a source."""
     layer, shape, config = normal.layer, normal.shape, bench.config
@@ -93,30 +90,18 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     if not wanted:
         return
     row = max(len(block.weights) for block in wanted)
-    oc_each, oh, ow = _tile(bench, normal, wanted, row)
-    chunk = max(
-        (
-            oc_each * rows.count * columns.count
-            for oy in split(shape.out_height, oh)
-            for ox in split(shape.out_width, ow)
-            for block in wanted
-            for term in block.terms
-            if (found := _needed(movement, term.parts, oy, ox)) is not None
-            for rows, columns in (found,)
-        ),
-        default=1,
-    )
+    oc_each, oh, ow, window = _tile(bench, normal, wanted, row)
     residual = {"residual": SlotPool(oh * ow, 2)} if normal.all_residuals else {}
     weights = max(1, row, oc_each * shape.constants)
     weights_at = bench.begin_layer(
         normal,
-        inp={**residual, "chunk": SlotPool(chunk, _SLOTS)},
+        inp={**residual, "chunk": SlotPool(oc_each * window, _SLOTS)},
         wgt=SlotPool(weights),
         acc=oc_each * oh * ow,
     )
     tiling = Tiling(oc=oc_each, oh=oh, ow=ow, ic=0, oc_w=oc_each, oc_outer=True)
     places = [*product(split(shape.out_height, oh), split(shape.out_width, ow))]
-    planes = max(bench.tensors[name].planes for name in layer.inputs[: len(movement.shapes)])
+    planes = max(bench.tensors[name].planes for name in layer.data_inputs)
     for n, oc, (oy, ox) in product(bench.batches(layer), _stretches(made, oc_each), places):
         tile = bench.tile(layer, n, oc, oy, ox)
         constants = partial(reduction, bench, normal, tiling, tile, weights_at[0])
@@ -124,15 +109,9 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(config.inp_bits * plane, partial(_copies, bench, normal, tile, plane, made))
             for plane in range(planes)
         )
-        residuals = additions_of(bench, normal, normal.early_residuals, tile)
-        jobs = sum_up(bench, tile, [Addition(0, constants), *copies, *residuals])
+        jobs = sum_tile(bench, normal, tile, [Addition(0, constants), *copies])
         jobs[-1].body += _fill(bench, movement, tile)
-        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
         yield from finish_tile(bench, normal, tile, jobs)
-
-
-#: Slots of inp for what tiles read.
-_SLOTS: Final = 4
 
 
 def _block(movement: Movement, index: int, block: int) -> _Block:
@@ -185,9 +164,9 @@ def _stretches(made: Sequence[_Block | None], each: int) -> Iterator[Range]:
 
 def _needed(
     movement: Movement, parts: Sequence[Part], oy: Range, ox: Range
-) -> tuple[_Lines, _Lines] | None:
-    """Return the rows and columns of a source that some parts of a tile need, None for none."""
-    found: list[_Lines] = []
+) -> tuple[Range, Range] | None:
+    """Return the first to the last row and column of a source that parts of a tile need, if any."""
+    found: list[Range] = []
     for axis, out in enumerate((oy, ox)):
         lines = [
             line
@@ -199,7 +178,7 @@ def _needed(
         ]
         if not lines:
             return None
-        found.append(_Lines(int(min(lines)), int(max(lines) - min(lines) + 1)))
+        found.append(Range(int(min(lines)), int(max(lines) - min(lines) + 1)))
     return found[0], found[1]
 
 
@@ -274,7 +253,7 @@ def _gemms(
     movement: Movement,
     tile: Tile,
     part: Part,
-    lines: tuple[_Lines, _Lines],
+    lines: tuple[Range, Range],
     places: tuple[int, int, int, int],
 ) -> Iterator[Emitted]:
     """Add the copies of a part: a GEMM for each run of its rows and of its columns."""
@@ -333,8 +312,13 @@ def _false_runs(flags: NDArray[np.bool_]) -> Iterator[Range]:
 
 def _tile(
     bench: Workbench, normal: NormalLayer, wanted: Sequence[_Block], row: int
-) -> tuple[int, int, int]:
-    """Choose a tile (blocks, rows, columns): whole rows where they fit, two tiles in flight.
+) -> tuple[int, int, int, int]:
+    """Choose a tile: whole rows where they fit, two tiles in flight.
+
+    Returns
+    -------
+    (blocks, rows, columns, window)
+        And the most inp elements that one of its blocks reads of a source's block.
 
     Raises
     ------
@@ -344,9 +328,9 @@ def _tile(
     layer, shape, capacity = normal.layer, normal.shape, bench.residents.capacity_of(normal)
     movement = layer.movement
     assert movement is not None
-    terms = {id(t.parts[0]): t.parts for block in wanted for t in block.terms}
+    terms = {tuple(map(id, t.parts)): t.parts for block in wanted for t in block.terms}
 
-    def chunk(oh: int, ow: int) -> int:
+    def window(oh: int, ow: int) -> int:
         found = (
             _needed(movement, parts, oy, ox)
             for parts in terms.values()
@@ -357,7 +341,7 @@ def _tile(
 
     def fits(oh: int, ow: int, inp: int, acc: int) -> bool:
         own = 2 * oh * ow if normal.all_residuals else 0
-        return chunk(oh, ow) + own <= inp and oh * ow <= acc
+        return window(oh, ow) + own <= inp and oh * ow <= acc
 
     oh, ow = shape.out_height, shape.out_width
     for share in (2, 1):
@@ -373,11 +357,12 @@ def _tile(
         raise CapacityError(
             layer.name,
             f"what a number is copied from must fit {capacity.inp} inp elements",
-            got=chunk(1, 1),
+            got=window(1, 1),
             hint="choose a machine with larger buffers",
         )
     weights = capacity.wgt // max(1, shape.constants)
-    oc_each = min(shape.oc, inp // max(1, chunk(oh, ow)), acc // (oh * ow), weights)
+    most = window(oh, ow)
+    oc_each = min(shape.oc, inp // max(1, most), acc // (oh * ow), weights)
     if row > capacity.wgt:
         raise CapacityError(
             layer.name,
@@ -385,7 +370,7 @@ def _tile(
             got=row,
             hint="choose a machine with larger buffers",
         )
-    return max(1, oc_each), oh, ow
+    return max(1, oc_each), oh, ow, most
 
 
 LOWERER: Final = Lowerer(lower=move)

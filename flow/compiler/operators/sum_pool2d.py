@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
-from flow.compiler.epilogue import Addition, additions_of, finish_tile, residual_jobs, sum_up
+from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
@@ -53,9 +53,7 @@ def sum_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
             Addition(bits * plane, partial(_pixels, bench, normal, tile, plane, places))
             for plane in range(bench.tensors[layer.inputs[0]].planes)
         )
-        residuals = additions_of(bench, normal, normal.early_residuals, tile)
-        jobs = sum_up(bench, tile, [Addition(0, constants), *pixels, *residuals])
-        jobs += residual_jobs(bench, normal, normal.last_residuals, tile)
+        jobs = sum_tile(bench, normal, tile, [Addition(0, constants), *pixels])
         yield from finish_tile(bench, normal, tile, jobs)
 
 

@@ -21,7 +21,7 @@ from flow.results.estimate import (
     write_estimate,
 )
 from flow.results.latency import Latency
-from flow.results.report import Placement
+from flow.results.placement import Placement
 from relay_passes.partition.layers import Fallback
 from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig

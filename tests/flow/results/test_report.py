@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
+from flow.results.placement import Placement
 from flow.results.report import (
     COUNTERS,
     GEMM_PARTS,
@@ -21,7 +22,6 @@ from flow.results.report import (
     DataFacts,
     Exactness,
     LayerCounters,
-    Placement,
     ProgramFacts,
     Report,
     Skipped,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.lower import lower
-from relay_passes.operators.movement import Movement, along_axes, enlarged, of_places
+from relay_passes.operators.movement import Movement, Part, along_axes, enlarged, of_places
 from relay_passes.partition.layers import PostOp, TensorSpec
 from tests.flow.compiler.networks import conv, requantize
 from tests.flow.compiler.operators.moves import check_engines, graph_of, moving
@@ -94,6 +94,20 @@ def test_every_engine_on_every_machine(preset: str, data: st.DataObject) -> None
     ids=["enlarged", "to space", "to depth", "shuffled"],
 )
 def test_pictures_that_need_many_tiles(movement: Movement, default_config: VTAConfig) -> None:
+    x = TensorSpec(name="x", shape=movement.shapes[0], dtype="int8")
+    check_engines(graph_of((moving("moved", movement, x),), x), default_config)
+
+
+def test_blocks_that_share_one_of_their_parts(default_config: VTAConfig) -> None:
+    """The first block reads rows 600 apart, the second one those of the first part alone."""
+    rows, columns, channels = np.arange(700), np.arange(4), np.arange(32)
+    first, second = (np.where(half, channels, -1) for half in (channels < 16, channels >= 16))
+    parts = (
+        Part(source=0, channels=channels, rows=rows, columns=columns),
+        Part(source=0, channels=first, rows=(rows + 600) % 700, columns=columns, phase=(1, 0)),
+        Part(source=0, channels=second, rows=rows, columns=columns, phase=(1, 0)),
+    )
+    movement = Movement(shapes=((1, 32, 700, 4),), shape=(1, 32, 1400, 4), parts=parts, step=(2, 1))
     x = TensorSpec(name="x", shape=movement.shapes[0], dtype="int8")
     check_engines(graph_of((moving("moved", movement, x),), x), default_config)
 
