@@ -38,6 +38,7 @@ from relay_passes.graph import (
 )
 from relay_passes.numerics import along
 from relay_passes.operators.calls import (
+    AVERAGES,
     WEIGHT_AXIS,
     ends_accumulator,
     has_integer_form,
@@ -45,8 +46,7 @@ from relay_passes.operators.calls import (
 )
 from relay_passes.operators.functions import functions_of
 
-#: Operators f with f(a * x) = a * f(x): for any a, and for a > 0.
-_LINEAR: Final = frozenset({"mean", "nn.avg_pool2d"})
+#: Operators f with f(a * x) = a * f(x) for a > 0; of averages this holds for any a.
 _POSITIVE: Final = frozenset({"nn.relu", "nn.max_pool2d"})
 #: Factors of a layer's input channels that are further apart would cost its weights their bits.
 _MOST_APART: Final = 16.0
@@ -231,7 +231,7 @@ def _into_makers(graph: Graph) -> _Visit:
 def _passes(call: Expr, found: Affine) -> bool:
     """Whether an operator's result is y where it reads a * x instead."""
     positive = op_name(call) in _POSITIVE and (found.factor > 0).all()
-    if not (positive or op_name(call) in _LINEAR) or found.offset.any():
+    if not (positive or op_name(call) in AVERAGES) or found.offset.any():
         return False
     return len(static_shape(call.args[0])) == len(static_shape(call))
 

@@ -12,7 +12,7 @@ from relay_passes.graph import Expr, Graph, constant, op_name, variables
 from relay_passes.operators.calls import RESHAPES
 
 _ARITHMETIC: Final = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum"})
-_MOVES: Final = RESHAPES | {"strided_slice", "split", "concat", "take", "expand_dims", "squeeze"}
+_MOVES: Final = RESHAPES | {"strided_slice", "split", "concat", "take"}
 _BEFORE: Final = _ARITHMETIC | _MOVES | {"clip", "astype"}
 _ENDS: Final = frozenset(
     {"nn.softmax", "nn.log_softmax", "sigmoid", "tanh", "exp", "log", "argmax", "argmin", "topk"}
