@@ -298,6 +298,12 @@ def constant(expr: Expr) -> NDArray[Any] | None:
     return np.asarray(expr.value.numpy()) if isinstance(expr, tvm.ir.GenericConst) else None
 
 
+def source_name(value: Expr) -> str:
+    """Return the name of what a call reads first, "" where that is no variable."""
+    args = getattr(value, "args", ())
+    return str(getattr(args[0], "name", "")) if args else ""
+
+
 def static_shape(expr: Expr) -> tuple[int, ...]:
     """Return the shape of a tensor expression.
 
