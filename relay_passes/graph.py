@@ -331,5 +331,11 @@ def dtype_of(expr: Expr) -> str:
 
 
 def ints(values: Iterable[Any]) -> tuple[int, ...]:
-    """Return TVM integers as Python's."""
-    return tuple(int(v) for v in values)
+    """Return TVM integers as Python's, also those of a tuple that is an operand."""
+    return tuple(int(getattr(v, "value", v)) for v in values)
+
+
+def clip_limits(call: Expr) -> tuple[float, float]:
+    """Return the least and the largest result of a ``clip``."""
+    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
+    return low, high

@@ -111,7 +111,7 @@ def _pad(torch: Any, call: Expr, operands: list[Any]) -> Any:
 
 
 def _strided_slice(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    x, axes, begin, end, *strides = operands[0], *(_numbers(arg) for arg in call.args[1:])
+    x, axes, begin, end, *strides = operands[0], *map(ints, call.args[1:])
     steps = strides[0] if strides else [1] * len(axes)
     for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
         chosen = range(static_shape(call.args[0])[axis])[first:last:step]
@@ -184,10 +184,6 @@ def is_known(call: Expr) -> bool:
         crops = str(attrs.coordinate_transformation_mode) == "tf_crop_and_resize"
         return str(attrs.method) != "cubic" and str(attrs.layout) == "NCHW" and not crops
     return kind in OPERATORS
-
-
-def _numbers(arg: Expr) -> list[int]:
-    return [int(getattr(field, "value", field)) for field in arg]
 
 
 def _split(torch: Any, call: Expr, operands: list[Any]) -> list[Any]:

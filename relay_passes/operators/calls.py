@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.graph import Expr, constant, op_name, static_shape
+from relay_passes.graph import Expr, clip_limits, constant, op_name, static_shape
 from relay_passes.operators.averages import is_average
 from relay_passes.operators.operator import IntegerForm
 from relay_passes.operators.table import OPERATORS
@@ -32,7 +32,7 @@ _INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
 
 
 def _clip_ceiling(call: Expr) -> float | None:
-    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
+    low, high = clip_limits(call)
     return high if low == 0.0 and high > 0.0 else None
 
 

@@ -80,17 +80,13 @@ def _rearranged(bindings: list[Expr]) -> Movement | None:
 
 def _slice(call: Expr) -> Movement | None:
     shape = static_shape(call.args[0])
-    axes, begin, end, *strides = ([int(n) for n in _numbers(arg)] for arg in call.args[1:])
+    axes, begin, end, *strides = map(ints, call.args[1:])
     steps = strides[0] if strides else [1] * len(axes)
     taken = {
         axis % len(shape): np.arange(shape[axis])[first:last:step]
         for axis, first, last, step in zip(axes, begin, end, steps, strict=True)
     }
     return along_axes(shape, taken)
-
-
-def _numbers(arg: Expr) -> list[Any]:
-    return [getattr(field, "value", field) for field in arg]
 
 
 def _take(call: Expr) -> Movement | None:
