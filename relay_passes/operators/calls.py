@@ -28,7 +28,7 @@ WEIGHT_AXIS: Final = {
 }
 #: Operators that average; `averages.is_average` tells of a call whether integers express it.
 AVERAGES: Final = frozenset({"mean", "nn.avg_pool2d"})
-_INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
+_INTEGER_OPS: Final = frozenset(row.float_op for row in OPERATORS.values())
 
 
 def _clip_ceiling(call: Expr) -> float | None:
@@ -120,13 +120,12 @@ def is_pair(call: Expr) -> bool:
 
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
-    if is_pair(call):
-        return True
-    if op_name(call) in AVERAGES:
+    kind = op_name(call)
+    if kind in AVERAGES:
         return is_average(call)
-    if op_name(call) in (*_MOVES_IF, "concat"):
+    if kind in MOVES or kind == "concat":
         return bool(moved(call))
-    return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
+    return kind in _INTEGER_OPS or ends_accumulator(call) or is_pair(call)
 
 
 def integer_form(call: Expr) -> IntegerForm | None:
