@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
+from relay_passes.float_model.fold_batch_norm import channel_constant
 from relay_passes.float_model.fold_scales import affine_of
 from relay_passes.graph import (
     Expr,
@@ -36,7 +37,6 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
-from relay_passes.numerics import along
 from relay_passes.operators.calls import ACTIVATIONS
 
 #: Elements of all phases' weights together, above which a layer is left as it is.
@@ -197,8 +197,7 @@ def _as_phases(builder: GraphBuilder, var: Expr, call: Expr, tail: _Tail) -> Exp
             own,
         )
         if offset.any():
-            bias = along(offset.astype(np.float32), 4, 1)
-            x = builder.emit(relax.op.add(x, relax.const(bias)), own)
+            x = builder.emit(relax.op.add(x, channel_constant(offset, 4)), own)
         for step in tail.activations:
             args = [x, *step.args[1:]]
             x = builder.emit(relax.Call(step.op, args, step.attrs, step.ty_args), own)

@@ -165,14 +165,26 @@ def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
         value = constant(other)
         if value is None or not isinstance(tensor, relax.Var):
             continue
-        shape = static_shape(tensor)
-        full = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
-        axis = 1
-        if full.shape == tuple(n if i == axis else 1 for i, n in enumerate(shape)):
-            return tensor, full.reshape(-1).astype(np.float64)
-        if value.size == 1:
-            return tensor, np.full(shape[axis], float(value.reshape(-1)[0]))
+        numbers = channel_numbers(value, static_shape(tensor))
+        if numbers is not None:
+            return tensor, numbers
     return None
+
+
+def channel_numbers(value: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Return a constant as one number a channel, float64[C]; None where it is no such.
+
+    Parameters
+    ----------
+    value : number[...]
+        The constant.
+    shape : (N, C, ...)
+        Of what it is broadcast to.
+    """
+    full = (1,) * (len(shape) - value.ndim) + value.shape
+    if full == tuple(n if axis == 1 else 1 for axis, n in enumerate(shape)):
+        return value.reshape(-1).astype(np.float64)
+    return np.full(shape[1], float(value.reshape(-1)[0])) if value.size == 1 else None
 
 
 def is_dense_layer(value: Expr) -> bool:
