@@ -339,3 +339,12 @@ def clip_limits(call: Expr) -> tuple[float, float]:
     """Return the least and the largest result of a ``clip``."""
     low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
     return low, high
+
+
+def slices_of(call: Expr) -> dict[int, slice]:
+    """Return what a ``strided_slice`` takes of each axis that it names."""
+    rank = len(static_shape(call.args[0]))
+    axes, begin, end, *strides = map(ints, call.args[1:])
+    steps = strides[0] if strides else [1] * len(axes)
+    found = zip(axes, begin, end, steps, strict=True)
+    return {axis % rank: slice(first, last, step) for axis, first, last, step in found}

@@ -24,6 +24,7 @@ from relay_passes.graph import (
     ints,
     op_name,
     rewrite,
+    slices_of,
     static_shape,
 )
 from relay_passes.operators.calls import RESHAPES, is_move
@@ -159,12 +160,8 @@ def _moved(call: Expr, places: NDArray[np.int64]) -> NDArray[np.int64]:
             return np.asarray(places.reshape(-1)[indices])
         return np.asarray(np.take(places, indices, axis=int(attrs.axis)))
     if kind == "strided_slice":
-        axes, begin, end, *strides = map(ints, call.args[1:])
-        steps = strides[0] if strides else [1] * len(axes)
-        cut = [slice(None)] * places.ndim
-        for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
-            cut[axis] = slice(first, last, step)
-        return np.asarray(places[tuple(cut)])
+        cut = slices_of(call)
+        return np.asarray(places[tuple(cut.get(axis, slice(None)) for axis in range(places.ndim))])
     return places.reshape(static_shape(relax.BlockBuilder().normalize(call)))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from tvm import relax
 
-from relay_passes.graph import Expr, constant, dtype_of, ints, op_name, static_shape
+from relay_passes.graph import Expr, constant, dtype_of, ints, op_name, slices_of, static_shape
 from relay_passes.operators import add, concat, rules
 from relay_passes.operators.chain import Chain, MakerOf
 from relay_passes.operators.movement import Movement, along_axes, enlarged, nchw, of_places
@@ -80,12 +80,7 @@ def _rearranged(bindings: list[Expr]) -> Movement | None:
 
 def _slice(call: Expr) -> Movement | None:
     shape = static_shape(call.args[0])
-    axes, begin, end, *strides = map(ints, call.args[1:])
-    steps = strides[0] if strides else [1] * len(axes)
-    taken = {
-        axis % len(shape): np.arange(shape[axis])[first:last:step]
-        for axis, first, last, step in zip(axes, begin, end, steps, strict=True)
-    }
+    taken = {axis: np.arange(shape[axis])[cut] for axis, cut in slices_of(call).items()}
     return along_axes(shape, taken)
 
 
