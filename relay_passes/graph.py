@@ -298,6 +298,12 @@ def constant(expr: Expr) -> NDArray[Any] | None:
     return np.asarray(expr.value.numpy()) if isinstance(expr, tvm.ir.GenericConst) else None
 
 
+def source_name(value: Expr) -> str:
+    """Return the name of what a call reads first, "" where that is no variable."""
+    args = getattr(value, "args", ())
+    return str(getattr(args[0], "name", "")) if args else ""
+
+
 def static_shape(expr: Expr) -> tuple[int, ...]:
     """Return the shape of a tensor expression.
 
@@ -325,5 +331,20 @@ def dtype_of(expr: Expr) -> str:
 
 
 def ints(values: Iterable[Any]) -> tuple[int, ...]:
-    """Return TVM integers as Python's."""
-    return tuple(int(v) for v in values)
+    """Return TVM integers as Python's, also those of a tuple that is an operand."""
+    return tuple(int(getattr(v, "value", v)) for v in values)
+
+
+def clip_limits(call: Expr) -> tuple[float, float]:
+    """Return the least and the largest result of a ``clip``."""
+    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
+    return low, high
+
+
+def slices_of(call: Expr) -> dict[int, slice]:
+    """Return what a ``strided_slice`` takes of each axis that it names."""
+    rank = len(static_shape(call.args[0]))
+    axes, begin, end, *strides = map(ints, call.args[1:])
+    steps = strides[0] if strides else [1] * len(axes)
+    found = zip(axes, begin, end, steps, strict=True)
+    return {axis % rank: slice(first, last, step) for axis, first, last, step in found}

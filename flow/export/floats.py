@@ -13,7 +13,7 @@ import numpy as np
 from tvm import relax
 
 from flow.export.graph import GraphWriter
-from relay_passes.graph import Expr, ints, op_name, static_shape
+from relay_passes.graph import Expr, clip_limits, ints, op_name, static_shape
 
 #: Writes one call: its operands' tensors and the name of its result in, the result's tensor out.
 Writer: TypeAlias = Callable[[GraphWriter, Expr, list[str], str], str]
@@ -49,8 +49,7 @@ def _reduce(graph: GraphWriter, call: Expr, inputs: list[str], name: str) -> str
 
 
 def _clip(graph: GraphWriter, call: Expr, inputs: list[str], name: str) -> str:
-    limits = [float(getattr(limit, "value", limit)) for limit in call.args[1:3]]
-    bounds = [graph.number(limit, np.float32) for limit in limits]
+    bounds = [graph.number(limit, np.float32) for limit in clip_limits(call)]
     return graph.node("Clip", [inputs[0], *bounds], name)
 
 

@@ -25,6 +25,7 @@ from flow.export.values import Hint, Int8, Narrowed, Real, Sum, Value, Vector, W
 from relay_passes.graph import (
     Expr,
     Module,
+    clip_limits,
     constant,
     dtype_of,
     ints,
@@ -146,7 +147,7 @@ class _Walk:
         if not isinstance(source, Real):
             return None
         if op_name(call) == "clip":
-            limits = tuple(float(getattr(a, "value", a)) for a in call.args[1:3])
+            limits = clip_limits(call)
             return "clip", source, limits
         if op_name(call) == "add" and (number := constant(call.args[1])) is not None:
             return ("add", source, (float(number),)) if number.size == 1 else None

@@ -85,8 +85,12 @@ class FoldBatchNorm(GraphPass):
                 result = fold_into_layer(builder, known, value.args[0], scale, offset)
             if result is None:
                 data, rank = value.args[0], len(static_shape(value.args[0]))
-                product = builder.emit(relax.op.multiply(data, _channels(scale, rank)), var.name)
-                result = builder.emit(relax.op.add(product, _channels(offset, rank)), var.name)
+                product = builder.emit(
+                    relax.op.multiply(data, channel_constant(scale, rank)), var.name
+                )
+                result = builder.emit(
+                    relax.op.add(product, channel_constant(offset, rank)), var.name
+                )
             placeholder = builder.emit(relax.Tuple([result, result, result]), var.name)
             folded[placeholder] = result
             return placeholder
@@ -145,8 +149,11 @@ def fold_into_layer(
         producer.op, [producer.args[0], relax.const(scaled)], producer.attrs, producer.ty_args
     )
     layer = builder.emit(call, source.name)
-    return builder.emit(relax.op.add(layer, _channels(bias * factor + offset, rank)), source.name)
+    return builder.emit(
+        relax.op.add(layer, channel_constant(bias * factor + offset, rank)), source.name
+    )
 
 
-def _channels(values: NDArray[np.float64], rank: int) -> Expr:
+def channel_constant(values: NDArray[np.float64], rank: int) -> Expr:
+    """Return numbers, one a channel, as float32[1, C, ...] with so many dimensions."""
     return relax.const(along(values.astype(np.float32), rank, 1))

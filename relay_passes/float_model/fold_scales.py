@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.float_model.fold_batch_norm import fold_into_layer
+from relay_passes.float_model.fold_batch_norm import channel_constant, fold_into_layer
 from relay_passes.graph import (
     Expr,
     Graph,
@@ -36,17 +36,17 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
-from relay_passes.numerics import along
 from relay_passes.operators.calls import (
+    AVERAGES,
     WEIGHT_AXIS,
+    channel_numbers,
     ends_accumulator,
     has_integer_form,
     split_bias,
 )
 from relay_passes.operators.functions import functions_of
 
-#: Operators f with f(a * x) = a * f(x): for any a, and for a > 0.
-_LINEAR: Final = frozenset({"mean", "nn.avg_pool2d"})
+#: Operators f with f(a * x) = a * f(x) for a > 0; of averages this holds for any a.
 _POSITIVE: Final = frozenset({"nn.relu", "nn.max_pool2d"})
 #: Factors of a layer's input channels that are further apart would cost its weights their bits.
 _MOST_APART: Final = 16.0
@@ -80,7 +80,7 @@ def affine_of(value: Expr, result: Expr) -> Affine | None:
     shape = static_shape(data)
     if not isinstance(data, relax.Var) or len(shape) not in (2, 4) or shape != static_shape(result):
         return None
-    values = _per_channel(np.asarray(number), shape)
+    values = channel_numbers(np.asarray(number), shape)
     if values is None or not np.isfinite(values).all():
         return None
     ones, zeros = np.ones_like(values), np.zeros_like(values)
@@ -91,16 +91,6 @@ def affine_of(value: Expr, result: Expr) -> Affine | None:
     if kind == "add":
         return Affine(data, ones, values)
     return Affine(data, ones, -values) if first is None else Affine(data, -ones, values)
-
-
-def _per_channel(number: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Return a constant as one number per channel, float64[C]; None where it is no such."""
-    if number.size == 1:
-        return np.full(shape[1], float(number.reshape(-1)[0]))
-    full = (1,) * (len(shape) - number.ndim) + number.shape
-    if full != tuple(n if axis == 1 else 1 for axis, n in enumerate(shape)):
-        return None
-    return number.reshape(-1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +170,7 @@ def _with_input(builder: GraphBuilder, var: Expr, call: Expr, found: Affine) -> 
     layer = builder.emit(relax.Call(call.op, args, call.attrs, call.ty_args), str(var.name))
     if not found.offset.any():
         return layer
-    return relax.op.add(layer, _column(sums, len(static_shape(var))))
-
-
-def _column(values: NDArray[np.float64], rank: int) -> Expr:
-    return relax.const(along(values.astype(np.float32), rank, 1))
+    return relax.op.add(layer, channel_constant(sums, len(static_shape(var))))
 
 
 # ---- the layer before ----------------------------------------------------------------------------
@@ -231,7 +217,7 @@ def _into_makers(graph: Graph) -> _Visit:
 def _passes(call: Expr, found: Affine) -> bool:
     """Whether an operator's result is y where it reads a * x instead."""
     positive = op_name(call) in _POSITIVE and (found.factor > 0).all()
-    if not (positive or op_name(call) in _LINEAR) or found.offset.any():
+    if not (positive or op_name(call) in AVERAGES) or found.offset.any():
         return False
     return len(static_shape(call.args[0])) == len(static_shape(call))
 
@@ -265,13 +251,13 @@ def _as_convolutions(graph: Graph) -> _Visit:
     def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
         found = affine_of(value, var)
         if found is not None and op_name(value) == "subtract" and (found.factor == 1).all():
-            return relax.op.add(found.data, _column(found.offset, len(static_shape(var))))
+            return relax.op.add(found.data, channel_constant(found.offset, len(static_shape(var))))
         if found is None or var not in chosen:
             return value
         weight = relax.const(found.factor.astype(np.float32).reshape(-1, 1, 1, 1))
         call = relax.op.nn.conv2d(found.data, weight, groups=len(found.factor))
         if not found.offset.any():
             return call
-        return relax.op.add(builder.emit(call, str(var.name)), _column(found.offset, 4))
+        return relax.op.add(builder.emit(call, str(var.name)), channel_constant(found.offset, 4))
 
     return visit

@@ -25,6 +25,7 @@ from relay_passes.graph import (
     ints,
     op_name,
     rewrite,
+    slices_of,
     static_shape,
 )
 from relay_passes.operators.calls import RESHAPES, is_move
@@ -153,7 +154,7 @@ def _is_of_channels(call: Expr | None) -> bool:
     kind = op_name(call)
     if kind == "take":
         return call is not None and call.attrs.axis is not None and int(call.attrs.axis) == 1
-    return kind == "strided_slice" and call is not None and [*_numbers(call.args[1])] == [1]
+    return kind == "strided_slice" and call is not None and ints(call.args[1]) == (1,)
 
 
 def _moved(call: Expr, places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,17 +169,9 @@ def _moved(call: Expr, places: NDArray[np.int64]) -> NDArray[np.int64]:
             return np.asarray(places.reshape(-1)[indices])
         return np.asarray(np.take(places, indices, axis=int(attrs.axis)))
     if kind == "strided_slice":
-        axes, begin, end, *strides = (_numbers(arg) for arg in call.args[1:])
-        steps = strides[0] if strides else [1] * len(axes)
-        cut = [slice(None)] * places.ndim
-        for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
-            cut[axis] = slice(first, last, step)
-        return np.asarray(places[tuple(cut)])
+        cut = slices_of(call)
+        return np.asarray(places[tuple(cut.get(axis, slice(None)) for axis in range(places.ndim))])
     return places.reshape(static_shape(relax.BlockBuilder().normalize(call)))
-
-
-def _numbers(arg: Expr) -> list[int]:
-    return [int(getattr(field, "value", field)) for field in arg]
 
 
 def _taken(root: Expr, channels: NDArray[np.int64]) -> Expr:

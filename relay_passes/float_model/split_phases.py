@@ -14,7 +14,7 @@ convolution belong to its phases.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
+from relay_passes.float_model.fold_batch_norm import channel_constant
 from relay_passes.float_model.fold_scales import affine_of
 from relay_passes.graph import (
     Expr,
@@ -36,7 +37,7 @@ from relay_passes.graph import (
     rewrite,
     static_shape,
 )
-from relay_passes.numerics import along
+from relay_passes.operators.calls import ACTIVATIONS
 
 #: Elements of all phases' weights together, above which a layer is left as it is.
 _MOST_WEIGHTS: Final = 1 << 26
@@ -46,7 +47,6 @@ _LINEAR: Final[dict[str, Callable[[int], float]]] = {
     "pytorch_half_pixel": lambda factor: 0.5 / factor - 0.5,
     "asymmetric": lambda factor: 0.0,
 }
-_ACTIVATIONS: Final = frozenset({"nn.relu", "clip"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class _Tail:
     within: tuple[Expr, ...]
     factor: NDArray[np.float64]
     offset: NDArray[np.float64]
-    activations: tuple[Expr, ...] = field(default=())
+    activations: tuple[Expr, ...]
 
 
 # ---- transposed convolutions ---------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _with_tail(
     factor, offset, activations = np.ones(channels), np.zeros(channels), []
     while len(readers := uses.get(end, [])) == 1 and readers[0] is not None:
         value, found = readers[0].value, affine_of(readers[0].value, readers[0].var)
-        if op_name(value) in _ACTIVATIONS:
+        if op_name(value) in ACTIVATIONS:
             activations.append(value)
         elif found is not None and not activations:
             factor, offset = factor * found.factor, offset * found.factor + found.offset
@@ -197,8 +197,7 @@ def _as_phases(builder: GraphBuilder, var: Expr, call: Expr, tail: _Tail) -> Exp
             own,
         )
         if offset.any():
-            bias = along(offset.astype(np.float32), 4, 1)
-            x = builder.emit(relax.op.add(x, relax.const(bias)), own)
+            x = builder.emit(relax.op.add(x, channel_constant(offset, 4)), own)
         for step in tail.activations:
             args = [x, *step.args[1:]]
             x = builder.emit(relax.Call(step.op, args, step.attrs, step.ty_args), own)

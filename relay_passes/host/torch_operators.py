@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.graph import Expr, ints, op_name, static_shape
+from relay_passes.graph import Expr, ints, op_name, slices_of, static_shape
 
 #: Operators after which results are no logits any more.
 SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
@@ -111,10 +111,9 @@ def _pad(torch: Any, call: Expr, operands: list[Any]) -> Any:
 
 
 def _strided_slice(torch: Any, call: Expr, operands: list[Any]) -> Any:
-    x, axes, begin, end, *strides = operands[0], *(_numbers(arg) for arg in call.args[1:])
-    steps = strides[0] if strides else [1] * len(axes)
-    for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
-        chosen = range(static_shape(call.args[0])[axis])[first:last:step]
+    x = operands[0]
+    for axis, cut in slices_of(call).items():
+        chosen = range(static_shape(call.args[0])[axis])[cut]
         if axis == 0 and len(chosen) == static_shape(call.args[0])[0]:
             continue  # all images, however many they are now
         x = x.index_select(axis, torch.tensor(list(chosen), device=x.device, dtype=torch.long))
@@ -184,10 +183,6 @@ def is_known(call: Expr) -> bool:
         crops = str(attrs.coordinate_transformation_mode) == "tf_crop_and_resize"
         return str(attrs.method) != "cubic" and str(attrs.layout) == "NCHW" and not crops
     return kind in OPERATORS
-
-
-def _numbers(arg: Expr) -> list[int]:
-    return [int(getattr(field, "value", field)) for field in arg]
 
 
 def _split(torch: Any, call: Expr, operands: list[Any]) -> list[Any]:

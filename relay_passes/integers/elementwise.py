@@ -10,18 +10,18 @@ a minimum likewise. n is as small as leaves the operands' multipliers within a q
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.integers.hinges import INPUTS, fit_function
-from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, run_steps
+from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, clipped, narrowed, run_steps
 from relay_passes.numerics import round_half_up
 from relay_passes.operators.functions import Function
 from relay_passes.params import QuantParams
-from vta_config.portable import MAX_RESIDUAL
+from vta_config.portable import MAX_RESIDUAL, MAX_WEIGHT
 
 #: Why the host computes a function, or adds, subtracts or compares two tensors.
 MANY_LINES: Final = "no few lines are within one step of the function"
@@ -37,8 +37,6 @@ PAIRS: Final[Mapping[str, tuple[tuple[int, int], str]]] = {
 _MULTIPLIER_ERROR: Final = 0.25
 #: Fraction bits at most.
 _MOST_BITS: Final = 15
-#: Largest weight of a GEMM step, and steps at most of a function that differs between channels.
-_WEIGHT: Final = 127
 #: How far a function may be from two lines, relative to its largest value, to be counted as them.
 _STRAIGHT: Final = 2.0**-20
 
@@ -108,7 +106,7 @@ def pair_steps(
     terms = [(sign * m, x) for sign, m, x in zip(signs, factors, operands, strict=True) if m]
     steps = [_added(m, x.name) for m, x in terms]
     zero = -sum(m * x.zero for m, x in terms)
-    last = (params.zero_point << bits) + (1 << bits >> 1)
+    last = params.zero_point << bits
     if limit:
         steps += [*_constant(zero), Step(op=limit, value=(0,))]
         second, m = operands[1], factors[1]
@@ -116,7 +114,7 @@ def pair_steps(
         zero = -m * second.zero
     if all(step.tensor is None for step in steps):
         return None
-    steps += [*_constant(zero + last), *_clipped(bits, limits)]
+    steps += narrowed(zero + last, bits, limits)
     return StepsPlan(parts=(TensorSteps(suffix="", steps=tuple(steps)),))
 
 
@@ -136,7 +134,7 @@ def _by_channel(target: NDArray[np.float64], limits: tuple[int, int]) -> StepsPl
     for bits in range(_MOST_BITS + 1):
         below, above = (round_half_up(s * 2.0**bits).astype(np.int64) for s in (left, right))
         bend = above - below
-        if bend.min() < 0 < bend.max() or max(np.abs(bend).max(), np.abs(below).max()) > _WEIGHT:
+        if bend.min() < 0 < bend.max() or max(np.abs(bend).max(), np.abs(below).max()) > MAX_WEIGHT:
             continue
         constants = round_half_up((level + 0.5) * 2.0**bits).astype(np.int64)
         steps: list[Step] = []
@@ -145,7 +143,7 @@ def _by_channel(target: NDArray[np.float64], limits: tuple[int, int]) -> StepsPl
             steps += [_added(bend, ""), Step(op=limit, value=(0,))]
         if below.any():
             steps.append(_added(below, ""))
-        steps += [Step(op="add", value=_short(constants)), *_clipped(bits, limits)]
+        steps += [Step(op="add", value=_short(constants)), *clipped(bits, limits)]
         plan = StepsPlan(parts=(TensorSteps(suffix="", steps=tuple(steps)),))
         tensor = np.broadcast_to(INPUTS, (1, *target.shape))
         meant = round_half_up(np.clip(target, *limits))
@@ -169,10 +167,3 @@ def _short(values: NDArray[np.int64]) -> tuple[int, ...]:
 
 def _constant(value: int) -> Sequence[Step]:
     return [Step(op="add", value=(value,))] if value else []
-
-
-def _clipped(bits: int, limits: tuple[int, int]) -> Iterator[Step]:
-    if bits:
-        yield Step(op="shr", value=(bits,))
-    yield Step(op="max", value=(limits[0],))
-    yield Step(op="min", value=(limits[1],))

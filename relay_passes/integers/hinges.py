@@ -23,11 +23,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, run_steps
+from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, narrowed, run_steps
 from relay_passes.numerics import round_half_up
 from relay_passes.operators.functions import MOST_CYCLES
 from vta_config.isa import MAX_IMM, MIN_IMM
-from vta_config.portable import MAX_RESIDUAL
+from vta_config.portable import MAX_RESIDUAL, MAX_WEIGHT
 
 #: All int8 numbers.
 INPUTS: Final = np.arange(-128, 128)
@@ -39,8 +39,6 @@ _SHIFTS: Final = tuple(range(12))
 _MOST_LINES: Final = 16
 #: Cycles that are worth a mean squared error of one step squared: 1/12 of it is rounding's.
 _ERROR_CYCLES: Final = 24.0
-#: The largest weight of a GEMM step.
-_WEIGHT: Final = 127
 #: What the smaller of two chains may be off, as a share of the tolerance.
 _SMALLER_SHARE: Final = 0.4
 _INT8: Final = (-128, 127)
@@ -121,7 +119,7 @@ def _chains(target: NDArray[np.float64], limits: tuple[int, int]) -> Iterator[Fi
         if steps is None:
             continue
         chain, level = steps
-        whole = TensorSteps(suffix="", steps=(*chain, *_narrow(level, shift, limits)))
+        whole = TensorSteps(suffix="", steps=(*chain, *narrowed(level, shift, limits)))
         yield from _proven(StepsPlan(parts=(whole,)), target, limits)
 
 
@@ -161,7 +159,7 @@ def _two_chains(
             chain, level = steps
             unit = 1 << shift - octaves
             add = Step(op="add_scaled", value=(unit,), tensor=beside.suffix)
-            whole = (*chain, add, *_narrow(level - offset * unit, shift, limits))
+            whole = (*chain, add, *narrowed(level - offset * unit, shift, limits))
             plan = StepsPlan(parts=(beside, TensorSteps(suffix="", steps=whole)))
             yield from _proven(plan, target, limits)
 
@@ -174,7 +172,7 @@ def _cheapest_small(target: NDArray[np.float64], tolerance: float) -> TensorStep
         steps = room.chain(shift)
         if steps is not None:
             chain, level = steps
-            part = TensorSteps(suffix=".part", steps=(*chain, *_narrow(level, shift, _INT8)))
+            part = TensorSteps(suffix=".part", steps=(*chain, *narrowed(level, shift, _INT8)))
             found.append((_cycles(part), shift, part))
     return min(found, key=lambda one: one[:2])[2] if found else None
 
@@ -324,17 +322,6 @@ def _steps_of(lines: Sequence[Line]) -> tuple[tuple[Step, ...], int] | None:
     return (tuple(steps), centre.level) if fits else None
 
 
-def _narrow(level: int, shift: int, limits: tuple[int, int]) -> tuple[Step, ...]:
-    """Return the steps from an accumulator of 2^-shift units to the output's integers."""
-    constant = level + (1 << shift >> 1)
-    return (
-        *([Step(op="add", value=(constant,))] if constant else []),
-        *([Step(op="shr", value=(shift,))] if shift else []),
-        Step(op="max", value=(limits[0],)),
-        Step(op="min", value=(limits[1],)),
-    )
-
-
 def _proven(
     plan: StepsPlan, target: NDArray[np.float64], limits: tuple[int, int]
 ) -> Iterator[FittedFunction]:
@@ -350,6 +337,6 @@ def _proven(
 def _cycles(part: TensorSteps) -> int:
     """Return cycles a vector: a reset, GEMM steps and ALU passes."""
     steps = (
-        -(-max(map(abs, s.value)) // _WEIGHT) if s.op == "add_scaled" else 1 for s in part.steps
+        -(-max(map(abs, s.value)) // MAX_WEIGHT) if s.op == "add_scaled" else 1 for s in part.steps
     )
     return 1 + sum(steps)

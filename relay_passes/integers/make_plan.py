@@ -110,11 +110,11 @@ def make_plan(
     ends = _meant_ends(mod, fuse=fuse)
     if fuse:
         marked = FuseConvRelu()(marked)
+    graph = read_graph(marked)
+    labels, functions = layer_names(mod), functions_of(graph)
     host: dict[str, str] = {}
     while True:
-        planner = _Planner(draft, ends, dict(layer_names(mod)), host, dyadic=dyadic)
-        graph = read_graph(marked)
-        planner.functions = functions_of(graph)
+        planner = _Planner(draft, ends, labels, functions, host, dyadic=dyadic)
         for binding in graph.bindings:
             planner.visit(binding)
         if planner.host == host:
@@ -143,6 +143,7 @@ class _Planner:
         draft: QuantPlan,
         ends: Mapping[str, set[str]],
         labels: Mapping[str, str],
+        functions: Mapping[Expr, Function],
         host: Mapping[str, str],
         *,
         dyadic: bool,
@@ -150,6 +151,7 @@ class _Planner:
         self.draft = draft
         self.ends = ends
         self.labels = labels
+        self.functions = functions
         self.dyadic = dyadic
         self.host = dict(host)
         self.floats: dict[str, str] = {}
@@ -158,7 +160,6 @@ class _Planner:
         self.sums: dict[str, SumPlan] = {}
         self.converted: dict[str, QuantParams] = {}
         self.steps: dict[str, StepsPlan] = {}
-        self.functions: Mapping[Expr, Function] = {}
         self.summands: dict[str, str] = {}  # and the tensors that they read
 
     def plan(self) -> QuantPlan:

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.integers.steps import StepsPlan
+from relay_passes.integers.steps import StepsPlan, integer
 from relay_passes.params import FULL_LIMIT, Granularity, QuantParams, Requant
 from relay_passes.scales.bit_widths import Widths
 from vta_config.errors import ArtifactError, CalibrationError, FlowError
@@ -226,7 +226,7 @@ class QuantPlan:
         """
         try:
             return cls(
-                block=_integer(values["block"]),
+                block=integer(values["block"]),
                 tensors={str(k): _params(v) for k, v in values["tensors"].items()},
                 weights={str(k): _params(v) for k, v in values["weights"].items()},
                 layers=tuple(_layer(v) for v in values["layers"]),
@@ -312,14 +312,8 @@ def _requant_json(requant: Requant) -> dict[str, Any]:
     }
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is no integer")
-    return value
-
-
 def _integers(values: Any) -> tuple[int, ...]:
-    return tuple(_integer(value) for value in values)
+    return tuple(integer(value) for value in values)
 
 
 def _params(values: Any) -> QuantParams:
@@ -327,11 +321,11 @@ def _params(values: Any) -> QuantParams:
         raise ValueError(f"{values['granularity']!r} is no granularity")
     return QuantParams(
         scale=tuple(float(s) for s in values["scale"]),
-        bits=_integer(values["bits"]),
+        bits=integer(values["bits"]),
         signed=bool(values["signed"]),
         granularity=values["granularity"],
-        limit=_integer(values.get("limit", FULL_LIMIT)),
-        zero_point=_integer(values.get("zero_point", 0)),
+        limit=integer(values.get("limit", FULL_LIMIT)),
+        zero_point=integer(values.get("zero_point", 0)),
     )
 
 

@@ -14,10 +14,8 @@ from tvm import relax
 from relay_passes.graph import Expr, Graph, constant, op_name
 from relay_passes.operators.calls import WEIGHT_AXIS
 
-#: Operators on each number of an image, with constants.
-ARITHMETIC: Final = frozenset(
-    {"add", "subtract", "multiply", "divide", "clip", "maximum", "minimum"}
-)
+#: Operators on each number of two tensors, or of one and a constant.
+ARITHMETIC: Final = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum"})
 
 
 def preprocessing(graph: Graph) -> set[Expr]:
@@ -29,7 +27,7 @@ def preprocessing(graph: Graph) -> set[Expr]:
     found: set[Expr] = set()
     for binding in graph.bindings:
         value = binding.value
-        if op_name(value) not in ARITHMETIC:
+        if op_name(value) not in ARITHMETIC | {"clip"}:
             continue
         data = [arg for arg in value.args if isinstance(arg, relax.Var)]
         others = [arg for arg in value.args if arg not in data and _is_tensor(arg)]

@@ -112,10 +112,9 @@ class Requantize(GraphPass):
         """
         graph = read_graph(mod)
         names = [str(v.name) for v in (*graph.params, *(b.var for b in graph.bindings))]
-        host = dict(self.plan.host)
+        functions, host = functions_of(graph), dict(self.plan.host)
         while True:
-            run = _Interpreter(names, dict(layer_names(mod)), self.plan, host)
-            run.functions = functions_of(graph)
+            run = _Interpreter(names, dict(layer_names(mod)), self.plan, functions, host)
             try:
                 for binding in graph.bindings:
                     run.visit(binding)
@@ -142,10 +141,12 @@ class _Interpreter:
         names: Iterable[str],
         layers: dict[str, str],
         plan: QuantPlan,
+        functions: Mapping[Expr, Function],
         host: Mapping[str, str],
     ) -> None:
         self.plan = plan
         self.planned = plan.by_output()
+        self.functions = functions
         self.host = host
         self.builder = GraphBuilder()
         self.layers = layers
@@ -155,7 +156,6 @@ class _Interpreter:
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
         self.errors: dict[str, float] = {}
-        self.functions: Mapping[Expr, Function] = {}
 
     def emit(self, expr: Expr, name: str) -> Expr:
         """Bind the graph's tensor `name`, once; another one is called like it, with a number."""

@@ -107,7 +107,7 @@ class StepsPlan:
                     steps=tuple(
                         Step(
                             op=str(s["op"]),
-                            value=tuple(_integer(v) for v in s["value"]),
+                            value=tuple(integer(v) for v in s["value"]),
                             tensor=None if "tensor" not in s else str(s["tensor"]),
                         )
                         for s in part["steps"]
@@ -118,10 +118,38 @@ class StepsPlan:
         )
 
 
-def _integer(value: Any) -> int:
+def integer(value: Any) -> int:
+    """Return a JSON value that must be an integer; a ValueError says that it is none."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is no integer")
     return value
+
+
+def clipped(shift: int, limits: tuple[int, int]) -> tuple[Step, ...]:
+    """Return the shift of an accumulator of 2^-shift units, and the clip to the output's limits."""
+    return (
+        *([Step(op="shr", value=(shift,))] if shift else []),
+        Step(op="max", value=(limits[0],)),
+        Step(op="min", value=(limits[1],)),
+    )
+
+
+def narrowed(level: int, shift: int, limits: tuple[int, int]) -> tuple[Step, ...]:
+    """Return the steps from an accumulator of 2^-shift units to the output's integers, rounded.
+
+    Parameters
+    ----------
+    level : int
+        What is still to be added, in these units.
+    shift : int
+    limits : (int, int)
+        What the output is clipped to.
+    """
+    constant = level + (1 << shift >> 1)
+    return (
+        *([Step(op="add", value=(constant,))] if constant else []),
+        *clipped(shift, limits),
+    )
 
 
 def run_steps(plan: StepsPlan, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:

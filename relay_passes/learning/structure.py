@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay_passes.float_model.channels import ChannelGroup, channel_groups
-from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph, variables
+from relay_passes.graph import (
+    Expr,
+    Graph,
+    Module,
+    constant,
+    op_name,
+    read_graph,
+    source_name,
+    variables,
+)
 from relay_passes.host.torch_operators import SOFTMAX
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.plan import QuantPlan
@@ -170,22 +179,16 @@ class _Ties:
             kind, sources = op_name(value), [env.get(v, nothing) for v in variables(value)]
             parts = tuple(frozenset[str]().union(*(s[i] for s in sources)) for i in (0, 1))
             found = parts[0], parts[1]
-            if kind == "quantize":
-                tensor = str(value.args[0].name)
+            # Of a concatenation's integers, too, one scale decides.
+            joins = is_concat(value) and name in tensors and all(source[0] for source in sources)
+            if kind == "quantize" or joins:
+                tensor = name if joins else str(value.args[0].name)
                 self.quantized.append(tensor)
                 self._parent.setdefault(tensor, tensor)
                 self._tie([tensor, *sorted(found[0])])
                 for layer in sorted(found[1]):
                     self._tie([self.ends.setdefault(layer, tensor), tensor])
                 found = frozenset([tensor]), frozenset[str]()
-            elif is_concat(value) and name in tensors and all(source[0] for source in sources):
-                # Integers, too: what stands side by side has one scale.
-                self.quantized.append(name)
-                self._parent.setdefault(name, name)
-                self._tie([name, *sorted(found[0])])
-                for layer in sorted(found[1]):
-                    self._tie([self.ends.setdefault(layer, name), name])
-                found = frozenset([name]), frozenset[str]()
             elif kind in WEIGHT_AXIS and name in layers:
                 read = env.get(value.args[0], nothing)
                 alone = len(read[0]) == 1 and not read[1]
@@ -231,9 +234,9 @@ def _roots(graph: Graph, quantized: set[str]) -> dict[str, str]:
     result = {name: name for name in quantized}
     for binding in graph.bindings:
         name, value = str(binding.var.name), binding.value
-        source = getattr(value.args[0], "name", "") if is_move(value) else ""
+        source = source_name(value) if is_move(value) else ""
         if name not in result and source in result:
-            result[name] = result[str(source)]
+            result[name] = result[source]
     return result
 
 

@@ -24,7 +24,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
     """Return that there is neither window nor weight."""
-    return Reading("add", Window())
+    return Reading("add")
 
 
 def out_shape(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, constant, ints, op_name, static_shape
-from relay_passes.operators import rules
+from relay_passes.operators import max_pool2d, rules
 from relay_passes.operators.averages import pixel_counts, sum_factors
 from relay_passes.operators.chain import Chain, MakerOf, multiplies_int8
 from relay_passes.operators.conv2d import fits
@@ -59,13 +59,6 @@ def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
     return Reading("avg_pool2d", Window.of(call.attrs, weight.shape[2:]))
 
 
-def out_shape(
-    in_shape: tuple[int, ...], window: Window, weight_shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    """Return [N, C, OH, OW]."""
-    return (*in_shape[:2], *window.extent(in_shape))
-
-
 def meaning(
     x: NDArray[np.int64], weight: NDArray[np.int8] | None, window: Window, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
@@ -90,7 +83,7 @@ OPERATOR: Final = Operator(
     ),
     start=start,
     read=read,
-    out_shape=out_shape,
+    out_shape=max_pool2d.out_shape,
     meaning=meaning,
     how="GEMM with diagonal weights, which differ at the edges; other average pools are depthwise "
     "convolutions with ones",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.graph import Expr, constant, op_name, static_shape
+from relay_passes.graph import Expr, clip_limits, constant, op_name, static_shape
 from relay_passes.operators.averages import is_average
 from relay_passes.operators.operator import IntegerForm
 from relay_passes.operators.table import OPERATORS
@@ -28,11 +28,11 @@ WEIGHT_AXIS: Final = {
 }
 #: Operators that average; `averages.is_average` tells of a call whether integers express it.
 AVERAGES: Final = frozenset({"mean", "nn.avg_pool2d"})
-_INTEGER_OPS: Final = MOVES | {row.float_op for row in OPERATORS.values()}
+_INTEGER_OPS: Final = frozenset(row.float_op for row in OPERATORS.values())
 
 
 def _clip_ceiling(call: Expr) -> float | None:
-    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
+    low, high = clip_limits(call)
     return high if low == 0.0 and high > 0.0 else None
 
 
@@ -120,13 +120,12 @@ def is_pair(call: Expr) -> bool:
 
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
-    if is_pair(call):
-        return True
-    if op_name(call) in AVERAGES:
+    kind = op_name(call)
+    if kind in AVERAGES:
         return is_average(call)
-    if op_name(call) in (*_MOVES_IF, "concat"):
+    if kind in MOVES or kind == "concat":
         return bool(moved(call))
-    return op_name(call) in _INTEGER_OPS or ends_accumulator(call)
+    return kind in _INTEGER_OPS or ends_accumulator(call) or is_pair(call)
 
 
 def integer_form(call: Expr) -> IntegerForm | None:
@@ -166,14 +165,26 @@ def split_bias(call: Expr) -> tuple[Expr, NDArray[np.float64]] | None:
         value = constant(other)
         if value is None or not isinstance(tensor, relax.Var):
             continue
-        shape = static_shape(tensor)
-        full = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
-        axis = 1
-        if full.shape == tuple(n if i == axis else 1 for i, n in enumerate(shape)):
-            return tensor, full.reshape(-1).astype(np.float64)
-        if value.size == 1:
-            return tensor, np.full(shape[axis], float(value.reshape(-1)[0]))
+        numbers = channel_numbers(value, static_shape(tensor))
+        if numbers is not None:
+            return tensor, numbers
     return None
+
+
+def channel_numbers(value: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Return a constant as one number a channel, float64[C]; None where it is no such.
+
+    Parameters
+    ----------
+    value : number[...]
+        The constant.
+    shape : (N, C, ...)
+        Of what it is broadcast to.
+    """
+    full = (1,) * (len(shape) - value.ndim) + value.shape
+    if full == tuple(n if axis == 1 else 1 for axis, n in enumerate(shape)):
+        return value.reshape(-1).astype(np.float64)
+    return np.full(shape[1], float(value.reshape(-1)[0])) if value.size == 1 else None
 
 
 def is_dense_layer(value: Expr) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from relay_passes.graph import Expr, dtype_of, static_shape
-from relay_passes.operators import rules
+from relay_passes.operators import add, rules
 from relay_passes.operators.chain import Chain, MakerOf
 from relay_passes.operators.movement import joined, nchw
 from relay_passes.operators.operator import Operator, Reading, Window
@@ -34,14 +34,7 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
     """Return that there is neither window nor weight."""
-    return Reading("concat", Window())
-
-
-def out_shape(
-    in_shape: tuple[int, ...], window: Window, weight_shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    """Return the input's shape: what is moved says the result's."""
-    return in_shape
+    return Reading("concat")
 
 
 def meaning(
@@ -59,7 +52,7 @@ OPERATOR: Final = Operator(
     rules=rules.POST_OPS_FIT,
     start=start,
     read=read,
-    out_shape=out_shape,
+    out_shape=add.out_shape,  # not asked: the movement says the result's shape
     meaning=meaning,
     how="nothing where the layers before it store side by side; else GEMM with weights 0 and 1",
     int8_range=True,

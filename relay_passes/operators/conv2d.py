@@ -22,11 +22,11 @@ def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     return start_padded("conv2d", binding, maker_of)
 
 
-def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
-    """Read window and weight."""
+def read(call: Expr, in_shape: tuple[int, ...], kind: str = "conv2d") -> Reading:
+    """Read window and weight of a convolution, int8[O, I / groups, KH, KW]."""
     weight = constant(call.args[1])
     assert weight is not None
-    return Reading("conv2d", Window.of(call.attrs, weight.shape[2:]), weight)
+    return Reading(kind, Window.of(call.attrs, weight.shape[2:]), weight)
 
 
 def out_shape(

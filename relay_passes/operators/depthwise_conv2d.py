@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.graph import Expr, constant, static_shape
+from relay_passes.graph import Expr, static_shape
 from relay_passes.operators import conv2d, rules
 from relay_passes.operators.chain import Chain, MakerOf, multiplies_int8
-from relay_passes.operators.operator import IntegerForm, Operator, Reading, Window
+from relay_passes.operators.operator import IntegerForm, Operator, Window
 from relay_passes.operators.padding import start_padded
 
 
@@ -20,19 +21,16 @@ def is_depthwise(call: Expr) -> bool:
     return 1 < int(call.attrs.groups) == channels == static_shape(call.args[1])[0]
 
 
+def fits(call: Expr) -> bool:
+    """Whether a call is a depthwise convolution, laid out as NCHW and OIHW."""
+    return conv2d.fits(call) and is_depthwise(call)
+
+
 def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
     """Return the chain of a depthwise convolution of int8."""
-    call = binding.value
-    if not (multiplies_int8(binding) and conv2d.fits(call) and is_depthwise(call)):
+    if not (multiplies_int8(binding) and fits(binding.value)):
         return None
     return start_padded("depthwise_conv2d", binding, maker_of)
-
-
-def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
-    """Read window and weight, int8[C, 1, KH, KW]."""
-    weight = constant(call.args[1])
-    assert weight is not None
-    return Reading("depthwise_conv2d", Window.of(call.attrs, weight.shape[2:]), weight)
 
 
 def meaning(
@@ -59,16 +57,12 @@ OPERATOR: Final = Operator(
         *rules.POST_OPS_FIT,
     ),
     start=start,
-    read=read,
+    read=partial(conv2d.read, kind="depthwise_conv2d"),
     out_shape=conv2d.out_shape,
     meaning=meaning,
     how="GEMM with a diagonal weight per kernel tap and block of channels",
     weight_axis=0,
-    integer=IntegerForm(
-        fits=lambda call: conv2d.fits(call) and is_depthwise(call),
-        make=conv2d.make,
-        padding=conv2d.padding,
-    ),
+    integer=IntegerForm(fits=fits, make=conv2d.make, padding=conv2d.padding),
     by_channel=True,
     pads=True,
 )

@@ -18,8 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.graph import Expr, Graph, constant, dtype_of, op_name, static_shape
-from relay_passes.operators.calls import WEIGHT_AXIS, ends_accumulator, split_bias
+from relay_passes.graph import Expr, Graph, clip_limits, constant, dtype_of, op_name, static_shape
+from relay_passes.operators.calls import (
+    WEIGHT_AXIS,
+    channel_numbers,
+    ends_accumulator,
+    split_bias,
+)
 
 _Array = NDArray[np.float64]
 _erf: Final = np.vectorize(math.erf, otypes=[np.float64])
@@ -30,8 +35,7 @@ def _sigmoid(x: _Array) -> _Array:
 
 
 def _clip(call: Expr, x: _Array) -> _Array:
-    low, high = (float(getattr(limit, "value", limit)) for limit in call.args[1:3])
-    return np.asarray(np.clip(x, low, high))
+    return np.asarray(np.clip(x, *clip_limits(call)))
 
 
 def _gelu_tanh(x: _Array) -> _Array:
@@ -236,6 +240,5 @@ def _column(operand: Expr, call: Expr) -> Any:
     if op_name(call) in _ALONG_CHANNELS:
         fits = value.shape == shape[1:2] and int(call.attrs.axis) % len(shape) == 1
         return value.reshape(-1, 1) if fits else None
-    full = (1,) * (len(shape) - value.ndim) + value.shape
-    channels = tuple(n if i == 1 else 1 for i, n in enumerate(shape))
-    return value.reshape(-1, 1) if full == channels else None
+    numbers = channel_numbers(value, shape)
+    return None if numbers is None else numbers.reshape(-1, 1)

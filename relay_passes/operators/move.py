@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 from tvm import relax
 
-from relay_passes.graph import Expr, constant, dtype_of, ints, op_name, static_shape
-from relay_passes.operators import concat, rules
+from relay_passes.graph import Expr, constant, dtype_of, ints, op_name, slices_of, static_shape
+from relay_passes.operators import add, concat, rules
 from relay_passes.operators.chain import Chain, MakerOf
 from relay_passes.operators.movement import Movement, along_axes, enlarged, nchw, of_places
-from relay_passes.operators.operator import Operator, Reading, Window
+from relay_passes.operators.operator import Operator, Reading
 
 #: Coordinates with which an enlargement by a whole factor repeats rows and columns.
 _REPEATS: Final = {
@@ -80,17 +80,8 @@ def _rearranged(bindings: list[Expr]) -> Movement | None:
 
 def _slice(call: Expr) -> Movement | None:
     shape = static_shape(call.args[0])
-    axes, begin, end, *strides = ([int(n) for n in _numbers(arg)] for arg in call.args[1:])
-    steps = strides[0] if strides else [1] * len(axes)
-    taken = {
-        axis % len(shape): np.arange(shape[axis])[first:last:step]
-        for axis, first, last, step in zip(axes, begin, end, steps, strict=True)
-    }
+    taken = {axis: np.arange(shape[axis])[cut] for axis, cut in slices_of(call).items()}
     return along_axes(shape, taken)
-
-
-def _numbers(arg: Expr) -> list[Any]:
-    return [getattr(field, "value", field) for field in arg]
 
 
 def _take(call: Expr) -> Movement | None:
@@ -143,7 +134,7 @@ _MOVEMENTS: Final[dict[str, Callable[[Expr], Movement | None]]] = {
 
 def read(call: Expr, in_shape: tuple[int, ...]) -> Reading:
     """Return that there is neither window nor weight."""
-    return Reading("move", Window())
+    return Reading("move")
 
 
 OPERATOR: Final = Operator(
@@ -155,7 +146,7 @@ OPERATOR: Final = Operator(
     rules=(rules.channels_are_filled, *rules.POST_OPS_FIT),
     start=start,
     read=read,
-    out_shape=concat.out_shape,
+    out_shape=add.out_shape,  # not asked: the movement says the result's shape
     meaning=concat.meaning,
     how="GEMM with weights 0 and 1; nothing for whole blocks of channels",
     keeps_scale=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,8 @@ def _pairs(taken: Indices) -> tuple[Indices, Indices]:
 
 
 def nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape of two dimensions as one of four."""
-    return shape if len(shape) == 4 else (*shape, 1, 1)
+    """Return a shape of another number of dimensions than four as one of four."""
+    return shape if len(shape) == 4 else (shape[0], prod(shape[1:]), 1, 1)
 
 
 def along_axes(

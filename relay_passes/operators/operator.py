@@ -82,7 +82,7 @@ class Reading(NamedTuple):
     """
 
     kind: str
-    window: Window
+    window: Window = Window()
     weight: NDArray[np.int8] | None = None
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from relay_passes.graph import Expr, Graph, constant, op_name, variables
+from relay_passes.integers.preprocessing import ARITHMETIC
 from relay_passes.operators.calls import RESHAPES
 
-_ARITHMETIC: Final = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum"})
-_MOVES: Final = RESHAPES | {"strided_slice", "split", "concat", "take", "expand_dims", "squeeze"}
-_BEFORE: Final = _ARITHMETIC | _MOVES | {"clip", "astype"}
+_MOVES: Final = RESHAPES | {"strided_slice", "split", "concat", "take"}
+_BEFORE: Final = ARITHMETIC | _MOVES | {"clip", "astype"}
 _ENDS: Final = frozenset(
     {"nn.softmax", "nn.log_softmax", "sigmoid", "tanh", "exp", "log", "argmax", "argmin", "topk"}
     | {"clip", "power", "sqrt", "astype", "less", "greater", "where", "sort", "argsort"}
@@ -59,7 +59,7 @@ def _is_an_end(value: Expr, told: set[Expr]) -> bool:
     A sum of two tensors is one only of what the host made itself: else VTA could have added them.
     """
     kind = op_name(value)
-    if kind in _ARITHMETIC:
+    if kind in ARITHMETIC:
         fixed = any(constant(arg) is not None for arg in value.args)
         return fixed or all(v in told for v in variables(value))
     return kind in _ENDS or kind in _MOVES

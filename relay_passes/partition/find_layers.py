@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from relay_passes.graph import Expr, Graph, constant, dtype_of, op_name, static_shape
 from relay_passes.names import Names
 from relay_passes.operators.chain import Chain, widens
+from relay_passes.operators.movement import nchw
 from relay_passes.operators.post_ops import BY_RELAX_OP, POST_OPS
 from relay_passes.operators.table import OPERATORS, start
 from relay_passes.params import INT32_MAX, INT32_MIN
@@ -32,7 +32,7 @@ _Found: TypeAlias = "tuple[list[tuple[str, Any, Expr | None]], list[Expr]]"
 
 def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: str = "") -> Layer:
     """Return a chain as a `Layer`; `names` maps its inputs to tensor names."""
-    in_shape = _nchw(static_shape(chain.inputs[0]))
+    in_shape = nchw(static_shape(chain.inputs[0]))
     kind, window, weight = OPERATORS[chain.kind].read(chain.anchor.value, in_shape)
     if chain.padding is not None:
         window = window._replace(padding=chain.padding.sides, pad_value=chain.padding.value)
@@ -42,7 +42,7 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
         inputs=tuple(names[var] for var in chain.inputs),
         output=output or chain.output_name,
         in_shape=in_shape,
-        out_shape=_nchw(static_shape(chain.output)),
+        out_shape=nchw(static_shape(chain.output)),
         weight=weight,
         kernel=window.kernel,
         stride=window.stride,
@@ -62,10 +62,6 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
 def is_view(chain: Chain) -> bool:
     """Whether a chain makes nothing but another name of its source."""
     return chain.movement is not None and chain.movement.is_view and not chain.post_ops
-
-
-def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape if len(shape) == 4 else (shape[0], prod(shape[1:]), 1, 1)
 
 
 class ChainFinder:

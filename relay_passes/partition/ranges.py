@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from relay_passes.graph import Expr, dtype_of, op_name
+from relay_passes.graph import Expr, clip_limits, dtype_of, op_name
 from relay_passes.operators.calls import moved
 from relay_passes.operators.padding import read_padding
 from relay_passes.partition.layers import INT8_RANGE
@@ -33,5 +33,5 @@ def int8_range(var: Expr, definitions: Mapping[Expr, Expr]) -> tuple[int, int]:
     clip = definitions.get(value.args[0]) if kind == "astype" else None
     if clip is None or op_name(clip) != "clip":
         return INT8_RANGE
-    low, high = (float(getattr(limit, "value", limit)) for limit in clip.args[1:3])
+    low, high = clip_limits(clip)
     return max(INT8_RANGE[0], math.ceil(low)), min(INT8_RANGE[1], math.floor(high))

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.observers import MeanSquare, Observer, second_moment, square_error
-from relay_passes.graph import Expr, Module, dtype_of, op_name, read_graph
+from relay_passes.graph import Expr, Module, dtype_of, read_graph, source_name
 from relay_passes.numerics import scale_for
 from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import is_move, weight_rows
@@ -40,7 +40,7 @@ from vta_config.errors import CalibrationError
 #: A residual's multiplier is an integer up to here (a diagonal weight) times a power of two.
 MAX_MULTIPLIER: Final = 127
 #: The power is at most 2^4: a diagonal weight is used up to 16 times.
-_MAX_OCTAVES: Final = 4
+MAX_OCTAVES: Final = 4
 #: GEMM steps of a layer for which its residual may take one: about 3 % of the layer's time.
 _STEPS_A_RESIDUAL_STEP: Final = 32
 #: Shifts of a layer's channels differ by at most so many: larger ones make large constants and
@@ -48,7 +48,7 @@ _STEPS_A_RESIDUAL_STEP: Final = 32
 _CHANNEL_OCTAVES: Final = 2
 #: A block of tiny weights (pruned channels) is not shifted further: its bias would take more than 9
 #: GEMM steps, and a unit of its weights is less than 1 % of the output's anyway.
-_MAX_SHIFT: Final = 14
+MAX_BLOCK_SHIFT: Final = 14
 #: How many larger shifts to try for a pair, of which one layer often needs them: those with which
 #: the largest weights of the other are clipped.
 _PAIR_CLIP: Final = 1
@@ -108,7 +108,7 @@ class BlockScales:
         return replace(self, block=block)
 
     def _octaves(self, size: int) -> int:
-        return _MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
+        return MAX_OCTAVES if self.fine_residuals else residual_octaves(size, self.block)
 
     @property
     def _searches(self) -> bool:
@@ -168,10 +168,9 @@ class BlockScales:
         layers = {b.var.name: b.value for b in graph.bindings if b.var.name in ends}
         for binding in graph.bindings:
             name, value = binding.var.name, binding.value
-            kind = op_name(value)
             if dtype_of(binding.var) != "float32" or name in bare:
                 continue
-            source = getattr(value.args[0], "name", "") if kind and value.args else ""
+            source = source_name(value)
             if is_move(value) and source in tensors:
                 tensors[name] = tensors[source]
             elif source in tensors and is_average(value) and (self.multipliers or not self.dyadic):
@@ -198,7 +197,7 @@ class BlockScales:
                     rows, x = _joined(parts, tensors), 1.0
                 layer = _Rows(rows=rows, unit=x, limit=largest, powers=_columns(parts, powers))
                 start, residual = tensors[name].scale[0], tensors[skip].scale[0] if skip else 0.0
-                if residual < start * 0.5**_MAX_SHIFT:
+                if residual < start * 0.5**MAX_BLOCK_SHIFT:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
                 output = profile(name), levels(name)
                 if self.multipliers:
@@ -263,7 +262,7 @@ class BlockScales:
             y = start * factor
             if not self.clip and not fixed:
                 y = max(y, float(least.max()))  # shifts right only
-            lowest, highest = 0, _MAX_SHIFT
+            lowest, highest = 0, MAX_BLOCK_SHIFT
             if skip:  # the sum's scale must fit its residual's
                 y = fit_residual(skip, y, least, octaves)
                 lowest = least_shift(skip / y)
@@ -317,7 +316,7 @@ class BlockScales:
                 y = fit_multiple(skip, y, float(need.max()), odd)
             tried = []
             for b in self.multipliers:
-                lowest, highest = 0, _MAX_SHIFT
+                lowest, highest = 0, MAX_BLOCK_SHIFT
                 if skip:
                     lowest = least_shift(skip / (y * b))
                     if not _is_integer(skip / (y * b) * 2.0**lowest):
@@ -480,7 +479,7 @@ def block_shifts(y: float, accumulator: NDArray[np.float64]) -> NDArray[np.int64
     """
     ratio = y / np.where(accumulator > 0, accumulator, y)
     shifts = np.floor(np.log2(ratio) + 2.0**-20)
-    return np.asarray(np.clip(shifts, 0, _MAX_SHIFT), np.int64)
+    return np.asarray(np.clip(shifts, 0, MAX_BLOCK_SHIFT), np.int64)
 
 
 def residual_octaves(size: int, block: int) -> int:
@@ -497,10 +496,10 @@ def residual_octaves(size: int, block: int) -> int:
         Of them that a GEMM step multiplies.
     """
     steps = max(1, size // (block * _STEPS_A_RESIDUAL_STEP))
-    return min(_MAX_OCTAVES, floor(log2(steps)))
+    return min(MAX_OCTAVES, floor(log2(steps)))
 
 
-def multiplier_at_most(ratio: float, octaves: int = _MAX_OCTAVES) -> int:
+def multiplier_at_most(ratio: float, octaves: int = MAX_OCTAVES) -> int:
     """Return the largest a * 2^j <= ratio with a <= 127 and j <= octaves; at least 1."""
     octave = min(octaves, max(0, floor(log2(max(ratio, 1.0) / (MAX_MULTIPLIER + 1))) + 1))
     power = 1 << octave
@@ -536,7 +535,7 @@ def _is_integer(x: float) -> bool:
 
 
 def fit_residual(
-    skip: float, y: float, accumulator: NDArray[np.float64], octaves: int = _MAX_OCTAVES
+    skip: float, y: float, accumulator: NDArray[np.float64], octaves: int = MAX_OCTAVES
 ) -> float:
     """Return a scale next to `y` such that skip = m * y / 2^n with an integer m for every block.
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.observers import MeanSquare, Observer
-from relay_passes.graph import Expr, Module, dtype_of, read_graph
+from relay_passes.graph import Expr, Module, dtype_of, read_graph, source_name
 from relay_passes.numerics import exact_log2, scale_for
 from relay_passes.operators.averages import averaged, is_average
 from relay_passes.operators.calls import is_move, weight_rows
@@ -31,7 +31,9 @@ from relay_passes.requirements import NOTHING, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends
 from relay_passes.scales.bit_widths import Precision
 from relay_passes.scales.block_scales import (
+    MAX_BLOCK_SHIFT,
     MAX_MULTIPLIER,
+    MAX_OCTAVES,
     block_shifts,
     fit_residual,
     fitting_scales,
@@ -42,10 +44,6 @@ from relay_passes.scales.kept import KeptModel, KeptTensor
 from relay_passes.scales.scales import EIGHT_BITS, Scales
 from relay_passes.scales.ties import ties_of
 
-#: A residual's multiplier is at most 127 times this power of two.
-_RESIDUAL_OCTAVES: Final = 4
-#: The largest shift of a block, as `BlockScales` has it.
-_MAX_SHIFT: Final = 14
 #: A scale may be so much below the one that is needed: rounding of float32.
 _ROUNDING: Final = 2.0**-18
 
@@ -114,7 +112,7 @@ class KeptScales:
             name, value = str(binding.var.name), binding.value
             if dtype_of(binding.var) != "float32":
                 continue
-            source = _source(value)
+            source = source_name(value)
             if is_move(value) and source in tensors:
                 params: QuantParams | None = tensors[source]
             elif source in tensors and is_average(value):
@@ -129,7 +127,7 @@ class KeptScales:
                 if fit is not None:
                     tensors[name], weights[layer] = fit
         for name, value in layers.items():
-            if name not in weights and _source(value) in tensors:
+            if name not in weights and source_name(value) in tensors:
                 rows = weight_rows(value).astype(np.float64)
                 scale = self._scales(name, rows, precision.limits.weight)
                 weights[name] = self._weight(name, scale, "channel", precision)
@@ -139,7 +137,7 @@ class KeptScales:
         """Return what the file says of tensors, of those moved and side by side the same."""
         result = dict(self.model.tensors)
         for binding in reversed(read_graph(mod).bindings):
-            name, source = str(binding.var.name), _source(binding.value)
+            name, source = str(binding.var.name), source_name(binding.value)
             if is_move(binding.value) and name in result:
                 result.setdefault(source, result[name])
         ties = ties_of(read_graph(mod))
@@ -194,7 +192,7 @@ class KeptScales:
     ) -> tuple[QuantParams, QuantParams] | None:
         """Return the output's parameters and the weight's; None where the input is floats."""
         output = tensors[end.output]
-        if (source := tensors.get(_source(value))) is None:
+        if (source := tensors.get(source_name(value))) is None:
             return None
         (x,), (y,) = source.scale, output.scale
         rows = weight_rows(value).astype(np.float64)
@@ -204,7 +202,7 @@ class KeptScales:
         own = np.maximum.reduceat(live, starts)
         own = np.where(own > 0, own, y / x)  # of a block of zeros any
         skip = tensors[end.skip].scale[0] if end.skip in tensors else 0.0
-        if skip < y * 0.5**_MAX_SHIFT:
+        if skip < y * 0.5**MAX_BLOCK_SHIFT:
             skip = 0.0
         if self.dyadic:
             if skip:
@@ -213,11 +211,11 @@ class KeptScales:
             return output, self._weight(name, own, "block", precision)
         limit = self._weight(name, own, "block", precision).qmax
         least = fitting_scales(rows, self.block, limit) * x
-        lowest, highest = 0, _MAX_SHIFT
+        lowest, highest = 0, MAX_BLOCK_SHIFT
         if skip:  # the sum's scale must fit its residual's
             y = fit_residual(skip, y, least)
             lowest = least_shift(skip / y)
-            highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + _RESIDUAL_OCTAVES)
+            highest = max(lowest, floor(log2(MAX_MULTIPLIER * y / skip)) + MAX_OCTAVES)
         exact = [exact_log2(y / (x * s)) for s in own.tolist()]
         fits = [
             int(n) if k is None else k
@@ -234,9 +232,3 @@ def _widest(grids: Sequence[KeptTensor], parts: Sequence[KeptTensor]) -> KeptTen
     if widest.never_negative and not all(part.never_negative for part in parts):
         return KeptTensor(scale=widest.highest / FULL_LIMIT)
     return widest
-
-
-def _source(value: Expr) -> str:
-    """Return the name of what a call reads first."""
-    args = getattr(value, "args", ())
-    return str(getattr(args[0], "name", "")) if args else ""

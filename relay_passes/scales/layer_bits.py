@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay_passes.graph import Expr, Graph, Module, constant, ints, op_name, read_graph
+from relay_passes.graph import Expr, Graph, Module, constant, ints, op_name, read_graph, source_name
 from relay_passes.operators.calls import WEIGHT_AXIS, split_bias
 from relay_passes.scales.bit_widths import BitWidths, Limits, Precision, UniformWidths, Widths
 from relay_passes.scales.signs import never_negative
@@ -118,7 +118,7 @@ def layers_by_input(mod: Module) -> dict[str, str]:
 def _sources(graph: Graph) -> dict[str, str]:
     roots = ties_of(graph).roots
     return {
-        str(b.var.name): roots.get(getattr(b.value.args[0], "name", ""), "")
+        str(b.var.name): roots.get(source_name(b.value), "")
         for b in graph.bindings
         if op_name(b.value) in WEIGHT_AXIS and constant(b.value.args[1]) is not None
     }

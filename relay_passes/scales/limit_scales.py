@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph
+from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph, source_name
 from relay_passes.operators.calls import AVERAGES, ends_accumulator, moved, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers, unfused_ends
@@ -50,7 +50,7 @@ def live_profiles(
     for binding in read_graph(mod).bindings:
         if not ends_accumulator(binding.value):
             continue
-        name, source = binding.var.name, getattr(binding.value.args[0], "name", "")
+        name, source = binding.var.name, source_name(binding.value)
         if name in result and source in result and result[name].max_abs == 0:
             result[name] = replace(result[source], name=name)
     return result
@@ -122,7 +122,7 @@ def limit_scales(mod: Module, scales: Scales, *, fuse: bool, pairs: bool, block:
     uses = graph.uses()
     done: set[str] = set()
     for name, binding in layers.items():
-        x = tensors.get(getattr(binding.value.args[0], "name", ""))
+        x = tensors.get(source_name(binding.value))
         if name in done or x is None or name not in ends:
             continue
         end = ends[name]

@@ -10,14 +10,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph
+from relay_passes.graph import Module, constant, dtype_of, op_name, read_graph, source_name
 from relay_passes.numerics import exact_log2
 from relay_passes.operators.averages import averaged, is_average
-from relay_passes.operators.calls import (
-    WEIGHT_AXIS,
-    is_move,
-    weight_rows,
-)
+from relay_passes.operators.calls import WEIGHT_AXIS, is_move, weight_rows
 from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import Need
 from relay_passes.scales.bit_widths import Precision
@@ -119,10 +115,9 @@ def tensor_scales(
         result[param.name] = precision.tensor(param.name, scale)
     for binding in graph.bindings:
         name, value = binding.var.name, binding.value
-        kind = op_name(value)
         if dtype_of(binding.var) != "float32":
             continue
-        source = getattr(value.args[0], "name", "") if kind and value.args else ""
+        source = source_name(value)
         signed = name not in nonnegative
         if is_move(value) and source in result:
             scale = result[source].scale[0]
@@ -147,7 +142,7 @@ def odd_part(scale: float) -> float:
 def weights_of(mod: Module) -> list[tuple[str, NDArray[np.float32], str]]:
     """List (tensor name, weight rows, name of the input tensor)."""
     return [
-        (b.var.name, weight_rows(b.value), getattr(b.value.args[0], "name", ""))
+        (b.var.name, weight_rows(b.value), source_name(b.value))
         for b in read_graph(mod).bindings
         if op_name(b.value) in WEIGHT_AXIS and constant(b.value.args[1]) is not None
     ]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from relay_passes.graph import Expr, Module, constant, op_name, read_graph
-from relay_passes.operators.calls import moved
+from relay_passes.operators.calls import AVERAGES, moved
 
 #: Operators whose results are never negative.
 _POSITIVE: Final = frozenset(
     {"nn.relu", "nn.relu6", "sigmoid", "nn.softmax", "exp", "abs", "square"}
 )
-#: Operators that keep the sign of what they average.
-_KEEPS_SIGN = {"mean", "nn.avg_pool2d"}
 
 
 def never_negative(mod: Module) -> frozenset[str]:
@@ -31,7 +29,7 @@ def never_negative(mod: Module) -> frozenset[str]:
         value, kind = binding.value, op_name(binding.value)
         if kind in _POSITIVE or (kind == "clip" and float(value.args[1]) >= 0.0):
             found.add(str(binding.var.name))
-        elif (kind in _KEEPS_SIGN and holds(value.args[0])) or (
+        elif (kind in AVERAGES and holds(value.args[0])) or (
             (kind == "add" and all(map(holds, value.args)))
             or ((sources := moved(value)) and all(map(holds, sources)))
         ):

@@ -14,10 +14,13 @@ from tvm.script import relax as R
 from relay_passes.graph import (
     GraphBuilder,
     GraphPass,
+    clip_limits,
     constant,
     op_name,
     read_graph,
     rewrite,
+    slices_of,
+    source_name,
     static_shape,
 )
 from tests.relay_passes.models import CNN, residual_net
@@ -109,3 +112,14 @@ def test_errors_keep_their_kind_through_tvm() -> None:
 def test_builder_returns_variables_as_they_are() -> None:
     x = relax.Var("x", relax.TensorType((2,), "float32"))
     assert GraphBuilder().emit(x, "y").same_as(x)
+
+
+def test_operands_that_are_numbers() -> None:
+    x = relax.Var("x", relax.TensorType((1, 8, 4, 4), "float32"))
+    assert clip_limits(relax.op.clip(x, -1, 6.5)) == (-1.0, 6.5)
+    plain = relax.op.strided_slice(x, [1, -1], [2, 0], [6, 4])
+    assert slices_of(plain) == {1: slice(2, 6, 1), 3: slice(0, 4, 1)}
+    stepped = relax.op.strided_slice(x, [2], [3], [-5], [-1])
+    assert slices_of(stepped) == {2: slice(3, -5, -1)}
+    assert source_name(plain) == "x"
+    assert source_name(relax.op.add(relax.const(1.0), x)) == source_name(x) == ""

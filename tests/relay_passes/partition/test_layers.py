@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from relay_passes.operators.movement import joined
 from relay_passes.partition.layers import Layer, PostOp, Subgraph, TensorSpec
 from vta_config.errors import UnsupportedModelError
 
@@ -92,6 +93,10 @@ def test_layer() -> None:
         (
             {"weight": None},
             r"weight: must be given for depthwise_conv2d, grouped_conv2d, conv2d and dense only",
+        ),
+        (
+            {"movement": joined([(1, 3, 8, 8)])},
+            r"conv1\.movement: must be given for concat and move only, got Movement",
         ),
         ({"kernel": (1, 1)}, r"conv1\.weight: must be int8\[4, 3, 1, 1\], got int8\[4, 3, 3, 3\]"),
         ({"stride": (2, 2)}, r"conv1\.out_shape: must be \(1, 4, 4, 4\), got \(1, 4, 8, 8\)"),
