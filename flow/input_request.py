@@ -26,6 +26,17 @@ SIDECAR_SUFFIX: Final = ".input.json"
 _SUFFIXES: Final = (".xz", ".onnx")
 _MOST_BYTES: Final = 1 << 16
 _MOST_PIXELS: Final = 1 << 16
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "input_shape": "1,3,224,224",
+    "layout": "NCHW",
+    "mean": "0.5 or 0.485,0.456,0.406",
+    "std": "0.5 or 0.229,0.224,0.225",
+    "scale": "0.00392157",
+    "resize": "256 or 240x320",
+    "crop": "none",
+}
+#: At the beginning of a sentence; in a file it is a key.
+_OPTION: Final = re.compile(r"^--([a-z-]+)(?=:)")
 _NUMBER: Final = re.compile(r"\s*[x×,;]\s*|\s+")
 
 
@@ -66,23 +77,23 @@ class InputRequest:
             When a value cannot be.
         """
         if self.shape is not None and (not self.shape or min(self.shape) < 1):
-            raise _wrong("input-shape", "be numbers from 1 on", self.shape, "1,3,224,224")
+            raise _wrong("input_shape", "be numbers from 1 on", self.shape)
         if self.layout is not None and self.layout not in LAYOUTS:
-            raise _wrong("layout", f"be one of {', '.join(LAYOUTS)}", self.layout, "NCHW")
+            raise _wrong("layout", f"be one of {', '.join(LAYOUTS)}", self.layout)
         for name, numbers in (("mean", self.mean), ("std", self.std)):
             if numbers is not None and not (numbers and all(map(math.isfinite, numbers))):
-                raise _wrong(name, "be finite numbers", numbers, "0.5 or 0.485,0.456,0.406")
+                raise _wrong(name, "be finite numbers", numbers)
         if self.std is not None and not all(self.std):
-            raise _wrong("std", "not be 0", self.std, "0.229,0.224,0.225")
+            raise _wrong("std", "not be 0", self.std)
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale):
-            raise _wrong("scale", "be a finite number other than 0", self.scale, "0.00392157")
+            raise _wrong("scale", "be a finite number other than 0", self.scale)
         sizes = self.resize
         if sizes is not None and not (
             len(sizes) in (1, 2) and all(0 < size <= _MOST_PIXELS for size in sizes)
         ):
-            raise _wrong("resize", f"be 1 or 2 sizes up to {_MOST_PIXELS}", sizes, "256 or 240x320")
+            raise _wrong("resize", f"be 1 or 2 sizes up to {_MOST_PIXELS}", sizes)
         if self.crop is not None and self.crop not in CROPS:
-            raise _wrong("crop", f"be one of {', '.join(CROPS)}", self.crop, "none")
+            raise _wrong("crop", f"be one of {', '.join(CROPS)}", self.crop)
         if self.crop == "none" and sizes is not None:
             raise ConfigError(
                 "--resize",
@@ -128,13 +139,13 @@ def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:
         except (TypeError, ValueError, OverflowError):
             found = ()
         if not found or any(isinstance(p, float) and kind is int and p % 1 for p in parts):
-            raise _wrong(name.replace("_", "-"), "be numbers", given, "1,2,3", where)
+            raise _wrong(name, "be numbers", given)
         return found
 
-    scale = numbers("scale", float)
-    if scale is not None and len(scale) != 1:
-        raise _wrong("scale", "be one number", values["scale"], "0.00392157", where)
     try:
+        scale = numbers("scale", float)
+        if scale is not None and len(scale) != 1:
+            raise _wrong("scale", "be one number", values["scale"])
         return InputRequest(
             shape=numbers("input_shape", int),
             layout=values.get("layout"),
@@ -147,7 +158,8 @@ def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:
     except ConfigError as error:
         if not where:
             raise
-        raise ConfigError.from_sentence(f"{where}: {error}") from None
+        sentence = _OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))
+        raise ConfigError.from_sentence(f"{where}: {sentence}") from None
 
 
 #: Keys of the file, which are the options' names.
@@ -191,10 +203,10 @@ def read_sidecar(model: Path) -> InputRequest:
     return parse_request(data, str(path))
 
 
-def _wrong(name: str, must: str, got: object, example: str, where: str = "") -> ConfigError:
+def _wrong(name: str, must: str, got: object) -> ConfigError:
     return ConfigError(
-        f"{where}: {name}" if where else f"--{name}",
+        f"--{name.replace('_', '-')}",
         f"must {must}",
         got=list(got) if isinstance(got, tuple) else got,
-        hint=f"for example {example}",
+        hint=f"for example {_EXAMPLES[name]}",
     )

@@ -30,7 +30,8 @@ def test_all_options() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"input_shape": "1,3,x"}, r"--input-shape: must be numbers, got 1,3,x; for example 1,2,3"),
+        ({"input_shape": "1,3,x"}, r"--input-shape: must be numbers, got 1,3,x; for example 1,3,2"),
+        ({"resize": "32x"}, r"--resize: must be numbers, got 32x; for example 256 or 240x320"),
         ({"input_shape": "1,0"}, r"--input-shape: must be numbers from 1 on, got \[1, 0\]"),
         ({"input_shape": [1.5]}, r"--input-shape: must be numbers, got \[1.5\]"),
         ({"input_shape": [True]}, r"--input-shape: must be numbers, got \[True\]"),
@@ -80,8 +81,10 @@ def test_file_beside_the_model(tmp_path: Path, name: str) -> None:
         ("{", r"net.input.json: must be a JSON file, got "),
         ("[1]", r"net.input.json: must be a JSON object with keys among .*, got no object"),
         ('{"means": 1, "a": 2}', r"net.input.json: must be a JSON object .*, got a, means; corr"),
-        ('{"mean": "x"}', r"net.input.json: mean: must be numbers, got x"),
-        ('{"crop": "left"}', r"net.input.json: --crop: must be one of center, none"),
+        ('{"mean": "x"}', r"^[^:]*net.input.json: mean: must be numbers, got x; "),
+        ('{"scale": [1, 2]}', r"^[^:]*net.input.json: scale: must be one number, got \[1, 2\]"),
+        ('{"input_shape": [0]}', r"^[^:]*net.input.json: input_shape: must be numbers from 1 on"),
+        ('{"crop": "left"}', r"^[^:]*net.input.json: crop: must be one of center, none"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> None:

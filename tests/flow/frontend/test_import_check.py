@@ -181,6 +181,18 @@ def test_logits_must_be_numbers(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("twin", ["x", "y"])
+def test_the_first_output_may_be_the_input_or_appear_twice(tmp_path: Path, twin: str) -> None:
+    """Their slices have no name of their own; the numbers are finite nevertheless."""
+    model = tiny_model(shape=SHAPE)
+    graph = model.graph
+    source = graph.input[0].name if twin == "x" else graph.output[0].name
+    graph.node.append(helper.make_node("Identity", [source], ["twin"]))
+    output = helper.make_tensor_value_info("twin", TensorProto.FLOAT, None)
+    graph.output.insert(0 if twin == "x" else 1, output)
+    assert len(import_model(save(model, tmp_path / "m.onnx")).outputs) == 2
+
+
 def test_a_model_that_onnx_runtime_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
