@@ -76,8 +76,8 @@ class RunFacts:
         When it began, in UTC.
     command : tuple of str
         The command line; empty where there was none.
-    options : mapping
-        What was asked for, as JSON values.
+    options : mapping, optional
+        What was asked for, as JSON values; None where nobody asked by options.
     seeds : mapping of str to int
         Of what is drawn at random, by what it is for.
     objective : str
@@ -87,6 +87,6 @@ class RunFacts:
     tool: Tool = field(default_factory=Tool.installed)
     date: str = field(default_factory=utc_now)
     command: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
     objective: str = "balanced"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import ValidationError
 from rich.console import Console
 
 from flow.results.evaluate import Metrics
@@ -402,3 +403,9 @@ def test_bits_of_the_layers(default_config: VTAConfig) -> None:
     )
     text = "bits       w4a8: weights 4, activations 8 in 1 layer (conv)\n"
     assert text in shown(render(bare))
+
+
+def test_a_report_that_does_not_fit_the_schema_is_found(report: Report) -> None:
+    wrong = replace(report, variants=(replace(report.variants[0], top1="high"),))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="'high' is not of type"):
+        wrong.to_json()
