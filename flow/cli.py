@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flow.commands import deploy, distill, estimate, export, programs, sweep_bits
+from flow.commands import deploy, diff, distill, estimate, export, programs, sweep_bits
 from flow.commands.parsers import Commands
 from flow.system import process
 
@@ -20,7 +20,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     commands = Commands(prog)
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
-        distill.add, estimate.add, export.add,
+        diff.add, distill.add, estimate.add, export.add,
     ):  # fmt: skip
         add(commands)
     return commands.parser
