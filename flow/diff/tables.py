@@ -165,9 +165,8 @@ def _layers(variant: VariantDiff, most: int) -> list[RenderableType]:
             for c in layer.changes
             if c.quantity.name not in SHOWN_OF_LAYERS
         }
-        count = (
-            "1 layer also differs" if len(others) == 1 else f"{len(others):,} layers also differ"
-        )
-        text = f"{variant.name}: {count} in {', '.join(titles)}"
+        one = len(others) == 1
+        who = "1 layer also differs" if one else f"{len(others):,} layers also differ"
+        text = f"{variant.name}: {who} in {', '.join(titles)}"
         tables.append(Text(printable(text)))
     return tables
