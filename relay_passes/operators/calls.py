@@ -121,7 +121,7 @@ def is_pair(call: Expr) -> bool:
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
     kind = op_name(call)
-    if kind in AVERAGES:
+    if kind in AVERAGES or is_average(call):
         return is_average(call)
     if kind in MOVES or kind == "concat":
         return bool(moved(call))
