@@ -195,3 +195,10 @@ def is_dense_layer(value: Expr) -> bool:
     if kind == "matmul":
         return len(static_shape(value.args[0])) == 2
     return int(value.attrs.groups) == 1 and str(value.attrs.data_layout) == "NCHW"
+
+
+def is_grouped_layer(value: Expr) -> bool:
+    """Whether a call is a convolution of several groups with a constant weight."""
+    if op_name(value) != "nn.conv2d" or constant(value.args[1]) is None:
+        return False
+    return int(value.attrs.groups) > 1 and str(value.attrs.data_layout) == "NCHW"
