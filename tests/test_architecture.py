@@ -44,10 +44,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "program": {"system"},
         "sim": {"program", "system"},
         "compiler": {"program", "sim", "system"},
+        "artefacts": {"data", "program", "sim", "system"},
         "results": {"data", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
-        "commands": {"bits", "data", "export", "program", "results", "system"},
+        "commands": {"artefacts", "bits", "data", "export", "program", "results", "system"},
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))

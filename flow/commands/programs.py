@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from rich.table import Table
@@ -36,6 +37,9 @@ from flow.system.process import EXIT_MISMATCH
 from vta_config.errors import CalibrationError, ConfigError
 from vta_config.text import printable, shown_name
 
+#: Behind a model's name: the folder that can be deployed, beside the program.
+ARTEFACT_SUFFIX: Final = ".artefact"
+
 
 def add_scales(commands: Commands) -> None:
     """Add ``scales``."""
@@ -56,7 +60,7 @@ def add(commands: Commands) -> None:
     compile_ = commands.add(
         "compile",
         _compile,
-        "Compile a variant to DIR/MODEL.vta.",
+        "Compile a variant to DIR/MODEL.vta, and to DIR/MODEL.artefact with all that runs it.",
         commands.model,
         commands.learning,
         commands.engine,
@@ -136,8 +140,12 @@ def _compile(args: argparse.Namespace) -> int:
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     files = lines_of(wanted.write(session.backend, variant))
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
+    folder = args.output / f"{session.model.name}{ARTEFACT_SUFFIX}"
+    missing = compiled.save_artefact(folder)
+    sizes.append(f"{folder}" + (f": {missing}" if missing else ""))
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    show("\n".join(map(printable, sizes)) + f", {layers} layers", *files, kept=str(args.output))
+    sizes[-2] += f", {layers} layers"
+    show("\n".join(map(printable, sizes)), *files, kept=str(args.output))
     return 0
 
 
