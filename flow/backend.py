@@ -214,10 +214,7 @@ class PipelineBackend:
         return NetworkFacts(
             name=model.name,
             sha256=model.sha256,
-            input_name=model.input_name,
-            input_shape=model.input_shape,
-            file_shape=model.file_shape,
-            layout=model.layout,
+            inputs=model.inputs,
             outputs=model.outputs,
             preprocessing=self._preprocessing,
             variant=variant,

@@ -32,12 +32,14 @@ _SAME_ORDER: Final = frozenset({"reshape", "nn.batch_flatten", "flatten", "expan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantizing:
-    """How an input of a program is made of the network's input.
+    """How an input of a program is made of an input of the network.
 
     Parameters
     ----------
     source : str
         The variable that is quantized.
+    parameter : int
+        Its position among the network's inputs.
     program : str
         Symbol of the program.
     position : int
@@ -48,6 +50,7 @@ class Quantizing:
     """
 
     source: str
+    parameter: int
     program: str
     position: int
     multiplier: float
@@ -84,7 +87,7 @@ class Conversions:
     Parameters
     ----------
     inputs : tuple of Quantizing
-        Of those inputs of programs that are the network's input, quantized.
+        Of those inputs of programs that are an input of the network, quantized.
     results : tuple of (Dequantizing or None)
         One for each result of the network; None where the host computes more than that.
     """
@@ -104,7 +107,7 @@ def read_conversions(partitioned: Module) -> Conversions:
             continue
         outputs[binding.var] = (symbol, 0)
         for position, argument in enumerate(binding.value.args):
-            found = _quantizing(argument, definitions, set(graph.params), symbol, position)
+            found = _quantizing(argument, definitions, list(graph.params), symbol, position)
             if found is not None:
                 inputs.append(found)
     for binding in graph.bindings:
@@ -151,9 +154,9 @@ def _per_channel(numbers: NDArray[Any], rank: int) -> bool:
 
 
 def _quantizing(
-    var: Expr, definitions: Mapping[Expr, Any], params: set[Expr], symbol: str, position: int
+    var: Expr, definitions: Mapping[Expr, Any], params: list[Expr], symbol: str, position: int
 ) -> Quantizing | None:
-    """Read backwards how `var` is quantized; None where it is not the network's input."""
+    """Read backwards how `var` is quantized; None where that is no input of the network."""
     cast = _value(_plain(var, definitions), definitions)
     if op_name(cast) != "astype" or dtype_of(cast.args[0]) != "float32":
         return None
@@ -174,10 +177,12 @@ def _quantizing(
     if scaled is None or scaled[1].size != 1:
         return None
     source = _plain(scaled[0], definitions)
-    if source not in params:
+    parameter = next((i for i, param in enumerate(params) if param == source), None)
+    if parameter is None:
         return None
     return Quantizing(
         source=str(source.name),
+        parameter=parameter,
         program=symbol,
         position=position,
         multiplier=float(scaled[1].item()),

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.artefacts.manifest import MANIFEST_FILE, PROGRAM_SUFFIX, Manifest, StoredFile
+from flow.artefacts.manifest import (
+    MANIFEST_FILE,
+    MOST_MANIFEST_BYTES,
+    PROGRAM_SUFFIX,
+    Manifest,
+    StoredFile,
+)
 from flow.artefacts.reading import Reading
-from flow.artefacts.save import MOST_MANIFEST_BYTES, host_platform, versions
+from flow.artefacts.versions import host_platform, versions
 from flow.program.program import Program
 from flow.system.limits import DEFAULT, FILE_SHARE
 from relay_passes.integers.plan import QuantPlan
@@ -228,7 +234,7 @@ def _check_tensors(manifest: Manifest, programs: list[Program], where: str) -> N
                 hint=_AGAIN,
             )
 
-    for tensor in manifest.input.tensors:
+    for tensor in manifest.tensors:
         check(tensor, "inputs")
     for output in manifest.outputs:
         if output.tensor is not None:

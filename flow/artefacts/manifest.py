@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from flow.artefacts.reading import Reading
 from flow.data.datasets import Preprocessing
+from flow.frontend.inputs import ModelInput
 from flow.outputs import Output, classes_of
 from vta_config.errors import ArtifactError, ConfigError
 from vta_config.hardware import VTAConfig
@@ -25,6 +26,7 @@ SCALES_FILE: Final = "scales.txt"
 PROGRAM_SUFFIX: Final = ".vta"
 #: Of this version of the manifest; readers refuse a newer one.
 SCHEMA_VERSION: Final = 1
+MOST_MANIFEST_BYTES: Final = 1 << 24
 _LAYOUTS: Final = ("NCHW", "NHWC")
 
 
@@ -51,7 +53,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputTensor:
-    """An input of a program that is the network's input, quantized.
+    """An input of a program that is an input of the network, quantized.
 
     q = clip(floor(x * multiplier + 0.5) + zero_point, qmin, qmax), in float32.
 
@@ -145,26 +147,17 @@ class OutputTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkInput:
-    """The network's input.
+    """An input of the network.
 
     Parameters
     ----------
-    name : str
-        As in the ONNX file.
-    shape : tuple of int
-        That it is given in: [1, C, H, W] for images.
-    layout : {"NCHW", "NHWC"}
-        Of images in the ONNX file.
-    file_shape : tuple of int
-        `shape` as the ONNX file has it.
+    given : ModelInput
+        Its name, shape and layout.
     tensors : tuple of InputTensor
         The inputs of programs that are this input, quantized.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    layout: str
-    file_shape: tuple[int, ...]
+    given: ModelInput
     tensors: tuple[InputTensor, ...]
 
     @classmethod
@@ -172,10 +165,12 @@ class NetworkInput:
         """Read it from a manifest."""
         of.choice("dtype", ("float32",))
         return cls(
-            name=of.text("name"),
-            shape=of.shape("shape"),
-            layout=of.choice("layout", _LAYOUTS),
-            file_shape=of.shape("file_shape"),
+            given=ModelInput(
+                name=of.text("name"),
+                shape=of.shape("shape"),
+                file_shape=of.shape("file_shape"),
+                layout="NHWC" if of.choice("layout", _LAYOUTS) == "NHWC" else "NCHW",
+            ),
             tensors=tuple(InputTensor.read(each) for each in of.objects("tensors")),
         )
 
@@ -253,7 +248,7 @@ class Manifest:
         Name and SHA-256 of the ONNX model, and the variant that it was quantized by.
     machine : VTAConfig
         That all programs are for.
-    input : NetworkInput
+    inputs : tuple of NetworkInput
     outputs : tuple of NetworkOutput
     preprocessing : Preprocessing, optional
         How pictures become the input; None for a network that takes none.
@@ -273,7 +268,7 @@ class Manifest:
     model_sha256: str
     variant: str
     machine: VTAConfig
-    input: NetworkInput
+    inputs: tuple[NetworkInput, ...]
     outputs: tuple[NetworkOutput, ...]
     preprocessing: Preprocessing | None
     programs: tuple[StoredProgram, ...]
@@ -281,6 +276,17 @@ class Manifest:
     plan: StoredFile | None
     scales: StoredFile | None
     versions: Mapping[str, str]
+
+    @property
+    def tensors(self) -> tuple[InputTensor, ...]:
+        """The inputs of programs that are inputs of the network, in call order."""
+        found = (tensor for own in self.inputs for tensor in own.tensors)
+        return tuple(sorted(found, key=lambda tensor: tensor.position))
+
+    @property
+    def network_inputs(self) -> tuple[ModelInput, ...]:
+        """The inputs as data sets know them."""
+        return tuple(own.given for own in self.inputs)
 
     @property
     def network_outputs(self) -> tuple[Output, ...]:
@@ -302,25 +308,25 @@ class Manifest:
         """
         if len(self.programs) != 1 or any(output.tensor is None for output in self.outputs):
             return True
-        return sorted(t.position for t in self.input.tensors) != list(range(len(inputs[0])))
+        return [tensor.position for tensor in self.tensors] != list(range(len(inputs[0])))
 
     # ---- JSON ----------------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, keys in a fixed order."""
-        own = self.input
         return {
             "schema_version": SCHEMA_VERSION,
             "model": {"name": self.model, "sha256": self.model_sha256, "variant": self.variant},
             "machine": self.machine.to_json(),
             "inputs": [
                 {
-                    "name": own.name,
+                    "name": own.given.name,
                     "dtype": "float32",
-                    "shape": list(own.shape),
-                    "layout": own.layout,
-                    "file_shape": list(own.file_shape),
+                    "shape": list(own.given.shape),
+                    "layout": own.given.layout,
+                    "file_shape": list(own.given.file_shape),
                     "tensors": [{**asdict(t), "dtype": "int8"} for t in own.tensors],
                 }
+                for own in self.inputs
             ],
             "outputs": [
                 {
@@ -362,9 +368,9 @@ class Manifest:
             machine = VTAConfig.from_json(of.object("machine").values)
         except ConfigError as error:
             raise of.wrong("machine", "be a machine", error) from None
-        inputs = [NetworkInput.read(each) for each in of.objects("inputs")]
-        if len(inputs) != 1:
-            raise of.wrong("inputs", "be one input", len(inputs))
+        inputs = tuple(NetworkInput.read(each) for each in of.objects("inputs"))
+        if not inputs:
+            raise of.wrong("inputs", "be at least one input", "none")
         model = of.object("model")
         keys = ("preprocessing", "library", "plan", "scales")
         pictures, library, plan, scales = map(of.optional, keys)
@@ -373,7 +379,7 @@ class Manifest:
             model_sha256=model.digest("sha256"),
             variant=model.text("variant"),
             machine=machine,
-            input=inputs[0],
+            inputs=inputs,
             outputs=tuple(NetworkOutput.read(each) for each in of.objects("outputs")),
             preprocessing=None if pictures is None else _preprocessing(pictures),
             programs=tuple(StoredProgram.read(each) for each in of.objects("programs")),

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
-import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import tvm
-import tvm_ffi
 from tvm.support import cc
 
 from flow.artefacts.conversions import Conversions, read_conversions
 from flow.artefacts.manifest import (
     LIBRARY_FILE,
     MANIFEST_FILE,
+    MOST_MANIFEST_BYTES,
     PLAN_FILE,
     PROGRAM_SUFFIX,
     SCALES_FILE,
@@ -33,7 +30,9 @@ from flow.artefacts.manifest import (
     StoredLibrary,
     StoredProgram,
 )
+from flow.artefacts.versions import host_platform, versions
 from flow.data.datasets import Preprocessing
+from flow.frontend.inputs import ModelInput
 from flow.outputs import Output
 from flow.program.program import Program
 from flow.system.files import write_atomic
@@ -41,11 +40,6 @@ from relay_passes.integers.plan import QuantPlan
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
 from vta_config.hardware import VTAConfig
-
-#: Of this package where it is run from its sources, without being installed.
-_UNINSTALLED: Final = "not installed"
-_PACKAGES: Final = ("vta-flow", "apache-tvm", "apache-tvm-ffi", "numpy")
-MOST_MANIFEST_BYTES: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +50,8 @@ class NetworkFacts:
     ----------
     name, sha256 : str
         Of the ONNX model.
-    input_name : str
-        Name of the ONNX input.
-    input_shape, file_shape : tuple of int
-        Of ``main``, and as the file has it.
-    layout : {"NCHW", "NHWC"}
-        Of images in the file.
+    inputs : tuple of ModelInput
+        In the order of the parameters of ``main``.
     outputs : tuple of Output
     preprocessing : Preprocessing, optional
         How pictures become the input; None for a network that takes none.
@@ -71,10 +61,7 @@ class NetworkFacts:
 
     name: str
     sha256: str
-    input_name: str
-    input_shape: tuple[int, ...]
-    file_shape: tuple[int, ...]
-    layout: str
+    inputs: tuple[ModelInput, ...]
     outputs: tuple[Output, ...]
     preprocessing: Preprocessing | None
     variant: str
@@ -134,7 +121,7 @@ def save_artefact(
         model_sha256=network.sha256,
         variant=network.variant,
         machine=machine,
-        input=_input(network, programs, conversions, plan),
+        inputs=_inputs(network, programs, conversions, plan),
         outputs=_outputs(network, programs, conversions),
         preprocessing=network.preprocessing,
         programs=stored,
@@ -150,22 +137,6 @@ def save_artefact(
     return note
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what makes and runs artefacts."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = _UNINSTALLED
-    return found | {"apache-tvm": str(tvm.__version__), "apache-tvm-ffi": str(tvm_ffi.__version__)}
-
-
-def host_platform() -> str:
-    """Return what a library's code is for: "Linux x86_64"."""
-    return f"{platform.system()} {platform.machine()}"
-
-
 def scales_text(manifest: Manifest) -> str:
     """Return what the board runner needs to turn floats into integers and back.
 
@@ -175,7 +146,7 @@ def scales_text(manifest: Manifest) -> str:
     lines = [
         "# input POSITION MULTIPLIER ZERO_POINT QMIN QMAX, output POSITION ZERO_POINT SCALE...",
     ]
-    for tensor in sorted(manifest.input.tensors, key=lambda t: t.position):
+    for tensor in manifest.tensors:
         limits = f"{tensor.zero_point} {tensor.qmin} {tensor.qmax}"
         lines.append(f"input {tensor.position} {tensor.multiplier:.9g} {limits}")
     for output in manifest.outputs:
@@ -239,19 +210,19 @@ def _library(folder: Path, executable: Any) -> tuple[StoredLibrary | None, str]:
     return StoredLibrary(stored=_write(folder, LIBRARY_FILE, data), platform=host_platform()), ""
 
 
-def _input(
+def _inputs(
     network: NetworkFacts,
     programs: Sequence[Program],
     conversions: Conversions,
     plan: QuantPlan | None,
-) -> NetworkInput:
+) -> tuple[NetworkInput, ...]:
     by_symbol = {program.symbol: program for program in programs}
     planned = {} if plan is None else plan.tensors
-    tensors = []
+    tensors: list[list[InputTensor]] = [[] for _ in network.inputs]
     for found in conversions.inputs:
         port = by_symbol[found.program].inputs[found.position]
         known = planned.get(found.source)
-        tensors.append(
+        tensors[found.parameter].append(
             InputTensor(
                 program=found.program,
                 position=found.position,
@@ -264,12 +235,9 @@ def _input(
                 qmax=found.qmax,
             )
         )
-    return NetworkInput(
-        name=network.input_name,
-        shape=network.input_shape,
-        layout=network.layout,
-        file_shape=network.file_shape,
-        tensors=tuple(tensors),
+    return tuple(
+        NetworkInput(given=given, tensors=tuple(own))
+        for given, own in zip(network.inputs, tensors, strict=True)
     )
 
 

@@ -71,7 +71,7 @@ def test_input_and_result_of_a_program() -> None:
     found = read_conversions(module(PLAIN + scaled()))
     assert found.inputs == (
         Quantizing(
-            source="data", program="vta_0", position=0, multiplier=32.0, zero_point=0,
+            source="data", parameter=0, program="vta_0", position=0, multiplier=32.0, zero_point=0,
             qmin=-127, qmax=127,
         ),
     )  # fmt: skip

@@ -72,7 +72,7 @@ def wrong(values: dict[str, Any], path: str, value: Any) -> bytes:
         ("schema_version", 2, "must have a schema_version of at most 1, got 2; use a newer"),
         ("schema_version", 0, r"schema_version: must be an integer in \[1, "),
         ("machine.LOG_BLOCK", 40, "machine: must be a machine, got "),
-        ("inputs", [], "inputs: must be one input, got 0"),
+        ("inputs", [], "inputs: must be at least one input, got none"),
         ("inputs.0.dtype", "int8", r"inputs\[0\].dtype: must be one of float32"),
         ("inputs.0.layout", "CHW", r"inputs\[0\].layout: must be one of NCHW, NHWC"),
         ("inputs.0.tensors.0.shape", [1], r"inputs\[0\].tensors\[0\].shape: must be a list of 4"),

@@ -15,8 +15,8 @@ from flow.artefacts.load import load_artefact
 from flow.artefacts.save import scales_text, stored_files
 from flow.backend import PipelineCompiled
 from relay_passes.integers.plan import QuantPlan
-from tests.flow.artefacts.conftest import compiled_of
 from tests.flow.onnx_models import tiny_model
+from tests.flow.small_artefacts import compiled_of
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_without_a_compiler(
 def test_scales_of_the_board_runner(one: Path) -> None:
     manifest = load_artefact(one).manifest
     assert manifest is not None
-    (tensor,), (output,) = manifest.input.tensors, manifest.outputs
+    (tensor,), (output,) = manifest.tensors, manifest.outputs
     comment, first, second = scales_text(manifest).splitlines()
     assert comment.startswith("# ")
     kind, position, multiplier, *limits = first.split()
