@@ -299,27 +299,10 @@ def _raw_inputs(program: Program, args: argparse.Namespace) -> list[list[NDArray
 
 # ---- programs -----------------------------------------------------------------------------------
 def _timed(args: argparse.Namespace) -> list[Any]:
-    """Time the programs of an artefact.
-
-    Raises
-    ------
-    ConfigError
-        When there is none.
-    """
     from flow.artefacts.load import open_artefact
-    from flow.sim.tsim import TSim
+    from flow.artefacts.timing import timed_programs
 
-    limits = of_options(args)
-    artefact = open_artefact(args.artefact, limits=limits)
-    if not artefact.programs:
-        raise _no_program(args.artefact)
-    return [TSim(program, profile=args.profile, limits=limits) for program in artefact.programs]
-
-
-def _no_program(path: Path) -> ConfigError:
-    return ConfigError(
-        str(path), "must have a program", got="none", hint="no layer of this network runs on VTA"
-    )
+    return timed_programs(open_artefact(args.artefact, limits=of_options(args)), args.profile)
 
 
 def _time(args: argparse.Namespace) -> int:
@@ -342,23 +325,17 @@ def _time(args: argparse.Namespace) -> int:
 
 
 def _trace(args: argparse.Namespace) -> int:
-    from flow.sim.trace import write_trace
+    from flow.artefacts.timing import write_traces
 
     check_writable(args.output.parent)
-    timed = _timed(args)
-    paths = []
-    for sim in timed:
-        name = args.output.name
-        if len(timed) > 1:
-            name = f"{args.output.stem}.{sim.program.symbol}{args.output.suffix}"
-        paths.append(args.output.with_name(name))
-        write_trace(sim, paths[-1])
+    paths = write_traces(_timed(args), args.output)
     show("\n".join(printable(str(path)) for path in paths), kept=str(args.output))
     return 0
 
 
 def _disasm(args: argparse.Namespace) -> int:
     from flow.artefacts.load import open_artefact
+    from flow.artefacts.timing import no_program
     from flow.program.asm import disassemble
 
     artefact = open_artefact(args.artefact, limits=of_options(args))
@@ -371,7 +348,7 @@ def _disasm(args: argparse.Namespace) -> int:
             hint="give one of the files",
         )
     if not artefact.programs:
-        raise _no_program(args.artefact)
+        raise no_program(args.artefact)
     (program,) = artefact.programs
     text = disassemble(program.insns, program.config)
     if args.output is not None:
