@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final
 
+#: Of the package; pyproject.toml reads it here.
+__version__: Final = "0.1.0"
 #: Stable name -> the module that has it.
 _HOMES: Final = {
     "CompiledModel": "flow.compiled_model",

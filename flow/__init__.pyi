@@ -22,6 +22,7 @@ from flow.stages import Stages as Stages
 from vta_config.errors import FlowError as FlowError
 from vta_config.hardware import VTAConfig as VTAConfig
 
+__version__: str
 __all__ = [
     "CompiledModel",
     "Dataset",
