@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay_passes.graph import Expr, Module, constant, op_name, read_graph
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import AVERAGES, moved
 
 #: Operators whose results are never negative.
@@ -29,7 +30,7 @@ def never_negative(mod: Module) -> frozenset[str]:
         value, kind = binding.value, op_name(binding.value)
         if kind in _POSITIVE or (kind == "clip" and float(value.args[1]) >= 0.0):
             found.add(str(binding.var.name))
-        elif (kind in AVERAGES and holds(value.args[0])) or (
+        elif ((kind in AVERAGES or is_average(value)) and holds(value.args[0])) or (
             (kind == "add" and all(map(holds, value.args)))
             or ((sources := moved(value)) and all(map(holds, sources)))
         ):
