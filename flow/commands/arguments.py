@@ -37,6 +37,37 @@ from vta_config.hardware import preset_names
 _MODEL: Final = "model and machine"
 
 
+def output_options() -> argparse.ArgumentParser:
+    """Return those of how much a command tells while it runs."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("output").add_mutually_exclusive_group()
+    group.add_argument(
+        "-q",
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=-1,
+        default=0,
+        help="show no progress",
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        dest="verbosity",
+        action="store_const",
+        const=1,
+        help="show the time of every stage",
+    )
+    return parser
+
+
+def json_option(parser: argparse.ArgumentParser, what: str = "the report") -> None:
+    """Add the option for JSON in place of tables."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"write {what} to stdout as JSON instead of tables"
+    )
+
+
 def source_options() -> argparse.ArgumentParser:
     """Return the options of the model alone."""
     parser = argparse.ArgumentParser(add_help=False)

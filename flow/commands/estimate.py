@@ -49,6 +49,13 @@ def add(commands: Commands) -> None:
         help="what is written to stdout; CSV has a line for each layer (default: %(default)s)",
     )
     parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
@@ -62,7 +69,7 @@ def _estimate(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_writable(args.output)
-    found = estimate(options_of(args, None), Stages(Terminal()), args.variant)
+    found = estimate(options_of(args, None), Stages(Terminal(args.verbosity)), args.variant)
     lines: list[str] = []
     try:
         if args.output is not None:

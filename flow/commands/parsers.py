@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Final
 
+from flow import __version__
 from flow.commands.arguments import (
     bit_options,
     engine_options,
@@ -13,6 +14,7 @@ from flow.commands.arguments import (
     learning_options,
     machine_options,
     model_options,
+    output_options,
     source_options,
 )
 
@@ -40,6 +42,7 @@ class Commands:
             "measure it.",
             epilog=EXIT_CODES,
         )
+        self.parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         self._commands = self.parser.add_subparsers(
             dest="command", required=True, metavar="SUBCOMMAND"
         )
@@ -57,7 +60,11 @@ class Commands:
     ) -> argparse.ArgumentParser:
         """Add a command, with the options of `parents`; return its parser for more."""
         command = self._commands.add_parser(
-            name, help=about, description=about, epilog=EXIT_CODES, parents=list(parents)
+            name,
+            help=about,
+            description=about,
+            epilog=EXIT_CODES,
+            parents=[*parents, output_options()],
         )
         command.set_defaults(run=run)
         return command
