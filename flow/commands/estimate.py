@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flow.commands.arguments import options_of
+from flow.commands.arguments import add_variant_list, options_of
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
 from flow.options import ESTIMATED_VARIANT, KNOWN_VARIANTS
@@ -39,9 +39,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--variant",
         choices=_VARIANTS,
-        help="quantization variant; those that learn take long (default: "
+        metavar="NAME",
+        help="quantization variant, of those listed below; those that learn take long (default: "
         f"{ESTIMATED_VARIANT}, or {KEEP} for a model that is quantized already)",
     )
+    add_variant_list(parser, _VARIANTS)
     parser.add_argument(
         "--format",
         choices=("table", "csv", "json"),

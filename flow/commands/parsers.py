@@ -17,6 +17,7 @@ from flow.commands.arguments import (
     output_options,
     source_options,
 )
+from flow.system.arguments import HelpFormatter
 
 EXIT_CODES: Final = (
     "exit codes: 0 success; 1 engines computed different integers, or a rule of diff --fail-on is "
@@ -65,6 +66,7 @@ class Commands:
             description=about,
             epilog=EXIT_CODES,
             parents=[*parents, output_options()],
+            formatter_class=HelpFormatter,
         )
         command.set_defaults(run=run)
         return command
