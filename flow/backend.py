@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.artefacts.save import NetworkFacts, save_artefact
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
-from flow.data.datasets import Dataset
+from flow.data.datasets import Dataset, Preprocessing
 from flow.frontend.importer import ImportedModel
 from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
@@ -27,6 +28,7 @@ from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
@@ -70,6 +72,8 @@ class PipelineBackend:
         How long variants learn whose weights are learned block by block.
     learned : Path, optional
         Folder to keep in what they have learned so far.
+    preprocessing : Preprocessing, optional
+        How pictures become the model's input, for whoever deploys it.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class PipelineBackend:
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
         learned: Path | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Prepare the float model."""
         self._new_pipeline = partial(
@@ -107,6 +112,7 @@ class PipelineBackend:
         self._engine = engine
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
+        self._preprocessing = preprocessing
         self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
@@ -203,15 +209,20 @@ class PipelineBackend:
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
             floats=lambda: pipeline.float_graph(name),
+            facts=self._facts(variant),
         )
 
-
-def vta_modules(module: Any) -> Iterator[Any]:
-    """Yield the VTA modules inside a TVM module."""
-    if module.kind == "vta":
-        yield module
-    for part in module.imports:
-        yield from vta_modules(part)
+    def _facts(self, variant: str) -> NetworkFacts:
+        """Return what whoever deploys a variant needs to know of the model."""
+        model = self.pipeline.model
+        return NetworkFacts(
+            name=model.name,
+            sha256=model.sha256,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            preprocessing=self._preprocessing,
+            variant=variant,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,6 +241,8 @@ class PipelineCompiled:
         How far it is from the integers of the file, of variants that keep them.
     floats : callable () -> FloatGraph, optional
         Returns the float graph that its tensors are compared with; None where there is none.
+    facts : NetworkFacts, optional
+        What whoever deploys it needs to know of the model.
     """
 
     model: CompiledModel
@@ -237,6 +250,7 @@ class PipelineCompiled:
     bits: BitChoice | None = None
     deviation: Deviation | None = None
     floats: Callable[[], FloatGraph | None] = lambda: None
+    facts: NetworkFacts | None = None
     _network: Network = field(init=False)
     _verifier: Verifier | None = field(default=None, init=False)
 
@@ -302,3 +316,17 @@ class PipelineCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program files."""
         return self.model.save(path)
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
+        model = self.model
+        assert self.facts is not None, "the backend gives them"
+        return save_artefact(
+            folder,
+            self.facts,
+            machine=model.config,
+            programs=model.programs,
+            partitioned=model.partitioned,
+            executable=model.executable,
+            plan=model.plan,
+        )

@@ -120,6 +120,10 @@ class Compiled(Protocol):
         """Write the program file, or one for each program, and return them."""
         ...
 
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
+        ...
+
 
 class Backend(Protocol):
     """The passes and the compiler, for one model and one machine."""
@@ -192,6 +196,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         distilled=partial(_distilled, model, options),
         learn=options.learn,
         learned=cache_folder(options.cache) / "learned",
+        preprocessing=picture_preprocessing(model, request_of(options.model, options.request)),
     )
 
 

@@ -44,11 +44,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "program": {"system"},
         "sim": {"program", "system"},
         "compiler": {"program", "sim", "system"},
+        "artefacts": {"data", "frontend", "program", "sim", "system"},
         "results": {"data", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "diff": {"results"},
-        "commands": {"bits", "data", "diff", "export", "program", "results", "system"},
+        "commands": {"artefacts", "bits", "data", "diff", "export", "program", "results", "system"},
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from flow import deploy as jobs
 from flow.commands.arguments import chosen_by, json_option, options_of, variants_option
@@ -28,6 +29,9 @@ from flow.system.arguments import natural
 from flow.system.files import check_writable
 from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
 
+#: In the output folder: what can be deployed of the variant that is deployed.
+ARTEFACT_FOLDER: Final = "artefact"
+
 
 def add(commands: Commands) -> None:
     """Add ``deploy`` and ``evaluate``."""
@@ -47,8 +51,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.json, layers.csv, the trace and the plots "
-        "(default: %(default)s)",
+        help="output folder for report.json, layers.csv, the trace, the plots, and artefact/ with "
+        "all that runs the deployed variant (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -119,6 +123,9 @@ def _deploy(args: argparse.Namespace) -> int:
     try:
         path = write_report(report, args.output)
         lines.append(f"report     {path}")
+        missing = compiled.save_artefact(args.output / ARTEFACT_FOLDER)
+        note = f" ({missing})" if missing else ""
+        lines.append(f"artefact   {args.output / ARTEFACT_FOLDER}{note}")
         if report.latency is not None:
             lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():

@@ -1,7 +1,8 @@
-"""Which tensors of a float graph are never negative, whatever the image."""
+"""Which tensors of a float graph are never negative, given those of its inputs that are not."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final
 
 from relay_passes.graph import Expr, Module, constant, op_name, read_graph
@@ -14,13 +15,19 @@ _POSITIVE: Final = frozenset(
 )
 
 
-def never_negative(mod: Module) -> frozenset[str]:
+def never_negative(mod: Module, inputs: Set[str] = frozenset()) -> frozenset[str]:
     """Return the tensors that are shown to be never negative.
 
     These are results of ReLU, sigmoid and the like and of clips from 0 up, what moves or averages
     them, and their sums.
+
+    Parameters
+    ----------
+    mod : IRModule
+    inputs : set of str
+        Inputs that are taken to be never negative.
     """
-    found: set[str] = set()
+    found = {str(param.name) for param in read_graph(mod).params if str(param.name) in inputs}
 
     def holds(expr: Expr) -> bool:
         value = constant(expr)

@@ -98,6 +98,7 @@ class FakeCompiled:
     plan = PLAN
     bits = None
     deviation = None
+    artefact_note = ""
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -153,6 +154,11 @@ class FakeCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         path.write_bytes(b"program")
         return (path,)
+
+    def save_artefact(self, folder: Path) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_text("{}")
+        return self.artefact_note
 
 
 class FakeBackend:

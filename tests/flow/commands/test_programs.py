@@ -45,7 +45,9 @@ def test_compile_writes_a_file(
 ) -> None:
     assert call("compile", "--output", tmp_path / "new") == 0
     assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
-    assert "7 bytes, 1 layers" in capsys.readouterr().out
+    assert (tmp_path / "new" / "digits-resnet18.artefact" / "manifest.json").is_file()
+    shown = capsys.readouterr().out
+    assert "7 bytes, 1 layers" in shown and shown.endswith("digits-resnet18.artefact\n")
 
 
 def test_compile_writes_into_a_folder(
