@@ -17,6 +17,7 @@ from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset, Preprocessing
 from flow.frontend.importer import ImportedModel
+from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
 from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
@@ -24,12 +25,14 @@ from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.bit_widths import BitWidths
@@ -205,6 +208,7 @@ class PipelineBackend:
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
+            floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
         )
 
@@ -235,6 +239,8 @@ class PipelineCompiled:
         Which bits each layer got, of `mixed`.
     deviation : Deviation, optional
         How far it is from the integers of the file, of variants that keep them.
+    floats : callable () -> FloatGraph, optional
+        Returns the float graph that its tensors are compared with; None where there is none.
     facts : NetworkFacts, optional
         What whoever deploys it needs to know of the model.
     """
@@ -243,8 +249,10 @@ class PipelineCompiled:
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
+    floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
     _network: Network = field(init=False)
+    _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Start the virtual machine; say what the program with these bits takes."""
@@ -276,7 +284,15 @@ class PipelineCompiled:
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
-        return Verifier(self.model, self._network).run(images, progress)
+        if self._verifier is None or self._verifier.fast:
+            self._verifier = Verifier(self.model, self._network)
+        return self._verifier.run(images, progress)
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        """Compare each layer's tensor with float32; return these and other facts about layers."""
+        if self._verifier is None:
+            self._verifier = Verifier(self.model, self._network, fast=True)
+        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
     @property
     def requantization_error(self) -> float:

@@ -48,7 +48,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": {"data", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
-        "commands": {"artefacts", "bits", "data", "export", "program", "results", "system"},
+        "diff": {"results"},
+        "commands": {"artefacts", "bits", "data", "diff", "export", "program", "results", "system"},
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))

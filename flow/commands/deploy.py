@@ -50,8 +50,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.json, the trace, the plots, and artefact/ with all that "
-        "runs the deployed variant (default: %(default)s)",
+        help="output folder for report.json, layers.csv, the trace, the plots, and artefact/ with "
+        "all that runs the deployed variant (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -110,6 +110,7 @@ def _deploy(args: argparse.Namespace) -> int:
         Stages(Terminal()),
         folder=args.output,
         show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
+        command=args.command_line,
     )
     tables = [render(report)]
     if args.layers:
@@ -134,7 +135,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_writable(args.output)
     options = options_of(args, chosen_by(args))
-    report, _ = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    report, _ = jobs.deploy(
+        options, Stages(Terminal()), folder=args.output, command=args.command_line
+    )
     try:
         if args.output is not None:
             write_report(report, args.output)

@@ -17,7 +17,8 @@ from flow.commands.arguments import (
 )
 
 EXIT_CODES: Final = (
-    "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
+    "exit codes: 0 success; 1 engines computed different integers, or a rule of diff --fail-on is "
+    "broken; 2 the input cannot be used; "
     "3 internal error, with its traceback in a file; 130 interrupted, 143 terminated"
 )
 

@@ -568,6 +568,9 @@ class _Interpreter:
             return None
         return average(call, data, str(binding.var.name), self.step, self.widen)
 
+    def _move(self, binding: Expr) -> Any:
+        return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)
+
     def _function(self, binding: Expr) -> Any:
         x = self.value(self.functions[binding.var].source)
         return Lazy(binding=binding, operands=(x,)) if isinstance(x, Int8Tensor) else None
@@ -587,6 +590,6 @@ class _Interpreter:
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
-        **dict.fromkeys(MOVES, moved_tensor),
+        **dict.fromkeys(MOVES, _move),
         "concat": joined_tensor,
     }

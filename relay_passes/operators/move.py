@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
+from math import inf, prod
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +28,12 @@ _REPEATS: Final = {
 }
 #: How numpy calls the ways to pad.
 _PAD_MODES: Final[dict[str, Any]] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+#: What the rows or columns that each adds on a side must be fewer than, by those that there are.
+_REACH: Final[dict[str, Callable[[int], float]]] = {
+    "reflect": lambda size: size,
+    "replicate": lambda size: inf,
+    "circular": lambda size: size + 1,
+}
 
 
 def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
@@ -106,7 +112,7 @@ def _pad(call: Expr) -> Movement | None:
             continue
         if kind == "constant":
             taken[axis] = np.pad(line, sides, constant_values=-1)
-        elif kind in _PAD_MODES and max(sides) < size:
+        elif kind in _PAD_MODES and max(sides) < _REACH[kind](size):
             taken[axis] = np.pad(line, sides, mode=_PAD_MODES[kind])
         else:
             return None

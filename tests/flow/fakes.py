@@ -20,6 +20,7 @@ from flow.options import (
 )
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import Exactness, LayerCounters
 from flow.sim.timing_report import LayerTiming
@@ -133,6 +134,16 @@ class FakeCompiled:
         count = self._mismatches
         first = "conv1 on fsim" if count else ""
         return Exactness(images=len(images), tensors=len(images), mismatches=count, first=first)
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        progress(len(images), len(images))
+        return (
+            LayerFacts(
+                name="conv1", kind="conv2d", tensor="conv1", sqnr_db=20.0, centred_sqnr_db=19.0,
+                weight_bits=4, activation_bits=8, scale=0.25, zero_point=0, cycles=1234, macs=900,
+                weight_bytes=18,
+            ),
+        )  # fmt: skip
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
         self.fail("draw")

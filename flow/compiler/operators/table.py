@@ -15,6 +15,7 @@ from flow.compiler.operators import (
     grouped_conv2d,
     max_pool2d,
     move,
+    resize2d,
     sum_pool2d,
 )
 
@@ -29,6 +30,7 @@ LOWERERS: Final = MappingProxyType(
         "max_pool2d": max_pool2d.LOWERER,
         "avg_pool2d": avg_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
+        "resize2d": resize2d.LOWERER,
         "concat": concat.LOWERER,
         "move": move.LOWERER,
     }

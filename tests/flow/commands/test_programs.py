@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
+from flow.data.digits import digit_images
 from flow.data.models import DIGITS, bundled_data, load_model
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend, call
@@ -64,9 +65,7 @@ def test_run_classifies(
     fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = tmp_path / "zero.png"
-    from sklearn.datasets import load_digits
-
-    Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).save(image)
+    Image.fromarray(digit_images()[0][0]).save(image)
     (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
     assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
