@@ -39,7 +39,6 @@ Run a VTA program by a driver library: the FPGA drivers of Pynq and DE10, or a s
   --scales FILE      scales.txt of the artefact: inputs and outputs are float32 instead
   --packed           inputs and outputs are bytes as they lie in the memory of the device
   --repeat N         run N times and tell how long a run takes (default: 1)
-  --bitstream FILE   program the FPGA first, by VTAProgram of the library
   --info             show the machine, the inputs and the outputs of the program
 
 Files hold numbers in the order of the processor, without a header (numpy: array.tofile).
@@ -156,7 +155,7 @@ int8_t Quantized(float x, const InputScale& by, const std::string& where) {
 // The functions of the original driver; physical addresses have 32 bits.
 class Driver {
  public:
-  Driver(const std::string& library, const std::string& bitstream) : library_(library) {
+  explicit Driver(const std::string& library) : library_(library) {
     handle_ = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (handle_ == nullptr) {
       const char* reason = dlerror();
@@ -172,11 +171,6 @@ class Driver {
     Resolve("VTAMemCopyToHost", &copy_to_host_);
     Resolve("VTAFlushCache", &flush_);
     Resolve("VTAInvalidateCache", &invalidate_);
-    if (!bitstream.empty()) {
-      void (*program)(const char*) = nullptr;
-      Resolve("VTAProgram", &program);
-      program(bitstream.c_str());
-    }
     device_ = device_alloc_();
     if (device_ == nullptr) Fail(library, "must have a device", "none from VTADeviceAlloc");
   }
@@ -284,7 +278,7 @@ class Driver {
 
 // ---- the command line --------------------------------------------------------------------------
 struct Options {
-  std::string program, driver, scales, bitstream;
+  std::string program, driver, scales;
   std::vector<std::string> inputs, outputs;
   bool packed = false, info = false;
   int repeat = 1;
@@ -293,8 +287,7 @@ struct Options {
 Options ParseOptions(int count, char** words) {
   Options options;
   const std::map<std::string, std::string*> texts = {{"--driver", &options.driver},
-                                                     {"--scales", &options.scales},
-                                                     {"--bitstream", &options.bitstream}};
+                                                     {"--scales", &options.scales}};
   const std::map<std::string, std::vector<std::string>*> lists = {{"--input", &options.inputs},
                                                                   {"--output", &options.outputs}};
   for (int i = 1; i < count; ++i) {
@@ -409,7 +402,7 @@ void Run(const Options& options) {
   for (size_t i = 0; i < program.inputs.size(); ++i) {
     inputs.push_back(InputBytes(program, i, options, scales));
   }
-  Driver driver(options.driver, options.bitstream);
+  Driver driver(options.driver);
   driver.Load(program);
   double least_ms = 0, total_ms = 0;
   for (int run = 0; run < options.repeat; ++run) {
