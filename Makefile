@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 SOURCES := $(shell find flow relay_passes vta_config -type f ! -name '*.pyc' ! -name '*.so') \
 	CMakeLists.txt pyproject.toml
-CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h)
+CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h \
+	flow/runner/*.cc flow/runner/*.h tests/flow/runner/*.cc)
 
 .PHONY: deploy install core test lint format docs bench clean
 
