@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from flow.commands import deploy, distill, estimate, export, programs, sweep_bits
+from flow.commands import deploy, distill, estimate, export, programs, report, sweep_bits
 from flow.commands.parsers import Commands
 from flow.system import process
 
@@ -19,7 +19,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     commands = Commands(prog)
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
-        distill.add, estimate.add, export.add,
+        distill.add, estimate.add, export.add, report.add,
     ):  # fmt: skip
         add(commands)
     return commands.parser

@@ -47,7 +47,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": {"data", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
-        "commands": {"bits", "data", "export", "program", "results", "system"},
+        "html": {"results", "system"},
+        "commands": {"bits", "data", "export", "html", "program", "results", "system"},
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from flow import deploy as jobs
 from flow.commands.arguments import chosen_by, options_of, variants_option
 from flow.commands.parsers import Commands
+from flow.commands.report import page_line
 from flow.commands.terminal import Terminal, show
 from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES, Options
 from flow.results.latency import can_plot
@@ -46,7 +47,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.json, the trace and the plots (default: %(default)s)",
+        help="output folder for report.html, report.json, the trace and the plots "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -112,7 +114,7 @@ def _deploy(args: argparse.Namespace) -> int:
     lines = lines_of(written)
     try:
         path = write_report(report, args.output)
-        lines.append(f"report     {path}")
+        lines += [f"report     {path}", page_line(args.output)]
         if report.latency is not None:
             lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():
