@@ -313,6 +313,7 @@ def open_data(
         preprocessing=preprocessing,
         shape=model.input_shape,
         file_shape=model.file_shape,
+        inputs=model.inputs,
     )
     needs_calibration = not options.zero_shot and not UNCALIBRATED.issuperset(
         chosen_variants(options, model)

@@ -57,8 +57,10 @@ def source_options() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--input-shape",
-        metavar="N,C,H,W",
-        help="shape of the model's input, where its file leaves it open: 1,3,224,224",
+        action="append",
+        metavar="[NAME=]N,C,H,W",
+        help="shape of the model's input, where its file leaves it open: 1,3,224,224; of several "
+        "inputs repeatable, with the input's name",
     )
     group.add_argument(
         "--layout",

@@ -69,7 +69,7 @@ def _export(args: argparse.Namespace) -> int:
         proto = export_qdq(
             session.backend.integer_module(variant),
             [output.name for output in model.outputs],
-            [model.input_name],
+            [value.name for value in model.inputs],
             name=f"{model.name} {variant}",
         )
     default = Path("out/export") / f"{model.name}.{variant}.onnx"

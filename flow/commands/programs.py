@@ -174,6 +174,7 @@ def _run(args: argparse.Namespace) -> int:
         picture_preprocessing(model, request_of(options.model, options.request)),
         shape=model.input_shape,
         file_shape=model.file_shape,
+        inputs=model.inputs,
     )
     network = compiled.networks()[0]
     if model.classes is None:

@@ -31,7 +31,15 @@ from flow.data.labels import (
     read_list,
 )
 from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
-from flow.data.tensors import TENSOR_SUFFIXES, RandomTensors, TensorSource, stored_arrays
+from flow.data.tensors import (
+    TENSOR_SUFFIXES,
+    RandomTensors,
+    RowSource,
+    TensorSource,
+    stored_arrays,
+    stored_inputs,
+)
+from flow.frontend.inputs import ModelInput
 from flow.input_request import InputRequest
 from vta_config.errors import CalibrationError, ConfigError
 from vta_config.text import printable
@@ -298,7 +306,7 @@ class Dataset:
     ----------
     name : str
         What the report calls it.
-    source : ImageSource, TensorSource or RandomTensors
+    source : ImageSource, TensorSource, RowSource or RandomTensors
         Where the images come from.
     preprocessing : Preprocessing, optional
         How pictures become inputs; None for tensors, which are inputs.
@@ -309,7 +317,7 @@ class Dataset:
     """
 
     name: str
-    source: ImageSource | TensorSource | RandomTensors
+    source: ImageSource | TensorSource | RowSource | RandomTensors
     preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None
@@ -380,6 +388,7 @@ def image_folder(
     *,
     shape: Sequence[int] | None = None,
     file_shape: Sequence[int] | None = None,
+    inputs: Sequence[ModelInput] = (),
     classes: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
@@ -401,6 +410,8 @@ def image_folder(
         `preprocessing` makes.
     file_shape : tuple of int, optional
         The same as the network's file has it, where that has channels last.
+    inputs : sequence of ModelInput
+        Of a network with several inputs, in place of the shapes.
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
@@ -440,6 +451,7 @@ def image_folder(
         preprocessing,
         shape=shape,
         file_shape=file_shape,
+        inputs=inputs,
         name=printable(name),  # of any bytes: reports are UTF-8
         where=str(root),
     )
@@ -450,7 +462,7 @@ def image_folder(
         )
     if labels is None or not labelled:
         return data
-    if isinstance(data.source, TensorSource):
+    if isinstance(data.source, TensorSource | RowSource):
         counts = dict.fromkeys(paths, 0)
         for array in data.source.arrays:
             counts[array.path] += array.images
@@ -464,6 +476,7 @@ def image_files(
     *,
     shape: Sequence[int] | None = None,
     file_shape: Sequence[int] | None = None,
+    inputs: Sequence[ModelInput] = (),
     name: str = "images",
     where: str = "images",
 ) -> Dataset:
@@ -475,6 +488,14 @@ def image_files(
         When there are both, a tensor does not fit, or the network takes no pictures; `where` says
         what errors call the files.
     """
+    if len(inputs) > 1:
+        rows = [stored_inputs(path, inputs) for path in paths]
+        columns = zip(zip(*rows, strict=True), inputs, strict=True) if rows else ()
+        return Dataset(
+            name=name,
+            source=RowSource(tuple(TensorSource(own, value.shape) for own, value in columns)),
+            preprocessing=None,
+        )
     tensors = [path for path in paths if path.suffix.lower() in TENSOR_SUFFIXES]
     if not tensors:
         if preprocessing is None and paths:

@@ -139,13 +139,13 @@ def load_model(
         When a named model cannot be fetched.
     """
     name, request = str(model), request or InputRequest()
-    shape, layout = request.shape, request.layout
+    shapes, layout = request.wanted_shapes, request.layout
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shape=shape, layout=layout)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shapes=shapes, layout=layout)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
         return import_model(
-            path, name=name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout
+            path, name=name, check=check, limits=limits, qdq=qdq, shapes=shapes, layout=layout
         )
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
@@ -154,7 +154,7 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout)
+    return import_model(name, check=check, limits=limits, qdq=qdq, shapes=shapes, layout=layout)
 
 
 def picture_preprocessing(

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ from flow.results.placement import Placement, around_lines, labels_of, only_ends
 from flow.results.report import name_cell
 from flow.sim.scratchpads import SCRATCHPADS
 from flow.system.files import write_atomic
-from vta_config.text import printable
+from vta_config.text import printable, shown_name
 
 if TYPE_CHECKING:
     from relay_passes.partition.layers import Fallback
@@ -84,6 +84,7 @@ class Estimate:
     ----------
     model_name, model_sha256 : str
     input_shape : tuple of int
+        Of an image; where there are several inputs, of a row with all their numbers.
     machine : VTAConfig
     variant : str
     data : str
@@ -98,6 +99,8 @@ class Estimate:
         Constants of all programs: weights, biases, micro-ops.
     seconds : float
         What the estimate took.
+    inputs : mapping of str to tuple of int
+        Shapes of the model's inputs, by name.
     """
 
     model_name: str
@@ -113,6 +116,7 @@ class Estimate:
     scratchpad_capacity: Mapping[str, int]
     constant_bytes: int
     seconds: float
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:
@@ -186,6 +190,7 @@ class Estimate:
                 "name": self.model_name,
                 "sha256": self.model_sha256,
                 "input_shape": list(self.input_shape),
+                "inputs": [{"name": n, "shape": list(s)} for n, s in self.inputs.items()],
             },
             "machine": self.machine.to_json(),
             "variant": self.variant,
@@ -268,9 +273,13 @@ def render(estimate: Estimate) -> RenderableType:
 
 def _lines(estimate: Estimate) -> list[str]:
     machine, placement = estimate.machine, estimate.placement
+    inputs = "input " + "×".join(map(str, estimate.input_shape))
+    if len(estimate.inputs) > 1:
+        each = (f"{shown_name(n)} {'×'.join(map(str, s))}" for n, s in estimate.inputs.items())
+        inputs = "inputs " + ", ".join(each)
     lines = [
         f"model        {printable(estimate.model_name)}  (sha256 {estimate.model_sha256[:12]}…), "
-        f"input {'×'.join(map(str, estimate.input_shape))}",
+        f"{inputs}",
         f"machine      {printable(machine.name)}: {machine.batch}×{machine.block}×{machine.block}, "
         f"{machine.clock_hz / 1e6:g} MHz, {machine.bus_bits}-bit bus",
         f"variant      {estimate.variant}, calibrated on {estimate.data}",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
 from relay_passes.host.expose import expose_variables
+from relay_passes.host.rows import inputs_of
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import power_of_two_at_least
 from relay_passes.operators.calls import is_dense_layer
@@ -284,9 +285,9 @@ class WindowReader:
     def __init__(self, mod: Module) -> None:
         """Compile the module."""
         self._layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
-        params = {p.name for p in read_graph(mod).params}
+        self._params = [str(p.name) for p in read_graph(mod).params]
         inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
-        inner = [v for v in inputs if v.name not in params]
+        inner = [v for v in inputs if v.name not in self._params]
         self._names = [str(v.name) for v in inner]
         self._run = HostModule(expose_variables(mod, inner), fast=True)
         #: Values of a window, K, by layer.
@@ -302,14 +303,15 @@ class WindowReader:
         for image in images:
             outputs = self._run(np.asarray(image, np.float32))
             last = outputs[len(outputs) - len(self._names) :]
-            tensors = dict(zip(self._names, last, strict=True))
+            given = inputs_of(image, self._run.input_shapes)
+            tensors = dict(zip((*self._params, *self._names), (*given, *last), strict=True))
             chosen = {  # the same in each pass over the images
                 b.var.name: _chosen(b.value, places, rng) for b in self._layers
             }
             yield (
                 (
                     str(b.var.name),
-                    _draw(b.value, tensors.get(b.value.args[0].name, image), chosen[b.var.name]),
+                    _draw(b.value, tensors[str(b.value.args[0].name)], chosen[b.var.name]),
                 )
                 for b in self._layers
                 if b.var.name in layers

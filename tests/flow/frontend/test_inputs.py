@@ -73,7 +73,7 @@ def test_shapes_that_the_file_leaves_open(tmp_path: Path, shape: tuple[int, ...]
     )
     with pytest.raises(MissingShapeError, match=sentence):
         import_model(path)
-    model = import_model(path, shape=shape)
+    model = import_model(path, shapes={"": shape})
     assert model.input_shape == model.file_shape == (1, 3, 8, 8)
 
 
@@ -82,7 +82,7 @@ def test_shapes_that_the_file_has_otherwise(tmp_path: Path, shape: tuple[int, ..
     path = save(tiny_model(shape=("N", 3, 8, "W")), tmp_path / "m.onnx")
     sentence = r"m input data: must have the shape that --input-shape gives, .*, got \['N', 3, 8, "
     with pytest.raises(UnsupportedModelError, match=sentence):
-        import_model(path, shape=shape)
+        import_model(path, shapes={"": shape})
 
 
 def channels_last(*before: onnx.NodeProto) -> onnx.ModelProto:
