@@ -44,7 +44,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "program": {"system"},
         "sim": {"program", "system"},
         "compiler": {"program", "sim", "system"},
-        "results": {"data", "sim", "system"},
+        "results": {"data", "program", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "html": {"results", "system"},
