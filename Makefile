@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/python -m vta_config.generate --check
 	$(BIN)/python -m relay_passes.operators.generate --check
+	$(BIN)/python -m flow.results.generate --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

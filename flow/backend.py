@@ -16,6 +16,7 @@ from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
 from flow.frontend.importer import ImportedModel
+from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
 from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
@@ -26,11 +27,13 @@ from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.params import TensorProfile
@@ -204,6 +207,7 @@ class PipelineBackend:
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
             profiles=pipeline.profiles_of(name),
+            floats=lambda: pipeline.float_graph(name),
         )
 
 
@@ -231,6 +235,8 @@ class PipelineCompiled:
         How far it is from the integers of the file, of variants that keep them.
     profiles : mapping of str to TensorProfile
         Of the float tensors that became its integers; empty where nothing was calibrated.
+    floats : callable () -> FloatGraph, optional
+        Returns the float graph that its tensors are compared with; None where there is none.
     """
 
     model: CompiledModel
@@ -238,7 +244,9 @@ class PipelineCompiled:
     bits: BitChoice | None = None
     deviation: Deviation | None = None
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
+    floats: Callable[[], FloatGraph | None] = lambda: None
     _network: Network = field(init=False)
+    _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Start the virtual machine; say what the program with these bits takes."""
@@ -281,7 +289,15 @@ class PipelineCompiled:
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
-        return Verifier(self.model, self._network).run(images, progress)
+        if self._verifier is None or self._verifier.fast:
+            self._verifier = Verifier(self.model, self._network)
+        return self._verifier.run(images, progress)
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        """Compare each layer's tensor with float32; return these and other facts about layers."""
+        if self._verifier is None:
+            self._verifier = Verifier(self.model, self._network, fast=True)
+        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
     @property
     def requantization_error(self) -> float:

@@ -7,6 +7,7 @@ and signals.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from flow.commands import deploy, distill, estimate, export, programs, report, sweep_bits
@@ -28,6 +29,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None, prog: str, work: process.Work) -> int:
     """Run a subcommand; return the exit code, or raise."""
     args = build_parser(prog).parse_args(argv)
+    args.command_line = (*prog.split(), *(sys.argv[1:] if argv is None else argv))
     if args.command not in ("disasm", "export"):  # which write a file
         work.folder = getattr(args, "output", None)
     code: int = args.run(args)

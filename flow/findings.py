@@ -13,6 +13,7 @@ from flow.results.details.collect import collect
 from flow.results.details.types import Details
 from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.report import Exactness, LayerCounters, ProgramFacts, Report, Skipped
+from flow.results.run_facts import RunFacts
 from flow.stages import Stages
 from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
@@ -20,6 +21,8 @@ from vta_config.errors import DriverError
 if TYPE_CHECKING:
     from flow.session import Compiled, Session
 
+#: Evaluation images on which layers are compared with float32.
+LAYER_IMAGES: Final = 4
 #: What a report says of variants while they are still to come.
 UNFINISHED: Final = "not measured: the run has not reached this variant"
 
@@ -51,6 +54,8 @@ class Findings:
         Images on which engines are compared in any other variant, at most.
     metrics, programs, skipped
         What the report says.
+    run : RunFacts
+        Which run it is.
     deployed : Deployed, optional
         The best variant so far.
     stopped : str
@@ -68,6 +73,7 @@ class Findings:
     metrics: list[Metrics]
     programs: list[ProgramFacts] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    run: RunFacts = field(default_factory=RunFacts)
     deployed: Deployed | None = None
     stopped: str = ""
     details: Details | None = None
@@ -96,6 +102,9 @@ class Findings:
         exact = None
         if images:
             exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
+        sample = data.take(LAYER_IMAGES, seed=options.seed)
+        with stages("layers", f"comparing layers of {variant}") as progress:
+            layers = compiled.compare_layers(sample, progress)
         facts = ProgramFacts(
             variant=variant,
             latency=latency,
@@ -107,6 +116,8 @@ class Findings:
             deviation=compiled.deviation,
             exact=exact,
             calibration=_facts(calibration if distilled is None else distilled),
+            layers=layers,
+            layer_images=len(sample),
         )
         deployed = self.deployed
         if deployed is None or self._better(variant, deployed.variant):
@@ -164,7 +175,7 @@ class Findings:
             engine=self.options.engine,
             evaluation=_facts(self.session.evaluation),
             calibration=_facts(self.session.calibration),
-            seed=self.options.seed,
+            run=self.run,
             variants=tuple(self.metrics),
             deployed=self.deployed.variant,
             layers=self.deployed.layers,

@@ -23,6 +23,7 @@ from flow.system.threads import available_cores, blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import read_graph
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.deviation import deviation
 from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
@@ -165,6 +166,7 @@ class Pipeline:
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
         self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
+        self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -381,6 +383,23 @@ class Pipeline:
         if self._passed[0] != passes:
             self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]
+
+    def float_graph(self, variant: str) -> FloatGraph | None:
+        """Return the float graph that a variant was quantized from, after the same passes.
+
+        None for stock Relay's quantization, which folds BatchNorm its own way.
+        """
+        if variant == STOCK_RELAY:
+            return None
+        if variant in KEPT:
+            options = self._kept_options(variant)
+        else:
+            chosen = self.choices[variant].chosen if variant in self.choices else variant
+            options = self._options_of(chosen)
+        mod = self.passed(options.for_machine(self.config).passes)
+        if self._floats is None or self._floats.mod is not mod:
+            self._floats = FloatGraph(mod)
+        return self._floats
 
     def _moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
         """Return the moments of the layers' inputs, measured once for variants in a row."""

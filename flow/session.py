@@ -22,6 +22,7 @@ from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZE
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import Exactness, LayerCounters
 from flow.stages import Progress, Stages
@@ -109,6 +110,10 @@ class Compiled(Protocol):
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit, tensor by tensor."""
+        ...
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        """Compare each layer's tensor with float32; return these and other facts about layers."""
         ...
 
     def draw(self, directory: Path) -> tuple[Path, ...]:

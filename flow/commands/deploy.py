@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.html, report.json, the trace and the plots "
+        help="output folder for report.html, report.json, layers.csv, the trace and the plots "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -107,6 +107,7 @@ def _deploy(args: argparse.Namespace) -> int:
         Stages(Terminal()),
         folder=args.output,
         show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
+        command=args.command_line,
     )
     tables = [render(report)]
     if args.layers:
@@ -128,7 +129,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_writable(args.output)
     options = options_of(args, chosen_by(args))
-    report, _ = jobs.deploy(options, Stages(Terminal()), folder=args.output)
+    report, _ = jobs.deploy(
+        options, Stages(Terminal()), folder=args.output, command=args.command_line
+    )
     try:
         if args.output is not None:
             write_report(report, args.output)

@@ -19,10 +19,13 @@ from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
 from flow.results.kept_lines import kept_lines
 from flow.results.latency import Latency
+from flow.results.layer_facts import LAYERS_FILE, LayerFacts, layers_csv
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
 from flow.results.placement import Placement, labels_of, listed, placement_lines
+from flow.results.run_facts import RunFacts
 from flow.sim.timing_report import above_cell, percent_above
 from flow.system.files import write_atomic
+from flow.system.json_values import json_value
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
@@ -30,7 +33,7 @@ from vta_config.hardware import VTAConfig
 from vta_config.text import printable, shown_name
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 REPORT_FILE: Final = "report.json"
 #: Name and kind of the row for instructions that belong to no layer: constants and FINISH.
 SETUP: Final = "setup"
@@ -117,6 +120,10 @@ class ProgramFacts:
         The bits of each layer, if they were chosen per layer.
     deviation : Deviation, optional
         How far it is from the integers of the file, if it keeps them.
+    layers : tuple of LayerFacts
+        Its layers on VTA, in execution order.
+    layer_images : int
+        Number of evaluation images on which the layers were compared with float32.
     """
 
     variant: str
@@ -129,6 +136,8 @@ class ProgramFacts:
     calibration: DataFacts | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
+    layers: tuple[LayerFacts, ...] = ()
+    layer_images: int = 0
 
     @property
     def partial(self) -> bool:
@@ -162,8 +171,8 @@ class Report:
         The engine that ran the programs.
     evaluation, calibration : DataFacts, optional
         The images.
-    seed : int
-        Of the random choice of images.
+    run : RunFacts
+        Which run it is of.
     variants : tuple of Metrics
         One per variant, float32 first.
     deployed : str
@@ -186,7 +195,7 @@ class Report:
     engine: str
     evaluation: DataFacts | None = None
     calibration: DataFacts | None = None
-    seed: int = 0
+    run: RunFacts = field(default_factory=RunFacts)
     variants: tuple[Metrics, ...] = ()
     deployed: str = ""
     layers: tuple[LayerCounters, ...] = ()
@@ -231,10 +240,10 @@ class Report:
         """Return the report as JSON values, keys in a fixed order."""
         return {
             "schema_version": SCHEMA_VERSION,
+            **json_value(self.run),
             "model": {"name": self.model_name, "sha256": self.model_sha256},
             "machine": self.machine.to_json(),
             "engine": self.engine,
-            "seed": self.seed,
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "variants": [self._variant_json(variant) for variant in self.variants],
@@ -271,6 +280,8 @@ class Report:
             "calibration": None if own is None else asdict(own),
             "bits": None if facts is None or facts.bits is None else facts.bits.to_json(),
             "kept": None if facts is None or facts.deviation is None else asdict(facts.deviation),
+            "layer_images": 0 if facts is None else facts.layer_images,
+            "layers": [] if facts is None else [asdict(layer) for layer in facts.layers],
         }
 
 
@@ -285,13 +296,20 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Write ``report.json`` into `directory` (made if missing); return its path.
+    """Write ``report.json`` and ``layers.csv`` into `directory` (made if missing).
+
+    Returns
+    -------
+    Path
+        Of ``report.json``.
 
     Raises
     ------
     ArtifactError
         When the folder or the file cannot be written.
     """
+    table = layers_csv((p.variant, p.layers) for p in report.programs)
+    write_atomic(directory / LAYERS_FILE, table.encode(errors="backslashreplace"))
     text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A name that is no UTF-8 becomes an escape of JSON.
     return write_atomic(directory / REPORT_FILE, text.encode(errors="backslashreplace"))

@@ -89,7 +89,9 @@ def test_printing_goes_on_and_stopping_does_not(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = [command, "--variant", "best", "--print-after", "plan", "--output"]
-    files = {"deploy": {"report.json", "trace.json"}, "compile": {f"{DIGITS}.vta"}}[command]
+    files = {"deploy": {"report.json", "layers.csv", "trace.json"}, "compile": {f"{DIGITS}.vta"}}[
+        command
+    ]
     first = tmp_path / "first"
     assert cli.main([*args, str(first)]) == 0
     assert f"stage      {first / 'after-plan.txt'}" in capsys.readouterr().out

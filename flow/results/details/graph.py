@@ -9,6 +9,7 @@ from flow.results.details.types import GraphNode, GraphTensor, NetworkGraph
 from relay_passes.graph import Graph, dtype_of, op_name, read_graph, static_shape, variables
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names, layer_names
+from relay_passes.operators.calls import WEIGHT_AXIS
 from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE
 from relay_passes.partition.read import LAYER_ATTR, FoundLayers, annotated_functions
 
@@ -136,7 +137,8 @@ class _Reader:
         read = [v for b in group for v in variables(b.value) if v not in own]
         types = {dtype_of(v) for v in read}
         operators = [op_name(b.value) for b in group]
-        operator = operators[-1]
+        # A convolution with what arranges its data is a convolution.
+        operator = next((o for o in operators if o in WEIGHT_AXIS), operators[-1])
         if len(group) > 1 and dtype_of(var) == "int8" and types == {"float32"}:
             operator = QUANTIZE
         elif "astype" in operators and dtype_of(var) == "float32" and types <= {"int8", "int32"}:

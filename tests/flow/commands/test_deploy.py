@@ -30,7 +30,8 @@ def test_deploy_writes_report_and_table(
     assert report["exact"] == {"images": 2, "tensors": 2, "mismatches": 0, "first": ""}
     assert report["deployed"] == "best"
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
-    assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json", "trace.json"]
+    names = sorted(p.name for p in out.iterdir())
+    assert names == ["layers.csv", "report.html", "report.json", "trace.json"]
     assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out
     assert QuantPlan.from_json(report["plan"]) == PLAN
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
