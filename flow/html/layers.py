@@ -114,6 +114,7 @@ def cycles(report: Values) -> list[Part]:
     layers = timed_layers(report)
     most = max(max(x.cycles, x.floor, x.full_floor) for x in layers) or 1
     total = sum(x.cycles for x in layers) or 1
+    ahead = any(x.ahead for x in layers)
     rows: list[Sequence[str | Markup]] = [
         [
             f"{x.number}. {svg.shortened(x.name, _NAME_CHARS)}",
@@ -125,7 +126,7 @@ def cycles(report: Values) -> list[Part]:
             _above(x.cycles, x.full_floor),
             texts.percent(x.utilization, 1),
             f"{x.moved / 1024:,.0f}",
-            AHEAD if x.ahead else "",
+            *([AHEAD if x.ahead else ""] if ahead else []),
         ]
         for x in layers
     ]
@@ -143,7 +144,7 @@ def cycles(report: Values) -> list[Part]:
         Column(heading="above full roofline (%)"),
         Column(heading="GEMM use (%)"),
         Column(heading="DRAM traffic (KiB)"),
-        Column(heading="remark", numeric=False),
+        *([Column(heading="remark", numeric=False, wide=True)] if ahead else []),
     ]
     label = "Cycles of each layer, in execution order"
     return [Legend(entries), Table(label=label, columns=columns, rows=rows), *_bounds(layers)]
@@ -246,7 +247,7 @@ def _roofline(
     size: tuple[float, float],
 ) -> Markup:
     width, height = size
-    left, right, top, bottom = 46.0, width - 12, 40.0, height - 42
+    left, right, top, bottom = 46.0, width - 12, 60.0, height - 42
     ridge = peak / bus_bytes
     low = min([u for u, _ in points] + [ridge]) / 1.5
     high = max([u for u, _ in points] + [ridge]) * 1.5
@@ -267,10 +268,10 @@ def _roofline(
     start = max(low, bounds[0] / bus_bytes)  # where the slope enters from below
     roof = [(x.at(start), y.at(start * bus_bytes)), (x.at(ridge), y.at(peak)), (right, y.at(peak))]
     parts.append(svg.path(roof, "roof"))
-    told = f"roof of the GEMM unit: {peak:g} MACs per cycle"
-    parts.append(svg.text(right - 4, y.at(peak) - 7, told, "note", "end"))
-    told = f"roof of the bus: {bus_bytes} bytes per cycle"
-    parts.append(svg.text(left + 6, top - 8, told, "note"))
+    told = f"rising: roof of the bus, {bus_bytes} bytes per cycle"
+    parts.append(svg.text(left, top - 24, told, "note"))
+    told = f"level: roof of the GEMM unit, {peak:g} MACs per cycle"
+    parts.append(svg.text(left, top - 9, told, "note"))
     drawn = [(x.at(u), y.at(v)) for u, v in points]
     order = sorted(range(len(layers)), key=lambda k: -layers[k].cycles)[:_NUMBERED]
     numbers = [str(layers[k].number) for k in order]

@@ -10,7 +10,18 @@ from typing import Any, Final, NoReturn
 
 import jinja2
 
-from flow.html import headline, layers, placement, reproduce, variants
+from flow.html import (
+    headline,
+    histograms,
+    layers,
+    memory_map,
+    network,
+    placement,
+    reproduce,
+    sqnr,
+    variants,
+    worst_images,
+)
 from flow.html.parts import Lines, Part, Section
 from flow.html.values import Missing, Values
 from flow.results.report import REPORT_FILE
@@ -51,6 +62,14 @@ SECTIONS: Final = (
         parts=variants.table,
     ),
     Wanted(
+        anchor="sqnr",
+        title="SQNR of each layer",
+        about="How near the output of each layer of the deployed variant is to that of float32, "
+        "the worst first. A small SQNR may come from the layers before: what a layer loses itself "
+        "is the difference to the worst tensor that it reads.",
+        parts=sqnr.parts,
+    ),
+    Wanted(
         anchor="cycles",
         title="Cycles of each layer",
         about="The deployed variant, in execution order. Colours say what the layer waits for on "
@@ -65,10 +84,37 @@ SECTIONS: Final = (
         parts=layers.roofline,
     ),
     Wanted(
+        anchor="network",
+        title="The network as it runs",
+        about="From top to bottom, one box per layer on VTA or operator on the host.",
+        parts=network.parts,
+    ),
+    Wanted(
         anchor="placement",
         title="What ran where, and why",
         about="Operators that VTA does not run are computed by TVM on the host.",
         parts=placement.parts,
+    ),
+    Wanted(
+        anchor="memory",
+        title="Memory",
+        about="Activations share DRAM: a box stands for a tensor, from the layer that writes it to "
+        "the last one that reads it. Numbers are those of the layers above.",
+        parts=memory_map.parts,
+    ),
+    Wanted(
+        anchor="worst",
+        title="Worst images",
+        about="Images with another answer than float32 first, then those of the least SQNR. "
+        "Pictures show the network's input, its values spread over the whole range.",
+        parts=worst_images.parts,
+    ),
+    Wanted(
+        anchor="histograms",
+        title="Histograms",
+        about="How the values of the deployed variant are spread, and which of them its integers "
+        "reach. Values outside become the smallest or the largest integer.",
+        parts=histograms.parts,
     ),
     Wanted(
         anchor="reproduce",

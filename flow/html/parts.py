@@ -80,11 +80,19 @@ class Column:
         Whether its cells stand on the right.
     bars : bool
         Whether its cells are bars, which want room.
+    wide : bool
+        Whether its cells are sentences.
     """
 
     heading: str
     numeric: bool = True
     bars: bool = False
+    wide: bool = False
+
+    @property
+    def style(self) -> str:
+        """The class of its cells."""
+        return "number" if self.numeric else "bars" if self.bars else "text" if self.wide else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +190,23 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
-    """Small pictures side by side."""
+    """Small pictures side by side; with `folded`, that text until it is opened."""
 
     figures: Sequence[Figure]
+    folded: str = ""
     kind: ClassVar[str] = "gallery"
 
 
-Part = Tiles | Lines | Alert | Facts | Code | Table | Charts | Drawing | Legend | Gallery
+Part = Tiles | Lines | Alert | Facts | Code | Table | Charts | Drawing | Legend | Heading | Gallery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

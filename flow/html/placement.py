@@ -52,7 +52,7 @@ def parts(report: Values) -> list[Part]:
         columns = [
             Column(heading="why", numeric=False),
             Column(heading="operators"),
-            Column(heading="which", numeric=False),
+            Column(heading="which", numeric=False, wide=True),
         ]
         found.append(Table(label="Operators on the host, by reason", columns=columns, rows=rows))
     if not reasons:

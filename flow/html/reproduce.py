@@ -35,8 +35,10 @@ def parts(report: Values) -> list[Part]:
         if data := report.maybe_part(key):
             images = texts.plural(data.number("images"), "image")
             facts.append((what, f"{images}, {data.text('name')}"))
-    if (seed := report.maybe_number("seed")) is not None:
+    if (seed := report.maybe_number("seed")) is not None:  # up to version 3
         facts.append(("seed", f"{seed:g}"))
+    if seeds := report.maybe_part("seeds"):
+        facts += [(f"seed, {printable(key)}", f"{seeds.number(key):g}") for key in seeds.data]
     facts.append(("engine", report.text("engine")))
     if objective := report.maybe_text("objective"):
         facts.append(("objective", objective))

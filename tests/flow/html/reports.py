@@ -109,7 +109,107 @@ def variant(name: str, top1: float, sqnr: float | None, ms: float) -> dict[str, 
         "calibration": None,
         "bits": None,
         "kept": None,
+        "layer_images": 0 if own else 2,
+        "layers": []
+        if own
+        else [
+            layer_facts("conv1", "conv1.relu", 40.0),
+            layer_facts(HOSTILE, HOSTILE, 25.0),
+            layer_facts("add", "add", 24.75),
+            layer_facts("fc", "fc", 300.0),
+            layer_facts("odd", "odd", None),
+        ],
     }
+
+
+def node(name: str, operator: str, inputs: list[str], output: str, host: bool) -> dict[str, Any]:
+    place, program = ("host", "") if host else ("vta", "vta_0")
+    names = {"name": name, "operator": operator, "place": place, "program": program}
+    return names | {"inputs": inputs, "output": output}
+
+
+def tensor(name: str, dtype: str = "int8", **values: Any) -> dict[str, Any]:
+    bits = 8 if dtype == "int8" else 32
+    whole = {"name": name, "shape": [1, 8, 4, 4], "dtype": dtype, "bits": bits}
+    return whole | {"scale": [0.25] if bits == 8 else [], "zero_point": 0} | values
+
+
+def histogram(name: str, low: float, high: float, counts: list[int]) -> dict[str, Any]:
+    grid = {"bits": 4, "scale": [0.25], "zero_point": 0, "qmin": -7, "qmax": 7}
+    return {"name": name, "low": low, "high": high, "counts": counts} | grid
+
+
+#: One pixel.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+
+def worst(name: str, answer: int, png: str = PNG) -> dict[str, Any]:
+    told = {"name": name, "label": 3, "float_class": 3, "integer_class": answer}
+    return told | {"sqnr_db": 12.5, "png": png}
+
+
+def details() -> dict[str, Any]:
+    regions = [("data.q", "input", 0, 1024, -1, 0), (HOSTILE, "activation", 1024, 512, 0, 1)]
+    regions += [("conv2", "activation", 0, 512, 1, 2), ("fc", "output", 512, 64, 2, 3)]
+    keys = ("name", "kind", "address", "size_bytes", "first", "last")
+    return {
+        "graph": {
+            "nodes": [
+                node("data", "input", [], "data", True),
+                node("data.q", "quantize", ["data"], "data.q", True),
+                node("conv1", "conv2d", ["data.q"], "conv1.relu", False),
+                node(HOSTILE, "conv2d", ["conv1.relu"], HOSTILE, False),
+                node("add", "add", [HOSTILE, "conv1.relu"], "add", False),
+                node("fc", "dense", ["add"], "fc", False),
+                node("odd", "nn.conv2d", ["fc"], "odd", True),
+            ],
+            "tensors": [
+                tensor("data", "float32"),
+                tensor("data.q", zero_point=-128),
+                tensor("conv1.relu", scale=[0.125, 0.3]),
+                tensor(HOSTILE),
+                tensor("add"),
+                tensor("fc", "int32"),
+                tensor("odd", "float32"),
+            ],
+            "outputs": ["odd"],
+        },
+        "memory": [
+            {
+                "symbol": "vta_0",
+                "layers": ["conv1", HOSTILE, "fc"],
+                "total_bytes": 8192,
+                "activation_bytes": 1536,
+                "constant_bytes": 6656,
+                "insn_bytes": 320,
+                "regions": [dict(zip(keys, region, strict=True)) for region in regions],
+                "scratchpads": [
+                    {"name": "inp", "capacity_bytes": 32768, "layer_bytes": [8192, 16384, 64]},
+                    {"name": "wgt", "capacity_bytes": 262144, "layer_bytes": [2304, 2304, 512]},
+                ],
+            }
+        ],
+        "histograms": {
+            "activations": [histogram("data", -2.5, 2.5, [3, 0, 100, 1000, 100])],
+            "weights": [
+                histogram(HOSTILE, -7.5, 7.5, [1, 0, 2, 3, 4, 5, 6, 70, 6, 5, 4, 3, 2, 1, 1])
+            ],
+        },
+        "worst_images": {
+            "images": [worst("a/cat.png", 5), worst(HOSTILE, 3), worst("c", 3, '"><script>')],
+            "differing": 1,
+            "evaluated": 40,
+        },
+        "left_out": {},
+    }
+
+
+def layer_facts(name: str, tensor: str, db: float | None) -> dict[str, Any]:
+    return {
+        "name": name, "kind": "conv2d", "tensor": tensor, "sqnr_db": db, "centred_sqnr_db": db,
+        "weight_bits": 8, "activation_bits": 8, "scale": 0.25, "zero_point": 0, "cycles": 100,
+        "macs": 1000, "weight_bytes": 64,
+    }  # fmt: skip
 
 
 def small_report() -> dict[str, Any]:
@@ -119,7 +219,7 @@ def small_report() -> dict[str, Any]:
         "model": {"name": f"net {HOSTILE}", "sha256": "ab" * 32},
         "machine": VTAConfig.load("default").to_json(),
         "engine": "fsim",
-        "seed": 3,
+        "seeds": {"images": 3},
         "evaluation": {"name": "photos", "images": 40},
         "calibration": {"name": "more photos", "images": 10},
         "variants": [
@@ -149,4 +249,6 @@ def small_report() -> dict[str, Any]:
         "date": "2030-01-02T03:04:05Z",
         "command": ["vta-flow", "deploy", "--model", "my net.onnx"],
         "options": {"model": "my net.onnx", "limit": None},
+        "objective": "balanced",
+        "details": details(),
     }

@@ -47,8 +47,8 @@ def test_roofline() -> None:
     legend, charts, lines = layers.roofline(Values(small_report()))
     assert isinstance(charts, Charts) and isinstance(lines, Lines) and isinstance(legend, Legend)
     wide = charts.charts[0].wide
-    assert "roof of the GEMM unit: 256 MACs per cycle" in wide
-    assert "roof of the bus: 8 bytes per cycle" in wide
+    assert "roof of the GEMM unit, 256 MACs per cycle" in wide
+    assert "roof of the bus, 8 bytes per cycle" in wide
     # 500 steps of 256 MACs in 1,000 cycles; 3,392 bytes read
     assert "1. conv1: 128.0 MACs per cycle at 37.7 MACs per byte, bound by gemm" in wide
     assert lines.lines[0].startswith("Layer 2 lies above the roof: the operands were loaded")

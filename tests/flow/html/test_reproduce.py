@@ -13,7 +13,7 @@ def test_all_that_is_known() -> None:
     assert isinstance(code, Code) and code.text == "vta-flow deploy --model 'my net.onnx'"
     assert isinstance(facts, Facts)
     told = dict(facts.facts)
-    assert told["SHA-256 of the model"] == "ab" * 32 and told["seed"] == "3"
+    assert told["SHA-256 of the model"] == "ab" * 32 and told["seed, images"] == "3"
     assert told["evaluated on"] == "40 images, photos" and told["numpy"] == "2.1"
     assert told["date"] == "2030-01-02T03:04:05Z"
     options, machine, seconds = tables
