@@ -112,6 +112,13 @@ def test_every_page_is_in_the_index() -> None:
     assert all(f"({p.name})" in index for p in DOCS.glob("*.md") if p.name != "README.md")
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    navigation = site[site.index("\nnav:") : site.index("\nmarkdown_extensions:")]
+    listed = re.findall(r"[\w-]+\.(?:md|ipynb)", navigation)
+    assert sorted(listed) == sorted(p.name for p in DOCS.iterdir() if p.suffix in (".md", ".ipynb"))
+
+
 def test_preset_table() -> None:
     table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 9}
     for name in preset_names():

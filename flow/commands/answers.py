@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,15 +69,40 @@ class Answers:
         """
         return self.ranges() if classes_of(outputs) is None else self.classes(names, top)
 
+    def to_json(
+        self, outputs: Sequence[Output] = (), names: Sequence[str] = (), top: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return what the tables show as JSON values, an object for each image; nan, inf: null."""
+        if outputs and classes_of(outputs) is not None:
+            return [
+                {
+                    "image": image,
+                    "classes": [
+                        found | {"logit": _finite(found["logit"])}
+                        for found in _largest(logits, names, top)
+                    ],
+                }
+                for image, (logits,) in zip(self.images, self.values, strict=True)
+            ]
+        return [
+            {
+                "image": image,
+                "outputs": [
+                    {"name": name, "shape": list(array.shape)}
+                    | {key: _finite(f(array).item()) for key, f in _RANGE.items()}
+                    for name, array in zip(self.outputs, arrays, strict=True)
+                ],
+            }
+            for image, arrays in zip(self.images, self.values, strict=True)
+        ]
+
     def classes(self, names: Sequence[str], top: int) -> Table:
         """Return the classes with the largest logits."""
         table = _table(("image", "class", "name", "logit"), right=("class", "logit"))
         for image, (logits,) in zip(self.images, self.values, strict=True):
-            flat = logits.reshape(-1)
-            for place, index in enumerate(np.argsort(-flat, kind="stable")[:top]):
-                name = names[index] if index < len(names) else ""
-                cells = (image if place == 0 else "", str(index), printable(name))
-                table.add_row(*map(Text, cells), f"{flat[index]:.4f}")
+            for place, found in enumerate(_largest(logits, names, top)):
+                cells = (image if place == 0 else "", str(found["class"]), printable(found["name"]))
+                table.add_row(*map(Text, cells), f"{found['logit']:.4f}")
             table.add_section()
         return table
 
@@ -88,12 +114,37 @@ class Answers:
             for place, (name, array) in enumerate(zip(self.outputs, arrays, strict=True)):
                 shape = "×".join(map(str, array.shape))
                 whole = array.dtype.kind == "i"
-                least, mean, largest = (f(array) for f in (np.min, np.mean, np.max))
+                least, mean, largest = (f(array) for f in _RANGE.values())
                 ends = [str(x) if whole else f"{x:.4f}" for x in (least, largest)]
                 text = Text(image if place == 0 else "")
                 table.add_row(text, Text(shown_name(name)), shape, ends[0], f"{mean:.4f}", ends[1])
             table.add_section()
         return table
+
+
+#: What is told of an output that has no classes.
+_RANGE: Final[Mapping[str, Callable[[NDArray[Any]], Any]]] = {
+    "least": np.min,
+    "mean": np.mean,
+    "largest": np.max,
+}
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _largest(logits: NDArray[Any], names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """Return the classes with the largest logits; of equal ones the first."""
+    flat = logits.reshape(-1)
+    return [
+        {
+            "class": int(index),
+            "name": names[index] if index < len(names) else "",
+            "logit": float(flat[index]),
+        }
+        for index in np.argsort(-flat, kind="stable")[:top]
+    ]
 
 
 def _table(columns: Sequence[str], right: Sequence[str]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.commands.answers import Answers, answers_of, class_names
+from flow.commands.arguments import json_option
 from flow.commands.parsers import Commands
-from flow.commands.terminal import Terminal, show, to_stdout
+from flow.commands.terminal import Terminal, show, show_json, to_stdout
 from flow.data.datasets import Dataset, image_files, image_folder, random_images
 from flow.data.labels import images_in
 from flow.options import EXACT_IMAGES, Options
@@ -22,6 +22,7 @@ from flow.results.latency import latency_of
 from flow.session import check_driver
 from flow.stages import Stages
 from flow.system.files import check_writable, write_atomic
+from flow.system.json_values import json_value
 from flow.system.limits import add_options as add_limit_options
 from flow.system.limits import of_options
 from flow.system.process import EXIT_MISMATCH
@@ -48,7 +49,7 @@ def add(commands: Commands) -> None:
         "the cycle-level simulator, and what bounds them. No model and no images are needed.",
     )
     _program_options(time)
-    time.add_argument("--json", action="store_true", help="write JSON instead of tables")
+    json_option(time, "the latency")
     trace = commands.add(
         "trace",
         _trace,
@@ -134,7 +135,11 @@ def run_artefact(args: argparse.Namespace) -> int:
             hint="for example: vta-flow run out/deploy/artefact image.png",
         )
     if artefact.manifest is None:
-        show(_run_program(artefact, engine, images, args.save).ranges())
+        found = _run_program(artefact, engine, images, args.save)
+        if args.json:
+            show_json(found.to_json())
+        else:
+            show(found.ranges())
         return 0
     from flow.artefacts.networks import open_network
 
@@ -142,7 +147,10 @@ def run_artefact(args: argparse.Namespace) -> int:
     data = image_files(images, manifest.preprocessing, **_shapes(artefact))
     network = open_network(artefact, engine)
     answers = answers_of(data, network, manifest.network_outputs, args.save)
-    show(answers.table(manifest.network_outputs, names, args.top))
+    if args.json:
+        show_json(answers.to_json(manifest.network_outputs, names, args.top))
+    else:
+        show(answers.table(manifest.network_outputs, names, args.top))
     return 0
 
 
@@ -244,7 +252,7 @@ def verify_artefact(args: argparse.Namespace) -> int:
     from flow.artefacts.compare import compare_network, compare_programs
 
     artefact, engine = _open(args, args.artefact)
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     if artefact.manifest is None:
         (program,) = artefact.programs
         runs = _raw_inputs(program, args)
@@ -256,6 +264,9 @@ def verify_artefact(args: argparse.Namespace) -> int:
         with stages("verify", "comparing engines") as progress:
             found = compare_network(artefact, data, len(data), progress, engine)
         told, which = "image", "random tensors" if args.images is None else ""
+    if args.json:
+        show_json(json_value(found), kept="the exit code")
+        return EXIT_MISMATCH if found.mismatches else 0
     text = f"{found.tensors:,} tensors of {found.runs:,} {told}{'s' * (found.runs != 1)}"
     text += f" ({which})" if which else ""
     lines = [f"engines    {', '.join(found.engines)}"]
@@ -310,8 +321,7 @@ def _time(args: argparse.Namespace) -> int:
     latency = latency_of(timed)
     assert latency is not None
     if args.json:
-        with to_stdout():
-            sys.stdout.write(json.dumps(latency.to_json(), indent=2) + "\n")
+        show_json(latency.to_json())
         return 0
     parts = []
     for sim in timed:

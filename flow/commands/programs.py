@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from flow.artefacts.load import is_artefact
 from flow.commands.answers import answers_of, class_names
-from flow.commands.arguments import one_variant, variant_option
+from flow.commands.arguments import json_option, one_variant, variant_option
 from flow.commands.artefacts import artefact_options, run_artefact, verify_artefact
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
-from flow.commands.terminal import Terminal, show, to_stdout
+from flow.commands.terminal import Terminal, show, show_json
 from flow.data.datasets import image_files
 from flow.data.models import picture_preprocessing, request_of
 from flow.findings import verify
@@ -47,7 +46,7 @@ def add_scales(commands: Commands) -> None:
         commands.bits,
     )
     variant_option(scales, PLANNED_VARIANTS)
-    scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    json_option(scales, "the quantization plan")
 
 
 def add(commands: Commands) -> None:
@@ -96,6 +95,7 @@ def add(commands: Commands) -> None:
     run.add_argument(
         "--save", type=Path, metavar="DIR", help="also write each output to DIR/NUMBER.OUTPUT.npy"
     )
+    json_option(run, "the answers")
     artefact_options(run, commands)
     verify = commands.add(
         "verify",
@@ -113,17 +113,17 @@ def add(commands: Commands) -> None:
     verify.add_argument(
         "artefact", nargs="?", type=Path, metavar="ARTEFACT", help="in place of a model"
     )
+    json_option(verify, "what was compared")
     artefact_options(verify, commands)
 
 
 def _scales(args: argparse.Namespace) -> int:
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     session, variant = quantized(args, stages, needs_images=False)
     plan = session.backend.plan(variant)
     assert plan is not None, variant
     if args.json:
-        with to_stdout():
-            sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
+        show_json(plan.to_json())
     else:
         kept = kept_lines([(variant, session.backend.deviation(variant))])
         show(plan_table(plan), *host_lines(plan), *kept, whole=True)
@@ -141,8 +141,8 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     if wanted.stops:
-        return stop_early(one_variant(args), wanted)
-    compiled, session, variant = _compiled(args, Stages(Terminal()))
+        return stop_early(one_variant(args), wanted, args.verbosity)
+    compiled, session, variant = _compiled(args, Stages(Terminal(args.verbosity)))
     args.output.mkdir(parents=True, exist_ok=True)
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     files = lines_of(wanted.write(session.backend, variant))
@@ -183,7 +183,7 @@ def _run(args: argparse.Namespace) -> int:
     if is_artefact(args.image[0]):
         return run_artefact(args)
     names = class_names(args.names)
-    compiled, session, _ = _compiled(args, Stages(Terminal()))
+    compiled, session, _ = _compiled(args, Stages(Terminal(args.verbosity)))
     model = session.model
     options = one_variant(args)
     data = image_files(
@@ -194,18 +194,24 @@ def _run(args: argparse.Namespace) -> int:
         inputs=model.inputs,
     )
     answers = answers_of(data, compiled.networks()[0], model.outputs, args.save)
-    show(answers.table(model.outputs, names, args.top))
+    if args.json:
+        show_json(answers.to_json(model.outputs, names, args.top))
+    else:
+        show(answers.table(model.outputs, names, args.top))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     if args.artefact is not None:
         return verify_artefact(args)
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     compiled, session, variant = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
     exact = verify(compiled, images, stages, variant)
+    if args.json:
+        show_json(asdict(exact), kept="the exit code")
+        return EXIT_MISMATCH if exact.mismatches else 0
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
         show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")

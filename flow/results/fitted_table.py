@@ -70,5 +70,6 @@ class FittedTable(Table):
         gone = self.left_out(console, options)
         yield self._without(gone)
         if gone:
-            names = (" ".join(str(self.columns[i].header).split()) for i in gone)
+            headings = (str(self.columns[i].header).replace("-\n", "") for i in gone)
+            names = (" ".join(heading.split()) for heading in headings)
             yield f"in a wider terminal also: {', '.join(names)}"

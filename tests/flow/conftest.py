@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from flow import deploy as jobs
 from flow import session
+from flow.commands import terminal
 from flow.results.estimate import Estimate
 from flow.results.generate import schema
 from flow.results.report import Report
@@ -32,6 +33,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
         defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
         monkeypatch.setattr(function, "__kwdefaults__", defaults)
     return Backend
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep stages that take long by chance from telling so."""
+    monkeypatch.setattr(terminal, "FIRST_LINE_S", 1e6)
 
 
 @cache

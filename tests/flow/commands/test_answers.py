@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,23 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert class_names(tmp_path / "names.txt") == ["cat", "dog"] and class_names(None) == []
     with pytest.raises(CalibrationError, match="no.txt: must be a text file with one class name p"):
         class_names(tmp_path / "no.txt")
+
+
+def test_answers_as_json() -> None:
+    data = random_images((1, 2), 1)
+    answers = answers_of(data, lambda image: np.array([[1, np.inf, 2]], np.float32), LOGITS)
+    assert answers.to_json(LOGITS, ["zero", "one"], 2) == [
+        {
+            "image": "random tensor 0",
+            "classes": [
+                {"class": 1, "name": "one", "logit": None}, {"class": 2, "name": "", "logit": 2.0},
+            ],
+        }
+    ]  # fmt: skip
+    whole = Answers(images=("x",), outputs=("y",), values=((np.array([[-5, 8]], np.int8),),))
+    assert json.loads(json.dumps(whole.to_json())) == [
+        {
+            "image": "x",
+            "outputs": [{"name": "y", "shape": [1, 2], "least": -5, "mean": 1.5, "largest": 8}],
+        }
+    ]

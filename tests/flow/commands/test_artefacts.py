@@ -55,6 +55,21 @@ def test_run_of_a_folder(
     )
 
 
+def test_answers_and_comparisons_as_json(
+    one: Path, tensor: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", one, tensor, "--top", 2, "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert len(answer["classes"]) == 2 and answer["image"] == str(tensor)
+    (program,) = one.glob("*.vta")
+    assert call("run", program, raw, "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["outputs"][0]["shape"] == [1, 5, 1, 1]
+    assert call("verify", one, "--limit", 1, "--json", "-q") == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["runs"] == 1 and value["mismatches"] == 0 and value["engines"][0] == "oracle"
+
+
 def test_run_of_a_program(
     one: Path, raw: Path, tensor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,3 +118,24 @@ def test_brackets_in_names_are_shown(
 ) -> None:
     assert call("compile", "--output", tmp_path / "[a]") == 0
     assert "[a]" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("command", ["deploy", "evaluate"])
+def test_report_as_json(
+    command: str, fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--limit", 3, "--variant", "best", "--output", tmp_path, "--json", "-q")
+    assert call(command, *args) == 0
+    shown = capsys.readouterr()
+    value = json.loads(shown.out)
+    assert value == json.loads((tmp_path / "report.json").read_text()) and shown.err == ""
+    assert value["command"][0] == "vta-flow" and value["command"][1:3] == [command, "--limit"]
+
+
+def test_verbose_tells_of_every_stage(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("deploy", "--limit", 3, "--variant", "best", "--output", tmp_path, "-v") == 0
+    stages = [line.rpartition(": done, ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert stages[0].startswith("importing ") and "calibrating" in stages
+    assert stages[-1] == "comparing layers of best"
