@@ -37,6 +37,7 @@ from flow.frontend.inputs import ModelInput
 from flow.outputs import Output
 from flow.program.program import Program
 from flow.system.files import write_atomic
+from flow.system.quiet import quiet_stderr
 from relay_passes.integers.plan import QuantPlan
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
@@ -218,7 +219,8 @@ def _library(folder: Path, executable: Any) -> tuple[StoredLibrary | None, str]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / LIBRARY_FILE
         try:
-            executable.export_library(str(path))
+            with quiet_stderr():
+                executable.export_library(str(path))
             data = path.read_bytes()
         except (OSError, RuntimeError) as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -87,3 +88,15 @@ def test_scales_of_the_board_runner(one: Path) -> None:
 def test_a_symbol_that_is_no_file_name() -> None:
     assert module._file_stem("vta_0", 3) == "vta_0"
     assert module._file_stem("../x", 3) == "program_3"
+
+
+def test_what_tvm_logs_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It logs a warning for each constant of an executable."""
+
+    class Loud:
+        def export_library(self, path: str) -> None:
+            os.write(2, b"Warning: Scope Saving:")
+            Path(path).write_bytes(b"library")
+
+    library, note = module._library(tmp_path, Loud())
+    assert library is not None and note == "" and capfd.readouterr().err == ""
