@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.artefacts.save import NetworkFacts, save_artefact
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
-from flow.data.datasets import Dataset
+from flow.data.datasets import Dataset, Preprocessing
 from flow.frontend.importer import ImportedModel
+from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
 from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
+from flow.results.details.graph import network_graph
+from flow.results.details.histograms import histograms
+from flow.results.details.memory import program_memory
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.params import TensorProfile
 from relay_passes.scales.bit_widths import BitWidths
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
@@ -67,6 +76,8 @@ class PipelineBackend:
         How long variants learn whose weights are learned block by block.
     learned : Path, optional
         Folder to keep in what they have learned so far.
+    preprocessing : Preprocessing, optional
+        How pictures become the model's input, for whoever deploys it.
     """
 
     def __init__(
@@ -84,6 +95,7 @@ class PipelineBackend:
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
         learned: Path | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Prepare the float model."""
         self._new_pipeline = partial(
@@ -104,6 +116,7 @@ class PipelineBackend:
         self._engine = engine
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
+        self._preprocessing = preprocessing
         self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
@@ -199,15 +212,22 @@ class PipelineBackend:
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
+            profiles=pipeline.profiles_of(name),
+            floats=lambda: pipeline.float_graph(name),
+            facts=self._facts(variant),
         )
 
-
-def vta_modules(module: Any) -> Iterator[Any]:
-    """Yield the VTA modules inside a TVM module."""
-    if module.kind == "vta":
-        yield module
-    for part in module.imports:
-        yield from vta_modules(part)
+    def _facts(self, variant: str) -> NetworkFacts:
+        """Return what whoever deploys a variant needs to know of the model."""
+        model = self.pipeline.model
+        return NetworkFacts(
+            name=model.name,
+            sha256=model.sha256,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            preprocessing=self._preprocessing,
+            variant=variant,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,13 +244,23 @@ class PipelineCompiled:
         Which bits each layer got, of `mixed`.
     deviation : Deviation, optional
         How far it is from the integers of the file, of variants that keep them.
+    profiles : mapping of str to TensorProfile
+        Of the float tensors that became its integers; empty where nothing was calibrated.
+    floats : callable () -> FloatGraph, optional
+        Returns the float graph that its tensors are compared with; None where there is none.
+    facts : NetworkFacts, optional
+        What whoever deploys it needs to know of the model.
     """
 
     model: CompiledModel
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
+    profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
+    floats: Callable[[], FloatGraph | None] = lambda: None
+    facts: NetworkFacts | None = None
     _network: Network = field(init=False)
+    _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Start the virtual machine; say what the program with these bits takes."""
@@ -256,13 +286,32 @@ class PipelineCompiled:
         """Return what runs where."""
         return self.model.placement
 
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes the graph, the memory and the histograms of a report."""
+        model, plan = self.model, self.model.plan
+        parts: dict[str, Callable[[], Any]] = {
+            "graph": lambda: network_graph(model.quantized, model.partitioned, model.found, plan),
+            "memory": lambda: tuple(program_memory(program) for program in model.programs),
+        }
+        if plan is not None:
+            parts["histograms"] = lambda: histograms(plan, self.profiles, model.found)
+        return parts
+
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""
         return [self._network]
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
-        return Verifier(self.model, self._network).run(images, progress)
+        if self._verifier is None or self._verifier.fast:
+            self._verifier = Verifier(self.model, self._network)
+        return self._verifier.run(images, progress)
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        """Compare each layer's tensor with float32; return these and other facts about layers."""
+        if self._verifier is None:
+            self._verifier = Verifier(self.model, self._network, fast=True)
+        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
     @property
     def requantization_error(self) -> float:
@@ -286,3 +335,17 @@ class PipelineCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program files."""
         return self.model.save(path)
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
+        model = self.model
+        assert self.facts is not None, "the backend gives them"
+        return save_artefact(
+            folder,
+            self.facts,
+            machine=model.config,
+            programs=model.programs,
+            partitioned=model.partitioned,
+            executable=model.executable,
+            plan=model.plan,
+        )

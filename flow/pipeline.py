@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
-from flow.candidates import Candidates, Trial, is_small
+from flow.candidates import Candidates, Trial, is_small, threads_for
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.machine_stages import MACHINE_STAGES, Compilation
 from flow.results.evaluate import prefetch
 from flow.system.host_memory import give_back
-from flow.system.threads import available_cores, blas_threads
+from flow.system.threads import blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import read_graph
+from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.deviation import deviation
 from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from flow.compiler.shapes import Objective
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
-    from relay_passes.calibration.moments import Moments
+    from relay_passes.calibration.moments import LayerMoments
     from relay_passes.learning.kept import Kept
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
@@ -158,13 +159,14 @@ class Pipeline:
         self._images: Sequence[NDArray[np.float32]] = []
         self._all_images: Sequence[NDArray[np.float32]] = []  # as many as can be read again
         # Of the variants quantized last.
-        self._moments: tuple[tuple[Any, ...], Mapping[str, Moments]] | None = None
+        self._moments: tuple[tuple[Any, ...], LayerMoments] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
         self._quantized: dict[str, Any] = {}
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
         self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
+        self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
@@ -300,6 +302,17 @@ class Pipeline:
             )
         return options.with_widths(self._choose_widths(self))
 
+    def profiles_of(self, variant: str) -> Mapping[str, TensorProfile]:
+        """Return the profiles of the float tensors that a variant's integers stand for.
+
+        Passes that scale channels change these tensors; they were profiled again then.
+        """
+        choice = self.choices.get(variant)
+        if choice is None:
+            return self.profiles
+        passes = RECIPES[choice.chosen].options.for_machine(self.config).passes
+        return self._rescaled.get(passes, self.profiles)
+
     @property
     def images(self) -> Sequence[NDArray[np.float32]]:
         """The calibration images that are kept, float32[1, C, H, W] each."""
@@ -327,7 +340,7 @@ class Pipeline:
             options = replace(options, learner=self._learning(options.learner))
         learned_from = self._all_images if trial is None else self._parts_of(trial)
 
-        def measure(mod: Any) -> Mapping[str, Moments]:
+        def measure(mod: Any) -> LayerMoments:
             """Collect the moments once for variants in a row with the same passes before."""
             if trial is not None:
                 if options.passes not in trial.moments:
@@ -342,7 +355,7 @@ class Pipeline:
                     self._rescaled[options.passes] = profile(mod, self._images)
             return self._rescaled[options.passes]
 
-        with blas_threads(available_cores()):
+        with blas_threads(threads_for(self.folded)):
             if options.learns and self._images and self._proofs is None:
                 self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
             passed = self.passed(options.passes)
@@ -371,7 +384,24 @@ class Pipeline:
             self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]
 
-    def _moments_of(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, Moments]:
+    def float_graph(self, variant: str) -> FloatGraph | None:
+        """Return the float graph that a variant was quantized from, after the same passes.
+
+        None for stock Relay's quantization, which folds BatchNorm its own way.
+        """
+        if variant == STOCK_RELAY:
+            return None
+        if variant in KEPT:
+            options = self._kept_options(variant)
+        else:
+            chosen = self.choices[variant].chosen if variant in self.choices else variant
+            options = self._options_of(chosen)
+        mod = self.passed(options.for_machine(self.config).passes)
+        if self._floats is None or self._floats.mod is not mod:
+            self._floats = FloatGraph(mod)
+        return self._floats
+
+    def _moments_of(self, mod: Any, passes: tuple[Any, ...]) -> LayerMoments:
         """Return the moments of the layers' inputs, measured once for variants in a row."""
         if self._moments is None or self._moments[0] != passes:
             self._moments = None  # not beside the new ones
@@ -380,7 +410,7 @@ class Pipeline:
             give_back()
         return self._moments[1]
 
-    def moments_on(self, mod: Any, indices: Sequence[int]) -> Mapping[str, Moments]:
+    def moments_on(self, mod: Any, indices: Sequence[int]) -> LayerMoments:
         """Return the moments of the layers' inputs on some of the calibration images.
 
         Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time: they lie in a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZE
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
 from flow.results.latency import Latency
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import Exactness, LayerCounters
 from flow.stages import Progress, Stages
@@ -99,6 +100,10 @@ class Compiled(Protocol):
         """Return the integers that the scales became; None for stock Relay's quantization."""
         ...
 
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes parts of the details of a report, by their names."""
+        ...
+
     def networks(self) -> Sequence[Network]:
         """Return the engine, once for each thread that may run one."""
         ...
@@ -107,12 +112,20 @@ class Compiled(Protocol):
         """Compare all engines bit for bit, tensor by tensor."""
         ...
 
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        """Compare each layer's tensor with float32; return these and other facts about layers."""
+        ...
+
     def draw(self, directory: Path) -> tuple[Path, ...]:
         """Write a trace and, where possible, plots of the timing; return the files."""
         ...
 
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program file, or one for each program, and return them."""
+        ...
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
         ...
 
 
@@ -187,6 +200,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         distilled=partial(_distilled, model, options),
         learn=options.learn,
         learned=cache_folder(options.cache) / "learned",
+        preprocessing=picture_preprocessing(model, request_of(options.model, options.request)),
     )
 
 
@@ -313,6 +327,7 @@ def open_data(
         preprocessing=preprocessing,
         shape=model.input_shape,
         file_shape=model.file_shape,
+        inputs=model.inputs,
     )
     needs_calibration = not options.zero_shot and not UNCALIBRATED.issuperset(
         chosen_variants(options, model)

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.moments import LayerMoments
 from relay_passes.choose_scales import choose_scales
 from relay_passes.float_model.as_sums import AsSums
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
@@ -42,7 +42,7 @@ from relay_passes.stage import After, Rows, Stage, run_stages
 from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.
-Measure: TypeAlias = Callable[[Module], Mapping[str, Moments]]
+Measure: TypeAlias = Callable[[Module], LayerMoments]
 #: Profiles a float module on calibration images.
 Observe: TypeAlias = Callable[[Module], Mapping[str, TensorProfile]]
 
@@ -98,7 +98,7 @@ class Quantization:
     uncorrected: Module | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     scales: Scales | None = None
-    moments: Mapping[str, Moments] = field(default_factory=dict)
+    moments: LayerMoments = field(default_factory=dict)
     weights: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
     plan: QuantPlan | None = None
 
@@ -264,7 +264,7 @@ def _moment_rows(state: Quantization) -> Rows:
         rows=tuple(
             (
                 name,
-                str(len(m.mean)),
+                str(m.mean.shape[-1]),
                 str(m.samples),
                 f"{float(np.mean(m.mean)):g}",
                 f"{float(m.mean_variance) * m.unit**2:g}",

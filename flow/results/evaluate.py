@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from flow.data.datasets import Dataset
 from flow.outputs import Output, as_row, classes_of, slices_of
 from flow.stages import Progress
+from relay_passes.host.rows import inputs_of
 from relay_passes.numerics import centred, decibels, limited_db
 from vta_config.errors import CalibrationError, UnsupportedModelError
 
@@ -309,12 +310,14 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [(value.name, tuple(value.shape)) for value in self._session.get_inputs()]
 
     def __call__(self, image: NDArray[np.float32]) -> Logits:
-        """Map float32[1, C, H, W] to float32[values]."""
+        """Map float32[1, C, H, W], or a row of several inputs, to float32[values]."""
+        names, shapes = zip(*self._inputs, strict=True)
         with _runtime_errors():
-            results = self._session.run(None, {self._input: image})
+            feed = dict(zip(names, inputs_of(image, shapes), strict=True))
+            results = self._session.run(None, feed)
         return as_row(results)
 
 
