@@ -12,6 +12,8 @@ import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
+from flow.cache.results import KeptResults
+from flow.cache.store import Cache
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset
@@ -22,14 +24,14 @@ from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
-from flow.results.evaluate import Network
+from flow.results.evaluate import Later, Network, Rows
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
-from flow.verify import Verifier
+from flow.verify import Verifier, exactness_of
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -70,6 +72,8 @@ class PipelineBackend:
         How long variants learn whose weights are learned block by block.
     learned : Path, optional
         Folder to keep in what they have learned so far.
+    cache : Cache, optional
+        Keeps everything else that takes long.
     """
 
     def __init__(
@@ -87,8 +91,10 @@ class PipelineBackend:
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
         learned: Path | None = None,
+        cache: Cache | None = None,
     ) -> None:
         """Prepare the float model."""
+        self._cache = cache or Cache(None)
         self._new_pipeline = partial(
             Pipeline,
             model,
@@ -97,6 +103,7 @@ class PipelineBackend:
             objective=objective,
             learning=(learn or LearnRequest()).applied,
             kept=None if learned is None else LearnedBlocks(learned),
+            cache=self._cache,
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -188,22 +195,35 @@ class PipelineBackend:
         pipeline.walk(name, after, stop=stop)
 
     def compile(self, variant: str) -> PipelineCompiled:
-        """Quantize and compile a variant, and build its executable."""
+        """Quantize and compile a variant."""
         quantized = self.integer_module(variant)
         pipeline, name = self.pipeline_of(variant)
         compiled = pipeline.compile(quantized)
-        for module in vta_modules(compiled.executable.mod):
-            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
-            module["set_engine"](
-                self._engine, "" if self._driver is None else str(self._driver.absolute())
-            )
+        network = Later(lambda: self._started(compiled))
+        if self._engine == "driver":
+            network.build()  # what a library lacks is told before images are prepared
         return PipelineCompiled(
             model=compiled,
+            network=network,
+            kept=KeptResults(
+                # What runs behind a driver is not known here: it is asked each time.
+                Cache(None) if self._engine == "driver" else self._cache,
+                lambda: pipeline.results_key(name, compiled, self._engine),
+            ),
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
             floats=lambda: pipeline.float_graph(name),
         )
+
+    def _started(self, compiled: CompiledModel) -> Network:
+        """Build the executable, choose the engine, and start the virtual machine."""
+        for module in vta_modules(compiled.executable.mod):
+            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
+            module["set_engine"](
+                self._engine, "" if self._driver is None else str(self._driver.absolute())
+            )
+        return compiled.network()
 
 
 def vta_modules(module: Any) -> Iterator[Any]:
@@ -222,6 +242,10 @@ class PipelineCompiled:
     ----------
     model : CompiledModel
         What the pipeline made.
+    network : callable
+        Runs it on the engine.
+    kept : KeptResults
+        Keeps what that gives.
     choice : Choice, optional
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
@@ -233,16 +257,16 @@ class PipelineCompiled:
     """
 
     model: CompiledModel
+    network: Network
+    kept: KeptResults
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
     floats: Callable[[], FloatGraph | None] = lambda: None
-    _network: Network = field(init=False)
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Start the virtual machine; say what the program with these bits takes."""
-        self._network = self.model.network()
+        """Say what the program with these bits takes."""
         if self.bits is not None and (latency := self.latency) is not None:
             self.bits = replace(self.bits, measured_cycles=latency.cycles)
 
@@ -266,19 +290,32 @@ class PipelineCompiled:
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""
-        return [self._network]
+        return [self.network]
+
+    def kept_rows(self, data: Dataset) -> Rows | None:
+        """Return what keeps the engine's results on these images; None where nothing does."""
+        return self.kept.rows("logits", data)
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
+        kept = self.kept.rows("verified", images, ordered=True)
+        known = {} if kept is None else kept.found(1)
+        if len(known) == len(images):  # equal on the same inputs before: nothing to build
+            progress(len(images), len(images))
+            return exactness_of(known.values())
         if self._verifier is None or self._verifier.fast:
-            self._verifier = Verifier(self.model, self._network)
-        return self._verifier.run(images, progress)
+            self._verifier = Verifier(self.model, self.network)
+        return self._verifier.run(images, progress, kept)
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""
-        if self._verifier is None:
-            self._verifier = Verifier(self.model, self._network, fast=True)
-        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        def compare() -> tuple[LayerFacts, ...]:
+            if self._verifier is None:
+                self._verifier = Verifier(self.model, self.network, fast=True)
+            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        return self.kept.layers(images, compare)
 
     @property
     def requantization_error(self) -> float:

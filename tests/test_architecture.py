@@ -48,7 +48,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "diff": {"results"},
-        "commands": {"bits", "data", "diff", "export", "program", "results", "system"},
+        "cache": {"data", "program", "results", "system"},
+        "commands": {
+            "bits",
+            "cache",
+            "data",
+            "diff",
+            "export",
+            "program",
+            "results",
+            "system",
+        },
     },
 }
 MODULES = sorted(path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py"))
