@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.artefacts.save import NetworkFacts, save_artefact
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
@@ -16,7 +17,7 @@ from flow.cache.results import KeptResults
 from flow.cache.store import Cache
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
-from flow.data.datasets import Dataset
+from flow.data.datasets import Dataset, Preprocessing
 from flow.frontend.importer import ImportedModel
 from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
@@ -24,17 +25,22 @@ from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
+from flow.results.details.graph import network_graph
+from flow.results.details.histograms import histograms
+from flow.results.details.memory import program_memory
 from flow.results.evaluate import Later, Network, Rows
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.verify import Verifier, exactness_of
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.params import TensorProfile
 from relay_passes.scales.bit_widths import BitWidths
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
@@ -74,6 +80,8 @@ class PipelineBackend:
         Folder to keep in what they have learned so far.
     cache : Cache, optional
         Keeps everything else that takes long.
+    preprocessing : Preprocessing, optional
+        How pictures become the model's input, for whoever deploys it.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class PipelineBackend:
         learn: LearnRequest | None = None,
         learned: Path | None = None,
         cache: Cache | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Prepare the float model."""
         self._cache = cache or Cache(None)
@@ -114,6 +123,7 @@ class PipelineBackend:
         self._engine = engine
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
+        self._preprocessing = preprocessing
         self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
@@ -213,7 +223,9 @@ class PipelineBackend:
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
+            profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
+            facts=self._facts(variant),
         )
 
     def _started(self, compiled: CompiledModel) -> Network:
@@ -225,13 +237,17 @@ class PipelineBackend:
             )
         return compiled.network()
 
-
-def vta_modules(module: Any) -> Iterator[Any]:
-    """Yield the VTA modules inside a TVM module."""
-    if module.kind == "vta":
-        yield module
-    for part in module.imports:
-        yield from vta_modules(part)
+    def _facts(self, variant: str) -> NetworkFacts:
+        """Return what whoever deploys a variant needs to know of the model."""
+        model = self.pipeline.model
+        return NetworkFacts(
+            name=model.name,
+            sha256=model.sha256,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            preprocessing=self._preprocessing,
+            variant=variant,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,8 +268,12 @@ class PipelineCompiled:
         Which bits each layer got, of `mixed`.
     deviation : Deviation, optional
         How far it is from the integers of the file, of variants that keep them.
+    profiles : mapping of str to TensorProfile
+        Of the float tensors that became its integers; empty where nothing was calibrated.
     floats : callable () -> FloatGraph, optional
         Returns the float graph that its tensors are compared with; None where there is none.
+    facts : NetworkFacts, optional
+        What whoever deploys it needs to know of the model.
     """
 
     model: CompiledModel
@@ -262,7 +282,9 @@ class PipelineCompiled:
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
+    profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
+    facts: NetworkFacts | None = None
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -287,6 +309,17 @@ class PipelineCompiled:
     def placement(self) -> Placement:
         """Return what runs where."""
         return self.model.placement
+
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes the graph, the memory and the histograms of a report."""
+        model, plan = self.model, self.model.plan
+        parts: dict[str, Callable[[], Any]] = {
+            "graph": lambda: network_graph(model.quantized, model.partitioned, model.found, plan),
+            "memory": lambda: tuple(program_memory(program) for program in model.programs),
+        }
+        if plan is not None:
+            parts["histograms"] = lambda: histograms(plan, self.profiles, model.found)
+        return parts
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""
@@ -339,3 +372,17 @@ class PipelineCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program files."""
         return self.model.save(path)
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
+        model = self.model
+        assert self.facts is not None, "the backend gives them"
+        return save_artefact(
+            folder,
+            self.facts,
+            machine=model.config,
+            programs=model.programs,
+            partitioned=model.partitioned,
+            executable=model.executable,
+            plan=model.plan,
+        )

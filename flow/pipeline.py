@@ -327,6 +327,19 @@ class Pipeline:
             )
         return options.with_widths(self._choose_widths(self))
 
+    def profiles_of(self, variant: str) -> Mapping[str, TensorProfile]:
+        """Return the profiles of the float tensors that a variant's integers stand for.
+
+        Passes that scale channels change these tensors; they were profiled again then.
+        """
+        choice = self.choices.get(variant)
+        if choice is None:
+            return self.profiles
+        options = RECIPES[choice.chosen].options.for_machine(self.config)
+        if "images" not in options.needs or not self._images:
+            return self.profiles
+        return self._profiled_again(self.passed(options.passes), options.passes)
+
     @property
     def images(self) -> Sequence[NDArray[np.float32]]:
         """The calibration images that are kept, float32[1, C, H, W] each."""
@@ -377,13 +390,7 @@ class Pipeline:
             return self._moments_of(mod, options.passes)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
-            """Profile once for all variants with the same passes before."""
-            if options.passes not in self._rescaled:
-                with blas_threads(1):
-                    self._rescaled[options.passes] = self._results.profiles(
-                        options.passes, lambda: profile(mod, self._images)
-                    )
-            return self._rescaled[options.passes]
+            return self._profiled_again(mod, options.passes)
 
         with blas_threads(threads_for(self.folded)):
             proofs = self._proven(options.learns)
@@ -424,6 +431,15 @@ class Pipeline:
     def _parts_of(self, trial: Trial) -> Sequence[NDArray[np.float32]]:
         """Return the images that a trial learns from."""
         return [self._images[i] for i in trial.learn or ()]
+
+    def _profiled_again(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, TensorProfile]:
+        """Profile a module once for all variants with the same passes before."""
+        if passes not in self._rescaled:
+            with blas_threads(1):
+                self._rescaled[passes] = self._results.profiles(
+                    passes, lambda: profile(mod, self._images)
+                )
+        return self._rescaled[passes]
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""

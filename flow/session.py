@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -106,6 +106,10 @@ class Compiled(Protocol):
         """Return the integers that the scales became; None for stock Relay's quantization."""
         ...
 
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes parts of the details of a report, by their names."""
+        ...
+
     def networks(self) -> Sequence[Network]:
         """Return the engine, once for each thread that may run one."""
         ...
@@ -128,6 +132,10 @@ class Compiled(Protocol):
 
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program file, or one for each program, and return them."""
+        ...
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
         ...
 
 
@@ -208,6 +216,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         learn=options.learn,
         learned=cache_folder(options.cache) / LEARNED if options.keep_results else None,
         cache=open_cache(options),
+        preprocessing=picture_preprocessing(model, request_of(options.model, options.request)),
     )
 
 

@@ -26,9 +26,10 @@ from flow.results.report import Exactness
 from flow.sim.oracle import run_program
 from flow.stages import Progress
 from flow.system.limits import UNLIMITED
+from flow.tally import Tally
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
 from relay_passes.host.run import HostModule
-from vta_config.text import printable, shown_name
+from vta_config.text import shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.
 ORACLE_GEMM_OPS: Final = 1_000_000
@@ -37,41 +38,10 @@ KEPT_IMAGES: Final = 4
 Tensors = Mapping[str, NDArray[Any]]
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts comparisons and remembers the first that failed."""
-
-    tensors: int = 0
-    mismatches: int = 0
-    first: str = ""
-
-    def compare(self, where: str, got: NDArray[Any], want: NDArray[Any]) -> None:
-        """Compare two tensors of equal size, whatever their shapes."""
-        self.tensors += 1
-        got, want = np.ravel(got), np.ravel(want)
-        if got.shape == want.shape and got.dtype == want.dtype and np.array_equal(got, want):
-            return
-        self.mismatches += 1
-        if not self.first:
-            self.first = f"{printable(where)}: {difference(got, want)}"
-
-
 def exactness_of(rows: Collection[NDArray[np.float32]]) -> Exactness:
     """Return what is known of images whose tensors were all equal, a row with their number each."""
     tensors = sum(int(row[0]) for row in rows)
     return Exactness(images=len(rows), tensors=tensors, mismatches=0, first="")
-
-
-def difference(got: NDArray[Any], want: NDArray[Any]) -> str:
-    """Describe in a few words how two flat tensors differ."""
-    if got.shape != want.shape or got.dtype != want.dtype:
-        return f"{got.dtype}[{got.size}] instead of {want.dtype}[{want.size}]"
-    places = np.flatnonzero(got != want)
-    at = int(places[0])
-    return (
-        f"{places.size} of {got.size} values differ, the first at {at}: {got[at]} "
-        f"instead of {want[at]}"
-    )
 
 
 @dataclass(slots=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from flow.commands.parsers import Commands
-from flow.commands.terminal import show, to_stdout
+from flow.commands.terminal import show, show_json
 from flow.system.arguments import natural
 from flow.system.files import write_atomic
 from flow.system.process import EXIT_MISMATCH
@@ -64,8 +62,7 @@ def _diff(args: argparse.Namespace) -> int:
         lines.append(f"written  {args.html}")
     if args.json:
         value = found.to_json() | {"failed": [own.to_json() for own in failed]}
-        with to_stdout(str(args.html or "")):
-            sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        show_json(value, kept=str(args.html or ""))
     else:
         most = MOST_LAYERS if args.layers is None else args.layers
         show(render(found, failed, most=most), *lines, kept=str(args.html or ""))

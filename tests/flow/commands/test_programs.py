@@ -38,6 +38,12 @@ def test_verify_says_that_all_is_equal(
 ) -> None:
     assert call("verify") == 0
     assert "20 tensors of 20 images compared, all equal" in capsys.readouterr().out
+    assert call("verify", "--json") == 0
+    wanted = {"images": 20, "tensors": 20, "mismatches": 0, "first": ""}
+    assert json.loads(capsys.readouterr().out) == wanted
+    fake.mismatches = 3
+    assert call("verify", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["first"] == "conv1 on fsim"
 
 
 def test_compile_writes_a_file(
@@ -45,7 +51,9 @@ def test_compile_writes_a_file(
 ) -> None:
     assert call("compile", "--output", tmp_path / "new") == 0
     assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
-    assert "7 bytes, 1 layers" in capsys.readouterr().out
+    assert (tmp_path / "new" / "digits-resnet18.artefact" / "manifest.json").is_file()
+    shown = capsys.readouterr().out
+    assert "7 bytes, 1 layers" in shown and shown.endswith("digits-resnet18.artefact\n")
 
 
 def test_compile_writes_into_a_folder(
@@ -68,6 +76,9 @@ def test_run_classifies(
     assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
     assert len(rows) == 2 and "digit 0" in rows[0]
+    assert call("run", image, "--top", 1, "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert [found["class"] for found in answer["classes"]] == [0]
 
 
 def test_run_classifies_tensors(
