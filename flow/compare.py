@@ -105,7 +105,7 @@ def compare(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     rows = [_row("", measure("float32", reference, reference, data.targets, session.model.outputs))]
     calibrate(session, stages)
     failures: list[Exception] = []

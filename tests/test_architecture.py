@@ -49,10 +49,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "diff": {"results"},
+        "cache": {"data", "program", "results", "system"},
         "html": {"results", "system"},
         "commands": {
             "artefacts",
             "bits",
+            "cache",
             "data",
             "diff",
             "export",

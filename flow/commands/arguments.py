@@ -85,7 +85,13 @@ def source_options() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for downloads, schedules, distilled images, learned weights",
+        help="folder for downloads, schedules, distilled images, learned weights and results that "
+        "take long to compute (default: the user's cache folder)",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compute everything anew, and keep nothing but downloads",
     )
     group.add_argument(
         "--input-shape",
@@ -411,6 +417,7 @@ def options_of(
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
+        keep_results=not args.no_cache,
         search=getattr(args, "search", usual.search),
         objective=getattr(args, "objective", usual.objective),
         check_import=not args.skip_import_check,

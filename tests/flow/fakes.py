@@ -183,6 +183,9 @@ class FakeCompiled:
 
         return [rounded, rounded]
 
+    def kept_rows(self, data: Dataset) -> None:
+        return None
+
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         progress(len(images), len(images))
         self.fail("verify")
