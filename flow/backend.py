@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,9 @@ from flow.learned_blocks import LearnedBlocks
 from flow.options import Engine
 from flow.pipeline import Pipeline
 from flow.results.bit_choice import BitChoice
+from flow.results.details.graph import network_graph
+from flow.results.details.histograms import histograms
+from flow.results.details.memory import program_memory
 from flow.results.evaluate import Network
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
@@ -35,6 +38,7 @@ from flow.verify import Verifier
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.params import TensorProfile
 from relay_passes.scales.bit_widths import BitWidths
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
@@ -208,6 +212,7 @@ class PipelineBackend:
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
+            profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
         )
@@ -239,6 +244,8 @@ class PipelineCompiled:
         Which bits each layer got, of `mixed`.
     deviation : Deviation, optional
         How far it is from the integers of the file, of variants that keep them.
+    profiles : mapping of str to TensorProfile
+        Of the float tensors that became its integers; empty where nothing was calibrated.
     floats : callable () -> FloatGraph, optional
         Returns the float graph that its tensors are compared with; None where there is none.
     facts : NetworkFacts, optional
@@ -249,6 +256,7 @@ class PipelineCompiled:
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
+    profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
     _network: Network = field(init=False)
@@ -277,6 +285,17 @@ class PipelineCompiled:
     def placement(self) -> Placement:
         """Return what runs where."""
         return self.model.placement
+
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes the graph, the memory and the histograms of a report."""
+        model, plan = self.model, self.model.plan
+        parts: dict[str, Callable[[], Any]] = {
+            "graph": lambda: network_graph(model.quantized, model.partitioned, model.found, plan),
+            "memory": lambda: tuple(program_memory(program) for program in model.programs),
+        }
+        if plan is not None:
+            parts["histograms"] = lambda: histograms(plan, self.profiles, model.found)
+        return parts
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""

@@ -18,6 +18,7 @@ from flow.commands import (
     estimate,
     export,
     programs,
+    report,
     sweep_bits,
 )
 from flow.commands.parsers import Commands
@@ -29,7 +30,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     commands = Commands(prog)
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
-        diff.add, distill.add, estimate.add, export.add, artefacts.add,
+        report.add, diff.add, distill.add, estimate.add, export.add, artefacts.add,
     ):  # fmt: skip
         add(commands)
     return commands.parser

@@ -118,6 +118,7 @@ def deploy(
     if found.deployed is None:
         raise worst(failures)
     found.compare_deployed(folder)
+    found.collect_details(folder)
     report = found.report()
     if show is not None:
         if folder is not None:

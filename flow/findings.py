@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from flow.data.datasets import Dataset
 from flow.options import UNCALIBRATED, Options
 from flow.results.data_facts import DataFacts
+from flow.results.details.collect import collect
+from flow.results.details.types import Details
 from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.report import Exactness, LayerCounters, ProgramFacts, Report, Skipped
 from flow.results.run_facts import RunFacts
@@ -32,6 +34,7 @@ class Deployed:
     variant: str
     compiled: Compiled
     layers: tuple[LayerCounters, ...]
+    logits: Logits
     exact_images: int
 
 
@@ -57,6 +60,8 @@ class Findings:
         The best variant so far.
     stopped : str
         Why no further variant is tried.
+    details : Details, optional
+        Of the deployed variant.
     """
 
     session: Session
@@ -71,6 +76,7 @@ class Findings:
     run: RunFacts = field(default_factory=RunFacts)
     deployed: Deployed | None = None
     stopped: str = ""
+    details: Details | None = None
 
     def add(self, variant: str) -> None:
         """Quantize, compile, run and compare a variant; an error leaves no trace of it."""
@@ -116,7 +122,11 @@ class Findings:
         deployed = self.deployed
         if deployed is None or self._better(variant, deployed.variant):
             deployed = Deployed(
-                variant=variant, compiled=compiled, layers=compiled.layers, exact_images=images
+                variant=variant,
+                compiled=compiled,
+                layers=compiled.layers,
+                logits=logits,
+                exact_images=images,
             )
         self.metrics.append(metrics)
         self.programs.append(facts)
@@ -141,6 +151,20 @@ class Findings:
                 replace(p, exact=exact) if p.variant == name else p for p in self.programs
             ]
 
+    def collect_details(self, folder: Path | None) -> None:
+        """Collect what the page of the report shows of the deployed variant besides numbers."""
+        from flow.results.details.worst_images import worst_images
+
+        own, session = self.deployed, self.session
+        assert own is not None and session.evaluation is not None
+        data, outputs = session.evaluation, session.model.outputs
+        makers = {
+            **own.compiled.describers(),
+            "worst_images": lambda: worst_images(data, own.logits, self.reference, outputs),
+        }
+        with self.stages("details", f"collecting details of {own.variant}"):
+            self.details = collect(makers, folder)
+
     def report(self, unfinished: tuple[str, ...] = ()) -> Report:
         """Put everything found into a report, while `unfinished` variants are still to come."""
         assert self.deployed is not None
@@ -161,6 +185,7 @@ class Findings:
                 *self.skipped,
                 *(Skipped(variant=v, reason=UNFINISHED) for v in unfinished),
             ),
+            details=self.details,
             stopped=self.stopped or ("the run has not ended" if unfinished else ""),
         )
 

@@ -302,6 +302,17 @@ class Pipeline:
             )
         return options.with_widths(self._choose_widths(self))
 
+    def profiles_of(self, variant: str) -> Mapping[str, TensorProfile]:
+        """Return the profiles of the float tensors that a variant's integers stand for.
+
+        Passes that scale channels change these tensors; they were profiled again then.
+        """
+        choice = self.choices.get(variant)
+        if choice is None:
+            return self.profiles
+        passes = RECIPES[choice.chosen].options.for_machine(self.config).passes
+        return self._rescaled.get(passes, self.profiles)
+
     @property
     def images(self) -> Sequence[NDArray[np.float32]]:
         """The calibration images that are kept, float32[1, C, H, W] each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,6 +98,10 @@ class Compiled(Protocol):
     @property
     def plan(self) -> QuantPlan | None:
         """Return the integers that the scales became; None for stock Relay's quantization."""
+        ...
+
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what makes parts of the details of a report, by their names."""
         ...
 
     def networks(self) -> Sequence[Network]:

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tvm.support import cc
 
+import flow
 from flow.artefacts.conversions import Conversions, read_conversions
 from flow.artefacts.manifest import (
     LIBRARY_FILE,
@@ -40,6 +41,10 @@ from relay_passes.integers.plan import QuantPlan
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
 from vta_config.hardware import VTAConfig
+
+#: Sources of the program that runs an artefact on a board, in this package and in the folder.
+RUNNER_FOLDER: Final = "runner"
+RUNNER_FILES: Final = ("Makefile", "vta_program.h", "vta_run.cc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +136,7 @@ def save_artefact(
         versions=versions(),
     )
     if not manifest.needs_library([[t.name for t in p.inputs] for p in programs]):
+        _copy_runner(folder)
         scales = _write(folder, SCALES_FILE, scales_text(manifest).encode())
         manifest = replace(manifest, scales=scales)
     write_atomic(folder / MANIFEST_FILE, manifest.to_bytes())
@@ -170,6 +176,13 @@ def _write(folder: Path, name: str, data: bytes) -> StoredFile:
     return StoredFile(file=name, sha256=hashlib.sha256(data).hexdigest())
 
 
+def _copy_runner(folder: Path) -> None:
+    """Copy the sources of the board runner, which is built where the artefact is deployed."""
+    for name in RUNNER_FILES:
+        data = (Path(flow.__file__).parent / RUNNER_FOLDER / name).read_bytes()
+        write_atomic(folder / RUNNER_FOLDER / name, data)
+
+
 def _clear(folder: Path) -> None:
     """Remove an earlier manifest of the folder, and the files that it names."""
     path = folder / MANIFEST_FILE
@@ -179,9 +192,12 @@ def _clear(folder: Path) -> None:
         files: list[str] = []
     else:
         files = [file.file for file in stored_files(old)]
-    for name in (MANIFEST_FILE, *files):
+    runner = [f"{RUNNER_FOLDER}/{name}" for name in RUNNER_FILES]
+    for name in (MANIFEST_FILE, *files, *(runner if files else [])):
         with contextlib.suppress(OSError):  # what is still there is written over, or said then
             (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # where something else is in it
+        (folder / RUNNER_FOLDER).rmdir()
 
 
 def stored_files(manifest: Manifest) -> list[StoredFile]:

@@ -10,6 +10,7 @@ from typing import Final
 from flow import deploy as jobs
 from flow.commands.arguments import chosen_by, json_option, options_of, variants_option
 from flow.commands.parsers import Commands
+from flow.commands.report import page_line
 from flow.commands.terminal import Terminal, show, show_json
 from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES, Options
 from flow.results.latency import can_plot
@@ -51,8 +52,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.json, layers.csv, the trace, the plots, and artefact/ with "
-        "all that runs the deployed variant (default: %(default)s)",
+        help="output folder for report.html, report.json, layers.csv, the trace, the plots, and "
+        "artefact/ with all that runs the deployed variant (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -122,7 +123,7 @@ def _deploy(args: argparse.Namespace) -> int:
     lines = lines_of(written)
     try:
         path = write_report(report, args.output)
-        lines.append(f"report     {path}")
+        lines += [f"report     {path}", page_line(args.output)]
         missing = compiled.save_artefact(args.output / ARTEFACT_FOLDER)
         note = f" ({missing})" if missing else ""
         lines.append(f"artefact   {args.output / ARTEFACT_FOLDER}{note}")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from flow.options import Options
 from flow.results.data_facts import DataFacts
+from flow.results.details.types import Details
 from flow.results.evaluate import OutputMetrics
 from flow.results.layer_facts import LayerFacts
 from flow.results.report import Exactness, Skipped
@@ -53,6 +54,8 @@ class LayerLatency:
         Share of these cycles in which inputs are multiplied by weights.
     bound : str
         The resource with the most cycles on the critical path.
+    path : object
+        Cycles on the critical path, by resource.
     bytes : int
         Bytes moved from and to DRAM.
     floor_cycles, full_floor_cycles : int
@@ -65,6 +68,7 @@ class LayerLatency:
     cycles: int
     gemm_utilization: float
     bound: str
+    path: Mapping[str, int]
     bytes: int
     floor_cycles: int
     full_floor_cycles: int
@@ -514,4 +518,4 @@ class ReportFields:
     seconds: Mapping[str, float]
     placement: PlacementFields | None
     plan: Plan | None
-    details: Any
+    details: Details | None

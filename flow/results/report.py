@@ -15,6 +15,7 @@ from rich.text import Text
 from flow.results.bit_choice import BitChoice, choice_lines
 from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
+from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
 from flow.results.fitted_table import FittedTable
 from flow.results.kept_lines import kept_lines
@@ -210,6 +211,7 @@ class Report:
     programs: tuple[ProgramFacts, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     stopped: str = ""
+    details: Details | None = None
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return the facts about a variant's program; None when it has no program."""
@@ -269,7 +271,7 @@ class Report:
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "placement": None if self.placement is None else self.placement.to_json(),
             "plan": None if own is None or own.plan is None else own.plan.to_json(),
-            "details": None,
+            "details": None if self.details is None else self.details.to_json(),
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:

@@ -71,6 +71,7 @@ from relay_passes.operators.calls import (
 from relay_passes.operators.chain import NO_SIDES, Padding
 from relay_passes.operators.functions import Function, functions_of
 from relay_passes.operators.padding import padded
+from relay_passes.operators.scale_channels import factors_of
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
 
@@ -576,16 +577,18 @@ class _Interpreter:
         return Lazy(binding=binding, operands=(x,)) if isinstance(x, Int8Tensor) else None
 
     def _pair(self, binding: Expr) -> Any:
-        left, right = (self.value(a) for a in binding.value.args)
+        factors = factors_of(binding.value)
+        left, right = (self.value(a) for a in factors or binding.value.args)
         if not (isinstance(left, Int8Tensor) and isinstance(right, Int8Tensor)):
             return None
         alike = static_shape(left.var) == static_shape(right.var)
-        return Lazy(binding=binding, operands=(left, right)) if alike else None
+        fits = alike if op_name(binding.value) in PAIRS else factors is not None
+        return Lazy(binding=binding, operands=(left, right)) if fits else None
 
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
-        **dict.fromkeys(PAIRS, _pair),
+        **dict.fromkeys((*PAIRS, "multiply"), _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),

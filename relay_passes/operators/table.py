@@ -17,6 +17,7 @@ from relay_passes.operators import (
     max_pool2d,
     move,
     resize2d,
+    scale_channels,
     sum_pool2d,
 )
 from relay_passes.operators.chain import Chain, MakerOf
@@ -36,6 +37,7 @@ OPERATORS: Final = MappingProxyType(
             avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
             resize2d.OPERATOR,
+            scale_channels.OPERATOR,
             concat.OPERATOR,
             move.OPERATOR,
         )

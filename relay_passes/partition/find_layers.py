@@ -55,6 +55,7 @@ def layer_of(chain: Chain, names: Mapping[Expr, str], name: str = "", output: st
         ),
         out_dtype="int8" if dtype_of(chain.output) == "int8" else "int32",
         movement=chain.movement,
+        zero_points=chain.zero_points,
         summands=tuple(layer_of(product, names) for product in chain.summands),
     )
 

@@ -18,6 +18,17 @@ from flow.options import (
     UNCALIBRATED,
     Options,
 )
+from flow.results.details.types import (
+    Details,
+    GraphNode,
+    GraphTensor,
+    Histogram,
+    Histograms,
+    NetworkGraph,
+    ProgramMemory,
+    Region,
+    Scratchpad,
+)
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
 from flow.results.layer_facts import LayerFacts
@@ -74,6 +85,43 @@ PLAN = QuantPlan(
 )
 
 
+#: The details of one layer, without its images.
+DETAILS = Details(
+    graph=NetworkGraph(
+        nodes=(
+            GraphNode(
+                name="conv1", operator="conv2d", place="vta", program="vta_0",
+                inputs=("data",), output="conv1",
+            ),
+        ),
+        tensors=(
+            GraphTensor(name="data", shape=(1, 3, 8, 8), dtype="int8", bits=8, scale=(0.5,)),
+            GraphTensor(name="conv1", shape=(1, 8, 8, 8), dtype="int8", bits=8, scale=(0.25,)),
+        ),
+        outputs=("conv1",),
+    ),
+    memory=(
+        ProgramMemory(
+            symbol="vta_0", layers=("conv1",), total_bytes=4096, activation_bytes=1024,
+            constant_bytes=3072, insn_bytes=160,
+            regions=(
+                Region(name="conv1", kind="output", address=0, size_bytes=512, first=0, last=1),
+            ),
+            scratchpads=(Scratchpad(name="inp", capacity_bytes=1024, layer_bytes=(512,)),),
+        ),
+    ),
+    histograms=Histograms(
+        activations=(
+            Histogram(
+                name="data", low=-1.0, high=1.0, counts=(1, 2), bits=8, scale=(0.5,),
+                zero_point=0, qmin=-127, qmax=127,
+            ),
+        ),
+        weights=(),
+    ),
+)  # fmt: skip
+
+
 class FakeCompiled:
     """Logits of ONNX Runtime rounded to a step."""
 
@@ -119,6 +167,13 @@ class FakeCompiled:
     def layers(self) -> tuple[LayerCounters, ...]:
         self.fail("layers")
         return (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
+
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        def failing(name: str) -> Any:
+            self.fail(name)
+            return getattr(DETAILS, name)
+
+        return {name: partial(failing, name) for name in ("graph", "memory", "histograms")}
 
     def networks(self) -> Sequence[Network]:
         def rounded(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -35,14 +35,19 @@ def save_one(place: Path) -> Path:
     return place / "artefact"
 
 
-def save_two(place: Path) -> Path:
-    """Save a network with an operator of the host between two programs; return the folder."""
+def two_model() -> onnx.ModelProto:
+    """Return a network with an operator of the host between two programs."""
     extra = (
         helper.make_node("Softmax", ["r"], ["s"], axis=1),
         helper.make_node("Conv", ["s", "w"], ["e"]),
     )
     proto = tiny_model(shape=(1, 3, 8, 8), extra=extra)
     proto.graph.initializer.extend(weights(w=np.ones((4, 4, 1, 1))))
-    compiled = compiled_of(proto, place / "two.onnx")
+    return proto
+
+
+def save_two(place: Path) -> Path:
+    """Save that network; return the folder."""
+    compiled = compiled_of(two_model(), place / "two.onnx")
     assert compiled.save_artefact(place / "artefact") == ""
     return place / "artefact"

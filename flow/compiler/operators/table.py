@@ -16,6 +16,7 @@ from flow.compiler.operators import (
     max_pool2d,
     move,
     resize2d,
+    scale_channels,
     sum_pool2d,
 )
 
@@ -31,6 +32,7 @@ LOWERERS: Final = MappingProxyType(
         "avg_pool2d": avg_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
         "resize2d": resize2d.LOWERER,
+        "scale_channels": scale_channels.LOWERER,
         "concat": concat.LOWERER,
         "move": move.LOWERER,
     }

@@ -16,7 +16,9 @@ from flow.artefacts.save import scales_text, stored_files
 from flow.backend import PipelineCompiled
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.onnx_models import tiny_model
-from tests.flow.small_artefacts import compiled_of
+from tests.flow.small_artefacts import compiled_of, two_model
+
+NAMES = {"library.so", "manifest.json", "plan.json", "runner", "scales.txt", "vta_0.vta"}
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> PipelineCompiled:
 def test_files(compiled: PipelineCompiled, tmp_path: Path) -> None:
     assert compiled.save_artefact(tmp_path / "a" / "b") == ""
     folder = tmp_path / "a" / "b"
-    names = {"library.so", "manifest.json", "plan.json", "scales.txt", "vta_0.vta"}
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.iterdir()} == NAMES
+    runner = folder / "runner"
+    assert {path.name for path in runner.iterdir()} == {"Makefile", "vta_program.h", "vta_run.cc"}
     manifest = load_artefact(folder).manifest
     assert manifest is not None
     for file in stored_files(manifest):
@@ -41,11 +44,14 @@ def test_files(compiled: PipelineCompiled, tmp_path: Path) -> None:
 def test_an_earlier_folder_is_replaced(
     compiled: PipelineCompiled, two: Path, tmp_path: Path
 ) -> None:
+    two_programs = compiled_of(two_model(), tmp_path / "two.onnx")
     folder = Path(shutil.copytree(two, tmp_path / "x"))
     (folder / "mine.txt").write_text("kept")
     assert (folder / "vta_1.vta").is_file() and not (folder / "scales.txt").exists()
     compiled.save_artefact(folder)
-    names = {"library.so", "manifest.json", "plan.json", "scales.txt", "vta_0.vta", "mine.txt"}
+    assert {path.name for path in folder.iterdir()} == {*NAMES, "mine.txt"}
+    two_programs.save_artefact(folder)
+    names = {"library.so", "manifest.json", "plan.json", "vta_0.vta", "vta_1.vta", "mine.txt"}
     assert {path.name for path in folder.iterdir()} == names
 
 

@@ -31,7 +31,7 @@ def test_deploy_writes_report_and_table(
     assert report["deployed"] == "best"
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     names = sorted(p.name for p in out.iterdir())
-    assert names == ["artefact", "layers.csv", "report.json", "trace.json"]
+    assert names == ["artefact", "layers.csv", "report.html", "report.json", "trace.json"]
     assert (out / "artefact" / "manifest.json").is_file()
     assert f"artefact   {out / 'artefact'}\n" in shown.out
     assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out

@@ -218,6 +218,7 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
         "cycles": 1234367,
         "gemm_utilization": 0.876543,
         "bound": "gemm",
+        "path": {},
         "bytes": 2048,
         "floor_cycles": 777,
         "full_floor_cycles": 900,
