@@ -9,7 +9,7 @@ is added. Tables decide, never names.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -96,13 +96,18 @@ class ChainFinder:
                 not rows[id(c)].takes_product,
             )
         )
-        for chain in anchors:
+        left, seen = deque(anchors), set[Chain]()
+        while left:
+            chain = left.popleft()
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)
             if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
                 continue
             if is_view(chain) and not self._is_between(chain):
+                if chain not in seen:  # its neighbours may be found after it
+                    seen.add(chain)
+                    left.append(chain)
                 continue
             if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
                 continue
