@@ -20,6 +20,8 @@ from flow.results.placement import Placement
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
 from flow.system.limits import UNLIMITED
+from relay_passes.graph import static_shape
+from relay_passes.host.rows import inputs_of
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.partition.layers import HostWork
 from relay_passes.partition.read import FoundLayers
@@ -79,12 +81,15 @@ class CompiledModel:
     def network(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a callable float32[1, C, H, W] → float32[values] on the virtual machine.
 
-        The values are those of all outputs, one after the other.
+        An image of several inputs is a row (`relay_passes.host.rows`). The values are those of all
+        outputs, one after the other.
         """
         machine = relax.VirtualMachine(self.executable, cpu())
+        shapes = [static_shape(param) for param in self.partitioned["main"].params]
 
         def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            result = machine["main"](runtime.tensor(np.ascontiguousarray(image)))
+            inputs = map(np.ascontiguousarray, inputs_of(image, shapes))
+            result = machine["main"](*map(runtime.tensor, inputs))
             return as_row(tensor.numpy() for tensor in _tensors(result))
 
         return run

@@ -74,6 +74,7 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
         model_name=model.name,
         model_sha256=model.sha256,
         input_shape=model.input_shape,
+        inputs={value.name: value.shape for value in model.inputs},
         machine=machine,
         variant=variant,
         data=data.name if calibrated else "nothing",

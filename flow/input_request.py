@@ -47,7 +47,9 @@ class InputRequest:
     Parameters
     ----------
     shape : tuple of int, optional
-        As the file has it, the batch included.
+        As the file has it, the batch included; of a model with one input.
+    shapes : mapping of str to tuple of int, optional
+        The same by the names of inputs.
     layout : {"NCHW", "NHWC"}, optional
         Of images in the file.
     mean, std : tuple of float, optional
@@ -61,6 +63,7 @@ class InputRequest:
     """
 
     shape: tuple[int, ...] | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
     layout: Layout | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -76,8 +79,9 @@ class InputRequest:
         ConfigError
             When a value cannot be.
         """
-        if self.shape is not None and (not self.shape or min(self.shape) < 1):
-            raise _wrong("input_shape", "be numbers from 1 on", self.shape)
+        for shape in self.wanted_shapes.values():
+            if not shape or min(shape) < 1:
+                raise _wrong("input_shape", "be numbers from 1 on", shape)
         if self.layout is not None and self.layout not in LAYOUTS:
             raise _wrong("layout", f"be one of {', '.join(LAYOUTS)}", self.layout)
         for name, numbers in (("mean", self.mean), ("std", self.std)):
@@ -101,6 +105,11 @@ class InputRequest:
                 got="x".join(map(str, sizes)),
                 hint="leave one of them out",
             )
+
+    @property
+    def wanted_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes by the names of inputs, "" for the only one."""
+        return {**({} if self.shape is None else {"": self.shape}), **(self.shapes or {})}
 
     def over(self, other: InputRequest) -> InputRequest:
         """Return this request, with what it does not say from another one."""
@@ -127,8 +136,10 @@ def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:
         When one cannot be.
     """
 
-    def numbers(name: str, kind: type[int] | type[float]) -> tuple[Any, ...] | None:
-        if (given := values.get(name)) is None:
+    def numbers(
+        name: str, kind: type[int] | type[float], given: Any = None
+    ) -> tuple[Any, ...] | None:
+        if given is None and (given := values.get(name)) is None:
             return None
         parts = _NUMBER.split(given.strip()) if isinstance(given, str) else given
         parts = parts if isinstance(parts, list | tuple) else [parts]
@@ -146,8 +157,10 @@ def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:
         scale = numbers("scale", float)
         if scale is not None and len(scale) != 1:
             raise _wrong("scale", "be one number", values["scale"])
+        shape, named = _by_name(values.get("input_shape"))
         return InputRequest(
-            shape=numbers("input_shape", int),
+            shape=None if shape is None else numbers("input_shape", int, shape),
+            shapes={n: numbers("input_shape", int, own) or () for n, own in named.items()} or None,
             layout=values.get("layout"),
             mean=numbers("mean", float),
             std=numbers("std", float),
@@ -160,6 +173,18 @@ def parse_request(values: Mapping[str, Any], where: str = "") -> InputRequest:
             raise
         sentence = _OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))
         raise ConfigError.from_sentence(f"{where}: {sentence}") from None
+
+
+def _by_name(given: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Tell a shape without a name from those with names, which are NAME=SHAPE or in a mapping."""
+    if isinstance(given, Mapping):
+        return None, given
+    texts = given if isinstance(given, list) and all(isinstance(t, str) for t in given) else []
+    named = dict(text.rsplit("=", 1) for text in texts if "=" in text)
+    rest = [text for text in texts if "=" not in text]
+    if len(rest) == 1 and not named:
+        return rest[0], {}
+    return (given, {}) if rest or not texts else (None, named)
 
 
 #: Keys of the file, which are the options' names.

@@ -62,14 +62,14 @@ def _export(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_writable(args.output.parent)
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     session, variant = quantized(args, stages, needs_images=False)
     model = session.model
     with stages("export", f"exporting {variant}"):
         proto = export_qdq(
             session.backend.integer_module(variant),
             [output.name for output in model.outputs],
-            [model.input_name],
+            [value.name for value in model.inputs],
             name=f"{model.name} {variant}",
         )
     default = Path("out/export") / f"{model.name}.{variant}.onnx"

@@ -1,4 +1,4 @@
-"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled digits.
+"""Images for calibration and evaluation: folders of pictures or tensors, and images in memory.
 
 An image is a picture, which is preprocessed, or a float tensor, which is the network's input as it
 is (`flow.data.tensors`). A `Dataset` streams: an image is decoded and preprocessed when it is asked
@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -31,7 +30,15 @@ from flow.data.labels import (
     read_list,
 )
 from flow.data.pictures import FOLDER, MISSING, eight_bits, file_problem, read_picture
-from flow.data.tensors import TENSOR_SUFFIXES, RandomTensors, TensorSource, stored_arrays
+from flow.data.tensors import (
+    TENSOR_SUFFIXES,
+    RandomTensors,
+    RowSource,
+    TensorSource,
+    stored_arrays,
+    stored_inputs,
+)
+from flow.frontend.inputs import ModelInput
 from flow.input_request import InputRequest
 from vta_config.errors import CalibrationError, ConfigError
 from vta_config.text import printable
@@ -42,7 +49,6 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 PICTURE_CHANNELS: Final = (1, 3)
 #: A resized image above so many pixels is not made as a whole.
 LARGEST_RESIZED: Final = 1 << 24
-DIGITS_CLASSES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +304,7 @@ class Dataset:
     ----------
     name : str
         What the report calls it.
-    source : ImageSource, TensorSource or RandomTensors
+    source : ImageSource, TensorSource, RowSource or RandomTensors
         Where the images come from.
     preprocessing : Preprocessing, optional
         How pictures become inputs; None for tensors, which are inputs.
@@ -309,7 +315,7 @@ class Dataset:
     """
 
     name: str
-    source: ImageSource | TensorSource | RandomTensors
+    source: ImageSource | TensorSource | RowSource | RandomTensors
     preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None
@@ -340,6 +346,10 @@ class Dataset:
         if self.labels is None or self.indices is None:
             return self.labels
         return self.labels[np.asarray(self.indices, dtype=np.int64)]
+
+    def at(self, positions: Sequence[int]) -> Dataset:
+        """Keep the images at `positions`, ascending."""
+        return replace(self, indices=tuple(self._index(position) for position in positions))
 
     def take(self, limit: int | None, *, seed: int = 0) -> Dataset:
         """Keep at most `limit` images, drawn at random by `seed`, still in index order.
@@ -380,6 +390,7 @@ def image_folder(
     *,
     shape: Sequence[int] | None = None,
     file_shape: Sequence[int] | None = None,
+    inputs: Sequence[ModelInput] = (),
     classes: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
@@ -401,6 +412,8 @@ def image_folder(
         `preprocessing` makes.
     file_shape : tuple of int, optional
         The same as the network's file has it, where that has channels last.
+    inputs : sequence of ModelInput
+        Of a network with several inputs, in place of the shapes.
     classes : int, optional
         Number of outputs of the network; labels must be below.
     labelled : bool
@@ -440,6 +453,7 @@ def image_folder(
         preprocessing,
         shape=shape,
         file_shape=file_shape,
+        inputs=inputs,
         name=printable(name),  # of any bytes: reports are UTF-8
         where=str(root),
     )
@@ -450,7 +464,7 @@ def image_folder(
         )
     if labels is None or not labelled:
         return data
-    if isinstance(data.source, TensorSource):
+    if isinstance(data.source, TensorSource | RowSource):
         counts = dict.fromkeys(paths, 0)
         for array in data.source.arrays:
             counts[array.path] += array.images
@@ -464,6 +478,7 @@ def image_files(
     *,
     shape: Sequence[int] | None = None,
     file_shape: Sequence[int] | None = None,
+    inputs: Sequence[ModelInput] = (),
     name: str = "images",
     where: str = "images",
 ) -> Dataset:
@@ -475,6 +490,14 @@ def image_files(
         When there are both, a tensor does not fit, or the network takes no pictures; `where` says
         what errors call the files.
     """
+    if len(inputs) > 1:
+        rows = [stored_inputs(path, inputs) for path in paths]
+        columns = zip(zip(*rows, strict=True), inputs, strict=True) if rows else ()
+        return Dataset(
+            name=name,
+            source=RowSource(tuple(TensorSource(own, value.shape) for own, value in columns)),
+            preprocessing=None,
+        )
     tensors = [path for path in paths if path.suffix.lower() in TENSOR_SUFFIXES]
     if not tensors:
         if preprocessing is None and paths:
@@ -494,39 +517,3 @@ def image_files(
     arrays = [array for path in paths for array in stored_arrays(path, shape, file_shape)]
     source = TensorSource(tuple(arrays), tuple(shape))
     return Dataset(name=name, source=source, preprocessing=None)
-
-
-# ---- digits -------------------------------------------------------------------------------------
-@cache
-def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Load the 1,797 images as uint8[N, 8, 8] (0 to 255) and their classes."""
-    from sklearn.datasets import load_digits  # slow to import, and only this data set needs it
-
-    bunch = load_digits()
-    images = np.floor(bunch.images * (255 / 16) + 0.5).astype(np.uint8)
-    return images, bunch.target.astype(np.int64)
-
-
-def digits(preprocessing: Preprocessing, *, held_out: bool) -> Dataset:
-    """Open scikit-learn's bundled handwritten digits (UCI ML, test part): 8x8 pixels, 10 classes.
-
-    Every third image is held out for evaluation (599 images); the embedded model is trained, and
-    calibrated, on the others (1,198). The split does not depend on a random generator, so no
-    version of one can mix the two.
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        How images become inputs.
-    held_out : bool
-        True for the evaluation part, False for the training part.
-    """
-    images, labels = _load_digits()
-    chosen = tuple(i for i in range(len(images)) if (i % 3 == 2) == held_out)
-    return Dataset(
-        name="digits (held out)" if held_out else "digits (training part)",
-        source=ArraySource(images),
-        preprocessing=preprocessing,
-        labels=labels,
-        indices=chosen,
-    )

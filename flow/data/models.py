@@ -15,7 +15,8 @@ from typing import Final
 
 import platformdirs
 
-from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing, digits
+from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing
+from flow.data.digits import digits
 from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
 from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model
@@ -139,13 +140,13 @@ def load_model(
         When a named model cannot be fetched.
     """
     name, request = str(model), request or InputRequest()
-    shape, layout = request.shape, request.layout
+    shapes, layout = request.wanted_shapes, request.layout
     if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shape=shape, layout=layout)
+        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shapes=shapes, layout=layout)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
         return import_model(
-            path, name=name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout
+            path, name=name, check=check, limits=limits, qdq=qdq, shapes=shapes, layout=layout
         )
     if file_problem(Path(name)) is not None and not name.endswith((".onnx", ".xz")):
         raise UnsupportedModelError(
@@ -154,7 +155,7 @@ def load_model(
             got="neither",
             hint=f"known names: {', '.join(model_names())}",
         )
-    return import_model(name, check=check, limits=limits, qdq=qdq, shape=shape, layout=layout)
+    return import_model(name, check=check, limits=limits, qdq=qdq, shapes=shapes, layout=layout)
 
 
 def picture_preprocessing(

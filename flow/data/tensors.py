@@ -3,6 +3,9 @@
 A tensor is a network's input as it is, in the network's own input space: no preprocessing. An array
 is one image [C, H, W], or several [N, C, H, W]; of a network with another input one tensor of its
 shape, or several. Where the network's file has channels last, arrays may have them last, too.
+
+Of a network with several inputs an image is in one ``.npz``, which has an array for each input, by
+the input's name; so may several be, the same number in each array.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.data.pictures import file_problem
+from flow.frontend.inputs import ModelInput
 from vta_config.errors import CalibrationError
 
 TENSOR_SUFFIXES: Final = frozenset({".npy", ".npz"})
@@ -94,6 +98,53 @@ def stored_arrays(
     # Damaged files leave numpy and zipfile by exceptions of many kinds.
     except Exception as error:
         raise _unreadable(str(path), _reason(error)) from None
+
+
+def stored_inputs(path: Path, inputs: Sequence[ModelInput]) -> tuple[StoredArray, ...]:
+    """List the arrays of a file with images of several inputs: one for each input, in their order.
+
+    Raises
+    ------
+    CalibrationError
+        When the file is damaged, lacks an input, has another array, or an array does not fit.
+    """
+    names = [value.name for value in inputs]
+
+    def other(got: str) -> CalibrationError:
+        return CalibrationError(
+            str(path),
+            f"must be a .npz file with one array for each input: {', '.join(names)}",
+            got=got,
+            hint="write it with numpy.savez, the arrays called as the model's inputs",
+        )
+
+    if path.suffix.lower() != ".npz":
+        raise other(f"a {path.suffix} file" if path.suffix else "another file")
+    found: dict[str, StoredArray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(_ARRAY): info for info in archive.infolist()}
+            if members.keys() != set(names):
+                raise other(", ".join(members) or "no array")
+            for value in inputs:
+                info = members[value.name]
+                array = StoredArray(path=path, member=info.filename, images=0)
+                shapes = list(dict.fromkeys((value.file_shape, value.shape)))
+                with archive.open(info) as file:
+                    found[value.name] = _checked(array, file, info.file_size, shapes)
+    except CalibrationError:
+        raise
+    except Exception as error:  # as above
+        raise _unreadable(str(path), file_problem(path) or _reason(error)) from None
+    counts = {array.images for array in found.values()}
+    if len(counts) > 1:
+        raise CalibrationError(
+            str(path),
+            "must have as many images in each array",
+            got=", ".join(f"{array.images:,} in {name}" for name, array in found.items()),
+            hint="save one row of each array for an image",
+        )
+    return tuple(found.values())
 
 
 def _members(
@@ -233,10 +284,14 @@ class TensorSource:
         """Count the images."""
         return len(self._places)
 
+    def place(self, index: int) -> tuple[StoredArray, int]:
+        """Return the array that image `index` is in, and its place there."""
+        position, inside = self._places[index]
+        return self.arrays[position], inside
+
     def where(self, index: int) -> str:
         """Return what errors and tables call image `index`."""
-        position, inside = self._places[index]
-        array = self.arrays[position]
+        array, inside = self.place(index)
         return array.where if array.images == 1 else f"{array.where}, image {inside}"
 
     def load(self, index: int) -> NDArray[np.float32]:
@@ -266,6 +321,38 @@ class TensorSource:
                 hint="remove the image, or correct what wrote it",
             )
         return np.array(image)
+
+
+@dataclass(slots=True)
+class RowSource:
+    """Images of several inputs: each is a row of numbers, one input after the other.
+
+    Parameters
+    ----------
+    sources : tuple of TensorSource
+        One for each input.
+    """
+
+    sources: tuple[TensorSource, ...]
+
+    @property
+    def arrays(self) -> tuple[StoredArray, ...]:
+        """Return the arrays of the first input, as many as files."""
+        return self.sources[0].arrays
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.sources[0])
+
+    def where(self, index: int) -> str:
+        """Return what errors and tables call image `index`."""
+        array, inside = self.sources[0].place(index)
+        return str(array.path) if array.images == 1 else f"{array.path}, image {inside}"
+
+    def load(self, index: int) -> NDArray[np.float32]:
+        """Return image `index`, float32[1, values]; errors as of `TensorSource`."""
+        parts = [source.load(index).reshape(1, -1) for source in self.sources]
+        return np.concatenate(parts, axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ def set_batch_to_one(proto: Any) -> Any | None:
     Parameters
     ----------
     proto : onnx.ModelProto
-        Of one input; changed.
+        Changed.
 
     Returns
     -------
@@ -35,12 +35,13 @@ def set_batch_to_one(proto: Any) -> Any | None:
         The model before, when it had a batch of more than 1.
     """
     graph = proto.graph
-    first = graph.input[0].type.tensor_type.shape.dim[0]
-    batch, before = first.dim_value, None
+    firsts = [value.type.tensor_type.shape.dim[0] for value in graph.input]
+    batch, before = max(first.dim_value for first in firsts), None
     if batch > 1:
         before = onnx.ModelProto()
         before.CopyFrom(proto)
-    first.dim_value = 1
+    for first in firsts:
+        first.dim_value = 1
     for value in graph.output:
         output = value.type.tensor_type.shape
         if output.dim and output.dim[0].dim_value in (0, batch):
@@ -80,15 +81,20 @@ def check_batch(before: Any, after: Any, name: str) -> None:
     UnsupportedModelError
         When an image's results are others alone than in the batch.
     """
-    value = before.graph.input[0]
-    shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    rng = np.random.default_rng(0)
+    images = {}
+    for value in before.graph.input:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        images[value.name] = rng.normal(size=shape).astype(np.float32)
+    batch = max(map(len, images.values()))
     outputs = [output.name for output in before.graph.output]
-    ends = (0, len(images) - 1)
+    ends = (0, batch - 1)
     try:
-        together = OnnxSession(before).run(outputs, {value.name: images})
+        together = OnnxSession(before).run(outputs, images)
         session = OnnxSession(after)
-        alone = [session.run(outputs, {value.name: images[i : i + 1]}) for i in ends]
+        alone = [
+            session.run(outputs, {name: x[i : i + 1] for name, x in images.items()}) for i in ends
+        ]
     except Exception as error:  # ONNX Runtime has no base class of its errors
         got = reason(error)
     else:
@@ -97,8 +103,8 @@ def check_batch(before: Any, after: Any, name: str) -> None:
         got = "" if same else "other results alone than in the batch"
     if got:
         raise UnsupportedModelError(
-            f"{name} input {value.name}",
-            f"must give one image the same results alone as in batches of {shape[0]}",
+            f"{name} input {', '.join(images)}",
+            f"must give one image the same results alone as in batches of {batch}",
             got=got,
             hint="export with a batch of 1",
         )

@@ -94,17 +94,18 @@ def check_import(
         session = OnnxSession(proto, [s.tensor for s in slices])
     except Exception as error:  # ONNX Runtime has no base class of its errors
         raise _not_run(name, error) from None
-    shape = static_shape(graph.params[0])
+    shapes = [static_shape(param) for param in graph.params]
     rng = np.random.default_rng(0)
-    images = [rng.normal(size=shape).astype(np.float32)]
+    images = [[rng.normal(size=shape).astype(np.float32) for shape in shapes]]
     if multiplications <= _CHEAP:
-        images.append(rng.uniform(0, 255, size=shape).astype(np.float32))
+        images.append([rng.uniform(0, 255, size=shape).astype(np.float32) for shape in shapes])
     compiled = _Compiled(mod, graph, [s for s in slices if not _is_simple(s)])
     # Of outputs that are one tensor, the slice has the last one's name; the input itself has none.
     result = graph.results[0]
     finite = result not in {s.var for s in slices}
     for image in images:
-        for group, values in _references(session, slices, graph.params[0], proto, image, name):
+        inputs = dict(zip(graph.params, image, strict=True))
+        for group, values in _references(session, slices, inputs, proto, name):
             finite |= any(s.var == result and np.isfinite(values[s.var]).all() for s in group)
             _compare(group, values, compiled, labels, name)
     if not finite:
@@ -147,13 +148,13 @@ def _slices(graph: Any, tensors: Mapping[str, str], proto: Any) -> list[_Slice]:
 def _references(
     session: OnnxSession,
     slices: Sequence[_Slice],
-    param: Any,
+    inputs: Mapping[Any, Array],
     proto: Any,
-    image: Array,
     name: str,
 ) -> Iterator[tuple[list[_Slice], dict[Any, Array]]]:
     """Yield slices in groups that fit the memory, with ONNX Runtime's values of what they need."""
-    feed = {proto.graph.input[0].name: image}
+    names = (value.name for value in proto.graph.input)
+    feed = dict(zip(names, inputs.values(), strict=True))
     tensor_of = {s.var: s.tensor for s in slices}
     group: list[_Slice] = []
     needed: dict[Any, None] = {}
@@ -161,7 +162,7 @@ def _references(
     for index, piece in enumerate(slices):
         group.append(piece)
         for var in (piece.var, *piece.sources):
-            if var not in needed and var is not param:
+            if var not in needed and var not in inputs:
                 needed[var] = None
                 held += 4 * math.prod(static_shape(var))
         if held < _GROUP_BYTES and index + 1 < len(slices):
@@ -172,7 +173,7 @@ def _references(
         except Exception as error:  # as above
             raise _not_run(name, error) from None
         found = dict(zip((v for v in needed if v in tensor_of), values, strict=True))
-        yield group, {**{v: np.asarray(x) for v, x in found.items()}, param: image}
+        yield group, {**{v: np.asarray(x) for v, x in found.items()}, **inputs}
         group, needed, held = [], {}, 0
 
 

@@ -26,9 +26,11 @@ from flow.frontend.clips import hide_clips, restore_clips, with_float_bounds
 from flow.frontend.inputs import (
     FLOAT,
     MOST_DIMS,
+    TO_NCHW,
     Layout,
+    ModelInput,
     layout_of,
-    set_input_shape,
+    set_input_shapes,
     take_channels_first,
     use_float32,
 )
@@ -43,6 +45,7 @@ from flow.frontend.simplify import simplify
 from flow.frontend.takes import with_constant_indices
 from flow.frontend.transposes import fold_transposes
 from flow.outputs import Output, classes_of, values_of
+from relay_passes.host.rows import array_shape
 from relay_passes.names import Names, with_given_names
 from relay_passes.scales.kept import KeptModel, Qdq
 from vta_config.errors import FlowError, UnsupportedModelError
@@ -84,15 +87,10 @@ class ImportedModel:
     proto : onnx.ModelProto
         The model with batch 1 and weights that are constants; what ONNX Runtime runs.
     mod : tvm.IRModule
-        ``main(input: float32[1, C, H, W])`` in Relax; it returns one tensor, or a tuple of them.
-    input_name : str
-        Name of the ONNX input.
-    input_shape : tuple of int
-        Of ``main``, beginning with 1: [1, C, H, W] for images.
-    layout : {"NCHW", "NHWC"}
-        Of images in the file.
-    file_shape : tuple of int
-        `input_shape` as the file has it.
+        ``main(input: float32[1, C, H, W])`` in Relax, or with several inputs; it returns one
+        tensor, or a tuple of them.
+    inputs : tuple of ModelInput
+        What it is given, in the order of the parameters of ``main``.
     outputs : tuple of Output
         What it computes for one image.
     conv_names, dense_names : tuple of str
@@ -111,15 +109,22 @@ class ImportedModel:
     sha256: str
     proto: Any
     mod: Any
-    input_name: str
-    input_shape: tuple[int, ...]
-    layout: Layout
-    file_shape: tuple[int, ...]
+    inputs: tuple[ModelInput, ...]
     outputs: tuple[Output, ...]
     conv_names: tuple[str, ...]
     dense_names: tuple[str, ...]
     origins: Mapping[str, OnnxNode]
     kept: KeptModel | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the array that is an image: [1, C, H, W], or a row of several inputs."""
+        return array_shape([value.shape for value in self.inputs])
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """The same as the file has it."""
+        return array_shape([value.file_shape for value in self.inputs])
 
     @property
     def classes(self) -> int | None:
@@ -139,7 +144,7 @@ def import_model(
     check: bool = True,
     limits: Limits | None = None,
     qdq: Qdq = "keep",
-    shape: Sequence[int] | None = None,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     layout: Layout | None = None,
 ) -> ImportedModel:
     """Import the ONNX file at `path` (``.onnx`` or ``.onnx.xz``) as Relax.
@@ -157,8 +162,9 @@ def import_model(
     qdq : {"keep", "requantize"}
         What becomes of a model that is quantized already: its integers are kept, or it is a float
         model like any other.
-    shape : sequence of int, optional
-        Shape of the input, for a model that leaves dimensions open; the batch may be missing.
+    shapes : mapping of str to sequence of int, optional
+        Shapes of inputs, for a model that leaves dimensions open; the name of a single input may be
+        "".
     layout : {"NCHW", "NHWC"}, optional
         Of images in the file; by default what the model's own Transposes say.
 
@@ -176,7 +182,7 @@ def import_model(
     try:
         proto = parse(data, path, limits)
         del data  # as large as the model, which holds a copy
-        return _import(proto, path, name, sha256, check, limits, qdq, shape, layout)
+        return _import(proto, path, name, sha256, check, limits, qdq, shapes, layout)
     except FlowError:
         raise
     except Exception as error:  # whatever a file makes others raise
@@ -196,21 +202,19 @@ def _import(
     check: bool,
     limits: Limits,
     qdq: Qdq,
-    wanted: Sequence[int] | None,
+    wanted: Mapping[str, Sequence[int]],
     layout: Layout | None,
 ) -> ImportedModel:
     """Import a parsed model; see `import_model`."""
     with_float_outputs(proto)
     _check_ends(proto, name)
     use_float32(proto)
-    if wanted is not None:
-        set_input_shape(proto, wanted, name)
-    layout = layout or layout_of(proto)
-    file_shape = _input(proto, name)[1]
-    take_channels_first(proto, layout)
-    input_name, shape = _input(proto, name)
-    batch = max(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
-    limits.check(f"{name} input", "bytes", 4 * batch * math.prod(shape), limits.tensor_bytes)
+    set_input_shapes(proto, wanted, name)
+    inputs = _inputs(proto, name, layout)
+    for value, own in zip(proto.graph.input, inputs, strict=True):
+        batch = max(value.type.tensor_type.shape.dim[0].dim_value, 1)
+        value_bytes = 4 * batch * math.prod(own.shape)
+        limits.check(f"{name} input", "bytes", value_bytes, limits.tensor_bytes)
     before = set_batch_to_one(proto)
     given, parts = proto, None
     if is_qdq(proto):
@@ -221,7 +225,8 @@ def _import(
     if before is not None and check:
         check_costs(before, infer_shapes(before), limits, name)
         check_batch(before, given, name)
-    mod, tensors = _to_relax(simple, name, {input_name: list(shape)})
+    shapes = {v.name: list(i.shape) for v, i in zip(proto.graph.input, inputs, strict=True)}
+    mod, tensors = _to_relax(simple, name, shapes)
     outputs = _outputs(mod, simple.graph, name)
     layers = _layer_names(simple.graph)
     mod, renamed = _restore_names(mod, layers, tensors)
@@ -229,7 +234,7 @@ def _import(
     if check:
         from flow.frontend.import_check import check_import
 
-        shapes = infer_shapes(simple)
+        known = infer_shapes(simple)
         check_import(
             proto,
             mod,
@@ -240,7 +245,7 @@ def _import(
                 for o in n.output
             },
             name=name,
-            multiplications=sum(multiplications(node, shapes) for node in simple.graph.node),
+            multiplications=sum(multiplications(node, known) for node in simple.graph.node),
         )
     return ImportedModel(
         name=name,
@@ -248,10 +253,7 @@ def _import(
         sha256=sha256,
         proto=given if qdq == "keep" else proto,
         mod=mod,
-        input_name=input_name,
-        input_shape=shape,
-        layout=layout,
-        file_shape=file_shape,
+        inputs=inputs,
         outputs=outputs,
         conv_names=tuple(name for kind, name in layers.values() if kind == "conv"),
         dense_names=tuple(name for kind, name in layers.values() if kind == "dense"),
@@ -281,25 +283,36 @@ def _kept(
 
 # ---- checks -------------------------------------------------------------------------------------
 def _check_ends(proto: Any, name: str) -> None:
-    """Check that there is one input and an output; drop names that several nodes have."""
+    """Check that there are inputs and outputs; drop names that several nodes have."""
     graph = proto.graph
     names: set[str] = set()
     for node in graph.node:  # ONNX Runtime takes no name twice
         node.name = "" if node.name in names else node.name
         names.add(node.name)
-    inputs = list(graph.input)
-    if len(inputs) != 1 or not graph.output:
+    if not graph.input or not graph.output:
         raise UnsupportedModelError(
             name,
-            "must have one input, and outputs",
-            got=f"{len(inputs)} and {len(graph.output)}",
-            hint="export the part of the model that has one input",
+            "must have inputs and outputs",
+            got=f"{len(graph.input)} and {len(graph.output)}",
+            hint="export the part of the model that has both",
         )
 
 
-def _input(proto: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the input's name and shape, of batch 1."""
-    value = proto.graph.input[0]
+def _inputs(proto: Any, name: str, layout: Layout | None) -> tuple[ModelInput, ...]:
+    """Return the inputs of a model that is made to take channels first, in place."""
+    found = []
+    for value in proto.graph.input:
+        file_shape = _shape_of(value, name)
+        file_name, own = value.name, layout_of(proto.graph, value) if layout is None else layout
+        if own == "NHWC" and len(file_shape) == len(TO_NCHW):
+            take_channels_first(proto.graph, value)
+        shape = _shape_of(value, name)
+        found.append(ModelInput(name=file_name, shape=shape, file_shape=file_shape, layout=own))
+    return tuple(found)
+
+
+def _shape_of(value: Any, name: str) -> tuple[int, ...]:
+    """Return an input's shape, of batch 1."""
     tensor = value.type.tensor_type
     if tensor.elem_type != FLOAT:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type else "no tensor"
@@ -321,7 +334,7 @@ def _input(proto: Any, name: str) -> tuple[str, tuple[int, ...]]:
         )
         error.shape = str(shown)
         raise error
-    return value.name, (1, *(dim.dim_value for dim in dims[1:]))
+    return (1, *(dim.dim_value for dim in dims[1:]))
 
 
 def _on_images(proto: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Bring a model's input to one form: float32, of one static shape, channels first.
+"""Bring a model's inputs to one form: float32, of one static shape, channels first.
 
 What the file says stays what users give: pictures and tensors in the file's own layout. A model
 that takes [N, H, W, C] gets a Transpose in front, which `flow.frontend.transposes` folds away; one
@@ -7,7 +7,8 @@ of float16 or float64 numbers becomes one of float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -30,6 +31,28 @@ _OTHER_FLOATS: Final = frozenset(
 _ELEMENTWISE: Final = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Identity", "Pad", "Clip"})
 #: Most dimensions of an input.
 MOST_DIMS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """One input of a model.
+
+    Parameters
+    ----------
+    name : str
+        Of the ONNX input.
+    shape : tuple of int
+        As the passes take it, beginning with 1: [1, C, H, W] for images.
+    file_shape : tuple of int
+        As the file has it.
+    layout : {"NCHW", "NHWC"}
+        Of images in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    file_shape: tuple[int, ...]
+    layout: Layout
 
 
 def use_float32(proto: Any) -> None:
@@ -56,18 +79,21 @@ def use_float32(proto: Any) -> None:
 
 
 def _drop_casts(proto: Any) -> None:
-    """Make Identity of Casts from float32 to float32, which were between two kinds of floats."""
-    casts = [n for n in proto.graph.node if n.op_type == "Cast" and _cast_to(n) == FLOAT]
+    """Make Identity of Casts from a type to the same type.
+
+    Those of float32 were between two kinds of floats; PyTorch writes some of uint8 behind its
+    QuantizeLinears.
+    """
+    casts = [n for n in proto.graph.node if n.op_type == "Cast"]
     if not casts:
         return
     typed = onnx.shape_inference.infer_shapes(proto).graph
-    floats = {
-        value.name
+    types = {
+        value.name: value.type.tensor_type.elem_type
         for value in (*typed.input, *typed.value_info, *typed.output)
-        if value.type.tensor_type.elem_type == FLOAT
     }
     for node in casts:
-        if node.input[0] in floats:
+        if types.get(node.input[0]) == _cast_to(node):
             node.op_type = "Identity"
             del node.attribute[:]
 
@@ -97,15 +123,38 @@ def _cast_to(node: Any) -> int:
     return next((int(a.i) for a in node.attribute if a.name == "to"), 0)
 
 
-def set_input_shape(proto: Any, shape: Sequence[int], where: str) -> None:
-    """Give the input the shape that the user wants, in place.
+def set_input_shapes(proto: Any, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Give inputs the shapes that the user wants, in place; the name of a single one may be "".
 
     Raises
     ------
     UnsupportedModelError
-        When the file has another one.
+        When the file has another one, or no such input.
     """
-    value = proto.graph.input[0]
+    if not shapes:
+        return
+    inputs = {value.name: value for value in proto.graph.input}
+    for name, shape in shapes.items():
+        value = inputs.get(name)
+        if not name and len(inputs) == 1:
+            value = next(iter(inputs.values()))
+        if value is None:
+            raise UnsupportedModelError(
+                where,
+                "must have the inputs that --input-shape names",
+                got=f"no {name}" if name else f"a shape without a name for {len(inputs)} inputs",
+                hint=f"give NAME=SHAPE for inputs among {', '.join(inputs)}",
+            )
+        _set_shape(value, shape, where)
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:  # theirs may depend on it
+        for dim in output.type.tensor_type.shape.dim:
+            if not dim.dim_value > 0:
+                dim.Clear()
+
+
+def _set_shape(value: Any, shape: Sequence[int], where: str) -> None:
+    """Give an input a shape, in place."""
     dims = value.type.tensor_type.shape.dim
     shown = [dim.dim_value or dim.dim_param or "?" for dim in dims]
     known = value.type.tensor_type.HasField("shape")
@@ -122,22 +171,16 @@ def set_input_shape(proto: Any, shape: Sequence[int], where: str) -> None:
         )
     made = helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, list(shape))
     value.CopyFrom(made)
-    del proto.graph.value_info[:]
-    for output in proto.graph.output:  # theirs may depend on it
-        for dim in output.type.tensor_type.shape.dim:
-            if not dim.dim_value > 0:
-                dim.Clear()
 
 
-def layout_of(proto: Any) -> Layout:
-    """Return the layout of a model's image: NHWC where it is transposed to NCHW and not used else.
+def layout_of(graph: Any, value: Any) -> Layout:
+    """Return the layout of a graph's input: NHWC where it is transposed to NCHW and not used else.
 
     Arithmetic with constants may come before.
     """
-    graph = proto.graph
-    if len(graph.input[0].type.tensor_type.shape.dim) != len(TO_NCHW):
+    if len(value.type.tensor_type.shape.dim) != len(TO_NCHW):
         return "NCHW"
-    names, found = {graph.input[0].name}, False
+    names, found = {value.name}, False
     for node in graph.node:
         if names.isdisjoint(node.input):
             continue
@@ -154,12 +197,8 @@ def _permutation(node: Any) -> Iterator[int]:
     return (int(i) for a in node.attribute if a.name == "perm" for i in a.ints)
 
 
-def take_channels_first(proto: Any, layout: Layout) -> None:
-    """Put a Transpose in front of a model that takes channels last, in place."""
-    if layout == "NCHW":
-        return
-    graph = proto.graph
-    value = graph.input[0]
+def take_channels_first(graph: Any, value: Any) -> None:
+    """Put a Transpose behind an input that has channels last, in place."""
     dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     name = f"{value.name}.nchw"

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,12 +14,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flow.results.fitted_table import FittedTable
+from flow.results.labelled_lines import LabelledLines
 from flow.results.latency import Latency
 from flow.results.placement import Placement, around_lines, labels_of, only_ends
 from flow.results.report import name_cell
 from flow.sim.scratchpads import SCRATCHPADS
 from flow.system.files import write_atomic
-from vta_config.text import printable
+from vta_config.text import printable, shown_name
 
 if TYPE_CHECKING:
     from relay_passes.partition.layers import Fallback
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 1
 JSON_FILE, CSV_FILE = "estimate.json", "estimate.csv"
+#: Columns of the labels of lines.
+_LABEL_COLUMNS: Final = 13
 #: Layers that the table lists.
 MOST_EXPENSIVE: Final = 10
 #: The columns of the CSV; the last row is the total.
@@ -84,6 +88,7 @@ class Estimate:
     ----------
     model_name, model_sha256 : str
     input_shape : tuple of int
+        Of an image; where there are several inputs, of a row with all their numbers.
     machine : VTAConfig
     variant : str
     data : str
@@ -98,6 +103,8 @@ class Estimate:
         Constants of all programs: weights, biases, micro-ops.
     seconds : float
         What the estimate took.
+    inputs : mapping of str to tuple of int
+        Shapes of the model's inputs, by name.
     """
 
     model_name: str
@@ -113,6 +120,7 @@ class Estimate:
     scratchpad_capacity: Mapping[str, int]
     constant_bytes: int
     seconds: float
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:
@@ -186,6 +194,7 @@ class Estimate:
                 "name": self.model_name,
                 "sha256": self.model_sha256,
                 "input_shape": list(self.input_shape),
+                "inputs": [{"name": n, "shape": list(s)} for n, s in self.inputs.items()],
             },
             "machine": self.machine.to_json(),
             "variant": self.variant,
@@ -260,17 +269,23 @@ def write_estimate(estimate: Estimate, directory: Path) -> tuple[Path, ...]:
 # ---- the table -----------------------------------------------------------------------------------
 def render(estimate: Estimate) -> RenderableType:
     """Return what the command shows: totals, then the most expensive layers."""
-    parts: list[RenderableType] = [Text("\n".join(_lines(estimate)))]
+    parts: list[RenderableType] = [LabelledLines(_lines(estimate), _LABEL_COLUMNS)]
     if estimate.timings:
-        parts.append(_expensive(estimate))
+        shown = min(MOST_EXPENSIVE, len(estimate.timings))
+        title = f"the {shown} most expensive of {len(estimate.timings)} layers"
+        parts += [Text(title), _expensive(estimate)]
     return Group(*parts)
 
 
 def _lines(estimate: Estimate) -> list[str]:
     machine, placement = estimate.machine, estimate.placement
+    inputs = "input " + "×".join(map(str, estimate.input_shape))
+    if len(estimate.inputs) > 1:
+        each = (f"{shown_name(n)} {'×'.join(map(str, s))}" for n, s in estimate.inputs.items())
+        inputs = "inputs " + ", ".join(each)
     lines = [
         f"model        {printable(estimate.model_name)}  (sha256 {estimate.model_sha256[:12]}…), "
-        f"input {'×'.join(map(str, estimate.input_shape))}",
+        f"{inputs}",
         f"machine      {printable(machine.name)}: {machine.batch}×{machine.block}×{machine.block}, "
         f"{machine.clock_hz / 1e6:g} MHz, {machine.bus_bits}-bit bus",
         f"variant      {estimate.variant}, calibrated on {estimate.data}",
@@ -313,19 +328,18 @@ def _lines(estimate: Estimate) -> list[str]:
 
 def _expensive(estimate: Estimate) -> Table:
     shown = sorted(estimate.rows()[:-1], key=lambda row: -row[3])[:MOST_EXPENSIVE]
-    title = f"the {len(shown)} most expensive of {len(estimate.timings)} layers"
-    table = Table(header_style="bold", title=title, title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    for heading in (
-        "cycles",
-        "share\n(%)",
-        "GEMM\nuse (%)",
-        "roofline\n(cycles)",
-        "DRAM traffic\n(bytes)",
+    table = FittedTable()
+    table.add("layer", is_number=False)
+    table.add("kind", is_number=False, rank=4)
+    for heading, rank in (
+        ("cycles", 0),
+        ("share\n(%)", 0),
+        ("GEMM\nuse (%)", 1),
+        ("roofline\n(cycles)", 2),
+        ("DRAM traffic\n(bytes)", 3),
     ):
-        table.add_column(heading, justify="right")
-    table.add_column("bound\nby")
+        table.add(heading, rank=rank)
+    table.add("bound\nby", is_number=False)
     for row in shown:
         by_name = dict(zip(COLUMNS, row, strict=True))
         moved = sum(by_name[f"{m}_bytes"] for m in ("inp", "wgt", "acc", "uop", "out"))

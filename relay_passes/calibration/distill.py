@@ -44,6 +44,7 @@ from relay_passes.host.torch_graph import (
     TorchGraph,
     exact_convolutions,
     import_torch,
+    only_input,
     usable_device,
 )
 from vta_config.errors import CalibrationError, UnsupportedModelError
@@ -128,7 +129,7 @@ class _Network:
         self._torch, self._options = torch, options
         self._device = usable_device(torch, options.device, "distill")
         self._dtype = _dtype(torch, self._device, options.precision)
-        (param,) = read_graph(mod).params
+        param = only_input(read_graph(mod), HINT)
         _, *shape = static_shape(param)
         if len(shape) != 3:
             raise UnsupportedModelError(

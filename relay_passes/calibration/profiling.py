@@ -119,7 +119,7 @@ def profile(
     """
     names = profiled_tensors(mod)
     run = HostModule(InsertProfiling()(mod), fast=True)
-    expected = run.input_shapes[0]
+    expected = run.image_shape
     merged: dict[str, list[Any]] = {}
     maxima: dict[str, list[float]] = {name: [] for name in names}
     count = 0

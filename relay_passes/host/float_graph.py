@@ -27,6 +27,7 @@ from relay_passes.graph import (
     static_shape,
     variables,
 )
+from relay_passes.host.rows import array_shape, inputs_of
 from relay_passes.host.run import HostModule, conv2d
 from vta_config.errors import CalibrationError
 
@@ -40,11 +41,12 @@ class FloatGraph:
     Parameters
     ----------
     mod : IRModule
-        With function ``main`` of one parameter, named by `NameTensors`.
+        With function ``main``, named by `NameTensors`.
     """
 
     def __init__(self, mod: Module) -> None:
         """Read the graph."""
+        self.mod = mod
         self.graph = read_graph(mod)
         self.calls: dict[str, Expr] = {str(b.var.name): b.value for b in self.graph.bindings}
         self._reads = {
@@ -61,13 +63,15 @@ class FloatGraph:
     def run(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return every tensor, by name, of one input of the module's shape.
 
+        Of several parameters it holds all (`relay_passes.host.rows`).
+
         Raises
         ------
         CalibrationError
             When the input has another shape.
         """
-        (param,) = self.graph.params
-        expected = static_shape(param)
+        shapes = [static_shape(param) for param in self.graph.params]
+        expected = array_shape(shapes)
         if np.shape(image) != expected:
             raise CalibrationError(
                 "calibration image",
@@ -75,7 +79,9 @@ class FloatGraph:
                 got=list(np.shape(image)),
                 hint="preprocess it for this model",
             )
-        values: dict[str, Any] = {str(param.name): np.asarray(image, np.float32)}
+        inputs = inputs_of(np.asarray(image, np.float32), shapes)
+        names = (str(param.name) for param in self.graph.params)
+        values: dict[str, Any] = dict(zip(names, inputs, strict=True))
         for name in self.calls:
             values[name] = self.compute(name, values)
         return values

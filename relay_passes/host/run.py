@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
+from relay_passes.host.rows import array_shape, inputs_of
 from relay_passes.numerics import accumulator_bound
 
 CONV2D_FUNCTION: Final = "relay_passes.host.conv2d"
@@ -95,6 +96,11 @@ def conv2d(
         return np.asarray(np.matmul(matrix, unfolded).reshape(n, o, rows, columns))
 
 
+def sums_in_float32(weight: NDArray[Any]) -> bool:
+    """Whether float32 holds every partial sum of int8 inputs times a weight int8[O, ...]."""
+    return int(accumulator_bound(weight, 128).max(initial=0)) < _FLOAT32_EXACT
+
+
 @tvm_ffi.register_global_func(CONV2D_FUNCTION, override=True)
 def _conv2d_packed(x: Any, weight: Any, attributes: Any, exact_float32: int, out: Any) -> None:
     """Run `conv2d` on TVM's tensors; int8 -> int32 exactly."""
@@ -137,10 +143,7 @@ class UseHostKernels(GraphPass):
         weight = constant(value.args[1])
         exact = True
         if str(var.ty.dtype) == "int32":
-            exact = (
-                weight is not None
-                and int(accumulator_bound(weight, 128).max(initial=0)) < _FLOAT32_EXACT
-            )
+            exact = weight is not None and sums_in_float32(weight)
         elif str(var.ty.dtype) != "float32":
             return value
         args = relax.Tuple([*value.args, relax.ShapeExpr(numbers), relax.prim_value(int(exact))])
@@ -182,15 +185,25 @@ class HostModule:
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run ``main`` and return its results, one array each."""
+        """Run ``main`` and return its results, one array each.
+
+        Of several parameters one array may hold all (`relay_passes.host.rows`).
+        """
+        if len(inputs) == 1:
+            inputs = tuple(inputs_of(inputs[0], self.input_shapes))
         result = self._vm["main"](*(tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs))
         items: Iterable[Any] = [result] if hasattr(result, "numpy") else result
         return [np.asarray(item.numpy()) for item in items]
 
-    @property
+    @cached_property
     def input_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of ``main``'s parameters."""
         return [ints(p.ty.shape.values) for p in read_graph(self._mod).params]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the array that holds all of them."""
+        return array_shape(self.input_shapes)
 
 
 @lru_cache(maxsize=1)

@@ -114,6 +114,24 @@ class _Step:
     reads: tuple[str, ...]
 
 
+def only_input(graph: Graph, hint: str) -> Expr:
+    """Return the single parameter of a graph.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When it has several.
+    """
+    if len(graph.params) != 1:
+        raise UnsupportedModelError(
+            "model input",
+            "must be one tensor, to learn or to distill",
+            got=f"{len(graph.params)}: {', '.join(str(p.name) for p in graph.params)}",
+            hint=hint,
+        )
+    return graph.params[0]
+
+
 class TorchGraph:
     """A float graph in PyTorch.
 
@@ -162,7 +180,7 @@ class TorchGraph:
         self._torch, self._device = torch, device
         self._dtype = dtype or torch.float32
         graph: Graph = read_graph(mod)
-        (param,) = graph.params
+        param = only_input(graph, hint)
         self.input_name = str(param.name)
         self._names: dict[Expr, str] = {param: self.input_name}
         self.weights: dict[str, Tensor] = {}

@@ -501,6 +501,8 @@ class _Planner:
         )
 
     def _move(self, binding: Expr) -> _Value:
+        if is_average(binding.value):
+            return self._average(binding)
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
         if not isinstance(data, PlannedInt8) or not is_move(binding.value):

@@ -122,7 +122,7 @@ def is_pair(call: Expr) -> bool:
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
     kind = op_name(call)
-    if kind in AVERAGES:
+    if kind in AVERAGES or is_average(call):
         return is_average(call)
     if kind == "multiply":
         return factors_of(call) is not None
@@ -198,3 +198,10 @@ def is_dense_layer(value: Expr) -> bool:
     if kind == "matmul":
         return len(static_shape(value.args[0])) == 2
     return int(value.attrs.groups) == 1 and str(value.attrs.data_layout) == "NCHW"
+
+
+def is_grouped_layer(value: Expr) -> bool:
+    """Whether a call is a convolution of several groups with a constant weight."""
+    if op_name(value) != "nn.conv2d" or constant(value.args[1]) is None:
+        return False
+    return int(value.attrs.groups) > 1 and str(value.attrs.data_layout) == "NCHW"

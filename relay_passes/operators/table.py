@@ -16,6 +16,7 @@ from relay_passes.operators import (
     grouped_conv2d,
     max_pool2d,
     move,
+    resize2d,
     scale_channels,
     sum_pool2d,
 )
@@ -35,6 +36,7 @@ OPERATORS: Final = MappingProxyType(
             max_pool2d.OPERATOR,
             avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
+            resize2d.OPERATOR,
             scale_channels.OPERATOR,
             concat.OPERATOR,
             move.OPERATOR,

@@ -9,7 +9,7 @@ is added. Tables decide, never names.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -86,6 +86,7 @@ class ChainFinder:
     def all(self, allow: Callable[[Chain], bool] = lambda chain: True) -> list[Chain]:
         """Return the chains that `allow` accepts, by position of their output."""
         found: list[Chain] = []
+        views: list[Chain] = []
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
         # Those that start empty last: most are the residuals of another chain. So are moves: a
         # convolution takes its padding in, and a dense layer its reshape.
@@ -96,27 +97,29 @@ class ChainFinder:
                 not rows[id(c)].takes_product,
             )
         )
-        left, seen = deque(anchors), set[Chain]()
-        while left:
-            chain = left.popleft()
+        for chain in anchors:
             if chain.anchor.var in self.claimed:
                 continue
             self._follow(chain)
             if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
                 continue
             if is_view(chain) and not self._is_between(chain):
-                if chain not in seen:  # its neighbours may be found after it
-                    seen.add(chain)
-                    left.append(chain)
-                continue
-            if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
-                continue
-            self.claimed.update(b.var for b in chain.bindings)
-            found.append(chain)
+                views.append(chain)
+            elif self._claim(chain, allow):
+                found.append(chain)
+        # What reads it may have been found behind it.
+        found += [c for c in views[::-1] if self._is_between(c) and self._claim(c, allow)]
         position = {b.var: i for i, b in enumerate(self.bindings)}
         found.sort(key=lambda chain: position[chain.output])
         self._name(found)
         return found
+
+    def _claim(self, chain: Chain, allow: Callable[[Chain], bool]) -> bool:
+        """Take a chain's bindings; tell whether it may have them."""
+        if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
+            return False
+        self.claimed.update(b.var for b in chain.bindings)
+        return True
 
     def _name(self, chains: list[Chain]) -> None:
         """Name layers, each with a name of its own, and the tensors that they make."""

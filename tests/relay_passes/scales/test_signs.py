@@ -64,3 +64,16 @@ def test_they_have_zero_points_where_these_are_wanted() -> None:
         "conv2.add.relu.add.relu": (8, -128, -128, 119),  # which only the average reads
     }
     assert [precision.tensor_levels(n) for n in params] == [119, 15, 247]
+
+
+def test_an_input_that_is_taken_to_be_never_negative_has_one_too() -> None:
+    net = CNN()
+    moved = net.emit(relax.op.nn.max_pool2d(net.data, (2, 2), (2, 2)))
+    mod = net.module(net.emit(net.conv(moved, 4)))
+    data, pooled = (str(v.name) for v in (net.data, moved))
+    assert never_negative(mod, {data, "other"}) == {data, pooled} and not never_negative(mod)
+    assert precision_of(mod, {}, zero_points=True, positive_inputs={data}).zero_points == {
+        data,
+        pooled,
+    }
+    assert not precision_of(mod, {}, positive_inputs={data}).zero_points
