@@ -119,8 +119,12 @@ class Compiled(Protocol):
         """Return what keeps the engine's results on these images; None where nothing does."""
         ...
 
-    def verify(self, images: Dataset, progress: Progress) -> Exactness:
-        """Compare all engines bit for bit, tensor by tensor."""
+    def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
+        """Compare all engines bit for bit, tensor by tensor.
+
+        Images on which the same programs were equal before count without being run again, unless
+        `anew` says otherwise.
+        """
         ...
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
