@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 ARGS ?=
 SOURCES := $(shell find flow relay_passes vta_config -type f ! -name '*.pyc' ! -name '*.so') \
 	CMakeLists.txt pyproject.toml
-CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h)
+CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h \
+	flow/runner/*.cc flow/runner/*.h tests/flow/runner/*.cc)
 
-.PHONY: deploy install core test lint format bench clean
+.PHONY: deploy install core test lint format docs bench clean
+
+# Those that your own model gets, too; ARGS='--variant w4a8' adds a row.
+DEMO := --images digits-harder \
+	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best)
 
 deploy: $(VENV)/.installed
-	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(ARGS)
+	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(DEMO) $(ARGS)
 
 install: $(VENV)/.installed
 
@@ -31,11 +36,16 @@ lint: $(VENV)/.dev
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/python -m vta_config.generate --check
 	$(BIN)/python -m relay_passes.operators.generate --check
+	$(BIN)/python -m flow.results.generate --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
+
+# The pages as a site, build/site/index.html; warnings are errors.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/python scripts/bench.py $(ARGS)

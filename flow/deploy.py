@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flow.findings import Findings
@@ -18,6 +18,7 @@ from flow.results.report import (
     Skipped,
     write_report,
 )
+from flow.results.run_facts import RunFacts
 from flow.session import (
     Backend,
     BackendFactory,
@@ -43,6 +44,7 @@ def deploy(
     factory: BackendFactory = open_backend,
     folder: Path | None = None,
     show: Callable[[Backend, str], object] | None = None,
+    command: Sequence[str] = (),
 ) -> tuple[Report, Compiled]:
     """Run the whole flow; return what was found, and the variant that is deployed.
 
@@ -62,6 +64,8 @@ def deploy(
         was found is there if the run is stopped; and tracebacks of errors that nobody expected.
     show : callable (backend, variant), optional
         Called last, with the variant that is deployed.
+    command : sequence of str, optional
+        The command line, for the report.
 
     Raises
     ------
@@ -70,10 +74,16 @@ def deploy(
     InternalError
         The same, where an error that nobody expected is a reason.
     """
+    run = RunFacts(
+        command=tuple(command),
+        options=options.to_json(),
+        seeds=options.seeds,
+        objective=options.objective,
+    )
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
     assert data is not None
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
     found = Findings(
@@ -84,6 +94,7 @@ def deploy(
         preference=tuple(sorted(variants, key=PREFERENCE.index)),
         few_images=OTHERS_EXACT_IMAGES,
         metrics=[measure("float32", reference, reference, data.targets, session.model.outputs)],
+        run=run,
     )
     failures: list[Exception] = []
     for index, variant in enumerate(variants):
@@ -107,6 +118,7 @@ def deploy(
     if found.deployed is None:
         raise worst(failures)
     found.compare_deployed(folder)
+    found.collect_details(folder)
     report = found.report()
     if show is not None:
         if folder is not None:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 from flow.data.datasets import Dataset
 from flow.options import UNCALIBRATED, Options
 from flow.results.data_facts import DataFacts
+from flow.results.details.collect import collect
+from flow.results.details.types import Details
 from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.report import Exactness, LayerCounters, ProgramFacts, Report, Skipped
+from flow.results.run_facts import RunFacts
 from flow.stages import Stages
 from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
@@ -18,6 +21,8 @@ from vta_config.errors import DriverError
 if TYPE_CHECKING:
     from flow.session import Compiled, Session
 
+#: Evaluation images on which layers are compared with float32.
+LAYER_IMAGES: Final = 4
 #: What a report says of variants while they are still to come.
 UNFINISHED: Final = "not measured: the run has not reached this variant"
 
@@ -29,6 +34,7 @@ class Deployed:
     variant: str
     compiled: Compiled
     layers: tuple[LayerCounters, ...]
+    logits: Logits
     exact_images: int
 
 
@@ -48,10 +54,14 @@ class Findings:
         Images on which engines are compared in any other variant, at most.
     metrics, programs, skipped
         What the report says.
+    run : RunFacts
+        Which run it is.
     deployed : Deployed, optional
         The best variant so far.
     stopped : str
         Why no further variant is tried.
+    details : Details, optional
+        Of the deployed variant.
     """
 
     session: Session
@@ -63,8 +73,10 @@ class Findings:
     metrics: list[Metrics]
     programs: list[ProgramFacts] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    run: RunFacts = field(default_factory=RunFacts)
     deployed: Deployed | None = None
     stopped: str = ""
+    details: Details | None = None
 
     def add(self, variant: str) -> None:
         """Quantize, compile, run and compare a variant; an error leaves no trace of it."""
@@ -81,7 +93,11 @@ class Findings:
             latency = compiled.latency
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
-                compiled.networks(), data, values=session.model.values, progress=progress
+                compiled.networks(),
+                data,
+                values=session.model.values,
+                progress=progress,
+                kept=compiled.kept_rows(data),
             )
         metrics = measure(variant, logits, self.reference, data.targets, session.model.outputs)
         images = options.exact_images
@@ -90,6 +106,9 @@ class Findings:
         exact = None
         if images:
             exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
+        sample = data.take(LAYER_IMAGES, seed=options.seed)
+        with stages("layers", f"comparing layers of {variant}") as progress:
+            layers = compiled.compare_layers(sample, progress)
         facts = ProgramFacts(
             variant=variant,
             latency=latency,
@@ -101,11 +120,17 @@ class Findings:
             deviation=compiled.deviation,
             exact=exact,
             calibration=_facts(calibration if distilled is None else distilled),
+            layers=layers,
+            layer_images=len(sample),
         )
         deployed = self.deployed
         if deployed is None or self._better(variant, deployed.variant):
             deployed = Deployed(
-                variant=variant, compiled=compiled, layers=compiled.layers, exact_images=images
+                variant=variant,
+                compiled=compiled,
+                layers=compiled.layers,
+                logits=logits,
+                exact_images=images,
             )
         self.metrics.append(metrics)
         self.programs.append(facts)
@@ -130,6 +155,20 @@ class Findings:
                 replace(p, exact=exact) if p.variant == name else p for p in self.programs
             ]
 
+    def collect_details(self, folder: Path | None) -> None:
+        """Collect what the page of the report shows of the deployed variant besides numbers."""
+        from flow.results.details.worst_images import worst_images
+
+        own, session = self.deployed, self.session
+        assert own is not None and session.evaluation is not None
+        data, outputs = session.evaluation, session.model.outputs
+        makers = {
+            **own.compiled.describers(),
+            "worst_images": lambda: worst_images(data, own.logits, self.reference, outputs),
+        }
+        with self.stages("details", f"collecting details of {own.variant}"):
+            self.details = collect(makers, folder)
+
     def report(self, unfinished: tuple[str, ...] = ()) -> Report:
         """Put everything found into a report, while `unfinished` variants are still to come."""
         assert self.deployed is not None
@@ -140,7 +179,7 @@ class Findings:
             engine=self.options.engine,
             evaluation=_facts(self.session.evaluation),
             calibration=_facts(self.session.calibration),
-            seed=self.options.seed,
+            run=self.run,
             variants=tuple(self.metrics),
             deployed=self.deployed.variant,
             layers=self.deployed.layers,
@@ -150,6 +189,7 @@ class Findings:
                 *self.skipped,
                 *(Skipped(variant=v, reason=UNFINISHED) for v in unfinished),
             ),
+            details=self.details,
             stopped=self.stopped or ("the run has not ended" if unfinished else ""),
         )
 
@@ -157,10 +197,12 @@ class Findings:
         return self.preference.index(variant) < self.preference.index(other)
 
 
-def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
-    """Compare the engines on `images`."""
+def verify(
+    compiled: Compiled, images: Dataset, stages: Stages, variant: str, *, anew: bool = False
+) -> Exactness:
+    """Compare the engines on `images`; with `anew` also where they were equal before."""
     with stages("verify", f"comparing engines: {variant}") as progress:
-        return compiled.verify(images, progress)
+        return compiled.verify(images, progress, anew=anew)
 
 
 def _facts(data: Dataset | None) -> DataFacts | None:

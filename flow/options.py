@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import flow.sim
 from flow.bit_request import BitRequest
@@ -13,7 +13,9 @@ from flow.compiler.shapes import Objective
 from flow.data.models import DEFAULT_MODEL, MIRRORS
 from flow.input_request import InputRequest
 from flow.learn_request import LearnRequest
+from flow.system.json_values import json_value
 from relay_passes.calibration.distill_options import DistillOptions
+from relay_passes.learning.options import EFFORTS
 from relay_passes.scales.kept import Qdq
 from relay_passes.variants import STOCK_RELAY, TABLE
 from vta_config.errors import ConfigError
@@ -48,6 +50,8 @@ ESTIMATED_VARIANT: Final = "profiled_fused"
 #: other one.
 EXACT_IMAGES: Final = 20
 OTHERS_EXACT_IMAGES: Final = 4
+#: Options that results do not depend on.
+NOT_REPORTED: Final = frozenset({"mirrors", "cache", "keep_results"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,9 @@ class Options:
     mirrors : tuple of str
         Base URLs of downloads.
     cache : Path, optional
-        Folder of downloads and schedules; the user's cache folder by default.
+        Folder of downloads, schedules and results; the user's cache folder by default.
+    keep_results : bool
+        Whether what takes long to compute is kept in that folder, and taken from there.
     search : bool
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
@@ -130,6 +136,7 @@ class Options:
     exact_images: int = EXACT_IMAGES
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
+    keep_results: bool = True
     search: bool = False
     objective: Objective = "balanced"
     check_import: bool = True
@@ -167,6 +174,17 @@ class Options:
                 got=str(self.driver),
                 hint="use --engine fsim or --engine tsim",
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what results depend on as JSON values, by field; not where downloads are kept."""
+        values: dict[str, Any] = json_value(self, without=NOT_REPORTED)
+        return values
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Return the seeds of what is drawn at random: images, distillation, learning."""
+        learn = EFFORTS[self.learn.effort].seed
+        return {"images": self.seed, "distill": self.distill.seed, "learn": learn}
 
 
 def _is_own_simulator(library: Path) -> bool:

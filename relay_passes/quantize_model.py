@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from relay_passes.calibration.moments import LayerMoments
 from relay_passes.choose_scales import choose_scales
+from relay_passes.float_model.as_sums import AsSums
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.float_model.pair_extremes import PairExtremes
 from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.float_model.split_phases import SplitPhases
+from relay_passes.float_model.spread_maps import SpreadMaps
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.make_plan import make_plan
@@ -116,7 +118,8 @@ class Quantization:
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
     folded = FoldBatchNorm()(FoldConstants()(PairExtremes()(state.mod)))
-    folded = FoldScales()(SimplifyMoves()(SplitPhases()(folded)))
+    folded = AsSums()(SimplifyMoves()(SpreadMaps()(SplitPhases()(folded))))
+    folded = FoldScales()(folded)
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"

@@ -80,6 +80,7 @@ def _layer_json(layer: LayerTiming) -> dict[str, Any]:
         "cycles": layer.cycles,
         "gemm_utilization": round(layer.utilization, 6),
         "bound": layer.bound,
+        "path": dict(layer.path),
         "bytes": layer.bytes_moved,
         "floor_cycles": layer.floor,
         "full_floor_cycles": layer.full_floor,

@@ -42,8 +42,8 @@ def scratchpad_bytes(programs: Sequence[Program]) -> dict[str, int]:
     """
     peaks = dict.fromkeys(SCRATCHPADS, 0)
     for program in programs:
-        for name, used in _of_program(program).items():
-            peaks[name] = max(peaks[name], used)
+        for used in bytes_by_layer(program).values():
+            peaks = {name: max(peaks[name], used[name]) for name in SCRATCHPADS}
     return peaks
 
 
@@ -62,13 +62,19 @@ def _sizes(config: VTAConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def _of_program(program: Program) -> dict[str, int]:
-    """Return the most bytes of each scratchpad that a layer of a program touches."""
+def bytes_by_layer(program: Program) -> dict[str | None, dict[str, int]]:
+    """Return the bytes of each scratchpad that each layer of a program touches.
+
+    Returns
+    -------
+    dict of (str or None) to dict of str to int
+        By layer, what works for none by None; by the names of `SCRATCHPADS`.
+    """
     config, arena = program.config, program.new_arena()
     sizes = _sizes(config)
     destinations = np.zeros(config.uop_depth, np.int64)  # of the micro-ops in the scratchpad
-    peaks = dict.fromkeys(SCRATCHPADS, 0)
-    for _, group in groupby(program.insns, key=lambda insn: insn.origin.layer):
+    found: dict[str | None, dict[str, int]] = {}
+    for layer, group in groupby(program.insns, key=lambda insn: insn.origin.layer):
         touched = {name: np.zeros(depth, bool) for name, (depth, _) in sizes.items()}
         for insn in group:
             if insn.opcode == Opcode.LOAD:
@@ -79,9 +85,10 @@ def _of_program(program: Program) -> dict[str, int]:
                     destinations[first : first + count] = _uop_destinations(insn, arena, program)
             elif insn.opcode in (Opcode.GEMM, Opcode.ALU):
                 touched["acc"][_written(insn, destinations)] = True
+        own = found.setdefault(layer, dict.fromkeys(SCRATCHPADS, 0))
         for name, elements in touched.items():
-            peaks[name] = max(peaks[name], int(np.count_nonzero(elements)) * sizes[name][1])
-    return peaks
+            own[name] = max(own[name], int(np.count_nonzero(elements)) * sizes[name][1])
+    return found
 
 
 def _loaded(insn: Insn) -> int:

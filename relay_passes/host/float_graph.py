@@ -46,6 +46,7 @@ class FloatGraph:
 
     def __init__(self, mod: Module) -> None:
         """Read the graph."""
+        self.mod = mod
         self.graph = read_graph(mod)
         self.calls: dict[str, Expr] = {str(b.var.name): b.value for b in self.graph.bindings}
         self._reads = {

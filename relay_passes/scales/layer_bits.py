@@ -13,6 +13,7 @@ from typing import Final
 from relay_passes.graph import Expr, Graph, Module, constant, ints, op_name, read_graph, source_name
 from relay_passes.operators.calls import WEIGHT_AXIS, split_bias
 from relay_passes.scales.bit_widths import BitWidths, Limits, Precision, UniformWidths, Widths
+from relay_passes.scales.factors import factor_tensors
 from relay_passes.scales.signs import never_negative
 from relay_passes.scales.ties import Ties, ties_of
 from vta_config.errors import CalibrationError
@@ -108,6 +109,7 @@ def precision_of(
         weights={n: w.weight_bits for n, w in found.items() if w.weight_bits != 8},
         limits=limits or Limits(),
         zero_points=_zero_points(mod, ties, positive_inputs) if zero_points else frozenset(),
+        factors=factor_tensors(graph, ties),
     )
 
 

@@ -18,8 +18,20 @@ from flow.options import (
     UNCALIBRATED,
     Options,
 )
+from flow.results.details.types import (
+    Details,
+    GraphNode,
+    GraphTensor,
+    Histogram,
+    Histograms,
+    NetworkGraph,
+    ProgramMemory,
+    Region,
+    Scratchpad,
+)
 from flow.results.evaluate import Network, OnnxRuntime
 from flow.results.latency import Latency
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import Exactness, LayerCounters
 from flow.sim.timing_report import LayerTiming
@@ -73,6 +85,43 @@ PLAN = QuantPlan(
 )
 
 
+#: The details of one layer, without its images.
+DETAILS = Details(
+    graph=NetworkGraph(
+        nodes=(
+            GraphNode(
+                name="conv1", operator="conv2d", place="vta", program="vta_0",
+                inputs=("data",), output="conv1",
+            ),
+        ),
+        tensors=(
+            GraphTensor(name="data", shape=(1, 3, 8, 8), dtype="int8", bits=8, scale=(0.5,)),
+            GraphTensor(name="conv1", shape=(1, 8, 8, 8), dtype="int8", bits=8, scale=(0.25,)),
+        ),
+        outputs=("conv1",),
+    ),
+    memory=(
+        ProgramMemory(
+            symbol="vta_0", layers=("conv1",), total_bytes=4096, activation_bytes=1024,
+            constant_bytes=3072, insn_bytes=160,
+            regions=(
+                Region(name="conv1", kind="output", address=0, size_bytes=512, first=0, last=1),
+            ),
+            scratchpads=(Scratchpad(name="inp", capacity_bytes=1024, layer_bytes=(512,)),),
+        ),
+    ),
+    histograms=Histograms(
+        activations=(
+            Histogram(
+                name="data", low=-1.0, high=1.0, counts=(1, 2), bits=8, scale=(0.5,),
+                zero_point=0, qmin=-127, qmax=127,
+            ),
+        ),
+        weights=(),
+    ),
+)  # fmt: skip
+
+
 class FakeCompiled:
     """Logits of ONNX Runtime rounded to a step."""
 
@@ -97,6 +146,7 @@ class FakeCompiled:
     plan = PLAN
     bits = None
     deviation = None
+    artefact_note = ""
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -118,6 +168,13 @@ class FakeCompiled:
         self.fail("layers")
         return (LayerCounters(name="conv1", kind="conv2d", counters={"gemm_ops": 7}),)
 
+    def describers(self) -> Mapping[str, Callable[[], Any]]:
+        def failing(name: str) -> Any:
+            self.fail(name)
+            return getattr(DETAILS, name)
+
+        return {name: partial(failing, name) for name in ("graph", "memory", "histograms")}
+
     def networks(self) -> Sequence[Network]:
         def rounded(image: NDArray[np.float32]) -> NDArray[np.float32]:
             self.fail("run")
@@ -126,12 +183,25 @@ class FakeCompiled:
 
         return [rounded, rounded]
 
-    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+    def kept_rows(self, data: Dataset) -> None:
+        return None
+
+    def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         progress(len(images), len(images))
         self.fail("verify")
         count = self._mismatches
         first = "conv1 on fsim" if count else ""
         return Exactness(images=len(images), tensors=len(images), mismatches=count, first=first)
+
+    def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
+        progress(len(images), len(images))
+        return (
+            LayerFacts(
+                name="conv1", kind="conv2d", tensor="conv1", sqnr_db=20.0, centred_sqnr_db=19.0,
+                weight_bits=4, activation_bits=8, scale=0.25, zero_point=0, cycles=1234, macs=900,
+                weight_bytes=18,
+            ),
+        )  # fmt: skip
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
         self.fail("draw")
@@ -142,6 +212,11 @@ class FakeCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         path.write_bytes(b"program")
         return (path,)
+
+    def save_artefact(self, folder: Path) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_text("{}")
+        return self.artefact_note
 
 
 class FakeBackend:

@@ -144,7 +144,8 @@ def test_error_while_drawing_loses_nothing_else(
     shown = capsys.readouterr()
     assert "all equal" in shown.out and f"report     {tmp_path}/report.json" in shown.out
     assert "internal error, got ZeroDivisionError: no picture" in shown.err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["internal-error.txt", "report.json"]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["artefact", "internal-error.txt", "layers.csv", "report.html", "report.json"]
 
 
 def test_driver_that_fails_in_a_later_variant(

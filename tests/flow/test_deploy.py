@@ -51,6 +51,7 @@ def test_report_of_the_embedded_model() -> None:
     }  # fmt: skip
     assert list(report.seconds) == [
         "import", "float32", "calibrate", "quantize", "compile", "time", "fsim", "verify",
+        "layers", "details",
     ]  # fmt: skip
     assert [p.variant for p in report.programs] == list(VARIANTS)
     exact = {p.variant: p.exact.images for p in report.programs if p.exact is not None}

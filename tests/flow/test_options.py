@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,15 @@ def test_own_simulator_is_no_driver(tmp_path: Path, name: str) -> None:
     sentence = r"--driver: must not be this package's own simulator, got .*; use --eng"
     with pytest.raises(ConfigError, match=sentence):
         Options(engine="driver", driver=tmp_path / name)
+
+
+def test_options_as_json_are_what_results_depend_on() -> None:
+    options = Options(images=Path("pictures"), seed=7, cache=Path("here"), limit=3)
+    value = options.to_json()
+    assert json.loads(json.dumps(value)) == value
+    assert set(value) == {f.name for f in fields(Options)} - {
+        "mirrors", "cache", "keep_results",
+    }  # fmt: skip
+    assert value["images"] == "pictures" and value["limit"] == 3 and value["driver"] is None
+    assert value["learn"] == {"effort": "default", "device": "cpu"}
+    assert options.seeds == {"images": 7, "distill": 0, "learn": 0}

@@ -14,7 +14,7 @@ from flow import deploy as jobs
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.pipeline import STAGES, Pipeline
 from flow.program.asm import assemble, disassemble
-from flow.show_stages import SKIPPED, STAGE_NAMES, Wanted, text_of
+from flow.show_stages import SKIPPED, STAGE_ABOUT, STAGE_NAMES, Wanted, text_of
 from relay_passes.graph import op_name, read_graph
 from relay_passes.quantize_model import quantize_model
 from relay_passes.stage import Rows
@@ -89,7 +89,9 @@ def test_printing_goes_on_and_stopping_does_not(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = [command, "--variant", "best", "--print-after", "plan", "--output"]
-    files = {"deploy": {"report.json", "trace.json"}, "compile": {f"{DIGITS}.vta"}}[command]
+    files = {"deploy": {"report.json", "layers.csv", "trace.json"}, "compile": {f"{DIGITS}.vta"}}[
+        command
+    ]
     first = tmp_path / "first"
     assert cli.main([*args, str(first)]) == 0
     assert f"stage      {first / 'after-plan.txt'}" in capsys.readouterr().out
@@ -182,3 +184,9 @@ def test_quantize_model_runs_the_same_stages(pipeline: Pipeline) -> None:
 def test_a_table_is_whole_and_harmless() -> None:
     text = text_of(Rows(headings=("tensor",), rows=(("a" * 300,), ("[red]b\x1b",))))
     assert text.count("a") == 300 and "[red]b" in text and "\x1b" not in text
+
+
+def test_every_stage_says_in_help_what_it_makes() -> None:
+    from flow.pipeline import STAGES
+
+    assert {stage.name: stage.about for stage in STAGES} == STAGE_ABOUT

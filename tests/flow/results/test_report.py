@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jsonschema import ValidationError
 from rich.console import Console
 
 from flow.results.evaluate import Metrics
 from flow.results.latency import Latency
+from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import (
     COUNTERS,
@@ -30,6 +33,7 @@ from flow.results.report import (
     render,
     write_report,
 )
+from flow.results.run_facts import RunFacts
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
 from relay_passes.partition.layers import Fallback
@@ -181,7 +185,7 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "outputs",
         "latency", "placement", "steps", "requantization_error", "exact", "calibration", "bits",
-        "kept",
+        "kept", "layers", "layer_images",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -214,6 +218,7 @@ def test_latency_of_the_best_and_of_each_variant(report: Report) -> None:
         "cycles": 1234367,
         "gemm_utilization": 0.876543,
         "bound": "gemm",
+        "path": {},
         "bytes": 2048,
         "floor_cycles": 777,
         "full_floor_cycles": 900,
@@ -264,7 +269,7 @@ def test_document_names_every_field(report: Report) -> None:
     keys = set(value) | set(value["variants"][0]) | set(value["exact"]) | set(COUNTERS)
     keys |= set(value["placement"]) | set(value["placement"]["fallbacks"][0])
     keys |= set(value["evaluation"]) | set(value["model"])
-    keys |= set(value["skipped"][0])
+    keys |= set(value["skipped"][0]) | set(value["tool"]) | {f.name for f in fields(LayerFacts)}
     keys |= set(value["latency"]) | set(value["latency"]["layers"][0])
     assert keys <= named
     assert f"Version {SCHEMA_VERSION}:" in text
@@ -352,9 +357,28 @@ def test_latency_table(report: Report) -> None:
 def test_written_whole_with_the_folder(report: Report, tmp_path: Path) -> None:
     path = write_report(report, tmp_path / "out" / "deploy")
     assert path.name == "report.json" and json.loads(path.read_text()) == report.to_json()
-    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["layers.csv", "report.json"]
     write_report(report, path.parent)  # again, over the old one
-    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["layers.csv", "report.json"]
+
+
+def test_which_run_it_is_and_what_layers_have(report: Report, tmp_path: Path) -> None:
+    layer = LayerFacts(name="conv1", kind="conv2d", tensor="conv1.relu", sqnr_db=31.5, scale=0.5)
+    programs = [
+        replace(p, layers=(layer,), layer_images=4) if p.variant == "profiled_fused" else p
+        for p in report.programs
+    ]
+    run = RunFacts(date="2026-01-31T12:00:00Z", command=("vta-flow", "deploy"), seeds={"images": 3})
+    full = replace(report, programs=tuple(programs), run=run)
+    value = json.loads(write_report(full, tmp_path).read_text())
+    assert value["tool"]["name"] == "vta-flow" and value["tool"]["numpy"] == np.__version__
+    assert value["date"] == "2026-01-31T12:00:00Z" and value["command"] == ["vta-flow", "deploy"]
+    assert value["seeds"] == {"images": 3} and value["objective"] == "balanced"
+    by_name = {v["name"]: v for v in value["variants"]}
+    assert by_name["profiled_fused"]["layer_images"] == 4
+    assert by_name["profiled_fused"]["layers"][0] == asdict(layer)
+    assert by_name["float32"]["layers"] == [] and by_name["float32"]["layer_images"] == 0
+    assert "profiled_fused,conv1,conv2d,conv1.relu,31.5," in (tmp_path / "layers.csv").read_text()
 
 
 def test_names_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
@@ -380,3 +404,9 @@ def test_bits_of_the_layers(default_config: VTAConfig) -> None:
     )
     text = "bits       w4a8: weights 4, activations 8 in 1 layer (conv)\n"
     assert text in shown(render(bare))
+
+
+def test_a_report_that_does_not_fit_the_schema_is_found(report: Report) -> None:
+    wrong = replace(report, variants=(replace(report.variants[0], top1="high"),))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="'high' is not of type"):
+        wrong.to_json()

@@ -39,11 +39,13 @@ def test_operators_one_by_one() -> None:
         net.emit(relax.op.mean(relu, axis=[2, 3], keepdims=True)),
         net.emit(relax.op.nn.avg_pool2d(above, (2, 2))),
     )
-    mod = net.module(both, mixed, raised, lowered, moved, mean, pool, low)
+    scaled, turned = net.emit(relax.op.multiply(six, mean)), net.emit(relax.op.multiply(low, mean))
+    sixth = net.emit(relax.op.divide(six, relax.const(np.float32(6.0))))
+    mod = net.module(both, mixed, raised, lowered, moved, mean, pool, low, scaled, turned, sixth)
     found = never_negative(mod)
-    yes = (relu, six, above, both, raised, moved, mean, pool)
+    yes = (relu, six, above, both, raised, moved, mean, pool, scaled, sixth)
     assert found == {str(var.name) for var in yes}
-    assert not {str(var.name) for var in (net.data, x, low, mixed, lowered)} & found
+    assert not {str(var.name) for var in (net.data, x, low, mixed, lowered, turned)} & found
 
 
 def test_they_have_zero_points_where_these_are_wanted() -> None:

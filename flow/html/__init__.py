@@ -1,0 +1,1 @@
+"""The report as a page: ``report.html``, made from ``report.json`` alone."""

@@ -1,0 +1,1 @@
+"""What a report knows of the deployed variant beyond numbers: graph, memory, histograms, images."""
