@@ -88,7 +88,7 @@ def compare(options: Options) -> list[Metrics]:
     session = open_session(options, stages)
     model, data, calibration = session.model, session.evaluation, session.calibration
     assert data is not None and calibration is not None
-    reference = float_logits(model, data, stages)
+    reference = float_logits(session, stages)
     found = []
     for name, per_channel in ORT.items():
         proto = quantized_by_ort(model.proto, calibration, per_channel=per_channel)
