@@ -47,7 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": {"data", "program", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
-        "html": {"results", "system"},
+        "html": {"results", "sim", "system"},
         "commands": {"bits", "data", "export", "html", "program", "results", "system"},
     },
 }

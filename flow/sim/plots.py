@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.sim.timing_report import RESOURCES, above_cell, percent_above
+from flow.sim.timing_report import RESOURCE_WORDS, RESOURCES, above_cell, percent_above
 from flow.system.files import write_atomic
 from vta_config.errors import ConfigError
 from vta_config.text import printable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flow.sim.timing_report import TimingResult
+    from flow.sim.timing_report import LayerTiming, TimingResult
     from vta_config.hardware import VTAConfig
 
 _COLOURS: Final = dict(
@@ -160,14 +161,16 @@ def plot_roofline(
     for resource in RESOURCES:
         some = [p for p, layer in zip(points, layers, strict=True) if layer.bound == resource]
         if some:
-            axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], label=resource, s=25)
+            label = RESOURCE_WORDS[resource]
+            axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], s=25, label=label)
     names = [_shown(x.name) for x in layers]
     width = max(map(len, names), default=0)
     rows = [
         f"{k:2} {name:{width}} {above_cell(x.cycles, x.floor):>7}"
         for k, (name, x) in enumerate(zip(names, layers, strict=True))
     ]
-    text = "\n".join(["   layer, above roofline (%)", *rows])
+    heading = "   layer, above roofline (%)"
+    text = "\n".join([heading, *rows, *_ahead_lines(layers)])
     style = {"va": "top", "fontsize": 7, "family": "monospace", "parse_math": False}
     axes.text(1.02, 1.0, text, transform=axes.transAxes, **style)
     for axis in (axes.xaxis, axes.yaxis):
@@ -210,6 +213,23 @@ def plot_roofline(
     return save_figure(figure, stem, formats)
 
 
+def _ahead_lines(layers: Sequence[LayerTiming]) -> list[str]:
+    """Return why layers are above the roofs, where some are."""
+    ahead = [str(k) for k, layer in enumerate(layers) if layer.ahead]
+    if not ahead:
+        return []
+    said = f"{', '.join(ahead)}: faster than the roofline, since the layer before loaded ahead"
+    return ["", *textwrap.wrap(said, 44)]
+
+
+def above_text(layer: LayerTiming) -> str:
+    """Return how far a layer is above its roofline, and of one below it why it can be."""
+    above = f"{percent_above(layer.cycles, layer.floor)}"
+    if layer.ahead:
+        return f"{above.replace('-', '−')}: the layer before loaded ahead"
+    return above if not layer.floor else f"+{above}"
+
+
 def _headline(result: TimingResult) -> str:
     """Return the timing profile, the latency and the percentages above the rooflines."""
     return (
@@ -236,20 +256,21 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
         if not any(width):
             continue
         # A resource too small to be seen gets no entry in the legend.
-        label = resource if 1e3 * sum(width) >= 1e-3 * result.cycles else None
+        label = RESOURCE_WORDS[resource] if 1e3 * sum(width) >= 1e-3 * result.cycles else None
         axes.barh(places, width, left=left, color=_COLOURS[resource], label=label, height=0.7)
         left = [a + b for a, b in zip(left, width, strict=True)]
     ends = left[:]
     low, high = [k - 0.42 for k in range(count)], [k + 0.42 for k in range(count)]
+    full = [layer.full_floor for layer in result.layers]
     for label, style, floors in (
-        ("roofline", "solid", [layer.floor for layer in result.layers]),
-        ("full roofline", "dotted", [layer.full_floor for layer in result.layers]),
+        ("roofline: products and reads alone", "solid", [layer.floor for layer in result.layers]),
+        ("full roofline: all GEMM and ALU steps", "dotted", full),
     ):
         at = [floor / 1e3 for floor in floors]
         axes.vlines(at, low, high, color="black", lw=1, linestyle=style, label=label)
         ends = [max(a, b) for a, b in zip(ends, at, strict=True)]
     for k, layer in enumerate(result.layers):
-        text = f"GEMM {layer.utilization:.1%}, +{percent_above(layer.cycles, layer.floor)}"
+        text = f"GEMM {layer.utilization:.1%}, {above_text(layer)}"
         axes.text(ends[k], k, f"  {text}", va="center", fontsize=7)
     axes.set_yticks(places, [_shown(layer.name) for layer in result.layers], parse_math=False)
     axes.invert_yaxis()
@@ -261,5 +282,5 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.set_title(_headline(result), fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)
-    axes.set_xlim(0, 1.25 * max(*ends, 1.0))
+    axes.set_xlim(0, 1.3 * max(*ends, 1.0))
     return save_figure(figure, stem, formats)
