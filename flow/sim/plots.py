@@ -153,11 +153,12 @@ def plot_roofline(
     axes.set_xlim(low, high)
     axes.set_ylim(min([y for _, y in points] + [peak / 2]) / 2, 2 * peak)
     roofs = (
-        (high, f"GEMM: {peak:g} MACs per cycle"),
-        (ridge, f"bus: {config.bus_bytes} bytes per cycle"),
+        (high, 12, f"GEMM: {peak:g} MACs per cycle"),
+        (ridge, 23, f"bus: {config.bus_bytes} bytes per cycle"),
     )
-    for x, text in roofs:
-        axes.annotate(text, (x, peak), (-5, 14), textcoords="offset points", ha="right", fontsize=7)
+    style = {"textcoords": "offset points", "ha": "right", "fontsize": 7}
+    for x, up, text in roofs:  # one above the other: they may be close
+        axes.annotate(text, (x, peak), (-5, up), **style)
     for resource in RESOURCES:
         some = [p for p, layer in zip(points, layers, strict=True) if layer.bound == resource]
         if some:
@@ -226,7 +227,7 @@ def above_text(layer: LayerTiming) -> str:
     """Return how far a layer is above its roofline, and of one below it why it can be."""
     above = f"{percent_above(layer.cycles, layer.floor)}"
     if layer.ahead:
-        return f"{above.replace('-', '−')}: the layer before loaded ahead"
+        return f"{above.replace('-', '−')}:\nthe layer before loaded ahead"
     return above if not layer.floor else f"+{above}"
 
 
@@ -271,7 +272,8 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
         ends = [max(a, b) for a, b in zip(ends, at, strict=True)]
     for k, layer in enumerate(result.layers):
         text = f"GEMM {layer.utilization:.1%}, {above_text(layer)}"
-        axes.text(ends[k], k, f"  {text}", va="center", fontsize=7)
+        beside = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+        axes.annotate(text, (ends[k], k), (5, 0), **beside)
     axes.set_yticks(places, [_shown(layer.name) for layer in result.layers], parse_math=False)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -282,5 +284,6 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.set_title(_headline(result), fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)
-    axes.set_xlim(0, 1.3 * max(*ends, 1.0))
+    room = 1.45 if any(layer.ahead for layer in result.layers) else 1.3
+    axes.set_xlim(0, room * max(*ends, 1.0))
     return save_figure(figure, stem, formats)
