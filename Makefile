@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 SOURCES := $(shell find flow relay_passes vta_config -type f ! -name '*.pyc' ! -name '*.so') \
 	CMakeLists.txt pyproject.toml
-CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h)
+CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuzz/*.h \
+	flow/runner/*.cc flow/runner/*.h tests/flow/runner/*.cc)
 
-.PHONY: deploy install core test lint format bench clean
+.PHONY: deploy install core test lint format docs bench clean
 
 deploy: $(VENV)/.installed
 	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(ARGS)
@@ -37,6 +38,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
+
+# The pages as a site, build/site/index.html; warnings are errors.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/python scripts/bench.py $(ARGS)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flow.sim.oracle  # noqa: F401  # registers the engine "oracle"
+from flow.artefacts.save import NetworkFacts, save_artefact
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
+from flow.cache.results import KeptResults
+from flow.cache.store import Cache
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
-from flow.data.datasets import Dataset
+from flow.data.datasets import Dataset, Preprocessing
 from flow.frontend.importer import ImportedModel
 from flow.layer_comparison import layer_facts
 from flow.learn_request import LearnRequest
@@ -25,14 +28,15 @@ from flow.results.bit_choice import BitChoice
 from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
-from flow.results.evaluate import Network
+from flow.results.evaluate import Later, Network, Rows
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
-from flow.verify import Verifier
+from flow.verify import Verifier, exactness_of
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -74,6 +78,10 @@ class PipelineBackend:
         How long variants learn whose weights are learned block by block.
     learned : Path, optional
         Folder to keep in what they have learned so far.
+    cache : Cache, optional
+        Keeps everything else that takes long.
+    preprocessing : Preprocessing, optional
+        How pictures become the model's input, for whoever deploys it.
     """
 
     def __init__(
@@ -91,8 +99,11 @@ class PipelineBackend:
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
         learned: Path | None = None,
+        cache: Cache | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Prepare the float model."""
+        self._cache = cache or Cache(None)
         self._new_pipeline = partial(
             Pipeline,
             model,
@@ -101,6 +112,7 @@ class PipelineBackend:
             objective=objective,
             learning=(learn or LearnRequest()).applied,
             kept=None if learned is None else LearnedBlocks(learned),
+            cache=self._cache,
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -111,6 +123,7 @@ class PipelineBackend:
         self._engine = engine
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
+        self._preprocessing = preprocessing
         self._quantized: tuple[str, Any] = ("", None)
 
     def calibrate(self, images: Dataset, progress: Progress) -> None:
@@ -192,31 +205,49 @@ class PipelineBackend:
         pipeline.walk(name, after, stop=stop)
 
     def compile(self, variant: str) -> PipelineCompiled:
-        """Quantize and compile a variant, and build its executable."""
+        """Quantize and compile a variant."""
         quantized = self.integer_module(variant)
         pipeline, name = self.pipeline_of(variant)
         compiled = pipeline.compile(quantized)
-        for module in vta_modules(compiled.executable.mod):
-            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
-            module["set_engine"](
-                self._engine, "" if self._driver is None else str(self._driver.absolute())
-            )
+        network = Later(lambda: self._started(compiled))
+        if self._engine == "driver":
+            network.build()  # what a library lacks is told before images are prepared
         return PipelineCompiled(
             model=compiled,
+            network=network,
+            kept=KeptResults(
+                # What runs behind a driver is not known here: it is asked each time.
+                Cache(None) if self._engine == "driver" else self._cache,
+                lambda: pipeline.results_key(name, compiled, self._engine),
+            ),
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
             profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
+            facts=self._facts(variant),
         )
 
+    def _started(self, compiled: CompiledModel) -> Network:
+        """Build the executable, choose the engine, and start the virtual machine."""
+        for module in vta_modules(compiled.executable.mod):
+            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
+            module["set_engine"](
+                self._engine, "" if self._driver is None else str(self._driver.absolute())
+            )
+        return compiled.network()
 
-def vta_modules(module: Any) -> Iterator[Any]:
-    """Yield the VTA modules inside a TVM module."""
-    if module.kind == "vta":
-        yield module
-    for part in module.imports:
-        yield from vta_modules(part)
+    def _facts(self, variant: str) -> NetworkFacts:
+        """Return what whoever deploys a variant needs to know of the model."""
+        model = self.pipeline.model
+        return NetworkFacts(
+            name=model.name,
+            sha256=model.sha256,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            preprocessing=self._preprocessing,
+            variant=variant,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,6 +258,10 @@ class PipelineCompiled:
     ----------
     model : CompiledModel
         What the pipeline made.
+    network : callable
+        Runs it on the engine.
+    kept : KeptResults
+        Keeps what that gives.
     choice : Choice, optional
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
@@ -237,20 +272,23 @@ class PipelineCompiled:
         Of the float tensors that became its integers; empty where nothing was calibrated.
     floats : callable () -> FloatGraph, optional
         Returns the float graph that its tensors are compared with; None where there is none.
+    facts : NetworkFacts, optional
+        What whoever deploys it needs to know of the model.
     """
 
     model: CompiledModel
+    network: Network
+    kept: KeptResults
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
-    _network: Network = field(init=False)
+    facts: NetworkFacts | None = None
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Start the virtual machine; say what the program with these bits takes."""
-        self._network = self.model.network()
+        """Say what the program with these bits takes."""
         if self.bits is not None and (latency := self.latency) is not None:
             self.bits = replace(self.bits, measured_cycles=latency.cycles)
 
@@ -285,19 +323,32 @@ class PipelineCompiled:
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""
-        return [self._network]
+        return [self.network]
+
+    def kept_rows(self, data: Dataset) -> Rows | None:
+        """Return what keeps the engine's results on these images; None where nothing does."""
+        return self.kept.rows("logits", data)
 
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         """Compare all engines bit for bit."""
+        kept = self.kept.rows("verified", images, ordered=True)
+        known = {} if kept is None else kept.found(1)
+        if len(known) == len(images):  # equal on the same inputs before: nothing to build
+            progress(len(images), len(images))
+            return exactness_of(known.values())
         if self._verifier is None or self._verifier.fast:
-            self._verifier = Verifier(self.model, self._network)
-        return self._verifier.run(images, progress)
+            self._verifier = Verifier(self.model, self.network)
+        return self._verifier.run(images, progress, kept)
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""
-        if self._verifier is None:
-            self._verifier = Verifier(self.model, self._network, fast=True)
-        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        def compare() -> tuple[LayerFacts, ...]:
+            if self._verifier is None:
+                self._verifier = Verifier(self.model, self.network, fast=True)
+            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        return self.kept.layers(images, compare)
 
     @property
     def requantization_error(self) -> float:
@@ -321,3 +372,17 @@ class PipelineCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         """Write the program files."""
         return self.model.save(path)
+
+    def save_artefact(self, folder: Path) -> str:
+        """Write the folder that can be deployed; return what is missing in it, "" for nothing."""
+        model = self.model
+        assert self.facts is not None, "the backend gives them"
+        return save_artefact(
+            folder,
+            self.facts,
+            machine=model.config,
+            programs=model.programs,
+            partitioned=model.partitioned,
+            executable=model.executable,
+            plan=model.plan,
+        )

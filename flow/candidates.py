@@ -5,7 +5,7 @@ For a small network each also learns from one half of the images and is judged o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +31,7 @@ from vta_config.errors import CapacityError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from relay_passes.calibration.moments import Moments
+    from relay_passes.calibration.moments import LayerMoments
     from relay_passes.quant_options import QuantOptions
 
 #: Of the calibration images those on which the candidates of a variant are compared.
@@ -46,6 +46,15 @@ SMALL_WEIGHTS: Final = 4_000_000
 def is_small(folded: Any) -> bool:
     """Tell whether a folded module has at most `SMALL_WEIGHTS` weights."""
     return sum(w.size for w in layer_weights(folded).values()) <= SMALL_WEIGHTS
+
+
+def threads_for(folded: Any) -> int:
+    """Return how many threads a folded module's matrix products get.
+
+    Those of a small network are too small to share: threads would wait for each other, and beside
+    other jobs a hundred times as long as one takes.
+    """
+    return 1 if is_small(folded) else available_cores()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,7 @@ class Trial:
 
     learn: list[int] | None
     images: list[NDArray[np.float32]]
-    moments: dict[tuple[Any, ...], Mapping[str, Moments]] = field(default_factory=dict)
+    moments: dict[tuple[Any, ...], LayerMoments] = field(default_factory=dict)
 
 
 class Candidates:
@@ -93,6 +102,7 @@ class Candidates:
         self.folded, self._images = folded, images
         self._form, self._learn = form, learn
         self._is_small = is_small(folded)
+        self._threads = threads_for(folded)
         self._sizes = result_sizes(folded)
         self._found: dict[str, Candidate] = {}
 
@@ -163,7 +173,7 @@ class Candidates:
     @cached_property
     def _reference(self) -> NDArray[np.float32]:
         """Results of the float model on the images of all trials, float32[images, values]."""
-        with blas_threads(available_cores()):
+        with blas_threads(self._threads):
             return results(self.folded, [x for trial in self._trials for x in trial.images])
 
     def _judged(self, name: str) -> Candidate:
@@ -187,6 +197,6 @@ class Candidates:
         images = [trial.images for trial in self._trials]
         if len(forms) == 1:
             images = [[image for part in images for image in part]]
-        with blas_threads(available_cores()):
+        with blas_threads(self._threads):
             values = [results(*pair) for pair in zip(forms, images, strict=True)]
         return compare(name, np.concatenate(values), self._reference, self._sizes)

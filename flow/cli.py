@@ -10,7 +10,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flow.commands import deploy, distill, estimate, export, programs, report, sweep_bits
+from flow.commands import (
+    artefacts,
+    completion,
+    deploy,
+    diff,
+    distill,
+    estimate,
+    export,
+    programs,
+    report,
+    sweep_bits,
+)
 from flow.commands.parsers import Commands
 from flow.system import process
 
@@ -20,7 +31,8 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     commands = Commands(prog)
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
-        distill.add, estimate.add, export.add, report.add,
+        report.add, diff.add, distill.add, estimate.add, export.add, artefacts.add,
+        completion.add,
     ):  # fmt: skip
         add(commands)
     return commands.parser
@@ -30,7 +42,7 @@ def run(argv: Sequence[str] | None, prog: str, work: process.Work) -> int:
     """Run a subcommand; return the exit code, or raise."""
     args = build_parser(prog).parse_args(argv)
     args.command_line = (*prog.split(), *(sys.argv[1:] if argv is None else argv))
-    if args.command not in ("disasm", "export"):  # which write a file
+    if args.command not in ("disasm", "export", "trace"):  # which write a file
         work.folder = getattr(args, "output", None)
     code: int = args.run(args)
     return code

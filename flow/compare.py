@@ -16,6 +16,7 @@ from rich.table import Table
 from flow.backend import PipelineBackend
 from flow.options import Options
 from flow.results.evaluate import Logits, Metrics, measure, run_all
+from flow.results.fitted_table import FittedTable
 from flow.results.metric_cells import percent_cell, sqnr_cells
 from flow.results.report import Skipped, error_cell
 from flow.session import Session, calibrate, float_logits, open_session
@@ -104,7 +105,7 @@ def compare(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     rows = [_row("", measure("float32", reference, reference, data.targets, session.model.outputs))]
     calibrate(session, stages)
     failures: list[Exception] = []
@@ -166,18 +167,18 @@ def _row(change: str, metrics: Metrics) -> Step:
 # ---- what the user sees ------------------------------------------------------------------------
 def render_steps(steps: tuple[Step, ...]) -> RenderableType:
     """Return the table of steps, and the layers of the last one that has any, worst first."""
-    table = Table(header_style="bold")
-    for heading in ("variant", "change"):
-        table.add_column(heading)
-    for heading in (
-        "top-1\n(%)",
-        "agreement with\nfloat32 (%)",
-        "SQNR\n(dB)",
-        "centred\nSQNR (dB)",
-        "requantization\nerror (relative)",
-        "time\n(s)",
+    table = FittedTable()
+    table.add("variant", is_number=False)
+    table.add("change", is_number=False, rank=1)
+    for heading, rank in (
+        ("top-1\n(%)", 0),
+        ("agreement\nwith float32\n(%)", 2),
+        ("SQNR\n(dB)", 3),
+        ("centred\nSQNR (dB)", 0),
+        ("requantization\nerror (relative)", 4),
+        ("time\n(s)", 4),
     ):
-        table.add_column(heading, justify="right")
+        table.add(heading, rank=rank)
     for step in steps:
         m = step.metrics
         top1 = percent_cell(m.top1)

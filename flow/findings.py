@@ -93,7 +93,11 @@ class Findings:
             latency = compiled.latency
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
-                compiled.networks(), data, values=session.model.values, progress=progress
+                compiled.networks(),
+                data,
+                values=session.model.values,
+                progress=progress,
+                kept=compiled.kept_rows(data),
             )
         metrics = measure(variant, logits, self.reference, data.targets, session.model.outputs)
         images = options.exact_images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ from rich.text import Text
 from flow.options import PREFERENCE, Options
 from flow.session import Backend, calibrate, chosen_variants, open_session
 from flow.stages import Stages
+from flow.system.arguments import add_list
 from flow.system.files import write_atomic
 from relay_passes.variants import STOCK_RELAY
 from vta_config.errors import ConfigError
@@ -24,24 +25,27 @@ from vta_config.text import printable
 if TYPE_CHECKING:
     from relay_passes.stage import Rows
 
-#: The stages of `flow.pipeline.STAGES`, which takes seconds to import.
-STAGE_NAMES: Final = (
-    "fold",
-    "profile",
-    "rewrite",
-    "profile-again",
-    "choose-scales",
-    "moments",
-    "round",
-    "correct-bias",
-    "learn",
-    "plan",
-    "quantize",
-    "fuse",
-    "requantize",
-    "partition",
-    "compile",
-)
+#: The stages of `flow.pipeline.STAGES`, which takes seconds to import, and what each makes.
+STAGE_ABOUT: Final[Mapping[str, str]] = {
+    "fold": "the float module with constants and BatchNorm folded and tensors named",
+    "profile": "the range and histogram of each tensor on calibration images",
+    "rewrite": "the float module with channels reordered, or with cross-layer equalization",
+    "profile-again": "profiles of the tensors whose values the rewriting changed",
+    "choose-scales": (
+        "the scales of each tensor and weight, limited so that no accumulator overflows"
+    ),
+    "moments": "the mean and covariance of each layer's inputs on calibration images",
+    "round": "the weights rounded to integers",
+    "correct-bias": "biases that compensate the mean error of the rounded weights",
+    "learn": "the module whose weights, scales and biases were learned block by block",
+    "plan": "the quantization plan: scales converted to shifts and multipliers",
+    "quantize": "the module with integer operators between quantize and dequantize",
+    "fuse": "the module with each conv+ReLU quantized once",
+    "requantize": "the module with integers from one layer to the next",
+    "partition": "the module with the operators for VTA grouped into functions",
+    "compile": "the instructions of each function for VTA",
+}
+STAGE_NAMES: Final = tuple(STAGE_ABOUT)
 SKIPPED: Final = "skipped: this variant does not use this stage\n"
 #: Columns of a table, and of one whose cells do not fit.
 _COLUMNS: Final = 160
@@ -57,14 +61,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="STAGE",
         help="also write the result of this stage for the deployed variant, a Relax module or a "
-        "table, to after-STAGE.txt in the output folder; repeatable. STAGE is one of "
-        f"{', '.join(STAGE_NAMES)}",
+        "table, to after-STAGE.txt in the output folder; repeatable; the stages are listed below",
     )
     group.add_argument(
         "--stop-after",
         metavar="STAGE",
         help="write the result of this stage and stop there; nothing is measured",
     )
+    add_list(parser, "stages, and what each makes", STAGE_ABOUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

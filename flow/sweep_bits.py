@@ -22,6 +22,7 @@ from flow.bits.kept import key_of
 from flow.bits.latencies import widths_of
 from flow.bits.plots import BITS_STEM, PARETO_STEM, PlotPoint, plot_bits, plot_pareto
 from flow.results.evaluate import Logits, Metrics, measure, run_all
+from flow.results.fitted_table import FittedTable
 from flow.results.latency import can_plot, latency_of
 from flow.results.metric_cells import percent_cell, sqnr_cells
 from flow.session import Session, calibrate, float_logits, open_session
@@ -180,7 +181,7 @@ def sweep(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     calibrate(session, stages)
     with stages("sensitivity", "measuring layers") as progress:
         chooser = backend.bit_chooser(progress)
@@ -337,13 +338,20 @@ def _name(bits: Mapping[str, Bits]) -> str:
 # ---- what the user sees --------------------------------------------------------------------------
 def sweep_table(found: Sweep) -> Table:
     """Lay the points out: limits, what they cost, and what they reach."""
-    table = Table(header_style="bold")
-    table.add_column(f"{found.cost} limit")
-    for heading in (
-        "weights MB", "G BOPS", "VTA cycles", "predicted", "ms", "top-1 %", "agree %", "SQNR dB",
-        "centred dB",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
+    table = FittedTable()
+    table.add(f"{found.cost} limit", is_number=False)
+    for heading, rank in (
+        ("weights\n(MB)", 0),
+        ("bit operations\n(G)", 4),
+        ("latency\n(cycles)", 0),
+        ("predicted\n(cycles)", 3),
+        ("latency\n(ms)", 2),
+        ("top-1\n(%)", 0),
+        ("agreement\nwith float32\n(%)", 2),
+        ("SQNR\n(dB)", 1),
+        ("centred\nSQNR (dB)", 0),
+    ):
+        table.add(heading, rank=rank)
     top1 = found.reference.top1
     table.add_row("float32", *[""] * 5, percent_cell(top1), *[""] * 3)
     for point in found.points:

@@ -9,7 +9,7 @@ must be the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.outputs import as_row
-from flow.results.evaluate import Network, prefetch
+from flow.results.evaluate import Network, Rows, prefetch
 from flow.results.report import Exactness
 from flow.sim.oracle import run_program
 from flow.stages import Progress
 from flow.system.limits import UNLIMITED
+from flow.tally import Tally
 from relay_passes.graph import GraphBuilder, Module, read_graph, replace_main
 from relay_passes.host.run import HostModule
-from vta_config.text import printable, shown_name
+from vta_config.text import shown_name
 
 #: GEMM operations that the oracle runs in about a second; larger programs get one image of it.
 ORACLE_GEMM_OPS: Final = 1_000_000
@@ -37,35 +38,10 @@ KEPT_IMAGES: Final = 4
 Tensors = Mapping[str, NDArray[Any]]
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts comparisons and remembers the first that failed."""
-
-    tensors: int = 0
-    mismatches: int = 0
-    first: str = ""
-
-    def compare(self, where: str, got: NDArray[Any], want: NDArray[Any]) -> None:
-        """Compare two tensors of equal size, whatever their shapes."""
-        self.tensors += 1
-        got, want = np.ravel(got), np.ravel(want)
-        if got.shape == want.shape and got.dtype == want.dtype and np.array_equal(got, want):
-            return
-        self.mismatches += 1
-        if not self.first:
-            self.first = f"{printable(where)}: {difference(got, want)}"
-
-
-def difference(got: NDArray[Any], want: NDArray[Any]) -> str:
-    """Describe in a few words how two flat tensors differ."""
-    if got.shape != want.shape or got.dtype != want.dtype:
-        return f"{got.dtype}[{got.size}] instead of {want.dtype}[{want.size}]"
-    places = np.flatnonzero(got != want)
-    at = int(places[0])
-    return (
-        f"{places.size} of {got.size} values differ, the first at {at}: {got[at]} "
-        f"instead of {want[at]}"
-    )
+def exactness_of(rows: Collection[NDArray[np.float32]]) -> Exactness:
+    """Return what is known of images whose tensors were all equal, a row with their number each."""
+    tensors = sum(int(row[0]) for row in rows)
+    return Exactness(images=len(rows), tensors=tensors, mismatches=0, first="")
 
 
 @dataclass(slots=True)
@@ -98,10 +74,24 @@ class Verifier:
         counters = self.compiled.counters_by_layer().values()
         self._slow = sum(c["gemm_ops"] for c in counters) > ORACLE_GEMM_OPS
 
-    def run(self, images: Dataset, progress: Progress) -> Exactness:
-        """Compare on every image; return what was counted."""
-        tally = Tally()
-        for index, image in enumerate(prefetch(images)):
+    def run(self, images: Dataset, progress: Progress, kept: Rows | None = None) -> Exactness:
+        """Compare on every image; return what was counted.
+
+        Parameters
+        ----------
+        images : Dataset
+        progress : callable
+            Told after every image.
+        kept : Rows, optional
+            Has the number of tensors that were equal, by image, of images that were compared
+            before; gets those of the others. What differs is compared each time.
+        """
+        known = {} if kept is None else kept.found(1)
+        counts = {index: int(row[0]) for index, row in known.items()}
+        first, mismatches = "", 0
+        places = [index for index in range(len(images)) if index not in counts]
+        for index, image in zip(places, prefetch(images.at(places)), strict=True):
+            tally = Tally()
             results = self._results(image)
             own = len(results) - len(self._names)
             reference = dict(zip(self._names, results[own:], strict=True))
@@ -114,12 +104,16 @@ class Verifier:
             tally.compare(
                 f"results of the executable, image {index}", values, as_row(results[:own])
             )
-            progress(index + 1, len(images))
+            counts[index] = tally.tensors
+            mismatches += tally.mismatches
+            first = first or tally.first
+            if kept is not None and not tally.mismatches:
+                kept.keep(index, np.array([tally.tensors], np.float32))
+            progress(len(counts), len(images))
+        if kept is not None:
+            kept.write()
         return Exactness(
-            images=len(images),
-            tensors=tally.tensors,
-            mismatches=tally.mismatches,
-            first=tally.first,
+            images=len(images), tensors=sum(counts.values()), mismatches=mismatches, first=first
         )
 
     def reference(self, image: NDArray[np.float32]) -> Tensors:

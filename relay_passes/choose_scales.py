@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from relay_passes.graph import Module
+from relay_passes.graph import Module, read_graph
 from relay_passes.params import TensorProfile
 from relay_passes.quant_options import QuantOptions
 from relay_passes.scales.layer_bits import precision_of
@@ -30,7 +30,13 @@ def choose_scales(
     CalibrationError
         When a tensor was not profiled, or the options' widths do not fit the module.
     """
-    precision = precision_of(mod, options.widths, options.limits, zero_points=options.zero_points)
+    precision = precision_of(
+        mod,
+        options.widths,
+        options.limits,
+        zero_points=options.zero_points,
+        positive_inputs=positive_inputs(mod, profiles),
+    )
     return limit_scales(
         mod,
         options.chooser(mod, live_profiles(mod, profiles), precision),
@@ -38,3 +44,9 @@ def choose_scales(
         pairs=options.chooser.pair,
         block=options.block,
     )
+
+
+def positive_inputs(mod: Module, profiles: Mapping[str, TensorProfile]) -> frozenset[str]:
+    """Return the inputs in whose calibration data nothing is negative, as in pixels of 0 to 255."""
+    names = (str(param.name) for param in read_graph(mod).params)
+    return frozenset(name for name in names if name in profiles and profiles[name].lo >= 0.0)

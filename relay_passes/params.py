@@ -109,7 +109,8 @@ class QuantParams:
         for 8 bits as two 4-bit operands.
     zero_point : int
         The integer that stands for 0.0: 0, or -2^(bits-1) for a tensor that is never negative, so
-        that all integers of its bits are used.
+        that all integers of its bits are used; for one that another tensor is multiplied by 1 more,
+        which is one diagonal weight, not two.
 
     Raises
     ------
@@ -152,7 +153,8 @@ class QuantParams:
                 got=len(self.scale),
                 hint='use granularity "block" or "channel" for several',
             )
-        allowed = (0,) if self.signed else (0, -(1 << (self.bits - 1)))
+        least = -(1 << (self.bits - 1))
+        allowed = (0,) if self.signed else (0, least, least + 1)
         if self.zero_point not in allowed:
             raise CapacityError(
                 "QuantParams.zero_point",

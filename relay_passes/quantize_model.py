@@ -13,14 +13,16 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.moments import LayerMoments
 from relay_passes.choose_scales import choose_scales
+from relay_passes.float_model.as_sums import AsSums
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.float_model.pair_extremes import PairExtremes
 from relay_passes.float_model.simplify_moves import SimplifyMoves
 from relay_passes.float_model.split_phases import SplitPhases
+from relay_passes.float_model.spread_maps import SpreadMaps
 from relay_passes.graph import GraphPass, Module, constant, read_graph
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.make_plan import make_plan
@@ -40,7 +42,7 @@ from relay_passes.stage import After, Rows, Stage, run_stages
 from vta_config.errors import CalibrationError
 
 #: Measures the moments of a float module's layers on calibration images.
-Measure: TypeAlias = Callable[[Module], Mapping[str, Moments]]
+Measure: TypeAlias = Callable[[Module], LayerMoments]
 #: Profiles a float module on calibration images.
 Observe: TypeAlias = Callable[[Module], Mapping[str, TensorProfile]]
 
@@ -96,7 +98,7 @@ class Quantization:
     uncorrected: Module | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     scales: Scales | None = None
-    moments: Mapping[str, Moments] = field(default_factory=dict)
+    moments: LayerMoments = field(default_factory=dict)
     weights: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
     plan: QuantPlan | None = None
 
@@ -116,7 +118,8 @@ class Quantization:
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
     folded = FoldBatchNorm()(FoldConstants()(PairExtremes()(state.mod)))
-    folded = FoldScales()(SimplifyMoves()(SplitPhases()(folded)))
+    folded = AsSums()(SimplifyMoves()(SpreadMaps()(SplitPhases()(folded))))
+    folded = FoldScales()(folded)
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"
@@ -261,7 +264,7 @@ def _moment_rows(state: Quantization) -> Rows:
         rows=tuple(
             (
                 name,
-                str(len(m.mean)),
+                str(m.mean.shape[-1]),
                 str(m.samples),
                 f"{float(np.mean(m.mean)):g}",
                 f"{float(m.mean_variance) * m.unit**2:g}",

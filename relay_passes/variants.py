@@ -111,6 +111,8 @@ class Variant:
     Parameters
     ----------
     name : str
+    about : str
+        What it is, in a few words for users; of those that can be named.
     label : str
         What it changes, for the ablation table; "": not in that table.
     recipe : callable, optional
@@ -134,6 +136,7 @@ class Variant:
     """
 
     name: str
+    about: str = ""
     label: str = ""
     recipe: Callable[[_Parts], QuantOptions] | None
     needs: frozenset[Need] = PROFILES
@@ -171,6 +174,7 @@ KEEP_DYADIC: Final = "keep_dyadic"
 TABLE: Final[tuple[Variant, ...]] = (
     Variant(
         name=STOCK_RELAY,
+        about="TVM 0.9's relay.quantize: one global scale, the first convolution in float",
         label="stock Relay: one global scale, 1/16",
         recipe=None,
         needs=NOTHING,
@@ -180,6 +184,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="single_scale",
+        about="one scale for all activations",
         recipe=lambda p: p.plain(chooser=p.single()),
         needs=NOTHING,
         role="report",
@@ -188,6 +193,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="profiled",
+        about="per-tensor scales from calibration",
         label="scales from the largest value, not fused",
         recipe=lambda p: p.plain(chooser=p.largest, fuse=False),
         role="report",
@@ -196,6 +202,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="profiled_fused",
+        about="profiled, with each convolution and its ReLU quantized once",
         label="scales from the largest value, conv and ReLU fused",
         recipe=lambda p: p.plain(chooser=p.largest),
         role="report",
@@ -247,6 +254,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="per_tensor",
+        about="one power-of-two scale per tensor, GPTQ rounding; runs on every VTA",
         label="+ cross-layer equalization",
         recipe=lambda p: p.learned(chooser=p.mean_square, passes=p.equalized),
         needs=_LEARNED | IMAGES,
@@ -298,6 +306,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="best",
+        about="the most accurate with shifts alone: one shift per block, GPTQ rounding",
         label="+ zero points: [-128, 127] after ReLU",
         recipe=lambda p: p.full(chooser=p.blocks(pair=True)),
         needs=_LEARNED,
@@ -333,6 +342,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="dyadic",
+        about="as best, with multipliers b / 2^c of two 1 bits; takes more cycles",
         label="multipliers b / 2^c, b with two 1 bits",
         recipe=lambda p: p.full(chooser=p.few_ones(), dyadic=True),
         needs=_LEARNED,
@@ -373,6 +383,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8",
+        about="4-bit weights, 8-bit activations",
         label="+ multipliers b / 2^c",
         recipe=lambda p: p.few_bits(p.w4a8_ends),
         needs=_LEARNED,
@@ -382,6 +393,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(  # its bits are for others to choose: they depend on the machine
         name=MIXED,
+        about="4 or 8 bits, chosen for each layer within a limit",
         recipe=lambda p: p.full(chooser=p.searched()),
         needs=_LEARNED,
         role="report",
@@ -389,6 +401,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a4",
+        about="4-bit weights and activations",
         label="+ 4-bit activations",
         recipe=lambda p: p.few_bits(p.w4a4),
         needs=_LEARNED,
@@ -397,6 +410,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8_learned",
+        about="w4a8, weights learned block by block; needs torch",
         label="w4a8, learned block by block",
         recipe=lambda p: p.few_bits(p.w4a8_ends, learner=p.learner),
         needs=_LEARNED | PICTURES,
@@ -405,6 +419,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a4_learned",
+        about="w4a4, weights learned block by block; needs torch",
         label="w4a4, learned block by block",
         recipe=lambda p: p.few_bits(p.w4a4, learner=p.learner),
         needs=_LEARNED | PICTURES,
@@ -413,6 +428,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="per_channel",
+        about="as best, one shift per channel; for machines with shr_register",
         label="one shift per channel, needs shr_register",
         recipe=lambda p: p.full(chooser=p.blocks(per_channel=True), passes=()),
         needs=_LEARNED | SHR_REGISTER,
@@ -421,6 +437,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="best_zero_shot",
+        about="best, calibrated without data; needs torch",
         label="best, calibrated without data",
         recipe=None,
         needs=NOTHING,
@@ -430,6 +447,7 @@ TABLE: Final[tuple[Variant, ...]] = (
     ),
     Variant(
         name="w4a8_zero_shot",
+        about="w4a8, calibrated without data; needs torch",
         label="w4a8, calibrated without data",
         recipe=None,
         needs=NOTHING,
@@ -437,8 +455,22 @@ TABLE: Final[tuple[Variant, ...]] = (
         rank=12,
         zero_shot_of="w4a8",
     ),
-    Variant(recipe=None, name=KEEP, needs=NOTHING, role="kept", rank=15),
-    Variant(recipe=None, name=KEEP_DYADIC, needs=NOTHING, role="kept", rank=16),
+    Variant(
+        recipe=None,
+        name=KEEP,
+        about="the integers of a model that is quantized already, with shifts",
+        needs=NOTHING,
+        role="kept",
+        rank=15,
+    ),
+    Variant(
+        recipe=None,
+        name=KEEP_DYADIC,
+        about="the same integers, with multipliers b / 2^c",
+        needs=NOTHING,
+        role="kept",
+        rank=16,
+    ),
 )
 
 

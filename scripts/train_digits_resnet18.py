@@ -1,4 +1,4 @@
-"""Train the embedded model: a quarter-width ResNet-18 for scikit-learn's digits, written as ONNX.
+"""Train the embedded model: a quarter-width ResNet-18 for the bundled digits, written as ONNX.
 
     pip install vta-flow[torch]
     python scripts/train_digits_resnet18.py [--output FILE.onnx] [--epochs 60] [--seed 0]
@@ -22,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flow.data.datasets import DIGITS_CLASSES, Dataset, Preprocessing, digits
+from flow.data.datasets import Dataset, Preprocessing
+from flow.data.digits import DIGITS_CLASSES, digits
 from flow.data.models import DIGITS_ONNX
 
 CHANNELS = (16, 32, 64, 128)
@@ -206,7 +207,7 @@ def to_onnx(model: ResNet18, *, top1: float, seed: int, epochs: int) -> onnx.Mod
         producer_name="vta-flow scripts/train_digits_resnet18.py",
     )
     facts = {
-        "data": "scikit-learn digits",
+        "data": "UCI optical recognition of handwritten digits, test part",
         "top1_held_out": f"{top1:.4f}",
         "seed": str(seed),
         "epochs": str(epochs),

@@ -112,6 +112,13 @@ def test_every_page_is_in_the_index() -> None:
     assert all(f"({p.name})" in index for p in DOCS.glob("*.md") if p.name != "README.md")
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    navigation = site[site.index("\nnav:") : site.index("\nmarkdown_extensions:")]
+    listed = re.findall(r"[\w-]+\.(?:md|ipynb)", navigation)
+    assert sorted(listed) == sorted(p.name for p in DOCS.iterdir() if p.suffix in (".md", ".ipynb"))
+
+
 def test_preset_table() -> None:
     table = {row[0]: row[1:] for row in rows("machine.md") if len(row) == 9}
     for name in preset_names():
@@ -150,7 +157,8 @@ def test_python_names_that_are_written_exist(page: Path) -> None:
     if page.name != "report.md":  # whose names are fields of JSON
         for stem, attribute in re.findall(r"`([a-z]\w*)\.([a-z]\w*)(?:\(.*?\))?`", text):
             modules = [p for top in TREES[:4] for p in (ROOT / top).rglob(f"{stem}.py")]
-            texts = [p.read_text(encoding="utf-8") for p in modules if attribute != "py"]
+            is_file = attribute in ("py", "txt")
+            texts = [] if is_file else [p.read_text(encoding="utf-8") for p in modules]
             assert not texts or any(attribute in t for t in texts), f"{stem}.{attribute}"
     classes = classes_of_the_project()
     for name, attribute in re.findall(r"`([A-Z][a-z]\w*)(?:\.(\w+))?(?:\(.*?\)|\[.*?\])?`", text):

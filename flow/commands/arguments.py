@@ -25,16 +25,48 @@ from flow.options import (
     MAIN_VARIANTS,
     OBJECTIVES,
     QDQ_WAYS,
+    VARIANTS,
     ZERO_SHOT,
     Options,
 )
-from flow.system.arguments import factor, natural, positive, seconds
+from flow.system.arguments import add_list, factor, natural, positive, seconds
 from relay_passes.calibration.distill_options import DistillOptions
-from relay_passes.variants import KEPT
+from relay_passes.variants import KEPT, TABLE
 from vta_config.hardware import preset_names
 
 #: Title of the group of options that say which model, and how it is compiled.
 _MODEL: Final = "model and machine"
+
+
+def output_options() -> argparse.ArgumentParser:
+    """Return those of how much a command tells while it runs."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("output").add_mutually_exclusive_group()
+    group.add_argument(
+        "-q",
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=-1,
+        default=0,
+        help="show no progress",
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        dest="verbosity",
+        action="store_const",
+        const=1,
+        help="show the time of every stage",
+    )
+    return parser
+
+
+def json_option(parser: argparse.ArgumentParser, what: str = "the report") -> None:
+    """Add the option for JSON in place of tables."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"write {what} to stdout as JSON instead of tables"
+    )
 
 
 def source_options() -> argparse.ArgumentParser:
@@ -53,7 +85,13 @@ def source_options() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for downloads, schedules, distilled images, learned weights",
+        help="folder for downloads, schedules, distilled images, learned weights and results that "
+        "take long to compute (default: the user's cache folder)",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compute everything anew, and keep nothing but downloads",
     )
     group.add_argument(
         "--input-shape",
@@ -309,9 +347,11 @@ def variant_option(
     parser.add_argument(
         "--variant",
         choices=choices,
-        help=f"quantization variant (default: {BEST_VARIANT}; {KEPT[0]} for a model that is "
-        "quantized already)",
+        metavar="NAME",
+        help=f"quantization variant, of those listed below (default: {BEST_VARIANT}; {KEPT[0]} for "
+        "a model that is quantized already)",
     )
+    add_variant_list(parser, choices)
 
 
 def variants_option(parser: argparse.ArgumentParser) -> None:
@@ -320,9 +360,17 @@ def variants_option(parser: argparse.ArgumentParser) -> None:
         "--variant",
         action="append",
         choices=KNOWN_VARIANTS,
-        help="variant to measure; repeatable (default: all for the bundled model, "
-        f"{KEPT[0]} for a model that is quantized already, {', '.join(MAIN_VARIANTS)} for others)",
+        metavar="NAME",
+        help="variant to measure, of those listed below; repeatable (default: "
+        f"{', '.join(VARIANTS)} for the bundled model, {KEPT[0]} for a model that is quantized "
+        f"already, {', '.join(MAIN_VARIANTS)} for others)",
     )
+    add_variant_list(parser, KNOWN_VARIANTS)
+
+
+def add_variant_list(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Say a few words about each variant at the end of a command's help."""
+    add_list(parser, "variants", {v.name: v.about for v in TABLE if v.name in names})
 
 
 def chosen_by(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -369,6 +417,7 @@ def options_of(
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
+        keep_results=not args.no_cache,
         search=getattr(args, "search", usual.search),
         objective=getattr(args, "objective", usual.objective),
         check_import=not args.skip_import_check,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from flow import deploy as jobs
-from flow.commands.arguments import chosen_by, options_of, variants_option
+from flow.commands.arguments import chosen_by, json_option, options_of, variants_option
 from flow.commands.parsers import Commands
 from flow.commands.report import page_line
-from flow.commands.terminal import Terminal, show
+from flow.commands.terminal import Terminal, show, show_json
 from flow.options import EXACT_IMAGES, OTHERS_EXACT_IMAGES, Options
 from flow.results.latency import can_plot
 from flow.results.report import (
@@ -27,6 +29,9 @@ from flow.system import process
 from flow.system.arguments import natural
 from flow.system.files import check_writable
 from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
+
+#: In the output folder: what can be deployed of the variant that is deployed.
+ARTEFACT_FOLDER: Final = "artefact"
 
 
 def add(commands: Commands) -> None:
@@ -47,8 +52,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("out/deploy"),
-        help="output folder for report.html, report.json, layers.csv, the trace and the plots "
-        "(default: %(default)s)",
+        help="output folder for report.html, report.json, layers.csv, the trace, the plots, and "
+        "artefact/ with all that runs the deployed variant (default: %(default)s)",
     )
     parser.add_argument(
         "--exact-images",
@@ -61,6 +66,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="also print counters and latency per layer"
     )
+    json_option(parser)
     add_stage_options(parser)
     evaluate = commands.add(
         "evaluate",
@@ -74,6 +80,7 @@ def add(commands: Commands) -> None:
     )
     variants_option(evaluate)
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
+    json_option(evaluate)
 
 
 def add_compare(commands: Commands) -> None:
@@ -93,6 +100,7 @@ def add_compare(commands: Commands) -> None:
         help="step to measure; repeatable (default: all that are calibrated on real images)",
     )
     compare.add_argument("--output", type=Path, metavar="DIR", default=Path("out/compare"))
+    json_option(compare, "compare.json")
 
 
 def _deploy(args: argparse.Namespace) -> int:
@@ -100,11 +108,11 @@ def _deploy(args: argparse.Namespace) -> int:
     wanted = Wanted.of_options(args)
     options = options_of(args, chosen_by(args), args.exact_images)
     if wanted.stops:
-        return stop_early(options, wanted)
+        return stop_early(options, wanted, args.verbosity)
     written: list[Path] = []
     report, compiled = jobs.deploy(
         options,
-        Stages(Terminal()),
+        Stages(Terminal(args.verbosity)),
         folder=args.output,
         show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
         command=args.command_line,
@@ -116,12 +124,18 @@ def _deploy(args: argparse.Namespace) -> int:
     try:
         path = write_report(report, args.output)
         lines += [f"report     {path}", page_line(args.output)]
+        missing = compiled.save_artefact(args.output / ARTEFACT_FOLDER)
+        note = f" ({missing})" if missing else ""
+        lines.append(f"artefact   {args.output / ARTEFACT_FOLDER}{note}")
         if report.latency is not None:
             lines.append(f"timing     {', '.join(p.name for p in compiled.draw(args.output))}")
             if not can_plot():
                 lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
     finally:  # what was measured is worth showing also where a file cannot be written
-        show(*tables, *lines, kept=str(args.output))
+        if args.json:
+            show_json(report.to_json(), kept=str(args.output))
+        else:
+            show(*tables, *lines, kept=str(args.output))
     return _exit_code(report)
 
 
@@ -130,13 +144,16 @@ def _evaluate(args: argparse.Namespace) -> int:
         check_writable(args.output)
     options = options_of(args, chosen_by(args))
     report, _ = jobs.deploy(
-        options, Stages(Terminal()), folder=args.output, command=args.command_line
+        options, Stages(Terminal(args.verbosity)), folder=args.output, command=args.command_line
     )
     try:
         if args.output is not None:
             write_report(report, args.output)
     finally:
-        show(render(report), kept=str(args.output or ""))
+        if args.json:
+            show_json(report.to_json(), kept=str(args.output or ""))
+        else:
+            show(render(report), kept=str(args.output or ""))
     return _exit_code(report)
 
 
@@ -152,16 +169,19 @@ def _compare(args: argparse.Namespace) -> int:
 
     check_writable(args.output)
     options, skipped = options_of(args, tuple(args.step or USUAL_STEPS)), list[Skipped]()
-    steps = compare(options, Stages(Terminal()), folder=args.output, skipped=skipped)
+    steps = compare(options, Stages(Terminal(args.verbosity)), folder=args.output, skipped=skipped)
     lines = [f"skipped    {step.variant}: {step.reason}" for step in skipped]
     try:
         lines += [str(path) for path in write_steps(steps, args.output)]
     finally:
-        show(render_steps(steps), *lines, kept=str(args.output))
+        if args.json:
+            show_json([asdict(step) for step in steps], kept=str(args.output))
+        else:
+            show(render_steps(steps), *lines, kept=str(args.output))
     return 0
 
 
-def stop_early(options: Options, wanted: Wanted) -> int:
+def stop_early(options: Options, wanted: Wanted, verbosity: int = 0) -> int:
     """Run the stages that are wanted, write what they make, and return the exit code."""
-    show(*lines_of(stop(options, wanted, Stages(Terminal()))), kept=str(wanted.folder))
+    show(*lines_of(stop(options, wanted, Stages(Terminal(verbosity)))), kept=str(wanted.folder))
     return 0

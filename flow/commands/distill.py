@@ -99,7 +99,7 @@ def _distill(args: argparse.Namespace) -> int:
     from flow.distill import distill_into, draw  # brings in TVM, which takes seconds to import
 
     check_writable(args.output)
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     model = open_model(options_of(args, None), stages)
     options = _options(args)
     shape = "×".join(map(str, model.input_shape[1:]))

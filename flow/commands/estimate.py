@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flow.commands.arguments import options_of
+from flow.commands.arguments import add_variant_list, options_of
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, to_stdout
 from flow.options import ESTIMATED_VARIANT, KNOWN_VARIANTS
@@ -39,14 +39,23 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--variant",
         choices=_VARIANTS,
-        help="quantization variant; those that learn take long (default: "
+        metavar="NAME",
+        help="quantization variant, of those listed below; those that learn take long (default: "
         f"{ESTIMATED_VARIANT}, or {KEEP} for a model that is quantized already)",
     )
+    add_variant_list(parser, _VARIANTS)
     parser.add_argument(
         "--format",
         choices=("table", "csv", "json"),
         default="table",
         help="what is written to stdout; CSV has a line for each layer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
     )
     parser.add_argument(
         "--output",
@@ -62,7 +71,7 @@ def _estimate(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_writable(args.output)
-    found = estimate(options_of(args, None), Stages(Terminal()), args.variant)
+    found = estimate(options_of(args, None), Stages(Terminal(args.verbosity)), args.variant)
     lines: list[str] = []
     try:
         if args.output is not None:

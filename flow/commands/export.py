@@ -62,7 +62,7 @@ def _export(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_writable(args.output.parent)
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     session, variant = quantized(args, stages, needs_images=False)
     model = session.model
     with stages("export", f"exporting {variant}"):

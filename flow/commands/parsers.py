@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Final
 
+from flow import __version__
 from flow.commands.arguments import (
     bit_options,
     engine_options,
@@ -13,11 +14,14 @@ from flow.commands.arguments import (
     learning_options,
     machine_options,
     model_options,
+    output_options,
     source_options,
 )
+from flow.system.arguments import HelpFormatter
 
 EXIT_CODES: Final = (
-    "exit codes: 0 success; 1 engines computed different integers; 2 the input cannot be used; "
+    "exit codes: 0 success; 1 engines computed different integers, or a rule of diff --fail-on is "
+    "broken; 2 the input cannot be used; "
     "3 internal error, with its traceback in a file; 130 interrupted, 143 terminated"
 )
 
@@ -39,6 +43,7 @@ class Commands:
             "measure it.",
             epilog=EXIT_CODES,
         )
+        self.parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         self._commands = self.parser.add_subparsers(
             dest="command", required=True, metavar="SUBCOMMAND"
         )
@@ -56,7 +61,12 @@ class Commands:
     ) -> argparse.ArgumentParser:
         """Add a command, with the options of `parents`; return its parser for more."""
         command = self._commands.add_parser(
-            name, help=about, description=about, epilog=EXIT_CODES, parents=list(parents)
+            name,
+            help=about,
+            description=about,
+            epilog=EXIT_CODES,
+            parents=[*parents, output_options()],
+            formatter_class=HelpFormatter,
         )
         command.set_defaults(run=run)
         return command

@@ -1,26 +1,23 @@
-"""``scales``, ``compile``, ``run``, ``disasm`` and ``verify``: one variant, one program."""
+"""``scales``, ``compile``, ``run`` and ``verify``: one variant of a model, or an artefact."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-from rich.table import Table
-from rich.text import Text
-
-from flow.commands.arguments import one_variant, variant_option
+from flow.artefacts.load import is_artefact
+from flow.commands.answers import answers_of, class_names
+from flow.commands.arguments import json_option, one_variant, variant_option
+from flow.commands.artefacts import artefact_options, run_artefact, verify_artefact
 from flow.commands.deploy import stop_early
 from flow.commands.parsers import Commands
-from flow.commands.terminal import Terminal, show, to_stdout
-from flow.data.datasets import Dataset, image_files
+from flow.commands.terminal import Terminal, show, show_json
+from flow.data.datasets import image_files
 from flow.data.models import picture_preprocessing, request_of
 from flow.findings import verify
 from flow.options import EXACT_IMAGES, PLANNED_VARIANTS
-from flow.outputs import Output, slices_of
-from flow.results.evaluate import Network
 from flow.results.kept_lines import kept_lines
 from flow.results.plan_table import host_lines, plan_table
 from flow.results.report import SETUP
@@ -29,12 +26,13 @@ from flow.show_stages import Wanted, lines_of
 from flow.show_stages import add_options as add_stage_options
 from flow.stages import Stages
 from flow.system.arguments import positive
-from flow.system.files import check_writable, write_atomic
-from flow.system.limits import add_options as add_limit_options
-from flow.system.limits import of_options
+from flow.system.files import check_writable
 from flow.system.process import EXIT_MISMATCH
-from vta_config.errors import CalibrationError, ConfigError
-from vta_config.text import printable, shown_name
+from vta_config.errors import ConfigError
+from vta_config.text import printable
+
+#: Behind a model's name: the folder that can be deployed, beside the program.
+ARTEFACT_SUFFIX: Final = ".artefact"
 
 
 def add_scales(commands: Commands) -> None:
@@ -48,15 +46,15 @@ def add_scales(commands: Commands) -> None:
         commands.bits,
     )
     variant_option(scales, PLANNED_VARIANTS)
-    scales.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    json_option(scales, "the quantization plan")
 
 
 def add(commands: Commands) -> None:
-    """Add ``compile``, ``run``, ``disasm`` and ``verify``."""
+    """Add ``compile``, ``run`` and ``verify``."""
     compile_ = commands.add(
         "compile",
         _compile,
-        "Compile a variant to DIR/MODEL.vta.",
+        "Compile a variant to DIR/MODEL.vta, and to DIR/MODEL.artefact with all that runs it.",
         commands.model,
         commands.learning,
         commands.engine,
@@ -74,28 +72,37 @@ def add(commands: Commands) -> None:
     run = commands.add(
         "run",
         _run,
-        "Run images: show the classes with the largest logits, or the range of each output.",
+        "Run images: show the classes with the largest logits, or the range of each output. With "
+        "an artefact, a folder that deploy or compile wrote, no model is needed; with a program "
+        "file (.vta) alone, images are int8 arrays (.npy), one for each input of the program.",
         commands.model,
         commands.learning,
         commands.engine,
         commands.bits,
     )
     variant_option(run)
-    run.add_argument("image", nargs="+", type=Path, help="image file: a picture, or float tensors")
+    run.add_argument(
+        "image",
+        nargs="+",
+        type=Path,
+        metavar="[ARTEFACT] IMAGE",
+        help="image file: a picture, or float tensors",
+    )
     run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
         "--names", type=Path, metavar="FILE", help="text file with one class name per line"
     )
-    disasm = commands.add(
-        "disasm", _disasm, "Disassemble a program file; the text can be assembled again."
+    run.add_argument(
+        "--save", type=Path, metavar="DIR", help="also write each output to DIR/NUMBER.OUTPUT.npy"
     )
-    disasm.add_argument("program", type=Path, metavar="FILE.vta", help="program file")
-    disasm.add_argument("--output", type=Path, metavar="FILE", help="output file (default: stdout)")
-    add_limit_options(disasm, steps=False)
+    json_option(run, "the answers")
+    artefact_options(run, commands)
     verify = commands.add(
         "verify",
         _verify,
-        "Compare all engines bit for bit; report the first tensor that differs (exit code 1).",
+        "Compare all engines bit for bit; report the first tensor that differs (exit code 1). "
+        "With an artefact, a folder that deploy or compile wrote or a program file (.vta), no "
+        "model is needed, and without --images random tensors are used.",
         commands.model,
         commands.learning,
         commands.images,
@@ -103,16 +110,20 @@ def add(commands: Commands) -> None:
         commands.bits,
     )
     variant_option(verify)
+    verify.add_argument(
+        "artefact", nargs="?", type=Path, metavar="ARTEFACT", help="in place of a model"
+    )
+    json_option(verify, "what was compared")
+    artefact_options(verify, commands)
 
 
 def _scales(args: argparse.Namespace) -> int:
-    stages = Stages(Terminal())
+    stages = Stages(Terminal(args.verbosity))
     session, variant = quantized(args, stages, needs_images=False)
     plan = session.backend.plan(variant)
     assert plan is not None, variant
     if args.json:
-        with to_stdout():
-            sys.stdout.write(json.dumps(plan.to_json(), indent=2) + "\n")
+        show_json(plan.to_json())
     else:
         kept = kept_lines([(variant, session.backend.deviation(variant))])
         show(plan_table(plan), *host_lines(plan), *kept, whole=True)
@@ -130,14 +141,18 @@ def _compile(args: argparse.Namespace) -> int:
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     if wanted.stops:
-        return stop_early(one_variant(args), wanted)
-    compiled, session, variant = _compiled(args, Stages(Terminal()))
+        return stop_early(one_variant(args), wanted, args.verbosity)
+    compiled, session, variant = _compiled(args, Stages(Terminal(args.verbosity)))
     args.output.mkdir(parents=True, exist_ok=True)
     paths = compiled.save(args.output / f"{session.model.name}.vta")
     files = lines_of(wanted.write(session.backend, variant))
     sizes = [f"{path}: {path.stat().st_size:,} bytes" for path in paths]
+    folder = args.output / f"{session.model.name}{ARTEFACT_SUFFIX}"
+    missing = compiled.save_artefact(folder)
+    sizes.append(f"{folder}" + (f": {missing}" if missing else ""))
     layers = sum(layer.kind != SETUP for layer in compiled.layers)
-    show("\n".join(map(printable, sizes)) + f", {layers} layers", *files, kept=str(args.output))
+    sizes[-2] += f", {layers} layers"
+    show("\n".join(map(printable, sizes)), *files, kept=str(args.output))
     return 0
 
 
@@ -165,8 +180,10 @@ def _compiled(
 
 
 def _run(args: argparse.Namespace) -> int:
-    names = _class_names(args.names)
-    compiled, session, _ = _compiled(args, Stages(Terminal()))
+    if is_artefact(args.image[0]):
+        return run_artefact(args)
+    names = class_names(args.names)
+    compiled, session, _ = _compiled(args, Stages(Terminal(args.verbosity)))
     model = session.model
     options = one_variant(args)
     data = image_files(
@@ -176,77 +193,25 @@ def _run(args: argparse.Namespace) -> int:
         file_shape=model.file_shape,
         inputs=model.inputs,
     )
-    network = compiled.networks()[0]
-    if model.classes is None:
-        show(_outputs_table(data, network, model.outputs))
-        return 0
-    table = Table(header_style="bold")
-    for heading in ("image", "class", "name", "logit"):
-        table.add_column(heading, justify="right" if heading in ("class", "logit") else "left")
-    for position, image in enumerate(data):
-        path = printable(data.source.where(position))
-        logits = np.asarray(network(image), np.float32).reshape(-1)
-        order = np.argsort(-logits, kind="stable")[: args.top]
-        for place, index in enumerate(order):
-            name = names[index] if index < len(names) else ""
-            cells = (path if place == 0 else "", str(index), printable(name))
-            table.add_row(*map(Text, cells), f"{logits[index]:.4f}")
-        table.add_section()
-    show(table)
-    return 0
-
-
-def _outputs_table(data: Dataset, network: Network, outputs: tuple[Output, ...]) -> Table:
-    """Run a network that is no classifier; return the range of each of its outputs."""
-    table = Table(header_style="bold")
-    for heading in ("image", "output", "shape"):
-        table.add_column(heading)
-    for heading in ("least", "mean", "largest"):
-        table.add_column(heading, justify="right")
-    for position, image in enumerate(data):
-        row = np.asarray(network(image), np.float32).reshape(-1)
-        for place, (output, part) in enumerate(zip(outputs, slices_of(outputs), strict=True)):
-            path = printable(data.source.where(position)) if place == 0 else ""
-            shape = "×".join(map(str, output.shape))
-            numbers = (f"{f(row[part]):.4f}" for f in (np.min, np.mean, np.max))
-            table.add_row(Text(path), Text(shown_name(output.name)), shape, *numbers)
-        table.add_section()
-    return table
-
-
-def _class_names(path: Path | None) -> list[str]:
-    """Read one class name per line."""
-    if path is None:
-        return []
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(
-            str(path), "must be a text file with one class name per line", got=error,
-            hint="check --names",
-        ) from None  # fmt: skip
-
-
-def _disasm(args: argparse.Namespace) -> int:
-    from flow.program.asm import disassemble
-    from flow.program.program import Program
-
-    program = Program.load(args.program, limits=of_options(args))
-    text = disassemble(program.insns, program.config)
-    if args.output is not None:
-        write_atomic(args.output, text.encode(errors="backslashreplace"))
+    answers = answers_of(data, compiled.networks()[0], model.outputs, args.save)
+    if args.json:
+        show_json(answers.to_json(model.outputs, names, args.top))
     else:
-        with to_stdout():
-            sys.stdout.write(text)
+        show(answers.table(model.outputs, names, args.top))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    stages = Stages(Terminal())
+    if args.artefact is not None:
+        return verify_artefact(args)
+    stages = Stages(Terminal(args.verbosity))
     compiled, session, variant = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
     exact = verify(compiled, images, stages, variant)
+    if args.json:
+        show_json(asdict(exact), kept="the exit code")
+        return EXIT_MISMATCH if exact.mismatches else 0
     told = f"{exact.tensors:,} tensors of {exact.images:,} images"
     if exact.mismatches:
         show(f"{exact.mismatches:,} of {told} differ; first: {exact.first}", kept="the exit code")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flow.commands.arguments import options_of
+from flow.commands.arguments import json_option, options_of
 from flow.commands.parsers import Commands
-from flow.commands.terminal import Terminal, show
+from flow.commands.terminal import Terminal, show, show_json
 from flow.results.latency import can_plot
 from flow.stages import Stages
 from flow.system.arguments import positive
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
         default=Path("out/sweep"),
         help="where sweep.json and the pictures go (default: %(default)s)",
     )
+    json_option(parser, "sweep.json")
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -58,7 +59,11 @@ def _sweep(args: argparse.Namespace) -> int:
     check_writable(args.output)
     options = options_of(args, (MIXED,))
     found = sweep(
-        options, Stages(Terminal()), cost=args.along, count=args.points, folder=args.output
+        options,
+        Stages(Terminal(args.verbosity)),
+        cost=args.along,
+        count=args.points,
+        folder=args.output,
     )
     lines = [*found.remarks, f"written    {args.output / SWEEP_FILE}"]
     try:
@@ -66,5 +71,8 @@ def _sweep(args: argparse.Namespace) -> int:
         if not can_plot():
             lines.append("           no plots: matplotlib is missing; install vta-flow[plot]")
     finally:
-        show(sweep_table(found), *map(printable, lines), kept=str(args.output))
+        if args.json:
+            show_json(found.to_json(), kept=str(args.output))
+        else:
+            show(sweep_table(found), *map(printable, lines), kept=str(args.output))
     return 0

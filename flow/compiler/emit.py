@@ -118,6 +118,16 @@ class Emitter:
         emitted = self._load(memory, sram, dram, origin, rows=rows, columns=columns, stride=stride)
         return replace(emitted, reads=())
 
+    def load_weights(self, name: str, sram: int, n: int, oc: Range, origin: Origin) -> Emitted:
+        """Load blocks of a tensor whose every block of channels is one wgt element."""
+        tensor, config = self._tensors[name], self._config
+        each = config.wgt_elem_bytes // config.inp_elem_bytes
+        at = self._element(tensor, n, oc.start, 0, 0)
+        load = self._load(
+            Memory.WGT, sram, at // each, origin, rows=1, columns=oc.count, stride=oc.count
+        )
+        return replace(load, reads=(Region("dram", at, oc.count * each),))
+
     def load_flat(
         self, name: str, sram: int, n: int, elements: Range, origin: Origin, *, plane: int = 0
     ) -> list[Emitted]:

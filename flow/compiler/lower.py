@@ -63,6 +63,10 @@ class Lowering:
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
         shapes |= {p.last.output: p.last.out_shape for p in self.layers}
+        # Weights that a layer makes: a vector in DRAM for each of their rows.
+        made = [p for p in self.layers if p.diagonal]
+        shapes |= {p.diagonal: (*p.layer.in_shape[:2], config.block, 1) for p in made}
+        planes |= {p.diagonal: 1 for p in made}
         self._views = views_of(subgraph, planes, config)
         borders = self._views.bordered(tensor_borders(subgraph, self._forms))
         self.layers = tuple(_stored_in(p, borders) for p in self.layers)

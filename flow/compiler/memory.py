@@ -175,6 +175,8 @@ def _lives(subgraph: Subgraph, layers: Sequence[NormalLayer]) -> dict[str, _Life
         first[output] = last[output] = index
         for name in normal.layer.inputs:
             last[name] = index
+        if normal.diagonal:
+            first[normal.diagonal] = last[normal.diagonal] = index
     for spec in subgraph.outputs:
         last[spec.name] = len(layers)
     return {name: _Life(start, last[name]) for name, start in first.items()}

@@ -21,7 +21,13 @@ from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
 from flow.compiler.geometry import NO_RANGE, Range, split
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.planes import plane_exponents, weight_exponents, weight_plane
-from flow.compiler.residual import RESIDUAL_EXPONENTS, CopiedResiduals, Residual, residuals_of
+from flow.compiler.residual import (
+    RESIDUAL_EXPONENTS,
+    CopiedResiduals,
+    Residual,
+    residuals_of,
+    weight_terms,
+)
 from flow.compiler.shapes import ConvShape
 from flow.program.layouts import Bundles, blocks, pack_diagonals, pack_groups, pack_weight
 from relay_passes.operators.avg_pool2d import OPERATOR as AVG_POOL2D
@@ -160,6 +166,11 @@ class NormalLayer:
         return self.pool or self.layer
 
     @property
+    def diagonal(self) -> str:
+        """The tensor in DRAM of the weights that it makes for itself; "" where it makes none."""
+        return f"{self.layer.output} (weights)" if self.layer.operator.takes_factor else ""
+
+    @property
     def kind(self) -> str:
         """What it computes, for reports."""
         parts = [self.layer, *self.layer.summands, *([self.pool] if self.pool else [])]
@@ -251,6 +262,7 @@ def normal_layer(
     lead = next((i for i, s in enumerate(post_ops) if not s.row.addition), len(post_ops))
     channels = layer.out_shape[1]
     total = np.zeros(blocks(channels, config.block) * config.block, np.int64)
+    total[:channels] += int(np.prod(layer.zero_points))
     for op in post_ops[:lead]:
         if op.op == "add":
             total[:channels] += np.broadcast_to(np.asarray(op.value, np.int64), channels)
@@ -341,6 +353,8 @@ def _input_multipliers(layer: Layer, config: VTAConfig) -> frozenset[int]:
     row = layer.operator
     if row is AVG_POOL2D:
         return diagonal_weights(layer, config)
+    if row.takes_factor:
+        return frozenset(w for w, _ in weight_terms(-layer.zero_points[1], config.wgt_max))
     return frozenset() if row.has_weight or row.starts_empty else frozenset({1})
 
 

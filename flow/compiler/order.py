@@ -118,6 +118,9 @@ class _Weights:
                 (region,) = emitted.writes
                 if region.space == "wgt":
                     where = region.indices()
+                    if emitted.reads:  # a layer makes them: they wait for it
+                        touched[where] = index
+                        continue
                     # The body of job j is issued with job j + 1.
                     earliest = int(touched[where].max()) + 2
                     cycles = _load_cycles(emitted, config)

@@ -115,8 +115,8 @@ def output_range(layer: Layer, ranges: Mapping[str, Interval]) -> Interval:
     if layer.movement is not None:
         found = (ranges.get(name, INT8_RANGE) for name in layer.data_inputs)
         lows, highs = zip(*found, strict=True)
-        fill = layer.movement.fill
-        low, high = min(*lows, fill), max(*highs, fill)
+        fill, total = layer.movement.fill, layer.movement.total
+        low, high = min(*lows, fill) * total, max(*highs, fill) * total
     for step in layer.post_ops:
         least, most = int(np.min(step.value)), int(np.max(step.value))
         if step.op == "max":

@@ -160,7 +160,13 @@ class Workbench:
         return self.emit.load_constant(Memory.WGT, sram, at, origin)
 
     def begin_layer(
-        self, normal: NormalLayer, *, inp: dict[str, SlotPool], wgt: SlotPool, acc: int
+        self,
+        normal: NormalLayer,
+        *,
+        inp: dict[str, SlotPool],
+        wgt: SlotPool,
+        acc: int,
+        more_wgt: Mapping[str, SlotPool] = MappingProxyType({}),
     ) -> tuple[int, ...]:
         """Cut the scratchpads into slots; return the first wgt element of each reduction.
 
@@ -182,10 +188,11 @@ class Workbench:
             if elems
         }
         capacity = self.residents.capacity_of(normal)
-        if wgt.elems > capacity.wgt or acc > capacity.acc:
+        own = sum(pool.elems for pool in (wgt, *more_wgt.values()))
+        if own > capacity.wgt or acc > capacity.acc:
             raise too_small(normal.shape, capacity, normal.layer.name)
         self._inp.begin_layer(**inp)
-        self._wgt.begin_layer(**late, chunk=wgt)
+        self._wgt.begin_layer(**late, **more_wgt, chunk=wgt)
         self._acc.begin_layer(chunk=SlotPool(acc))
         added: dict[tuple[int, int], int] = {}
         for part in normal.reductions:

@@ -1,4 +1,4 @@
-"""Images for calibration and evaluation: folders on disk, and scikit-learn's bundled digits.
+"""Images for calibration and evaluation: folders of pictures or tensors, and images in memory.
 
 An image is a picture, which is preprocessed, or a float tensor, which is the network's input as it
 is (`flow.data.tensors`). A `Dataset` streams: an image is decoded and preprocessed when it is asked
@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -50,7 +49,6 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 PICTURE_CHANNELS: Final = (1, 3)
 #: A resized image above so many pixels is not made as a whole.
 LARGEST_RESIZED: Final = 1 << 24
-DIGITS_CLASSES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +347,10 @@ class Dataset:
             return self.labels
         return self.labels[np.asarray(self.indices, dtype=np.int64)]
 
+    def at(self, positions: Sequence[int]) -> Dataset:
+        """Keep the images at `positions`, ascending."""
+        return replace(self, indices=tuple(self._index(position) for position in positions))
+
     def take(self, limit: int | None, *, seed: int = 0) -> Dataset:
         """Keep at most `limit` images, drawn at random by `seed`, still in index order.
 
@@ -515,39 +517,3 @@ def image_files(
     arrays = [array for path in paths for array in stored_arrays(path, shape, file_shape)]
     source = TensorSource(tuple(arrays), tuple(shape))
     return Dataset(name=name, source=source, preprocessing=None)
-
-
-# ---- digits -------------------------------------------------------------------------------------
-@cache
-def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Load the 1,797 images as uint8[N, 8, 8] (0 to 255) and their classes."""
-    from sklearn.datasets import load_digits  # slow to import, and only this data set needs it
-
-    bunch = load_digits()
-    images = np.floor(bunch.images * (255 / 16) + 0.5).astype(np.uint8)
-    return images, bunch.target.astype(np.int64)
-
-
-def digits(preprocessing: Preprocessing, *, held_out: bool) -> Dataset:
-    """Open scikit-learn's bundled handwritten digits (UCI ML, test part): 8x8 pixels, 10 classes.
-
-    Every third image is held out for evaluation (599 images); the embedded model is trained, and
-    calibrated, on the others (1,198). The split does not depend on a random generator, so no
-    version of one can mix the two.
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        How images become inputs.
-    held_out : bool
-        True for the evaluation part, False for the training part.
-    """
-    images, labels = _load_digits()
-    chosen = tuple(i for i in range(len(images)) if (i % 3 == 2) == held_out)
-    return Dataset(
-        name="digits (held out)" if held_out else "digits (training part)",
-        source=ArraySource(images),
-        preprocessing=preprocessing,
-        labels=labels,
-        indices=chosen,
-    )

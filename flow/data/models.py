@@ -15,7 +15,8 @@ from typing import Final
 
 import platformdirs
 
-from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing, digits
+from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing
+from flow.data.digits import digits
 from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
 from flow.data.pictures import file_problem
 from flow.frontend.importer import ImportedModel, import_model

@@ -79,18 +79,21 @@ def use_float32(proto: Any) -> None:
 
 
 def _drop_casts(proto: Any) -> None:
-    """Make Identity of Casts from float32 to float32, which were between two kinds of floats."""
-    casts = [n for n in proto.graph.node if n.op_type == "Cast" and _cast_to(n) == FLOAT]
+    """Make Identity of Casts from a type to the same type.
+
+    Those of float32 were between two kinds of floats; PyTorch writes some of uint8 behind its
+    QuantizeLinears.
+    """
+    casts = [n for n in proto.graph.node if n.op_type == "Cast"]
     if not casts:
         return
     typed = onnx.shape_inference.infer_shapes(proto).graph
-    floats = {
-        value.name
+    types = {
+        value.name: value.type.tensor_type.elem_type
         for value in (*typed.input, *typed.value_info, *typed.output)
-        if value.type.tensor_type.elem_type == FLOAT
     }
     for node in casts:
-        if node.input[0] in floats:
+        if types.get(node.input[0]) == _cast_to(node):
             node.op_type = "Identity"
             del node.attribute[:]
 

@@ -68,8 +68,13 @@ def infer_shapes(proto: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
+def check_costs(
+    proto: Any, shapes: Shapes, limits: Limits, where: str, *, folded: bool = True
+) -> None:
     """Check what one image takes, before anything runs.
+
+    With `folded`, no tensor may be empty: constants that are still to be folded may, as the part of
+    a shape before its first dimension.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def check_costs(proto: Any, shapes: Shapes, limits: Limits, where: str) -> None:
         for output in node.output:
             if (shape := shapes.get(output)) is None:
                 continue
-            if min(shape, default=1) < 0 or (shape and math.prod(shape) == 0):
+            if folded and (min(shape, default=1) < 0 or (shape and math.prod(shape) == 0)):
                 raise UnsupportedModelError(
                     place,
                     "must compute a tensor with at least one element",
@@ -134,9 +139,10 @@ def fold_constants(proto: Any, limits: Limits, where: str) -> Any:
     _lift_constants(graph)
     for _ in range(_ROUNDS):
         shapes = infer_shapes(result)
-        check_costs(result, shapes, limits, where)
+        check_costs(result, shapes, limits, where, folded=False)
         if not _fold_once(result, shapes):
             break
+    check_costs(result, shapes, limits, where)
     return result
 
 

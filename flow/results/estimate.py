@@ -14,6 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flow.results.fitted_table import FittedTable
+from flow.results.labelled_lines import LabelledLines
 from flow.results.latency import Latency
 from flow.results.placement import Placement, around_lines, labels_of, only_ends
 from flow.results.report import name_cell
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 1
 JSON_FILE, CSV_FILE = "estimate.json", "estimate.csv"
+#: Columns of the labels of lines.
+_LABEL_COLUMNS: Final = 13
 #: Layers that the table lists.
 MOST_EXPENSIVE: Final = 10
 #: The columns of the CSV; the last row is the total.
@@ -265,9 +269,11 @@ def write_estimate(estimate: Estimate, directory: Path) -> tuple[Path, ...]:
 # ---- the table -----------------------------------------------------------------------------------
 def render(estimate: Estimate) -> RenderableType:
     """Return what the command shows: totals, then the most expensive layers."""
-    parts: list[RenderableType] = [Text("\n".join(_lines(estimate)))]
+    parts: list[RenderableType] = [LabelledLines(_lines(estimate), _LABEL_COLUMNS)]
     if estimate.timings:
-        parts.append(_expensive(estimate))
+        shown = min(MOST_EXPENSIVE, len(estimate.timings))
+        title = f"the {shown} most expensive of {len(estimate.timings)} layers"
+        parts += [Text(title), _expensive(estimate)]
     return Group(*parts)
 
 
@@ -322,19 +328,18 @@ def _lines(estimate: Estimate) -> list[str]:
 
 def _expensive(estimate: Estimate) -> Table:
     shown = sorted(estimate.rows()[:-1], key=lambda row: -row[3])[:MOST_EXPENSIVE]
-    title = f"the {len(shown)} most expensive of {len(estimate.timings)} layers"
-    table = Table(header_style="bold", title=title, title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    for heading in (
-        "cycles",
-        "share\n(%)",
-        "GEMM\nuse (%)",
-        "roofline\n(cycles)",
-        "DRAM traffic\n(bytes)",
+    table = FittedTable()
+    table.add("layer", is_number=False)
+    table.add("kind", is_number=False, rank=4)
+    for heading, rank in (
+        ("cycles", 0),
+        ("share\n(%)", 0),
+        ("GEMM\nuse (%)", 1),
+        ("roofline\n(cycles)", 2),
+        ("DRAM traffic\n(bytes)", 3),
     ):
-        table.add_column(heading, justify="right")
-    table.add_column("bound\nby")
+        table.add(heading, rank=rank)
+    table.add("bound\nby", is_number=False)
     for row in shown:
         by_name = dict(zip(COLUMNS, row, strict=True))
         moved = sum(by_name[f"{m}_bytes"] for m in ("inp", "wgt", "acc", "uop", "out"))

@@ -8,6 +8,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from flow.results.fitted_table import FittedTable
 from flow.results.report import error_cell, name_cell
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams, scale_text
@@ -19,21 +20,21 @@ _LISTED: Final = 4
 
 def plan_table(plan: QuantPlan) -> Table:
     """Return the plan as a table, one row per layer."""
-    table = Table(header_style="bold", padding=0)
-    table.add_column("layer", no_wrap=True)
-    table.add_column("output tensor", no_wrap=True)
-    for heading in (
-        "input scale",
-        "weight scale",
-        "accumulator scale",
-        "output scale",
-        "width: input, weight, output (bits)",
-        "shift (bits)",
-        "multiplier",
-        "residual multiplier",
-        "relative error",
+    table = FittedTable(padding=0)
+    table.add("layer", is_number=False)
+    table.add("output tensor", is_number=False, rank=3)
+    for heading, rank in (
+        ("input scale", 2),
+        ("weight scale", 1),
+        ("accumulator scale", 4),
+        ("output scale", 0),
+        ("width: input, weight, output (bits)", 2),
+        ("shift (bits)", 0),
+        ("multiplier", 1),
+        ("residual multiplier", 3),
+        ("relative error", 4),
     ):
-        table.add_column(heading, justify="right")
+        table.add(heading, rank=rank)
     for layer in plan.layers:
         requant = layer.requant
         table.add_row(

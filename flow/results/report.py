@@ -17,7 +17,9 @@ from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
+from flow.results.fitted_table import FittedTable
 from flow.results.kept_lines import kept_lines
+from flow.results.labelled_lines import LabelledLines
 from flow.results.latency import Latency
 from flow.results.layer_facts import LAYERS_FILE, LayerFacts, layers_csv
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
@@ -35,6 +37,8 @@ from vta_config.text import printable, shown_name
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 4
 REPORT_FILE: Final = "report.json"
+#: Columns of the labels of lines.
+_LABEL_COLUMNS: Final = 11
 #: Name and kind of the row for instructions that belong to no layer: constants and FINISH.
 SETUP: Final = "setup"
 #: GEMM steps by purpose; they sum to ``gemm_ops``.
@@ -63,6 +67,10 @@ _COUNTER_HEADINGS: Final[Mapping[str, str]] = {
     "uop_bytes": "uop loaded\n(bytes)",
     "out_bytes": "out stored\n(bytes)",
 }
+#: Which of these are shown in a narrow terminal: those of the lowest rank.
+_COUNTER_RANKS: Final[Mapping[str, int]] = {
+    "gemm_ops": 1, "alu_ops": 1, "inp_bytes": 2, "wgt_bytes": 2, "out_bytes": 2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,21 +330,22 @@ def _points(share: float | None, reference: float | None) -> str:
 
 def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, ...] = ()) -> Table:
     """Return one row per variant; an asterisk marks a latency without the operators on the host."""
-    table = Table(title_justify="left", header_style="bold")
-    table.add_column("variant")
-    for heading in (
-        "images",
-        "top-1\n(%)",
-        "Δ top-1\n(points)",
-        "top-5\n(%)",
-        "agreement with\nfloat32 (%)",
-        "SQNR\n(dB)",
-        "centred\nSQNR (dB)",
+    table = FittedTable()
+    table.add("variant", is_number=False)
+    for heading, rank in (
+        ("images", 6),
+        ("top-1\n(%)", 0),
+        ("Δ top-1\n(points)", 3),
+        ("top-5\n(%)", 5),
+        ("agreement\nwith float32\n(%)", 1),
+        ("SQNR\n(dB)", 4),
+        ("centred\nSQNR (dB)", 0),
     ):
-        table.add_column(heading, justify="right")
+        table.add(heading, rank=rank)
     if programs:
-        for heading in ("requantization\nerror (relative)", "latency\n(cycles)", "latency\n(ms)"):
-            table.add_column(heading, justify="right")
+        table.add("requantization\nerror (relative)", rank=7)
+        table.add("latency\n(cycles)", rank=2)
+        table.add("latency\n(ms)")
     facts = {p.variant: p for p in programs}
     reference = next((v.top1 for v in variants if v.name == "float32"), None)
     for v in variants:
@@ -377,12 +386,12 @@ def _program_cells(facts: ProgramFacts | None) -> tuple[str, str, str]:
 
 def layers_table(report: Report) -> Table:
     """Return the counters of every layer, and their sum as the last row."""
-    table = Table(header_style="bold")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
+    table = FittedTable()
+    table.add("layer", is_number=False)
+    table.add("kind", is_number=False, rank=4)
     shown = [key for key in COUNTERS if key not in GEMM_PARTS]
     for key in shown:
-        table.add_column(_COUNTER_HEADINGS[key], justify="right")
+        table.add(_COUNTER_HEADINGS[key], rank=_COUNTER_RANKS.get(key, 3))
     for layer in report.layers:
         values = (f"{layer.counters.get(key, 0):,}" for key in shown)
         table.add_row(name_cell(layer.name), layer.kind, *values)
@@ -394,20 +403,20 @@ def layers_table(report: Report) -> Table:
 
 def latency_table(report: Report) -> Table:
     """Return the latency of every layer, and the purposes of its GEMM steps."""
-    table = Table(header_style="bold", padding=0)  # fits in 120 characters
-    table.add_column("layer", no_wrap=True)
-    for heading in (
-        "latency\n(cycles)",
-        "roofline\n(cycles)",
-        "above\nroofline\n(%)",
-        "above full\nroofline\n(%)",
-        "GEMM\nuse (%)",
-        "bound\nby",
-        "DRAM\ntraffic\n(KiB)",
+    table = FittedTable(padding=0)  # fits in 120 characters
+    table.add("layer", is_number=False)
+    for heading, rank in (
+        ("latency\n(cycles)", 0),
+        ("roofline\n(cycles)", 2),
+        ("above\nroofline\n(%)", 0),
+        ("above full\nroofline\n(%)", 3),
+        ("GEMM\nuse (%)", 1),
+        ("bound\nby", 0),
+        ("DRAM\ntraffic\n(KiB)", 1),
     ):
-        table.add_column(heading, justify="right")
+        table.add(heading, rank=rank)
     for key in GEMM_PARTS:
-        table.add_column(f"{key.split('_')[1]}\n(GEMM\nsteps)", justify="right")
+        table.add(f"{key.split('_')[1]}\n(GEMM\nsteps)", rank=4)
     counters = {layer.name: layer.counters for layer in report.layers if layer.kind != SETUP}
     for layer in () if report.latency is None else report.latency.layers:
         own = counters.get(layer.name, {})
@@ -457,7 +466,7 @@ def render(report: Report) -> RenderableType:
     if report.seconds:
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in report.seconds.items())
         lines.append(f"time (s)   {stages}; total {sum(report.seconds.values()):.1f}")
-    parts: list[RenderableType] = [Text("\n".join(lines))]
+    parts: list[RenderableType] = [LabelledLines(lines, _LABEL_COLUMNS)]
     if report.variants:
         outputs = outputs_table(report.variants)
         parts[:0] = [] if outputs is None else [outputs]
@@ -531,7 +540,8 @@ def _exact_lines(report: Report) -> list[str]:
     if equal:
         images, tensors = max(e.images for e in equal), sum(e.tensors for e in equal)
         total = Exactness(images=images, tensors=tensors, mismatches=0)
-        lines.append(f"{len(equal)} other variants: {_exact_line(total)}")
+        others_text = "1 other variant" if len(equal) == 1 else f"{len(equal)} other variants"
+        lines.append(f"{others_text}: {_exact_line(total)}")
     return [("exact      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 

@@ -12,7 +12,7 @@ import tvm_ffi
 from vta_config import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIBRARY: Final = "libvta_sim.so"
 _KINDS: Final = (
@@ -76,3 +76,11 @@ def core_function(name: str) -> Callable[..., Any]:
     load_library()
     function: Callable[..., Any] = tvm_ffi.get_global_func(name)
     return function
+
+
+def vta_modules(module: Any) -> Iterator[Any]:
+    """Yield the VTA modules inside a TVM module."""
+    if module.kind == "vta":
+        yield module
+    for part in module.imports:
+        yield from vta_modules(part)

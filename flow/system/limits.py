@@ -48,9 +48,9 @@ UNLIMITED: Final = Limits(max_steps=-1, max_bytes=-1)
 ORACLE: Final = Limits(max_steps=1 << 23)
 
 
-def add_options(parser: ArgumentParser, *, steps: bool = True) -> None:
+def add_options(parser: ArgumentParser, *, steps: bool = True, about: str = "") -> None:
     """Add ``--max-bytes``, and ``--max-steps``, to a command that reads, or runs, programs."""
-    group = parser.add_argument_group("limits")
+    group = parser.add_argument_group(f"limits {about}".strip())
     if steps:
         group.add_argument(
             "--max-steps",

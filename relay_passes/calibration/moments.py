@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_passes.calibration.group_moments import USUAL_OCTAVES, GroupMoments, GroupSum
 from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.rows import inputs_of
 from relay_passes.host.run import HostModule
 from relay_passes.numerics import power_of_two_at_least
-from relay_passes.operators.calls import is_dense_layer
+from relay_passes.operators.calls import is_dense_layer, is_grouped_layer
 from vta_config.errors import CalibrationError
 
 #: Values of a window up to which a covariance is measured: GPTQ rounding takes about six
@@ -27,10 +28,10 @@ from vta_config.errors import CalibrationError
 MOST_VALUES: Final = 8192
 #: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.
 _MOST_BYTES: Final = 150_000_000
+#: Products of a convolution of several groups that are summed: those of ResNeXt-50 take 10 MB.
+_MOST_PRODUCTS: Final = 1 << 24
 #: Rows of a band of a covariance.
 _BAND: Final = 1024
-#: Values between 2^-20 and 2^20 have squares that float32 holds and adds well.
-_USUAL_OCTAVES: Final = 20
 
 
 class Moments:
@@ -104,6 +105,14 @@ class Moments:
         """Whether it was measured."""
         return self._bands is not None
 
+    def outputs(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return rows · mean of each output channel, float64[O], of rows float64[O, K]."""
+        return np.asarray(rows @ self.mean)
+
+
+#: Of the layers of a graph, by tensor name.
+LayerMoments: TypeAlias = Mapping[str, Moments | GroupMoments]
+
 
 class _Stored:
     """Bands of a covariance in a file."""
@@ -153,7 +162,7 @@ class _Sum:
         x = np.ascontiguousarray(np.concatenate(self.pieces, axis=1))
         self.total += x.sum(axis=1, dtype=np.float64)
         if not self.unit and (peak := float(np.abs(x).max(initial=0.0))):
-            usual = 2.0**-_USUAL_OCTAVES < peak < 2.0**_USUAL_OCTAVES
+            usual = 2.0**-USUAL_OCTAVES < peak < 2.0**USUAL_OCTAVES
             self.unit = 1.0 if usual else power_of_two_at_least(peak)
         if self.unit not in (0.0, 1.0):
             x = x / np.float32(self.unit)
@@ -223,8 +232,10 @@ def collect_moments(
     file: BinaryIO | None = None,
     progress: Callable[[int], None] | None = None,
     reader: WindowReader | None = None,
-) -> Mapping[str, Moments]:
+) -> LayerMoments:
     """Run the float model over calibration images; return every layer's moments by tensor name.
+
+    Those of a convolution of several groups are `GroupMoments`.
 
     Parameters
     ----------
@@ -252,9 +263,14 @@ def collect_moments(
     """
     reader = reader or WindowReader(mod)
     sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
-    result: dict[str, Moments] = {}
-    for group in _groups(sizes) if isinstance(images, Sequence) else [set(sizes)]:
-        sums = {name: _Sum(size) for name, size in sizes.items() if name in group}
+    result: dict[str, Moments | GroupMoments] = {}
+    parts = reader.groups
+    for group in _groups(sizes, parts) if isinstance(images, Sequence) else [set(sizes)]:
+        sums = {
+            name: _Sum(size) if parts[name] == 1 else GroupSum(parts[name], size)
+            for name, size in sizes.items()
+            if name in group
+        }
         count = 0
         for found in reader(images, group, places=places, seed=seed):
             for name, columns in found:
@@ -267,9 +283,9 @@ def collect_moments(
                 "calibration", "must have at least one image", got=0, hint="give a folder of images"
             )
         for name in list(sums):
-            result[name] = sums.pop(name).moments()
-            if file is not None:
-                result[name].store(file)
+            moments = result[name] = sums.pop(name).moments()
+            if file is not None and isinstance(moments, Moments):
+                moments.store(file)
     return {name: result[name] for name in sizes}
 
 
@@ -284,14 +300,19 @@ class WindowReader:
 
     def __init__(self, mod: Module) -> None:
         """Compile the module."""
-        self._layers = [b for b in read_graph(mod).bindings if is_dense_layer(b.value)]
+        self._layers = [b for b in read_graph(mod).bindings if _is_measured(b.value)]
         self._params = [str(p.name) for p in read_graph(mod).params]
         inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
         inner = [v for v in inputs if v.name not in self._params]
         self._names = [str(v.name) for v in inner]
         self._run = HostModule(expose_variables(mod, inner), fast=True)
-        #: Values of a window, K, by layer.
+        #: Values of a group's window, K, by layer.
         self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
+        #: Groups of channels, by layer.
+        self.groups = {
+            str(b.var.name): int(b.value.attrs.groups) if is_grouped_layer(b.value) else 1
+            for b in self._layers
+        }
         #: Windows of an image, by layer.
         self.pixels = {str(b.var.name): _pixels(b.value) for b in self._layers}
 
@@ -318,19 +339,33 @@ class WindowReader:
             )
 
 
-def _groups(sizes: Mapping[str, int]) -> list[set[str]]:
-    """Return the layers in groups, each for a pass over the images, whose sums memory holds."""
+def _groups(sizes: Mapping[str, int], parts: Mapping[str, int]) -> list[set[str]]:
+    """Return the layers in groups, each for a pass over the images, whose sums memory holds.
+
+    Parameters
+    ----------
+    sizes, parts : dict[str, int]
+        Values of a window, and groups of channels that have windows of their own.
+    """
     groups: list[set[str]] = [set()]
     taken = 0
     for name, size in sorted(sizes.items(), key=lambda item: item[1]):
         covariance = sum((j - i) * j for i, j in _bands(size)) if size <= MOST_VALUES else 0
-        need = 4 * (covariance + size * _Sum.PIECE)
+        if parts[name] > 1:
+            covariance = parts[name] * size * size
+        need = 4 * (covariance + parts[name] * size * _Sum.PIECE)
         if groups[-1] and taken + need > _MOST_BYTES:
             groups.append(set())
             taken = 0
         groups[-1].add(name)
         taken += need
     return groups
+
+
+def _is_measured(value: Expr) -> bool:
+    if not is_grouped_layer(value):
+        return is_dense_layer(value)
+    return int(np.prod(_oihw(value)[1:])) ** 2 * int(value.attrs.groups) <= _MOST_PRODUCTS
 
 
 def _oihw(value: Expr) -> tuple[int, ...]:

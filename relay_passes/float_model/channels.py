@@ -3,12 +3,16 @@
 A ReLU, a pool or a sum ties the channels of what it reads to those of what it makes. A convolution
 or dense layer ends one group (its input channels) and starts another (its output channels). Groups
 that hold an input or a result of the network, or that an unknown operator reads, are fixed.
+
+A depthwise convolution ties the order of its channels, but not their scale: what is written may be
+scaled by its weights. So it is inside a group where channels are ordered, and between two groups
+where they are scaled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +33,11 @@ from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import (
     WEIGHT_AXIS,
     is_dense_layer,
+    is_grouped_layer,
     split_bias,
     weight_rows,
 )
+from relay_passes.operators.depthwise_conv2d import is_depthwise
 
 _ELEMENTWISE: Final = frozenset({"nn.relu", "nn.max_pool2d", "nn.avg_pool2d", "add", "clip"})
 
@@ -59,8 +65,18 @@ class ChannelGroup:
     scalable: bool
 
 
-def channel_groups(mod: Module) -> tuple[ChannelGroup, ...]:
-    """Return the groups of `mod` whose channels may change, in the order of the graph."""
+def channel_groups(
+    mod: Module, depthwise: Literal["ordered", "scaled", "fixed"] = "fixed"
+) -> tuple[ChannelGroup, ...]:
+    """Return the groups of `mod` whose channels may change, in the order of the graph.
+
+    Parameters
+    ----------
+    mod : IRModule
+    depthwise : {"ordered", "scaled", "fixed"}
+        What depthwise convolutions are: inside a group, which they write; between two groups,
+        reader and writer; or unknown.
+    """
     graph = read_graph(mod)
     parent: dict[str, str] = {p.name: p.name for p in graph.params}
     fixed = {p.name for p in graph.params} | {v.name for v in graph.results}
@@ -78,9 +94,12 @@ def channel_groups(mod: Module) -> tuple[ChannelGroup, ...]:
         kind = op_name(value)
         parent[name] = name
         sources = [v.name for v in variables(value)]
-        if is_dense_layer(value):
+        if is_dense_layer(value) or (depthwise == "scaled" and is_depthwise_layer(value)):
             writers[name] = name
             readers[name] = sources[0]
+        elif depthwise == "ordered" and is_depthwise_layer(value):
+            writers[name] = name
+            parent[find(sources[0])] = find(name)
         elif _ties(value):
             for source in sources:
                 parent[find(source)] = find(name)
@@ -105,6 +124,11 @@ def channel_groups(mod: Module) -> tuple[ChannelGroup, ...]:
         for root, names in members.items()
         if root not in closed
     )
+
+
+def is_depthwise_layer(value: Expr) -> bool:
+    """Whether a call is a depthwise convolution with a constant weight, one filter a channel."""
+    return is_grouped_layer(value) and is_depthwise(value)
 
 
 def _ties(value: Expr) -> bool:
@@ -142,7 +166,10 @@ class ChannelMap:
 def map_channels(
     mod: Module, groups: tuple[ChannelGroup, ...], maps: tuple[ChannelMap, ...]
 ) -> Module:
-    """Return `mod` with each group's channels changed as its map says; the results stay equal."""
+    """Return `mod` with each group's channels changed as its map says; the results stay equal.
+
+    Maps of groups that depthwise convolutions are between must keep the order.
+    """
     out: dict[str, ChannelMap] = {}  # tensor -> map of its channels
     into: dict[str, ChannelMap] = {}  # layer -> map of its input's channels
     for group, change in zip(groups, maps, strict=True):
@@ -160,6 +187,16 @@ def map_channels(
                 weight = _mapped(weight, into[name], 1 - axis, inverse=True)
             if name in out:
                 weight = _mapped(weight, out[name], axis)
+            weight = relax.const(np.ascontiguousarray(weight, np.float32))
+            return relax.Call(value.op, [value.args[0], weight], value.attrs, value.ty_args)
+        if is_depthwise_layer(value):
+            weight = constant(value.args[1])
+            assert weight is not None
+            written, read = out.get(name), into.get(name)
+            if written is not None:
+                weight = _mapped(weight, written, 0)
+            if read is not None:  # scaled alone: an order is the whole group's
+                weight = weight / read.factor.reshape(-1, 1, 1, 1)
             weight = relax.const(np.ascontiguousarray(weight, np.float32))
             return relax.Call(value.op, [value.args[0], weight], value.attrs, value.ty_args)
         found = split_bias(value) if op_name(value) == "add" else None
@@ -184,10 +221,13 @@ def _mapped(
 
 
 def layer_weights(mod: Module) -> dict[str, NDArray[np.float64]]:
-    """Return each convolution's and dense layer's weight, float64[O, I...], by tensor name."""
+    """Return each layer's weight, float64[O, I...], by tensor name.
+
+    Of dense layers, convolutions of one group and depthwise convolutions (float64[C, 1, KH, KW]).
+    """
     result = {}
     for binding in read_graph(mod).bindings:
-        if is_dense_layer(binding.value):
+        if is_dense_layer(binding.value) or is_depthwise_layer(binding.value):
             rows = weight_rows(binding.value).astype(np.float64)
             axis, shape = WEIGHT_AXIS[op_name(binding.value)], static_shape(binding.value.args[1])
             result[binding.var.name] = rows.reshape(len(rows), shape[1 - axis], *shape[2:])

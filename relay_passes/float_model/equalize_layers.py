@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.float_model.channels import (
+    ChannelGroup,
     ChannelMap,
     channel_groups,
     layer_weights,
@@ -50,25 +51,40 @@ class EqualizeLayers(GraphPass):
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with its channels scaled."""
-        groups = [g for g in channel_groups(mod) if g.scalable and g.writers and g.readers]
+        groups = [
+            group
+            for group in channel_groups(mod, "scaled")
+            if group.scalable and group.writers and group.readers
+        ]
         peaks = {  # largest weights between channels, float64[O, I]
             name: np.abs(w).reshape(*w.shape[:2], -1).max(axis=2)
             for name, w in layer_weights(mod).items()
+        }
+        depthwise = {  # channel c of what is read goes to channel c alone
+            name for group in groups for name in group.readers if _is_diagonal(peaks[name], group)
         }
         factors = [np.ones(g.channels) for g in groups]
         for _ in range(self.rounds):
             for group, factor in zip(groups, factors, strict=True):
                 written = [peaks[name].max(axis=1) for name in group.writers]
-                read = [peaks[name].max(axis=0) for name in group.readers]
+                read = [
+                    peaks[name][:, 0] if name in depthwise else peaks[name].max(axis=0)
+                    for name in group.readers
+                ]
                 change = np.sqrt(_share(read) / _share(written))
                 change /= np.exp(np.log(change).mean())
                 for name in group.writers:
                     peaks[name] *= change[:, np.newaxis]
                 for name in group.readers:
-                    peaks[name] /= change
+                    peaks[name] /= change[:, np.newaxis] if name in depthwise else change
                 factor *= change
         maps = tuple(ChannelMap(order=np.arange(len(f)), factor=f) for f in factors)
         return map_channels(mod, tuple(groups), maps)
+
+
+def _is_diagonal(peaks: NDArray[np.float64], group: ChannelGroup) -> bool:
+    """Whether a layer that reads a group is depthwise: one weight row, of one channel, for each."""
+    return peaks.shape == (group.channels, 1) and group.channels > 1
 
 
 def _share(layers: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 One shift serves a block of output channels, so a block's weight scale follows its largest channel
 and the others lose resolution. Output channels may be put in any order if the layers that read
-them follow; a residual stream has one order for all layers that write it.
+them follow; a residual stream has one order for all layers that write it, and so have a depthwise
+convolution and the layer before it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ class PermuteChannels(GraphPass):
     def transform(self, mod: Module) -> Module:
         """Return `mod` with its channels in the better order."""
         weights = layer_weights(mod)
-        groups = tuple(g for g in channel_groups(mod) if g.writers and g.channels > self.block)
+        groups = tuple(
+            group
+            for group in channel_groups(mod, "ordered")
+            if group.writers and group.channels > self.block
+        )
         maps = []
         for group in groups:
             order = self.order(group, weights)

@@ -1,9 +1,8 @@
-"""Make several outputs of each input by convolutions, one a phase, and put them side by side.
+"""Make transposed convolutions of convolutions, one a phase, and put them side by side.
 
 Row s * q + r of a transposed convolution of stride s reads every s-th tap only, of rows next to q:
-a phase r of its output is a convolution of its own, without any multiplication by zero. So is one
-of an enlargement by linear interpolation, as a depthwise convolution of what is padded with copies
-of its edges. With s * s phases as channels, the output is
+a phase r of its output is a convolution of its own, without any multiplication by zero. With s * s
+phases as channels, the output is
 
     out[c, s * y + a, s * x + b] = phases[a * s + b][c, y, x],
 
@@ -13,10 +12,9 @@ convolution belong to its phases.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,24 +39,17 @@ from relay_passes.operators.calls import ACTIVATIONS
 
 #: Elements of all phases' weights together, above which a layer is left as it is.
 _MOST_WEIGHTS: Final = 1 << 26
-#: The fraction of a source coordinate that the first output has: `coordinate = o / f + fraction`.
-_LINEAR: Final[dict[str, Callable[[int], float]]] = {
-    "half_pixel": lambda factor: 0.5 / factor - 0.5,
-    "pytorch_half_pixel": lambda factor: 0.5 / factor - 0.5,
-    "asymmetric": lambda factor: 0.0,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPhases(GraphPass):
-    """Replace transposed convolutions and linear enlargements by convolutions; see the text."""
+    """Replace transposed convolutions by convolutions; see the text."""
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with one convolution a phase."""
         graph = read_graph(mod)
         tails = {b.var: tail for b in graph.bindings if (tail := _transposed(b, graph)) is not None}
-        linear = {b.var for b in graph.bindings if _is_linear(b)}
-        if not tails and not linear:
+        if not tails:
             return mod
         ends = {tail.end: var for var, tail in tails.items()}
         within = {v for tail in tails.values() for v in tail.within}
@@ -70,8 +61,6 @@ class SplitPhases(GraphPass):
             if var in ends:
                 first = ends[var]
                 return _as_phases(builder, var, calls[first], tails[first])
-            if var in linear:
-                return _interpolated(builder, var, value)
             return None if var in within else value
 
         return rewrite(mod, visit)
@@ -106,32 +95,34 @@ def _transposed(binding: Expr, graph: Graph) -> _Tail | None:
         return None
     attrs = call.attrs
     plain = str(attrs.data_layout) == "NCHW" and str(attrs.kernel_layout) == "IOHW"
-    if not plain or ints(attrs.dilation) != (1, 1):
+    if not plain:
         return None
     size, out, weight = (static_shape(x) for x in (call.args[0], binding.var, call.args[1]))
-    strides, padding = ints(attrs.strides), ints(attrs.padding)[:2]
-    if np.prod(weight) > _MOST_WEIGHTS:
+    strides, dilation = ints(attrs.strides), ints(attrs.dilation)
+    padding = ints(attrs.padding)[:2]
+    if np.prod(weight) * np.prod(dilation) > _MOST_WEIGHTS:
         return None
-    axes = []
-    for axis in (0, 1):
-        if weight[2 + axis] < strides[axis]:
-            return None  # some phases have no tap
-        axes.append(
-            _sides(weight[2 + axis], strides[axis], padding[axis], size[2 + axis], out[2 + axis])
-        )
-    return _with_tail(binding, graph, (axes[0], axes[1]))
+    rows, columns = (
+        _sides(*line) for line in zip(weight[2:], strides, dilation, padding, size[2:], out[2:],
+                                      strict=True)
+    )  # fmt: skip
+    return _with_tail(binding, graph, (rows, columns))
 
 
-def _sides(kernel: int, stride: int, padding: int, size: int, out: int) -> tuple[_Side, ...]:
+def _sides(
+    kernel: int, stride: int, dilation: int, padding: int, size: int, out: int
+) -> tuple[_Side, ...]:
     """Return the phases along one axis; taps of -1 are zeros, which crop the input.
 
     out[s * q + r] = sum_j w[t + s * j] * x[q + d - j], where t = (r + p) mod s and
-    d = (r + p - t) / s, is a convolution with the taps in reverse.
+    d = (r + p - t) / s, is a convolution with the taps in reverse. A dilated kernel has zeros
+    between its taps, and a phase that no tap reaches is all zeros.
     """
     rows, phases = -(-out // stride), []
     for r in range(stride):
         first = (r + padding) % stride
-        taps = [*range(first, kernel, stride)][::-1]
+        places = [*range(first, (kernel - 1) * dilation + 1, stride)][::-1] or [-1]
+        taps = [-1 if place % dilation else place // dilation for place in places]
         ahead = (r + padding - first) // stride
         before, after = len(taps) - 1 - ahead, rows - size + ahead
         taps = [-1] * max(0, -before) + taps + [-1] * max(0, -after)
@@ -230,45 +221,3 @@ def _side_by_side(
         return result
     whole_var = builder.emit(result, f"{name}.whole")
     return relax.op.strided_slice(whole_var, [2, 3], [0, 0], [rows, columns], [1, 1])
-
-
-# ---- linear interpolation ------------------------------------------------------------------------
-def _is_linear(binding: Expr) -> bool:
-    """Whether an operator enlarges rows and columns by whole factors, linearly in between."""
-    call = binding.value
-    if op_name(call) != "image.resize2d" or str(call.attrs.layout) != "NCHW":
-        return False
-    if str(call.attrs.method) != "linear":
-        return False
-    before, after = static_shape(call.args[0]), static_shape(binding.var)
-    pairs = [*zip(before[2:], after[2:], strict=True)]
-    whole = all(now % then == 0 for then, now in pairs) and before != after
-    # Of one row, PyTorch's coordinates differ.
-    return whole and str(call.attrs.coordinate_transformation_mode) in _LINEAR
-
-
-def _interpolated(builder: GraphBuilder, var: Expr, call: Expr) -> Expr:
-    """Emit a linear enlargement: depthwise convolutions of what is padded with its edges."""
-    name, shape = str(var.name), static_shape(var)
-    data = call.args[0]
-    n, channels, rows, columns = static_shape(data)
-    factors = shape[2] // rows, shape[3] // columns
-    fraction = _LINEAR[str(call.attrs.coordinate_transformation_mode)]
-    kernels = [[_weights(r, f, fraction(f)) for r in range(f)] for f in factors]
-    widths = [0, 0, 0, 0, *(side for f in factors for side in (int(f > 1),) * 2)]
-    padded = builder.emit(relax.op.nn.pad(data, widths, pad_mode="replicate"), f"{name}.edges")
-    made = []
-    for index, (y, x) in enumerate(product(*kernels)):
-        kernel = np.broadcast_to(np.outer(y, x), (channels, 1, len(y), len(x)))
-        weight = relax.const(np.ascontiguousarray(kernel, np.float32))
-        conv = relax.op.nn.conv2d(padded, weight, groups=channels)
-        made.append(builder.emit(conv, f"{name}.phase{index}"))
-    return _side_by_side(builder, made, factors, (n, channels, *shape[2:]), name)
-
-
-def _weights(phase: int, factor: int, fraction: float) -> NDArray[np.float64]:
-    """Return the weights of the rows before, at and behind row q in row `factor` * q + `phase`."""
-    if factor == 1:
-        return np.ones(1)
-    at: Any = phase / factor + fraction
-    return np.asarray(np.maximum(0.0, 1.0 - np.abs(np.arange(-1, 2) - at)))

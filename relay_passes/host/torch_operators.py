@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, ints, op_name, slices_of, static_shape
+from relay_passes.operators.interpolation import ROUNDED, coordinates
 
 #: Operators after which results are no logits any more.
 SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
@@ -127,40 +127,14 @@ def _take(torch: Any, call: Expr, operands: list[Any]) -> Any:
     return x.index_select(axis, (indices.to(x.device) % static_shape(call.args[0])[axis]))
 
 
-def _coordinates(before: int, after: int, mode: str) -> NDArray[np.float64]:
-    """Return where the rows or columns of a map of another size lie in the map before it.
-
-    The formulas are those of ONNX's Resize.
-    """
-    places, scale = np.arange(after, dtype=np.float64), before / after
-    if mode == "align_corners":
-        return np.asarray(places * ((before - 1) / max(after - 1, 1)))
-    if mode == "asymmetric":
-        return np.asarray(places * scale)
-    if mode == "pytorch_half_pixel" and after == 1:
-        return np.zeros(1)
-    shift = 0.0 if mode == "tf_half_pixel_for_nn" else 0.5
-    return np.asarray((places + 0.5) * scale - shift)
-
-
-#: How a coordinate becomes a row or column; a little that float32 lost does not count.
-_ROUNDED: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "round": np.round,
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": lambda x: np.floor(x + 1e-5),
-    "ceil": lambda x: np.ceil(x - 1e-5),
-}
-
-
 def _resize(torch: Any, call: Expr, operands: list[Any]) -> Any:
     """Return a map of another size, its nearest numbers or those between, axis by axis."""
     x, attrs = operands[0], call.attrs
     before, after = (static_shape(c) for c in (call.args[0], call))
     for axis in (2, 3):
-        at = _coordinates(before[axis], after[axis], str(attrs.coordinate_transformation_mode))
+        at = coordinates(before[axis], after[axis], str(attrs.coordinate_transformation_mode))
         linear = str(attrs.method) == "linear"
-        first = np.floor(at) if linear else _ROUNDED[str(attrs.rounding_method)](at)
+        first = np.floor(at) if linear else ROUNDED[str(attrs.rounding_method)](at)
         low, high = (
             torch.tensor(np.clip(first + more, 0, before[axis] - 1), dtype=torch.long).to(x.device)
             for more in (0, 1)

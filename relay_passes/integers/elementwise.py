@@ -11,16 +11,25 @@ a minimum likewise. n is as small as leaves the operands' multipliers within a q
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import floor, log2
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.integers.hinges import INPUTS, fit_function
-from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, clipped, narrowed, run_steps
-from relay_passes.numerics import round_half_up
+from relay_passes.integers.steps import (
+    TIMES,
+    Step,
+    StepsPlan,
+    TensorSteps,
+    clipped,
+    narrowed,
+    run_steps,
+)
+from relay_passes.numerics import exact_log2, round_half_up
 from relay_passes.operators.functions import Function
-from relay_passes.params import QuantParams
+from relay_passes.params import MAX_INT32_SHIFT, QuantParams
 from vta_config.portable import MAX_RESIDUAL, MAX_WEIGHT
 
 #: Why the host computes a function, or adds, subtracts or compares two tensors.
@@ -35,6 +44,12 @@ PAIRS: Final[Mapping[str, tuple[tuple[int, int], str]]] = {
 }
 #: What rounded multipliers may add to the error of a result, in output steps.
 _MULTIPLIER_ERROR: Final = 0.25
+#: What a rounded multiplier may add to the error of a factor, in steps: all pixels have it.
+_FACTOR_ERROR: Final = 0.125
+#: The zero point of a factor that is converted and never negative: -128 would take another step.
+_FACTOR_ZERO: Final = -127
+#: What follows a result's name in that of its converted factor.
+_FACTOR: Final = ".factor"
 #: Fraction bits at most.
 _MOST_BITS: Final = 15
 #: How far a function may be from two lines, relative to its largest value, to be counted as them.
@@ -116,6 +131,60 @@ def pair_steps(
         return None
     steps += narrowed(zero + last, bits, limits)
     return StepsPlan(parts=(TensorSteps(suffix="", steps=tuple(steps)),))
+
+
+def product_steps(
+    data: Operand, factor: Operand, params: QuantParams, limits: tuple[int, int]
+) -> StepsPlan | None:
+    """Return how integers multiply a tensor by one number per channel; None where they do not.
+
+    A product of integers must be 2^-n steps of the output. Where the scales have no such n, the
+    factor is converted first, to the finest scale that has one.
+
+    Parameters
+    ----------
+    data, factor : Operand
+    params : QuantParams
+        Of the result.
+    limits : (int, int)
+        What it is clipped to.
+    """
+    unit = data.scale * factor.scale / params.scale[0]
+    parts: list[TensorSteps] = []
+    exponent = exact_log2(unit)
+    shift, name, zero = None if exponent is None else -exponent, factor.name, factor.zero
+    if shift is None or not 0 <= shift <= MAX_INT32_SHIFT:
+        zero = _FACTOR_ZERO if factor.zero < 0 else 0
+        most = MAX_WEIGHT - zero
+        shift = floor(log2(most / (unit * factor.reach)))
+        if not 0 <= shift <= MAX_INT32_SHIFT:
+            return None
+        converted = _converted(factor, unit * 2.0**shift, zero)
+        if converted is None:
+            return None
+        parts, name = [TensorSteps(suffix=_FACTOR, steps=converted)], _FACTOR
+    steps = [
+        _added(1, data.name),
+        *_constant(-data.zero),
+        Step(op=TIMES, value=(zero,), tensor=name),
+        *narrowed(params.zero_point << shift, shift, limits),
+    ]
+    return StepsPlan(parts=(*parts, TensorSteps(suffix="", steps=tuple(steps))))
+
+
+def _converted(x: Operand, ratio: float, zero: int) -> tuple[Step, ...] | None:
+    """Return the steps from a tensor to `ratio` times its number, with another zero point."""
+    for bits in range(_MOST_BITS + 1):
+        factor = int(round_half_up(ratio * 2.0**bits))
+        if abs(factor * 0.5**bits - ratio) * x.reach <= _FACTOR_ERROR:
+            break
+    if not 1 <= factor <= MAX_RESIDUAL:
+        return None
+    level = (zero << bits) - factor * x.zero
+    return (
+        _added(factor, x.name),
+        *narrowed(level, bits, (zero or -MAX_WEIGHT, MAX_WEIGHT)),
+    )
 
 
 def _by_channel(target: NDArray[np.float64], limits: tuple[int, int]) -> StepsPlan | None:

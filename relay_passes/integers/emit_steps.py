@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from tvm import relax
 
 from relay_passes.graph import Expr
 from relay_passes.integers.integer_values import Int8Tensor, per_channel
-from relay_passes.integers.steps import Step, StepsPlan
+from relay_passes.integers.steps import TIMES, Step, StepsPlan
 
 #: The operator of Relax of a step that reads no tensor.
 _OPERATORS: Final = {
@@ -63,6 +64,12 @@ def _emitted(emitter: Emitter, var: Expr, step: Step, tensors: dict[str, Expr], 
         number = _operand(step, var)
         return emitter.step(_OPERATORS[step.op](var, number), name, step.op)
     tensor = emitter.step(relax.op.astype(tensors[step.tensor], "int32"), name, "wide")
+    if step.op == TIMES:
+        if step.value != (0,):
+            opposite = replace(step, value=tuple(-v for v in step.value))
+            centred = relax.op.add(tensor, _operand(opposite, tensor))
+            tensor = emitter.step(centred, name, "from_zero")
+        return emitter.step(relax.op.multiply(var, tensor), name, "product")
     if step.value != (1,):
         product = relax.op.multiply(tensor, _operand(step, tensor))
         tensor = emitter.step(product, name, "scaled")

@@ -33,6 +33,7 @@ from relay_passes.integers.elementwise import (
     PAIRS,
     function_steps,
     pair_steps,
+    product_steps,
 )
 from relay_passes.integers.fuse_conv_relu import FuseConvRelu
 from relay_passes.integers.moves import converted_name, small_ratio
@@ -56,6 +57,7 @@ from relay_passes.operators.calls import (
     weight_rows,
 )
 from relay_passes.operators.functions import Function, functions_of
+from relay_passes.operators.scale_channels import factors_of
 from relay_passes.params import MAX_INT32_SHIFT, QuantParams, Requant
 from relay_passes.rounding.nearest import NearestRounder, WeightRounder
 from relay_passes.scales.accumulators import fused_ends, paired_layers, unfused_ends
@@ -247,7 +249,10 @@ class _Planner:
                 top = numerics.round_half_up(min(value.ceiling / params.scale[0], params.levels))
                 limits = params.zero_point, params.zero_point + int(top)
             left, right = (x.operand for x in operands)
-            steps = pair_steps(value.kind, (left, right), params, limits)
+            if value.kind == "multiply":
+                steps = product_steps(left, right, params, limits)
+            else:
+                steps = pair_steps(value.kind, (left, right), params, limits)
         elif function is not None:
             x = self.value(function.source)
             if not isinstance(x, PlannedInt8):
@@ -453,12 +458,15 @@ class _Planner:
         return replace(plan, first_shift=next(shifts), second_shift=next(shifts))
 
     def _pair(self, binding: Expr) -> PlannedPair | None:
-        left, right = (self.value(a) for a in binding.value.args)
+        kind, name = op_name(binding.value), str(binding.var.name)
+        factors = factors_of(binding.value)
+        operands = factors or binding.value.args
+        left, right = (self.value(a) for a in operands)
         if not (isinstance(left, PlannedInt8) and isinstance(right, PlannedInt8)):
             return None
-        if static_shape(binding.value.args[0]) != static_shape(binding.value.args[1]):
+        alike = static_shape(operands[0]) == static_shape(operands[1])
+        if not (alike if kind in PAIRS else factors is not None):
             return None
-        kind, name = op_name(binding.value), str(binding.var.name)
         return PlannedPair(kind=kind, operators=(name,), operands=(left, right))
 
     def _activation(self, binding: Expr) -> _Value:
@@ -493,6 +501,8 @@ class _Planner:
         )
 
     def _move(self, binding: Expr) -> _Value:
+        if is_average(binding.value):
+            return self._average(binding)
         data = self.value(binding.value.args[0])
         name = str(binding.var.name)
         if not isinstance(data, PlannedInt8) or not is_move(binding.value):
@@ -538,7 +548,7 @@ class _Planner:
     HANDLERS: ClassVar[dict[str, Callable[[_Planner, Expr], _Value]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
-        **dict.fromkeys(PAIRS, _pair),
+        **dict.fromkeys((*PAIRS, "multiply"), _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),

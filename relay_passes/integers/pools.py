@@ -1,4 +1,4 @@
-"""Integer forms of average pools: what `Requantize` makes of them."""
+"""Integer forms of averages, pools and interpolation: what `Requantize` makes of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from relay_passes.graph import Expr, ints, op_name, static_shape
 from relay_passes.integers.integer_values import Accumulator, Int8Tensor
 from relay_passes.operators.averages import averaged, sum_factors, window_counts
 from relay_passes.operators.chain import NO_SIDES, Padding
+from relay_passes.operators.interpolation import interpolated_line
 from relay_passes.operators.padding import padded
 
 
@@ -47,6 +48,12 @@ def average(
     numerics.check_accumulator(name, bound)
     if op_name(call) == "mean":
         sums = relax.op.sum(widen(data).var, axis=[2, 3], keepdims=True)
+    elif (line := interpolated_line(call)) is not None:
+        wide, matrix = widen(data).var, line.matrix(static_shape(data.var)[line.axis])
+        if line.axis == 2:
+            sums = relax.op.matmul(relax.const(matrix), wide)
+        else:
+            sums = relax.op.matmul(wide, relax.const(np.ascontiguousarray(matrix.T)))
     else:
         sums = _window_sums(call, data, name, step)
     return Accumulator(
@@ -73,6 +80,7 @@ def _window_sums(
         relax.const(np.ones((channels, 1, *ints(attrs.pool_size)), np.int8)),
         strides=ints(attrs.strides),
         padding=sides,
+        dilation=ints(attrs.dilation),
         groups=channels,
         out_dtype="int32",
     )

@@ -45,6 +45,7 @@ from relay_passes.integers.emit_steps import emit_steps
 from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import (
     Accumulator,
+    DoesNotFit,
     Int8Tensor,
     IntegerWeight,
     Lazy,
@@ -71,19 +72,13 @@ from relay_passes.operators.calls import (
 from relay_passes.operators.chain import NO_SIDES, Padding
 from relay_passes.operators.functions import Function, functions_of
 from relay_passes.operators.padding import padded
+from relay_passes.operators.scale_channels import factors_of
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
+from vta_config.isa import MAX_IMM
 
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
-
-
-class _DoesNotFit(Exception):
-    """Integers of some operators leave int32; these are left to the host then."""
-
-    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
-        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
-        self.sources = sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +115,7 @@ class Requantize(GraphPass):
                     run.visit(binding)
                 results = [run.as_float(run.value(v), v.name) for v in graph.results]
                 break
-            except _DoesNotFit as stop:
+            except DoesNotFit as stop:
                 new = {name: str(stop) for name in stop.sources if name not in host}
                 assert new, str(stop)  # or this would not end
                 host |= new
@@ -155,6 +150,8 @@ class _Interpreter:
         self._names = Names(self._left)
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
+        #: Accumulators by identity, and what they are as floats: all their readers read one.
+        self.reals: dict[int, tuple[Accumulator, Expr]] = {}
         self.errors: dict[str, float] = {}
 
     def emit(self, expr: Expr, name: str) -> Expr:
@@ -187,7 +184,7 @@ class _Interpreter:
             sources = (v.sources for v in values if isinstance(v, Accumulator))
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
-            raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
+            raise DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
         if result is None:  # no integer implementation: floats, as it is
             operands = {
                 v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}
@@ -199,14 +196,9 @@ class _Interpreter:
     def as_float(self, value: Any, name: str) -> Expr:
         """Emit the float32 form of a value."""
         if isinstance(value, Accumulator):
-            try:
-                value = self.settle(value)
-            except CapacityError as error:
-                raise _DoesNotFit(value.sources, error) from None
-            shape = static_shape(value.var)
-            largest = float(np.finfo(np.float32).max)
-            scale = per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
-            return self._scaled(value.var, scale, value.name)
+            if id(value) not in self.reals:
+                self.reals[id(value)] = value, self._real(value)
+            return self.reals[id(value)][1]
         if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
         if isinstance(value, Lazy):
@@ -217,6 +209,20 @@ class _Interpreter:
         if isinstance(value, IntegerWeight):
             return relax.const((value.value * column(value)).astype(np.float32))
         return value
+
+    def _real(self, value: Accumulator) -> Expr:
+        # A limit that no instruction holds, as of a result that keeps all its bits, is a float.
+        top = value.ceiling if (value.ceiling > value.scale * MAX_IMM).any() else np.inf
+        try:
+            value = self.settle(replace(value, ceiling=np.inf) if np.isfinite(top) else value)
+        except CapacityError as error:
+            raise DoesNotFit(value.sources, error) from None
+        rank, largest = value.var.ty.ndim, float(np.finfo(np.float32).max)
+        scale = per_channel(np.minimum(value.scale, largest), rank, np.float32)
+        real = self._scaled(value.var, scale, value.name)
+        if np.isinf(top):
+            return real
+        return self.step(relax.op.clip(real, 0.0, top), value.name, "limited")
 
     def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
         if var not in self.floats:
@@ -568,25 +574,30 @@ class _Interpreter:
             return None
         return average(call, data, str(binding.var.name), self.step, self.widen)
 
+    def _move(self, binding: Expr) -> Any:
+        return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)
+
     def _function(self, binding: Expr) -> Any:
         x = self.value(self.functions[binding.var].source)
         return Lazy(binding=binding, operands=(x,)) if isinstance(x, Int8Tensor) else None
 
     def _pair(self, binding: Expr) -> Any:
-        left, right = (self.value(a) for a in binding.value.args)
+        factors = factors_of(binding.value)
+        left, right = (self.value(a) for a in factors or binding.value.args)
         if not (isinstance(left, Int8Tensor) and isinstance(right, Int8Tensor)):
             return None
         alike = static_shape(left.var) == static_shape(right.var)
-        return Lazy(binding=binding, operands=(left, right)) if alike else None
+        fits = alike if op_name(binding.value) in PAIRS else factors is not None
+        return Lazy(binding=binding, operands=(left, right)) if fits else None
 
     HANDLERS: ClassVar[dict[str, Callable[[_Interpreter, Expr], Any]]] = {
         "quantize": _quantize,
         "dequantize": _dequantize,
-        **dict.fromkeys(PAIRS, _pair),
+        **dict.fromkeys((*PAIRS, "multiply"), _pair),
         "add": _add,
         **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
-        **dict.fromkeys(MOVES, moved_tensor),
+        **dict.fromkeys(MOVES, _move),
         "concat": joined_tensor,
     }

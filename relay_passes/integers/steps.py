@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.operators.post_ops import POST_OPS
+
+#: The step that multiplies the accumulator by t - v, t with one number per channel; no post-op.
+TIMES: Final = "times"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Step:
     Parameters
     ----------
     op : str
-        The name of a row of `POST_OPS`.
+        The name of a row of `POST_OPS`, or `TIMES`.
     value : tuple[int, ...]
         Its operand: one, or one per channel.
     tensor : str, optional
@@ -171,6 +174,9 @@ def run_steps(plan: StepsPlan, tensors: Mapping[str, NDArray[Any]]) -> NDArray[n
                 int(value[0]) if len(value) == 1 else value.reshape(1, -1, *[1] * (acc.ndim - 2))
             )
             tensor = None if step.tensor is None else known[step.tensor]
-            acc = POST_OPS[step.op].meaning(acc, value, tensor)
+            if step.op == TIMES:
+                acc = acc * (tensor - value)
+            else:
+                acc = POST_OPS[step.op].meaning(acc, value, tensor)
         known[part.suffix] = result = acc
     return result

@@ -224,7 +224,7 @@ class _Ties:
 
 def _keeps(value: Expr, kind: str) -> bool:
     """Whether integers go through an operator with their scale, or a known part of it."""
-    if kind in AVERAGES:
+    if kind in AVERAGES or is_average(value):
         return is_average(value)
     return kind in ("dequantize", "add") or bool(moved(value)) or ends_accumulator(value)
 

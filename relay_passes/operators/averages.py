@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, ints, op_name, static_shape
+from relay_passes.operators.interpolation import interpolated_line
 
 #: The largest factor of a sum: each 127 take a GEMM step per pixel.
 MOST_FACTOR: Final = 1016
@@ -27,12 +28,16 @@ NO_AVERAGE: Final = (
 
 
 def is_average(call: Expr) -> bool:
-    """Whether integers express an average: over all rows and columns, or over windows."""
+    """Whether integers express an average: over all rows and columns, windows, or neighbours."""
     if op_name(call) == "mean":
         return _is_global(call)
+    if op_name(call) == "image.resize2d":
+        return interpolated_line(call) is not None
     if op_name(call) != "nn.avg_pool2d" or str(call.attrs.layout) != "NCHW":
         return False
-    if ints(call.attrs.dilation) != (1, 1) or min(ints(call.attrs.padding)) < 0:
+    sides = ints(call.attrs.padding)
+    counted = bool(call.attrs.count_include_pad) or not any(sides)
+    if (ints(call.attrs.dilation) != (1, 1) and not counted) or min(sides) < 0:
         return False
     counts = window_counts(call)
     return bool(counts.min() > 0 and (lcm(*counts.flat) // counts).max() <= MOST_FACTOR)
@@ -47,6 +52,8 @@ def _is_global(call: Expr) -> bool:
 
 def averaged(call: Expr) -> int:
     """Return what the sum of an average's integers is divided by: L, the pixels of any window."""
+    if (line := interpolated_line(call)) is not None:
+        return line.total
     if op_name(call) == "mean":
         _, _, height, width = static_shape(call.args[0])
         return height * width
@@ -58,7 +65,7 @@ def window_counts(call: Expr) -> NDArray[np.int64]:
     attrs, sides = call.attrs, ints(call.attrs.padding)
     kernel, strides = ints(attrs.pool_size), ints(attrs.strides)
     shape, out_shape = static_shape(call.args[0]), static_shape(call)
-    if bool(attrs.count_include_pad):
+    if bool(attrs.count_include_pad) or ints(attrs.dilation) != (1, 1):
         return np.full(out_shape[2:], kernel[0] * kernel[1])
     return pixel_counts(shape[2:], out_shape[2:], kernel, strides, sides[:2])
 

@@ -14,6 +14,7 @@ from tvm import relax
 from relay_passes.graph import Expr, clip_limits, constant, op_name, static_shape
 from relay_passes.operators.averages import is_average
 from relay_passes.operators.operator import IntegerForm
+from relay_passes.operators.scale_channels import factors_of
 from relay_passes.operators.table import OPERATORS
 
 #: Operators whose output holds the input's values in another shape or order.
@@ -121,8 +122,10 @@ def is_pair(call: Expr) -> bool:
 def has_integer_form(call: Expr) -> bool:
     """Whether integers compute a call; a tensor that such a call makes or reads is quantized."""
     kind = op_name(call)
-    if kind in AVERAGES:
+    if kind in AVERAGES or is_average(call):
         return is_average(call)
+    if kind == "multiply":
+        return factors_of(call) is not None
     if kind in MOVES or kind == "concat":
         return bool(moved(call))
     return kind in _INTEGER_OPS or ends_accumulator(call) or is_pair(call)
@@ -195,3 +198,10 @@ def is_dense_layer(value: Expr) -> bool:
     if kind == "matmul":
         return len(static_shape(value.args[0])) == 2
     return int(value.attrs.groups) == 1 and str(value.attrs.data_layout) == "NCHW"
+
+
+def is_grouped_layer(value: Expr) -> bool:
+    """Whether a call is a convolution of several groups with a constant weight."""
+    if op_name(value) != "nn.conv2d" or constant(value.args[1]) is None:
+        return False
+    return int(value.attrs.groups) > 1 and str(value.attrs.data_layout) == "NCHW"

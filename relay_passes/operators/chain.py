@@ -57,7 +57,9 @@ class Chain:
     padding : Padding or None
         Of a convolution whose data are padded before it; its own pads nothing then.
     more_sources : tuple of relax.Var
-        What is copied beside the source.
+        What is copied beside the source, or multiplied with it.
+    zero_points : (int, int)
+        What is subtracted from the source and from what it is multiplied with.
     movement : Movement or None
         What it copies from where, of an operator that moves.
     name : str
@@ -75,6 +77,7 @@ class Chain:
     summands: list[Chain] = field(default_factory=list)
     padding: Padding | None = None
     more_sources: tuple[Expr, ...] = ()
+    zero_points: tuple[int, int] = (0, 0)
     movement: Movement | None = None
     name: str = ""
     output_name: str = ""

@@ -1,4 +1,4 @@
-"""Concatenation along channels."""
+"""Concatenation along channels, rows or columns."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from relay_passes.operators.operator import Operator, Reading, Window
 
 
 def start(binding: Expr, maker_of: MakerOf) -> Chain | None:
-    """Return the chain of a concatenation of int8 along channels."""
+    """Return the chain of a concatenation of int8 along channels, rows or columns."""
     sources = binding.value.args[0]
     if dtype_of(binding.var) != "int8" or not isinstance(sources, relax.Tuple):
         return None
     rank, axis = len(static_shape(binding.var)), binding.value.attrs.axis
     fields = list(sources.fields)
-    if rank not in (2, 4) or axis is None or int(axis) % rank != 1:
+    if rank not in (2, 4) or axis is None or int(axis) % rank == 0:
         return None
     if not all(isinstance(field, relax.Var) for field in fields):
         return None
     chain = Chain.start("concat", binding, fields[0])
     chain.more_sources = tuple(fields[1:])
-    chain.movement = joined([nchw(static_shape(field)) for field in fields])
+    chain.movement = joined([nchw(static_shape(field)) for field in fields], int(axis) % rank)
     return chain
 
 

@@ -4,6 +4,7 @@ A tensor that is a slice, a concatenation, a shuffle or an enlargement of others
 their numbers. A `Movement` says of which, in parts: within a part the channel, the row and the
 column of a number depend on the channel, the row and the column of the copy alone. Where copies of
 neighbours lie apart, as those of an enlargement by 2, each place between them is a part of its own.
+Interpolation adds copies, each times a factor.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from relay_passes.operators.interpolation import Line
 
 Indices = NDArray[np.int64]
 
@@ -34,6 +37,8 @@ class Part:
         the movement's step; -1 where there is no copy.
     phase : (int, int)
         (vertical, horizontal).
+    factor : int
+        What the copies are multiplied by.
     """
 
     source: int
@@ -41,6 +46,7 @@ class Part:
     rows: Indices
     columns: Indices
     phase: tuple[int, int] = (0, 0)
+    factor: int = 1
 
     @property
     def keeps_pixels(self) -> bool:
@@ -60,11 +66,13 @@ class Movement:
     shape : (N, C, H, W)
         Of the result.
     parts : tuple of Part
-        No number of the result is in two of them.
+        A number of the result is in one of them at most, or it is the sum of its copies.
     step : (int, int)
         Rows and columns of the result from one of a part to its next.
     fill : int
         What stands where no part has a copy.
+    total : int
+        What the factors of a number's copies add up to: 1 where it is one copy.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -72,6 +80,7 @@ class Movement:
     parts: tuple[Part, ...]
     step: tuple[int, int] = (1, 1)
     fill: int = 0
+    total: int = 1
 
     @property
     def is_view(self) -> bool:
@@ -79,7 +88,7 @@ class Movement:
         if len(self.parts) != 1 or self.shapes != (self.shape,):
             return False
         (part,) = self.parts
-        same = np.array_equal(part.channels, np.arange(self.shape[1]))
+        same = np.array_equal(part.channels, np.arange(self.shape[1])) and part.factor == 1
         return same and self.step == (1, 1) and part.keeps_pixels
 
     def move(self, sources: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -94,7 +103,9 @@ class Movement:
             )
             source = sources[part.source].reshape(self.shapes[part.source])
             copied = source[:, taken[0][:, None, None], taken[1][:, None], taken[2]]
-            result[:, to[0][:, None, None], y[:, None], x] = copied
+            place = np.s_[:, to[0][:, None, None], y[:, None], x]
+            before = result[place] if self.total > 1 else 0
+            result[place] = before + part.factor * copied
         return result
 
 
@@ -133,17 +144,18 @@ def along_axes(
     )
 
 
-def joined(shapes: Sequence[tuple[int, ...]]) -> Movement:
-    """Return the movement that puts sources [N, C, H, W] side by side along their channels."""
-    n, _, height, width = shapes[0]
-    total, parts, first = sum(shape[1] for shape in shapes), [], 0
+def joined(shapes: Sequence[tuple[int, ...]], axis: int = 1) -> Movement:
+    """Return the movement that puts sources [N, C, H, W] side by side along an axis from 1 on."""
+    whole = list(shapes[0])
+    whole[axis] = sum(shape[axis] for shape in shapes)
+    parts, first = [], 0
     for source, shape in enumerate(shapes):
-        channels = np.full(total, -1)
-        channels[first : first + shape[1]] = np.arange(shape[1])
-        first += shape[1]
-        lines = np.arange(height), np.arange(width)
-        parts.append(Part(source=source, channels=channels, rows=lines[0], columns=lines[1]))
-    return Movement(shapes=tuple(shapes), shape=(n, total, height, width), parts=tuple(parts))
+        lines = [np.arange(n) for n in shape]
+        lines[axis] = np.full(whole[axis], -1)
+        lines[axis][first : first + shape[axis]] = np.arange(shape[axis])
+        first += shape[axis]
+        parts.append(Part(source=source, channels=lines[1], rows=lines[2], columns=lines[3]))
+    return Movement(shapes=tuple(shapes), shape=tuple(whole), parts=tuple(parts))
 
 
 def enlarged(shape: tuple[int, ...], factors: tuple[int, int]) -> Movement:
@@ -156,6 +168,55 @@ def enlarged(shape: tuple[int, ...], factors: tuple[int, int]) -> Movement:
     )
     larger = (n, channels, height * factors[0], width * factors[1])
     return Movement(shapes=(shape,), shape=larger, parts=parts, step=factors)
+
+
+def interpolated(shape: tuple[int, ...], line: Line) -> Movement:
+    """Return the movement that interpolates [N, C, H, W] along one axis.
+
+    Where the factors are the same for each f-th row or column, those are a part for each phase.
+    """
+    full, size, count = list(shape), shape[line.axis], len(line.low)
+    full[line.axis] = count
+    period, factor = _periodic(line, size)
+    kept = [np.arange(n) for n in shape[1:]]
+    parts = []
+    for phase in range(period):
+        own = np.s_[phase::period]
+        for lines, factors in ((line.low, line.total - factor), (line.high, factor)):
+            for weight in sorted({*factors[own].tolist()} - {0}):
+                kept[line.axis - 1] = np.where(factors[own] == weight, lines[own], -1)
+                at = (phase, 0) if line.axis == 2 else (0, phase)
+                channels, rows, columns = kept
+                parts.append(
+                    Part(
+                        source=0,
+                        channels=channels,
+                        rows=rows,
+                        columns=columns,
+                        phase=at,
+                        factor=weight,
+                    )
+                )
+    step = (period, 1) if line.axis == 2 else (1, period)
+    return Movement(
+        shapes=(shape,), shape=tuple(full), parts=tuple(parts), step=step, total=line.total
+    )
+
+
+def _periodic(line: Line, size: int) -> tuple[int, Indices]:
+    """Return after how many rows or columns factors repeat, 1 if they do not, and the factors.
+
+    A number that has one neighbour alone, as at an edge, may have the factors of any other.
+    """
+    count, factor, alone = len(line.low), line.factor.copy(), line.low == line.high
+    period = count // size if count % size == 0 else 1
+    for phase in range(period):
+        own, free = factor[phase::period], alone[phase::period]
+        known = {*own[~free].tolist()} or {0}
+        if len(known) > 1:
+            return 1, line.factor
+        own[free] = known.pop()
+    return period, factor
 
 
 def of_places(places: Indices, shape: tuple[int, ...]) -> Movement | None:

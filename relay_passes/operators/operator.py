@@ -160,6 +160,8 @@ class Operator:
         Whether it may read a number of its own outside of the feature map: `Window.pad_value`.
     moves : bool
         Whether it only copies numbers of its inputs, as `Chain.movement` says.
+    takes_factor : bool
+        Whether its second input has a number for each channel, by which the first is multiplied.
     more_ops : tuple of str
         Further operators of Relax that it is, in both graphs.
     """
@@ -185,6 +187,7 @@ class Operator:
     int8_range: bool = False
     pads: bool = False
     moves: bool = False
+    takes_factor: bool = False
     more_ops: tuple[str, ...] = ()
 
     @property

@@ -43,6 +43,11 @@ def four_dimensions(chain: Chain, config: VTAConfig) -> bool:
     return all(len(shape) == 4 or len(shape) == 2 for shape in shapes)
 
 
+def one_image_of_int8(chain: Chain, config: VTAConfig) -> bool:
+    """A product of two tensors needs a machine of batch 1 and operands of 8 bits."""
+    return config.batch == 1 and config.inp_bits == config.wgt_bits == _INT8_BITS
+
+
 def padding_fits(chain: Chain, config: VTAConfig) -> bool:
     """The padding must be at most 15 on every side."""
     return all(0 <= p <= MAX_PAD for p in _sides(chain))

@@ -16,6 +16,8 @@ from relay_passes.operators import (
     grouped_conv2d,
     max_pool2d,
     move,
+    resize2d,
+    scale_channels,
     sum_pool2d,
 )
 from relay_passes.operators.chain import Chain, MakerOf
@@ -34,6 +36,8 @@ OPERATORS: Final = MappingProxyType(
             max_pool2d.OPERATOR,
             avg_pool2d.OPERATOR,
             sum_pool2d.OPERATOR,
+            resize2d.OPERATOR,
+            scale_channels.OPERATOR,
             concat.OPERATOR,
             move.OPERATOR,
         )

@@ -152,6 +152,8 @@ class Layer:
         int32: the exact accumulator, e.g. logits. int8: its low byte; the post-ops clip before.
     movement : Movement or None
         Of an operator that moves: what its data inputs' numbers become.
+    zero_points : (int, int)
+        Of an operator that multiplies its two data inputs: what is subtracted from each before.
     summands : tuple[Layer, ...]
         Further convolutions or dense layers, each an int32 accumulator without post-ops, that are
         added to this one's before its post-ops: a residual block's downsample convolution. Their
@@ -178,6 +180,7 @@ class Layer:
     post_ops: tuple[PostOp, ...] = ()
     out_dtype: TensorType = "int8"
     movement: Movement | None = None
+    zero_points: tuple[int, int] = (0, 0)
     summands: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
@@ -203,6 +206,9 @@ class Layer:
         low, high = INT8_RANGE if self.operator.pads else (0, 0)
         if not low <= self.pad_value <= high:
             self._fail("pad_value", f"must be in [{low}, {high}]", self.pad_value)
+        low, high = INT8_RANGE if self.operator.takes_factor else (0, 0)
+        if not all(low <= zero <= high for zero in self.zero_points):
+            self._fail("zero_points", f"must be in [{low}, {high}]", self.zero_points)
         if self.out_shape != self.computed_out_shape:
             self._fail("out_shape", f"must be {self.computed_out_shape}", self.out_shape)
         for product in self.summands:
@@ -249,8 +255,9 @@ class Layer:
 
     @property
     def data_inputs(self) -> tuple[str, ...]:
-        """The tensors that the accumulator starts with: one, or of a movement all its sources."""
-        return self.inputs[: 1 if self.movement is None else len(self.movement.shapes)]
+        """The tensors that the accumulator starts with: one, with its factor, or all that move."""
+        count = 2 if self.operator.takes_factor else 1
+        return self.inputs[: count if self.movement is None else len(self.movement.shapes)]
 
     @property
     def window(self) -> Window:

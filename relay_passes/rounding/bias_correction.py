@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.moments import LayerMoments
 from relay_passes.graph import (
     Expr,
     GraphBuilder,
@@ -38,7 +38,7 @@ class CorrectBias(GraphPass):
         Of the weights.
     weights : dict[str, int8[O, K]]
         Rounded weights by layer, one row an output channel.
-    moments : dict[str, Moments]
+    moments : dict[str, Moments or GroupMoments]
         Of each layer's input; a layer without, or without a bias, stays as it is.
     block : int
         Output channels a block.
@@ -46,7 +46,7 @@ class CorrectBias(GraphPass):
 
     scales: Scales
     weights: Mapping[str, NDArray[np.int8]]
-    moments: Mapping[str, Moments]
+    moments: LayerMoments
     block: int = 16
 
     def transform(self, mod: Module) -> Module:
@@ -71,4 +71,4 @@ class CorrectBias(GraphPass):
         exact, rounded = weight_rows(value).astype(np.float64), self.weights[name]
         scale = self.scales.weights[name].scales(len(rounded), self.block)
         error = exact - scale[:, np.newaxis] * rounded.astype(np.float64)
-        return np.asarray(error @ self.moments[name].mean)
+        return self.moments[name].outputs(error)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes import numerics
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.moments import LayerMoments
 from relay_passes.params import QuantParams
 from relay_passes.requirements import NOTHING, Need
 
@@ -29,7 +29,7 @@ class WeightRounder(Protocol):
 
     def learned(
         self,
-        moments: Mapping[str, Moments],
+        moments: LayerMoments,
         *,
         noise: Mapping[str, float],
         dampings: Mapping[str, float],
@@ -64,7 +64,7 @@ class NearestRounder:
 
     def learned(
         self,
-        moments: Mapping[str, Moments],
+        moments: LayerMoments,
         *,
         noise: Mapping[str, float],
         dampings: Mapping[str, float],
@@ -99,7 +99,7 @@ class GivenWeights:
 
     def learned(
         self,
-        moments: Mapping[str, Moments],
+        moments: LayerMoments,
         *,
         noise: Mapping[str, float],
         dampings: Mapping[str, float],

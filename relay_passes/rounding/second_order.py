@@ -16,7 +16,8 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.group_moments import GroupMoments
+from relay_passes.calibration.moments import LayerMoments, Moments
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
 from relay_passes.requirements import MOMENTS, Need
@@ -35,7 +36,7 @@ class SecondOrderRounder:
 
     Parameters
     ----------
-    moments : dict[str, Moments]
+    moments : dict[str, Moments or GroupMoments]
         Of each layer's input, as `collect_moments` returned them.
     noise : dict[str, float]
         Mean square of each layer's input's own rounding error, scale² / 12; added to the diagonal.
@@ -49,7 +50,7 @@ class SecondOrderRounder:
 
     needs: ClassVar[frozenset[Need]] = MOMENTS
 
-    moments: Mapping[str, Moments] = field(default_factory=dict)
+    moments: LayerMoments = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
     damping: float = USUAL_DAMPING
     dampings: Mapping[str, float] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class SecondOrderRounder:
 
     def learned(
         self,
-        moments: Mapping[str, Moments],
+        moments: LayerMoments,
         *,
         noise: Mapping[str, float],
         dampings: Mapping[str, float],
@@ -78,14 +79,12 @@ class SecondOrderRounder:
         if moments is None or not moments.has_covariance or damping == inf:
             return quantize(rows, params, block=self.block)
         noise = self.noise.get(name, 0.0) / moments.unit**2
+        scale = params.scales(len(rows), self.block).astype(np.float32)
+        if isinstance(moments, GroupMoments):
+            extras = damping * moments.variances.mean(axis=1) + noise
+            return round_groups(rows, scale, moments, extra=extras, qmax=params.qmax)
         extra = damping * moments.mean_variance + noise
-        return round_rows(
-            rows,
-            params.scales(len(rows), self.block).astype(np.float32),
-            moments,
-            extra=extra,
-            qmax=params.qmax,
-        )
+        return round_rows(rows, scale, moments, extra=extra, qmax=params.qmax)
 
 
 def round_rows(
@@ -133,6 +132,58 @@ def round_rows(
     result = np.empty(q.shape, np.int8)
     result[:, order] = q.astype(np.int8)
     return result
+
+
+def round_groups(
+    weight: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    moments: GroupMoments,
+    *,
+    extra: NDArray[np.floating],
+    qmax: int,
+) -> NDArray[np.int8]:
+    """Round the rows of each group as `round_rows` does, all groups at once.
+
+    Parameters
+    ----------
+    weight : float32[O, K]
+        The rows of the groups one after the other.
+    scale : float32[O]
+    moments : GroupMoments
+        Of the inputs of each group.
+    extra : floating[G]
+        Added to the diagonals, or more where the result would not be positive definite.
+    qmax : int
+
+    Returns
+    -------
+    int8[O, K]
+    """
+    groups, size = moments.mean.shape
+    order = np.argsort(-moments.variances, axis=1, kind="stable")  # strong inputs first
+    every, reverse = np.arange(groups)[:, np.newaxis], order[:, ::-1]
+    matrix = moments.covariance.astype(np.float64)
+    matrix = matrix[every[..., np.newaxis], reverse[:, :, np.newaxis], reverse[:, np.newaxis]]
+    added = np.maximum(extra, 1e-12)[:, np.newaxis, np.newaxis]
+    while True:
+        try:
+            factor = np.linalg.cholesky(matrix + added * np.eye(size))
+            break
+        except np.linalg.LinAlgError:
+            added = added * 10
+    feedback = factor[:, ::-1, ::-1]
+    feedback = feedback / np.diagonal(feedback, axis1=1, axis2=2)[:, np.newaxis]
+    shape = (groups, -1, size)
+    rows = (weight / scale[:, np.newaxis]).astype(np.float64).reshape(shape)
+    target = np.take_along_axis(rows, order[:, np.newaxis], axis=2)
+    q, error = np.empty_like(target), np.zeros_like(target)
+    for k in range(size):
+        wanted = target[:, :, k] + np.einsum("grj,gj->gr", error[:, :, :k], feedback[:, :k, k])
+        q[:, :, k] = np.clip(np.floor(wanted + 0.5), -qmax, qmax)
+        error[:, :, k] = target[:, :, k] - q[:, :, k]
+    result = np.empty(target.shape, np.int8)
+    np.put_along_axis(result, np.broadcast_to(order[:, np.newaxis], q.shape), q.astype(np.int8), 2)
+    return result.reshape(weight.shape)
 
 
 def _factorize(matrix: NDArray[np.float64], extra: float) -> None:

@@ -118,12 +118,15 @@ class Precision:
         Of the machine.
     zero_points : frozenset of str
         Tensors that are never negative, and have the least integer for 0.0.
+    factors : frozenset of str
+        Of these, tensors that others are multiplied by, and have the next integer for 0.0.
     """
 
     tensors: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, int] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     zero_points: frozenset[str] = frozenset()
+    factors: frozenset[str] = frozenset()
 
     def tensor(self, name: str, scale: float, *, signed: bool = True) -> QuantParams:
         """Return the parameters of an activation of the given scale."""
@@ -133,7 +136,7 @@ class Precision:
             bits=bits,
             signed=signed and not full,
             limit=self.limits.activation,
-            zero_point=-(1 << (bits - 1)) if full else 0,
+            zero_point=int(name in self.factors) - (1 << (bits - 1)) if full else 0,
         )
 
     def weight(

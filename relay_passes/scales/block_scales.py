@@ -33,6 +33,7 @@ from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
 from relay_passes.scales.bit_widths import Precision
+from relay_passes.scales.factors import fit_factors
 from relay_passes.scales.scales import EIGHT_BITS, Scales, largest_weights
 from relay_passes.scales.ties import ties_of
 from vta_config.errors import CalibrationError
@@ -223,7 +224,7 @@ class BlockScales:
                 largest = _limits([layers[n] for n in both], [limit(n) for n in both])
                 scales_of, kind = self._weight([layers[n] for n in both], end, tensors, largest)
                 weights[name] = precision.weight(name, tuple(scales_of.tolist()), kind)
-        return Scales(tensors=tensors, weights=weights)
+        return Scales(tensors=fit_factors(graph, tensors), weights=weights)
 
     def _search(
         self,

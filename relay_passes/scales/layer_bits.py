@@ -7,11 +7,13 @@ layers that read either must agree.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final
 
 from relay_passes.graph import Expr, Graph, Module, constant, ints, op_name, read_graph, source_name
 from relay_passes.operators.calls import WEIGHT_AXIS, split_bias
 from relay_passes.scales.bit_widths import BitWidths, Limits, Precision, UniformWidths, Widths
+from relay_passes.scales.factors import factor_tensors
 from relay_passes.scales.signs import never_negative
 from relay_passes.scales.ties import Ties, ties_of
 from vta_config.errors import CalibrationError
@@ -52,6 +54,7 @@ def precision_of(
     limits: Limits | None = None,
     *,
     zero_points: bool = False,
+    positive_inputs: Set[str] = frozenset(),
 ) -> Precision:
     """Return what each tensor and weight of a float module gets.
 
@@ -65,6 +68,8 @@ def precision_of(
         Of the machine; by default those of 8 bits.
     zero_points : bool
         Whether tensors that are never negative have one.
+    positive_inputs : set of str
+        Inputs that are taken to be never negative.
 
     Raises
     ------
@@ -103,7 +108,8 @@ def precision_of(
         },
         weights={n: w.weight_bits for n, w in found.items() if w.weight_bits != 8},
         limits=limits or Limits(),
-        zero_points=_zero_points(mod, ties) if zero_points else frozenset(),
+        zero_points=_zero_points(mod, ties, positive_inputs) if zero_points else frozenset(),
+        factors=factor_tensors(graph, ties),
     )
 
 
@@ -124,12 +130,12 @@ def _sources(graph: Graph) -> dict[str, str]:
     }
 
 
-def _zero_points(mod: Module, ties: Ties) -> frozenset[str]:
+def _zero_points(mod: Module, ties: Ties, inputs: Set[str]) -> frozenset[str]:
     """Return the tensors with a zero point: never negative, and so is all that shares integers.
 
     Zeros that are added as channels must be the number 0.
     """
-    graph, never = read_graph(mod), never_negative(mod)
+    graph, never = read_graph(mod), never_negative(mod, inputs)
     others = {root for name, root in ties.roots.items() if name not in never}
     others |= {
         ties.roots[str(b.var.name)]

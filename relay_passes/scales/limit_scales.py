@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.graph import Expr, Graph, Module, constant, op_name, read_graph, source_name
+from relay_passes.operators.averages import is_average
 from relay_passes.operators.calls import AVERAGES, ends_accumulator, moved, split_bias, weight_rows
 from relay_passes.params import MIN_SCALE, QuantParams, TensorProfile
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers, unfused_ends
@@ -221,7 +222,7 @@ def _coarse_addends(graph: Graph, tensors: Mapping[str, QuantParams]) -> dict[st
             if not all(name in result for name in names) or len(uses.get(own, [])) != 1:
                 continue
             maker: Expr = definitions.get(own)
-            if op_name(maker) in (*AVERAGES, "") or moved(maker):
+            if op_name(maker) in (*AVERAGES, "") or is_average(maker) or moved(maker):
                 continue
             octaves = ceil(log2(result[names[1]].scale[0] / result[names[0]].scale[0]))
             if octaves > _ADDEND_OCTAVES:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from relay_passes.graph import Expr, Graph, op_name
 from relay_passes.operators.calls import ends_accumulator, is_concat, is_move, moved, split_bias
+from relay_passes.operators.interpolation import interpolated_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +74,4 @@ def _follows(var: Expr, definitions: Mapping[Expr, Expr]) -> bool:
         value = definitions.get(value.args[0])
     if op_name(value) == "add" and (found := split_bias(value)) is not None:
         return _follows(found[0], definitions)
-    return op_name(value) in ("add", "mean")
+    return op_name(value) in ("add", "mean") or interpolated_line(value) is not None

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes import numerics
-from relay_passes.calibration.moments import Moments
+from relay_passes.calibration.moments import LayerMoments
 from relay_passes.choose_scales import choose_scales
 from relay_passes.graph import Module, read_graph
 from relay_passes.host.float_graph import FloatGraph
@@ -59,7 +59,7 @@ def measured_sensitivity(
     choices: Sequence[Widths],
     *,
     options: QuantOptions | None = None,
-    moments: Mapping[str, Moments] | None = None,
+    moments: LayerMoments | None = None,
     count: int = USUAL_IMAGES,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -185,7 +185,7 @@ class Quantized:
         mod: Module,
         profiles: Mapping[str, TensorProfile],
         options: QuantOptions,
-        moments: Mapping[str, Moments] | None = None,
+        moments: LayerMoments | None = None,
     ) -> None:
         """Start without scales; they are chosen where they are asked for."""
         self._mod, self._profiles, self._options = mod, profiles, options
@@ -221,7 +221,7 @@ class Quantized:
         if not self._options.correct_bias or not {layer} <= self._biased & set(self._moments):
             return np.zeros(len(rows), np.float32)
         error = rows - weight_rows(call, self.weight(layer, bits))
-        return np.asarray(error @ self._moments[layer].mean, np.float32)
+        return self._moments[layer].outputs(error).astype(np.float32)
 
     def weight_error(self, layer: str, bits: int) -> float:
         """Return the sum of (w - q(w))² of a layer's weights at `bits`."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from flow import deploy as jobs
 from flow import session
+from flow.commands import terminal
 from flow.results.estimate import Estimate
 from flow.results.generate import schema
 from flow.results.report import Report
@@ -29,6 +33,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
         defaults = {**(function.__kwdefaults__ or {}), "factory": Backend}
         monkeypatch.setattr(function, "__kwdefaults__", defaults)
     return Backend
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep stages that take long by chance from telling so."""
+    monkeypatch.setattr(terminal, "FIRST_LINE_S", 1e6)
 
 
 @cache
@@ -55,3 +65,42 @@ def _every_report_is_valid() -> Iterator[None]:
         patch.setattr(Report, "to_json", checked(Report.to_json, "report.schema.json"))
         patch.setattr(Estimate, "to_json", checked(Estimate.to_json, "estimate.schema.json"))
         yield
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a driver library for tests: a small VTA of its own."""
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    library = tmp_path_factory.mktemp("driver") / "libfake_driver.so"
+    subprocess.run(
+        [
+            compiler,
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            str(Path(__file__).parent / "sim" / "fake_driver.cc"),
+            "-o",
+            str(library),
+        ],
+        check=True,
+    )
+    return library
+
+
+@pytest.fixture(scope="session")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a network that one program is; not to be written to."""
+    from tests.flow.small_artefacts import save_one  # brings in TVM
+
+    return save_one(tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a network with an operator of the host between two programs."""
+    from tests.flow.small_artefacts import save_two
+
+    return save_two(tmp_path_factory.mktemp("two"))

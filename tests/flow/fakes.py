@@ -146,6 +146,7 @@ class FakeCompiled:
     plan = PLAN
     bits = None
     deviation = None
+    artefact_note = ""
     placement = Placement(
         programs=2,
         crossing_bytes=4096,
@@ -182,6 +183,9 @@ class FakeCompiled:
 
         return [rounded, rounded]
 
+    def kept_rows(self, data: Dataset) -> None:
+        return None
+
     def verify(self, images: Dataset, progress: Progress) -> Exactness:
         progress(len(images), len(images))
         self.fail("verify")
@@ -208,6 +212,11 @@ class FakeCompiled:
     def save(self, path: Path) -> tuple[Path, ...]:
         path.write_bytes(b"program")
         return (path,)
+
+    def save_artefact(self, folder: Path) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_text("{}")
+        return self.artefact_note
 
 
 class FakeBackend:

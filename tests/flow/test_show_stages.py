@@ -14,7 +14,7 @@ from flow import deploy as jobs
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.pipeline import STAGES, Pipeline
 from flow.program.asm import assemble, disassemble
-from flow.show_stages import SKIPPED, STAGE_NAMES, Wanted, text_of
+from flow.show_stages import SKIPPED, STAGE_ABOUT, STAGE_NAMES, Wanted, text_of
 from relay_passes.graph import op_name, read_graph
 from relay_passes.quantize_model import quantize_model
 from relay_passes.stage import Rows
@@ -184,3 +184,9 @@ def test_quantize_model_runs_the_same_stages(pipeline: Pipeline) -> None:
 def test_a_table_is_whole_and_harmless() -> None:
     text = text_of(Rows(headings=("tensor",), rows=(("a" * 300,), ("[red]b\x1b",))))
     assert text.count("a") == 300 and "[red]b" in text and "\x1b" not in text
+
+
+def test_every_stage_says_in_help_what_it_makes() -> None:
+    from flow.pipeline import STAGES
+
+    assert {stage.name: stage.about for stage in STAGES} == STAGE_ABOUT

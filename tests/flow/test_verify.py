@@ -1,23 +1,30 @@
-"""flow.verify: how differences are counted and told."""
+"""flow.verify: all engines on a small network, and how a difference is told."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from flow.verify import Tally, difference
+from flow.data.datasets import random_images
+from flow.frontend.importer import import_model
+from flow.pipeline import Pipeline
+from flow.verify import Verifier
+from tests.flow.onnx_models import save, tiny_model
+from vta_config import VTAConfig
 
 
-def test_tally_remembers_the_first_difference() -> None:
-    tally = Tally()
-    tally.compare("a", np.arange(4, dtype=np.int8).reshape(2, 2), np.arange(4, dtype=np.int8))
-    tally.compare("b", np.array([1, 5, 3], np.int8), np.array([1, 2, 3], np.int8))
-    tally.compare("c", np.zeros(3, np.int8), np.zeros(3, np.int32))
-    assert (tally.tensors, tally.mismatches) == (3, 2)
-    assert tally.first == "b: 1 of 3 values differ, the first at 1: 5 instead of 2"
-
-
-def test_difference_in_words() -> None:
-    small, large = np.zeros(3, np.int8), np.zeros(4, np.int8)
-    assert difference(small, large) == "int8[3] instead of int8[4]"
-    nan = np.array([np.nan], np.float32)
-    assert difference(nan, nan) == "1 of 1 values differ, the first at 0: nan instead of nan"
+def test_engines_agree_and_another_result_is_told(
+    default_config: VTAConfig, tmp_path: Path
+) -> None:
+    model = import_model(save(tiny_model(), tmp_path / "tiny.onnx"))
+    pipeline = Pipeline(model, default_config)
+    compiled = pipeline.compile(pipeline.quantize("single_scale"))
+    network, images, moves = compiled.network(), random_images(model.input_shape, 2), []
+    exact = Verifier(compiled, network).run(images, lambda *move: moves.append(move))
+    assert (exact.images, exact.mismatches, exact.first) == (2, 0, "")
+    assert exact.tensors > 2 * len(compiled.programs[0].layers) and moves == [(1, 2), (2, 2)]
+    other = Verifier(compiled, lambda image: network(image) + np.float32(1))
+    exact = other.run(images, lambda *move: None)
+    assert exact.mismatches == 2
+    assert exact.first.startswith("results of the executable, image 0: 5 of 5 values differ")

@@ -41,4 +41,10 @@ def _start(layer: Layer, tensors: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     if layer.movement is not None:
         data = layer.inputs[: len(layer.movement.shapes)]
         return layer.movement.move([tensors[name].astype(np.int64) for name in data])
+    if layer.operator.takes_factor:
+        n, channels, *_ = layer.in_shape
+        factor = tensors[layer.inputs[1]].reshape(n, channels, 1, 1).astype(np.int64)
+        data_zero, factor_zero = layer.zero_points
+        product: Any = factor - factor_zero
+        return layer.operator.meaning(x - data_zero, product, layer.window, layer.out_shape)
     return layer.operator.meaning(x, layer.weight, layer.window, layer.out_shape)

@@ -47,3 +47,18 @@ def test_a_large_bias_raises_the_weights_scale() -> None:
     before = chosen(mod, profiles).weights[layer[0]].scale[0]
     octaves = exact_log2(layer[1].scale[0] / before)
     assert octaves is not None and octaves > 0
+
+
+def test_pixels_use_all_integers() -> None:
+    """From 0 to 255 none is negative: with a zero point every pixel is a step of its own."""
+    mod = prepare(residual_net())
+    pixels = [np.floor(np.abs(x) * 60).clip(0, 255) for x in images(2)]
+    pixels[0].flat[:2] = 0.0, 255.0
+    options = QuantOptions(chooser=BlockScales(), zero_points=True)
+    found = choose_scales(mod, profile(mod, pixels), options).tensors["data"]
+    assert (found.zero_point, found.qmin, found.qmax) == (-128, -128, 127)
+    assert found.scale[0] * 255 <= 255.0
+    (x,) = (choose_scales(mod, profile(mod, images(2)), options).tensors["data"],)
+    assert x.zero_point == 0  # some are negative
+    plain = replace(options, zero_points=False)
+    assert choose_scales(mod, profile(mod, pixels), plain).tensors["data"].zero_point == 0

@@ -45,13 +45,16 @@ def test_quant_params() -> None:
     assert QuantParams(scale=(0.5,), bits=4, limit=119).qmax == 7
     full = QuantParams(scale=(0.5,), signed=False, zero_point=-128)
     assert (full.qmin, full.qmax, full.levels, full.bound) == (-128, 127, 255, 128)
+    factor = QuantParams(scale=(0.5,), signed=False, zero_point=-127)
+    assert (factor.qmin, factor.qmax, factor.levels, factor.bound) == (-127, 127, 254, 127)
     few = QuantParams(scale=(0.5,), bits=4, signed=False, zero_point=-8)
     assert (few.qmin, few.qmax, few.levels, few.bound) == (-8, 7, 15, 8)
     planes = QuantParams(scale=(0.5,), signed=False, limit=119, zero_point=-128)
     assert (planes.qmin, planes.qmax, planes.levels, planes.bound) == (-128, 119, 247, 128)
     assert (limited.levels, limited.bound) == (119, 119)
     for bad in ({"zero_point": -8, "signed": False}, {"zero_point": 1, "signed": False}):
-        with pytest.raises(CapacityError, match=r"QuantParams\.zero_point: must be 0 or -128, got"):
+        must = r"QuantParams\.zero_point: must be 0 or -128 or -127, got"
+        with pytest.raises(CapacityError, match=must):
             QuantParams(scale=(1.0,), **bad)
     with pytest.raises(CapacityError, match=r"QuantParams\.zero_point: must be 0, got -128"):
         QuantParams(scale=(1.0,), zero_point=-128)

@@ -9,7 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from flow.data.datasets import Preprocessing, digits
+from flow.data.datasets import Preprocessing
+from flow.data.digits import digits
 from flow.frontend.importer import import_model
 from flow.results.evaluate import OnnxRuntime
 

@@ -3,6 +3,7 @@
 Each block of channels of the result is made of blocks of the sources, each times a matrix that puts
 its channels where they belong: the identity, where a whole block is copied. Rows and columns are
 put in place by the strides of the GEMM. Blocks that lie in DRAM already (views.py) take nothing.
+Interpolation has factors in place of the ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, Window, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
+from flow.compiler.residual import weight_terms
 from flow.program.layouts import blocks
 from relay_passes.operators.movement import runs
 from vta_config.errors import CapacityError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from flow.compiler.tokens import Emitted
     from flow.compiler.workbench import Workbench
     from relay_passes.operators.movement import Movement, Part
+    from vta_config.hardware import VTAConfig
 
 
 #: Slots of inp for what tiles read.
@@ -63,17 +66,20 @@ class _Term:
     parts: tuple[Part, ...]
     weights: tuple[int, ...]
 
-    @property
-    def copies(self) -> bool:
-        """Whether it copies whole blocks."""
-        return set(self.weights) == {-1}
-
 
 class _Block(NamedTuple):
     """A block of the result: what it is made of, and its matrices int8[M, block, block]."""
 
     terms: tuple[_Term, ...]
     weights: NDArray[np.int8]
+
+    def goes_on(self, other: _Block | None, distance: int) -> bool:
+        """Whether a block so far behind copies the block so far behind, in the same way."""
+        if other is None or len(self.terms) != 1 or len(other.terms) != 1:
+            return False
+        (a,), (b,) = self.terms, other.terms
+        same = (a.source, a.block + distance, a.parts) == (b.source, b.block, b.parts)
+        return same and a.weights == b.weights and np.array_equal(self.weights, other.weights)
 
 
 def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
@@ -83,8 +89,7 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     assert movement is not None
     written = bench.written.get(layer.name, frozenset())
     made = [
-        None if index in written else _block(movement, index, config.block)
-        for index in range(shape.oc)
+        None if index in written else _block(movement, index, config) for index in range(shape.oc)
     ]
     wanted = [block for block in made if block is not None]
     if not wanted:
@@ -114,8 +119,9 @@ def move(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         yield from finish_tile(bench, normal, tile, jobs)
 
 
-def _block(movement: Movement, index: int, block: int) -> _Block:
+def _block(movement: Movement, index: int, config: VTAConfig) -> _Block:
     """Return what block `index` of a result is made of."""
+    block, identity = config.block, np.eye(config.block, dtype=np.int8)
     taken: dict[tuple[int, int], list[tuple[Part, NDArray[np.int8]]]] = {}
     for part in movement.parts:
         channels = part.channels[index * block : (index + 1) * block]
@@ -131,19 +137,22 @@ def _block(movement: Movement, index: int, block: int) -> _Block:
     known: dict[bytes, int] = {}
     terms = []
     for (source, at), found in taken.items():
-        places = []
-        for _, matrix in found:
+        parts, places = [], []
+        for part, matrix in found:
             # Lanes without a channel may hold anything: they are copied with the others.
-            if alone and np.array_equal(matrix[:used], np.eye(block, dtype=np.int8)[:used]):
-                places.append(-1)
-                continue
-            key = matrix.tobytes()
-            if key not in known:
-                known[key] = len(matrices)
-                matrices.append(matrix)
-            places.append(known[key])
-        parts = tuple(part for part, _ in found)
-        terms.append(_Term(source=source, block=at, parts=parts, weights=tuple(places)))
+            whole = alone and np.array_equal(matrix[:used], identity[:used])
+            matrix = identity if whole else matrix
+            for weight, repeats in weight_terms(part.factor, config.wgt_max):
+                parts += [part] * repeats
+                if whole and weight == 1:
+                    places += [-1] * repeats
+                    continue
+                key = (weight * matrix).astype(np.int8)
+                if key.tobytes() not in known:
+                    known[key.tobytes()] = len(matrices)
+                    matrices.append(key)
+                places += [known[key.tobytes()]] * repeats
+        terms.append(_Term(source=source, block=at, parts=tuple(parts), weights=tuple(places)))
     empty = np.zeros((0, block, block), np.int8)
     return _Block(tuple(terms), np.stack(matrices) if matrices else empty)
 
@@ -199,7 +208,7 @@ def _copies(
     while index < end:
         block, count = made[index], 1
         assert block is not None
-        while index + count < end and _goes_on(block, made[index + count], count):
+        while index + count < end and block.goes_on(made[index + count], count):
             count += 1
         for term in block.terms:
             name = layer.inputs[term.source]
@@ -216,7 +225,7 @@ def _copies(
                 loads += bench.emit.load_window(
                     name, base, tile.n, channels, y, x, origin, plane=plane
                 )
-            at = _place_matrices(bench, job, normal, tile, index, block)
+            at = _place_matrices(bench, job, normal, tile, block)
             for part, place in zip(term.parts, term.weights, strict=True):
                 weight = bench.residents.diagonal_at[1] if place < 0 else at + place
                 job.body += _gemms(bench, movement, tile, part, lines, (index, count, base, weight))
@@ -224,22 +233,14 @@ def _copies(
         index += count
 
 
-def _goes_on(first: _Block, other: _Block | None, distance: int) -> bool:
-    """Whether a block so far behind another one copies the block so far behind that one's."""
-    if other is None or len(first.terms) != 1 or len(other.terms) != 1:
-        return False
-    (a,), (b,) = first.terms, other.terms
-    same = (a.source, a.block + distance, a.parts) == (b.source, b.block, b.parts)
-    return same and a.copies and b.copies
-
-
 def _place_matrices(
-    bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, index: int, block: _Block
+    bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, block: _Block
 ) -> int:
     """Return where a block's matrices lie in wgt; load them if they must be."""
     if not len(block.weights):
         return 0
-    base, loads = bench.place_constant(job, (normal.layer.name, "moved", index), "chunk")
+    key = (normal.layer.name, "moved", block.weights.tobytes())
+    base, loads = bench.place_constant(job, key, "chunk")
     if loads is not None:
         data = pack_lanes(block.weights, bench.config.wgt_bits)
         at = bench.constants.add(data) // bench.config.wgt_elem_bytes

@@ -15,6 +15,8 @@ from flow.compiler.operators import (
     grouped_conv2d,
     max_pool2d,
     move,
+    resize2d,
+    scale_channels,
     sum_pool2d,
 )
 
@@ -29,6 +31,8 @@ LOWERERS: Final = MappingProxyType(
         "max_pool2d": max_pool2d.LOWERER,
         "avg_pool2d": avg_pool2d.LOWERER,
         "sum_pool2d": sum_pool2d.LOWERER,
+        "resize2d": resize2d.LOWERER,
+        "scale_channels": scale_channels.LOWERER,
         "concat": concat.LOWERER,
         "move": move.LOWERER,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from flow.bit_request import BitRequest, Bound
 from flow.cli import build_parser
 from flow.commands.arguments import bit_request, chosen_by, options_of
 from flow.learn_request import LearnRequest
+from flow.options import KNOWN_VARIANTS, PLANNED_VARIANTS
 from relay_passes.calibration.distill_options import DistillOptions
+from relay_passes.variants import TABLE
+from tests.flow.fakes import call
 from vta_config.errors import LimitError
 
 
@@ -65,3 +69,17 @@ def test_bad_bits_are_one_sentence(option: tuple[str, str]) -> None:
     args = build_parser().parse_args(["deploy", *option])
     with pytest.raises(LimitError, match=f"^{option[0]}: must .*, got {option[1]}; give"):
         options_of(args, None)
+
+
+def test_help_says_a_word_on_each_variant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command, names in (("deploy", KNOWN_VARIANTS), ("scales", PLANNED_VARIANTS)):
+        with pytest.raises(SystemExit):
+            call(command, "--help")
+        text = capsys.readouterr().out
+        listed = re.findall(r"^  (\w+) +\w.{10,}$", text.partition("variants:")[2], re.M)
+        assert sorted(listed) == sorted(names)
+        assert max(map(len, text.partition("variants:")[2].splitlines())) <= 80
+    assert all(len(v.about.split()) > 2 for v in TABLE if v.name in KNOWN_VARIANTS)

@@ -10,7 +10,7 @@ import pytest
 from flow.commands import deploy
 from flow.options import VARIANTS
 from relay_passes.integers.plan import QuantPlan
-from tests.flow.fakes import PLAN, FakeBackend, call
+from tests.flow.fakes import PLAN, FakeBackend, FakeCompiled, call
 
 
 def test_deploy_writes_report_and_table(
@@ -31,7 +31,9 @@ def test_deploy_writes_report_and_table(
     assert report["deployed"] == "best"
     assert [v["name"] for v in report["variants"]] == ["float32", *VARIANTS]
     names = sorted(p.name for p in out.iterdir())
-    assert names == ["layers.csv", "report.html", "report.json", "trace.json"]
+    assert names == ["artefact", "layers.csv", "report.html", "report.json", "trace.json"]
+    assert (out / "artefact" / "manifest.json").is_file()
+    assert f"artefact   {out / 'artefact'}\n" in shown.out
     assert "1,234 cycles, 0.01 ms per image" in shown.out and "residual" in shown.out
     assert QuantPlan.from_json(report["plan"]) == PLAN
     assert report["latency"]["cycles"] == 1234 and "install vta-flow[plot]" not in shown.out
@@ -48,6 +50,18 @@ def test_deploy_without_matplotlib_says_so(
     shown = capsys.readouterr()
     assert shown.out.count("no plots: matplotlib is missing; install vta-flow[plot]\n") == 1
     assert shown.err == "" and (tmp_path / "report.json").is_file()
+
+
+def test_deploy_without_a_compiler_says_so(
+    fake: type[FakeBackend],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeCompiled, "artefact_note", "no library.so: no compiler")
+    assert call("deploy", "--limit", 5, "--exact-images", 0, "--output", tmp_path) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"artefact {tmp_path / 'artefact'} (no library.so: no compiler)" in shown
 
 
 def test_same_seed_same_images(fake: type[FakeBackend], tmp_path: Path) -> None:
@@ -104,3 +118,24 @@ def test_brackets_in_names_are_shown(
 ) -> None:
     assert call("compile", "--output", tmp_path / "[a]") == 0
     assert "[a]" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("command", ["deploy", "evaluate"])
+def test_report_as_json(
+    command: str, fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--limit", 3, "--variant", "best", "--output", tmp_path, "--json", "-q")
+    assert call(command, *args) == 0
+    shown = capsys.readouterr()
+    value = json.loads(shown.out)
+    assert value == json.loads((tmp_path / "report.json").read_text()) and shown.err == ""
+    assert value["command"][0] == "vta-flow" and value["command"][1:3] == [command, "--limit"]
+
+
+def test_verbose_tells_of_every_stage(
+    fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("deploy", "--limit", 3, "--variant", "best", "--output", tmp_path, "-v") == 0
+    stages = [line.rpartition(": done, ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert stages[0].startswith("importing ") and "calibrating" in stages
+    assert stages[-2:] == ["comparing layers of best", "collecting details of best"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import flow
 from flow.commands.parsers import Commands
 
 
@@ -13,6 +14,19 @@ def test_a_command_with_shared_options() -> None:
     command.add_argument("--more")
     args = commands.parser.parse_args(["do", "--more", "x", "--max-size", "0.5"])
     assert (args.command, args.more, args.max_size, args.run(args)) == ("do", "x", "0.5", 7)
+
+
+def test_version_and_verbosity(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = Commands("prog")
+    commands.add("do", lambda args: 0, "Do it.")
+    for options, verbosity in ((), 0), (("-q",), -1), (("-v",), 1), (("--verbose",), 1):
+        assert commands.parser.parse_args(["do", *options]).verbosity == verbosity
+    with pytest.raises(SystemExit):
+        commands.parser.parse_args(["do", "-q", "-v"])
+    assert "not allowed with argument" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        commands.parser.parse_args(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"prog {flow.__version__}\n"
 
 
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

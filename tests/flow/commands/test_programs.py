@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
+from flow.data.digits import digit_images
 from flow.data.models import DIGITS, bundled_data, load_model
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.fakes import PLAN, FakeBackend, call
@@ -37,6 +38,12 @@ def test_verify_says_that_all_is_equal(
 ) -> None:
     assert call("verify") == 0
     assert "20 tensors of 20 images compared, all equal" in capsys.readouterr().out
+    assert call("verify", "--json") == 0
+    wanted = {"images": 20, "tensors": 20, "mismatches": 0, "first": ""}
+    assert json.loads(capsys.readouterr().out) == wanted
+    fake.mismatches = 3
+    assert call("verify", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["first"] == "conv1 on fsim"
 
 
 def test_compile_writes_a_file(
@@ -44,7 +51,9 @@ def test_compile_writes_a_file(
 ) -> None:
     assert call("compile", "--output", tmp_path / "new") == 0
     assert (tmp_path / "new" / "digits-resnet18.vta").read_bytes() == b"program"
-    assert "7 bytes, 1 layers" in capsys.readouterr().out
+    assert (tmp_path / "new" / "digits-resnet18.artefact" / "manifest.json").is_file()
+    shown = capsys.readouterr().out
+    assert "7 bytes, 1 layers" in shown and shown.endswith("digits-resnet18.artefact\n")
 
 
 def test_compile_writes_into_a_folder(
@@ -62,13 +71,14 @@ def test_run_classifies(
     fake: type[FakeBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = tmp_path / "zero.png"
-    from sklearn.datasets import load_digits
-
-    Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).save(image)
+    Image.fromarray(digit_images()[0][0]).save(image)
     (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
     assert call("run", image, "--top", 2, "--names", tmp_path / "names.txt") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "digit" in line]
     assert len(rows) == 2 and "digit 0" in rows[0]
+    assert call("run", image, "--top", 1, "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert [found["class"] for found in answer["classes"]] == [0]
 
 
 def test_run_classifies_tensors(

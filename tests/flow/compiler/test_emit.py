@@ -73,6 +73,13 @@ def test_constants_are_read_by_nobody_else(emit: Emitter) -> None:
     assert transfer(flat.insn) == (5, 70, 1, 6, 6) and flat.writes == (Region("acc", 5, 6),)
 
 
+def test_weights_that_a_layer_makes_are_read_as_they_were_stored(emit: Emitter) -> None:
+    load = emit.load_weights("x", 5, 0, Range(1, 2), ORIGIN)
+    # Each block of 48 vectors is three elements of 16 of wgt; the first block lies at 256.
+    assert load.insn["memory_type"] == Memory.WGT and transfer(load.insn) == (5, 19, 1, 2, 2)
+    assert load.reads == (Region("dram", 256 + 48, 32),) and load.writes == (Region("wgt", 5, 2),)
+
+
 def test_whole_rows_are_one_load(emit: Emitter) -> None:
     rows, columns = Window(2, 4, 0, 0), Window(0, 6, 0, 0)
     (load,) = emit.load_window("x", 7, 0, Range(1, 2), rows, columns, ORIGIN)

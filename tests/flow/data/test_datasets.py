@@ -1,4 +1,4 @@
-"""flow.data.datasets: folders, labels, digits, preprocessing, and what is refused."""
+"""flow.data.datasets: folders, labels, preprocessing, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flow.data.datasets import ArraySource, Dataset, Preprocessing, digits, image_folder
+from flow.data.datasets import ArraySource, Dataset, Preprocessing, image_folder
 from flow.input_request import InputRequest
 from vta_config.errors import CalibrationError, ConfigError
 
@@ -222,16 +222,6 @@ def test_take_draws_by_seed_and_keeps_the_order() -> None:
     assert nested.indices is not None and set(nested.indices) <= set(first.indices or ())
     with pytest.raises(CalibrationError, match=r"ramp: must keep at least 1 image, got 0; raise"):
         data.take(0)
-
-
-def test_digits_parts_are_disjoint_and_whole() -> None:
-    recipe = Preprocessing.for_input((1, 3, 32, 32), ratio=1.0)
-    held_out, training = digits(recipe, held_out=True), digits(recipe, held_out=False)
-    assert (len(held_out), len(training)) == (599, 1198)
-    assert held_out.indices is not None and training.indices is not None
-    assert not set(held_out.indices) & set(training.indices)
-    assert held_out[0].shape == (1, 3, 32, 32)
-    assert held_out.targets is not None and set(held_out.targets.tolist()) == set(range(10))
 
 
 def test_imagenet_folders(shared_data: Path) -> None:

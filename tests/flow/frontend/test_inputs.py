@@ -104,7 +104,7 @@ def test_channels_last(tmp_path: Path, before: bool) -> None:
     nodes = [helper.make_node("Mul", ["data", "half"], ["scaled"])] if before else []
     proto = channels_last(*nodes)
     model = import_model(save(proto, tmp_path / "m.onnx"))
-    assert (model.layout, model.input_shape, model.file_shape) == (
+    assert (model.inputs[0].layout, model.input_shape, model.file_shape) == (
         "NHWC",
         (1, 3, 8, 10),
         (1, 8, 10, 3),
@@ -119,14 +119,14 @@ def test_channels_last(tmp_path: Path, before: bool) -> None:
 def test_the_user_may_say_the_layout(tmp_path: Path) -> None:
     path = save(channels_last(), tmp_path / "m.onnx")
     model = import_model(path, layout="NCHW")
-    assert (model.layout, model.input_shape) == ("NCHW", (1, 8, 10, 3))
+    assert (model.inputs[0].layout, model.input_shape) == ("NCHW", (1, 8, 10, 3))
 
 
 def test_an_image_that_is_used_before_it_is_transposed(tmp_path: Path) -> None:
     proto = channels_last()
     proto.graph.node.append(helper.make_node("Relu", ["data"], ["again"]))
     proto.graph.output.append(helper.make_tensor_value_info("again", 1, ["N", 8, 10, 3]))
-    assert import_model(save(proto, tmp_path / "m.onnx")).layout == "NCHW"
+    assert import_model(save(proto, tmp_path / "m.onnx")).inputs[0].layout == "NCHW"
 
 
 @pytest.mark.parametrize("shape", [(1, 12), (12,), (1, 3, 4), (1, 3, 2, 2, 1)])

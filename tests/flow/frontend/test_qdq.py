@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.qdq import take_apart
@@ -83,9 +83,25 @@ def test_weights_with_a_zero_point(tmp_path: Path) -> None:
     assert found.kept is not None and found.kept.weights["stem"].peaks == (127,) * 4
 
 
-@pytest.mark.parametrize("change", [with_clips, with_float_weights])
-def test_the_forms_of_brevitas_and_nncf(tmp_path: Path, change: Any) -> None:
-    """Float weights between which and their reader the same integers stand; Clips of integers."""
+def with_casts(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Cast integers of activations to the type that they have."""
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith(".q"):
+            cast = f"{node.input[0]}.cast"
+            proto.graph.node.append(
+                helper.make_node("Cast", [node.input[0]], [cast], cast, to=TensorProto.UINT8)
+            )
+            node.input[0] = cast
+        proto.graph.node.append(node)
+    assert any(node.op_type == "Cast" for node in proto.graph.node)
+    return proto
+
+
+@pytest.mark.parametrize("change", [with_clips, with_float_weights, with_casts])
+def test_the_forms_of_brevitas_nncf_and_pytorch(tmp_path: Path, change: Any) -> None:
+    """Float weights in front of a pair; Clips of integers; Casts to the same type."""
     plain = imported(network(), tmp_path)
     found = imported(change(network()), tmp_path)
     assert plain.kept is not None and found.kept is not None

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.backend import PipelineCompiled, vta_modules
+from flow.backend import PipelineCompiled
 from flow.results import latency as module
 from flow.results.latency import can_plot, latency_of, write_pictures
+from flow.sim.core_library import vta_modules
 from flow.sim.tsim import TSim
 from vta_config import VTAConfig
 from vta_config.errors import ArtifactError

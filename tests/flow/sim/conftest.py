@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,25 +23,3 @@ def program() -> Program:
 def timed(program: Program) -> TSim:
     """Return the same, timed."""
     return TSim(program)
-
-
-@pytest.fixture(scope="session")
-def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    library = tmp_path_factory.mktemp("driver") / "libfake_driver.so"
-    subprocess.run(
-        [
-            compiler,
-            "-std=c++17",
-            "-O1",
-            "-shared",
-            "-fPIC",
-            str(HERE / "fake_driver.cc"),
-            "-o",
-            str(library),
-        ],
-        check=True,
-    )
-    return library

@@ -1,4 +1,4 @@
-"""Numbers on the command line."""
+"""Numbers on the command line, and lists in its help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flow.system.arguments import factor, natural, positive, seconds
+from flow.system.arguments import HelpFormatter, add_list, factor, natural, positive, seconds
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,17 @@ def test_what_is_none(kind: Callable[[str], float], texts: tuple[str, ...], word
     for text in texts:
         with pytest.raises(argparse.ArgumentTypeError, match=f"^must be {words}, got {text}$"):
             kind(text)
+
+
+def test_help_with_paragraphs_and_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = argparse.ArgumentParser(
+        "p", description="a " * 60, epilog="the\nend", formatter_class=HelpFormatter
+    )
+    add_list(parser, "names", {"one": "a word " * 20, "eleven": "short"})
+    text = parser.format_help()
+    assert text.endswith("  eleven  short\n\nthe end\n")
+    assert "names:\n  one     a word a word" in text
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "          a word" in lines[lines.index("names:") + 2]

@@ -129,3 +129,24 @@ def test_channels_scaled_by_the_root_of_their_shares() -> None:
             return conv1
 
     assert_becomes(EqualizeLayers(), Before, After)
+
+
+def test_a_depthwise_layer_is_equalized_with_both_of_its_neighbours() -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 24, 1))
+    x = net.relu(net.conv(x, 24, groups=24))
+    mod = prepare(net.module(net.head(net.relu(net.conv(x, 8, 1)))))
+    groups, rng = channel_groups(mod, "scaled"), np.random.default_rng(0)
+    maps = tuple(
+        ChannelMap(order=np.arange(g.channels), factor=2.0 ** rng.uniform(-5, 5, g.channels))
+        for g in groups
+    )
+    uneven = map_channels(mod, groups, maps)
+    equalized = EqualizeLayers(rounds=40)(uneven)
+    for x in images(2):
+        np.testing.assert_allclose(run(uneven, x), run(equalized, x), rtol=1e-3, atol=1e-3)
+    before, after = layer_weights(uneven)["conv1.acc"], layer_weights(equalized)["conv1.acc"]
+    assert peaks(before, 0).min() < 0.01 and peaks(after, 0).min() > 0.1
+    for writer, reader, axis in (("conv0.acc", "conv1.acc", 0), ("conv1.acc", "conv2.acc", 1)):
+        written, read = layer_weights(equalized)[writer], layer_weights(equalized)[reader]
+        np.testing.assert_allclose(peaks(written, 0), peaks(read, axis), rtol=1e-2)

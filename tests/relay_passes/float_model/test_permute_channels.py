@@ -11,7 +11,7 @@ from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.host.run import HostModule
 from relay_passes.quantize_model import prepare
 from tests.relay_passes.expected import assert_becomes
-from tests.relay_passes.models import images, residual_net
+from tests.relay_passes.models import CNN, images, residual_net
 
 
 def spread(weights: np.ndarray, block: int) -> float:
@@ -89,3 +89,18 @@ def test_two_writers_share_an_order() -> None:
         "b": np.asarray([8.0, 1.0, 8.0, 1.0]).reshape(4, 1, 1, 1),
     }
     assert PermuteChannels(block=2).order(group, weights).tolist() == [0, 2, 1, 3]
+
+
+def test_channels_of_a_depthwise_layer_and_its_writer_share_an_order() -> None:
+    net = CNN()
+    x = net.relu(net.conv(net.data, 24, 1))
+    x = net.relu(net.conv(x, 24, groups=24))
+    mod = prepare(net.module(net.head(net.relu(net.conv(x, 8, 1)))))
+    ordered = PermuteChannels(block=4)(mod)
+    for x in images(2):
+        np.testing.assert_allclose(
+            HostModule(mod, fast=True)(x)[0], HostModule(ordered, fast=True)(x)[0], atol=1e-4
+        )
+    before, after = layer_weights(mod), layer_weights(ordered)
+    names = ("conv0.acc", "conv1.acc")
+    assert sum(spread(after[n], 4) for n in names) < sum(spread(before[n], 4) for n in names)

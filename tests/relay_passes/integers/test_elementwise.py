@@ -12,7 +12,13 @@ from tvm import relax
 
 from relay_passes.float_model.name_tensors import NameTensors
 from relay_passes.graph import read_graph
-from relay_passes.integers.elementwise import PAIRS, Operand, function_steps, pair_steps
+from relay_passes.integers.elementwise import (
+    PAIRS,
+    Operand,
+    function_steps,
+    pair_steps,
+    product_steps,
+)
 from relay_passes.integers.steps import run_steps
 from relay_passes.numerics import quantize, round_half_up
 from relay_passes.operators.functions import functions_of
@@ -117,3 +123,51 @@ def test_other_functions_of_channels_are_left_to_the_host() -> None:
     found = list(functions_of(read_graph(NameTensors()(net.module(net.conv(y, 2))))).values())
     last = max(found, key=lambda one: len(one.bindings))
     assert function_steps(last, Operand("x", 0.05, 0, 127), QuantParams(scale=(0.01,))) is None
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    scales=st.tuples(*[st.floats(0.05, 2.0)] * 3),
+    fitted=st.booleans(),
+    zeros=st.tuples(st.sampled_from([0, -128]), st.sampled_from([0, -128, -127])),
+    zero=st.sampled_from([0, -128]),
+    seed=st.integers(0, 1000),
+)
+def test_any_product(
+    scales: tuple[float, float, float],
+    fitted: bool,
+    zeros: tuple[int, int],
+    zero: int,
+    seed: int,
+) -> None:
+    """Exact where the scales fit; else the factor is rounded once more."""
+    data, factor = (
+        Operand(name, scale, z, 127 - z)
+        for name, scale, z in zip("xs", scales, zeros, strict=False)
+    )
+    unit = data.scale * factor.scale * 2.0**5 if fitted else scales[2]
+    params = QuantParams(scale=(unit,), zero_point=zero, signed=not zero)
+    plan = product_steps(data, factor, params, (params.qmin, params.qmax))
+    if plan is None:  # a step of the output is more than the largest factor times one of the data
+        assert factor.reach * factor.scale * data.scale > 127 * unit and not fitted
+        return
+    rng = np.random.default_rng(seed)
+    x = rng.integers(max(-127, data.zero), 128, (1, 3, 500))
+    s = rng.integers(max(-127, factor.zero), 128, (1, 3, 1))
+    reals = (x - data.zero) * data.scale, (s - factor.zero) * factor.scale
+    got = run_steps(plan, {"x": x, "s": s})
+    if fitted:
+        assert len(plan.parts) == 1 and plan.shift == 5
+        exact = ((x - data.zero) * (s - factor.zero) + 16 >> 5) + zero
+        np.testing.assert_array_equal(got, np.clip(exact, params.qmin, params.qmax))
+        return
+    expected = quantize(reals[0] * reals[1], params).astype(np.int64)
+    # Half a step of the converted factor, which has 64 to 127 or 127 to 254 of them.
+    most = factor.reach * factor.scale / (127 if factor.zero else 63.5)
+    assert np.abs(got - expected).max() <= 1 + 0.7 * most * np.abs(reals[0]).max() / unit
+
+
+def test_a_product_of_other_orders_of_magnitude_has_no_steps() -> None:
+    data, factor = Operand("x", 1.0, 0, 127), Operand("s", 1.0, 0, 127)
+    for scale in (2.0**-20, 1.1 * 2.0**-20, 2.0**40, 1.1 * 2.0**40):
+        assert product_steps(data, factor, QuantParams(scale=(scale,)), (-127, 127)) is None

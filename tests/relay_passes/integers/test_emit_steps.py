@@ -10,6 +10,7 @@ from tvm import relax
 from relay_passes.graph import op_name
 from relay_passes.integers.emit_steps import emit_steps
 from relay_passes.integers.integer_values import Int8Tensor
+from relay_passes.integers.steps import TIMES, Step, StepsPlan, TensorSteps
 from tests.relay_passes.integers.test_steps import PLAN
 
 
@@ -48,3 +49,26 @@ def test_one_operator_a_step_and_a_cast_a_tensor() -> None:
         *("astype", "add", "add", "right_shift", "astype"),
     ]
     assert np.unique([name.partition(".")[0] for _, name in recorder.bound]).tolist() == ["z"]
+
+
+def test_a_product_subtracts_zero_points() -> None:
+    operands = [
+        Int8Tensor(
+            var=relax.Var(name, relax.TensorType((1, 2, size, size), "int8")),
+            scale=1.0,
+            bound=127,
+            name=name,
+        )
+        for name, size in (("x", 3), ("s", 1))
+    ]
+    for zero in (0, -127):
+        times = Step(op=TIMES, value=(zero,), tensor="s")
+        steps = Step(op="add_scaled", value=(1,), tensor="x"), times
+        recorder = Recorder()
+        plan = StepsPlan(parts=(TensorSteps(suffix="", steps=steps),))
+        result = emit_steps(recorder, plan, operands, "z")
+        assert [int(n) for n in result.ty.shape.values] == [1, 2, 3, 3]
+        centred = ["add"] if zero else []
+        assert [op for op, _ in recorder.bound] == [
+            *("astype", "astype", *centred, "multiply", "astype"),
+        ]

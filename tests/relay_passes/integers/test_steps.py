@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relay_passes.integers.steps import Step, StepsPlan, TensorSteps, run_steps
+from relay_passes.integers.steps import TIMES, Step, StepsPlan, TensorSteps, run_steps
 
 #: part = min(3 x, 60); result = (max(2 x - y, 0) + part + 1 + channel) >> 1.
 PLAN = StepsPlan(
@@ -37,6 +37,19 @@ def test_what_they_compute() -> None:
     y = np.array([[[5, 5], [1, -7]]])
     expected = [[[(15 + 30 + 1) >> 1, (-30 + 1) >> 1], [(59 + 60 + 2) >> 1, (7 + 2) >> 1]]]
     assert run_steps(PLAN, {"x": x, "y": y}).tolist() == expected
+
+
+def test_a_product() -> None:
+    steps = (
+        Step(op="add_scaled", value=(1,), tensor="x"),
+        Step(op=TIMES, value=(-2,), tensor="s"),
+    )
+    plan = StepsPlan(parts=(TensorSteps(suffix="", steps=steps),))
+    factor = np.array([[[3], [-2]]])
+    assert run_steps(plan, {"x": np.array([[[1, 2], [3, 4]]]), "s": factor}).tolist() == [
+        [[5, 10], [0, 0]]
+    ]
+    assert StepsPlan.from_json(plan.to_json()) == plan
 
 
 def test_the_shift_of_the_result() -> None:

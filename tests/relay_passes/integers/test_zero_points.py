@@ -30,7 +30,7 @@ from relay_passes.scales.bit_widths import Limits, UniformWidths, Widths
 from relay_passes.variants import RECIPES
 from tests.relay_passes.expected import assert_becomes
 from tests.relay_passes.integers.stages import FLOATS, PLAN, Q0, Q1
-from tests.relay_passes.models import CNN, residual_net
+from tests.relay_passes.models import CNN, images, residual_net
 from tests.relay_passes.partition.integers import check_meaning, quantized
 from vta_config import VTAConfig
 from vta_config.errors import CalibrationError
@@ -85,6 +85,17 @@ def test_layers_mean_what_the_graph_computes(
     }
     assert padded <= {zero, -128} and (zero in padded or make is dense_net)
     assert layers[0].pad_value == 0
+
+
+def test_an_input_of_pixels_is_padded_with_its_zero_point(default_config: VTAConfig) -> None:
+    mod = prepare(residual_net())
+    profiles = profile(mod, [np.abs(x) for x in images(2)])
+    options = replace(RECIPES["ordered_channels"].options, zero_points=True)
+    machine = replace(default_config, capabilities=options.capabilities)
+    found = quantize_model(mod, profiles, options)
+    assert fallbacks(found, machine) == ()
+    layers = check_meaning(found, machine)
+    assert layers[0].pad_value == -128 and any(layers[0].padding)
 
 
 # ---- by hand -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Concatenations along channels start layers; others stay."""
+"""Concatenations along channels, rows or columns start layers; others stay."""
 
 from __future__ import annotations
 
@@ -36,10 +36,19 @@ def test_layers_mean_what_relax_computes(default_config: VTAConfig) -> None:
     assert [step.op for step in layers[-1].post_ops] == ["max", "shr", "max", "min"]
 
 
-@pytest.mark.parametrize("axis", [0, 2, 3])
-def test_other_axes_start_none(axis: int) -> None:
+@pytest.mark.parametrize("axis", [2, -1])
+def test_rows_and_columns(axis: int, default_config: VTAConfig) -> None:
     t = Int8()
-    both = t.emit(relax.op.concat([t.small(t.conv(t.data)), t.data], axis=axis))
+    left, right = t.small(t.conv(t.data, 8)), t.small(t.conv(t.data, 8, strides=(1, 1)))
+    both = t.emit(relax.op.concat([left, right, left], axis=axis))
+    layers = check_meaning(t.module(both), default_config)
+    assert [layer.kind for layer in layers] == ["conv2d", "conv2d", "concat"]
+    assert layers[-1].out_shape == ((1, 8, 18, 6) if axis == 2 else (1, 8, 6, 18))
+
+
+def test_images_start_none() -> None:
+    t = Int8()
+    both = t.emit(relax.op.concat([t.small(t.conv(t.data)), t.data], axis=0))
     assert anchored(t.module(both), OPERATOR) is None
 
 

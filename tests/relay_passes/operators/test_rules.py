@@ -205,6 +205,15 @@ def test_limits_fit(default_config: VTAConfig) -> None:
         assert rules.limits_fit(chain, default_config) is holds
 
 
+@pytest.mark.parametrize(
+    ("machine", "batch", "holds"),
+    [("default", 0, True), ("block32", 0, True), ("default", 1, False), ("w4", 0, False)],
+)
+def test_one_image_of_int8(machine: str, batch: int, holds: bool) -> None:
+    config = replace(VTAConfig.load(machine), log_batch=batch)
+    assert rules.one_image_of_int8(convolved(kernel=(1, 1)), config) is holds
+
+
 def test_one_left_shift(default_config: VTAConfig) -> None:
     assert rules.one_left_shift(stepped((op.left_shift, channels(2))), default_config)
     assert not rules.one_left_shift(stepped((op.left_shift, channels(2, 3))), default_config)

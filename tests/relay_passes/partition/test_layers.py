@@ -98,6 +98,18 @@ def test_layer() -> None:
             {"movement": joined([(1, 3, 8, 8)])},
             r"conv1\.movement: must be given for concat and move only, got Movement",
         ),
+        ({"zero_points": (0, -1)}, r"conv1\.zero_points: must be in \[0, 0\], got \(0, -1\)"),
+        (
+            {
+                "kind": "scale_channels",
+                "weight": None,
+                "inputs": ("x", "s"),
+                "kernel": (1, 1),
+                "out_shape": (1, 3, 8, 8),
+                "zero_points": (-129, 0),
+            },
+            r"conv1\.zero_points: must be in \[-128, 127\], got \(-129, 0\)",
+        ),
         ({"kernel": (1, 1)}, r"conv1\.weight: must be int8\[4, 3, 1, 1\], got int8\[4, 3, 3, 3\]"),
         ({"stride": (2, 2)}, r"conv1\.out_shape: must be \(1, 4, 4, 4\), got \(1, 4, 8, 8\)"),
         ({"inputs": ("x", "z")}, r"conv1\.inputs: must be \('x',\), got \('x', 'z'\)"),

@@ -7,6 +7,7 @@ import numpy as np
 from relay_passes.calibration.moments import collect_moments
 from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, read_graph
+from relay_passes.host.run import conv2d
 from relay_passes.numerics import quantize
 from relay_passes.operators.calls import weight_rows
 from relay_passes.quantize_model import prepare
@@ -37,6 +38,29 @@ def test_mean_error_goes_into_the_bias() -> None:
         expected = error @ moments[layer].mean
         np.testing.assert_allclose(change.reshape(-1), expected, atol=1e-5)
         assert np.abs(expected).max() > 1e-3
+
+
+def test_depthwise_layers_have_their_biases_corrected() -> None:
+    net = CNN()
+    mod = prepare(net.module(net.head(net.relu(net.conv(net.data, 3, groups=3)))))
+    data = images(3)
+    precision = precision_of(mod, UniformWidths(inner=Widths(weight_bits=4)))
+    scales = ProfiledScales()(mod, profile(mod, data), precision)
+    graph = {b.var.name: b.value for b in read_graph(mod).bindings}
+    weights = {
+        name: quantize(weight_rows(graph[name]), params) for name, params in scales.weights.items()
+    }
+    moments = collect_moments(mod, data, places=10_000)
+    fixed = CorrectBias(scales=scales, weights=weights, moments=moments)(mod)
+    bias = {b.var.name: b.value for b in read_graph(fixed).bindings}["conv0"].args[1]
+    change = (constant(bias) - constant(graph["conv0"].args[1])).reshape(-1)
+    exact = constant(graph["conv0.acc"].args[1])
+    rounded = scales.weights["conv0.acc"].scale[0] * weights["conv0.acc"].reshape(exact.shape)
+    error = conv2d(
+        np.concatenate(data), (exact - rounded).astype(np.float32), padding=(1, 1, 1, 1), groups=3
+    )
+    np.testing.assert_allclose(change, error.mean(axis=(0, 2, 3)), atol=1e-5)
+    assert np.abs(change).max() > 1e-3
 
 
 def test_layers_without_rounded_weights_stay() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from relay_passes.calibration.group_moments import GroupMoments
 from relay_passes.calibration.moments import Moments
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
-from relay_passes.rounding.second_order import SecondOrderRounder, round_rows
+from relay_passes.rounding.second_order import SecondOrderRounder, round_groups, round_rows
 
 
 def correlated(size: int, rank: int) -> np.ndarray:
@@ -101,3 +102,36 @@ def test_blocks_of_the_decomposition_change_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("relay_passes.calibration.moments._BAND", 11)
     moments = moments_of(covariance)
     np.testing.assert_array_equal(round_rows(weight, scale, moments, extra=0.01, qmax=127), whole)
+
+
+def test_groups_are_rounded_like_layers_of_their_own() -> None:
+    rng = np.random.default_rng(3)
+    groups, size = 5, 9
+    covariance = np.stack([correlated(size, k + 1) * 10.0**k for k in range(groups)])
+    covariance[4] = 0.0  # a dead channel
+    mean = rng.normal(0, 1, (groups, size)).astype(np.float32)
+    moments = GroupMoments(mean=mean, covariance=covariance, samples=9)
+    weight = rng.normal(0, 1, (2 * groups, size)).astype(np.float32)
+    params = QuantParams(scale=tuple(np.abs(weight).max(1) / 7), bits=4, granularity="channel")
+    rounder = SecondOrderRounder(moments={"a": moments}, noise={"a": 0.01})
+    found = rounder("a", weight, params)
+    for group in range(groups):
+        rows = slice(2 * group, 2 * group + 2)
+        alone = Moments(mean=mean[group], covariance=covariance[group], samples=9)
+        each = SecondOrderRounder(moments={"a": alone}, noise={"a": 0.01})
+        own = QuantParams(scale=params.scale[rows], bits=4, granularity="channel")
+        np.testing.assert_array_equal(found[rows], each("a", weight[rows], own))
+    assert not np.array_equal(found, quantize(weight, params))
+    np.testing.assert_array_equal(
+        SecondOrderRounder(moments={"a": moments}, dampings={"a": np.inf})("a", weight, params),
+        quantize(weight, params),
+    )
+
+
+def test_covariances_of_groups_that_are_not_positive_definite() -> None:
+    covariance = np.stack([np.full((3, 3), 2.0), np.diag([1.0, -0.5, 1.0])]).astype(np.float32)
+    moments = GroupMoments(mean=np.zeros((2, 3), np.float32), covariance=covariance, samples=9)
+    weight = np.asarray([[1.0, 0.5, 0.2], [0.3, -1.0, 0.6]], np.float32)
+    scale = np.full(2, 1 / 7, np.float32)
+    found = round_groups(weight, scale, moments, extra=np.zeros(2), qmax=7)
+    assert np.abs(found - weight / scale[:, np.newaxis]).max() <= 2

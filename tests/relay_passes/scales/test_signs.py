@@ -39,11 +39,13 @@ def test_operators_one_by_one() -> None:
         net.emit(relax.op.mean(relu, axis=[2, 3], keepdims=True)),
         net.emit(relax.op.nn.avg_pool2d(above, (2, 2))),
     )
-    mod = net.module(both, mixed, raised, lowered, moved, mean, pool, low)
+    scaled, turned = net.emit(relax.op.multiply(six, mean)), net.emit(relax.op.multiply(low, mean))
+    sixth = net.emit(relax.op.divide(six, relax.const(np.float32(6.0))))
+    mod = net.module(both, mixed, raised, lowered, moved, mean, pool, low, scaled, turned, sixth)
     found = never_negative(mod)
-    yes = (relu, six, above, both, raised, moved, mean, pool)
+    yes = (relu, six, above, both, raised, moved, mean, pool, scaled, sixth)
     assert found == {str(var.name) for var in yes}
-    assert not {str(var.name) for var in (net.data, x, low, mixed, lowered)} & found
+    assert not {str(var.name) for var in (net.data, x, low, mixed, lowered, turned)} & found
 
 
 def test_they_have_zero_points_where_these_are_wanted() -> None:
@@ -62,3 +64,16 @@ def test_they_have_zero_points_where_these_are_wanted() -> None:
         "conv2.add.relu.add.relu": (8, -128, -128, 119),  # which only the average reads
     }
     assert [precision.tensor_levels(n) for n in params] == [119, 15, 247]
+
+
+def test_an_input_that_is_taken_to_be_never_negative_has_one_too() -> None:
+    net = CNN()
+    moved = net.emit(relax.op.nn.max_pool2d(net.data, (2, 2), (2, 2)))
+    mod = net.module(net.emit(net.conv(moved, 4)))
+    data, pooled = (str(v.name) for v in (net.data, moved))
+    assert never_negative(mod, {data, "other"}) == {data, pooled} and not never_negative(mod)
+    assert precision_of(mod, {}, zero_points=True, positive_inputs={data}).zero_points == {
+        data,
+        pooled,
+    }
+    assert not precision_of(mod, {}, positive_inputs={data}).zero_points

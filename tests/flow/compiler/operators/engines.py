@@ -19,20 +19,25 @@ from vta_config.hardware import VTAConfig
 
 
 def check_engines(
-    layers: Layer | tuple[Layer, ...], x: TensorSpec, config: VTAConfig, *, seed: int = 7
+    layers: Layer | tuple[Layer, ...],
+    x: TensorSpec,
+    config: VTAConfig,
+    *more: TensorSpec,
+    seed: int = 7,
 ) -> Program:
     """Compare fsim in two instruction orders, tsim and the oracle with the layers' meaning."""
     layers = layers if isinstance(layers, tuple) else (layers,)
-    graph = subgraph(layers, x)
+    graph = subgraph(layers, x, *more)
     program = make_program(graph, lower(graph, config), config)
-    data = weights(np.random.default_rng(seed), *x.shape)
-    expected = run_subgraph(graph, [data])[layers[-1].output]
+    rng = np.random.default_rng(seed)
+    data = [weights(rng, *spec.shape) for spec in (x, *more)]
+    expected = run_subgraph(graph, data)[layers[-1].output]
     sim = ProgramSim(program)
     results: list[list[Any]] = [
-        sim.run([data]).outputs,
-        sim.run([data], seed=3).outputs,
-        TSim(program).run([data]).outputs,
-        run_program(program, [data]).outputs,
+        sim.run(data).outputs,
+        sim.run(data, seed=3).outputs,
+        TSim(program).run(data).outputs,
+        run_program(program, data).outputs,
     ]
     for outputs in results:
         np.testing.assert_array_equal(outputs[0].reshape(expected.shape), expected)

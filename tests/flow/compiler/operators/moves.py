@@ -43,9 +43,9 @@ def moving(
     )
 
 
-def concat(name: str, *sources: Layer | TensorSpec) -> Layer:
-    """Return a concatenation along channels."""
-    movement = joined([output_of(source)[1] for source in sources])
+def concat(name: str, *sources: Layer | TensorSpec, axis: int = 1) -> Layer:
+    """Return a concatenation."""
+    movement = joined([output_of(source)[1] for source in sources], axis)
     return moving(name, movement, *sources, kind="concat")
 
 

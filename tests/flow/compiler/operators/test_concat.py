@@ -60,3 +60,20 @@ def test_parts_of_several_readers_and_padding(default_config: VTAConfig) -> None
     last = conv(rng, "last", both, 16, (3, 3), **ring)
     program = check_engines(graph_of((down, own, both, last), x), default_config)
     assert [record.name for record in program.layers] == ["down", "own", "last"]
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@settings(max_examples=4)
+@given(data=st.data())
+def test_rows_and_columns_side_by_side(preset: str, data: st.DataObject) -> None:
+    config = VTAConfig.load(preset)
+    axis = data.draw(st.sampled_from([2, 3]))
+    channels, count = data.draw(st.integers(1, 2 * config.block)), data.draw(st.integers(1, 3))
+    sources = []
+    for index in range(count):
+        size = [data.draw(st.integers(1, 6)), 5]
+        size = size if axis == 2 else size[::-1]
+        shape = (config.batch, channels, *size)
+        sources.append(TensorSpec(name=f"x{index}", shape=shape, dtype="int8"))
+    layer = concat("together", *sources, axis=axis)
+    check_engines(graph_of((layer,), *sources), config)

@@ -1,0 +1,1 @@
+"""What changed between two reports: of two runs, machines, versions, or variants of one."""
