@@ -241,3 +241,6 @@ def _check_tensors(manifest: Manifest, programs: list[Program], where: str) -> N
     for output in manifest.outputs:
         if output.tensor is not None:
             check(output.tensor, "outputs")
+    for stored in manifest.programs:
+        for known in stored.outputs:
+            check(known, "outputs")

@@ -63,9 +63,12 @@ class KeptFile:
     file_bytes : int
     used_ns : int
         When it was written or read last, in nanoseconds.
+    top : Path
+        Folders between it and the file go when they are empty.
     """
 
     path: Path
+    top: Path
     kind: str
     file_bytes: int
     used_ns: int
@@ -149,7 +152,7 @@ class Cache:
             if total <= self._limit_bytes:
                 return
             total -= file.file_bytes
-            remove(file.path)
+            remove(file)
 
 
 def files_in(folder: Path) -> list[KeptFile]:
@@ -169,20 +172,23 @@ def files_in(folder: Path) -> list[KeptFile]:
                             kind=kind,
                             file_bytes=status.st_size,
                             used_ns=status.st_mtime_ns,
+                            top=folder / top,
                         )
                     )
     return sorted(found, key=lambda file: file.path)
 
 
-def remove(path: Path) -> None:
-    """Remove a result, and the folders that become empty with it."""
+def remove(file: KeptFile) -> None:
+    """Remove a file, and the folders that become empty with it."""
+    path = file.path
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     remove_leftovers(path.parent)
     with contextlib.suppress(OSError):  # not empty
-        path.parent.rmdir()
-        if path.parent.parent.name not in (RESULTS, LEARNED):
-            path.parent.parent.rmdir()
+        for folder in path.parents:
+            if file.top not in folder.parents:
+                return
+            folder.rmdir()
 
 
 def read_arrays(path: Path, max_bytes: int = LIMIT_BYTES) -> dict[str, NDArray[Any]]:

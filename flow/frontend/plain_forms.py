@@ -6,6 +6,7 @@
 - A ReduceMean or ReduceSum over channels is a 1×1 convolution.
 - A ReduceMean along one axis that does not keep it is one that does, and a Reshape.
 - A Tile is a Concat of copies, and of what is 1 an Expand.
+- A MatMul with a stack of one matrix is one with the matrix.
 - A Pad of some axes is one of all, and one that cuts off is a Slice first.
 """
 
@@ -23,6 +24,7 @@ from flow.frontend.onnx_shapes import Shapes
 #: The most copies that a Tile puts side by side along an axis.
 _MOST_COPIES: Final = 64
 _RANK: Final = 4
+_MATRIX: Final = 2
 #: The first version of the operators in which a Slice reads its numbers.
 _SLICE_BY_INPUTS: Final = 10
 
@@ -197,6 +199,24 @@ def _cut_and_padded(node: Any, shape: Sequence[int], numbers: Sequence[int]) -> 
     return Plain(nodes, tensors)
 
 
+def _matmul(node: Any, shapes: Shapes, constants: Mapping[str, Any], opset: int) -> Plain | None:
+    weight, output = constants.get(node.input[1]), node.output[0]
+    before, after = shapes.get(node.input[0], ()), shapes.get(output, ())
+    if weight is None or len(weight.dims) <= _MATRIX or max(weight.dims[:-2]) > 1 or not after:
+        return None
+    value = numpy_helper.to_array(weight).reshape(weight.dims[-2:])
+    name = f"{node.input[1].removesuffix('.weight')}.matrix.weight"
+    tensors = [numpy_helper.from_array(value, name)]
+    whole = len(before) == len(after)
+    product = output if whole else f"{output}.product"
+    nodes = [helper.make_node("MatMul", [node.input[0], name], [product], node.name)]
+    if not whole:
+        tensors.append(numpy_helper.from_array(np.asarray(after, np.int64), f"{output}.shape"))
+        inputs = [product, tensors[-1].name]
+        nodes.append(helper.make_node("Reshape", inputs, [output], f"{node.name}.shape"))
+    return Plain(nodes, tensors)
+
+
 #: By operator: (node, shapes, constants, version of the operators) -> its form, None for its own.
 PLAIN: Final[Mapping[str, Callable[[Any, Shapes, Mapping[str, Any], int], Plain | None]]] = {
     "Gemm": _gemm,
@@ -205,6 +225,7 @@ PLAIN: Final[Mapping[str, Callable[[Any, Shapes, Mapping[str, Any], int], Plain 
     "ReduceSum": _reduced,
     "Tile": _tile,
     "Pad": _pad,
+    "MatMul": _matmul,
 }
 
 

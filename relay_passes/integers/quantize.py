@@ -37,6 +37,7 @@ from relay_passes.operators.calls import (
     WEIGHT_AXIS,
     ends_accumulator,
     has_integer_form,
+    integer_form,
     moved,
     split_bias,
     weight_of_rows,
@@ -76,7 +77,7 @@ class Quantize(GraphPass):
             value = substitute(binding.value, env)
             name = binding.var.name
             axis = WEIGHT_AXIS.get(op_name(value))
-            if axis is not None and name in self.plan.weights:
+            if axis is not None and name in self.plan.weights and integer_form(value) is not None:
                 value = self._with_weight(builder, names, value, name, axis)
             var = builder.emit(value, name)
             env[binding.var] = var

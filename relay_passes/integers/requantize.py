@@ -119,8 +119,7 @@ class Requantize(GraphPass):
                 new = {name: str(stop) for name in stop.sources if name not in host}
                 assert new, str(stop)  # or this would not end
                 host |= new
-        result = replace_main(mod, run.builder, graph, results)
-        result = with_layer_names(result, run.layers)
+        result = with_layer_names(replace_main(mod, run.builder, graph, results), run.layers)
         return with_facts(result, errors=run.errors, host=host, plan=self.plan)
 
 
@@ -185,12 +184,7 @@ class _Interpreter:
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
             raise DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
-        if result is None:  # no integer implementation: floats, as it is
-            operands = {
-                v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}
-            }
-            result = self.emit(substitute(binding.value, operands), binding.var.name)
-        self.env[binding.var] = result
+        self.env[binding.var] = self._in_floats(binding) if result is None else result
 
     # ---- from and to floats ------------------------------------------------------------------
     def as_float(self, value: Any, name: str) -> Expr:
@@ -202,13 +196,16 @@ class _Interpreter:
         if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
         if isinstance(value, Lazy):
-            binding = value.binding
-            reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
-            self.env[binding.var] = self.emit(substitute(binding.value, reals), binding.var.name)
-            return self.env[binding.var]
+            self.env[value.binding.var] = self._in_floats(value.binding)
+            return self.env[value.binding.var]
         if isinstance(value, IntegerWeight):
             return relax.const((value.value * column(value)).astype(np.float32))
         return value
+
+    def _in_floats(self, binding: Expr) -> Expr:
+        """Emit an operator as it is: it has no integer implementation."""
+        reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
+        return self.emit(substitute(binding.value, reals), binding.var.name)
 
     def _real(self, value: Accumulator) -> Expr:
         # A limit that no instruction holds, as of a result that keeps all its bits, is a float.
@@ -544,8 +541,7 @@ class _Interpreter:
     ) -> Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
         addend = self.widen(other)
-        bound = acc.bound + addend.bound * factor
-        numerics.check_accumulator(name, bound)
+        numerics.check_accumulator(name, bound := acc.bound + addend.bound * factor)
         number = relax.const(per_channel(factor, acc.var.ty.ndim, np.int32))
         product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
@@ -565,14 +561,14 @@ class _Interpreter:
         value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if not isinstance(value, Accumulator):
             return None
-        ceiling = min(value.ceiling, ceiling)
-        return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
+        name, ceiling = str(binding.var.name), min(value.ceiling, ceiling)
+        return replace(value, relu=True, ceiling=ceiling, name=name)
 
     def _average(self, binding: Expr) -> Any:
-        call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, Int8Tensor) or not is_average(call):
+        data = self.value(binding.value.args[0])
+        if not isinstance(data, Int8Tensor) or not is_average(binding.value):
             return None
-        return average(call, data, str(binding.var.name), self.step, self.widen)
+        return average(binding.value, data, str(binding.var.name), self.step, self.widen)
 
     def _move(self, binding: Expr) -> Any:
         return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)

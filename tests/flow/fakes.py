@@ -186,7 +186,7 @@ class FakeCompiled:
     def kept_rows(self, data: Dataset) -> None:
         return None
 
-    def verify(self, images: Dataset, progress: Progress) -> Exactness:
+    def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         progress(len(images), len(images))
         self.fail("verify")
         count = self._mismatches

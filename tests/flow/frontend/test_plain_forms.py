@@ -73,6 +73,7 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "Gemm, alpha": lambda: model(
         "Gemm", ["flat", "w"], {"w": weight(120, 7)}, alpha=-0.25, beta=3.0
     ),
+    "MatMul, a stack of one": lambda: model("MatMul", ["flat", "w"], {"w": weight(1, 120, 7)}),
     "Mean": lambda: model("Mean", ["a", "b", "a"], {}),
     "Mean of one": lambda: model("Mean", ["a"], {}),
     "ReduceSum": lambda: model("ReduceSum", ["a", "axes"], {"axes": ints(-1, 2)}),
