@@ -17,6 +17,7 @@ from flow.cache.store import LEARNED, Cache
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import (
     bundled_data,
+    bundled_view,
     cache_folder,
     load_model,
     picture_preprocessing,
@@ -376,7 +377,7 @@ def open_data(
     if missing:
         raise _missing(missing, model.name)
     if options.images is not None and needs_images:
-        evaluation = open_folder(
+        evaluation = bundled_view(model, options.images) or open_folder(
             options.images,
             classes=model.classes,
             labelled=model.classes is not None,  # else labels say nothing of its outputs

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from relay_passes.calibration.moments import LayerMoments
 from relay_passes.choose_scales import choose_scales
+from relay_passes.float_model.as_sums import AsSums
 from relay_passes.float_model.fold_batch_norm import FoldBatchNorm, FoldConstants
 from relay_passes.float_model.fold_scales import FoldScales
 from relay_passes.float_model.name_tensors import NameTensors
@@ -117,7 +118,8 @@ class Quantization:
 # ---- the stages ----------------------------------------------------------------------------------
 def _fold(state: Quantization) -> Quantization:
     folded = FoldBatchNorm()(FoldConstants()(PairExtremes()(state.mod)))
-    folded = FoldScales()(SimplifyMoves()(SpreadMaps()(SplitPhases()(folded))))
+    folded = AsSums()(SimplifyMoves()(SpreadMaps()(SplitPhases()(folded))))
+    folded = FoldScales()(folded)
     named = NameTensors()(folded)
     before, after = (read_graph(m).bindings for m in (folded, named))
     assert len(before) == len(after), "naming keeps every binding"

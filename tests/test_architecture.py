@@ -48,7 +48,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": {"data", "program", "sim", "system"},
         "bits": {"results", "sim", "system"},
         "export": {"results"},
-        "diff": {"results"},
+        "diff": {"html", "results"},
         "cache": {"data", "program", "results", "system"},
         "html": {"results", "system"},
         "commands": {

@@ -207,15 +207,28 @@ class NetworkOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProgram:
-    """A program of the folder, by the name that the library calls it."""
+    """A program of the folder, by the name that the library calls it.
+
+    Parameters
+    ----------
+    symbol : str
+    stored : StoredFile
+    outputs : tuple of OutputTensor
+        Those that the host makes floats of, whatever it does with them then.
+    """
 
     symbol: str
     stored: StoredFile
+    outputs: tuple[OutputTensor, ...]
 
     @classmethod
     def read(cls, of: Reading) -> StoredProgram:
         """Read it from a manifest."""
-        return cls(symbol=of.text("symbol"), stored=StoredFile.read(of))
+        return cls(
+            symbol=of.text("symbol"),
+            stored=StoredFile.read(of),
+            outputs=tuple(OutputTensor.read(each) for each in of.objects("outputs")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +272,7 @@ class Manifest:
     plan : StoredFile, optional
         The quantization plan; None for stock Relay's quantization.
     scales : StoredFile, optional
-        Scales and zero points as the board runner reads them; None where the host does more.
+        Scales and zero points as the board runner reads them; None where there is not one program.
     versions : dict of str to str
         Of what made it.
     """
@@ -306,9 +319,27 @@ class Manifest:
         inputs : sequence of sequences of str
             Names of the inputs of each program.
         """
-        if len(self.programs) != 1 or any(output.tensor is None for output in self.outputs):
-            return True
-        return [tensor.position for tensor in self.tensors] != list(range(len(inputs[0])))
+        return not self._reads_inputs(inputs) or any(o.tensor is None for o in self.outputs)
+
+    def is_one_program(self, inputs: Sequence[Sequence[str]], outputs: int) -> bool:
+        """Tell whether one program does all but quantizing, scaling, and what is behind that.
+
+        Parameters
+        ----------
+        inputs : sequence of sequences of str
+            Names of the inputs of each program.
+        outputs : int
+            Outputs of the first program.
+        """
+        if not self._reads_inputs(inputs):
+            return False
+        return [tensor.position for tensor in self.programs[0].outputs] == list(range(outputs))
+
+    def _reads_inputs(self, inputs: Sequence[Sequence[str]]) -> bool:
+        """Whether there is one program, all of whose inputs are inputs of the network."""
+        if len(self.programs) != 1:
+            return False
+        return [tensor.position for tensor in self.tensors] == list(range(len(inputs[0])))
 
     # ---- JSON ----------------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
@@ -338,7 +369,14 @@ class Manifest:
                 for output in self.outputs
             ],
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
-            "programs": [{"symbol": p.symbol, **asdict(p.stored)} for p in self.programs],
+            "programs": [
+                {
+                    "symbol": p.symbol,
+                    **asdict(p.stored),
+                    "outputs": [asdict(tensor) for tensor in p.outputs],
+                }
+                for p in self.programs
+            ],
             "library": self.library
             and {**asdict(self.library.stored), "platform": self.library.platform},
             "plan": self.plan and asdict(self.plan),

@@ -85,8 +85,8 @@ def add(commands: Commands) -> None:
         "image",
         nargs="+",
         type=Path,
-        metavar="[ARTEFACT] IMAGE",
-        help="image file: a picture, or float tensors",
+        metavar="IMAGE",
+        help="image file: a picture, or float tensors; an artefact comes before the first one",
     )
     run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(

@@ -44,6 +44,14 @@ def resized(
     if len(node.input) > place and node.input[place] in constants:
         scales = numpy_helper.to_array(constants[node.input[place]]).reshape(-1)
     mode = attributes.get("mode", b"nearest")
+    whole = (
+        scales is not None
+        and len(scales) == len(shape)
+        and all(float(n * s).is_integer() for n, s in zip(shape, scales, strict=True))
+    )
+    if whole and attributes.get("coordinate_transformation_mode") == b"half_pixel_symmetric":
+        attributes["coordinate_transformation_mode"] = b"half_pixel"  # the same then
+        node = helper.make_node(node.op_type, node.input, node.output, node.name, **attributes)
     if scales is None or {len(shape), len(scales)} != {4} or tuple(scales[:2]) != (1, 1):
         return [node], []
     if mode != b"nearest":

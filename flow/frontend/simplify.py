@@ -3,7 +3,7 @@
 - Dropout, which does nothing at inference, becomes Identity: the importer makes a pair of tensors.
 - ``auto_pad`` SAME_UPPER and SAME_LOWER become numbers: else padding is an operator.
 - So do the rows and columns that a pool's ``ceil_mode`` adds.
-- A Pad of zeros joins the convolutions that read it.
+- A Pad of zeros joins the convolutions that read it, and one of the least number max-pools.
 - A Sum becomes Adds.
 - A Slice by attributes, as before operator set 10, becomes one by inputs.
 - A Clip from 0 without an upper bound becomes Relu.
@@ -15,12 +15,13 @@
   nobody reads are dropped.
 - An AveragePool of the whole image, and a ReduceMean over it, become GlobalAveragePool.
 - Other pools of whole images, rows or columns become pools of windows (`flow.frontend.pools`).
+- Some operators become others that they are a form of (`flow.frontend.plain_forms`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,10 +30,13 @@ from onnx import helper, numpy_helper
 
 from flow.frontend.onnx_nodes import attributes_of, integers_of, live_nodes, set_nodes
 from flow.frontend.onnx_shapes import Shapes, infer_shapes
+from flow.frontend.plain_forms import PLAIN, needs_shapes, plain_form
 from flow.frontend.pools import along_axis, global_max, without_ceil_mode
 from flow.frontend.resize import resized
 
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
+#: What is padded with this or less is padded with less than all numbers.
+_LEAST: Final = -1e30
 #: Reductions, and pools of the whole image.
 _REDUCES: Final = ("ReduceMean", "ReduceMax", "GlobalMaxPool")
 #: Operators that are rewritten by the shape of what they read.
@@ -55,7 +59,18 @@ def simplify(proto: Any) -> Any:
     versions = {entry.domain: entry.version for entry in result.opset_import}
     shapes: Shapes | None = None
     nodes: list[Any] = []
-    for node in result.graph.node:
+    rest = [*result.graph.node][::-1]
+    while rest:
+        node = rest.pop()
+        if node.op_type in PLAIN:
+            if shapes is None and needs_shapes(node):
+                shapes = infer_shapes(proto)
+            plain = plain_form(node, shapes or {}, constants, versions.get("", 1))
+            if plain is not None:
+                rest += plain.nodes[::-1]
+                result.graph.initializer.extend(plain.tensors)
+                constants |= {tensor.name: tensor for tensor in plain.tensors}
+                continue
         if _trains(node) and read.isdisjoint(node.output[1:]):
             # The statistics are those of the one image, channel by channel.
             epsilon = attributes_of(node).get("epsilon", 1e-5)
@@ -309,33 +324,55 @@ def _ceil_pads(
 
 
 def _joined_pads(nodes: list[Any], constants: Mapping[str, Any], outputs: set[str]) -> list[Any]:
-    """Return the nodes, Pads of zeros that only convolutions read as part of those."""
-    pads: dict[str, tuple[Any, list[int]]] = {}
+    """Return the nodes, Pads that only convolutions or only max-pools read as part of those."""
+    pads: dict[str, tuple[Any, str, list[int]]] = {}
     for node in nodes:
-        zeros = _zeros_around(node, constants) if node.op_type == "Pad" else None
-        if zeros is not None and node.output[0] not in outputs:
-            pads[node.output[0]] = (node, zeros)
+        around = _around(node, constants) if node.op_type == "Pad" else None
+        if around is not None and node.output[0] not in outputs:
+            pads[node.output[0]] = (node, *around)
     for node in nodes:
-        joins = node.op_type == "Conv" and _auto_pad(attributes_of(node)) in ("NOTSET", "VALID")
-        for name in node.input[1:] if joins else node.input:
-            pads.pop(name, None)
+        for place, name in enumerate(node.input):
+            if name in pads and (place or not _takes(node, constants, *pads[name][1:])):
+                pads.pop(name)
     result = []
     for node in nodes:
-        if node.op_type == "Conv" and node.input[0] in pads:
-            pad, zeros = pads[node.input[0]]
+        if node.input and node.input[0] in pads:
+            pad, _, sides = pads[node.input[0]]
             attributes = attributes_of(node)
             attributes.pop("auto_pad", None)
             own = attributes.pop("pads", (0, 0, 0, 0))
-            attributes["pads"] = [a + b for a, b in zip(own, zeros, strict=True)]
+            attributes["pads"] = [a + b for a, b in zip(own, sides, strict=True)]
             inputs = [pad.input[0], *node.input[1:]]
-            result.append(helper.make_node("Conv", inputs, node.output, node.name, **attributes))
+            made = helper.make_node(node.op_type, inputs, node.output, node.name, **attributes)
+            result.append(made)
         elif not node.output or node.output[0] not in pads:
             result.append(node)
     return result
 
 
-def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
-    """Return [top, left, bottom, right] of a Pad that puts zeros around images, else None."""
+def _takes(node: Any, constants: Mapping[str, Any], kind: str, sides: Sequence[int]) -> bool:
+    """Whether a Conv or MaxPool can pad by itself what a Pad for such an operator pads.
+
+    No window may then be all padding: ONNX forbids it of a pool, and VTA of a convolution.
+    """
+    attributes = attributes_of(node)
+    if node.op_type != kind or _auto_pad(attributes) not in ("NOTSET", "VALID"):
+        return False
+    weight = constants.get(node.input[1]) if kind == "Conv" else None
+    kernel = attributes.get("kernel_shape", [] if weight is None else weight.dims[2:])
+    dilations = attributes.get("dilations", [1] * len(kernel))
+    reach = [(k - 1) * dilation for k, dilation in zip(kernel, dilations, strict=True)] * 2
+    own = attributes.get("pads", [0] * len(sides))
+    if len(reach) != len(sides) or len(own) != len(sides):
+        return False
+    return all(a + b <= most for a, b, most in zip(own, sides, reach, strict=True))
+
+
+def _around(node: Any, constants: Mapping[str, Any]) -> tuple[str, list[int]] | None:
+    """Return what operator pads so by itself, and [top, left, bottom, right] of a Pad, else None.
+
+    A convolution pads with zeros, a max-pool with less than all numbers.
+    """
     attributes = attributes_of(node)
     given: list[Any] = [attributes.get("pads"), attributes.get("value", 0.0)]
     for index, source in enumerate(node.input[1:3]):
@@ -344,11 +381,12 @@ def _zeros_around(node: Any, constants: Mapping[str, Any]) -> list[int] | None:
             given[index] = None if tensor is None else numpy_helper.to_array(tensor).reshape(-1)
     pads, value = given
     plain = attributes.get("mode", b"constant") == b"constant" and len(node.input) <= 3
-    if not plain or pads is None or value is None or len(pads) != 8 or np.any(value):
+    if not plain or pads is None or value is None or len(pads) != 8:
         return None
+    kind = "Conv" if not np.any(value) else "MaxPool" if np.all(value <= _LEAST) else ""
     numbers = [int(p) for p in pads]
     inside = min(numbers) >= 0 and not any(numbers[a] for a in (0, 1, 4, 5))
-    return [numbers[a] for a in (2, 3, 6, 7)] if inside else None
+    return (kind, [numbers[a] for a in (2, 3, 6, 7)]) if inside and kind else None
 
 
 def _global_average(node: Any, output: str) -> Any:

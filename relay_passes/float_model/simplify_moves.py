@@ -37,7 +37,7 @@ _MAP_RANK = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimplifyMoves(GraphPass):
-    """Replace splits and movements of channels by slices and `take`s."""
+    """Replace splits and movements of channels by slices and `take`s, other shapes by reshapes."""
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with one operator for each."""
@@ -45,6 +45,7 @@ class SimplifyMoves(GraphPass):
 
         def visit(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:
             value = with_known_indices(_without_split(value, known), known)
+            value = _reshaped(builder, var, value)
             found = _channels(value, known)
             if found is not None:
                 value = _taken(*found)
@@ -54,6 +55,21 @@ class SimplifyMoves(GraphPass):
             return new
 
         return rewrite(mod, visit)
+
+
+def _reshaped(builder: GraphBuilder, var: Expr, value: Expr) -> Expr:
+    """Return a reshape in place of one with another name, and behind a `take` of one place."""
+    kind = op_name(value)
+    if kind in ("squeeze", "expand_dims"):
+        return relax.op.reshape(value.args[0], static_shape(var))
+    index = constant(value.args[1]) if kind == "take" and value.attrs.axis is not None else None
+    if index is None or index.ndim or len(static_shape(value.args[0])) != _MAP_RANK:
+        return value
+    axis = int(value.attrs.axis)
+    size = static_shape(value.args[0])[axis]
+    place = relax.const(np.asarray([int(index) % size], np.int64))
+    one = relax.op.take(value.args[0], place, axis=axis, mode="clip")
+    return relax.op.reshape(builder.emit(one, f"{var.name}.one"), static_shape(var))
 
 
 def _without_split(value: Expr, known: dict[Expr, Expr]) -> Expr:

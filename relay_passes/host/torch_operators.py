@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from relay_passes.graph import Expr, ints, op_name, slices_of, static_shape
-from relay_passes.operators.interpolation import coordinates
+from relay_passes.operators.interpolation import ROUNDED, coordinates
 
 #: Operators after which results are no logits any more.
 SOFTMAX: Final = frozenset({"nn.softmax", "nn.log_softmax"})
@@ -127,16 +127,6 @@ def _take(torch: Any, call: Expr, operands: list[Any]) -> Any:
     return x.index_select(axis, (indices.to(x.device) % static_shape(call.args[0])[axis]))
 
 
-#: How a coordinate becomes a row or column; a little that float32 lost does not count.
-_ROUNDED: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "round": np.round,
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": lambda x: np.floor(x + 1e-5),
-    "ceil": lambda x: np.ceil(x - 1e-5),
-}
-
-
 def _resize(torch: Any, call: Expr, operands: list[Any]) -> Any:
     """Return a map of another size, its nearest numbers or those between, axis by axis."""
     x, attrs = operands[0], call.attrs
@@ -144,7 +134,7 @@ def _resize(torch: Any, call: Expr, operands: list[Any]) -> Any:
     for axis in (2, 3):
         at = coordinates(before[axis], after[axis], str(attrs.coordinate_transformation_mode))
         linear = str(attrs.method) == "linear"
-        first = np.floor(at) if linear else _ROUNDED[str(attrs.rounding_method)](at)
+        first = np.floor(at) if linear else ROUNDED[str(attrs.rounding_method)](at)
         low, high = (
             torch.tensor(np.clip(first + more, 0, before[axis] - 1), dtype=torch.long).to(x.device)
             for more in (0, 1)

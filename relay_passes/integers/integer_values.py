@@ -11,6 +11,16 @@ from numpy.typing import NDArray
 from relay_passes import numerics
 from relay_passes.graph import Expr
 from relay_passes.params import QuantParams
+from vta_config.errors import CapacityError
+
+
+class DoesNotFit(Exception):
+    """Integers of some operators leave int32; these are left to the host then."""
+
+    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
+        """Keep the operators, and what the error says of them."""
+        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
+        self.sources = sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

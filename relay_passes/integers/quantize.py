@@ -37,6 +37,7 @@ from relay_passes.operators.calls import (
     WEIGHT_AXIS,
     ends_accumulator,
     has_integer_form,
+    integer_form,
     moved,
     split_bias,
     weight_of_rows,
@@ -76,7 +77,7 @@ class Quantize(GraphPass):
             value = substitute(binding.value, env)
             name = binding.var.name
             axis = WEIGHT_AXIS.get(op_name(value))
-            if axis is not None and name in self.plan.weights:
+            if axis is not None and name in self.plan.weights and integer_form(value) is not None:
                 value = self._with_weight(builder, names, value, name, axis)
             var = builder.emit(value, name)
             env[binding.var] = var
@@ -89,7 +90,7 @@ class Quantize(GraphPass):
         readers = uses.of(binding.var)
         if binding.var.name not in self.plan.tensors or moved(binding.value):
             return False
-        if binding.var in uses.functions:
+        if binding.var in uses.functions and uses.functions[binding.var].source in uses.made:
             return binding.var in uses.wanted
         floats = not has_integer_form(binding.value)
         wanted = any(uses.reads_integers(b, binding.var, floats=floats) for b in readers)
@@ -161,10 +162,22 @@ class _Readers:
         for binding in graph.bindings:
             if self._is_made(binding):
                 self.made.add(binding.var)
+        ahead = self._with_products_ahead(graph)
         for var, function in self.functions.items():
-            if function.source in self.made and any(map(self._computes, self._outside(var))):
+            # What the host alone goes on with, of the few numbers of a vector, it computes itself.
+            useful = var in ahead or prod(static_shape(var)[2:]) > 1
+            made = function.source in self.made
+            if made and useful and any(map(self._computes, self._outside(var))):
                 self.wanted.add(var)
         self._sources = {self.functions[var].source for var in self.wanted}
+
+    def _with_products_ahead(self, graph: Graph) -> set[Expr]:
+        """Return the tensors that a convolution or dense layer depends on."""
+        ahead: set[Expr] = set()
+        for binding in reversed(graph.bindings):
+            if op_name(binding.value) in WEIGHT_AXIS or binding.var in ahead:
+                ahead.update(variables(binding.value))
+        return ahead
 
     def of(self, var: Expr) -> list[Expr]:
         """Return the bindings that read a tensor, None for the caller."""

@@ -45,6 +45,7 @@ from relay_passes.integers.emit_steps import emit_steps
 from relay_passes.integers.integer_facts import with_facts
 from relay_passes.integers.integer_values import (
     Accumulator,
+    DoesNotFit,
     Int8Tensor,
     IntegerWeight,
     Lazy,
@@ -74,17 +75,10 @@ from relay_passes.operators.padding import padded
 from relay_passes.operators.scale_channels import factors_of
 from relay_passes.params import INT32_MAX, QuantParams, Requant
 from vta_config.errors import CapacityError
+from vta_config.isa import MAX_IMM
 
 #: Shifted left by this, everything but 0 saturates int8, even beside a bias within int8.
 _SATURATING_SHIFT: Final = 8
-
-
-class _DoesNotFit(Exception):
-    """Integers of some operators leave int32; these are left to the host then."""
-
-    def __init__(self, sources: tuple[str, ...], error: CapacityError) -> None:
-        super().__init__(str(error).partition("; ")[0])  # no advice: it was taken
-        self.sources = sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +115,11 @@ class Requantize(GraphPass):
                     run.visit(binding)
                 results = [run.as_float(run.value(v), v.name) for v in graph.results]
                 break
-            except _DoesNotFit as stop:
+            except DoesNotFit as stop:
                 new = {name: str(stop) for name in stop.sources if name not in host}
                 assert new, str(stop)  # or this would not end
                 host |= new
-        result = replace_main(mod, run.builder, graph, results)
-        result = with_layer_names(result, run.layers)
+        result = with_layer_names(replace_main(mod, run.builder, graph, results), run.layers)
         return with_facts(result, errors=run.errors, host=host, plan=self.plan)
 
 
@@ -156,6 +149,8 @@ class _Interpreter:
         self._names = Names(self._left)
         self.env: dict[Expr, Any] = {}
         self.floats: dict[Expr, Expr] = {}
+        #: Accumulators by identity, and what they are as floats: all their readers read one.
+        self.reals: dict[int, tuple[Accumulator, Expr]] = {}
         self.errors: dict[str, float] = {}
 
     def emit(self, expr: Expr, name: str) -> Expr:
@@ -188,36 +183,43 @@ class _Interpreter:
             sources = (v.sources for v in values if isinstance(v, Accumulator))
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
-            raise _DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
-        if result is None:  # no integer implementation: floats, as it is
-            operands = {
-                v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}
-            }
-            result = self.emit(substitute(binding.value, operands), binding.var.name)
-        self.env[binding.var] = result
+            raise DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
+        self.env[binding.var] = self._in_floats(binding) if result is None else result
 
     # ---- from and to floats ------------------------------------------------------------------
     def as_float(self, value: Any, name: str) -> Expr:
         """Emit the float32 form of a value."""
         if isinstance(value, Accumulator):
-            try:
-                value = self.settle(value)
-            except CapacityError as error:
-                raise _DoesNotFit(value.sources, error) from None
-            shape = static_shape(value.var)
-            largest = float(np.finfo(np.float32).max)
-            scale = per_channel(np.minimum(value.scale, largest), len(shape), np.float32)
-            return self._scaled(value.var, scale, value.name)
+            if id(value) not in self.reals:
+                self.reals[id(value)] = value, self._real(value)
+            return self.reals[id(value)][1]
         if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
         if isinstance(value, Lazy):
-            binding = value.binding
-            reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
-            self.env[binding.var] = self.emit(substitute(binding.value, reals), binding.var.name)
-            return self.env[binding.var]
+            self.env[value.binding.var] = self._in_floats(value.binding)
+            return self.env[value.binding.var]
         if isinstance(value, IntegerWeight):
             return relax.const((value.value * column(value)).astype(np.float32))
         return value
+
+    def _in_floats(self, binding: Expr) -> Expr:
+        """Emit an operator as it is: it has no integer implementation."""
+        reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
+        return self.emit(substitute(binding.value, reals), binding.var.name)
+
+    def _real(self, value: Accumulator) -> Expr:
+        # A limit that no instruction holds, as of a result that keeps all its bits, is a float.
+        top = value.ceiling if (value.ceiling > value.scale * MAX_IMM).any() else np.inf
+        try:
+            value = self.settle(replace(value, ceiling=np.inf) if np.isfinite(top) else value)
+        except CapacityError as error:
+            raise DoesNotFit(value.sources, error) from None
+        rank, largest = value.var.ty.ndim, float(np.finfo(np.float32).max)
+        scale = per_channel(np.minimum(value.scale, largest), rank, np.float32)
+        real = self._scaled(value.var, scale, value.name)
+        if np.isinf(top):
+            return real
+        return self.step(relax.op.clip(real, 0.0, top), value.name, "limited")
 
     def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
         if var not in self.floats:
@@ -539,8 +541,7 @@ class _Interpreter:
     ) -> Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
         addend = self.widen(other)
-        bound = acc.bound + addend.bound * factor
-        numerics.check_accumulator(name, bound)
+        numerics.check_accumulator(name, bound := acc.bound + addend.bound * factor)
         number = relax.const(per_channel(factor, acc.var.ty.ndim, np.int32))
         product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
@@ -560,14 +561,14 @@ class _Interpreter:
         value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if not isinstance(value, Accumulator):
             return None
-        ceiling = min(value.ceiling, ceiling)
-        return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
+        name, ceiling = str(binding.var.name), min(value.ceiling, ceiling)
+        return replace(value, relu=True, ceiling=ceiling, name=name)
 
     def _average(self, binding: Expr) -> Any:
-        call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, Int8Tensor) or not is_average(call):
+        data = self.value(binding.value.args[0])
+        if not isinstance(data, Int8Tensor) or not is_average(binding.value):
             return None
-        return average(call, data, str(binding.var.name), self.step, self.widen)
+        return average(binding.value, data, str(binding.var.name), self.step, self.widen)
 
     def _move(self, binding: Expr) -> Any:
         return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)

@@ -10,7 +10,9 @@ small as it may be for all of them to be exact, and at most 128.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,17 @@ from relay_passes.graph import Expr, op_name, static_shape
 MOST_TOTAL: Final = 128
 #: Coordinates that `coordinates` knows.
 KNOWN: Final = frozenset({"half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"})
+
+#: How a coordinate becomes a row or column; a little that float32 lost does not count.
+ROUNDED: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "round": np.round,
+        "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+        "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+        "floor": lambda x: np.floor(x + 1e-5),
+        "ceil": lambda x: np.ceil(x - 1e-5),
+    }
+)
 
 
 class Line(NamedTuple):
@@ -68,6 +81,12 @@ def coordinates(before: int, after: int, mode: str) -> NDArray[np.float64]:
         return np.zeros(1)
     shift = 0.0 if mode == "tf_half_pixel_for_nn" else 0.5
     return np.asarray((places + 0.5) * scale - shift)
+
+
+def nearest(before: int, after: int, mode: str, rounding: str) -> NDArray[np.int64]:
+    """Return the nearest row or column of the map before it to each, int64[after]."""
+    at = ROUNDED[rounding](coordinates(before, after, mode))
+    return np.asarray(np.clip(at, 0, before - 1), np.int64)
 
 
 def interpolated_line(call: Expr) -> Line | None:

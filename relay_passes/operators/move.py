@@ -12,6 +12,7 @@ from tvm import relax
 from relay_passes.graph import Expr, constant, dtype_of, ints, op_name, slices_of, static_shape
 from relay_passes.operators import add, concat, rules
 from relay_passes.operators.chain import Chain, MakerOf
+from relay_passes.operators.interpolation import KNOWN, ROUNDED, nearest
 from relay_passes.operators.movement import Movement, along_axes, enlarged, nchw, of_places
 from relay_passes.operators.operator import Operator, Reading
 
@@ -121,13 +122,16 @@ def _pad(call: Expr) -> Movement | None:
 
 def _resize(call: Expr) -> Movement | None:
     shape, after, attrs = static_shape(call.args[0]), static_shape(call), call.attrs
-    coordinates = (str(attrs.coordinate_transformation_mode), str(attrs.rounding_method))
+    mode, rounding = str(attrs.coordinate_transformation_mode), str(attrs.rounding_method)
     whole = all(now % before == 0 for now, before in zip(after[2:], shape[2:], strict=True))
-    if str(attrs.layout) != "NCHW" or str(attrs.method) != "nearest_neighbor" or not whole:
+    if str(attrs.layout) != "NCHW" or str(attrs.method) != "nearest_neighbor":
         return None
-    if coordinates not in _REPEATS:
+    if (mode, rounding) in _REPEATS and whole:
+        return enlarged(shape, (after[2] // shape[2], after[3] // shape[3]))
+    if mode not in KNOWN or rounding not in ROUNDED:
         return None
-    return enlarged(shape, (after[2] // shape[2], after[3] // shape[3]))
+    taken = {axis: nearest(shape[axis], after[axis], mode, rounding) for axis in (2, 3)}
+    return along_axes(shape, taken)
 
 
 _MOVEMENTS: Final[dict[str, Callable[[Expr], Movement | None]]] = {

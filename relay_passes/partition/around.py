@@ -17,6 +17,8 @@ _BEFORE: Final = ARITHMETIC | _MOVES | {"clip", "astype"}
 _ENDS: Final = frozenset(
     {"nn.softmax", "nn.log_softmax", "sigmoid", "tanh", "exp", "log", "argmax", "argmin", "topk"}
     | {"clip", "power", "sqrt", "astype", "less", "greater", "where", "sort", "argsort"}
+    | {"sum", "max", "min", "prod", "abs", "square", "rsqrt", "broadcast_to", "divide", "multiply"}
+    | {"nn.pad", "image.resize2d"}
 )
 
 
@@ -56,10 +58,11 @@ def around(
 def _is_an_end(value: Expr, told: set[Expr]) -> bool:
     """Whether an operator may be part of an answer's last steps.
 
-    A sum of two tensors is one only of what the host made itself: else VTA could have added them.
+    A sum of two tensors is one only of what the host made itself: else VTA could have added them. A
+    product of two it could not.
     """
     kind = op_name(value)
-    if kind in ARITHMETIC:
+    if kind in ARITHMETIC - _ENDS:
         fixed = any(constant(arg) is not None for arg in value.args)
         return fixed or all(v in told for v in variables(value))
     return kind in _ENDS or kind in _MOVES

@@ -86,6 +86,7 @@ class ChainFinder:
     def all(self, allow: Callable[[Chain], bool] = lambda chain: True) -> list[Chain]:
         """Return the chains that `allow` accepts, by position of their output."""
         found: list[Chain] = []
+        views: list[Chain] = []
         anchors = [c for c in map(self._start, self.bindings) if c is not None]
         # Those that start empty last: most are the residuals of another chain. So are moves: a
         # convolution takes its padding in, and a dense layer its reshape.
@@ -103,15 +104,22 @@ class ChainFinder:
             if OPERATORS[chain.kind].starts_empty and not self._is_work(chain):
                 continue
             if is_view(chain) and not self._is_between(chain):
-                continue
-            if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
-                continue
-            self.claimed.update(b.var for b in chain.bindings)
-            found.append(chain)
+                views.append(chain)
+            elif self._claim(chain, allow):
+                found.append(chain)
+        # What reads it may have been found behind it.
+        found += [c for c in views[::-1] if self._is_between(c) and self._claim(c, allow)]
         position = {b.var: i for i, b in enumerate(self.bindings)}
         found.sort(key=lambda chain: position[chain.output])
         self._name(found)
         return found
+
+    def _claim(self, chain: Chain, allow: Callable[[Chain], bool]) -> bool:
+        """Take a chain's bindings; tell whether it may have them."""
+        if any(b.var in self.claimed for b in chain.bindings) or not allow(chain):
+            return False
+        self.claimed.update(b.var for b in chain.bindings)
+        return True
 
     def _name(self, chains: list[Chain]) -> None:
         """Name layers, each with a name of its own, and the tensors that they make."""

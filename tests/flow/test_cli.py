@@ -145,7 +145,7 @@ def test_error_while_drawing_loses_nothing_else(
     assert "all equal" in shown.out and f"report     {tmp_path}/report.json" in shown.out
     assert "internal error, got ZeroDivisionError: no picture" in shown.err
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["artefact", "internal-error.txt", "layers.csv", "report.json"]
+    assert names == ["artefact", "internal-error.txt", "layers.csv", "report.html", "report.json"]
 
 
 def test_driver_that_fails_in_a_later_variant(

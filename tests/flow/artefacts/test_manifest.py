@@ -51,6 +51,9 @@ def test_what_it_says(manifest: Manifest) -> None:
 def test_where_the_library_is_needed(manifest: Manifest, two: Path) -> None:
     assert not manifest.needs_library([["data.q"]])
     assert manifest.needs_library([["data.q", "another"]])
+    assert manifest.is_one_program([["data.q"]], 1)
+    assert not manifest.is_one_program([["data.q"]], 2)
+    assert not manifest.is_one_program([["data.q", "another"]], 1)
     output = replace(manifest.outputs[0], tensor=None)
     assert replace(manifest, outputs=(output,)).needs_library([["data.q"]])
     assert load_artefact(two).needs_library

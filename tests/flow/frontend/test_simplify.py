@@ -133,7 +133,7 @@ def test_an_average_of_the_picture_is_global(form: str, tmp_path: Path) -> None:
     [
         ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
         ("AveragePool", {"kernel_shape": [8, 8], "pads": [1, 1, 1, 1]}),
-        ("ReduceMean", {"axes": [1]}),
+        ("ReduceMean", {"axes": [1, 2]}),
         ("ReduceMean", {}),
     ],
 )
@@ -214,8 +214,34 @@ def padded(
     return model
 
 
+@pytest.mark.parametrize("value", [-np.inf, -3.4e38])
+def test_pads_of_the_least_number_join_their_max_pool(value: float, tmp_path: Path) -> None:
+    """Nothing is padded with: such a number must not reach the scales."""
+    model = with_node("Pad", "pads", "value")
+    tensors = {"pads": np.asarray([0, 0, 1, 0, 0, 0, 1, 2], np.int64), "value": np.float32(value)}
+    for name, number in tensors.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(number), name))
+    pool = helper.make_node(
+        "MaxPool", ["e"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0]
+    )
+    place = next(i for i, n in enumerate(model.graph.node) if n.name == "extra")
+    for node in model.graph.node[place + 1 :]:
+        node.input[:] = ["m" if name == "e" else name for name in node.input]
+    model.graph.node.insert(place + 1, pool)
+    assert "Pad" not in types(model)
+    assert "nn.pad" not in operators(model, tmp_path)
+    pool.attribute[0].ints[:] = [2, 2]
+    model.graph.node[place + 1].CopyFrom(pool)  # windows of padding alone
+    assert "Pad" in types(model)
+
+
+def test_pads_that_fill_a_window_stay() -> None:
+    model = padded((0, 0, 2, 2, 0, 0, 1, 1), pads=[1, 0, 0, 0])
+    assert "Pad" in types(model)
+
+
 @pytest.mark.parametrize("opset", [9, 13])
-@pytest.mark.parametrize("attributes", [{"strides": [2, 2]}, {"pads": [1, 0, 0, 2]}])
+@pytest.mark.parametrize("attributes", [{"strides": [2, 2]}, {"pads": [1, 1, 0, 0]}])
 def test_pads_join_their_convolution(
     opset: int, attributes: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -226,7 +252,7 @@ def test_pads_join_their_convolution(
 
 @pytest.mark.parametrize(
     ("zeros", "value"),
-    [((0, 0, 1, 1, 0, 0, 1, 1), 1.0), ((0, 0, -1, 0, 0, 0, 0, 0), 0.0), ((0, 1, 0, 0) * 2, 0.0)],
+    [((0, 0, 1, 1, 0, 0, 1, 1), 1.0), ((0, 1, 0, 0) * 2, 0.0)],
 )
 def test_other_pads_stay(zeros: tuple[int, ...], value: float) -> None:
     model = padded(zeros, value=value)

@@ -56,7 +56,13 @@ def split(net: CNN, x: Any) -> Any:
     return net.emit(op.concat(fields[::-1], axis=1))
 
 
+def one_row(net: CNN, x: Any) -> Any:
+    row = net.emit(op.take(x, relax.const(np.int64(-2)), axis=2, mode="wrap"))
+    return net.emit(op.expand_dims(row, [2]))
+
+
 CASES: list[tuple[Callable[[CNN, Any], Any], list[str]]] = [
+    (one_row, ["take"]),
     (lambda net, x: shuffle(net, x, 2), ["take"]),
     (lambda net, x: shuffle(net, shuffle(net, x, 2), 4), []),
     (halves, ["take", "take", "nn.relu", "concat"]),

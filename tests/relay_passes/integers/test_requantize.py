@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
@@ -23,8 +24,12 @@ from relay_passes.integers.quantize import Quantize
 from relay_passes.integers.requantize import Requantize
 from relay_passes.names import layer_names
 from relay_passes.params import QuantParams, Requant
+from relay_passes.partition.fallbacks import host_work
 from tests.relay_passes.expected import assert_becomes
 from tests.relay_passes.integers.stages import FUSED, PLAN, Q0, Integers
+from tests.relay_passes.models import CNN, images
+from tests.relay_passes.partition.integers import check_meaning, quantized
+from vta_config.hardware import VTAConfig
 
 
 def params(*scale: float) -> QuantParams:
@@ -246,3 +251,23 @@ def test_what_has_no_integer_form_gets_floats() -> None:
 
     plan = QuantPlan(tensors={"data": params(0.5)}, weights={})
     assert_becomes(Requantize(plan=plan), Before, After)
+
+
+def test_a_limit_of_a_result_that_no_instruction_holds(default_config: VTAConfig) -> None:
+    """The result keeps all its bits: VTA computes the layer, and the host clips the floats."""
+    net = CNN()
+    x = net.conv(net.relu(net.conv(net.data, 8)), 4)
+    mod = quantized(net.module(net.emit(relax.op.clip(x, 0.0, 500.0))))
+    work = host_work(mod, default_config)
+    assert (work.fallbacks, [f.operator for f in work.behind]) == ((), ["clip"])
+    assert min(float(HostModule(mod)(x)[0].min()) for x in images(2)) == 0.0
+    layers = check_meaning(mod, default_config)
+    assert [layer.kind for layer in layers] == ["conv2d", "conv2d"]
+
+
+def test_readers_of_an_accumulator_read_one_float(default_config: VTAConfig) -> None:
+    net = CNN()
+    x = net.head(net.relu(net.conv(net.data, 8)))
+    result = net.emit(relax.op.divide(x, net.emit(relax.op.sum(x, axis=[1], keepdims=True))))
+    mod = quantized(net.module(result))
+    assert host_work(mod, default_config).fallbacks == ()

@@ -43,6 +43,13 @@ MOVES: list[Callable[[Int8, Any], Any]] = [
     lambda t, x: resize(
         x, (18, 6), coordinate_transformation_mode="half_pixel", rounding_method="round"
     ),
+    lambda t, x: op.nn.pad(x, [0, 0, 0, 0, 9, 0, 7, 8], pad_mode="replicate"),
+    lambda t, x: op.nn.pad(x, [0, 0, 0, 0, 6, 6, 6, 0], pad_mode="circular"),
+    lambda t, x: resize(x, (9, 3)),
+    lambda t, x: resize(x, (12, 7), coordinate_transformation_mode="align_corners"),
+    lambda t, x: resize(
+        x, (4, 13), coordinate_transformation_mode="half_pixel", rounding_method="ceil"
+    ),
     lambda t, x: rearrange(t, x, (1, 2, 2, 6, 6), [0, 2, 1, 3, 4], 1, 4, 6, 6),
     lambda t, x: rearrange(t, x, (1, 1, 2, 2, 6, 6), [0, 1, 4, 2, 5, 3], 1, 1, 12, 12),
     lambda t, x: rearrange(t, x, (1, 4, 3, 2, 3, 2), [0, 3, 5, 1, 2, 4], 1, 16, 3, 3),
@@ -70,9 +77,8 @@ OTHERS: list[Callable[[Int8, Any], Any]] = [
     lambda t, x: op.nn.pad(x, [0, 0, 0, 0, 1, 2, 0, 3], pad_value=0.5),
     lambda t, x: op.nn.pad(x, [1, 0, 0, 0, 1, 2, 0, 3]),
     lambda t, x: op.nn.pad(x, [0, 0, 0, 0, -1, 2, 0, 3]),
-    lambda t, x: resize(x, (9, 6)),
     lambda t, x: resize(x, (12, 12), method="linear"),
-    lambda t, x: resize(x, (12, 12), coordinate_transformation_mode="align_corners"),
+    lambda t, x: resize(x, (9, 6), coordinate_transformation_mode="tf_half_pixel_for_nn"),
     lambda t, x: rearrange(t, x, (1, 4, 36), [0, 2, 1], 1, 4, 6, 6),
     lambda t, x: op.reshape(x, (2, 2, 6, 6)),
 ]  # fmt: skip

@@ -44,3 +44,25 @@ def test_nothing_is_around_a_network_without_a_layer_on_vta(default_config: VTAC
     net = CNN()
     before, fallbacks, behind = parts(net, net.emit(relax.op.sigmoid(net.data)), default_config)
     assert (before, fallbacks, behind) == ([], ["sigmoid"], [])
+
+
+def test_the_length_of_an_embedding_is_behind(default_config: VTAConfig) -> None:
+    """The host divides the floats that it gets: neither they nor their squares lose bits."""
+    net = CNN()
+    x = net.head(net.relu(net.conv(net.data, 8)))
+    total = net.emit(relax.op.sum(net.emit(relax.op.multiply(x, x)), axis=[1], keepdims=True))
+    length = net.emit(relax.op.sqrt(total))
+    x = net.emit(relax.op.divide(x, net.emit(relax.op.broadcast_to(length, (1, 7)))))
+    assert parts(net, x, default_config) == (
+        [],
+        [],
+        ["multiply", "sum", "sqrt", "broadcast_to", "divide"],
+    )
+
+
+def test_a_padding_or_enlargement_of_the_result_is_behind(default_config: VTAConfig) -> None:
+    net = CNN()
+    x = net.conv(net.relu(net.conv(net.data, 8)), 4)
+    x = net.emit(relax.op.nn.pad(x, [0, 0, 0, 0, 1, 1, 1, 1]))
+    x = net.emit(relax.op.image.resize2d(x, (28, 28), method="nearest_neighbor"))
+    assert parts(net, x, default_config) == ([], [], ["nn.pad", "image.resize2d"])

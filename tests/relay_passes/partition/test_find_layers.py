@@ -161,3 +161,14 @@ def test_padded_max_pool(default_config: VTAConfig) -> None:
     y = t.emit(relax.op.nn.max_pool2d(t.data, (3, 3), (2, 2), (1, 1, 1, 1)))
     (layer,) = check_meaning(t.module(y), default_config)
     assert (layer.kernel, layer.stride, layer.padding) == ((3, 3), (2, 2), (1, 1, 1, 1))
+
+
+def test_a_view_whose_reader_is_found_behind_it(default_config: VTAConfig) -> None:
+    """A vector as a map of one pixel, which is then repeated: moves are looked for last."""
+    t = Int8((1, 6))
+    weight = t.net.rng.integers(-127, 128, (6, 4)).astype(np.int8)
+    x = t.small(t.emit(relax.op.matmul(t.data, relax.const(weight), out_dtype="int32")))
+    x = t.emit(relax.op.reshape(x, (1, 4, 1, 1)))
+    x = t.emit(relax.op.nn.pad(x, [0, 0, 0, 0, 0, 5, 0, 5], pad_mode="replicate"))
+    layers = check_meaning(t.module(t.small(t.conv(x))), default_config)
+    assert [layer.kind for layer in layers] == ["dense", "move", "move", "conv2d"]
