@@ -50,7 +50,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "export": {"results"},
         "diff": {"html", "results"},
         "cache": {"data", "program", "results", "system"},
-        "html": {"results", "system"},
+        "html": {"results", "sim", "system"},
         "commands": {
             "artefacts",
             "bits",

@@ -23,7 +23,7 @@ from flow.html import (
 from flow.html.parts import Lines, Part, Section
 from flow.html.render import render
 from flow.html.values import Missing, Values
-from flow.results.report import REPORT_FILE
+from flow.results.report import REPORT_FILE, SCHEMA_VERSION
 from flow.system.files import write_atomic
 from vta_config.errors import ArtifactError, CapacityError
 from vta_config.files import read_bounded
@@ -146,7 +146,9 @@ def _parts(make: Callable[[Values], list[Part]], report: Values) -> Sequence[Par
     try:
         return make(report)
     except Missing as missing:
-        return [Lines([f"Not shown: the report holds no {missing}."])]
+        version = report.maybe_number("schema_version") or 0
+        older = "; an older release wrote it" if version < SCHEMA_VERSION else ""
+        return [Lines([f"Not shown: the report holds no {missing}{older}."])]
 
 
 def page(report: dict[str, Any]) -> str:
