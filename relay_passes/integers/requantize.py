@@ -9,8 +9,7 @@ an accumulator; quantize makes it int8:
 
 with bias and rounding constant in one add and the ReLU in the clip. What zero points add, that of
 the input -z_x * sum(q_w) and that of the output z_y * 2^n, is part of that constant, too.
-Everything else gets floats: the value is dequantized, the operator stays as it is, and runs on the
-host.
+Everything else gets floats: the operator stays as it is, and runs on the host.
 
 Every n, every multiplier and every factor of a residual is an integer of the quantization plan. A
 graph that the plan was not made for is an error: nothing is found again from scales.
@@ -220,9 +219,8 @@ class _Interpreter:
         rank, largest = value.var.ty.ndim, float(np.finfo(np.float32).max)
         scale = per_channel(np.minimum(value.scale, largest), rank, np.float32)
         real = self._scaled(value.var, scale, value.name)
-        if np.isinf(top):
-            return real
-        return self.step(relax.op.clip(real, 0.0, top), value.name, "limited")
+        clipped = relax.op.clip(real, 0.0, top)
+        return real if np.isinf(top) else self.step(clipped, value.name, "limited")
 
     def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
         if var not in self.floats:
@@ -568,14 +566,13 @@ class _Interpreter:
         ceiling = min(value.ceiling, ceiling)
         return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
 
-    def _average(self, binding: Expr) -> Any:
+    def _average_or_move(self, binding: Expr) -> Any:
         call, data = binding.value, self.value(binding.value.args[0])
-        if not isinstance(data, Int8Tensor) or not is_average(call):
+        if not is_average(call):
+            return moved_tensor(self, binding)  # some operators do either
+        if not isinstance(data, Int8Tensor):
             return None
         return average(call, data, str(binding.var.name), self.step, self.widen)
-
-    def _move(self, binding: Expr) -> Any:
-        return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)
 
     def _function(self, binding: Expr) -> Any:
         x = self.value(self.functions[binding.var].source)
@@ -595,9 +592,9 @@ class _Interpreter:
         "dequantize": _dequantize,
         **dict.fromkeys((*PAIRS, "multiply"), _pair),
         "add": _add,
-        **dict.fromkeys(AVERAGES, _average),
+        **dict.fromkeys(AVERAGES, _average_or_move),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
-        **dict.fromkeys(MOVES, _move),
+        **dict.fromkeys(MOVES, _average_or_move),
         "concat": joined_tensor,
     }
