@@ -10,8 +10,12 @@ CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuz
 
 .PHONY: deploy install core test lint format docs bench clean
 
+# Those that your own model gets, too; ARGS='--variant w4a8' adds a row.
+DEMO := --images digits-harder \
+	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best)
+
 deploy: $(VENV)/.installed
-	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(ARGS)
+	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(DEMO) $(ARGS)
 
 install: $(VENV)/.installed
 

@@ -13,6 +13,8 @@ from flow.artefacts.save import NetworkFacts, save_artefact
 from flow.bit_request import BitRequest
 from flow.bits.choose import BitChooser
 from flow.bits.latencies import widths_of
+from flow.cache.results import KeptResults
+from flow.cache.store import Cache
 from flow.compiled_model import CompiledModel
 from flow.compiler.shapes import Objective
 from flow.data.datasets import Dataset, Preprocessing
@@ -26,7 +28,7 @@ from flow.results.bit_choice import BitChoice
 from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
-from flow.results.evaluate import Network
+from flow.results.evaluate import Later, Network, Rows
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
@@ -34,7 +36,7 @@ from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
-from flow.verify import Verifier
+from flow.verify import Verifier, exactness_of
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -76,6 +78,8 @@ class PipelineBackend:
         How long variants learn whose weights are learned block by block.
     learned : Path, optional
         Folder to keep in what they have learned so far.
+    cache : Cache, optional
+        Keeps everything else that takes long.
     preprocessing : Preprocessing, optional
         How pictures become the model's input, for whoever deploys it.
     """
@@ -95,9 +99,11 @@ class PipelineBackend:
         distilled: Callable[[Stages], Dataset] | None = None,
         learn: LearnRequest | None = None,
         learned: Path | None = None,
+        cache: Cache | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         """Prepare the float model."""
+        self._cache = cache or Cache(None)
         self._new_pipeline = partial(
             Pipeline,
             model,
@@ -106,6 +112,7 @@ class PipelineBackend:
             objective=objective,
             learning=(learn or LearnRequest()).applied,
             kept=None if learned is None else LearnedBlocks(learned),
+            cache=self._cache,
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled
@@ -198,17 +205,21 @@ class PipelineBackend:
         pipeline.walk(name, after, stop=stop)
 
     def compile(self, variant: str) -> PipelineCompiled:
-        """Quantize and compile a variant, and build its executable."""
+        """Quantize and compile a variant."""
         quantized = self.integer_module(variant)
         pipeline, name = self.pipeline_of(variant)
         compiled = pipeline.compile(quantized)
-        for module in vta_modules(compiled.executable.mod):
-            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
-            module["set_engine"](
-                self._engine, "" if self._driver is None else str(self._driver.absolute())
-            )
+        network = Later(lambda: self._started(compiled))
+        if self._engine == "driver":
+            network.build()  # what a library lacks is told before images are prepared
         return PipelineCompiled(
             model=compiled,
+            network=network,
+            kept=KeptResults(
+                # What runs behind a driver is not known here: it is asked each time.
+                Cache(None) if self._engine == "driver" else self._cache,
+                lambda: pipeline.results_key(name, compiled, self._engine),
+            ),
             choice=pipeline.choices.get(name),
             bits=self._bits if variant == MIXED else None,
             deviation=self.deviation(variant),
@@ -216,6 +227,15 @@ class PipelineBackend:
             floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
         )
+
+    def _started(self, compiled: CompiledModel) -> Network:
+        """Build the executable, choose the engine, and start the virtual machine."""
+        for module in vta_modules(compiled.executable.mod):
+            module["set_driver_timeout"](self._driver_timeout_s or 0.0)
+            module["set_engine"](
+                self._engine, "" if self._driver is None else str(self._driver.absolute())
+            )
+        return compiled.network()
 
     def _facts(self, variant: str) -> NetworkFacts:
         """Return what whoever deploys a variant needs to know of the model."""
@@ -238,6 +258,10 @@ class PipelineCompiled:
     ----------
     model : CompiledModel
         What the pipeline made.
+    network : callable
+        Runs it on the engine.
+    kept : KeptResults
+        Keeps what that gives.
     choice : Choice, optional
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
@@ -253,18 +277,18 @@ class PipelineCompiled:
     """
 
     model: CompiledModel
+    network: Network
+    kept: KeptResults
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
-    _network: Network = field(init=False)
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Start the virtual machine; say what the program with these bits takes."""
-        self._network = self.model.network()
+        """Say what the program with these bits takes."""
         if self.bits is not None and (latency := self.latency) is not None:
             self.bits = replace(self.bits, measured_cycles=latency.cycles)
 
@@ -299,19 +323,32 @@ class PipelineCompiled:
 
     def networks(self) -> Sequence[Network]:
         """Return the executable; one is enough, images are prepared in another thread."""
-        return [self._network]
+        return [self.network]
 
-    def verify(self, images: Dataset, progress: Progress) -> Exactness:
-        """Compare all engines bit for bit."""
+    def kept_rows(self, data: Dataset) -> Rows | None:
+        """Return what keeps the engine's results on these images; None where nothing does."""
+        return self.kept.rows("logits", data)
+
+    def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
+        """Compare all engines bit for bit; what was equal before is not run again."""
+        kept = None if anew else self.kept.rows("verified", images, ordered=True)
+        known = {} if kept is None else kept.found(1)
+        if len(known) == len(images):  # equal on the same inputs before: nothing to build
+            progress(len(images), len(images))
+            return exactness_of(known.values())
         if self._verifier is None or self._verifier.fast:
-            self._verifier = Verifier(self.model, self._network)
-        return self._verifier.run(images, progress)
+            self._verifier = Verifier(self.model, self.network)
+        return self._verifier.run(images, progress, kept)
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""
-        if self._verifier is None:
-            self._verifier = Verifier(self.model, self._network, fast=True)
-        return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        def compare() -> tuple[LayerFacts, ...]:
+            if self._verifier is None:
+                self._verifier = Verifier(self.model, self.network, fast=True)
+            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+
+        return self.kept.layers(images, compare)
 
     @property
     def requantization_error(self) -> float:

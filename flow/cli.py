@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from flow.commands import (
     artefacts,
+    cache,
+    completion,
     deploy,
     diff,
     distill,
@@ -31,6 +33,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
         report.add, diff.add, distill.add, estimate.add, export.add, artefacts.add,
+        cache.add, completion.add,
     ):  # fmt: skip
         add(commands)
     return commands.parser

@@ -105,7 +105,7 @@ def compare(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     rows = [_row("", measure("float32", reference, reference, data.targets, session.model.outputs))]
     calibrate(session, stages)
     failures: list[Exception] = []
@@ -221,13 +221,15 @@ def write_steps(steps: tuple[Step, ...], directory: Path) -> tuple[Path, ...]:
     names = [m.name for m in shown]
     plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, (label, values) in zip(plots, columns.items(), strict=True):
-        axes.plot(values, names, "o")  # dots, since the axis does not begin at zero
+        axes.plot(values, names, "o", clip_on=False)  # dots, since the axis does not begin at zero
         for name, value in zip(names, values, strict=True):
             axes.annotate(
                 f"{value:.1f}", (value, name), (7, 0), textcoords="offset points", va="center"
             )
         axes.margins(x=0.15, y=0.6 / max(len(shown), 1))
         axes.grid(axis="y", alpha=0.3)
+        if "%" in label:  # a share ends at 100 %
+            axes.set_xlim(right=min(axes.get_xlim()[1], 100.0))
         axes.set_xlabel(label)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)

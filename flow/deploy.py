@@ -83,7 +83,7 @@ def deploy(
     session = open_session(options, stages, factory=factory)
     data = session.evaluation
     assert data is not None
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     calibrate(session, stages)
     variants = chosen_variants(options, session.model)
     found = Findings(

@@ -93,7 +93,11 @@ class Findings:
             latency = compiled.latency
         with stages(options.engine, f"running {variant} on {options.engine}") as progress:
             logits = run_all(
-                compiled.networks(), data, values=session.model.values, progress=progress
+                compiled.networks(),
+                data,
+                values=session.model.values,
+                progress=progress,
+                kept=compiled.kept_rows(data),
             )
         metrics = measure(variant, logits, self.reference, data.targets, session.model.outputs)
         images = options.exact_images
@@ -193,10 +197,12 @@ class Findings:
         return self.preference.index(variant) < self.preference.index(other)
 
 
-def verify(compiled: Compiled, images: Dataset, stages: Stages, variant: str) -> Exactness:
-    """Compare the engines on `images`."""
+def verify(
+    compiled: Compiled, images: Dataset, stages: Stages, variant: str, *, anew: bool = False
+) -> Exactness:
+    """Compare the engines on `images`; with `anew` also where they were equal before."""
     with stages("verify", f"comparing engines: {variant}") as progress:
-        return compiled.verify(images, progress)
+        return compiled.verify(images, progress, anew=anew)
 
 
 def _facts(data: Dataset | None) -> DataFacts | None:

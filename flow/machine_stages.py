@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.cache.quantized import kept_programs
+from flow.cache.store import Cache
 from flow.compiler.codegen import compile_function
 from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.partition import partition
@@ -28,6 +30,7 @@ class Compilation:
     config: VTAConfig
     schedules: Path | None
     objective: Objective
+    cache: Cache
     plan: QuantPlan | None = None
     found: FoundLayers | None = None
     partitioned: Any = None
@@ -43,14 +46,26 @@ def _partition(state: Compilation) -> Compilation:
 
 def _compile(state: Compilation) -> Compilation:
     found, config = state.found, state.config
-    programs = [
-        replace(
-            compile_function(function, config, state.schedules, state.objective, found),
-            plan=state.plan,
-        )
-        for function in annotated_functions(state.partitioned)
-    ]
-    return replace(state, programs=tuple(programs))
+    functions = annotated_functions(state.partitioned)
+
+    def make() -> list[Program]:
+        return [
+            replace(
+                compile_function(function, config, state.schedules, state.objective, found),
+                plan=state.plan,
+            )
+            for function in functions
+        ]
+
+    programs = kept_programs(
+        # Searched schedules are kept themselves.
+        state.cache if state.schedules is None else Cache(None),
+        state.quantized,
+        (config, state.objective),
+        [str(function.attrs["global_symbol"]) for function in functions],
+        make,
+    )
+    return replace(state, programs=programs)
 
 
 #: From integers to programs, for one machine.

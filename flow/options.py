@@ -51,7 +51,7 @@ ESTIMATED_VARIANT: Final = "profiled_fused"
 EXACT_IMAGES: Final = 20
 OTHERS_EXACT_IMAGES: Final = 4
 #: Options that results do not depend on.
-NOT_REPORTED: Final = frozenset({"mirrors", "cache"})
+NOT_REPORTED: Final = frozenset({"mirrors", "cache", "keep_results"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,9 @@ class Options:
     mirrors : tuple of str
         Base URLs of downloads.
     cache : Path, optional
-        Folder of downloads and schedules; the user's cache folder by default.
+        Folder of downloads, schedules and results; the user's cache folder by default.
+    keep_results : bool
+        Whether what takes long to compute is kept in that folder, and taken from there.
     search : bool
         Search schedules with the cycle-level simulator instead of trusting the cost model.
     objective : {"balanced", "latency"}
@@ -134,6 +136,7 @@ class Options:
     exact_images: int = EXACT_IMAGES
     mirrors: tuple[str, ...] = MIRRORS
     cache: Path | None = None
+    keep_results: bool = True
     search: bool = False
     objective: Objective = "balanced"
     check_import: bool = True

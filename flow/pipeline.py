@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
+from flow.cache.quantized import KeptQuantization, compiled_key
+from flow.cache.store import Cache
 from flow.candidates import Candidates, Trial, is_small, threads_for
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
 
 #: Calibration images kept for GPTQ rounding and bias correction.
 LEARNING_IMAGES: Final = 128
+#: Variants that `mixed` is a candidate of.
+_WITH_MIXED: Final = frozenset(name for name, names in ALTERNATIVES.items() if MIXED in names)
 #: Candidates of several variants: kept, since they take long to compute.
 _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in names)
 
@@ -120,6 +124,8 @@ class Pipeline:
         Changes how long variants with a learner learn.
     kept : Kept, optional
         Keeps the stages that a learner has finished.
+    cache : Cache, optional
+        Keeps everything else that takes long; by default nothing.
 
     Raises
     ------
@@ -137,6 +143,7 @@ class Pipeline:
         choose_widths: Callable[[Pipeline], BitWidths] | None = None,
         learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
         kept: Kept | None = None,
+        cache: Cache | None = None,
     ) -> None:
         """Fold constants and BatchNorm."""
         self.model = model
@@ -165,6 +172,8 @@ class Pipeline:
         self._quantized: dict[str, Any] = {}
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
+        self._cache = cache or Cache(None)
+        self._results = KeptQuantization(self._cache, self.folded, config)
         self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
         self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
@@ -188,23 +197,29 @@ class Pipeline:
         self._images, self._all_images, self._moments, self._rescaled = [], [], None, {}
         self._proofs, self._quantized, self.choices = None, {}, {}
         self._candidates = None
+        self._results.start(images)
+        source = self._kept(images)
         # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             state = Quantization(
                 mod=self.folded,
-                observe=lambda mod: profile(mod, self._kept(images), progress=progress),
+                observe=lambda mod: self._results.profiles(
+                    (), lambda: profile(mod, source, progress=progress)
+                ),
             )
             self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
         give_back()
         return self.profiles
 
-    def _kept(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Yield `images`; the first are kept, or read again, for the variants that learn."""
+    def _kept(self, images: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
+        """Return `images`; the first are kept, or read again, for the variants that learn."""
         if isinstance(images, Dataset):  # 75 MB of floats for 128 images of 224×224
             self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
             self._all_images = Pictures(images, range(len(images)))
-            yield from images
-            return
+            return images
+        return self._noted(images)
+
+    def _noted(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         kept: list[NDArray[np.float32]] = []
         self._images = self._all_images = kept
         for image in images:
@@ -243,6 +258,16 @@ class Pipeline:
                 got=variant,
                 hint="choose one of these",
             )
+        if variant in (MIXED, *_WITH_MIXED):  # whose bits depend on more than is known here
+            self.choices[variant] = self._choice(variant)
+        else:
+            self.choices[variant] = self._results.value(
+                "choice", Choice, variant, lambda: self._choice(variant)
+            )
+        return self.form(self.choices[variant].chosen)
+
+    def _choice(self, variant: str) -> Choice:
+        """Choose among the candidates of a variant."""
         names = ALTERNATIVES.get(variant, (variant,)) if self._images else (variant,)
         chosen, candidates = variant, tuple[Candidate, ...]()
         if len(names) > 1:
@@ -252,13 +277,13 @@ class Pipeline:
                 )
             candidates = self._candidates.of(names)
             chosen = self._candidates.choose(candidates).name
-        self.choices[variant] = Choice(
+        learns = RECIPES[chosen].options.learns
+        return Choice(
             variant=variant,
             chosen=chosen,
             candidates=candidates,
-            layers=tuple((self._proofs or {}).values()) if RECIPES[chosen].options.learns else (),
+            layers=tuple(self._proven(learns).values()) if learns else (),
         )
-        return self.form(chosen)
 
     def _kept_options(self, name: str) -> QuantOptions:
         """Return the options that keep the integers of a model that is quantized already."""
@@ -310,8 +335,10 @@ class Pipeline:
         choice = self.choices.get(variant)
         if choice is None:
             return self.profiles
-        passes = RECIPES[choice.chosen].options.for_machine(self.config).passes
-        return self._rescaled.get(passes, self.profiles)
+        options = RECIPES[choice.chosen].options.for_machine(self.config)
+        if "images" not in options.needs or not self._images:
+            return self.profiles
+        return self._profiled_again(self.passed(options.passes), options.passes)
 
     @property
     def images(self) -> Sequence[NDArray[np.float32]]:
@@ -338,6 +365,20 @@ class Pipeline:
         options = options.for_machine(self.config)
         if options.learner is not None:
             options = replace(options, learner=self._learning(options.learner))
+        if after is None and stop is None:
+            part = None if trial is None else tuple(trial.learn or ())
+            return self._results.module((options, part), lambda: self._made(options, trial))
+        return self._made(options, trial, after=after, stop=stop)
+
+    def _made(
+        self,
+        options: QuantOptions,
+        trial: Trial | None,
+        *,
+        after: After | None = None,
+        stop: str | None = None,
+    ) -> Any:
+        """Run the stages of `_quantize`."""
         learned_from = self._all_images if trial is None else self._parts_of(trial)
 
         def measure(mod: Any) -> LayerMoments:
@@ -349,15 +390,10 @@ class Pipeline:
             return self._moments_of(mod, options.passes)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
-            """Profile once for all variants with the same passes before."""
-            if options.passes not in self._rescaled:
-                with blas_threads(1):
-                    self._rescaled[options.passes] = profile(mod, self._images)
-            return self._rescaled[options.passes]
+            return self._profiled_again(mod, options.passes)
 
         with blas_threads(threads_for(self.folded)):
-            if options.learns and self._images and self._proofs is None:
-                self._proofs = prove_layers(self.folded, self._images, block=self.config.block)
+            proofs = self._proven(options.learns)
             passed = self.passed(options.passes)
             give_back()
             state = Quantization(
@@ -366,7 +402,7 @@ class Pipeline:
                 options=options,
                 measure=measure,
                 observe=observe,
-                proofs=self._proofs or {},
+                proofs=proofs,
                 images=(lambda: learned_from) if learned_from else None,
                 progress=self._progress,
                 kept=self._kept_blocks,
@@ -374,9 +410,36 @@ class Pipeline:
             )
             return run_stages(upto(INTEGER_STAGES, stop), state, after).mod
 
+    def results_key(self, name: str, compiled: CompiledModel, *facts: object) -> str:
+        """Return what the results of a compiled variant depend on; "" where that has no key."""
+        choice = self.choices.get(name)
+        own = (self._results.digest, name, choice and choice.chosen, *facts)
+        return compiled_key(compiled.quantized, compiled.programs, own) if own[0] else ""
+
+    def _proven(self, learns: bool) -> Mapping[str, LayerProof]:
+        """Return how each layer learns; where nothing does, what is known of it."""
+        if learns and self._images and self._proofs is None:
+            found = self._results.value(
+                "proofs",
+                dict,
+                None,
+                lambda: prove_layers(self.folded, self._images, block=self.config.block),
+            )
+            self._proofs = found
+        return self._proofs or {}
+
     def _parts_of(self, trial: Trial) -> Sequence[NDArray[np.float32]]:
         """Return the images that a trial learns from."""
         return [self._images[i] for i in trial.learn or ()]
+
+    def _profiled_again(self, mod: Any, passes: tuple[Any, ...]) -> Mapping[str, TensorProfile]:
+        """Profile a module once for all variants with the same passes before."""
+        if passes not in self._rescaled:
+            with blas_threads(1):
+                self._rescaled[passes] = self._results.profiles(
+                    passes, lambda: profile(mod, self._images)
+                )
+        return self._rescaled[passes]
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""
@@ -463,6 +526,7 @@ class Pipeline:
             config=self.config,
             schedules=self._schedules,
             objective=self._objective,
+            cache=self._cache,
         )
 
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
 
+from flow.cache.images import image_digests
+from flow.cache.keys import key_of
+from flow.cache.rows import KeptRows
+from flow.cache.store import LEARNED, Cache
 from flow.data.datasets import Dataset, image_folder
 from flow.data.models import (
     bundled_data,
+    bundled_view,
     cache_folder,
     load_model,
     picture_preprocessing,
@@ -20,7 +27,7 @@ from flow.frontend.importer import ImportedModel, MissingShapeError
 from flow.frontend.onnx_file import Limits
 from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
 from flow.results.bit_choice import BitChoice
-from flow.results.evaluate import Logits, Network, OnnxRuntime, run_all
+from flow.results.evaluate import Later, Logits, Network, OnnxRuntime, Rows, run_all
 from flow.results.latency import Latency
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
@@ -108,8 +115,16 @@ class Compiled(Protocol):
         """Return the engine, once for each thread that may run one."""
         ...
 
-    def verify(self, images: Dataset, progress: Progress) -> Exactness:
-        """Compare all engines bit for bit, tensor by tensor."""
+    def kept_rows(self, data: Dataset) -> Rows | None:
+        """Return what keeps the engine's results on these images; None where nothing does."""
+        ...
+
+    def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
+        """Compare all engines bit for bit, tensor by tensor.
+
+        Images on which the same programs were equal before count without being run again, unless
+        `anew` says otherwise.
+        """
         ...
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
@@ -183,6 +198,11 @@ def bit_cache(folder: Path | None) -> Path:
     return cache_folder(folder) / "measurements.json"
 
 
+def open_cache(options: Options) -> Cache:
+    """Return where results are kept."""
+    return Cache(cache_folder(options.cache) if options.keep_results else None)
+
+
 def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> Backend:
     """Return the real backend: flow.pipeline."""
     from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
@@ -199,7 +219,8 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         measurements=bit_cache(options.cache),
         distilled=partial(_distilled, model, options),
         learn=options.learn,
-        learned=cache_folder(options.cache) / "learned",
+        learned=cache_folder(options.cache) / LEARNED if options.keep_results else None,
+        cache=open_cache(options),
         preprocessing=picture_preprocessing(model, request_of(options.model, options.request)),
     )
 
@@ -224,6 +245,10 @@ class Session:
         None where nothing is measured.
     calibration : Dataset, optional
         None where no variant needs it.
+    cache : Cache
+        Where results are kept.
+    scratch : TemporaryDirectory, optional
+        What is there in place of the cache folder where nothing is kept; removed with the session.
     """
 
     model: ImportedModel
@@ -231,6 +256,8 @@ class Session:
     backend: Backend
     evaluation: Dataset | None
     calibration: Dataset | None
+    cache: Cache = field(default_factory=lambda: Cache(None))
+    scratch: TemporaryDirectory[str] | None = None
 
 
 def open_session(
@@ -261,8 +288,12 @@ def open_session(
     machine = VTAConfig.load(options.config)
     if options.driver is not None:
         check_driver(options.driver, options.driver_timeout_s)
-    if options.search:
-        check_writable(schedule_cache(options.cache).parent, hint="choose another --cache")
+    if options.search or options.keep_results:
+        hint = "choose another --cache"
+        check_writable(
+            cache_folder(options.cache),
+            hint=f"{hint}, or give --no-cache" if options.keep_results else hint,
+        )
     with stages("import", f"importing {options.model}") as progress:
         try:
             model = _load(options, progress)
@@ -272,15 +303,21 @@ def open_session(
                 raise _missing([SHAPE_OPTION, *missing], options.model, error.shape) from None
             raise
         evaluation, calibration = open_data(options, model, needs_images=needs_images)
-        backend = factory(model, machine, options)
+        scratch, kept = None, options
+        if not options.keep_results:
+            scratch = TemporaryDirectory(prefix="vta-flow.")
+            kept = replace(options, cache=Path(scratch.name))
+        backend = factory(model, machine, kept)
     if options.zero_shot and not UNCALIBRATED.issuperset(chosen_variants(options, model)):
-        calibration = _distilled(model, options, stages)
+        calibration = _distilled(model, kept, stages)
     return Session(
         model=model,
         machine=machine,
         backend=backend,
         evaluation=evaluation,
         calibration=calibration,
+        cache=open_cache(options),
+        scratch=scratch,
     )
 
 
@@ -340,7 +377,7 @@ def open_data(
     if missing:
         raise _missing(missing, model.name)
     if options.images is not None and needs_images:
-        evaluation = open_folder(
+        evaluation = bundled_view(model, options.images) or open_folder(
             options.images,
             classes=model.classes,
             labelled=model.classes is not None,  # else labels say nothing of its outputs
@@ -406,12 +443,19 @@ def calibrate(session: Session, stages: Stages) -> None:
         session.backend.calibrate(images, progress)
 
 
-def float_logits(model: ImportedModel, data: Dataset, stages: Stages) -> Logits:
+def float_logits(session: Session, stages: Stages) -> Logits:
     """Run the float32 model on ONNX Runtime: what every variant is compared with.
 
     Returns
     -------
     float32[images, values]
     """
+    model, data = session.model, session.evaluation
+    assert data is not None
+    kept = None
+    if session.cache.enabled and (images := image_digests(data)) is not None:
+        proto = sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()
+        kept = KeptRows(session.cache, "float32", key_of(proto), images)
+    network = Later(lambda: OnnxRuntime(model.proto))
     with stages("float32", "running float32 on ONNX Runtime") as progress:
-        return run_all(OnnxRuntime(model.proto), data, values=model.values, progress=progress)
+        return run_all(network, data, values=model.values, progress=progress, kept=kept)

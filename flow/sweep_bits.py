@@ -181,7 +181,7 @@ def sweep(
     session = open_session(options, stages)
     data, backend = session.evaluation, session.backend
     assert data is not None and isinstance(backend, PipelineBackend)
-    reference = float_logits(session.model, data, stages)
+    reference = float_logits(session, stages)
     calibrate(session, stages)
     with stages("sensitivity", "measuring layers") as progress:
         chooser = backend.bit_chooser(progress)

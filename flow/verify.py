@@ -9,7 +9,7 @@ must be the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.outputs import as_row
-from flow.results.evaluate import Network, prefetch
+from flow.results.evaluate import Network, Rows, prefetch
 from flow.results.report import Exactness
 from flow.sim.oracle import run_program
 from flow.stages import Progress
@@ -36,6 +36,12 @@ ORACLE_GEMM_OPS: Final = 1_000_000
 #: Images whose integers are kept, since layers are compared with float32 on them, too.
 KEPT_IMAGES: Final = 4
 Tensors = Mapping[str, NDArray[Any]]
+
+
+def exactness_of(rows: Collection[NDArray[np.float32]]) -> Exactness:
+    """Return what is known of images whose tensors were all equal, a row with their number each."""
+    tensors = sum(int(row[0]) for row in rows)
+    return Exactness(images=len(rows), tensors=tensors, mismatches=0, first="")
 
 
 @dataclass(slots=True)
@@ -68,10 +74,24 @@ class Verifier:
         counters = self.compiled.counters_by_layer().values()
         self._slow = sum(c["gemm_ops"] for c in counters) > ORACLE_GEMM_OPS
 
-    def run(self, images: Dataset, progress: Progress) -> Exactness:
-        """Compare on every image; return what was counted."""
-        tally = Tally()
-        for index, image in enumerate(prefetch(images)):
+    def run(self, images: Dataset, progress: Progress, kept: Rows | None = None) -> Exactness:
+        """Compare on every image; return what was counted.
+
+        Parameters
+        ----------
+        images : Dataset
+        progress : callable
+            Told after every image.
+        kept : Rows, optional
+            Has the number of tensors that were equal, by image, of images that were compared
+            before; gets those of the others. What differs is compared each time.
+        """
+        known = {} if kept is None else kept.found(1)
+        counts = {index: int(row[0]) for index, row in known.items()}
+        first, mismatches = "", 0
+        places = [index for index in range(len(images)) if index not in counts]
+        for index, image in zip(places, prefetch(images.at(places)), strict=True):
+            tally = Tally()
             results = self._results(image)
             own = len(results) - len(self._names)
             reference = dict(zip(self._names, results[own:], strict=True))
@@ -84,12 +104,16 @@ class Verifier:
             tally.compare(
                 f"results of the executable, image {index}", values, as_row(results[:own])
             )
-            progress(index + 1, len(images))
+            counts[index] = tally.tensors
+            mismatches += tally.mismatches
+            first = first or tally.first
+            if kept is not None and not tally.mismatches:
+                kept.keep(index, np.array([tally.tensors], np.float32))
+            progress(len(counts), len(images))
+        if kept is not None:
+            kept.write()
         return Exactness(
-            images=len(images),
-            tensors=tally.tensors,
-            mismatches=tally.mismatches,
-            first=tally.first,
+            images=len(images), tensors=sum(counts.values()), mismatches=mismatches, first=first
         )
 
     def reference(self, image: NDArray[np.float32]) -> Tensors:

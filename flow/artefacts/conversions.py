@@ -90,10 +90,13 @@ class Conversions:
         Of those inputs of programs that are an input of the network, quantized.
     results : tuple of (Dequantizing or None)
         One for each result of the network; None where the host computes more than that.
+    outputs : tuple of Dequantizing
+        Of those outputs of programs that the host makes floats of, whatever comes behind.
     """
 
     inputs: tuple[Quantizing, ...]
     results: tuple[Dequantizing | None, ...]
+    outputs: tuple[Dequantizing, ...]
 
 
 def read_conversions(partitioned: Module) -> Conversions:
@@ -115,7 +118,14 @@ def read_conversions(partitioned: Module) -> Conversions:
         if tuple_value in outputs:
             outputs[binding.var] = (outputs[tuple_value][0], int(binding.value.index))
     results = tuple(_dequantizing(result, definitions, outputs) for result in graph.results)
-    return Conversions(inputs=tuple(inputs), results=results)
+    known: dict[tuple[str, int], Dequantizing] = {}
+    for binding in graph.bindings:
+        if op_name(binding.value) == "multiply":
+            found_output = _dequantizing(binding.var, definitions, outputs)
+            if found_output is not None:
+                place = found_output.program, found_output.position
+                known.setdefault(place, found_output)
+    return Conversions(inputs=tuple(inputs), results=results, outputs=tuple(known.values()))
 
 
 def _symbol(value: Expr) -> str | None:

@@ -18,6 +18,7 @@ from flow.artefacts.reading import Reading
 from flow.artefacts.versions import host_platform, versions
 from flow.program.program import Program
 from flow.system.limits import DEFAULT, FILE_SHARE
+from flow.system.quiet import quiet_stderr
 from relay_passes.integers.plan import QuantPlan
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
@@ -104,7 +105,8 @@ class Artefact:
 
         load_library()  # which reads the programs in it
         try:
-            return runtime.load_module(where)
+            with quiet_stderr():
+                return runtime.load_module(where)
         except (RuntimeError, OSError) as error:
             raise ArtifactError(
                 where, "must be a library that TVM can load", got=error, hint=_AGAIN
@@ -239,3 +241,6 @@ def _check_tensors(manifest: Manifest, programs: list[Program], where: str) -> N
     for output in manifest.outputs:
         if output.tensor is not None:
             check(output.tensor, "outputs")
+    for stored in manifest.programs:
+        for known in stored.outputs:
+            check(known, "outputs")

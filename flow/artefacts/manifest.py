@@ -8,6 +8,7 @@ that all this was made by. docs/artefacts.md describes each key.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -164,15 +165,16 @@ class NetworkInput:
     def read(cls, of: Reading) -> NetworkInput:
         """Read it from a manifest."""
         of.choice("dtype", ("float32",))
-        return cls(
-            given=ModelInput(
-                name=of.text("name"),
-                shape=of.shape("shape"),
-                file_shape=of.shape("file_shape"),
-                layout="NHWC" if of.choice("layout", _LAYOUTS) == "NHWC" else "NCHW",
-            ),
-            tensors=tuple(InputTensor.read(each) for each in of.objects("tensors")),
+        given = ModelInput(
+            name=of.text("name"),
+            shape=of.shape("shape"),
+            file_shape=of.shape("file_shape"),
+            layout="NHWC" if of.choice("layout", _LAYOUTS) == "NHWC" else "NCHW",
         )
+        tensors = tuple(InputTensor.read(each) for each in of.objects("tensors"))
+        for tensor in tensors:
+            _check_elems(of, "tensors", tensor.shape, given.shape)
+        return cls(given=given, tensors=tensors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,25 +199,37 @@ class NetworkOutput:
     def read(cls, of: Reading) -> NetworkOutput:
         """Read it from a manifest."""
         of.choice("dtype", ("float32",))
-        tensor = of.optional("tensor")
-        return cls(
-            name=of.text("name"),
-            shape=of.shape("shape"),
-            tensor=None if tensor is None else OutputTensor.read(tensor),
-        )
+        shape, place = of.shape("shape"), of.optional("tensor")
+        tensor = None if place is None else OutputTensor.read(place)
+        if tensor is not None:
+            _check_elems(of, "tensor", tensor.shape, shape)
+        return cls(name=of.text("name"), shape=shape, tensor=tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProgram:
-    """A program of the folder, by the name that the library calls it."""
+    """A program of the folder, by the name that the library calls it.
+
+    Parameters
+    ----------
+    symbol : str
+    stored : StoredFile
+    outputs : tuple of OutputTensor
+        Those that the host makes floats of, whatever it does with them then.
+    """
 
     symbol: str
     stored: StoredFile
+    outputs: tuple[OutputTensor, ...]
 
     @classmethod
     def read(cls, of: Reading) -> StoredProgram:
         """Read it from a manifest."""
-        return cls(symbol=of.text("symbol"), stored=StoredFile.read(of))
+        return cls(
+            symbol=of.text("symbol"),
+            stored=StoredFile.read(of),
+            outputs=tuple(OutputTensor.read(each) for each in of.objects("outputs")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +273,7 @@ class Manifest:
     plan : StoredFile, optional
         The quantization plan; None for stock Relay's quantization.
     scales : StoredFile, optional
-        Scales and zero points as the board runner reads them; None where the host does more.
+        Scales and zero points as the board runner reads them; None where there is not one program.
     versions : dict of str to str
         Of what made it.
     """
@@ -306,9 +320,27 @@ class Manifest:
         inputs : sequence of sequences of str
             Names of the inputs of each program.
         """
-        if len(self.programs) != 1 or any(output.tensor is None for output in self.outputs):
-            return True
-        return [tensor.position for tensor in self.tensors] != list(range(len(inputs[0])))
+        return not self._reads_inputs(inputs) or any(o.tensor is None for o in self.outputs)
+
+    def is_one_program(self, inputs: Sequence[Sequence[str]], outputs: int) -> bool:
+        """Tell whether one program does all but quantizing, scaling, and what is behind that.
+
+        Parameters
+        ----------
+        inputs : sequence of sequences of str
+            Names of the inputs of each program.
+        outputs : int
+            Outputs of the first program.
+        """
+        if not self._reads_inputs(inputs):
+            return False
+        return [tensor.position for tensor in self.programs[0].outputs] == list(range(outputs))
+
+    def _reads_inputs(self, inputs: Sequence[Sequence[str]]) -> bool:
+        """Whether there is one program, all of whose inputs are inputs of the network."""
+        if len(self.programs) != 1:
+            return False
+        return [tensor.position for tensor in self.tensors] == list(range(len(inputs[0])))
 
     # ---- JSON ----------------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
@@ -338,7 +370,14 @@ class Manifest:
                 for output in self.outputs
             ],
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
-            "programs": [{"symbol": p.symbol, **asdict(p.stored)} for p in self.programs],
+            "programs": [
+                {
+                    "symbol": p.symbol,
+                    **asdict(p.stored),
+                    "outputs": [asdict(tensor) for tensor in p.outputs],
+                }
+                for p in self.programs
+            ],
             "library": self.library
             and {**asdict(self.library.stored), "platform": self.library.platform},
             "plan": self.plan and asdict(self.plan),
@@ -374,6 +413,11 @@ class Manifest:
         model = of.object("model")
         keys = ("preprocessing", "library", "plan", "scales")
         pictures, library, plan, scales = map(of.optional, keys)
+        preprocessing = None if pictures is None else _preprocessing(pictures)
+        if preprocessing is not None:
+            made = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
+            if [own.given.shape for own in inputs] != [made]:
+                raise of.wrong("preprocessing", "make the shape of the input", list(made))
         return cls(
             model=model.text("name"),
             model_sha256=model.digest("sha256"),
@@ -381,7 +425,7 @@ class Manifest:
             machine=machine,
             inputs=inputs,
             outputs=tuple(NetworkOutput.read(each) for each in of.objects("outputs")),
-            preprocessing=None if pictures is None else _preprocessing(pictures),
+            preprocessing=preprocessing,
             programs=tuple(StoredProgram.read(each) for each in of.objects("programs")),
             library=None if library is None else StoredLibrary.read(library),
             plan=None if plan is None else StoredFile.read(plan),
@@ -392,6 +436,12 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the file."""
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
+
+
+def _check_elems(of: Reading, key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Check that a tensor of a program has the numbers of the network's."""
+    if math.prod(found) != math.prod(wanted):
+        raise of.wrong(key, f"have as many numbers as {list(wanted)}", list(found))
 
 
 def _preprocessing(of: Reading) -> Preprocessing:

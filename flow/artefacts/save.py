@@ -14,7 +14,7 @@ from typing import Any, Final
 from tvm.support import cc
 
 import flow
-from flow.artefacts.conversions import Conversions, read_conversions
+from flow.artefacts.conversions import Conversions, Dequantizing, read_conversions
 from flow.artefacts.manifest import (
     LIBRARY_FILE,
     MANIFEST_FILE,
@@ -37,6 +37,7 @@ from flow.frontend.inputs import ModelInput
 from flow.outputs import Output
 from flow.program.program import Program
 from flow.system.files import write_atomic
+from flow.system.quiet import quiet_stderr
 from relay_passes.integers.plan import QuantPlan
 from vta_config.errors import ArtifactError
 from vta_config.files import read_bounded
@@ -112,14 +113,15 @@ def save_artefact(
         When a file cannot be written.
     """
     _clear(folder)
+    conversions = read_conversions(partitioned)
     stored = tuple(
         StoredProgram(
             symbol=p.symbol,
             stored=_write(folder, f"{_file_stem(p.symbol, i)}{PROGRAM_SUFFIX}", p.to_bytes()),
+            outputs=_dequantized(p, conversions),
         )
         for i, p in enumerate(programs)
     )
-    conversions = read_conversions(partitioned)
     library, note = _library(folder, executable)
     manifest = Manifest(
         model=network.name,
@@ -135,7 +137,8 @@ def save_artefact(
         scales=None,
         versions=versions(),
     )
-    if not manifest.needs_library([[t.name for t in p.inputs] for p in programs]):
+    inputs = [[tensor.name for tensor in program.inputs] for program in programs]
+    if programs and manifest.is_one_program(inputs, len(programs[0].outputs)):
         _copy_runner(folder)
         scales = _write(folder, SCALES_FILE, scales_text(manifest).encode())
         manifest = replace(manifest, scales=scales)
@@ -155,10 +158,9 @@ def scales_text(manifest: Manifest) -> str:
     for tensor in manifest.tensors:
         limits = f"{tensor.zero_point} {tensor.qmin} {tensor.qmax}"
         lines.append(f"input {tensor.position} {tensor.multiplier:.9g} {limits}")
-    for output in manifest.outputs:
-        assert output.tensor is not None
-        numbers = " ".join(f"{scale:.9g}" for scale in output.tensor.scale)
-        lines.append(f"output {output.tensor.position} {output.tensor.zero_point} {numbers}")
+    for output in manifest.programs[0].outputs:
+        numbers = " ".join(f"{scale:.9g}" for scale in output.scale)
+        lines.append(f"output {output.position} {output.zero_point} {numbers}")
     return "\n".join(lines) + "\n"
 
 
@@ -218,7 +220,8 @@ def _library(folder: Path, executable: Any) -> tuple[StoredLibrary | None, str]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / LIBRARY_FILE
         try:
-            executable.export_library(str(path))
+            with quiet_stderr():
+                executable.export_library(str(path))
             data = path.read_bytes()
         except (OSError, RuntimeError) as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
@@ -263,18 +266,29 @@ def _outputs(
     by_symbol = {program.symbol: program for program in programs}
     outputs = []
     for output, found in zip(network.outputs, conversions.results, strict=True):
-        tensor = None
-        if found is not None:
-            port = by_symbol[found.program].outputs[found.position]
-            if len(found.scale) in (1, port.shape[1]):
-                tensor = OutputTensor(
-                    program=found.program,
-                    position=found.position,
-                    name=port.name,
-                    dtype=port.dtype,
-                    shape=port.shape,
-                    scale=found.scale,
-                    zero_point=found.zero_point,
-                )
+        tensor = None if found is None else _output_tensor(found, by_symbol[found.program])
         outputs.append(NetworkOutput(name=output.name, shape=output.shape, tensor=tensor))
     return tuple(outputs)
+
+
+def _dequantized(program: Program, conversions: Conversions) -> tuple[OutputTensor, ...]:
+    """Return the outputs of a program that the host makes floats of, in order."""
+    found = (c for c in conversions.outputs if c.program == program.symbol)
+    tensors = (_output_tensor(c, program) for c in sorted(found, key=lambda c: c.position))
+    return tuple(tensor for tensor in tensors if tensor is not None)
+
+
+def _output_tensor(found: Dequantizing, program: Program) -> OutputTensor | None:
+    """Return an output with its scales; None where these are not those of channels."""
+    port = program.outputs[found.position]
+    if len(found.scale) not in (1, port.shape[1]):
+        return None
+    return OutputTensor(
+        program=found.program,
+        position=found.position,
+        name=port.name,
+        dtype=port.dtype,
+        shape=port.shape,
+        scale=found.scale,
+        zero_point=found.zero_point,
+    )

@@ -90,19 +90,36 @@ def plot_pareto(
             axes.set_ylabel(name)
             axes.grid(alpha=0.3)
             axes.margins(0.18)
+            if "%" in name:
+                axes.set_ylim(*ends_of_share(*axes.get_ylim()))
     if grid[0][0].get_legend_handles_labels()[0]:
         grid[0][0].legend(fontsize=8)
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
     return save_figure(figure, stem)
 
 
+def ends_of_share(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis of a share in %, which ends where the share does."""
+    return max(min(low, 99.0), 0.0), min(high, 100.0)
+
+
 def _draw(axes: Any, found: Sequence[tuple[float, float, PlotPoint]]) -> None:
     chosen = sorted((x, y) for x, y, p in found if not p.uniform)
     if chosen:
-        axes.plot(*zip(*chosen, strict=True), "o-", color=_CHOSEN, ms=5, lw=1, label="chosen")
+        axes.plot(
+            *zip(*chosen, strict=True),
+            "o-",
+            color=_CHOSEN,
+            ms=5,
+            lw=1,
+            label="chosen",
+            clip_on=False,
+        )
     uniform = [(x, y) for x, y, p in found if p.uniform]
     if uniform:
-        axes.scatter(*zip(*uniform, strict=True), marker="s", color=_UNIFORM, label="uniform")
+        axes.scatter(
+            *zip(*uniform, strict=True), marker="s", color=_UNIFORM, label="uniform", clip_on=False
+        )
     for x, y, p in found:
         axes.annotate(
             printable(p.label, _NAME_CHARS),

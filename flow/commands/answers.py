@@ -48,13 +48,18 @@ class Answers:
         ArtifactError
             When a file cannot be written.
         """
+        names = [
+            "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:50]
+            for name in self.outputs
+        ]
+        if len(set(names)) < len(names):  # which differ in what no file's name should have
+            names = [f"{place}.{name}" for place, name in enumerate(names)]
         for number, arrays in enumerate(self.values):
-            for name, array in zip(self.outputs, arrays, strict=True):
+            for name, array in zip(names, arrays, strict=True):
                 file = io.BytesIO()
                 np.save(file, array)
-                safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:100]
                 hint = "choose another --save"
-                write_atomic(folder / f"{number}.{safe}.npy", file.getvalue(), hint=hint)
+                write_atomic(folder / f"{number}.{name}.npy", file.getvalue(), hint=hint)
 
     def table(self, outputs: Sequence[Output], names: Sequence[str], top: int) -> Table:
         """Return the classes of a classifier, else the range of each output.

@@ -85,7 +85,13 @@ def source_options() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for downloads, schedules, distilled images, learned weights",
+        help="folder for downloads, schedules, distilled images, learned weights and results that "
+        "take long to compute (default: the user's cache folder)",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compute everything anew, and keep nothing but downloads",
     )
     group.add_argument(
         "--input-shape",
@@ -203,7 +209,8 @@ def image_options() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
-        "subfolder per class",
+        "subfolder per class; of the bundled model also digits-harder: the same digits turned, "
+        "faded and noisy",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
     group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
@@ -411,6 +418,7 @@ def options_of(
         exact_images=exact,
         mirrors=MIRRORS if args.mirror is None else (args.mirror,),
         cache=args.cache,
+        keep_results=not args.no_cache,
         search=getattr(args, "search", usual.search),
         objective=getattr(args, "objective", usual.objective),
         check_import=not args.skip_import_check,

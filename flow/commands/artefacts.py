@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flow.artefacts.load import Artefact
     from flow.artefacts.networks import EngineChoice
     from flow.program.program import Program
+    from vta_config.hardware import VTAConfig
 
 #: Random tensors that engines are compared on, where no images are given.
 RANDOM_RUNS: Final = 4
@@ -195,7 +196,7 @@ def _groups(program: Program, paths: Sequence[Path]) -> list[Sequence[Path]]:
         When they are not a multiple of the inputs.
     """
     count = len(program.inputs)
-    if not paths or len(paths) % count:
+    if not paths or not count or len(paths) % count:
         names = ", ".join(shown_name(port.name) for port in program.inputs)
         raise CalibrationError(
             program.symbol,
@@ -250,8 +251,11 @@ def _raw(path: Path, port: Any) -> NDArray[np.int8]:
 def verify_artefact(args: argparse.Namespace) -> int:
     """Compare the engines on an artefact."""
     from flow.artefacts.compare import compare_network, compare_programs
+    from flow.artefacts.timing import no_program
 
     artefact, engine = _open(args, args.artefact)
+    if not artefact.programs:
+        raise no_program(args.artefact)
     stages = Stages(Terminal(args.verbosity))
     if artefact.manifest is None:
         (program,) = artefact.programs
@@ -296,16 +300,20 @@ def _raw_inputs(program: Program, args: argparse.Namespace) -> list[list[NDArray
         files = [path for path in images_in(args.images) if path.suffix.lower() == ".npy"]
         return list(raw_runs(program, files))[: args.limit or EXACT_IMAGES]
     rng = np.random.default_rng(args.seed)
-    lows = [
-        -128 if port.planes > 1 or program.config.inp_bits == 8 else -8 for port in program.inputs
-    ]
     return [
-        [
-            rng.integers(low, -low, port.shape, np.int8)
-            for low, port in zip(lows, program.inputs, strict=True)
-        ]
+        [_random(port, program.config, rng) for port in program.inputs]
         for _ in range(args.limit or RANDOM_RUNS)
     ]
+
+
+def _random(port: Any, config: VTAConfig, rng: np.random.Generator) -> NDArray[np.int8]:
+    """Return numbers that the planes of an input hold: digits of 4 bits, or int8."""
+    ones = sum(16**place for place in range(port.planes))
+    low, high = (-8 * ones, 7 * ones) if config.inp_bits == 4 else (-128, 127)
+    numbers: NDArray[np.int8] = rng.integers(
+        max(low, -128), min(high, 127), port.shape, np.int8, endpoint=True
+    )
+    return numbers
 
 
 # ---- programs -----------------------------------------------------------------------------------

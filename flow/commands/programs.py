@@ -85,8 +85,8 @@ def add(commands: Commands) -> None:
         "image",
         nargs="+",
         type=Path,
-        metavar="[ARTEFACT] IMAGE",
-        help="image file: a picture, or float tensors",
+        metavar="IMAGE",
+        help="image file: a picture, or float tensors; an artefact comes before the first one",
     )
     run.add_argument("--top", type=positive, default=5, metavar="K", help="number of classes")
     run.add_argument(
@@ -208,7 +208,7 @@ def _verify(args: argparse.Namespace) -> int:
     compiled, session, variant = _compiled(args, stages, needs_images=True)
     assert session.evaluation is not None
     images = session.evaluation.take(args.limit or EXACT_IMAGES, seed=args.seed)
-    exact = verify(compiled, images, stages, variant)
+    exact = verify(compiled, images, stages, variant, anew=True)
     if args.json:
         show_json(asdict(exact), kept="the exit code")
         return EXIT_MISMATCH if exact.mismatches else 0

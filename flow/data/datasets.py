@@ -347,6 +347,10 @@ class Dataset:
             return self.labels
         return self.labels[np.asarray(self.indices, dtype=np.int64)]
 
+    def at(self, positions: Sequence[int]) -> Dataset:
+        """Keep the images at `positions`, ascending."""
+        return replace(self, indices=tuple(self._index(position) for position in positions))
+
     def take(self, limit: int | None, *, seed: int = 0) -> Dataset:
         """Keep at most `limit` images, drawn at random by `seed`, still in index order.
 

@@ -16,9 +16,9 @@ from typing import Final
 import platformdirs
 
 from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing
-from flow.data.digits import digits
+from flow.data.digits import HARDER_DIGITS, digits, harder_digits
 from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
-from flow.data.pictures import file_problem
+from flow.data.pictures import MISSING, file_problem
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.onnx_file import Limits
 from flow.input_request import InputRequest, read_sidecar
@@ -196,6 +196,13 @@ def bundled_data(model: ImportedModel) -> tuple[Dataset, Dataset] | None:
     preprocessing = preprocessing_of(model)
     calibration = digits(preprocessing, held_out=False).take(DIGITS_CALIBRATION, seed=0)
     return digits(preprocessing, held_out=True), calibration
+
+
+def bundled_view(model: ImportedModel, name: Path) -> Dataset | None:
+    """Return the harder view of the embedded model's images, where `name` is it and no folder."""
+    if model.name != DIGITS or str(name) != HARDER_DIGITS or file_problem(name) != MISSING:
+        return None
+    return harder_digits(preprocessing_of(model))
 
 
 # ---- downloads ----------------------------------------------------------------------------------

@@ -293,10 +293,10 @@ def _variant(old: Side, new: Side, mine: VariantNumbers, other: VariantNumbers) 
         )
         for name in both
     ]  # fmt: skip
-    parts = []
+    parts = list(differences(mine.partial, other.partial, "latency.partial"))
     if mine.name == other.name:
         a, b = (_of(side, mine.name) for side in (old, new))
-        parts = [
+        parts += [
             _summary(a[key], b[key], key)
             for key in _OTHER_PARTS
             if key in a and key in b and any(differences(a[key], b[key], key))

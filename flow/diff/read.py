@@ -32,12 +32,15 @@ class VariantNumbers:
         By layer and quantity, in execution order.
     host : mapping of str to str
         Why an operator is on the host, by its tensor.
+    partial : bool, optional
+        Whether the latency leaves operators on the host out; None without latency.
     """
 
     name: str
     values: Values
     layers: Mapping[str, Values]
     host: Mapping[str, str]
+    partial: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ def _numbers(variant: Mapping[str, Any]) -> VariantNumbers:
         name=str(variant["name"]),
         values=of_variant(variant),
         layers=of_layers(variant),
+        partial=(variant.get("latency") or {}).get("partial"),
         host={str(f["name"]): str(f["reason"]) for f in placement.get("fallbacks") or ()},
     )
 

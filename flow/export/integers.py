@@ -236,6 +236,20 @@ class IntegerWriter:
             factor=left.factor,
         )
 
+    def multiplied(self, left: Sum, right: Sum, name: str, shape: tuple[int, ...]) -> Sum:
+        """Write left · right."""
+        left, right = self.settled(left), self.settled(right)
+        self._check(name, left.bound * right.bound)
+        return Sum(
+            tensor=self.graph.node("Mul", [left.tensor, right.tensor], name),
+            ratio=left.ratio * right.ratio,
+            offset=left.offset,
+            bound=left.bound * right.bound,
+            shape=shape,
+            name=name,
+            factor=left.factor,
+        )
+
     def chosen(self, kind: str, left: Sum, right: Sum, name: str) -> Sum:
         """Write the larger (Max) or smaller (Min) of two sums."""
         left, right = self.settled(left), self.settled(right)

@@ -347,9 +347,12 @@ class _Walk:
         return Whole(sum=result) if real else result
 
     def _multiply(self, binding: Expr) -> Value | None:
-        if (found := self._number(binding)) is None:
+        if (found := self._two(binding)) is None:
             return None
         first, second = found
+        if isinstance(second, Sum):
+            made = static_shape(binding.var)
+            return self.integers.multiplied(first, second, str(binding.var.name), made)
         if dtype_of(binding.var) == "int32":
             return first.times(second) if second.all() else None
         # Floats: what the power of two that stands for the scale has left out.

@@ -12,19 +12,11 @@ from flow.html import svg, texts
 from flow.html.parts import Chart, Charts, Column, Entry, Legend, Lines, Part, Table
 from flow.html.values import Missing, Values
 from flow.html.variants import NARROW
+from flow.sim.timing_report import RESOURCE_WORDS as RESOURCES
 from vta_config.hardware import VTAConfig
 from vta_config.text import shown_name
 from vta_config.timing import PROFILES
 
-#: What can bound a layer, in words.
-RESOURCES: Final = {
-    "gemm": "GEMM: matrix products",
-    "alu": "ALU: shifts, clips, additions",
-    "load": "LOAD: reading DRAM",
-    "store": "STORE: writing DRAM",
-    "fetch": "FETCH: reading instructions",
-    "sync": "between instructions",
-}
 _WIDE: Final = (860.0, 420.0)
 _BAR: Final = (1000.0, 20.0)
 #: Layers of a roofline that get a number each; of more those that take the most cycles.
@@ -269,9 +261,9 @@ def _roofline(
     roof = [(x.at(start), y.at(start * bus_bytes)), (x.at(ridge), y.at(peak)), (right, y.at(peak))]
     parts.append(svg.path(roof, "roof"))
     told = f"rising: roof of the bus, {bus_bytes} bytes per cycle"
-    parts.append(svg.text(left, top - 24, told, "note"))
+    parts.append(svg.text(0, top - 28, told, "note"))
     told = f"level: roof of the GEMM unit, {peak:g} MACs per cycle"
-    parts.append(svg.text(left, top - 9, told, "note"))
+    parts.append(svg.text(0, top - 13, told, "note"))
     drawn = [(x.at(u), y.at(v)) for u, v in points]
     order = sorted(range(len(layers)), key=lambda k: -layers[k].cycles)[:_NUMBERED]
     numbers = [str(layers[k].number) for k in order]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-import jinja2
-
 from flow.html import (
     headline,
     histograms,
@@ -23,8 +21,9 @@ from flow.html import (
     worst_images,
 )
 from flow.html.parts import Lines, Part, Section
+from flow.html.render import render
 from flow.html.values import Missing, Values
-from flow.results.report import REPORT_FILE
+from flow.results.report import REPORT_FILE, SCHEMA_VERSION
 from flow.system.files import write_atomic
 from vta_config.errors import ArtifactError, CapacityError
 from vta_config.files import read_bounded
@@ -33,7 +32,6 @@ from vta_config.text import shown_name
 HTML_FILE: Final = "report.html"
 #: A report of a network of a thousand layers, with pictures, is far below.
 _MAX_BYTES: Final = 1 << 28
-_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +146,9 @@ def _parts(make: Callable[[Values], list[Part]], report: Values) -> Sequence[Par
     try:
         return make(report)
     except Missing as missing:
-        return [Lines([f"Not shown: the report holds no {missing}."])]
+        version = report.maybe_number("schema_version") or 0
+        older = "; an older release wrote it" if version < SCHEMA_VERSION else ""
+        return [Lines([f"Not shown: the report holds no {missing}{older}."])]
 
 
 def page(report: dict[str, Any]) -> str:
@@ -167,17 +167,11 @@ def page(report: dict[str, Any]) -> str:
         When the report's machine is none.
     """
     values = Values(report)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     model = values.maybe_part("model") or Values({})
     machine = values.maybe_part("machine") or Values({})
     tool = values.maybe_part("tool") or Values({})
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=shown_name(model.maybe_text("name") or "report"),
         deployed=values.maybe_text("deployed"),
         machine=shown_name(machine.maybe_text("NAME") or ""),

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flow.results.fitted_table import FittedTable
+from flow.results.labelled_lines import LabelledLines
 from flow.results.latency import Latency
 from flow.results.placement import Placement, around_lines, labels_of, only_ends
 from flow.results.report import name_cell
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 1
 JSON_FILE, CSV_FILE = "estimate.json", "estimate.csv"
+#: Columns of the labels of lines.
+_LABEL_COLUMNS: Final = 13
 #: Layers that the table lists.
 MOST_EXPENSIVE: Final = 10
 #: The columns of the CSV; the last row is the total.
@@ -266,7 +269,7 @@ def write_estimate(estimate: Estimate, directory: Path) -> tuple[Path, ...]:
 # ---- the table -----------------------------------------------------------------------------------
 def render(estimate: Estimate) -> RenderableType:
     """Return what the command shows: totals, then the most expensive layers."""
-    parts: list[RenderableType] = [Text("\n".join(_lines(estimate)))]
+    parts: list[RenderableType] = [LabelledLines(_lines(estimate), _LABEL_COLUMNS)]
     if estimate.timings:
         shown = min(MOST_EXPENSIVE, len(estimate.timings))
         title = f"the {shown} most expensive of {len(estimate.timings)} layers"

@@ -201,12 +201,56 @@ def _worst(found: Iterable[float | None]) -> float | None:
 
 
 # ---- running ------------------------------------------------------------------------------------
+class Later:
+    """A network that is built when it is called first: never, where all results are known.
+
+    Parameters
+    ----------
+    build : callable ()
+        Returns the network.
+    """
+
+    def __init__(self, build: Callable[[], Network]) -> None:
+        """Build nothing yet."""
+        self._build = build
+        self._network: Network | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[Any]:
+        """Run the network on an image."""
+        return self.build()(image)
+
+    def build(self) -> Network:
+        """Return the network, which is built once."""
+        with self._lock:
+            if self._network is None:
+                self._network = self._build()
+            return self._network
+
+
+class Rows(Protocol):
+    """Keeps the results of a network on the images of one data set."""
+
+    def found(self, values: int) -> Mapping[int, NDArray[np.float32]]:
+        """Return the results of `values` numbers that are known, by the index of their image."""
+        ...
+
+    def keep(self, index: int, row: NDArray[np.float32]) -> None:
+        """Keep the result of an image, now or soon."""
+        ...
+
+    def write(self) -> None:
+        """Keep now what is to be kept soon."""
+        ...
+
+
 def run_all(
     network: Network | Sequence[Network],
     data: Dataset,
     *,
     values: int,
     progress: Progress | None = None,
+    kept: Rows | None = None,
 ) -> Logits:
     """Run a network on every image of `data`; return float32[images, values].
 
@@ -224,9 +268,16 @@ def run_all(
         Numbers of all outputs.
     progress : callable, optional
         Told after every image.
+    kept : Rows, optional
+        Images whose results it has are not run; it gets those of the others.
     """
+    known = {} if kept is None else kept.found(values)
     copies = [network] if callable(network) else list(network)
     result = _table(len(data), values)
+    for index, row in known.items():
+        result[index] = row
+    places = [index for index in range(len(data)) if index not in known]
+    missing = data if not known else data.at(places)
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
@@ -243,16 +294,23 @@ def run_all(
         finally:
             idle.put(mine)
 
-    done = 0
-    running: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(data)) as images:
-        for index, image in enumerate(images):
-            running.append(pool.submit(one, index, image))
-            while len(running) > len(copies) or (running and index + 1 == len(data)):
-                running.popleft().result()
-                done += 1
-                if progress is not None:
-                    progress(done, len(data))
+    done = len(known)
+    running: deque[tuple[int, Future[None]]] = deque()
+    try:
+        with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(missing)) as some:
+            for index, image in zip(places, some, strict=True):
+                running.append((index, pool.submit(one, index, image)))
+                while len(running) > len(copies) or (running and index == places[-1]):
+                    first, future = running.popleft()
+                    future.result()
+                    done += 1
+                    if kept is not None:
+                        kept.keep(first, result[first])
+                    if progress is not None:
+                        progress(done, len(data))
+    finally:
+        if kept is not None:
+            kept.write()
     return result
 
 

@@ -19,6 +19,7 @@ from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
 from flow.results.fitted_table import FittedTable
 from flow.results.kept_lines import kept_lines
+from flow.results.labelled_lines import LabelledLines
 from flow.results.latency import Latency
 from flow.results.layer_facts import LAYERS_FILE, LayerFacts, layers_csv
 from flow.results.metric_cells import outputs_table, percent_cell, sqnr_cells
@@ -36,6 +37,8 @@ from vta_config.text import printable, shown_name
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.
 SCHEMA_VERSION: Final = 4
 REPORT_FILE: Final = "report.json"
+#: Columns of the labels of lines.
+_LABEL_COLUMNS: Final = 11
 #: Name and kind of the row for instructions that belong to no layer: constants and FINISH.
 SETUP: Final = "setup"
 #: GEMM steps by purpose; they sum to ``gemm_ops``.
@@ -463,7 +466,7 @@ def render(report: Report) -> RenderableType:
     if report.seconds:
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in report.seconds.items())
         lines.append(f"time (s)   {stages}; total {sum(report.seconds.values()):.1f}")
-    parts: list[RenderableType] = [Text("\n".join(lines))]
+    parts: list[RenderableType] = [LabelledLines(lines, _LABEL_COLUMNS)]
     if report.variants:
         outputs = outputs_table(report.variants)
         parts[:0] = [] if outputs is None else [outputs]
@@ -537,7 +540,8 @@ def _exact_lines(report: Report) -> list[str]:
     if equal:
         images, tensors = max(e.images for e in equal), sum(e.tensors for e in equal)
         total = Exactness(images=images, tensors=tensors, mismatches=0)
-        lines.append(f"{len(equal)} other variants: {_exact_line(total)}")
+        others_text = "1 other variant" if len(equal) == 1 else f"{len(equal)} other variants"
+        lines.append(f"{others_text}: {_exact_line(total)}")
     return [("exact      " if i == 0 else " " * 11) + line for i, line in enumerate(lines)]
 
 

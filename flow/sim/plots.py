@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from math import cos, hypot, radians, sin
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.sim.timing_report import RESOURCES, above_cell, percent_above
+from flow.sim.timing_report import RESOURCE_WORDS, RESOURCES, above_cell, percent_above
 from flow.system.files import write_atomic
 from vta_config.errors import ConfigError
 from vta_config.text import printable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flow.sim.timing_report import TimingResult
+    from flow.sim.timing_report import LayerTiming, TimingResult
     from vta_config.hardware import VTAConfig
 
 _COLOURS: Final = dict(
@@ -152,22 +153,25 @@ def plot_roofline(
     axes.set_xlim(low, high)
     axes.set_ylim(min([y for _, y in points] + [peak / 2]) / 2, 2 * peak)
     roofs = (
-        (high, f"GEMM: {peak:g} MACs per cycle"),
-        (ridge, f"bus: {config.bus_bytes} bytes per cycle"),
+        (high, 12, f"GEMM: {peak:g} MACs per cycle"),
+        (ridge, 23, f"bus: {config.bus_bytes} bytes per cycle"),
     )
-    for x, text in roofs:
-        axes.annotate(text, (x, peak), (-5, 14), textcoords="offset points", ha="right", fontsize=7)
+    style = {"textcoords": "offset points", "ha": "right", "fontsize": 7}
+    for x, up, text in roofs:  # one above the other: they may be close
+        axes.annotate(text, (x, peak), (-5, up), **style)
     for resource in RESOURCES:
         some = [p for p, layer in zip(points, layers, strict=True) if layer.bound == resource]
         if some:
-            axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], label=resource, s=25)
+            label = RESOURCE_WORDS[resource]
+            axes.scatter(*zip(*some, strict=True), color=_COLOURS[resource], s=25, label=label)
     names = [_shown(x.name) for x in layers]
     width = max(map(len, names), default=0)
     rows = [
         f"{k:2} {name:{width}} {above_cell(x.cycles, x.floor):>7}"
         for k, (name, x) in enumerate(zip(names, layers, strict=True))
     ]
-    text = "\n".join(["   layer, above roofline (%)", *rows])
+    heading = "   layer, above roofline (%)"
+    text = "\n".join([heading, *rows, *_ahead_lines(layers)])
     style = {"va": "top", "fontsize": 7, "family": "monospace", "parse_math": False}
     axes.text(1.02, 1.0, text, transform=axes.transAxes, **style)
     for axis in (axes.xaxis, axes.yaxis):
@@ -210,6 +214,23 @@ def plot_roofline(
     return save_figure(figure, stem, formats)
 
 
+def _ahead_lines(layers: Sequence[LayerTiming]) -> list[str]:
+    """Return why layers are above the roofs, where some are."""
+    ahead = [str(k) for k, layer in enumerate(layers) if layer.ahead]
+    if not ahead:
+        return []
+    said = f"{', '.join(ahead)}: faster than the roofline, since the layer before loaded ahead"
+    return ["", *textwrap.wrap(said, 44)]
+
+
+def above_text(layer: LayerTiming) -> str:
+    """Return how far a layer is above its roofline, and of one below it why it can be."""
+    above = f"{percent_above(layer.cycles, layer.floor)}"
+    if layer.ahead:
+        return f"{above.replace('-', '−')}:\nthe layer before loaded ahead"
+    return above if not layer.floor else f"+{above}"
+
+
 def _headline(result: TimingResult) -> str:
     """Return the timing profile, the latency and the percentages above the rooflines."""
     return (
@@ -236,21 +257,23 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
         if not any(width):
             continue
         # A resource too small to be seen gets no entry in the legend.
-        label = resource if 1e3 * sum(width) >= 1e-3 * result.cycles else None
+        label = RESOURCE_WORDS[resource] if 1e3 * sum(width) >= 1e-3 * result.cycles else None
         axes.barh(places, width, left=left, color=_COLOURS[resource], label=label, height=0.7)
         left = [a + b for a, b in zip(left, width, strict=True)]
     ends = left[:]
     low, high = [k - 0.42 for k in range(count)], [k + 0.42 for k in range(count)]
+    full = [layer.full_floor for layer in result.layers]
     for label, style, floors in (
-        ("roofline", "solid", [layer.floor for layer in result.layers]),
-        ("full roofline", "dotted", [layer.full_floor for layer in result.layers]),
+        ("roofline: products and reads alone", "solid", [layer.floor for layer in result.layers]),
+        ("full roofline: all GEMM and ALU steps", "dotted", full),
     ):
         at = [floor / 1e3 for floor in floors]
         axes.vlines(at, low, high, color="black", lw=1, linestyle=style, label=label)
         ends = [max(a, b) for a, b in zip(ends, at, strict=True)]
     for k, layer in enumerate(result.layers):
-        text = f"GEMM {layer.utilization:.1%}, +{percent_above(layer.cycles, layer.floor)}"
-        axes.text(ends[k], k, f"  {text}", va="center", fontsize=7)
+        text = f"GEMM {layer.utilization:.1%}, {above_text(layer)}"
+        beside = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+        axes.annotate(text, (ends[k], k), (5, 0), **beside)
     axes.set_yticks(places, [_shown(layer.name) for layer in result.layers], parse_math=False)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -261,5 +284,6 @@ def plot_layers(result: TimingResult, stem: Path, formats: Sequence[str] = FORMA
     axes.set_title(_headline(result), fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.margins(y=0.01)
-    axes.set_xlim(0, 1.25 * max(*ends, 1.0))
+    room = 1.45 if any(layer.ahead for layer in result.layers) else 1.3
+    axes.set_xlim(0, room * max(*ends, 1.0))
     return save_figure(figure, stem, formats)

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 #: What can bound the latency; ``sync`` is no-ops, FINISH and the cycle between instructions.
 RESOURCES: Final = ("gemm", "alu", "load", "store", "fetch", "sync")
+#: The same in words, for legends.
+RESOURCE_WORDS: Final = {
+    "gemm": "GEMM: matrix products",
+    "alu": "ALU: shifts, clips, additions",
+    "load": "LOAD: reading DRAM",
+    "store": "STORE: writing DRAM",
+    "fetch": "FETCH: reading instructions",
+    "sync": "between instructions",
+}
 MODULES: Final = ("LOAD", "COMPUTE", "STORE")
 _TOKEN, _FETCH = 2, 1
 
@@ -68,6 +77,11 @@ class LayerTiming:
     uop_bytes: int
     out_bytes: int
     insns: int
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is below its roofline: the layer before had loaded some of its operands."""
+        return self.cycles < self.floor
 
     @property
     def bytes_read(self) -> int:

@@ -1,8 +1,9 @@
 """A timed program as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing show.
 
-The Trace Event Format: one complete event ("ph": "X") an instruction, on the track of its module,
-with its origin; one per chunk of instructions that FETCH reads; one per layer; one per wait, with
-what is waited for. Times are microseconds at the machine's clock; the cycles are in the arguments.
+The Trace Event Format: one complete event ("ph": "X") per layer, on the track at the top; one per
+chunk of instructions that FETCH reads; one per instruction, on the track of its module, with its
+origin; one per wait, with what is waited for. The process is named after machine and program. Times
+are microseconds at the machine's clock; the cycles are in the arguments.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from flow.sim.timing_report import TimingResult
     from vta_config.isa import Insn
 
-_LAYERS: Final = len(MODULES) + 1
-_TRACKS: Final = ("FETCH", *MODULES, "layers")
+#: From the top. The thread that has its process's number stands first in both viewers.
+_TRACKS: Final = ("layers", "FETCH", *MODULES)
+_PROCESS: Final = 1
+_LAYERS, _FETCH, _FIRST_MODULE = 1, 2, 3
 #: Who posts the tokens that a module's `prev` and `next` stand for.
 _NEIGHBOURS: Final = (("", "COMPUTE"), ("LOAD", "STORE"), ("COMPUTE", ""))
 
@@ -55,16 +58,18 @@ def trace_events(sim: Timed) -> list[dict[str, Any]]:
     """Return the events of a timed program."""
     micro = 1e6 / sim.program.config.clock_hz
     columns = {name: values.tolist() for name, values in sim.table.items()}
-    events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": 0, "tid": t, "name": "thread_name", "args": {"name": name}}
-        for t, name in enumerate(_TRACKS)
-    ]
+    config = sim.program.config
+    about = f"VTA {shown_name(config.name)}, {config.clock_hz / 1e6:g} MHz: {sim.program.symbol}"
+    events = [_named("process_name", _LAYERS, name=about)]
+    for track, name in enumerate(_TRACKS, start=_LAYERS):
+        events.append(_named("thread_name", track, name=name))
+        events.append(_named("thread_sort_index", track, sort_index=track))
 
     def event(track: int, name: str, kind: str, begin: int, end: int, **arguments: Any) -> None:
         events.append(
             {
                 "ph": "X",
-                "pid": 0,
+                "pid": _PROCESS,
                 "tid": track,
                 "name": name,
                 "cat": kind,
@@ -86,10 +91,10 @@ def trace_events(sim: Timed) -> list[dict[str, Any]]:
         at = start - sum(cycles for _, cycles in waits)
         for who, cycles in waits:
             if cycles:
-                event(module + 1, f"wait for {who}", "wait", at, at + cycles, insn=i)
+                event(module + _FIRST_MODULE, f"wait for {who}", "wait", at, at + cycles, insn=i)
             at += cycles
         event(
-            module + 1,
+            module + _FIRST_MODULE,
             title(insn),
             "insn",
             start,
@@ -105,12 +110,17 @@ def trace_events(sim: Timed) -> list[dict[str, Any]]:
             last = columns["request"][i]
             chunk = [k for k in range(i, min(i + 16, len(insns))) if columns["request"][k] == last]
             end = columns["dispatch"][chunk[-1]] + 1
-            event(0, f"insns {i} to {chunk[-1]}", "fetch", last, end)
+            event(_FETCH, f"insns {i} to {chunk[-1]}", "fetch", last, end)
     at = 0
     for layer in sim.result.layers:
         event(_LAYERS, shown_name(layer.name), "layer", at, at + layer.cycles, bound=layer.bound)
         at += layer.cycles
     return events
+
+
+def _named(kind: str, track: int, **arguments: Any) -> dict[str, Any]:
+    """Return metadata of a track, or of the process."""
+    return {"ph": "M", "pid": _PROCESS, "tid": track, "name": kind, "args": arguments}
 
 
 def write_trace(sim: Timed, path: Path) -> None:

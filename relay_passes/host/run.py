@@ -96,6 +96,11 @@ def conv2d(
         return np.asarray(np.matmul(matrix, unfolded).reshape(n, o, rows, columns))
 
 
+def sums_in_float32(weight: NDArray[Any]) -> bool:
+    """Whether float32 holds every partial sum of int8 inputs times a weight int8[O, ...]."""
+    return int(accumulator_bound(weight, 128).max(initial=0)) < _FLOAT32_EXACT
+
+
 @tvm_ffi.register_global_func(CONV2D_FUNCTION, override=True)
 def _conv2d_packed(x: Any, weight: Any, attributes: Any, exact_float32: int, out: Any) -> None:
     """Run `conv2d` on TVM's tensors; int8 -> int32 exactly."""
@@ -138,10 +143,7 @@ class UseHostKernels(GraphPass):
         weight = constant(value.args[1])
         exact = True
         if str(var.ty.dtype) == "int32":
-            exact = (
-                weight is not None
-                and int(accumulator_bound(weight, 128).max(initial=0)) < _FLOAT32_EXACT
-            )
+            exact = weight is not None and sums_in_float32(weight)
         elif str(var.ty.dtype) != "float32":
             return value
         args = relax.Tuple([*value.args, relax.ShapeExpr(numbers), relax.prim_value(int(exact))])

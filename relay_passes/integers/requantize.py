@@ -9,7 +9,8 @@ an accumulator; quantize makes it int8:
 
 with bias and rounding constant in one add and the ReLU in the clip. What zero points add, that of
 the input -z_x * sum(q_w) and that of the output z_y * 2^n, is part of that constant, too.
-Everything else gets floats: the operator stays as it is, and runs on the host.
+Everything else gets floats: the value is dequantized, the operator stays as it is, and runs on the
+host.
 
 Every n, every multiplier and every factor of a residual is an integer of the quantization plan. A
 graph that the plan was not made for is an error: nothing is found again from scales.
@@ -118,8 +119,7 @@ class Requantize(GraphPass):
                 new = {name: str(stop) for name in stop.sources if name not in host}
                 assert new, str(stop)  # or this would not end
                 host |= new
-        result = replace_main(mod, run.builder, graph, results)
-        result = with_layer_names(result, run.layers)
+        result = with_layer_names(replace_main(mod, run.builder, graph, results), run.layers)
         return with_facts(result, errors=run.errors, host=host, plan=self.plan)
 
 
@@ -184,12 +184,7 @@ class _Interpreter:
             names = tuple(dict.fromkeys(s for names in sources for s in names))
             adds = op_name(binding.value) == "add" and split_bias(binding.value) is None
             raise DoesNotFit((binding.var.name,) if adds or not names else names, error) from None
-        if result is None:  # no integer implementation: floats, as it is
-            operands = {
-                v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}
-            }
-            result = self.emit(substitute(binding.value, operands), binding.var.name)
-        self.env[binding.var] = result
+        self.env[binding.var] = self._in_floats(binding) if result is None else result
 
     # ---- from and to floats ------------------------------------------------------------------
     def as_float(self, value: Any, name: str) -> Expr:
@@ -201,13 +196,16 @@ class _Interpreter:
         if isinstance(value, Int8Tensor):
             return self._scaled(value.var, np.float32(value.scale), value.name, value.zero)
         if isinstance(value, Lazy):
-            binding = value.binding
-            reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
-            self.env[binding.var] = self.emit(substitute(binding.value, reals), binding.var.name)
-            return self.env[binding.var]
+            self.env[value.binding.var] = self._in_floats(value.binding)
+            return self.env[value.binding.var]
         if isinstance(value, IntegerWeight):
             return relax.const((value.value * column(value)).astype(np.float32))
         return value
+
+    def _in_floats(self, binding: Expr) -> Expr:
+        """Emit an operator as it is: it has no integer implementation."""
+        reals = {v: self.as_float(self.value(v), v.name) for v in {*variables(binding.value)}}
+        return self.emit(substitute(binding.value, reals), binding.var.name)
 
     def _real(self, value: Accumulator) -> Expr:
         # A limit that no instruction holds, as of a result that keeps all its bits, is a float.
@@ -219,8 +217,9 @@ class _Interpreter:
         rank, largest = value.var.ty.ndim, float(np.finfo(np.float32).max)
         scale = per_channel(np.minimum(value.scale, largest), rank, np.float32)
         real = self._scaled(value.var, scale, value.name)
-        clipped = relax.op.clip(real, 0.0, top)
-        return real if np.isinf(top) else self.step(clipped, value.name, "limited")
+        if np.isinf(top):
+            return real
+        return self.step(relax.op.clip(real, 0.0, top), value.name, "limited")
 
     def _scaled(self, var: Expr, scale: Any, name: str, zero: int = 0) -> Expr:
         if var not in self.floats:
@@ -542,8 +541,7 @@ class _Interpreter:
     ) -> Accumulator:
         """Emit acc + factor * other, int64[C] >= 1."""
         addend = self.widen(other)
-        bound = acc.bound + addend.bound * factor
-        numerics.check_accumulator(name, bound)
+        numerics.check_accumulator(name, bound := acc.bound + addend.bound * factor)
         number = relax.const(per_channel(factor, acc.var.ty.ndim, np.int32))
         product = self.step(relax.op.multiply(addend.var, number), other.name, "scaled")
         return replace(
@@ -563,16 +561,17 @@ class _Interpreter:
         value = self.widen(value) if isinstance(value, Int8Tensor) else value
         if not isinstance(value, Accumulator):
             return None
-        ceiling = min(value.ceiling, ceiling)
-        return replace(value, relu=True, ceiling=ceiling, name=str(binding.var.name))
+        name, ceiling = str(binding.var.name), min(value.ceiling, ceiling)
+        return replace(value, relu=True, ceiling=ceiling, name=name)
 
-    def _average_or_move(self, binding: Expr) -> Any:
-        call, data = binding.value, self.value(binding.value.args[0])
-        if not is_average(call):
-            return moved_tensor(self, binding)  # some operators do either
-        if not isinstance(data, Int8Tensor):
+    def _average(self, binding: Expr) -> Any:
+        data = self.value(binding.value.args[0])
+        if not isinstance(data, Int8Tensor) or not is_average(binding.value):
             return None
-        return average(call, data, str(binding.var.name), self.step, self.widen)
+        return average(binding.value, data, str(binding.var.name), self.step, self.widen)
+
+    def _move(self, binding: Expr) -> Any:
+        return self._average(binding) if is_average(binding.value) else moved_tensor(self, binding)
 
     def _function(self, binding: Expr) -> Any:
         x = self.value(self.functions[binding.var].source)
@@ -592,9 +591,9 @@ class _Interpreter:
         "dequantize": _dequantize,
         **dict.fromkeys((*PAIRS, "multiply"), _pair),
         "add": _add,
-        **dict.fromkeys(AVERAGES, _average_or_move),
+        **dict.fromkeys(AVERAGES, _average),
         **dict.fromkeys(ACTIVATIONS, _activation),
         **dict.fromkeys(WEIGHT_AXIS, _product),
-        **dict.fromkeys(MOVES, _average_or_move),
+        **dict.fromkeys(MOVES, _move),
         "concat": joined_tensor,
     }

@@ -22,8 +22,9 @@ from relay_passes.operators.interpolation import interpolated_line
 MOST_FACTOR: Final = 1016
 #: Why an average that is none of these stays on the host.
 NO_AVERAGE: Final = (
-    "integers express an average over all rows and columns, or over windows without dilation that "
-    "each contain a pixel and whose numbers of pixels have a small common multiple"
+    "integers express an average over all rows and columns, or over windows that each contain a "
+    "pixel, have no dilation beside padding that is not counted, and whose numbers of pixels have "
+    "a small common multiple"
 )
 
 

@@ -201,8 +201,8 @@ class Layer:
                 self._fail("weight", f"must be int8{list(expected)}", got)
         if self.operator.moves != (self.movement is not None):
             kinds = [kind for kind, row in OPERATORS.items() if row.moves]
-            got = type(self.movement).__name__
-            self._fail("movement", f"must be given for {' and '.join(kinds)} only", got)
+            names = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+            self._fail("movement", f"must be given for {names} only", type(self.movement).__name__)
         low, high = INT8_RANGE if self.operator.pads else (0, 0)
         if not low <= self.pad_value <= high:
             self._fail("pad_value", f"must be in [{low}, {high}]", self.pad_value)

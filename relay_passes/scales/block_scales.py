@@ -33,7 +33,7 @@ from relay_passes.params import Granularity, QuantParams, TensorProfile
 from relay_passes.requirements import PROFILES, SHR_REGISTER, Need
 from relay_passes.scales.accumulators import AccumulatorEnd, fused_ends, paired_layers
 from relay_passes.scales.bit_widths import Precision
-from relay_passes.scales.factors import fit_factors
+from relay_passes.scales.factors import fitted_scale, products
 from relay_passes.scales.scales import EIGHT_BITS, Scales, largest_weights
 from relay_passes.scales.ties import ties_of
 from vta_config.errors import CalibrationError
@@ -158,6 +158,7 @@ class BlockScales:
             tensors[name] = precision.tensor(name, scale)
 
         ties = ties_of(graph)
+        factors = products(graph, ties)
         for param in graph.params:
             choose(param.name, max(map(own, ties.wholes(str(param.name)))))
         pairs = paired_layers(mod) if self.pair else {}
@@ -183,7 +184,11 @@ class BlockScales:
                 errors = [square_error(profile(name), scale, levels(name)) for scale in scales]
                 choose(name, scales[int(np.argmin(errors))])
             else:
-                choose(name, max(map(own, ties.wholes(name))))
+                scale = max(map(own, ties.wholes(name)))
+                if name in factors and (data := tensors.get(factors[name].data)) is not None:
+                    made = max(map(own, ties.wholes(factors[name].output)))
+                    scale = fitted_scale(scale, data.scale[0], made)
+                choose(name, scale)
             if name in pending and (self.multipliers or not self.dyadic):
                 parts = [layers[part] for part in pending[name]]
                 skip = ends[pending[name][0]].skip
@@ -201,8 +206,9 @@ class BlockScales:
                 if residual < start * 0.5**MAX_BLOCK_SHIFT:
                     residual = 0.0  # below what the sum can show: `Requantize` leaves it out
                 output = profile(name), levels(name)
+                fixed = ties.is_joined(name) or name in factors
                 if self.multipliers:
-                    chooser = replace(self, factors=(1.0,)) if ties.is_joined(name) else self
+                    chooser = replace(self, factors=(1.0,)) if fixed else self
                     choice = chooser._with_multipliers(output, start, layer, skip=residual)
                 else:
                     choice = self._search(
@@ -211,7 +217,7 @@ class BlockScales:
                         layer,
                         clip=max(self.clip, _PAIR_CLIP if len(parts) > 1 else 0),
                         skip=residual,
-                        fixed=ties.is_joined(name),
+                        fixed=fixed,
                     )
                 choose(name, choice[0])
                 for part in pending[name]:
@@ -224,7 +230,7 @@ class BlockScales:
                 largest = _limits([layers[n] for n in both], [limit(n) for n in both])
                 scales_of, kind = self._weight([layers[n] for n in both], end, tensors, largest)
                 weights[name] = precision.weight(name, tuple(scales_of.tolist()), kind)
-        return Scales(tensors=fit_factors(graph, tensors), weights=weights)
+        return Scales(tensors=tensors, weights=weights)
 
     def _search(
         self,
@@ -253,7 +259,7 @@ class BlockScales:
         skip : float
             Scale of the residual, 0 for none.
         fixed : bool
-            Whether the output's scale is that of a concatenation, which it stays.
+            Whether the output's scale is that of a concatenation or a factor's, which it stays.
         """
         rows, x = layer.rows, layer.unit
         octaves = self._octaves(rows.shape[1])

@@ -25,7 +25,7 @@ from relay_passes.graph import (
     substitute,
     variables,
 )
-from relay_passes.host.run import HostModule
+from relay_passes.host.interpret import fast_run
 from relay_passes.numerics import SQNR_LIMIT_DB, centred, limited_db, sqnr_db
 from relay_passes.operators.calls import RESHAPES
 from relay_passes.selection.choices import Candidate
@@ -45,7 +45,7 @@ def results(mod: Module, images: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
     Of a softmax or another function that saturates, its input is the result: a few images between
     two classes would decide alone.
     """
-    run = HostModule(before_saturation(mod), fast=True)
+    run = fast_run(before_saturation(mod))
     return np.stack([np.concatenate([r.ravel() for r in run(x)]) for x in images])
 
 

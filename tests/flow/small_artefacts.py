@@ -35,6 +35,14 @@ def save_one(place: Path) -> Path:
     return place / "artefact"
 
 
+def softmax_model() -> onnx.ModelProto:
+    """Return a network whose last operator, a softmax, the host runs."""
+    proto = tiny_model(shape=(1, 3, 8, 8))
+    proto.graph.node.append(helper.make_node("Softmax", ["logits"], ["shares"], axis=1))
+    proto.graph.output[0].name = "shares"
+    return proto
+
+
 def two_model() -> onnx.ModelProto:
     """Return a network with an operator of the host between two programs."""
     extra = (

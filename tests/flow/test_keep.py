@@ -14,6 +14,7 @@ from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from relay_passes.numerics import centred, sqnr_db
 from relay_passes.variants import KEEP, KEEP_DYADIC
+from tests.flow.excited import excited
 from tests.flow.onnx_models import save
 from tests.flow.qdq_models import (
     Builder,
@@ -78,6 +79,19 @@ def test_the_digits_in_other_forms(digits: Any, tmp_path: Path, change: Any, sig
         )
     )
     assert agreement_db(save(proto, tmp_path / "q.onnx"), images, KEEP) > 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signed", [True, False])
+def test_products_of_two_tensors(tmp_path: Path, signed: bool) -> None:
+    """Squeeze-and-excitation: a factor's scale in the file suits no shift, so it is converted."""
+    rng = np.random.default_rng(2)
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(20)]
+    data: Any = images  # a list does for a data set
+    proto = quantized_by_onnxruntime(
+        excited(swapped=signed), data, tmp_path, signed=signed, per_channel=True
+    )
+    assert agreement_db(save(proto, tmp_path / "q.onnx"), images, KEEP) > 28
 
 
 def test_exact_powers_of_two(tmp_path: Path) -> None:

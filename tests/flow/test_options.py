@@ -74,7 +74,9 @@ def test_options_as_json_are_what_results_depend_on() -> None:
     options = Options(images=Path("pictures"), seed=7, cache=Path("here"), limit=3)
     value = options.to_json()
     assert json.loads(json.dumps(value)) == value
-    assert set(value) == {f.name for f in fields(Options)} - {"mirrors", "cache"}
+    assert set(value) == {f.name for f in fields(Options)} - {
+        "mirrors", "cache", "keep_results",
+    }  # fmt: skip
     assert value["images"] == "pictures" and value["limit"] == 3 and value["driver"] is None
     assert value["learn"] == {"effort": "default", "device": "cpu"}
     assert options.seeds == {"images": 7, "distill": 0, "learn": 0}

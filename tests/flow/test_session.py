@@ -114,6 +114,26 @@ def test_images_that_a_model_brings(digits: ImportedModel) -> None:
     assert not np.array_equal(np.stack(list(other)), np.stack(list(evaluation)))
 
 
+def test_a_harder_view_of_images_that_a_model_brings(
+    digits: ImportedModel,
+    mine: ImportedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = Options(images=Path("digits-harder"), calibration=tmp_path / "calib", limit=7)
+    write_image(tmp_path / "calib" / "b.png")
+    evaluation, _ = open_data(options, digits, needs_images=True)
+    assert evaluation is not None and (evaluation.name, len(evaluation)) == ("digits-harder", 7)
+    with pytest.raises(
+        CalibrationError, match=r"^digits-harder: must be a folder of images, .* noth"
+    ):
+        open_data(options, mine, needs_images=True)
+    write_image(tmp_path / "digits-harder" / "3" / "a.png")  # a folder of that name is meant
+    evaluation, _ = open_data(options, digits, needs_images=True)
+    assert evaluation is not None and len(evaluation) == 1
+
+
 def test_folders_take_the_place_of_images_that_a_model_brings(
     digits: ImportedModel, tmp_path: Path
 ) -> None:

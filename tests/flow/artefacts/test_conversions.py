@@ -130,3 +130,12 @@ def test_scales_of_channels() -> None:
     numbers = np.array([[1, 2, 4, 8, 16]], np.float32)
     (found,) = read_conversions(module(PLAIN + scaled("R.const(numbers)"), numbers=numbers)).results
     assert found is not None and found.scale == (1, 2, 4, 8, 16)
+
+
+def test_what_comes_behind_a_scale() -> None:
+    text = scaled().replace("r = R.multiply", "l = R.multiply") + "r = R.nn.softmax(l)"
+    found = read_conversions(module(PLAIN + text))
+    assert found.results == (None,)
+    assert found.outputs == (
+        Dequantizing(program="vta_0", position=0, scale=(0.25,), zero_point=0),
+    )

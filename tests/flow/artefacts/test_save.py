@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 
 from flow.artefacts import save as module
 from flow.artefacts.load import load_artefact
+from flow.artefacts.networks import open_network
 from flow.artefacts.save import scales_text, stored_files
 from flow.backend import PipelineCompiled
 from relay_passes.integers.plan import QuantPlan
 from tests.flow.onnx_models import tiny_model
-from tests.flow.small_artefacts import compiled_of, two_model
+from tests.flow.small_artefacts import compiled_of, softmax_model, two_model
 
 NAMES = {"library.so", "manifest.json", "plan.json", "runner", "scales.txt", "vta_0.vta"}
 
@@ -84,6 +86,31 @@ def test_scales_of_the_board_runner(one: Path) -> None:
     assert np.float32(scale) == np.float32(output.tensor.scale[0])
 
 
+def test_a_softmax_behind_the_program(tmp_path: Path) -> None:
+    """The host runs it, and a board has what it begins with."""
+    compiled = compiled_of(softmax_model(), tmp_path / "softmax.onnx")
+    compiled.save_artefact(tmp_path / "a")
+    loaded = load_artefact(tmp_path / "a")
+    assert loaded.needs_library and loaded.manifest is not None
+    (output,), (program,) = loaded.manifest.outputs, loaded.manifest.programs
+    assert output.tensor is None and [tensor.position for tensor in program.outputs] == [0]
+    assert (tmp_path / "a" / "runner" / "vta_run.cc").is_file()
+    assert (tmp_path / "a" / "scales.txt").read_text() == scales_text(loaded.manifest)
+    assert np.isclose(open_network(loaded)(np.zeros((1, 3, 8, 8), np.float32)).sum(), 1)
+
+
 def test_a_symbol_that_is_no_file_name() -> None:
     assert module._file_stem("vta_0", 3) == "vta_0"
     assert module._file_stem("../x", 3) == "program_3"
+
+
+def test_what_tvm_logs_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It logs a warning for each constant of an executable."""
+
+    class Loud:
+        def export_library(self, path: str) -> None:
+            os.write(2, b"Warning: Scope Saving:")
+            Path(path).write_bytes(b"library")
+
+    library, note = module._library(tmp_path, Loud())
+    assert library is not None and note == "" and capfd.readouterr().err == ""

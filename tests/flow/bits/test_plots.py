@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from flow.bits.plots import PlotPoint, plot_bits, plot_pareto
+from flow.bits.plots import PlotPoint, ends_of_share, plot_bits, plot_pareto
+
+
+def test_a_share_ends_at_100_percent() -> None:
+    assert ends_of_share(97.0, 103.0) == (97.0, 100.0) and ends_of_share(-9.0, 60.0) == (0.0, 60.0)
+    assert ends_of_share(99.9, 100.1) == (99.0, 100.0)  # all are 100 %
 
 
 def test_pictures_of_odd_names_and_of_nothing(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ def test_ranges_and_files(tmp_path: Path) -> None:
         answers.save(tmp_path / "file")
 
 
+def test_outputs_whose_names_are_much_the_same(tmp_path: Path) -> None:
+    array = np.zeros(2, np.float32)
+    Answers(images=("x",), outputs=("a/b", "a:b"), values=((array, array),)).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.0.a_b.npy", "0.1.a_b.npy"]
+
+
 def test_integers_are_whole() -> None:
     array = np.array([[-5, 8]], np.int32)
     answers = Answers(images=("x",), outputs=("y",), values=((array,),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from PIL import Image
 
 from flow.artefacts.load import load_artefact
+from flow.commands.artefacts import _random
 from flow.program.asm import assemble
+from flow.program.program import PortTensor
 from tests.flow.fakes import call
+from vta_config import VTAConfig
 
 
 @pytest.fixture
@@ -219,6 +223,26 @@ def test_no_program_at_all(one: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     values["programs"], values["inputs"][0]["tensors"] = [], []
     values["outputs"][0]["tensor"] = None
     (folder / "manifest.json").write_text(json.dumps(values))
-    for command in ("time", "disasm"):
+    for command in ("time", "disasm", "verify"):
         assert call(command, folder) == 2
         assert f"{folder}: must have a program, got none; no layer of" in capsys.readouterr().err
+
+
+def test_random_numbers_fit_the_planes() -> None:
+    config, rng = VTAConfig.load("w4a4"), np.random.default_rng(0)
+    for planes, low, high in ((1, -8, 7), (2, -128, 119), (3, -128, 127)):
+        port = PortTensor(name="x", dtype="int8", shape=(1, 16, 40, 40), address=0, planes=planes)
+        found = _random(port, config, rng)
+        assert (found.min(), found.max()) == (low, high)
+        port.pack(found, config)
+
+
+def test_a_program_without_inputs(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = load_artefact(one).programs
+    replace(program, inputs=()).save(tmp_path / "x.vta")
+    assert call("run", tmp_path / "x.vta", tmp_path / "x.npy") == 2
+    assert "must be given a .npy file for each of its 0 inputs: , got 1 files" in (
+        capsys.readouterr().err
+    )

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from flow.data.datasets import Preprocessing
-from flow.data.digits import DIGITS_FILE, digit_images, digits
+from flow.data.digits import (
+    DIGITS_FILE,
+    HARDER_DIGITS,
+    digit_images,
+    digits,
+    distorted,
+    harder_digits,
+)
 
 
 def test_digits_parts_are_disjoint_and_whole() -> None:
@@ -42,3 +49,52 @@ def test_they_are_scikit_learns() -> None:
 def test_their_licence_lies_beside_them() -> None:
     text = (DIGITS_FILE.parent / "DIGITS_LICENSE.txt").read_text()
     assert "CC BY 4.0" in text and "Alpaydin" in text and "Changes:" in text
+
+
+# ---- the harder view -----------------------------------------------------------------------------
+def test_the_harder_view_never_changes() -> None:
+    recipe = Preprocessing.for_input((1, 3, 32, 32), ratio=1.0)
+    harder, held_out = harder_digits(recipe), digits(recipe, held_out=True)
+    assert harder.name == HARDER_DIGITS and len(harder) == 3 * len(held_out)
+    assert harder.targets is not None and held_out.targets is not None
+    np.testing.assert_array_equal(harder.targets, np.repeat(held_out.targets, 3))
+    assert harder[5].shape == (1, 3, 32, 32)
+    pixels = distorted(digit_images()[0][:100])
+    assert (
+        hashlib.sha256(pixels.tobytes()).hexdigest()
+        == "b5bb93a8d7002b7be150863f62b49dc3e3c39b86d8af10423995cf3f14496a81"
+    )
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (100, 32, 32))
+
+
+def test_what_the_harder_view_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all amounts 0 but one, on images where the right pixels are known."""
+    for amount in ("TURN", "ZOOM", "MOVE", "FADING", "NOISE"):
+        monkeypatch.setattr(f"flow.data.digits.MOST_{amount}", 0.0)
+    even = np.full((40, 8, 8), 100, np.uint8)
+    still = distorted(even)
+    assert (still[:, 3:-3, 3:-3] == 100).all() and (still[:, 0] < 100).all()  # dark outside
+    ramp = np.broadcast_to(np.arange(8, dtype=np.uint8) * 16, (1, 8, 8))
+    expected = 16 * ((np.arange(32) + 0.5) / 4 - 0.5)  # between the pixels
+    np.testing.assert_allclose(distorted(ramp)[0, 16, 4:27], expected[4:27], atol=0.5)
+
+    monkeypatch.setattr("flow.data.digits.MOST_FADING", 0.5)
+    faded = distorted(even)[:, 16, 16]
+    assert faded.min() >= 50 and faded.max() <= 100 and len(set(faded.tolist())) > 20
+    monkeypatch.setattr("flow.data.digits.MOST_FADING", 0.0)
+    monkeypatch.setattr("flow.data.digits.MOST_NOISE", 8.0)
+    noisy = distorted(even)[:, 8:24, 8:24].astype(int) - 100
+    assert noisy.min() == -8 and noisy.max() == 8 and abs(noisy.mean()) < 0.5
+    monkeypatch.setattr("flow.data.digits.MOST_NOISE", 0.0)
+
+    point = np.zeros((200, 8, 8), np.uint8)
+    point[:, 3:5, 3:5] = 200
+    rows = np.arange(32) - 15.5
+    for amount, moved in (("MOVE", True), ("ZOOM", False), ("TURN", False)):
+        monkeypatch.setattr(f"flow.data.digits.MOST_{amount}", 0.5)
+        pixels = distorted(point).astype(float)
+        centre = (pixels.sum(2) * rows).sum(1) / pixels.sum((1, 2))
+        assert bool(np.abs(centre).max() > 1.5) is moved, amount  # in pixels of the 32
+        assert np.abs(centre).max() < 0.5 * 4 + 0.1
+        assert len(np.unique(pixels, axis=0)) > 100
+        monkeypatch.setattr(f"flow.data.digits.MOST_{amount}", 0.0)

@@ -109,6 +109,7 @@ def test_host_operators_and_other_parts(tmp_path: Path) -> None:
             {"name": "new", "operator": "o", "reason": "why", "node": "", "node_type": ""}
         ]
         best["calibration"]["images"] = 3
+        best["latency"]["partial"] = False
         value["plan"]["tensors"]["data"]["scale"] = [0.125]
         value["plan"]["block"] = 32
 
@@ -117,7 +118,9 @@ def test_host_operators_and_other_parts(tmp_path: Path) -> None:
     assert [(c.field, c.old, c.new) for c in best.host] == [
         ("odd", "groups must be 1, got 2", None), ("new", None, "why"),
     ]  # fmt: skip
-    assert [(c.field, c.new) for c in best.other] == [("calibration.images", 3)]
+    assert [(c.field, c.new) for c in best.other] == [
+        ("latency.partial", False), ("calibration.images", 3),
+    ]  # fmt: skip
     assert [(c.field, c.old, c.new) for c in diff.other] == [
         ("plan.block and 1 more in plan", 16, 32)
     ]

@@ -14,6 +14,7 @@ from flow.export.qdq import export_qdq
 from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from relay_passes.variants import KEEP_DYADIC
+from tests.flow.excited import excited
 from tests.flow.onnx_models import save, tiny_model
 from tests.flow.qdq_models import Builder, model, run, session
 from vta_config.hardware import VTAConfig
@@ -149,4 +150,14 @@ def test_functions_of_hinges(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(8)
     images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
     ours, theirs = networks(tmp_path, proto, "best", images)
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("variant", ["profiled_fused", "best"])
+def test_products_of_two_tensors(tmp_path: Path, variant: str) -> None:
+    """A Mul between DequantizeLinear and QuantizeLinear, whose zero points differ."""
+    rng = np.random.default_rng(9)
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
+    proto = excited(gate="Sigmoid" if variant == "best" else "HardSigmoid", swapped=True)
+    ours, theirs = networks(tmp_path, proto, variant, images)
     assert np.array_equal(ours, theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,20 @@ from PIL import Image
 from flow.html.page import HTML_FILE, SECTIONS, page, read_report, write_page
 from tests.flow.html.browser import Browser, browser
 from tests.flow.html.checks import check
-from tests.flow.html.reports import HOSTILE, small_report
+from tests.flow.html.reports import (
+    HOSTILE,
+    counted,
+    histogram,
+    layer,
+    layer_facts,
+    node,
+    small_report,
+    tensor,
+)
 from vta_config.errors import ArtifactError
+
+#: Machines of tests may be so much slower than those that people have.
+SLOWNESS = 2
 
 
 def test_sections_of_a_small_report() -> None:
@@ -49,7 +62,9 @@ def test_a_report_of_an_older_release() -> None:
     }
     for row in report["latency"]["layers"]:
         del row["path"]
+    report["schema_version"] = 3
     found = check(page(report))
+    assert "Not shown: the report holds no details; an older release wrote it." in found.text
     assert "The report does not hold the command: an older release wrote it." in found.text
     assert "1,800 cycles" in found.text
 
@@ -176,3 +191,54 @@ def _contrast(ink: str, ground: str) -> float:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+# ---- deep networks -------------------------------------------------------------------------------
+def deep_report(count: int) -> dict[str, Any]:
+    """Return the report of a network of so many layers, each of which three later ones read."""
+    report = small_report()
+    names = [f"features.denseblock{k // 12}.denselayer{k}.conv" for k in range(count)]
+    report["latency"]["layers"] = [layer(name, 900, 600, "gemm") for name in names]
+    report["counters"]["layers"] = [counted(name, 400 + k) for k, name in enumerate(names)]
+    report["variants"][-1]["layers"] = [layer_facts(n, n, 40 - k / 20) for k, n in enumerate(names)]
+    inside = report["details"]
+    inside["graph"] = {
+        "nodes": [
+            node(name, "conv2d", [names[j] for j in (k - 1, k - 2, k - 4) if j >= 0], name, False)
+            for k, name in enumerate(names)
+        ],
+        "tensors": [tensor(name) for name in names],
+        "outputs": names[-1:],
+    }
+    (memory,) = inside["memory"]
+    memory["layers"] = names
+    memory["regions"] = [
+        dict(name=n, kind="activation", address=512 * (k % 5), size_bytes=512, first=k, last=k + 4)
+        for k, n in enumerate(names)
+    ]
+    for pad in memory["scratchpads"]:
+        pad["layer_bytes"] = [1000 + k for k in range(count)]
+    histograms = {what: [histogram(n, -8, 8, [9] * 64) for n in names]
+                  for what in ("activations", "weights")}  # fmt: skip
+    return report | {"details": inside | {"histograms": histograms}}
+
+
+@pytest.mark.slow
+def test_deep_networks_stay_small_and_fast(chromium: Browser, tmp_path: Path) -> None:
+    report = deep_report(430)
+    begin = time.process_time()
+    text = page(report)
+    assert time.process_time() - begin < 2 * SLOWNESS
+    assert len(text.encode()) < 5_000_000
+    check(text)
+    path = tmp_path / HTML_FILE
+    path.write_text(text)
+    for width in (360, 1280):
+        chromium.open(path, width)
+        assert chromium.ask("document.documentElement.scrollWidth") == width
+        # Each picture has the size of its text, and scrolls in its own box.
+        shown = "document.querySelector('svg.network').getBoundingClientRect()"
+        assert chromium.ask(f"{shown}.height") > 430 * 60
+        box = "document.querySelector('svg.network').closest('.scroll').clientHeight"
+        assert chromium.ask(box) <= 900
+    assert chromium.complaints() == []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 import flow.html.parts as kinds
-from flow.html.page import _TEMPLATES
+from flow.html.render import TEMPLATES
 
 
 def test_each_kind_has_markup() -> None:
-    template = (_TEMPLATES / "parts.html.j2").read_text()
+    template = (TEMPLATES / "parts.html.j2").read_text()
     for kind in get_args(kinds.Part):
         assert f'part.kind == "{kind.kind}"' in template, kind
 

@@ -125,6 +125,7 @@ def test_zero_points_and_scales_of_channels(
     (tensor,), (output,) = manifest.tensors, manifest.outputs
     assert output.tensor is not None
     numbers = np.linspace(0.1, 0.7, 5).astype(np.float32)
+    scaled = replace(output.tensor, scale=tuple(map(float, numbers)), zero_point=1001)
     changed = replace(
         manifest,
         inputs=(
@@ -141,12 +142,8 @@ def test_zero_points_and_scales_of_channels(
                 ),
             ),
         ),
-        outputs=(
-            replace(
-                output,
-                tensor=replace(output.tensor, scale=tuple(map(float, numbers)), zero_point=1001),
-            ),
-        ),
+        outputs=(replace(output, tensor=scaled),),
+        programs=(replace(manifest.programs[0], outputs=(scaled,)),),
     )
     from flow.artefacts.save import scales_text
 

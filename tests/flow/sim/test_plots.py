@@ -65,6 +65,27 @@ def test_roof_of_a_profile(timed: TSim, tmp_path: Path) -> None:
     assert f"<!-- GEMM: {peak / 4:g} MACs per cycle -->" in _text(old.result, old, tmp_path)
 
 
+def test_a_layer_below_its_roofline_says_why(timed: TSim, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    first, *others = timed.result.layers
+    result = replace(timed.result, layers=(replace(first, floor=2 * first.cycles), *others))
+    text = _text(result, timed, tmp_path)
+    assert f"GEMM {first.utilization:.1%}, −50.0%:" in text
+    assert "<!-- the layer before loaded ahead -->" in text
+    assert "0: faster than the roofline, since the layer" in text and "+-" not in text
+    told = [plots.above_text(replace(first, floor=f)) for f in (0, first.cycles)]
+    assert told == ["–", "+0.0%"]
+    plain = _text(replace(timed.result, layers=(replace(first, floor=1),)), timed, tmp_path)
+    assert "loaded ahead" not in plain and "faster than" not in plain
+
+
+def test_legends_are_words(timed: TSim, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    text = _text(timed.result, timed, tmp_path)
+    assert "<!-- LOAD: reading DRAM -->" in text and "<!-- load -->" not in text
+    assert "<!-- roofline: products and reads alone -->" in text
+
+
 def test_no_multiplications_no_points(timed: TSim, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     layers = tuple(replace(x, gemm_steps=0, floor=0) for x in timed.result.layers)

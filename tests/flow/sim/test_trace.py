@@ -35,14 +35,21 @@ def test_titles(insn: Insn, text: str) -> None:
 
 def test_tracks_have_names_and_waits_say_for_whom(timed: TSim) -> None:
     events = trace_events(timed)
-    names = [e["args"]["name"] for e in events if e["ph"] == "M"]
-    assert names == ["FETCH", *MODULES, "layers"]
+    told = {kind: [e for e in events if e["ph"] == "M" and e["name"] == kind]
+            for kind in ("process_name", "thread_name", "thread_sort_index")}  # fmt: skip
+    (process,) = told["process_name"]
+    assert process["args"] == {"name": f"VTA default, 100 MHz: {timed.program.symbol}"}
+    # Viewers show the thread first that has the process's number, then the others in order.
+    names = [(e["tid"], e["args"]["name"]) for e in told["thread_name"]]
+    assert names == [*enumerate(["layers", "FETCH", *MODULES], start=process["pid"])]
+    assert all(e["args"]["sort_index"] == e["tid"] for e in told["thread_sort_index"])
+    assert {e["pid"] for e in events} == {process["pid"]}
     table, insns = timed.table, timed.program.insns
     waits = [e for e in events if e.get("cat") == "wait"]
     total = sum(int(table[f"wait_{who}"].sum()) for who in ("fetch", "prev", "next"))
     assert sum(e["args"]["cycles"] for e in waits) == total > 0
     # LOAD waits for COMPUTE alone, STORE as well; COMPUTE for both.
-    found = {(e["tid"] - 1, e["name"]) for e in waits if e["name"] != "wait for FETCH"}
+    found = {(e["tid"] - 3, e["name"]) for e in waits if e["name"] != "wait for FETCH"}
     assert found <= {
         (0, "wait for COMPUTE"),
         (1, "wait for LOAD"),
@@ -64,7 +71,7 @@ def test_trace(timed: TSim, tmp_path: Path) -> None:
     assert insns[3]["ts"] == pytest.approx(timed.table["start"][3] / 100)
     assert sum(e["args"]["cycles"] for e in events if e["cat"] == "layer") == timed.cycles
     # On one track nothing overlaps.
-    for track in range(5):
+    for track in range(1, 6):
         spans = sorted(
             (e["args"]["cycle"], e["args"]["cycles"]) for e in events if e["tid"] == track
         )

@@ -63,6 +63,6 @@ def test_one_channel_alone(default_config: VTAConfig) -> None:
 
 
 def test_others_stay_on_the_host_with_the_reason(default_config: VTAConfig) -> None:
-    mod = quantized(pooled((2, 2), (1, 1), AROUND, dilation=(2, 2)))
+    mod = quantized(pooled((2, 2), (1, 1), (1, 1, 1, 1), dilation=(2, 2), count_include_pad=False))
     reasons = {f.operator: f.reason for f in fallbacks(mod, default_config)}
     assert reasons["nn.avg_pool2d"] == NO_AVERAGE

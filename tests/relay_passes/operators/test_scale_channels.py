@@ -60,6 +60,19 @@ def test_layers_mean_what_relax_computes(zeros: tuple[int, int], default_config:
     assert layers[2].zero_points == zeros and layers[2].data_inputs == layers[2].inputs
 
 
+def test_a_factor_that_is_reshaped_and_converted(default_config: VTAConfig) -> None:
+    """A reshape is a view between two layers, whichever of them is found first."""
+    t = Int8()
+    x = t.small(t.conv(t.data, 20))
+    flat = t.emit(relax.op.reshape(factor(t, x), (1, 20)))
+    less = t.small(t.emit(relax.op.multiply(t.wide(flat), number(3))), 2)
+    s = t.emit(relax.op.reshape(less, (1, 20, 1, 1)))
+    y = t.small(t.emit(relax.op.multiply(t.wide(x), t.wide(s))), 7)
+    layers = check_meaning(t.module(y), default_config)
+    kinds = ["conv2d", "sum_pool2d", "move", "add", "move", "scale_channels"]
+    assert [layer.kind for layer in layers] == kinds
+
+
 def test_two_vectors(default_config: VTAConfig) -> None:
     """A gate of a vector: its numbers of one image are channels."""
     t = Int8((1, 20))
@@ -106,5 +119,5 @@ def test_machines_of_other_operands_leave_it_to_the_host(machine: str, takes: bo
     x = t.small(t.conv(t.data, 20))
     y = t.small(t.emit(relax.op.multiply(t.wide(x), t.wide(factor(t, x)))), 7)
     must = "a product of two tensors needs a machine of batch 1 and operands of 8 bits"
-    found = refused(t.module(y), VTAConfig.load(machine))
+    found = refused(t.module(t.small(t.conv(y, 4))), VTAConfig.load(machine))
     assert found == ([] if takes else [("multiply", must)])

@@ -96,7 +96,7 @@ def test_layer() -> None:
         ),
         (
             {"movement": joined([(1, 3, 8, 8)])},
-            r"conv1\.movement: must be given for concat and move only, got Movement",
+            r"conv1\.movement: must be given for resize2d, concat and move only, got Movement",
         ),
         ({"zero_points": (0, -1)}, r"conv1\.zero_points: must be in \[0, 0\], got \(0, -1\)"),
         (

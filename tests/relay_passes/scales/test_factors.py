@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tvm import relax
 
@@ -12,7 +13,7 @@ from relay_passes.graph import read_graph
 from relay_passes.numerics import exact_log2
 from relay_passes.quantize_model import prepare
 from relay_passes.scales.block_scales import BlockScales
-from relay_passes.scales.factors import factor_tensors, fit_factors
+from relay_passes.scales.factors import factor_tensors, fitted_scale, products
 from relay_passes.scales.layer_bits import precision_of
 from relay_passes.scales.ties import ties_of
 from tests.relay_passes.models import CNN, images
@@ -58,16 +59,25 @@ def test_a_product_is_a_power_of_two_of_the_output(flat: bool) -> None:
         assert tensors["sigmoid0.flat"] == factor
 
 
-@pytest.mark.parametrize("options", [{"again": True}, {"relu": True}])
-def test_a_factor_that_others_read_or_a_layer_makes_keeps_its_scale(
-    options: dict[str, bool],
-) -> None:
-    mod = excited(**options)
-    graph = read_graph(mod)
-    tensors = BlockScales()(mod, profile(mod, images()), precision_of(mod, {})).tensors
-    assert fit_factors(graph, tensors) == tensors
+def test_a_factor_that_a_layer_makes_is_fitted_too() -> None:
+    mod = excited(relu=True)
+    scales = BlockScales()(mod, profile(mod, images()), precision_of(mod, {}, zero_points=True))
+    (factor,) = products(read_graph(mod), ties_of(read_graph(mod)))
+    tensors = scales.tensors
+    ratio = tensors["conv0.relu"].scale[0] * tensors[factor].scale[0]
+    assert exact_log2(ratio / tensors["multiply0"].scale[0]) is not None
+    (layer,) = (n for n in scales.weights if n.startswith(factor.removesuffix(".relu")))
+    (source,) = (str(b.value.args[0].name) for b in read_graph(mod).bindings if b.var.name == layer)
+    accumulator = tensors[source].scale[0] * np.asarray(scales.weights[layer].scale)
+    assert all(exact_log2(s) is not None for s in tensors[factor].scale[0] / accumulator)
 
 
-def test_tensors_without_scales_are_left() -> None:
-    graph = read_graph(excited())
-    assert fit_factors(graph, {}) == {}
+def test_a_factor_that_others_read_keeps_its_scale() -> None:
+    graph = read_graph(excited(again=True))
+    assert factor_tensors(graph, ties_of(graph)) and not products(graph, ties_of(graph))
+
+
+def test_the_least_scale_that_fits() -> None:
+    assert fitted_scale(0.25, 0.5, 1.0) == 0.25
+    assert fitted_scale(0.3, 0.5, 1.0) == 0.5
+    assert 0.3 <= fitted_scale(0.3, 0.7, 1.1) < 0.6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from hypothesis import strategies as st
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
+from flow.data.datasets import random_images
+from flow.frontend.importer import import_model
+from flow.pipeline import Pipeline
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import TSim
+from flow.verify import Verifier
 from relay_passes.partition.layers import Layer, PostOp, TensorSpec
 from tests.flow.compiler.networks import (
     conv,
@@ -24,6 +29,8 @@ from tests.flow.compiler.networks import (
     weights,
 )
 from tests.flow.compiler.operators.engines import check_engines
+from tests.flow.excited import excited
+from tests.flow.onnx_models import save
 from vta_config.errors import CapacityError
 from vta_config.hardware import VTAConfig
 
@@ -148,3 +155,29 @@ def test_a_factor_too_many_for_the_machine(default_config: VTAConfig) -> None:
     config = replace(default_config, log_acc_buff_bytes=9)
     with pytest.raises(CapacityError, match="scaled: its smallest tile must fit .* acc elements"):
         check_engines(scaled(x, s), x, config, s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("best", {}),
+        ("profiled_fused", {"gate": "HardSigmoid", "swapped": True}),
+        ("best", {"act": "LeakyRelu", "gate": "HardSigmoid", "flat": True}),
+        ("dyadic", {"act": "LeakyRelu", "flat": True, "swapped": True}),
+    ],
+)
+def test_networks_from_onnx(
+    variant: str, options: dict[str, Any], tmp_path: Path, default_config: VTAConfig
+) -> None:
+    """Squeeze-and-excitation runs wholly on VTA, and every engine gives the host's integers."""
+    pipeline = Pipeline(import_model(save(excited(**options), tmp_path / "m.onnx")), default_config)
+    images = random_images((1, 3, 8, 8), 8)
+    pipeline.calibrate(images)
+    compiled = pipeline.compile(pipeline.form(variant))
+    (program,) = compiled.programs
+    kinds = [record.kind for record in program.layers]
+    assert kinds.count("scale_channels") == 2 and not compiled.placement.fallbacks
+    verifier = Verifier(compiled, compiled.network())
+    exact = verifier.run(images.take(3), lambda done, total: None)
+    assert exact.mismatches == 0, exact.first
