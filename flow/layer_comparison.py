@@ -141,18 +141,19 @@ def _ratios(
         if scales := _scales(plan, record):
             zero = 0 if params is None else params.zero_point
             compared[tensor] = np.asarray(scales, np.float64), zero
-    sums = {tensor: np.zeros(4) for tensor in compared}
+    sums: dict[str, NDArray[np.float64]] = {}
     for index, image in enumerate(prefetch(images)):
         integers, reals = verifier.reference(image), floats.run(image)
         for tensor, (scale, zero) in compared.items():
             want, got = np.asarray(reals[tensor], np.float64), integers[tensor]
             if want.size == got.size:
-                sums[tensor] += _squares(want, _real(got, scale, zero, plan.block if plan else 1))
+                real = _real(got, scale, zero, plan.block if plan else 1)
+                sums[tensor] = sums.get(tensor, 0.0) + _squares(want, real)
         progress(index + 1, len(images))
     return {
         tensor: (_db(signal, noise), _db(middle, rest))
         for tensor, (signal, noise, middle, rest) in sums.items()
-        if np.isfinite([signal, noise]).all() and signal + noise > 0
+        if np.isfinite([signal, noise]).all()
     }
 
 

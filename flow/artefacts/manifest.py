@@ -8,6 +8,7 @@ that all this was made by. docs/artefacts.md describes each key.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -164,15 +165,16 @@ class NetworkInput:
     def read(cls, of: Reading) -> NetworkInput:
         """Read it from a manifest."""
         of.choice("dtype", ("float32",))
-        return cls(
-            given=ModelInput(
-                name=of.text("name"),
-                shape=of.shape("shape"),
-                file_shape=of.shape("file_shape"),
-                layout="NHWC" if of.choice("layout", _LAYOUTS) == "NHWC" else "NCHW",
-            ),
-            tensors=tuple(InputTensor.read(each) for each in of.objects("tensors")),
+        given = ModelInput(
+            name=of.text("name"),
+            shape=of.shape("shape"),
+            file_shape=of.shape("file_shape"),
+            layout="NHWC" if of.choice("layout", _LAYOUTS) == "NHWC" else "NCHW",
         )
+        tensors = tuple(InputTensor.read(each) for each in of.objects("tensors"))
+        for tensor in tensors:
+            _check_elems(of, "tensors", tensor.shape, given.shape)
+        return cls(given=given, tensors=tensors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +199,11 @@ class NetworkOutput:
     def read(cls, of: Reading) -> NetworkOutput:
         """Read it from a manifest."""
         of.choice("dtype", ("float32",))
-        tensor = of.optional("tensor")
-        return cls(
-            name=of.text("name"),
-            shape=of.shape("shape"),
-            tensor=None if tensor is None else OutputTensor.read(tensor),
-        )
+        shape, place = of.shape("shape"), of.optional("tensor")
+        tensor = None if place is None else OutputTensor.read(place)
+        if tensor is not None:
+            _check_elems(of, "tensor", tensor.shape, shape)
+        return cls(name=of.text("name"), shape=shape, tensor=tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,6 +413,11 @@ class Manifest:
         model = of.object("model")
         keys = ("preprocessing", "library", "plan", "scales")
         pictures, library, plan, scales = map(of.optional, keys)
+        preprocessing = None if pictures is None else _preprocessing(pictures)
+        if preprocessing is not None:
+            made = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
+            if [own.given.shape for own in inputs] != [made]:
+                raise of.wrong("preprocessing", "make the shape of the input", list(made))
         return cls(
             model=model.text("name"),
             model_sha256=model.digest("sha256"),
@@ -419,7 +425,7 @@ class Manifest:
             machine=machine,
             inputs=inputs,
             outputs=tuple(NetworkOutput.read(each) for each in of.objects("outputs")),
-            preprocessing=None if pictures is None else _preprocessing(pictures),
+            preprocessing=preprocessing,
             programs=tuple(StoredProgram.read(each) for each in of.objects("programs")),
             library=None if library is None else StoredLibrary.read(library),
             plan=None if plan is None else StoredFile.read(plan),
@@ -430,6 +436,12 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the file."""
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
+
+
+def _check_elems(of: Reading, key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Check that a tensor of a program has the numbers of the network's."""
+    if math.prod(found) != math.prod(wanted):
+        raise of.wrong(key, f"have as many numbers as {list(wanted)}", list(found))
 
 
 def _preprocessing(of: Reading) -> Preprocessing:

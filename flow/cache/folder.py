@@ -18,7 +18,6 @@ KINDS: Final[Mapping[str, str]] = {
     "distilled": "calibration images made from a model alone",
     "float32": "results of the float32 model, by image",
     "profiles": "ranges and histograms of the float model's tensors",
-    "moments": "covariances of the layers' inputs",
     LEARNED: "blocks of learned weights",
     "modules": "quantized models",
     "choices": "candidates that were compared, and which was chosen",

@@ -62,7 +62,7 @@ class Commands:
         """Add a command, with the options of `parents`; return its parser for more."""
         command = self._commands.add_parser(
             name,
-            help=about,
+            help=f"{about.partition('. ')[0].rstrip('.')}.",  # of several sentences the first
             description=about,
             epilog=EXIT_CODES,
             parents=[*parents, output_options()],

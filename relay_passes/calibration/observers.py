@@ -7,6 +7,7 @@ the largest integer shall stand for. Values beyond it are clipped.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -133,9 +134,14 @@ class MeanSquare:
 
     def __call__(self, profile: TensorProfile, qmax: int) -> float:
         """Return the best magnitude; of equal ones the largest."""
-        tried = candidates(profile, qmax, power_of_two=self.power_of_two)
-        errors = [square_error(profile, m / qmax, qmax) for m in tried]
-        return float(tried[int(np.argmin(errors))])
+        return _least_square(profile, qmax, self.power_of_two)
+
+
+@lru_cache(maxsize=512)  # a profile is asked again by each candidate
+def _least_square(profile: TensorProfile, qmax: int, power_of_two: bool) -> float:
+    tried = candidates(profile, qmax, power_of_two=power_of_two)
+    errors = [square_error(profile, m / qmax, qmax) for m in tried]
+    return float(tried[int(np.argmin(errors))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

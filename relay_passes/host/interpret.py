@@ -28,6 +28,7 @@ from relay_passes.graph import (
 from relay_passes.host.rows import inputs_of
 from relay_passes.host.run import HostModule, conv2d, sums_in_float32
 from relay_passes.operators.functions import MEANINGS
+from relay_passes.operators.interpolation import KNOWN, ROUNDED, nearest
 
 _Array: TypeAlias = NDArray[Any]
 #: What an operator makes of its operands.
@@ -193,6 +194,16 @@ def _pad(call: Expr) -> _Step:
     return lambda x: np.pad(x, pairs, constant_values=np.asarray(value, x.dtype))
 
 
+def _resize(call: Expr) -> _Step:
+    attrs, before, after = call.attrs, static_shape(call.args[0]), static_shape(call)
+    mode, rounding = str(attrs.coordinate_transformation_mode), str(attrs.rounding_method)
+    known = str(attrs.layout) == "NCHW" and str(attrs.method) == "nearest_neighbor"
+    if not known or mode not in KNOWN or rounding not in ROUNDED:
+        raise KeyError("image.resize2d")
+    rows, columns = (nearest(before[axis], after[axis], mode, rounding) for axis in (2, 3))
+    return lambda x: x[:, :, rows][..., columns]
+
+
 def _reduced(function: Callable[..., Any]) -> Callable[[Expr], _Step]:
     def make(call: Expr) -> _Step:
         axes = None if call.attrs.axis is None else ints(call.attrs.axis)
@@ -267,6 +278,7 @@ _STEPS: Final[Mapping[str, Callable[[Expr], _Step]]] = {
     "strided_slice": _slice,
     "take": _take,
     "nn.pad": _pad,
+    "image.resize2d": _resize,
     "sum": _reduced(np.sum),
     "mean": _reduced(np.mean),
     "nn.max_pool2d": _max_pool,

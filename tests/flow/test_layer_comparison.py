@@ -119,6 +119,19 @@ def test_stock_relay_has_costs_but_no_float_tensors(images: Dataset, tmp_path: P
     assert conv.sqnr_db is conv.scale is conv.zero_point is conv.activation_bits is None
 
 
+def test_a_tensor_of_zeros_is_equal(images: Dataset, tmp_path: Path) -> None:
+    proto = tiny_model()
+    proto.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "stem.weight")
+    )
+    backend = PipelineBackend(
+        import_model(save(proto, tmp_path / "zero.onnx")), VTAConfig.load("default")
+    )
+    backend.calibrate(images, ignore)
+    conv = facts(backend, images, "profiled_fused")["stem"]
+    assert conv.sqnr_db == conv.centred_sqnr_db == 300.0
+
+
 def test_layers_are_the_same_after_engines_were_compared(
     backend: PipelineBackend, images: Dataset, tmp_path: Path
 ) -> None:

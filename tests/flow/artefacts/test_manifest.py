@@ -81,6 +81,17 @@ def wrong(values: dict[str, Any], path: str, value: Any) -> bytes:
         ("inputs.0.tensors.0.shape", [1], r"inputs\[0\].tensors\[0\].shape: must be a list of 4"),
         ("inputs.0.tensors.0.multiplier", 0, r"multiplier: must be a finite number above 0"),
         ("inputs.0.tensors.0.qmax", 128, r"qmax: must be an integer in \[-128, 127\]"),
+        (
+            "inputs.0.tensors.0.shape",
+            [1, 3, 8, 9],
+            r"inputs\[0\].tensors: must have as many numbers as \[1, 3, 8, 8\], got \[1, 3, 8, 9\]",
+        ),
+        ("outputs.0.shape", [1, 6], r"outputs\[0\].tensor: must have as many numbers as \[1, 6\]"),
+        (
+            "preprocessing.height",
+            9,
+            r"preprocessing: must make the shape of the input, got \[1, 3, 9",
+        ),
         ("outputs.0.tensor.scale", [1, 1], r"scale: must be a list of 1 or 5 finite numbers"),
         ("outputs.0.tensor.dtype", "int16", "dtype: must be one of int8, int32"),
         ("programs.0.file", "../x.vta", r"programs\[0\].file: must be the name of a file in the"),

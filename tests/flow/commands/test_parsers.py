@@ -29,6 +29,15 @@ def test_version_and_verbosity(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0 and capsys.readouterr().out == f"prog {flow.__version__}\n"
 
 
+def test_the_list_of_commands_has_one_sentence_each() -> None:
+    commands = Commands("prog")
+    command = commands.add("do", lambda args: 0, "Do it. It takes long. Be patient.")
+    assert "do  " in (listed := commands.parser.format_help())
+    assert (
+        " Do it.\n" in listed and "patient" not in listed and "Be patient." in command.format_help()
+    )
+
+
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         Commands("prog").parser.parse_args([])

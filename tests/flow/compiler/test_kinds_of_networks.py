@@ -25,13 +25,11 @@ def check(make: Callable[[], Any], config: VTAConfig, *, zero_points: bool = Fal
     check_engines(subgraph_of(function, config), config, seed=zero_points)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_in_any_legal_order(name: str, default_config: VTAConfig) -> None:
     check(NETWORKS[name], default_config)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["U-Net, bilinear", "ResNet-20 A", "DS-CNN", "pyramid", "YOLO"])
 def test_with_zero_points_and_small_buffers(name: str) -> None:
     check(NETWORKS[name], VTAConfig.load("small"), zero_points=True)

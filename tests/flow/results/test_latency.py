@@ -41,6 +41,8 @@ def test_engine_tsim_gives_the_same_bytes_and_the_same_cycles(
     timed = compiled.model.timed[0].run(inputs)
     for ours, theirs in zip(timed.outputs, functional.outputs, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    (network,) = compiled.networks()
+    network(rng.normal(size=(1, 3, 8, 8)).astype(np.float32))  # which is when it is built
     (built,) = vta_modules(compiled.model.executable.mod)
     assert built["engine"]() == "tsim" and built["cycles"]() == compiled.latency.cycles
 

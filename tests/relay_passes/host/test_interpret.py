@@ -13,10 +13,10 @@ from relay_passes.host.interpret import Interpreter, fast_run
 from relay_passes.host.run import HostModule
 from relay_passes.quantize_model import prepare, quantize_model
 from relay_passes.variants import RECIPES
-from tests.relay_passes.models import CNN, images, residual_net
+from tests.relay_passes.models import CNN, images, joined_net, residual_net
 
 
-@pytest.mark.parametrize("make", [residual_net])
+@pytest.mark.parametrize("make", [residual_net, joined_net])
 @pytest.mark.parametrize("recipe", ["profiled", "ordered_channels"])
 def test_integers_are_the_same(make: Any, recipe: str) -> None:
     mod = prepare(make())
