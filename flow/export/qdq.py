@@ -253,8 +253,29 @@ class _Walk:
     def _dense(self, binding: Expr) -> Value | None:
         data, weight = self._pair(binding.value)
         if data is None or weight is None or weight.ndim != 2 or len(data.shape) != 2:
-            return None
+            return self._interpolated(binding)
         return self._product("Gemm", binding, data, weight, 1)
+
+    def _interpolated(self, binding: Expr) -> Value | None:
+        """Write sums of neighbouring rows or columns: a product with a matrix of factors."""
+        left, right = binding.value.args
+        matrix, name = constant(left), str(binding.var.name)
+        rows = matrix is not None
+        data, matrix = (right, matrix) if rows else (left, constant(right))
+        value = self._value(data) if isinstance(data, relax.Var) else None
+        total = None if isinstance(value, Int8) else self._sum_of(value, name)
+        if total is None or matrix is None or matrix.ndim != 2 or len(total.shape) != 4:
+            return None
+        counts = {*matrix.sum(axis=1 if rows else 0).tolist()}
+        if len(counts) != 1 or matrix.dtype != np.int32:
+            return None
+        (count,) = counts
+        factors = self.graph.tensor(matrix.astype(np.float32), f"{name}.factors")
+        inputs = [factors, total.tensor] if rows else [total.tensor, factors]
+        return replace(
+            total, tensor=self.graph.node("MatMul", inputs, name), offset=total.offset * count,
+            bound=total.bound * count, shape=static_shape(binding.var), name=name,
+        )  # fmt: skip
 
     def _pair(self, call: Expr) -> tuple[Int8 | None, NDArray[np.int8] | None]:
         data = self._value(call.args[0]) if isinstance(call.args[0], relax.Var) else None
