@@ -26,7 +26,7 @@ HARDER_DIGITS: Final = "digits-harder"
 PICTURES_OF_A_DIGIT: Final = 2
 HARDER_PIXELS: Final = 32
 #: Largest amounts: tan of half the angle (33 degrees), share of the size, pixels of the 8; chosen
-#: by float32's top-1 alone: 79 %, with 99 % before.
+#: such that float32's top-1 is 79 %, with 99 % before.
 MOST_TURN: Final = 0.3
 MOST_ZOOM: Final = 0.1
 MOST_SHIFT: Final = 1.2
