@@ -10,9 +10,9 @@ CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuz
 
 .PHONY: deploy install core test lint format docs bench clean
 
-# Those that your own model gets, too; ARGS='--variant w4a8' adds a row.
+# The variants that your own model gets, too, and one of 4 bits; ARGS='--variant dyadic' adds a row.
 DEMO := --images digits-harder \
-	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best)
+	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best w4a8)
 
 deploy: $(VENV)/.installed
 	$(BIN)/python scripts/deploy_resnet18.py --output out/deploy $(DEMO) $(ARGS)

@@ -63,11 +63,14 @@ def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Module:
 
 def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Return the sha256 of a packed module: everything in it counts."""
-    found = sha256()
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    return sha256(
+        repr(sorted((k, _array_digest(v)) for k, v in arrays.items())).encode()
+    ).hexdigest()
+
+
+def _array_digest(array: NDArray[Any]) -> tuple[str, tuple[int, ...], str]:
+    content = sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return array.dtype.str, array.shape, content.hexdigest()
 
 
 def module_digest(mod: Module) -> str:
@@ -79,14 +82,22 @@ def module_digest(mod: Module) -> str:
         As `packed`.
     """
     try:
-        return digest_of(_Writer().module(mod))
+        writer = _Writer(keep=False)
+        text = writer.module(mod)[TEXT]
+        own = [(TEXT, _array_digest(text)), *writer.digests]
+        return sha256(repr(sorted(own)).encode()).hexdigest()
     except (AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise UnknownModuleError(str(error)) from None
 
 
 class _Writer:
-    def __init__(self) -> None:
-        self._constants: list[NDArray[Any]] = []
+    """Writes a module; without `keep` only the digests of its constants, which may be large."""
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
+        self._constants: dict[str, NDArray[Any]] = {}
+        self.digests: list[tuple[str, tuple[str, tuple[int, ...], str]]] = []
+        self._count = 0
         self._numbers: dict[Expr, int] = {}
 
     def module(self, mod: Module) -> dict[str, NDArray[Any]]:
@@ -104,8 +115,7 @@ class _Writer:
             "bindings": [self._binding(binding) for binding in block.bindings],
             "body": self._expr(function.body.body),
         }
-        constants = {f"{_CONSTANT}{i:05}": array for i, array in enumerate(self._constants)}
-        return {TEXT: text_array(text), **constants}
+        return {TEXT: text_array(text), **self._constants}
 
     def _attrs(self, attrs: Any) -> list[list[Any]]:
         found: list[list[Any]] = []
@@ -126,12 +136,19 @@ class _Writer:
         inside = isinstance(binding.var, relax.DataflowVar)
         return [self._bound(binding.var), inside, value]
 
+    def _constant(self, array: NDArray[Any]) -> int:
+        name, self._count = f"{_CONSTANT}{self._count:05}", self._count + 1
+        if self._keep:
+            self._constants[name] = array
+        else:
+            self.digests.append((name, _array_digest(array)))
+        return self._count - 1
+
     def _expr(self, expr: Expr) -> list[Any]:
         if isinstance(expr, relax.Var):
             return ["var", self._numbers[expr]]
         if isinstance(expr, tvm.ir.GenericConst):
-            self._constants.append(np.asarray(expr.value.numpy()))
-            return ["constant", len(self._constants) - 1]
+            return ["constant", self._constant(np.asarray(expr.value.numpy()))]
         if isinstance(expr, relax.Call):
             if not isinstance(expr.op, Op) or len(expr.ty_args):
                 raise UnknownModuleError(f"a call of {expr.op}")

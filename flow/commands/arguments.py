@@ -209,8 +209,8 @@ def image_options() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
-        "subfolder per class; of the bundled model also digits-harder: the same digits turned, "
-        "faded and noisy",
+        "subfolder per class; of the bundled model also digits-harder: the same digits, "
+        "turned and shifted",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
     group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")

@@ -134,13 +134,19 @@ def _transposed(graph: GraphWriter, call: Expr, inputs: list[str], name: str) ->
     )  # fmt: skip
 
 
+#: How ONNX calls the ways to pad.
+PAD_MODES: Final = {
+    "constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap",
+}  # fmt: skip
+
+
 def _pad(graph: GraphWriter, call: Expr, inputs: list[str], name: str) -> str:
     widths = ints(call.attrs.pad_width)
     pads = graph.number([*widths[::2], *widths[1::2]], np.int64, f"{name}.pads")
     value = call.args[1] if len(call.args) > 1 else call.attrs.pad_value
     number = float(getattr(value, "value", value))
     fill = graph.number(number, np.float32)
-    mode = str(call.attrs.pad_mode)
+    mode = PAD_MODES[str(call.attrs.pad_mode)]
     return graph.node("Pad", [inputs[0], pads, fill], name, mode=mode)
 
 

@@ -203,7 +203,7 @@ class _Walk:
         call, name = binding.value, str(binding.var.name)
         first = values[0]
         scale, zero = first.scale, first.zero
-        if op_name(call) == "nn.pad":
+        if op_name(call) == "nn.pad" and _pads_pixels(call):
             return self._padded(binding, first)
         if first.padding != (0, 0, 0, 0):
             raise _unknown(name, f"{op_name(call)} of a padded tensor")
@@ -211,19 +211,28 @@ class _Walk:
         if writer is None:
             raise _unknown(name, op_name(call))
         sources = [self.integers.real_of(v, scale=scale, zero=zero) for v in values]
+        if op_name(call) == "nn.pad":  # of real numbers, with 0.0
+            self._check_fill(binding, first)
+            widths, mode = list(ints(call.attrs.pad_width)), str(call.attrs.pad_mode)
+            call = relax.op.nn.pad(call.args[0], widths, pad_mode=mode)
         real = writer(self.graph, call, sources, f"{name}.moved")
         return self.integers.quantized(real, scale, zero, static_shape(binding.var), name)
+
+    def _check_fill(self, binding: Expr, value: Int8) -> None:
+        """Check that a Pad adds nothing but what stands for 0.0."""
+        call = binding.value
+        number = call.args[1] if len(call.args) > 1 else getattr(call.attrs, "pad_value", 0)
+        given = constant(number)
+        fill = float(getattr(number, "value", number)) if given is None else float(given)
+        if str(call.attrs.pad_mode) == "constant" and fill != value.zero:
+            name = str(binding.var.name)
+            raise _unknown(name, "nn.pad with another number than the zero point")
 
     def _padded(self, binding: Expr, value: Int8) -> Int8:
         """Leave padding by the zero point to the convolution that reads it."""
         call = binding.value
         widths = ints(call.attrs.pad_width)
-        number = call.args[1] if len(call.args) > 1 else getattr(call.attrs, "pad_value", 0)
-        given = constant(number)
-        fill = float(getattr(number, "value", number)) if given is None else float(given)
-        if len(widths) != 8 or any(widths[:4]) or fill != value.zero:
-            name = str(binding.var.name)
-            raise _unknown(name, "nn.pad with another number than the zero point")
+        self._check_fill(binding, value)
         top, bottom, left, right = widths[4:]
         own = value.padding
         sides = own[0] + top, own[1] + left, own[2] + bottom, own[3] + right
@@ -253,8 +262,29 @@ class _Walk:
     def _dense(self, binding: Expr) -> Value | None:
         data, weight = self._pair(binding.value)
         if data is None or weight is None or weight.ndim != 2 or len(data.shape) != 2:
-            return None
+            return self._interpolated(binding)
         return self._product("Gemm", binding, data, weight, 1)
+
+    def _interpolated(self, binding: Expr) -> Value | None:
+        """Write sums of neighbouring rows or columns: a product with a matrix of factors."""
+        left, right = binding.value.args
+        matrix, name = constant(left), str(binding.var.name)
+        rows = matrix is not None
+        data, matrix = (right, matrix) if rows else (left, constant(right))
+        value = self._value(data) if isinstance(data, relax.Var) else None
+        total = None if isinstance(value, Int8) else self._sum_of(value, name)
+        if total is None or matrix is None or matrix.ndim != 2 or len(total.shape) != 4:
+            return None
+        counts = {*matrix.sum(axis=1 if rows else 0).tolist()}
+        if len(counts) != 1 or matrix.dtype != np.int32:
+            return None
+        (count,) = counts
+        factors = self.graph.tensor(matrix.astype(np.float32), f"{name}.factors")
+        inputs = [factors, total.tensor] if rows else [total.tensor, factors]
+        return replace(
+            total, tensor=self.graph.node("MatMul", inputs, name), offset=total.offset * count,
+            bound=total.bound * count, shape=static_shape(binding.var), name=name,
+        )  # fmt: skip
 
     def _pair(self, call: Expr) -> tuple[Int8 | None, NDArray[np.int8] | None]:
         data = self._value(call.args[0]) if isinstance(call.args[0], relax.Var) else None
@@ -455,6 +485,12 @@ class _Walk:
         "reshape": _moved_sum,
         "squeeze": _moved_sum,
     }
+
+
+def _pads_pixels(call: Expr) -> bool:
+    """Whether a Pad adds rows and columns of one number, as a convolution may by itself."""
+    widths = ints(call.attrs.pad_width)
+    return str(call.attrs.pad_mode) == "constant" and len(widths) == 8 and not any(widths[:4])
 
 
 def _operands(call: Expr) -> list[Expr]:

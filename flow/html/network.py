@@ -22,7 +22,7 @@ _GAP: Final = 26.0
 _MARGIN: Final = 12.0
 #: Characters of a box's lines, and of the text at an edge.
 _NAME_CHARS: Final = 27
-_LINE_CHARS: Final = 34
+_LINE_CHARS: Final = 31
 
 
 def parts(report: Values) -> list[Part]:

@@ -45,7 +45,11 @@ def parts(report: Values) -> list[Part]:
     if date := report.maybe_text("date"):
         facts.append(("date", date))
     if tool := report.maybe_part("tool"):
-        facts += [(key, printable(str(value))) for key, value in tool.data.items() if value]
+        name = tool.maybe_text("name") or "tool"
+        known = [(name, tool.maybe_text("version") or texts.NONE)]
+        others = (key for key in tool.data if key not in ("name", "version"))
+        known += [(printable(key), text) for key in others if (text := tool.maybe_text(key))]
+        facts += known
     found.append(Facts(facts))
     if options := report.maybe_part("options"):
         found.append(_json_table("Options", options, "all options"))

@@ -22,6 +22,7 @@ from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, En
 from flow.program.asm import assemble
 from flow.program.program import Program
 from flow.results.data_facts import DataFacts
+from flow.results.details.collect import collect
 from flow.results.evaluate import prefetch
 from flow.results.report import SETUP
 from flow.stages import Progress, Stages
@@ -84,6 +85,37 @@ def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images:
     # 22 layers on fsim, fsim in random order, tsim and the oracle, and the executable's logits
     assert exact.images == 20 and exact.tensors == 20 * (4 * 22 + 1)
     assert moves[-1] == (20, 20)
+
+
+def test_details_of_the_whole_network(compiled: PipelineCompiled) -> None:
+    details = collect(compiled.describers())
+    assert not details.left_out and details.graph and details.memory and details.histograms
+    assert sum(node.place == "vta" for node in details.graph.nodes) == 23  # the pooling by itself
+    (memory,) = details.memory
+    assert memory.layers == tuple(r.name for r in compiled.model.programs[0].layers)
+    # Each layer's tensor is read by a later one, or is the network's result.
+    assert all(region.last > region.first for region in memory.regions)
+    assert compiled.plan is not None
+    assert [h.scale for h in details.histograms.activations[:1]] == [
+        compiled.plan.tensors["data"].scale
+    ]
+    assert len(details.histograms.weights) == 21
+
+
+@pytest.mark.slow
+def test_histograms_are_of_the_tensors_that_became_integers(default_config: VTAConfig) -> None:
+    """Cross-layer equalization scales channels: values change, and the scales with them."""
+    model = load_model(DIGITS)
+    parts = bundled_data(model)
+    assert parts is not None
+    backend = PipelineBackend(model, default_config)
+    backend.calibrate(parts[1].take(8), ignore)
+    compiled = backend.compile("per_tensor")
+    found = collect(compiled.describers()).histograms
+    assert found is not None
+    ends = {h.name: (h.high, h.scale[0] * (h.qmax - h.zero_point)) for h in found.activations}
+    for name, (high, most) in ends.items():
+        assert compiled.profiles[name].hi <= high and most > compiled.profiles[name].hi / 8, name
 
 
 @pytest.mark.slow

@@ -107,7 +107,9 @@ def test_error_in_the_last_comparison(
     # `best` is left out, so `profiled` is compared again, on more images.
     calls: list[int] = []
 
-    def verify(self: object, images: Dataset, progress: Progress) -> Exactness:
+    def verify(
+        self: object, images: Dataset, progress: Progress, *, anew: bool = False
+    ) -> Exactness:
         calls.append(len(images))
         if len(calls) == 2:
             raise DriverError("lib.so", "must run") if driver else ZeroDivisionError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from flow.stages import Stages
 from flow.verify import Verifier
 from vta_config.errors import ArtifactError
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 OPTIONS = Options(limit=12, exact_images=3, variants=("profiled_fused",))
 
@@ -72,19 +74,31 @@ def run(folder: Path, options: Options = OPTIONS, **other: Any) -> dict[str, Any
     return told(report)
 
 
-def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return the cache folder of a run, and its report."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        work = Work(patch)
+        report = run(folder)
+        assert work.take().keys() == {"__call__", "_made", "_results", "_started", "profile"}
+    return folder, report
+
+
+@pytest.fixture
+def folder(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """Return a copy of that folder."""
+    return Path(shutil.copytree(first[0], tmp_path / "cache"))
+
+
+def test_a_second_run_computes_nothing(
+    first: tuple[Path, dict[str, Any]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = Work(monkeypatch)
-    first = run(tmp_path)
-    assert work.take().keys() == {"__call__", "_made", "_results", "_started", "profile"}
-    assert run(tmp_path) == first
+    assert run(folder) == first[1]
     assert not work.take()
-    assert run(tmp_path, keep_results=False) == first
+    assert run(folder, keep_results=False) == first[1]
     assert work.take()["__call__"] == 12
-    # More images: those that were run before are not run again.
-    run(tmp_path, limit=600)
-    assert 0 < work.take()["__call__"] < 599
-    run(tmp_path, exact_images=2)
-    assert not work.take()
 
 
 @pytest.mark.parametrize(
@@ -92,33 +106,31 @@ def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ({"config": "ultra96"}, {"_made", "_results", "_started", "profile"}),
         ({"engine": "tsim"}, {"_results", "_started"}),
-        ({"variants": ("per_tensor",)}, {"_made", "_results", "_started"}),
+        ({"variants": ("profiled",)}, {"_made", "_results", "_started"}),
         ({"seed": 1, "limit": 3}, {"__call__", "_results", "_started"}),
     ],
 )
 def test_what_other_options_compute_anew(
-    change: dict[str, Any], anew: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any], anew: set[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path)
     work = Work(monkeypatch)
-    found = run(tmp_path, **change)
-    assert anew <= work.take().keys()
-    assert run(tmp_path, keep_results=False, **change) == found
+    run(folder, **change)
+    assert work.take().keys() == anew
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\3\4 not a zip", None])
-def test_damaged_results_are_made_anew(tmp_path: Path, damage: bytes | None) -> None:
-    first = run(tmp_path)
-    for file in files_in(tmp_path):
+def test_damaged_results_are_made_anew(
+    first: tuple[Path, dict[str, Any]], folder: Path, damage: bytes | None
+) -> None:
+    for file in files_in(folder):
         data = file.path.read_bytes()
         file.path.write_bytes(data[: len(data) // 2] if damage is None else damage)
-    assert run(tmp_path) == first
-    assert all(file.file_bytes > 200 for file in files_in(tmp_path))
+    assert run(folder) == first[1]
+    assert all(file.file_bytes > 200 for file in files_in(folder))
 
 
-def test_differences_are_compared_each_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_differences_are_compared_each_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(folder / RESULTS / "verified")
     right = Verifier.run
 
     def wrong(self: Verifier, *args: Any) -> Any:
@@ -129,11 +141,11 @@ def test_differences_are_compared_each_time(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Verifier, "run", wrong)
         for _ in range(2):
-            (variant,) = run(tmp_path)["variants"][1:]
+            (variant,) = run(folder)["variants"][1:]
             assert variant["exact"]["mismatches"]
-    assert not list((tmp_path / RESULTS / "verified").glob("*/*"))
+    assert not list((folder / RESULTS / "verified").glob("*/*"))
     work = Work(monkeypatch)
-    run(tmp_path)
+    run(folder)
     assert work.take()["_results"] == 3
 
 
@@ -166,16 +178,15 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     run(tmp_path / "file", keep_results=False)
 
 
-def test_a_driver_is_asked_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_is_asked_each_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Whatever runs behind it, its results are not known here.
-    run(tmp_path)
     kept: list[Cache] = []
     results = flow.backend.KeptResults
     monkeypatch.setattr(
         flow.backend, "KeptResults", lambda cache, key: kept.append(cache) or results(cache, key)
     )
     monkeypatch.setattr(PipelineBackend, "_started", lambda self, model: model.network())
-    options = replace(OPTIONS, cache=tmp_path)
+    options = replace(OPTIONS, cache=folder)
     session = flow.session.open_session(options, Stages())
     assert isinstance(session.backend, PipelineBackend) and session.calibration is not None
     session.backend.calibrate(session.calibration, lambda *at: None)
@@ -187,7 +198,6 @@ def test_a_driver_is_asked_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [cache.enabled for cache in kept] == [True, False]
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import sys, time, flow.cache.rows as rows, flow.results.evaluate as evaluate\n"

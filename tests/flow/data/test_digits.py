@@ -55,42 +55,32 @@ def test_their_licence_lies_beside_them() -> None:
 def test_the_harder_view_never_changes() -> None:
     recipe = Preprocessing.for_input((1, 3, 32, 32), ratio=1.0)
     harder, held_out = harder_digits(recipe), digits(recipe, held_out=True)
-    assert harder.name == HARDER_DIGITS and len(harder) == 3 * len(held_out)
+    assert harder.name == HARDER_DIGITS and len(harder) == 2 * len(held_out)
     assert harder.targets is not None and held_out.targets is not None
-    np.testing.assert_array_equal(harder.targets, np.repeat(held_out.targets, 3))
+    np.testing.assert_array_equal(harder.targets, np.repeat(held_out.targets, 2))
     assert harder[5].shape == (1, 3, 32, 32)
     pixels = distorted(digit_images()[0][:100])
     assert (
         hashlib.sha256(pixels.tobytes()).hexdigest()
-        == "b5bb93a8d7002b7be150863f62b49dc3e3c39b86d8af10423995cf3f14496a81"
+        == "9e8e4ddaf5b68e0643671d29ec36fd1002efaf93cd6f060e8c9ab2e2a537d08c"
     )
     assert (pixels.dtype, pixels.shape) == (np.uint8, (100, 32, 32))
 
 
 def test_what_the_harder_view_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all amounts 0 but one, on images where the right pixels are known."""
-    for amount in ("TURN", "ZOOM", "MOVE", "FADING", "NOISE"):
+    for amount in ("TURN", "ZOOM", "SHIFT"):
         monkeypatch.setattr(f"flow.data.digits.MOST_{amount}", 0.0)
-    even = np.full((40, 8, 8), 100, np.uint8)
-    still = distorted(even)
-    assert (still[:, 3:-3, 3:-3] == 100).all() and (still[:, 0] < 100).all()  # dark outside
+    even = distorted(np.full((1, 8, 8), 100, np.uint8))
+    assert (even[:, 2:-2, 2:-2] == 100).all() and (even[:, 0] < 100).all()  # dark outside
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8) * 16, (1, 8, 8))
     expected = 16 * ((np.arange(32) + 0.5) / 4 - 0.5)  # between the pixels
     np.testing.assert_allclose(distorted(ramp)[0, 16, 4:27], expected[4:27], atol=0.5)
 
-    monkeypatch.setattr("flow.data.digits.MOST_FADING", 0.5)
-    faded = distorted(even)[:, 16, 16]
-    assert faded.min() >= 50 and faded.max() <= 100 and len(set(faded.tolist())) > 20
-    monkeypatch.setattr("flow.data.digits.MOST_FADING", 0.0)
-    monkeypatch.setattr("flow.data.digits.MOST_NOISE", 8.0)
-    noisy = distorted(even)[:, 8:24, 8:24].astype(int) - 100
-    assert noisy.min() == -8 and noisy.max() == 8 and abs(noisy.mean()) < 0.5
-    monkeypatch.setattr("flow.data.digits.MOST_NOISE", 0.0)
-
     point = np.zeros((200, 8, 8), np.uint8)
     point[:, 3:5, 3:5] = 200
     rows = np.arange(32) - 15.5
-    for amount, moved in (("MOVE", True), ("ZOOM", False), ("TURN", False)):
+    for amount, moved in (("SHIFT", True), ("ZOOM", False), ("TURN", False)):
         monkeypatch.setattr(f"flow.data.digits.MOST_{amount}", 0.5)
         pixels = distorted(point).astype(float)
         centre = (pixels.sum(2) * rows).sum(1) / pixels.sum((1, 2))

@@ -161,3 +161,43 @@ def test_products_of_two_tensors(tmp_path: Path, variant: str) -> None:
     proto = excited(gate="Sigmoid" if variant == "best" else "HardSigmoid", swapped=True)
     ours, theirs = networks(tmp_path, proto, variant, images)
     assert np.array_equal(ours, theirs)
+
+
+def test_maps_of_other_sizes(tmp_path: Path) -> None:
+    """Linear interpolation is a product with a matrix, of rows and of columns."""
+    rng = np.random.default_rng(11)
+    b = Builder()
+    b.tensor("a.weight", rng.normal(size=(8, 3, 3, 3)) / 5)
+    b.tensor("b.weight", rng.normal(size=(4, 8, 3, 3)) / 8)
+    scales = b.tensor("scales", [1, 1, 1.5, 2])
+    r = b.node("Relu", [b.node("Conv", ["x", "a.weight"], "stem")], "r")
+    r = b.node(
+        "Resize", [r, "", scales], "s", mode="linear",
+        coordinate_transformation_mode="align_corners",
+    )  # fmt: skip
+    r = b.node("GlobalAveragePool", [b.node("Conv", [r, "b.weight"], "c")], "p")
+    b.node("Flatten", [r], "y")
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
+    for variant in ("profiled_fused", "best"):
+        ours, theirs = networks(tmp_path, model(b.nodes, b.tensors), variant, images)
+        assert np.array_equal(ours, theirs), variant
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "constant"])
+def test_pads_of_every_kind(tmp_path: Path, mode: str) -> None:
+    """Copies of the edges are no zeros, and channels are padded by no convolution."""
+    rng = np.random.default_rng(12)
+    b = Builder()
+    b.tensor("a.weight", rng.normal(size=(8, 3, 3, 3)) / 5)
+    b.tensor("b.weight", rng.normal(size=(4, 10, 3, 3)) / 8)
+    channels = (1, 1) if mode != "reflect" else (2, 0)
+    widths = [0, channels[0], 1, 2, 0, channels[1], 1, 0]
+    pads = onnx.numpy_helper.from_array(np.asarray(widths, np.int64), "pads")
+    r = b.node("Relu", [b.node("Conv", ["x", "a.weight"], "stem")], "r")
+    r = b.node("Conv", [b.node("Pad", [r, "pads"], "s", mode=mode), "b.weight"], "c")
+    b.node("Flatten", [b.node("GlobalAveragePool", [r], "p")], "y")
+    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(6)]
+    for variant in ("profiled_fused", "best"):
+        proto = model(b.nodes, [*b.tensors, pads])
+        ours, theirs = networks(tmp_path, proto, variant, images)
+        assert np.array_equal(ours, theirs), variant

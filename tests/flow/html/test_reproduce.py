@@ -14,7 +14,11 @@ def test_all_that_is_known() -> None:
     assert isinstance(facts, Facts)
     told = dict(facts.facts)
     assert told["SHA-256 of the model"] == "ab" * 32 and told["seed, images"] == "3"
-    assert told["evaluated on"] == "40 images, photos" and told["numpy"] == "2.1"
+    assert (
+        told["evaluated on"] == "40 images, photos"
+        and told["numpy"] == "2.1"
+        and told["vta-flow"] == "0.1.0"
+    )
     assert told["date"] == "2030-01-02T03:04:05Z"
     options, machine, seconds = tables
     assert isinstance(options, Table) and ["limit", "null"] in options.rows

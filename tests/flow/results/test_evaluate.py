@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from flow.data.datasets import ArraySource, Dataset, Preprocessing
+from flow.data.datasets import ArraySource, Dataset, Preprocessing, random_images
 from flow.data.models import DIGITS, bundled_data, load_model
 from flow.outputs import Output
 from flow.results import evaluate
 from flow.results.evaluate import (
+    Later,
     OnnxRuntime,
     agreement,
     measure,
@@ -231,3 +233,76 @@ def test_large_results_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(
         found, run_all(lambda image: image.reshape(-1)[:2], ramp(20), values=2)
     )
+
+
+class Kept:
+    """Rows that are known, and what is kept."""
+
+    def __init__(self, known: dict[int, list[float]]) -> None:
+        self.known = {index: np.array(row, np.float32) for index, row in known.items()}
+        self.got: dict[int, list[float]] = {}
+        self.written = 0
+
+    def found(self, values: int) -> dict[int, NDArray[np.float32]]:
+        return {index: row for index, row in self.known.items() if row.size == values}
+
+    def keep(self, index: int, row: NDArray[np.float32]) -> None:
+        self.got[index] = row.tolist()
+
+    def write(self) -> None:
+        self.written += 1
+
+
+def test_images_whose_results_are_kept_are_not_run() -> None:
+    data = random_images((1, 1, 1, 2), 5)
+    plain = run_all(lambda image: image, data, values=2)
+    seen: list[int] = []
+    kept, ran = Kept({3: [7, 8], 1: [5, 6]}), list[int]()
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        ran.append(1)
+        return image
+
+    def progress(done: int, total: int, note: str = "", /) -> None:
+        seen.append(done)
+
+    found = run_all([network], data, values=2, progress=progress, kept=kept)
+    assert found[[1, 3]].tolist() == [[5, 6], [7, 8]] and len(ran) == 3
+    np.testing.assert_array_equal(found[[0, 2, 4]], plain[[0, 2, 4]])
+    assert kept.got == {i: plain[i].tolist() for i in (0, 2, 4)} and kept.written == 1
+    assert seen == [3, 4, 5]
+
+
+def test_nothing_is_built_where_all_results_are_kept() -> None:
+    def build() -> Any:
+        raise AssertionError
+
+    kept = Kept({0: [1], 1: [2]})
+    found = run_all(Later(build), random_images((1, 1, 1, 1), 2), values=1, kept=kept)
+    assert found.tolist() == [[1], [2]] and not kept.got
+
+
+def test_what_was_run_before_an_error_is_kept() -> None:
+    kept, ran = Kept({}), list[int]()
+
+    def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        ran.append(1)
+        if len(ran) == 3:
+            raise ValueError("broken")
+        return image
+
+    with pytest.raises(ValueError, match="broken"):
+        run_all(network, random_images((1, 1, 1, 1), 8), values=1, kept=kept)
+    assert list(kept.got) == [0, 1] and kept.written == 1
+
+
+def test_a_network_is_built_once() -> None:
+    built: list[int] = []
+
+    def build() -> Any:
+        built.append(1)
+        return lambda image: image + 1
+
+    later = Later(build)
+    assert not built
+    assert [later(np.zeros(1, np.float32))[0] for _ in range(2)] == [1, 1] and len(built) == 1

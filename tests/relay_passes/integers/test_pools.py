@@ -34,8 +34,9 @@ def pooled(*args: Any, **options: Any) -> Any:
         (((3, 3), (1, 1), AROUND), {"count_include_pad": True}, "depthwise_conv2d"),
         (((3, 3), (1, 1), AROUND), {"count_include_pad": False}, "avg_pool2d"),
         (((3, 2), (2, 1), (0, 1, 1, 0)), {}, "avg_pool2d"),
+        (((2, 3), (1, 2), (0, 0, 0, 0)), {"dilation": (2, 1)}, "depthwise_conv2d"),
     ],
-    ids=["plain", "counted", "not counted", "uneven"],
+    ids=["plain", "counted", "not counted", "uneven", "dilated"],
 )
 def test_pools_run_on_vta_as_the_host_computes(
     args: Any,
