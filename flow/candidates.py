@@ -41,20 +41,26 @@ EQUALIZING_DB: Final = 2.0
 #: Weights of a network up to which `best` is compared with per-tensor scales: in larger ones these
 #: are never better by chance, and GPTQ takes long.
 SMALL_WEIGHTS: Final = 4_000_000
+#: Weights of a network up to which one thread multiplies its matrices.
+ONE_THREAD_WEIGHTS: Final = 500_000
 
 
 def is_small(folded: Any) -> bool:
     """Tell whether a folded module has at most `SMALL_WEIGHTS` weights."""
-    return sum(w.size for w in layer_weights(folded).values()) <= SMALL_WEIGHTS
+    return _weights(folded) <= SMALL_WEIGHTS
 
 
 def threads_for(folded: Any) -> int:
     """Return how many threads a folded module's matrix products get.
 
-    Those of a small network are too small to share: threads would wait for each other, and beside
+    Those of a tiny network are too small to share: threads would wait for each other, and beside
     other jobs a hundred times as long as one takes.
     """
-    return 1 if is_small(folded) else available_cores()
+    return 1 if _weights(folded) <= ONE_THREAD_WEIGHTS else available_cores()
+
+
+def _weights(folded: Any) -> int:
+    return sum(w.size for w in layer_weights(folded).values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flow import candidates
 from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from relay_passes.calibration.moments import collect_moments
@@ -59,3 +60,12 @@ def test_forms_are_judged_by_images_that_they_did_not_learn_from(
     pipeline.quantize("dyadic")
     assert {0, 2, 4} in taught and {1, 3} in taught  # the halves
     assert set(range(5)) in taught  # what is taken has learned from all
+
+
+def test_matrices_of_a_tiny_network_are_not_shared(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "available_cores", lambda: 7)
+    assert candidates.threads_for(pipeline.folded) == 1
+    monkeypatch.setattr(candidates, "ONE_THREAD_WEIGHTS", 100)  # it has 4 * 27 + 20
+    assert candidates.threads_for(pipeline.folded) == 7
