@@ -261,7 +261,7 @@ class PipelineCompiled:
     network : callable
         Runs it on the engine.
     kept : KeptResults
-        Keeps what that gives.
+        Keeps what that gives; by default nothing.
     choice : Choice, optional
         Which steps of the variant were kept; None where nothing was calibrated.
     bits : BitChoice, optional
@@ -278,7 +278,7 @@ class PipelineCompiled:
 
     model: CompiledModel
     network: Network
-    kept: KeptResults
+    kept: KeptResults = field(default_factory=lambda: KeptResults(Cache(None), str))
     choice: Choice | None = None
     bits: BitChoice | None = None
     deviation: Deviation | None = None

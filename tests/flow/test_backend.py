@@ -156,7 +156,7 @@ def test_a_wrong_weight_is_found(compiled: PipelineCompiled, images: Dataset) ->
     damaged = bytearray(program.constants)
     damaged[at : at + 1024] = bytes(b ^ 0x20 for b in damaged[at : at + 1024])
     model = replace(compiled.model, programs=(replace(program, constants=bytes(damaged)),))
-    exact = PipelineCompiled(model=model).verify(images.take(2), ignore)
+    exact = PipelineCompiled(model=model, network=model.network()).verify(images.take(2), ignore)
     assert exact.mismatches > 0
     assert exact.first.startswith("maxpool0 on fsim, image 0: ")  # what conv1 stores
 

@@ -165,7 +165,8 @@ def test_names_do_not_choose(folder: Path) -> None:
 
 def test_engines_agree_on_hostile_names(folder: Path) -> None:
     named = pipeline(network(["a", "a.acc", "a.sum", "two\nlines", "\x1b[1m"]), folder)
-    compiled = PipelineCompiled(model=named.compile(named.quantize("profiled_fused")))
+    model = named.compile(named.quantize("profiled_fused"))
+    compiled = PipelineCompiled(model=model, network=model.network())
     rng = np.random.default_rng(2)
     images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(2)]
     exact = compiled.verify(images, lambda done, total: None)  # type: ignore[arg-type]
@@ -175,7 +176,8 @@ def test_engines_agree_on_hostile_names(folder: Path) -> None:
 def test_tables_show_names_as_they_are(folder: Path) -> None:
     names = ["[bold]a", "[/nothing]", "\x1b[31mred", "two\nlines", "x" * 10_000]
     named = pipeline(network(names), folder)
-    compiled = PipelineCompiled(model=named.compile(named.quantize("profiled_fused")))
+    model = named.compile(named.quantize("profiled_fused"))
+    compiled = PipelineCompiled(model=model, network=model.network())
     report = Report(
         model_name="m", model_sha256="", machine=CONFIG, engine="fsim", layers=compiled.layers
     )

@@ -36,8 +36,9 @@ def test_pads_of_constants(mode: str, tmp_path: Path) -> None:
     assert found.count("nn.pad") == 1 and "call_tir" not in found
 
 
-def test_pads_that_cut_off_stay(tmp_path: Path) -> None:
+def test_pads_that_cut_off_are_a_slice_first(tmp_path: Path) -> None:
     node = helper.make_node("Pad", ["r", "widths"], ["e"], "pad")
     widths = np.asarray([0, 0, -1, 2, 0, 0, 3, 0])
     made = model("cut", node, widths=widths)
-    assert "nn.pad" not in kinds(made, tmp_path)
+    found = kinds(made, tmp_path)  # the import check compares what they compute
+    assert found.index("strided_slice") + 1 == found.index("nn.pad")

@@ -192,7 +192,8 @@ def test_an_operator_of_floats_is_told_wherever_it_stands(
     x = net.relu(net.conv(scaled(x, "middle"), 8))
     mod = quantized(net.module(scaled(net.head(x), "last")))
     told = [f.operator for f in fallbacks(mod, default_config)]
-    assert told == (["abs"] if kind == "abs" and place != "middle" else [])
+    # Behind the last layer it is one of the answer's last steps.
+    assert told == (["abs"] if kind == "abs" and place == "first" else [])
 
 
 def test_macs_are_counted_on_both_sides(default_config: VTAConfig) -> None:
