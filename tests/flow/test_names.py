@@ -20,6 +20,7 @@ from rich.console import Console
 
 from flow.backend import PipelineCompiled
 from flow.compiled_model import CompiledModel
+from flow.data.datasets import random_images
 from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from flow.results.report import LayerCounters, Report, latency_table, layers_table
@@ -167,9 +168,7 @@ def test_engines_agree_on_hostile_names(folder: Path) -> None:
     named = pipeline(network(["a", "a.acc", "a.sum", "two\nlines", "\x1b[1m"]), folder)
     model = named.compile(named.quantize("profiled_fused"))
     compiled = PipelineCompiled(model=model, network=model.network())
-    rng = np.random.default_rng(2)
-    images = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(2)]
-    exact = compiled.verify(images, lambda done, total: None)  # type: ignore[arg-type]
+    exact = compiled.verify(random_images((1, 3, 8, 8), 2), lambda done, total: None)
     assert exact.mismatches == 0 and exact.tensors == 2 * (4 * len(compiled.layers[1:]) + 1)
 
 
