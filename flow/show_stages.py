@@ -45,7 +45,6 @@ STAGE_ABOUT: Final[Mapping[str, str]] = {
     "partition": "the module with the operators for VTA grouped into functions",
     "compile": "the instructions of each function for VTA",
 }
-STAGE_NAMES: Final = tuple(STAGE_ABOUT)
 SKIPPED: Final = "skipped: this variant does not use this stage\n"
 #: Columns of a table, and of one whose cells do not fit.
 _COLUMNS: Final = 160

@@ -6,7 +6,6 @@ one is stale.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from flow.options import NOT_REPORTED, Options
 from flow.results.document import ReportFields
 from flow.results.estimate_document import EstimateFields
 from flow.results.schema import schema_of
-from vta_config.errors import ArtifactError, FlowError
+from vta_config.generated import write_or_check
 from vta_config.hardware import VTAConfig
 
 COMMAND: Final = "python -m flow.results.generate"
@@ -70,24 +69,12 @@ def text_of(name: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write or compare the schemas; return the exit code."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Write the JSON Schemas.")
-    parser.add_argument(
-        "--check", action="store_true", help="only compare; exit with 2 when a file is stale"
+    return write_or_check(
+        COMMAND,
+        "Write the JSON Schemas.",
+        lambda: [(FOLDER / name, text_of(name)) for name in FILES],
+        argv,
     )
-    options = parser.parse_args(argv)
-    try:
-        for name in FILES:
-            path, text = FOLDER / name, text_of(name)
-            if not options.check:
-                path.write_text(text, encoding="utf-8")
-            elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-                raise ArtifactError(
-                    name, "must be up to date", got="other text", hint=f"run {COMMAND}"
-                )
-    except FlowError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ fails when the page is stale.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,7 +16,7 @@ from relay_passes.operators.functions import MEANINGS, MOST_CYCLES
 from relay_passes.operators.operator import Operator
 from relay_passes.operators.post_ops import POST_OPS, PostOpRow
 from relay_passes.operators.table import OPERATORS
-from vta_config.errors import ArtifactError, FlowError
+from vta_config.generated import write_or_check
 
 COMMAND: Final = "python -m relay_passes.operators.generate"
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "operators.md"
@@ -112,22 +111,7 @@ def page() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write or compare the page; return the exit code."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Write docs/operators.md.")
-    parser.add_argument(
-        "--check", action="store_true", help="only compare; exit with 2 when the page is stale"
-    )
-    options = parser.parse_args(argv)
-    try:
-        if not options.check:
-            PAGE.write_text(page(), encoding="utf-8")
-        elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-            raise ArtifactError(
-                PAGE.name, "must be up to date", got="other text", hint=f"run {COMMAND}"
-            )
-    except FlowError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return write_or_check(COMMAND, "Write docs/operators.md.", lambda: [(PAGE, page())], argv)
 
 
 if __name__ == "__main__":
