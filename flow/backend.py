@@ -36,6 +36,7 @@ from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
+from flow.system.threads import blas_threads
 from flow.verify import Verifier, exactness_of
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
@@ -346,7 +347,8 @@ class PipelineCompiled:
         def compare() -> tuple[LayerFacts, ...]:
             if self._verifier is None:
                 self._verifier = Verifier(self.model, self.network, fast=True)
-            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+            with blas_threads(1):
+                return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
         return self.kept.layers(images, compare)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from flow.cache.quantized import KeptQuantization, compiled_key
 from flow.cache.store import Cache
-from flow.candidates import Candidates, Trial, is_small, threads_for
+from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.machine_stages import MACHINE_STAGES, Compilation
@@ -199,7 +199,6 @@ class Pipeline:
         self._candidates = None
         self._results.start(images)
         source = self._kept(images)
-        # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             state = Quantization(
                 mod=self.folded,
@@ -392,7 +391,7 @@ class Pipeline:
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             return self._profiled_again(mod, options.passes)
 
-        with blas_threads(threads_for(self.folded)):
+        with blas_threads(1):
             proofs = self._proven(options.learns)
             passed = self.passed(options.passes)
             give_back()
