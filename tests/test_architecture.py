@@ -49,7 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "diff": {"html", "results"},
-        "sweep": {"cache", "data", "html", "results", "sim", "system"},
+        "sweep": {"cache", "compiler", "data", "html", "results", "sim", "system"},
         "cache": {"data", "program", "results", "system"},
         "html": {"results", "sim", "system"},
         "commands": {

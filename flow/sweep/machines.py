@@ -193,7 +193,7 @@ def axis_of(name: str, where: str = "--axis") -> Axis:
     return axis
 
 
-def varied(machine: VTAConfig, /, *, name: str | None = None, **axes: AxisValue) -> VTAConfig:
+def varied(machine: VTAConfig, name: str | None = None, /, **axes: AxisValue) -> VTAConfig:
     """Return a machine with other choices.
 
     Where only the bits of an operand change, its buffer keeps the number of its elements, as the
@@ -206,7 +206,8 @@ def varied(machine: VTAConfig, /, *, name: str | None = None, **axes: AxisValue)
     name : str, optional
         Of the new machine; by default that of `machine` and what was changed.
     **axes : int, float or str
-        New values by the names of `AXES`, with underscores: ``varied(m, block=32, bus=128)``.
+        New values by the names of `AXES`; a hyphen may be an underscore: ``varied(m, block=32,
+        inp_buffer=65536)``.
 
     Raises
     ------

@@ -20,15 +20,15 @@ def test_one_choice() -> None:
     assert varied(DEFAULT, clock=2e8).clock_hz == 2e8
     assert varied(DEFAULT, bus=128, profile="hls").name == "default bus=128 profile=hls"
     assert varied(DEFAULT, block=16) == DEFAULT  # what it is already
-    assert varied(DEFAULT, bus=32, name="mine").name == "mine"
+    assert varied(DEFAULT, "mine", bus=32).name == "mine"
 
 
 def test_narrow_operands_keep_the_elements_of_their_buffers() -> None:
     w4 = VTAConfig.load("w4")
-    assert varied(DEFAULT, weight_bits=4, name="w4") == w4
-    both = varied(DEFAULT, weight_bits=4, activation_bits=4, name="w4a4")
+    assert varied(DEFAULT, "w4", weight_bits=4) == w4
+    both = varied(DEFAULT, "w4a4", weight_bits=4, activation_bits=4)
     assert both == VTAConfig.load("w4a4")
-    assert varied(w4, weight_bits=8, name="default") == DEFAULT
+    assert varied(w4, "default", weight_bits=8) == DEFAULT
     given = varied(DEFAULT, weight_bits=4, wgt_buffer=64 << 10)
     assert (given.wgt_bits, given.log_wgt_buff_bytes) == (4, 16)
 
@@ -36,9 +36,9 @@ def test_narrow_operands_keep_the_elements_of_their_buffers() -> None:
 def test_every_preset_is_its_choices() -> None:
     for name in preset_names():
         machine = VTAConfig.load(name)
-        own = {key.replace("-", "_"): value for key, value in choices(machine).items()}
+        own = choices(machine)
         assert varied(machine, **own) == machine
-        assert varied(DEFAULT, name=name, **own) == machine
+        assert varied(DEFAULT, name, **own) == machine
         for key, value in choices(machine).items():
             assert AXES[key].read(told(key, value).partition("=")[2]) == value
 
