@@ -49,6 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "bits": {"results", "sim", "system"},
         "export": {"results"},
         "diff": {"html", "results"},
+        "sweep": {"cache", "compiler", "data", "html", "results", "sim", "system"},
         "cache": {"data", "program", "results", "system"},
         "html": {"results", "sim", "system"},
         "commands": {
@@ -61,6 +62,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "html",
             "program",
             "results",
+            "sweep",
             "system",
         },
     },
