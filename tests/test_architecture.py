@@ -50,6 +50,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "export": {"results"},
         "diff": {"html", "results"},
         "cache": {"data", "program", "results", "system"},
+        "parallel": {"cache", "system"},
         "html": {"results", "sim", "system"},
         "commands": {
             "artefacts",
@@ -59,6 +60,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "diff",
             "export",
             "html",
+            "parallel",
             "program",
             "results",
             "system",
