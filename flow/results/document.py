@@ -19,7 +19,7 @@ from flow.results.report import Exactness, Skipped
 from flow.results.run_facts import Tool
 from flow.results.schema import OMITTED
 from relay_passes.params import Granularity
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.scales.kept import Deviation
 from vta_config.hardware import VTAConfig
 

@@ -36,7 +36,7 @@ from flow.results.report import (
 from flow.results.run_facts import RunFacts
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig
