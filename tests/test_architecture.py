@@ -51,6 +51,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "diff": {"html", "results"},
         "sweep": {"cache", "compiler", "data", "html", "results", "sim", "system"},
         "cache": {"data", "program", "results", "system"},
+        "parallel": {"cache", "system"},
         "html": {"results", "sim", "system"},
         "commands": {
             "artefacts",
@@ -60,6 +61,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "diff",
             "export",
             "html",
+            "parallel",
             "program",
             "results",
             "sweep",

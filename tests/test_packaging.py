@@ -47,7 +47,7 @@ def imported(package: str) -> set[str]:
 def test_every_import_is_declared_and_every_dependency_imported() -> None:
     needed = requirements(PROJECT["project"]["dependencies"])
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = requirements([*extras["torch"], *extras["plot"]])
+    optional = requirements([*extras["torch"], *extras["plot"], *extras["dask"]])
     modules = set().union(*(imported(package) for package in PACKAGES))
     third_party = modules - set(sys.stdlib_module_names) - set(PACKAGES)
     distributions = {DISTRIBUTIONS.get(name, name) for name in third_party}
