@@ -87,7 +87,9 @@ def test_the_sdist_has_all_that_a_build_needs(
     with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {"CMakeLists.txt", "pyproject.toml", "LICENSE", "README.md", "flow/py.typed"}
-    sources |= {f"flow/data/{n}" for n in ("digits.npz", "DIGITS_LICENSE.txt")}
+    sources |= {
+        f"flow/data/{n}" for n in ("digits.npz", "DIGITS_LICENSE.txt", "gauges_resnet18.onnx")
+    }
     sources |= {str(p.relative_to(ROOT)) for p in (ROOT / "flow").rglob("*.cc")}
     assert sources <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
