@@ -28,16 +28,18 @@ from flow.results.bit_choice import BitChoice
 from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
-from flow.results.evaluate import Later, Network, Rows
+from flow.results.evaluate import Elsewhere, Later, Network, Rows
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sent_model import model_elsewhere
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
 from flow.verify import Verifier, exactness_of
+from flow.worker_request import ALONE, Workers
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -83,6 +85,8 @@ class PipelineBackend:
         Keeps everything else that takes long.
     preprocessing : Preprocessing, optional
         How pictures become the model's input, for whoever deploys it.
+    workers : Workers
+        On which cores or computers images are run.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class PipelineBackend:
         learned: Path | None = None,
         cache: Cache | None = None,
         preprocessing: Preprocessing | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """Prepare the float model."""
         self._cache = cache or Cache(None)
@@ -121,7 +126,8 @@ class PipelineBackend:
         self._request, self._measurements = bits or BitRequest(), measurements
         self._chooser: BitChooser | None = None
         self._bits: BitChoice | None = None
-        self._engine = engine
+        self._engine: Engine = engine
+        self._workers = workers
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
         self._preprocessing = preprocessing
@@ -227,6 +233,8 @@ class PipelineBackend:
             profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
+            engine=self._engine,
+            workers=self._workers,
         )
 
     def _started(self, compiled: CompiledModel) -> Network:
@@ -286,6 +294,8 @@ class PipelineCompiled:
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
+    engine: Engine = "fsim"
+    workers: Workers = ALONE
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -329,6 +339,10 @@ class PipelineCompiled:
     def kept_rows(self, data: Dataset) -> Rows | None:
         """Return what keeps the engine's results on these images; None where nothing does."""
         return self.kept.rows("logits", data)
+
+    def elsewhere(self, data: Dataset) -> Elsewhere | None:
+        """Return what runs the engine on other cores or computers; None where it runs here."""
+        return model_elsewhere(self.model, self.engine, data, self.workers)
 
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         """Compare all engines bit for bit; what was equal before is not run again."""
