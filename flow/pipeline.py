@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
-    from relay_passes.partition.layers import Fallback, HostWork
+    from relay_passes.partition.host_work import Fallback, HostWork
     from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.scales.kept import Deviation
     from relay_passes.selection.choices import LayerProof

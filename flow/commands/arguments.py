@@ -15,7 +15,7 @@ from flow.bit_request import (
     parse_bits,
     parse_fixed,
 )
-from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.data.models import BUNDLED, DEFAULT_MODEL, MIRRORS, model_names
 from flow.input_request import CROPS, KEYS, LAYOUTS, parse_request
 from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
@@ -78,7 +78,8 @@ def source_options() -> argparse.ArgumentParser:
         default=DEFAULT_MODEL,
         metavar="NAME|FILE",
         help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
-        "(default: %(default)s, which is part of the package; the others are downloaded once)",
+        f"(default: %(default)s; {' and '.join(BUNDLED)} are part of the package, the others are "
+        "downloaded once)",
     )
     group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
     group.add_argument(
@@ -209,8 +210,8 @@ def image_options() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
-        "subfolder per class; of the bundled model also digits-harder: the same digits, "
-        "turned and shifted",
+        "subfolder per class; for digits-resnet18 also digits-harder: its own digits, turned "
+        "and shifted (default for bundled models: their own)",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
     group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
@@ -363,7 +364,7 @@ def variants_option(parser: argparse.ArgumentParser) -> None:
         choices=KNOWN_VARIANTS,
         metavar="NAME",
         help="variant to measure, of those listed below; repeatable (default: "
-        f"{', '.join(VARIANTS)} for the bundled model, {KEPT[0]} for a model that is quantized "
+        f"{', '.join(VARIANTS)} for a bundled model, {KEPT[0]} for a model that is quantized "
         f"already, {', '.join(MAIN_VARIANTS)} for others)",
     )
     add_variant_list(parser, KNOWN_VARIANTS)

@@ -11,7 +11,7 @@ import numpy as np
 
 from flow.compiler.bias import LateConstants, RegisterOp
 from flow.compiler.cost import PIECE_VECTORS
-from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.multiply import Action, ShiftAdds
 from flow.compiler.residual import CopiedResiduals, Residual
 from vta_config.isa import Memory
@@ -139,10 +139,16 @@ def _residual_jobs(
         job = bench.new_job()
         key = (residual.tensor, residual.plane, tile.n, oc, tile.oy, tile.ox)
         base, loads = bench.place_input(job, key, "residual")
-        y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
         if loads is not None:
             loads += bench.emit.load_window(
-                residual.tensor, base, tile.n, oc, y, x, origin, plane=residual.plane
+                residual.tensor,
+                base,
+                tile.n,
+                oc,
+                tile.oy,
+                tile.ox,
+                origin,
+                plane=residual.plane,
             )
         if residual.diagonals is None:
             terms = [

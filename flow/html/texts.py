@@ -17,12 +17,13 @@ def percent(share: float | None, digits: int = 2) -> str:
     return NONE if share is None else _signed(f"{100 * share:.{digits}f}")
 
 
-def points(share: float | None, reference: float | None) -> str:
-    """Return the difference of two shares in percentage points, with its sign."""
+def points(share: float | None, reference: float | None, margin: float | None = None) -> str:
+    """Return the difference of two shares in percentage points, with its sign and its margin."""
     if share is None or reference is None:
         return NONE
     difference = round(100 * (share - reference), 2)
-    return _signed(f"{difference:+.2f}") if difference else "0.00"
+    text = _signed(f"{difference:+.2f}") if difference else "0.00"
+    return text if margin is None else f"{text} ± {100 * margin:.2f}"
 
 
 def decibels(value: float | None) -> str:

@@ -19,7 +19,7 @@ from flow.results.report import Exactness, Skipped
 from flow.results.run_facts import Tool
 from flow.results.schema import OMITTED
 from relay_passes.params import Granularity
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.scales.kept import Deviation
 from vta_config.hardware import VTAConfig
 
@@ -266,6 +266,8 @@ class Variant:
         Number of images evaluated.
     top1, top5 : float or null
         Share of images whose label has the largest logit, or one of the five largest.
+    top1_change_margin : float or null
+        Half the width of the 95 % confidence interval of `top1` minus that of float32.
     agreement : float or null
         Share of images with the same arg-max as float32.
     sqnr_db, centred_sqnr_db : float or null
@@ -298,6 +300,7 @@ class Variant:
     images: int
     top1: float | None
     top5: float | None
+    top1_change_margin: float | None
     agreement: float | None
     sqnr_db: float | None
     centred_sqnr_db: float | None

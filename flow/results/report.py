@@ -324,8 +324,12 @@ def write_report(report: Report, directory: Path) -> Path:
 
 
 # ---- the table -----------------------------------------------------------------------------------
-def _points(share: float | None, reference: float | None) -> str:
-    return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
+def _points(metrics: Metrics, reference: float | None) -> str:
+    if metrics.top1 is None or reference is None:
+        return "–"
+    margin = metrics.top1_change_margin
+    change = f"{100 * (metrics.top1 - reference):+.2f}"
+    return change if margin is None else f"{change} ± {100 * margin:.2f}"
 
 
 def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, ...] = ()) -> Table:
@@ -335,7 +339,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
     for heading, rank in (
         ("images", 6),
         ("top-1\n(%)", 0),
-        ("Δ top-1\n(points)", 3),
+        ("Δ top-1\n(points, 95 %\ninterval)", 3),
         ("top-5\n(%)", 5),
         ("agreement\nwith float32\n(%)", 1),
         ("SQNR\n(dB)", 4),
@@ -354,7 +358,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             v.name,
             f"{v.images:,}",
             percent_cell(v.top1),
-            "" if own else _points(v.top1, reference),
+            "" if own else _points(v, reference),
             percent_cell(v.top5),
             "" if own else percent_cell(v.agreement),
             *(("", "") if own else sqnr_cells(v)),

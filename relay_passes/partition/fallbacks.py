@@ -29,7 +29,7 @@ from relay_passes.operators.calls import RESHAPES, WEIGHT_AXIS, has_integer_form
 from relay_passes.operators.operator import macs
 from relay_passes.operators.table import OPERATORS
 from relay_passes.partition.around import around
-from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE, Fallback, HostWork
+from relay_passes.partition.host_work import DEQUANTIZE, QUANTIZE, Fallback, HostWork
 from relay_passes.partition.read import FoundLayers, find_layers
 from vta_config.hardware import VTAConfig
 

@@ -30,7 +30,7 @@ from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.host.run import HostModule
 from relay_passes.params import TensorProfile
 from relay_passes.variants import KEPT, ZERO_SHOT_OF
-from scripts import bench
+from scripts.bench_network import ResNet18
 from tests.flow.data.test_datasets import write_image
 from tests.flow.onnx_models import norm_model, save, tiny_model
 from vta_config import VTAConfig
@@ -205,7 +205,7 @@ def test_stock_relay_on_imagenet_images(shared_data: Path, default_config: VTACo
 # ---- operations ----------------------------------------------------------------------------------
 @pytest.mark.slow
 def test_gemm_operations_of_the_body_of_resnet18(default_config: VTAConfig, tmp_path: Path) -> None:
-    onnx.save(bench._ResNet18().model(), tmp_path / "resnet18.onnx")
+    onnx.save(ResNet18().model(), tmp_path / "resnet18.onnx")
     backend = PipelineBackend(import_model(tmp_path / "resnet18.onnx"), default_config)
     layers = {x.name: x for x in backend.compile("single_scale").layers}
     body = [x.counters for x in layers.values() if x.kind == "conv2d" and x.name != "conv1"]

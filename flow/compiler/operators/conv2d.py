@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, split
+from flow.compiler.geometry import Axis, Dim, Range, split, tap_nests
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
 from vta_config.origin import Purpose
@@ -97,14 +97,19 @@ def reduction(
         if constants:
             job.body += add_digits(bench, normal, tile, acc, part.count, wgt, row)
         if ic.count:
-            inp = _place_input(bench, job, normal, tile, Range(read.start + ic.start, ic.count))
-            job.body.append(
-                bench.emit.gemm(
-                    _conv_dims(shape, tile, ic, part, row),
-                    (acc, inp, wgt + constants),
-                    tile.origin.to(Purpose.GEMM),
-                )
+            axes = (shape.axis(tile.oy, 0), shape.axis(tile.ox, 1))
+            channels = Range(read.start + ic.start, ic.count)
+            inp = _place_input(bench, job, normal, tile, channels, axes)
+            area = axes[0].window.count * axes[1].window.count
+            nests = tap_nests(
+                axes,
+                (Dim(part.count, tile.area, 0, row), Dim(ic.count, 0, area, shape.taps)),
+                (acc, inp, wgt + constants),
+                pitch=tile.ox.count,
+                weights=(shape.kernel[1], 1),
             )
+            origin = tile.origin.to(Purpose.GEMM)
+            job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]
         yield job
 
 
@@ -133,7 +138,14 @@ def add_digits(
     return result
 
 
-def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:
+def _place_input(
+    bench: Workbench,
+    job: Job,
+    normal: NormalLayer,
+    tile: Tile,
+    ic: Range,
+    axes: tuple[Axis, Axis],
+) -> int:
     shape, layer = normal.shape, normal.layer
     origin = tile.origin.to(Purpose.INPUT)
     plane = shape.input_plane
@@ -141,7 +153,7 @@ def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic
     if loads is not None and normal.flat:
         loads += bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
     elif loads is not None:
-        y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
+        y, x = (axis.window for axis in axes)
         name, step = layer.inputs[0], shape.row_step
         loads += bench.emit.load_window(
             name, base, tile.n, ic, y, x, origin, row_step=step, corner=shape.corner, plane=plane
@@ -157,20 +169,6 @@ def _inp_pools(
     if shape.ic:
         pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots)
     return pools
-
-
-def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:
-    """Return the nest of a chunk: rows, columns, oc, ic, kernel rows, kernel columns."""
-    columns = shape.extent_in(tile.ox.count, 1)
-    area = shape.extent_in(tile.oy.count, 0) * columns
-    return (
-        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * columns),
-        Dim(tile.ox.count, 1, shape.stride[1]),
-        Dim(part.count, tile.area, 0, row),
-        Dim(ic.count, 0, area, shape.taps),
-        Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
-        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
-    )
 
 
 LOWERER: Final = Lowerer(lower=convolution, searched=True)

@@ -8,7 +8,11 @@ namespace {
 
 struct Vnni : Avx512 {
   static constexpr size_t kInpBytes = 1;
+  static constexpr int32_t kOffset = 128;
   static Vec Dot(Vec sum, Vec x, Vec w) { return _mm512_dpbusd_epi32(sum, x, w); }
+  static Vec Widen(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
 };
 
 void PackInp(const uint8_t* from, uint8_t* to, size_t lanes) {
@@ -43,19 +47,13 @@ void PackWgt16(const uint8_t* from, uint8_t* to) {
 
 void PackWgt(const uint8_t* from, uint8_t* to, size_t block) {
   if (block == 16) return PackWgt16(from, to);
-  PackWgtGroups<Vnni>(from, to, block, 32);
-}
-
-void Gemm(const GemmArgs& args) {
-  if (args.block == 16) return GemmRows<Vnni, 8, 1, 4>(args);
-  if (args.block == 32) return GemmRows<Vnni, 8, 2, 8>(args);
-  return GemmRows<Vnni, 8, 2, 0>(args);
+  PackVectorWgt<Vnni>(from, to, block);
 }
 
 }  // namespace
 
-const Kernels kAvx512vnniKernels = {"avx512vnni", 1,       0x80,   PackedWgtBytes<Vnni>,
-                                    PackInp,      PackWgt, Gemm,   Alu,
-                                    Narrow,       Unpack4, Narrow4};
+const Kernels kAvx512vnniKernels = {"avx512vnni", 1,       0x80,    PackedWgtBytes<Vnni>,
+                                    true,         PackInp, PackWgt, VectorGemm<Vnni>,
+                                    Alu,          Narrow,  Unpack4, Narrow4};
 
 }  // namespace vta

@@ -150,7 +150,6 @@ void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPl
   const int32_t block = static_cast<int32_t>(config_.block());
   const int32_t lane_bytes = static_cast<int32_t>(kernels_.inp_lane_bytes);
   const int32_t inp_bytes = lanes * lane_bytes;
-  const int32_t wgt_bytes = static_cast<int32_t>(kernels_.wgt_bytes(config_.block()));
   OffsetSet dst(config_.acc_depth()), src(config_.inp_depth()), wgt(config_.wgt_depth());
   const uint64_t used = memory_->used();
   uint64_t kept = 0;
@@ -161,21 +160,23 @@ void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPl
     // Twice: vectors that grow have room for as much again.
     const uint64_t bytes =
         2 * (sizeof(GemmGroup) + g.rows.size() * config_.batch() * sizeof(GemmRow) +
-             g.taps.size() * sizeof(GemmTap) + g.bases.size() * sizeof(GemmBase));
+             g.taps.size() * sizeof(PlanTap) + g.bases.size() * sizeof(GemmBase));
     memory_->Take(bytes);
     GemmGroup group;
     group.row_begin = static_cast<uint32_t>(plan->rows.size());
     group.tap_begin = static_cast<uint32_t>(plan->taps.size());
     group.base_begin = static_cast<uint32_t>(plan->bases.size());
+    std::sort(g.rows.begin(), g.rows.end(),
+              [](const Row& a, const Row& b) { return a.dst < b.dst; });
     for (const Row& r : g.rows) {
       for (int32_t b = 0; b < static_cast<int32_t>(config_.batch()); ++b) {
         plan->rows.push_back(
             {r.dst * lanes + b * block, r.src * inp_bytes + b * block * lane_bytes});
       }
     }
-    for (const Tap& t : g.taps) plan->taps.push_back({t.src * inp_bytes, t.wgt * wgt_bytes});
+    for (const Tap& t : g.taps) plan->taps.push_back({t.src * inp_bytes, t.wgt});
     for (const Uop& b : g.bases) {
-      plan->bases.push_back({b.dst * lanes, b.src * inp_bytes, b.wgt * wgt_bytes});
+      plan->bases.push_back({b.dst * lanes, b.src * inp_bytes, b.wgt});
       for (const Row& r : g.rows) {
         dst.Add(b.dst + r.dst);
         for (const Tap& t : g.taps) src.Add(b.src + r.src + t.src);

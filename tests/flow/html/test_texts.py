@@ -10,6 +10,7 @@ def test_numbers() -> None:
     assert texts.percent(-0.005, 1) == "−0.5"
     assert texts.points(0.95, 0.9) == "+5.00" and texts.points(0.9, 0.95) == "−5.00"
     assert texts.points(0.9, 0.9) == "0.00" and texts.points(0.9, None) == "–"
+    assert texts.points(0.9, 0.95, 0.0123) == "−5.00 ± 1.23" and texts.points(None, 0.9, 0.1) == "–"
     assert texts.decibels(-3.25) == "−3.2 dB" and texts.decibels(None) == "–"
     assert texts.count(1234.4) == "1,234" and texts.count(None) == "–"
     assert texts.size(1023) == "1,023 B" and texts.size(1536) == "1.5 KiB"

@@ -36,7 +36,7 @@ from flow.results.report import (
 from flow.results.run_facts import RunFacts
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig
@@ -50,6 +50,7 @@ def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics
         images=599,
         top1=top1,
         top5=top1,
+        top1_change_margin=None if top1 is None or name == "float32" else 0.0123,
         agreement=0.98765,
         sqnr_db=sqnr,
         centred_sqnr_db=None if sqnr is None else sqnr - 8,
@@ -184,8 +185,8 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "outputs",
-        "latency", "placement", "steps", "requantization_error", "exact", "calibration", "bits",
-        "kept", "layers", "layer_images",
+        "top1_change_margin", "latency", "placement", "steps", "requantization_error", "exact",
+        "calibration", "bits", "kept", "layers", "layer_images",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -286,7 +287,7 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
-    assert "599" in row and "99.00" in row and "-0.33" in row and "98.77" in row
+    assert "599" in row and "99.00" in row and "-0.33 ± 1.23" in row and "98.77" in row
     assert "│ 20.50 │     12.50 │" in row  # SQNR, centred SQNR
     assert (
         "on VTA     75.00% of 0.00 M MACs, in 2 programs; 0.004 MB copied between host and VTA"
