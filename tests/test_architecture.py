@@ -47,7 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "artefacts": {"data", "frontend", "program", "sim", "system"},
         "results": {"data", "program", "sim", "system"},
         "bits": {"results", "sim", "system"},
-        "explain": {"compiler", "frontend", "program", "results", "sim", "system"},
+        "explain": {"compiler", "frontend", "program", "results", "sim", "sweep", "system"},
         "export": {"results"},
         "diff": {"html", "results"},
         "sweep": {"cache", "compiler", "data", "html", "results", "sim", "system"},

@@ -9,7 +9,9 @@ from flow.data.models import model_names
 from vta_config.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from rich.console import RenderableType
+
+    from flow.results.explanation import Explanation
 
 _OPTION: Final = "--explain"
 _MODELS: Final = (".onnx", ".onnx.xz", ".vta")
@@ -44,3 +46,10 @@ def check_layer(layer: str | None, what: str) -> None:
             got=layer,
             hint=f"write {what} {layer} {_OPTION}",
         )
+
+
+def explained(found: Explanation) -> list[RenderableType]:
+    """Return what a command shows of an explanation behind its own tables."""
+    from flow.explain.render import render
+
+    return [f"\nexplained    {found.variant}", render(found, heading=False)]

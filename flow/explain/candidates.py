@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.options import OBJECTIVES
+from flow.sim.scratchpads import capacities
+from flow.sweep.machines import varied
 from vta_config.errors import ConfigError
 from vta_config.portable import PORTABLE_UOPS
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flow.compiler.shapes import Objective
+    from flow.sweep.machines import AxisValue
     from vta_config.hardware import VTAConfig
 
-#: LOG_WGT_WIDTH of weights of 4 bits.
-_LOG_4_BITS: Final = 2
+#: Bits of narrow weights.
+_FEW_BITS: Final = 4
 #: Buffers in the order in which they are doubled.
 _BUFFERS: Final = ("inp", "wgt", "acc")
 _OBJECTIVE: Final = "--objective"
@@ -61,32 +64,29 @@ def candidates(machine: VTAConfig, objective: Objective) -> Iterator[Candidate]:
     """
     yield wider_bus(machine)
     for name in _BUFFERS:
-        larger = _doubled(machine, name)
+        larger = _resized(f"{name} buffer ×2", machine, name)
         yield larger
         if larger.machine is None:
-            for other in _BUFFERS:
-                if other != name and (pair := _doubled(machine, name, other)).machine is not None:
-                    yield replace(pair, name=f"{name} ×2, {other} ÷2")
+            pairs = (
+                _resized(f"{name} ×2, {other} ÷2", machine, name, other)
+                for other in _BUFFERS
+                if other != name
+            )
+            yield from (pair for pair in pairs if pair.machine is not None)
     if machine.uop_depth >= PORTABLE_UOPS:
         holds = f"programs keep at most {PORTABLE_UOPS:,} micro-ops, which it holds already"
         yield Candidate(name="uop buffer ×2", reason=holds)
     else:
-        yield _doubled(machine, "uop")
-    yield _varied(
-        f"block of {2 * machine.block}",
-        machine,
-        quantizes=True,
-        log_block=machine.log_block + 1,
-    )
-    if machine.log_wgt_width > _LOG_4_BITS:
-        # The buffer keeps its elements: instructions have no room for more.
-        yield _varied(
-            "weights of 4 bits",
+        yield _resized("uop buffer ×2", machine, "uop")
+    block = 2 * machine.block
+    yield _changed(f"block of {block}", machine, {"block": block}, quantizes=True)
+    if machine.wgt_bits > _FEW_BITS:
+        yield _changed(
+            f"weights of {_FEW_BITS} bits",
             machine,
+            {"weight_bits": _FEW_BITS},
             quantizes=True,
-            weight_bits=4,
-            log_wgt_width=_LOG_4_BITS,
-            log_wgt_buff_bytes=machine.log_wgt_buff_bytes - (machine.log_wgt_width - _LOG_4_BITS),
+            weight_bits=_FEW_BITS,
         )
     for other in OBJECTIVES:
         if other != objective:
@@ -97,30 +97,27 @@ def candidates(machine: VTAConfig, objective: Objective) -> Iterator[Candidate]:
 def wider_bus(machine: VTAConfig) -> Candidate:
     """Return a machine whose bus moves twice the bytes in a cycle."""
     bits = 2 * machine.bus_bits
-    return _varied(f"bus of {bits} bits", machine, bus_bits=bits)
+    return _changed(f"bus of {bits} bits", machine, {"bus": bits})
 
 
-def _doubled(machine: VTAConfig, name: str, halved: str = "") -> Candidate:
-    changes = {_field(name): getattr(machine, _field(name)) + 1}
+def _resized(name: str, machine: VTAConfig, doubled: str, halved: str = "") -> Candidate:
+    sizes = capacities(machine)
+    axes: dict[str, AxisValue] = {f"{doubled}_buffer": 2 * sizes[doubled]}
     if halved:
-        changes[_field(halved)] = getattr(machine, _field(halved)) - 1
-    return _varied(f"{name} buffer ×2", machine, **changes)
+        axes[f"{halved}_buffer"] = sizes[halved] // 2
+    return _changed(name, machine, axes)
 
 
-def _field(buffer: str) -> str:
-    return f"log_{buffer}_buff_bytes"
-
-
-def _varied(
+def _changed(
     name: str,
     machine: VTAConfig,
+    axes: Mapping[str, AxisValue],
     *,
     quantizes: bool = False,
     weight_bits: int | None = None,
-    **changes: Any,
 ) -> Candidate:
     try:
-        other = replace(machine, **changes)
+        other = varied(machine, machine.name, **axes)
     except ConfigError as error:
         # The machine's own name and the advice at the end say nothing of the change.
         sentence = str(error).removeprefix(f"{machine.name}.").partition("; ")[0]
@@ -130,13 +127,6 @@ def _varied(
     return Candidate(
         name=name, sets=sets, machine=other, quantizes=quantizes, weight_bits=weight_bits
     )
-
-
-def sram_bytes(machine: VTAConfig) -> int:
-    """Return the bytes of all scratchpads, with the out buffer, which is as deep as acc."""
-    logs = [getattr(machine, _field(name)) for name in ("inp", "wgt", "acc", "uop")]
-    buffers: int = sum(1 << log for log in logs)
-    return buffers + machine.acc_depth * machine.out_elem_bytes
 
 
 def multipliers(machine: VTAConfig) -> int:

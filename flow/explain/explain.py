@@ -10,11 +10,12 @@ from flow.explain.again import Compiling
 from flow.explain.candidates import wider_bus
 from flow.explain.find import aliases, by_name, unknown
 from flow.explain.parts import explained_layers
-from flow.explain.what_if import Subject, WhatIf, sort
+from flow.explain.what_if import Subject, WhatIf, machines_that_take, sort
 from flow.explain.words import answered
 from flow.results.explanation import Change, ExplainedLayer, Explanation, HostOperator
 from flow.sim.timing_report import layer_ends, layers_of
 from flow.sim.tsim import time_insns
+from relay_passes.names import layer_names
 from relay_passes.partition.advice import advice_for
 from vta_config.isa import encode
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from flow.pipeline import Pipeline
     from flow.sim.tsim import TSim
     from flow.stages import Stages
-    from relay_passes.partition.layers import Fallback
+    from relay_passes.partition.host_work import Fallback
     from vta_config.hardware import VTAConfig
 
 
@@ -78,28 +79,45 @@ def explain_network(
     if layer:
         wanted, operator = _found(compiled, layer, [each.name for each in layers])
         if operator is not None:
-            return answered(replace(found, layer=layer, host=(_told(operator),)))
+            found = replace(found, layer=layer, host=(_told(operator),))
+            return answered(found, takers=_takers(compiled, operator, stages))
         found = replace(found, layer=wanted)
     shown = tuple(each for each in layers if wanted in (None, each.name))
     if not layer:
         found = replace(found, host=tuple(_told(operator) for operator in model.host.fallbacks))
     if not shown:
         return answered(found)
-    objective, schedules = pipeline.objective, pipeline.schedules
     with stages("explain", "trying other machines") as progress:
         what_if = WhatIf(
-            subject=Subject(
-                pipeline=pipeline,
-                variant=compiled.variant,
-                quantized=model.quantized,
-                how=Compiling(objective=objective, schedules=schedules),
-                cycles={each.name: each.cycles for each in layers},
-            ),
+            subject=_subject(compiled, {each.name: each.cycles for each in layers}),
             layer=wanted,
         )
         changes = what_if.changes(progress)
     found = replace(found, layers=shown, alone=what_if.alone, changes=changes)
     return answered(found, part="" if layer == wanted else layer)
+
+
+def _subject(compiled: Compiled, cycles: Mapping[str, int]) -> Subject:
+    pipeline = compiled.pipeline
+    return Subject(
+        pipeline=pipeline,
+        variant=compiled.variant,
+        quantized=compiled.model.quantized,
+        how=Compiling(objective=pipeline.objective, schedules=pipeline.schedules),
+        cycles=cycles,
+    )
+
+
+def _takers(compiled: Compiled, operator: Fallback, stages: Stages) -> tuple[str, ...] | None:
+    """Return the changes with which VTA takes what it refuses here; None for other operators."""
+    owners = layer_names(compiled.model.quantized)
+    anchors = [str(chain.anchor.var.name) for chain, _ in compiled.model.found.refused]
+    layers = [owners.get(anchor, anchor) for anchor in anchors]
+    name = owners.get(operator.name, operator.name)
+    if name not in layers:
+        return None
+    with stages("explain", "trying other machines"):
+        return machines_that_take(_subject(compiled, {}), name)
 
 
 def _found(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relay_passes.graph import read_graph, variables
 from relay_passes.names import layer_names
-from relay_passes.partition.layers import CONVERSIONS
+from relay_passes.partition.host_work import CONVERSIONS
 from vta_config.errors import ConfigError
 from vta_config.text import shown_name
 
 if TYPE_CHECKING:
     from flow.frontend.origins import OnnxNode
-    from relay_passes.partition.layers import Fallback
+    from relay_passes.partition.host_work import Fallback
     from relay_passes.partition.read import FoundLayers
 
 #: Names that an error suggests.

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.explain.again import Compiling, Network
-from flow.explain.candidates import Candidate, candidates, multipliers, sram_bytes
+from flow.explain.candidates import Candidate, candidates, multipliers
 from flow.results.explanation import Change
+from flow.sweep.machines import sram_bytes
 from relay_passes.rounding.nearest import NearestRounder
 from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.variants import KEPT, STOCK_RELAY
@@ -85,6 +86,33 @@ class Subject:
                 raise CannotApply(_STOCK if options is None else _OWN_NUMBERS)
             return pipeline.quantize(STOCK_RELAY if options is None else options)
         return pipeline.quantize(with_bits(plain(options), weight_bits))
+
+
+def machines_that_take(subject: Subject, operator: str) -> tuple[str, ...]:
+    """Return the changes with which VTA runs an operator that it refuses here, by their names.
+
+    Parameters
+    ----------
+    subject : Subject
+    operator : str
+        The name of its layer.
+    """
+    found = []
+    for candidate in candidates(subject.machine, subject.how.objective):
+        if candidate.machine is None or candidate.objective is not None:
+            continue
+        try:
+            quantized = (
+                subject.again(candidate.machine, candidate.weight_bits)
+                if candidate.quantizes
+                else subject.quantized
+            )
+            network = Network.of(quantized, candidate.machine)
+        except (CannotApply, FlowError):
+            continue
+        if operator in network.layers:
+            found.append(candidate.name)
+    return tuple(found)
 
 
 def plain(options: QuantOptions) -> QuantOptions:

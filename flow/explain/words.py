@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from flow.results.explanation import Answer, Change, Explanation
-from vta_config.text import shown_name
+from flow.results.explanation import Answer, Change, Explanation, HostOperator
+from vta_config.text import printable, shown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: What bounds a layer whose cycles go there most, and what the machine does in them.
 _BOUND: Final[Mapping[str, tuple[str, str]]] = {
@@ -52,7 +52,13 @@ _HELPING: Final = 3
 _AGAIN: Final = 1.05
 
 
-def answered(found: Explanation, *, part: str = "", kept: bool = False) -> Explanation:
+def answered(
+    found: Explanation,
+    *,
+    part: str = "",
+    kept: bool = False,
+    takers: Sequence[str] | None = None,
+) -> Explanation:
     """Return an explanation with its sentences.
 
     Parameters
@@ -62,17 +68,24 @@ def answered(found: Explanation, *, part: str = "", kept: bool = False) -> Expla
         What was asked for, where it is a part of the layer that is explained.
     kept : bool
         Whether changes were tried on the same instructions.
+    takers : sequence of str, optional
+        Changes with which VTA runs an operator that is on the host; None where that was not tried.
     """
+    if found.layer is not None and found.host:
+        return replace(found, answers=tuple(_of_host(found.host[0], takers)))
     return replace(found, answers=tuple(_answers(found, part, kept)))
 
 
+def _of_host(operator: HostOperator, takers: Sequence[str] | None) -> Iterator[Answer]:
+    yield Answer(about="runs on", text="the host")
+    yield Answer(about="because", text=printable(operator.reason))
+    yield Answer(about="what to do", text=operator.advice)
+    if takers is not None:
+        text = f"VTA runs it with: {', '.join(takers)}" if takers else "none of the other machines"
+        yield Answer(about="would help", text=text)
+
+
 def _answers(found: Explanation, part: str, kept: bool) -> Iterator[Answer]:
-    if found.layer is not None and found.host:
-        (operator,) = found.host
-        yield Answer(about="runs on", text="the host")
-        yield Answer(about="because", text=shown_name(operator.reason))
-        yield Answer(about="what to do", text=operator.advice)
-        return
     if not found.layers:
         yield Answer(about="runs on", text="the host: no layer runs on VTA")
         return

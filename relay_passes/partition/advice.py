@@ -19,7 +19,7 @@ from relay_passes.partition.fallbacks import (
     NO_MOVE,
     NO_PATTERN,
 )
-from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE
+from relay_passes.partition.host_work import DEQUANTIZE, QUANTIZE
 
 _SCALES: Final = (
     "its scales are too far apart: calibrate on images like those that the network will see, or "

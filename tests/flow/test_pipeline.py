@@ -139,6 +139,6 @@ def test_another_machine_without_calibration(pipeline: Pipeline) -> None:
 
 
 def test_options_of_a_variant(pipeline: Pipeline) -> None:
-    assert pipeline.options_of("single_scale") == VARIANTS["single_scale"]
+    assert pipeline.options_of("single_scale") == VARIANTS["single_scale"].options
     with pytest.raises(CalibrationError, match="must be given a model that is quantized already"):
         pipeline.options_of("keep")

@@ -73,3 +73,27 @@ def test_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["layer"] == "stem" and found["layers"][0]["name"] == "stem"
     assert call("time", tmp_path / "tiny.vta", "--explain", "stm") == 2
     assert "close to it: stem" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_deploy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    options = ("--variant", "best", "--limit", "5", "--exact-images", "1", "--output", out)
+    assert call("deploy", *options, "--explain", "layer3.0.conv1") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "explained best layer layer3.0.conv1 (conv2d): " in shown
+    assert "bound by the bus: " in shown and "would help " in shown
+    report = json.loads((out / "report.json").read_text())
+    found = report["explanation"]
+    assert (found["variant"], found["layer"], found["alone"]) == ("best", "layer3.0.conv1", True)
+    (layer,) = found["layers"]
+    (own,) = (x for x in report["latency"]["layers"] if x["name"] == "layer3.0.conv1")
+    assert (layer["cycles"], layer["bound"]) == (own["cycles"], own["bound"])
+    assert report["seconds"]["explain"] > 0
+    page = (out / "report.html").read_text()
+    assert "What bounds it, and what would help" in page and "bus of 128 bits" in page
+    # What was measured is there, although the layer is not.
+    (out / "report.json").unlink()
+    assert call("deploy", *options, "--explain", "layer9") == 2
+    assert "--explain: must name a layer on VTA" in capsys.readouterr().err
+    assert json.loads((out / "report.json").read_text())["explanation"] is None

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.explain.explain import Compiled, explain_network
 from flow.explain.find import by_name, unknown
 from flow.stages import Stages
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from tests.flow.explain.networks import compiled
 from vta_config.errors import ConfigError
 

@@ -117,6 +117,8 @@ def test_an_operator_on_the_host() -> None:
         "because": "no integers",
         "what to do": "replace it",
     }
+    assert texts(found, takers=("a", "b"))["would help"] == "VTA runs it with: a, b"
+    assert texts(found, takers=())["would help"] == "none of the other machines"
     assert texts(replace(found, layer=None)) == {"runs on": "the host: no layer runs on VTA"}
 
 
