@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -148,8 +149,8 @@ class Pipeline:
         """Fold constants and BatchNorm."""
         self.model = model
         self.config = config
-        self._schedules = schedules
-        self._objective = objective
+        self.schedules = schedules
+        self.objective = objective
         self._choose_widths = choose_widths
         self._learning, self._kept_blocks = learning, kept
         self._progress: LearnProgress | None = None
@@ -178,6 +179,16 @@ class Pipeline:
         self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
+
+    def on_machine(self, config: VTAConfig, images: int) -> Pipeline:
+        """Return one of the same model and profiles for another machine, with so many images."""
+        other = copy(self)
+        other.config, other._cache = config, Cache(None)
+        other._results = KeptQuantization(other._cache, self.folded, config)
+        other._images = other._all_images = self._images[:images]
+        other._moments, other._rescaled, other._proofs = None, {}, None
+        other._quantized, other.choices, other._candidates = {}, {}, None
+        return other
 
     def _old_names(self, before: Mapping[str, str]) -> dict[str, str]:
         """Return the imported module's names of the folded one's tensors, the inputs included."""
@@ -315,6 +326,19 @@ class Pipeline:
             self._quantized[name] = form
         return self._quantized[name]
 
+    def options_of(self, variant: str) -> QuantOptions:
+        """Return the options of a variant's selected candidate; not of stock Relay's quantization.
+
+        Raises
+        ------
+        CalibrationError
+            When it keeps the integers of a model that has none, or has bits that nothing chooses.
+        """
+        if variant in KEPT:
+            return self._kept_options(variant)
+        chosen = self.choices[variant].chosen if variant in self.choices else variant
+        return self._options_of(chosen)
+
     def _options_of(self, name: str) -> QuantOptions:
         """Return the options of a recipe; those of `mixed` with the bits that are chosen."""
         options = RECIPES[name].options
@@ -347,7 +371,7 @@ class Pipeline:
     @property
     def scheduling(self) -> tuple[bool, str]:
         """Whether schedules are searched, and what the forms of inputs are chosen by."""
-        return self._schedules is not None, self._objective
+        return self.schedules is not None, self.objective
 
     def _quantize(
         self,
@@ -453,11 +477,7 @@ class Pipeline:
         """
         if variant == STOCK_RELAY:
             return None
-        if variant in KEPT:
-            options = self._kept_options(variant)
-        else:
-            chosen = self.choices[variant].chosen if variant in self.choices else variant
-            options = self._options_of(chosen)
+        options = self.options_of(variant)
         mod = self.passed(options.for_machine(self.config).passes)
         if self._floats is None or self._floats.mod is not mod:
             self._floats = FloatGraph(mod)
@@ -523,8 +543,8 @@ class Pipeline:
         return Compilation(
             quantized=quantized,
             config=self.config,
-            schedules=self._schedules,
-            objective=self._objective,
+            schedules=self.schedules,
+            objective=self.objective,
             cache=self._cache,
         )
 
@@ -552,11 +572,9 @@ class Pipeline:
                 after(stage.name, stage.result(state))
             if end < len(FLOAT_STAGES):
                 return
-            if variant in KEPT:
-                options = self._kept_options(variant)
-            else:
+            if variant not in KEPT:
                 self.quantize(variant)  # settles which form it becomes
-                options = self._options_of(self.choices[variant].chosen)
+            options = self.options_of(variant)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)
