@@ -11,7 +11,7 @@ CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuz
 .PHONY: deploy install core test lint format docs bench clean
 
 # The variants that your own model gets, too, and one of 4 bits; ARGS='--variant dyadic' adds a row.
-DEMO := --images digits-harder \
+DEMO := --model gauges-resnet18 \
 	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best w4a8)
 
 deploy: $(VENV)/.installed
