@@ -116,6 +116,9 @@ def add(commands: Commands) -> None:
         "--format", choices=_FORMATS, default="table", help="of stdout (default: %(default)s)"
     )
     parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",

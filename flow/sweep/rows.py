@@ -17,10 +17,10 @@ from flow.results.sweep_document import (
     SweepRow,
 )
 from flow.sweep.costs import Constants, area_of, energy_of
+from flow.sweep.front import Point, differences, dominating, effects, front
 from flow.sweep.machines import AxisValue, sram_bytes
 from flow.sweep.measure import Measured
 from flow.sweep.networks import Accuracy
-from flow.sweep.pareto import Point, differences, dominating, effects, front
 from flow.sweep.space import Machine, machine_quantity
 from flow.sweep.where import Condition
 

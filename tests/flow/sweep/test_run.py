@@ -20,8 +20,8 @@ from flow.options import Options
 from flow.results.sweep_document import SweepFields
 from flow.stages import Stages
 from flow.sweep import run as module_of_run
+from flow.sweep.front import dominates
 from flow.sweep.measure import Measured, measure
-from flow.sweep.pareto import dominates
 from flow.sweep.rows import numbers_of
 from flow.sweep.run import JOURNAL_FILE, Request, compared_of, sweep
 from flow.sweep.space import Space, read_axis
