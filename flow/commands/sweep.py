@@ -137,15 +137,16 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
     ConfigError
         When an axis, a constraint, a machine or a file cannot be used.
     """
-    from flow.parallel.run import check_workers
+    from flow.parallel.run import check_cluster
     from flow.session import schedule_cache
     from flow.sweep.costs import read_constants, usual_constants
     from flow.sweep.measure import How
     from flow.sweep.run import Request, compared_of
     from flow.sweep.space import Space, SpaceFile, read_axes, read_space
     from flow.sweep.where import parse
+    from flow.worker_request import Workers
 
-    check_workers(args.jobs, args.cluster)
+    check_cluster(Workers(jobs=args.jobs, cluster=args.cluster))
     file = SpaceFile() if args.space is None else read_space(args.space)
     configs, axes = read_axes((*file.axes, *args.axis))
     configs = configs or file.config or (options.config,)
