@@ -28,16 +28,19 @@ from flow.results.bit_choice import BitChoice
 from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
-from flow.results.evaluate import Later, Network, Rows
+from flow.results.evaluate import Elsewhere, Later, Network, Rows
 from flow.results.explanation import Explanation
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sent_model import model_elsewhere
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
+from flow.system.threads import blas_threads
 from flow.verify import Verifier, exactness_of
+from flow.worker_request import ALONE, Workers
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -83,6 +86,8 @@ class PipelineBackend:
         Keeps everything else that takes long.
     preprocessing : Preprocessing, optional
         How pictures become the model's input, for whoever deploys it.
+    workers : Workers
+        On which cores or computers images are run.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class PipelineBackend:
         learned: Path | None = None,
         cache: Cache | None = None,
         preprocessing: Preprocessing | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """Prepare the float model."""
         self._cache = cache or Cache(None)
@@ -121,7 +127,8 @@ class PipelineBackend:
         self._request, self._measurements = bits or BitRequest(), measurements
         self._chooser: BitChooser | None = None
         self._bits: BitChoice | None = None
-        self._engine = engine
+        self._engine: Engine = engine
+        self._workers = workers
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
         self._preprocessing = preprocessing
@@ -227,6 +234,8 @@ class PipelineBackend:
             profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
+            engine=self._engine,
+            workers=self._workers,
             source=(pipeline, name),
         )
 
@@ -289,6 +298,8 @@ class PipelineCompiled:
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
+    engine: Engine = "fsim"
+    workers: Workers = ALONE
     source: tuple[Pipeline, str] | None = None
     _verifier: Verifier | None = field(default=None, init=False)
 
@@ -334,6 +345,10 @@ class PipelineCompiled:
         """Return what keeps the engine's results on these images; None where nothing does."""
         return self.kept.rows("logits", data)
 
+    def elsewhere(self, data: Dataset) -> Elsewhere | None:
+        """Return what runs the engine on other cores or computers; None where it runs here."""
+        return model_elsewhere(self.model, self.engine, data, self.workers)
+
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         """Compare all engines bit for bit; what was equal before is not run again."""
         kept = None if anew else self.kept.rows("verified", images, ordered=True)
@@ -351,7 +366,8 @@ class PipelineCompiled:
         def compare() -> tuple[LayerFacts, ...]:
             if self._verifier is None:
                 self._verifier = Verifier(self.model, self.network, fast=True)
-            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+            with blas_threads(1):
+                return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
         return self.kept.layers(images, compare)
 

@@ -50,7 +50,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "explain": {"compiler", "frontend", "program", "results", "sim", "sweep", "system"},
         "export": {"results"},
         "diff": {"html", "results"},
-        "sweep": {"cache", "compiler", "data", "html", "results", "sim", "system"},
+        "sweep": {"cache", "compiler", "data", "html", "parallel", "results", "sim", "system"},
         "cache": {"data", "program", "results", "system"},
         "parallel": {"cache", "system"},
         "html": {"results", "sim", "system"},

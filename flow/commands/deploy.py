@@ -47,6 +47,7 @@ def add(commands: Commands) -> None:
         commands.images,
         commands.engine,
         commands.bits,
+        commands.workers,
     )
     variants_option(parser)
     parser.add_argument(
@@ -80,6 +81,7 @@ def add(commands: Commands) -> None:
         commands.images,
         commands.engine,
         commands.bits,
+        commands.workers,
     )
     variants_option(evaluate)
     evaluate.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/report.json")
@@ -95,6 +97,7 @@ def add_compare(commands: Commands) -> None:
         commands.model,
         commands.learning,
         commands.images,
+        commands.workers,
     )
     compare.add_argument(
         "--step",
