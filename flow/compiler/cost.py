@@ -56,7 +56,7 @@ class Tiling:
 
     def area(self, part: ConvShape) -> int:
         """Inp elements that the tile needs of one block of a reduction's input channels."""
-        return part.extent_in(self.oh, 0) * part.extent_in(self.ow, 1)
+        return part.window_in(self.oh, 0) * part.window_in(self.ow, 1)
 
     def inp_elems(self, shape: ConvShape) -> int:
         """Inp elements of a slot: of the layer's chunk, or of another layer's smallest."""
@@ -102,6 +102,14 @@ class Tiling:
     def groups(self, shape: ConvShape) -> int:
         """Pieces of the output channels."""
         return blocks(shape.oc, self.oc)
+
+    def runs(self, part: ConvShape) -> tuple[int, int]:
+        """Return GEMM instructions of a chunk for all pieces of the picture, and kinds of these.
+
+        Pieces at an edge lack taps, so they have instructions and micro-ops of their own.
+        """
+        (rows, rows_kinds), (columns, columns_kinds) = part.runs(self.oh, 0), part.runs(self.ow, 1)
+        return rows * columns, rows_kinds * columns_kinds
 
     @property
     def parts(self) -> int:
@@ -150,7 +158,6 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     """
     places, groups, parts = tiling.places(shape), tiling.groups(shape), tiling.parts
     tiles, sizes = places * groups, tiling.sizes(shape)
-    chunks = _chunks(sizes)
     inp_slots = min(MAX_SLOTS // 2, tiling.inp_capacity(shape, capacity) // tiling.inp_elems(shape))
     wgt_slots = min(MAX_SLOTS, capacity.wgt // tiling.wgt_elems(shape))
     acc_slots = tiling.acc_slots(capacity)
@@ -174,8 +181,7 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
             inp_chunks = 0
         if wgt_shared and not weights.pop((part.base, part.weight_plane), 0):
             wgt_chunks = 0
-        columns = min(part.extent_in(tiling.ow, 1), part.width)
-        rows = min(part.extent_in(tiling.oh, 0), part.height)
+        rows, columns = part.window_in(tiling.oh, 0), part.window_in(tiling.ow, 1)
         row_beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
         # An INP load is two-dimensional: one instruction a block of channels.
         inp_cycles += inp_chunks * ic * capacity.load_cycles(rows, row_beats)
@@ -191,7 +197,9 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     load = inp_cycles + wgt_cycles + residual_bytes / capacity.bus_bytes
     load += residual_loads * capacity.load_cycles(1, 0)
 
-    gemms = tiles * chunks * parts * shape.planes + residual_loads
+    runs = [tiling.runs(part) for part, _ in sizes]
+    gemms = sum(n * blocks(part.ic, ic) for (n, _), (part, ic) in zip(runs, sizes, strict=True))
+    gemms = gemms * groups * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
     compute = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
@@ -200,6 +208,7 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     deep = further or load > DEEP_LOAD_SHARE * compute
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
     meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
+    meetings *= max(kinds for _, kinds in runs)
     insn_uops = [
         nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
     ]

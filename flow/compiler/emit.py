@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from flow.compiler.geometry import Dim, Range, Window, nest, span, split
+from flow.compiler.geometry import Dim, Range, nest, span, split
 from flow.compiler.tokens import Emitted, Region, Space
 from flow.program.layouts import blocks
 from vta_config.errors import CapacityError
@@ -45,6 +45,8 @@ class Tile:
         First acc element; the tile lies as [oc][oy][ox].
     origin : Origin
         Its layer and place; instructions add their purpose.
+    group : Range
+        Blocks of output channels of the tile that it is a piece of.
     """
 
     n: int
@@ -53,6 +55,7 @@ class Tile:
     ox: Range
     acc: int
     origin: Origin
+    group: Range
 
     @property
     def area(self) -> int:
@@ -154,15 +157,15 @@ class Emitter:
         sram: int,
         n: int,
         channels: Range,
-        y: Window,
-        x: Window,
+        y: Range,
+        x: Range,
         origin: Origin,
         *,
         row_step: int = 1,
         corner: tuple[int, int] = (0, 0),
         plane: int = 0,
     ) -> list[Emitted]:
-        """Load a window of channel blocks as [channels][y.extent][x.extent], zeros included.
+        """Load a window of channel blocks as [channels][rows][columns].
 
         Row r of the window's picture is row r · `row_step` of the tensor. With a `corner`, the
         picture has so many rows and columns of the border before the tensor's own.
@@ -170,12 +173,13 @@ class Emitter:
         tensor, (top, left) = self._tensors[name], corner
         border = tensor.border
         _, _, height, width = border.around(tensor.shape)
-        area = y.extent * x.extent
+        area = y.count * x.count
+        if not area:
+            return []
         first = x.start - left
-        whole = first == -border.left and x[1:] == (width, 0, 0)
-        whole = whole and y.extent == y.count and row_step == 1
+        whole = first == -border.left and x.count == width and row_step == 1
         if whole and (channels.count == 1 or height * width <= MAX_TRANSFER):
-            # Whole rows and no zeros: one run a block, all blocks in one LOAD.
+            # Whole rows: one run a block, all blocks in one LOAD.
             at = self._element(tensor, n, channels.start, y.start - top, first, plane)
             return [
                 self._load(
@@ -202,11 +206,7 @@ class Emitter:
                 stride=width * row_step,
                 merge=whole,
             )
-            padded = load.insn.having(
-                y_pad_0=y.before, y_pad_1=y.after, x_pad_0=x.before, x_pad_1=x.after
-            )
-            writes = (Region("inp", sram + i * area, area),)
-            result.append(replace(load, insn=padded, writes=writes))
+            result.append(load)
         return result
 
     def _load(

@@ -1,15 +1,13 @@
-"""Integer geometry: ranges, windows with zeros around them, nests of loops and micro-ops."""
+"""Integer geometry: ranges, windows, taps that lie inside, nests of loops and micro-ops."""
 
 from __future__ import annotations
 
+from itertools import groupby, product
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vta_config.errors import CapacityError
-from vta_config.isa import MAX_PAD
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 #: Rows × columns from which on they are the hardware's loops.
 MANY_VECTORS: Final = 16
@@ -21,23 +19,61 @@ class Range(NamedTuple):
     start: int
     count: int  # type: ignore[assignment]  # a field here, not tuple.count
 
+    def within(self, other: Range) -> Range:
+        """Return what both have; its count is 0 where that is nothing."""
+        start = max(self.start, other.start)
+        end = min(self.start + self.count, other.start + other.count)
+        return Range(start, max(0, end - start))
+
 
 #: Nothing.
 NO_RANGE: Final = Range(0, 0)
 
 
-class Window(NamedTuple):
-    """Rows or columns of the picture that a tile needs, and the zeros before and after them."""
+class TapRun(NamedTuple):
+    """Taps of a kernel along an axis, and the outputs at which all of them lie inside."""
 
-    start: int
-    count: int  # type: ignore[assignment]  # a field here, not tuple.count
-    before: int
-    after: int
+    taps: Range
+    out: Range
+
+
+class Axis(NamedTuple):
+    """An axis of a reduction: outputs, and where their taps lie along it in the picture.
+
+    Tap t of output o is row (or column) o · stride + offset + t · dilation of `size`.
+    """
+
+    out: Range
+    stride: int
+    offset: int
+    kernel: int
+    dilation: int
+    size: int
 
     @property
-    def extent(self) -> int:
-        """Rows or columns with their zeros."""
-        return self.before + self.count + self.after
+    def window(self) -> Range:
+        """What the outputs read of the picture; what lies outside is zero, and never read."""
+        first = self.out.start * self.stride + self.offset
+        reach = (self.out.count - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+        start, end = max(first, 0), min(first + reach, self.size)
+        return Range(start, max(0, end - start))
+
+    def runs(self, out: Range | None = None) -> list[TapRun]:
+        """Return the taps that lie inside, for all outputs or for some of them."""
+        result: list[TapRun] = []
+        for tap in range(self.kernel):
+            inside = view(
+                out or self.out,
+                offset=self.offset + tap * self.dilation,
+                stride=self.stride,
+                size=self.size,
+            )
+            if result and result[-1].out == inside and sum(result[-1].taps) == tap:
+                first = result.pop().taps
+                result.append(TapRun(Range(first.start, first.count + 1), inside))
+            elif inside.count:
+                result.append(TapRun(Range(tap, 1), inside))
+        return result
 
 
 class Dim(NamedTuple):
@@ -54,27 +90,15 @@ def split(total: int, extent: int) -> list[Range]:
     return [Range(start, min(extent, total - start)) for start in range(0, total, extent)]
 
 
-def window(
-    out: Range, *, stride: int, padding: int, extent: int, size: int, where: object
-) -> Window:
-    """Return the part of [0, size) that outputs `out` read, `extent` long with its zeros.
-
-    Raises
-    ------
-    CapacityError
-        When an edge needs more zeros than a LOAD can make.
-    """
-    low = out.start * stride - padding
-    start, end = max(low, 0), min(low + extent, size)
-    before, after = start - low, low + extent - end
-    if max(before, after) > MAX_PAD or end <= start:
-        raise CapacityError(
-            where,
-            f"must need at most {MAX_PAD} zeros at an edge",
-            got=max(before, after),
-            hint="leave it on the host",
-        )
-    return Window(start, end - start, before, after)
+def runs_of(needed: Sequence[bool]) -> list[Range]:
+    """Return the runs of true values."""
+    result, at = [], 0
+    for value, run in groupby(needed):
+        count = len([*run])
+        if value:
+            result.append(Range(at, count))
+        at += count
+    return result
 
 
 def view(out: Range, *, offset: int, stride: int, size: int) -> Range:
@@ -82,6 +106,61 @@ def view(out: Range, *, offset: int, stride: int, size: int) -> Range:
     low = max(out.start, -(offset // stride))
     high = min(out.start + out.count, (size - 1 - offset) // stride + 1)
     return Range(low, max(0, high - low))
+
+
+def tap_nests(
+    axes: tuple[Axis, Axis],
+    between: Sequence[Dim],
+    start: tuple[int, int, int],
+    *,
+    pitch: int,
+    weights: tuple[int, int],
+    some: tuple[Range, Range] | None = None,
+    window: tuple[Range, Range] | None = None,
+) -> Iterator[tuple[tuple[Dim, ...], tuple[int, int, int]]]:
+    """Yield the nests that multiply a window by a kernel, and where each of them starts.
+
+    Taps outside of the picture add nothing, so they take no step: each run of taps of both axes is
+    a nest over the outputs for which they lie inside.
+
+    Parameters
+    ----------
+    axes : tuple[Axis, Axis]
+        Rows and columns. The window lies in inp as [rows][columns], without zeros.
+    between : sequence of Dim
+        Blocks of channels.
+    start : tuple[int, int, int]
+        Elements (acc, inp, wgt) of the first output, the window's first pixel, the first tap.
+    pitch : int
+        Acc elements from a row of outputs to the next one.
+    weights : tuple[int, int]
+        Wgt elements from a row of taps, and from a tap, to the next one.
+    some : tuple[Range, Range], optional
+        Those outputs alone.
+    window : tuple[Range, Range], optional
+        What lies in inp, where that is more than these outputs read.
+    """
+    y, x = axes
+    (top, _), (left, columns) = window or (y.window, x.window)
+    rows = y.runs(some and some[0])
+    for (ky, oy), (kx, ox) in product(rows, x.runs(some and some[1])):
+        first = oy.start * y.stride + y.offset + ky.start * y.dilation - top
+        column = ox.start * x.stride + x.offset + kx.start * x.dilation - left
+        dims = (
+            Dim(oy.count, pitch, y.stride * columns),
+            Dim(ox.count, 1, x.stride),
+            *between,
+            Dim(ky.count, 0, y.dilation * columns, weights[0]),
+            Dim(kx.count, 0, x.dilation, weights[1]),
+        )
+        yield (
+            dims,
+            (
+                start[0] + (oy.start - y.out.start) * pitch + ox.start - x.out.start,
+                start[1] + first * columns + column,
+                start[2] + ky.start * weights[0] + kx.start * weights[1],
+            ),
+        )
 
 
 def span(dims: Sequence[Dim], operand: int) -> int:

@@ -6,6 +6,9 @@ input must wait for what the layer before stores, LOAD has time left: weights of
 follow are loaded then, as soon as nothing before them needs their place. So a layer that loads more
 than it computes begins with weights that are there.
 
+Within a layer, loads into the few slots of residuals wait for each other at the end of a tile. The
+next tile's weights, whose place is free by then, are loaded before.
+
 Every order made here is correct by itself: a load moves only across what does not touch its place.
 """
 
@@ -65,7 +68,11 @@ def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None
         waiting = [e for e in loads if e not in late and _reads_of(e, before)]
         late += [e for e in job.late_loads if id(e) not in weights.moved]
         loaded = max(loaded, earlier)
-        loaded += sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
+        cycles = sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
+        for load in weights.take_own(index, computed - loaded - cycles):
+            loaded += _load_cycles(load[1], config)
+            yield load
+        loaded += cycles
         earlier, computed = computed, max(computed, loaded) + job.body_cycles(config)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
         for load in weights.take(index, computed - loaded - lead[index]):
@@ -95,6 +102,7 @@ def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
 class _Load(NamedTuple):
     """A load of weights, and the first job before whose predecessor's body it may be issued."""
 
+    job: int
     layer: str | None
     emitted: Emitted
     cycles: int
@@ -124,10 +132,24 @@ class _Weights:
                     # The body of job j is issued with job j + 1.
                     earliest = int(touched[where].max()) + 2
                     cycles = _load_cycles(emitted, config)
-                    self._loads[-1].append(_Load(job.layer, emitted, cycles, earliest))
+                    self._loads[-1].append(_Load(index, job.layer, emitted, cycles, earliest))
                     touched[where] = index
             for region in (r for e in job.body for r in e.reads if r.space == "wgt"):
                 touched[region.indices()] = index
+
+    def take_own(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
+        """Take the next loads of the same layer to issue before those of job `index`.
+
+        Only as many as are done in `cycles`, before the job's body begins.
+        """
+        loads = self._loads[self._layer_of[index]]
+        while loads and loads[0].job <= index:
+            loads.popleft()
+        while loads and loads[0].earliest <= index and loads[0].cycles <= cycles:
+            load = loads.popleft()
+            cycles -= load.cycles
+            self.moved.add(id(load.emitted))
+            yield load.layer, load.emitted
 
     def take(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
         """Take loads of later layers to issue with job `index`, as many as `cycles` allow."""

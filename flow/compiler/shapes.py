@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Final, Literal
 
-from flow.compiler.geometry import window
+from flow.compiler.geometry import Axis, Range, split
 from vta_config.hardware import STOCK_BURST_BEATS
 from vta_config.portable import uop_room
 
 if TYPE_CHECKING:
-    from flow.compiler.geometry import Range, Window
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
 
@@ -21,7 +22,7 @@ Objective = Literal["balanced", "latency"]
 STORE_BURST_BYTES: Final = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what follows from the extents is kept
 class ConvShape:
     """The extents of a convolution, channels in blocks.
 
@@ -36,7 +37,9 @@ class ConvShape:
     padding : tuple[int, int]
         (top, left).
     constants : int
-        Weight elements a block of output channels that hold bias digits.
+        Weight elements a block of output channels that hold digits of bias and edges.
+    edge_steps : int
+        GEMM steps a block of output channels for constants of some outputs only (edges.py).
     vector_cycles : int
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
     tile_cycles : int
@@ -80,6 +83,7 @@ class ConvShape:
     vector_cycles: int
     tile_cycles: int
     step_cycles: int = 1
+    edge_steps: int = 0
     residuals: int = 0
     summands: tuple[ConvShape, ...] = ()
     row_step: int = 1
@@ -92,28 +96,36 @@ class ConvShape:
     weight_plane: int = 0
     input_plane: int = 0
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Kernel positions."""
         return self.kernel[0] * self.kernel[1]
 
-    @property
+    @cached_property
     def reductions(self) -> tuple[ConvShape, ...]:
         """All reductions by falling exponent; first the convolution's own, then its summands'."""
         if not self.summands:
             return (self,)
         return tuple(sorted((self, *self.summands), key=lambda part: -part.exponent))
 
-    @property
+    @cached_property
     def vectors(self) -> int:
         """Output vectors."""
         return self.oc * self.out_height * self.out_width
 
-    @property
+    @cached_property
+    def steps(self) -> int:
+        """GEMM steps of a block of input and one of output channels: taps that lie inside."""
+        extents = (self.out_height, self.out_width)
+        runs = (self.axis(Range(0, extent), axis).runs() for axis, extent in enumerate(extents))
+        return prod(sum(run.taps.count * run.out.count for run in of) for of in runs)
+
+    @cached_property
     def cycles(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
-        taps = sum(part.ic * part.taps for part in self.reductions)
-        return self.vectors * (taps * self.step_cycles + self.vector_cycles)
+        steps = sum(part.ic * part.steps for part in self.reductions)
+        steps += self.edge_steps
+        return self.oc * steps * self.step_cycles + self.vectors * self.vector_cycles
 
     def extent_in(self, out_extent: int, axis: int) -> int:
         """Input rows (axis 0) or columns (1) that so many outputs need, padding included."""
@@ -121,22 +133,42 @@ class ConvShape:
             (out_extent - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         )
 
-    def window(self, out: Range, axis: int, where: object) -> Window:
-        """Return the input rows (axis 0) or columns (1) that outputs read, and zeros around them.
+    def window_in(self, out_extent: int, axis: int) -> int:
+        """Return the most of these rows or columns that lie in the picture."""
+        return min(self.extent_in(out_extent, axis), (self.height, self.width)[axis])
 
-        Raises
-        ------
-        CapacityError
-            When an edge needs more zeros than a LOAD can make.
+    def axis(self, out: Range, axis: int, *, step: int = 1, phase: int = 0) -> Axis:
+        """Return how outputs read rows (axis 0) or columns (1).
+
+        Of every `step`-th output, from `phase` on, `out` counts those alone.
         """
-        return window(
-            out,
-            stride=self.stride[axis],
-            padding=self.padding[axis],
-            extent=self.extent_in(out.count, axis),
+        stride = self.stride[axis]
+        return Axis(
+            out=out,
+            stride=step * stride,
+            offset=phase * stride - self.padding[axis],
+            kernel=self.kernel[axis],
+            dilation=self.dilation[axis],
             size=(self.height, self.width)[axis],
-            where=where,
         )
+
+    def runs(self, extent: int, axis: int) -> tuple[int, int]:
+        """Return the runs of taps that pieces of `extent` outputs have, and the kinds of pieces.
+
+        Pieces are of one kind where the same taps have as many outputs.
+        """
+        known = self._pieces.get((extent, axis))
+        if known is None:
+            total = (self.out_height, self.out_width)[axis]
+            whole = self.axis(Range(0, total), axis)
+            pieces = [whole.runs(out) for out in split(total, extent)]
+            kinds = {tuple((run.taps, run.out.count) for run in runs) for runs in pieces}
+            known = self._pieces[extent, axis] = sum(map(len, pieces)), len(kinds)
+        return known
+
+    @cached_property
+    def _pieces(self) -> dict[tuple[int, int], tuple[int, int]]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from flow.compiler.averages import factors_of
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, split
+from flow.compiler.geometry import Dim, Range, split, tap_nests
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.depthwise_conv2d import choose_tile, window_elems
 from flow.compiler.operators.operator import Lowerer
@@ -68,7 +68,8 @@ def _sums(
 ) -> Iterator[Job]:
     """Add a plane of a tile's windows, in one job."""
     layer, shape, oc, job = normal.layer, normal.shape, tile.oc, bench.new_job()
-    y, x = (shape.window(out, axis, tile.origin) for axis, out in enumerate((tile.oy, tile.ox)))
+    axes = (shape.axis(tile.oy, 0), shape.axis(tile.ox, 1))
+    y, x = (axis.window for axis in axes)
     base, loads = bench.place_input(job, (layer.name, plane, tile.n, oc, tile.oy, tile.ox))
     if loads is not None:
         origin = tile.origin.to(Purpose.INPUT)
@@ -76,26 +77,25 @@ def _sums(
             layer.inputs[0], base, tile.n, oc, y, x, origin, plane=plane
         )
     for rows, columns in product(_alike(factors, tile.oy), _alike(factors.T, tile.ox)):
-        factor = int(factors[tile.oy.start + rows.start, tile.ox.start + columns.start])
+        factor = int(factors[rows.start, columns.start])
         for weight, repeats in weight_terms(factor, bench.config.wgt_max):
-            nest = (
-                Dim(rows.count, tile.ox.count, shape.stride[0] * x.extent),
-                Dim(columns.count, 1, shape.stride[1]),
-                Dim(oc.count, tile.area, y.extent * x.extent),
-                Dim(shape.kernel[0], 0, x.extent),
-                Dim(shape.kernel[1], 0, 1),
+            nests = tap_nests(
+                axes,
+                (Dim(oc.count, tile.area, y.count * x.count),),
+                (tile.acc, base, bench.residents.diagonal_at[weight]),
+                pitch=tile.ox.count,
+                weights=(0, 0),
+                some=(rows, columns),
             )
-            acc = tile.acc + rows.start * tile.ox.count + columns.start
-            inp = base + rows.start * shape.stride[0] * x.extent + columns.start * shape.stride[1]
-            start = (acc, inp, bench.residents.diagonal_at[weight])
             origin = tile.origin.to(Purpose.POOL)
-            job.body += [bench.emit.gemm(nest, start, origin) for _ in range(repeats)]
+            for dims, start in nests:
+                job.body += [bench.emit.gemm(dims, start, origin) for _ in range(repeats)]
     yield job
 
 
 def _alike(factors: NDArray[np.int64], out: Range) -> Iterator[Range]:
-    """Cut a tile's rows into those with the same factors, counted from the tile's first."""
-    first = 0
+    """Cut a tile's rows into those with the same factors."""
+    first = out.start
     rows = (row.tobytes() for row in factors[out.start : out.start + out.count])
     for _, run in groupby(rows):
         count = len([*run])

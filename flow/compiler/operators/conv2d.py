@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, product
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, split
+from flow.compiler.geometry import Axis, Dim, Range, runs_of, split, tap_nests
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
 from vta_config.origin import Purpose
@@ -97,21 +97,26 @@ def reduction(
         if constants:
             job.body += add_digits(bench, normal, tile, acc, part.count, wgt, row)
         if ic.count:
-            inp = _place_input(bench, job, normal, tile, Range(read.start + ic.start, ic.count))
-            job.body.append(
-                bench.emit.gemm(
-                    _conv_dims(shape, tile, ic, part, row),
-                    (acc, inp, wgt + constants),
-                    tile.origin.to(Purpose.GEMM),
-                )
+            axes = (shape.axis(tile.oy, 0), shape.axis(tile.ox, 1))
+            channels = Range(read.start + ic.start, ic.count)
+            inp = _place_input(bench, job, normal, tile, channels, axes)
+            area = axes[0].window.count * axes[1].window.count
+            nests = tap_nests(
+                axes,
+                (Dim(part.count, tile.area, 0, row), Dim(ic.count, 0, area, shape.taps)),
+                (acc, inp, wgt + constants),
+                pitch=tile.ox.count,
+                weights=(shape.kernel[1], 1),
             )
+            origin = tile.origin.to(Purpose.GEMM)
+            job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]
         yield job
 
 
 def add_digits(
     bench: Workbench, normal: NormalLayer, tile: Tile, acc: int, oc: int, wgt: int, row: int
 ) -> list[Emitted]:
-    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`.
+    """Add a reduction's own digits and edges to `oc` blocks from `acc` on, in rows at `wgt`.
 
     A step leaves out blocks whose constants are small enough for the steps before it.
     """
@@ -121,19 +126,59 @@ def add_digits(
     for step in range(first, first + steps):
         assert normal.digits is not None
         needed = [bool(digits.any()) for digits in normal.digits[block : block + oc, step]]
-        at = 0
-        for needs, run in groupby(needed):
-            count = len([*run])
-            if needs:
-                place, digits_at = acc + at * tile.area, wgt + at * row + step
-                result += bench.add_constants(
-                    place, count, tile.area, digits_at, row, 1, tile.origin
+        for run in runs_of(needed):
+            place, digits_at = acc + run.start * tile.area, wgt + run.start * row + step
+            result += bench.add_constants(
+                place, run.count, tile.area, digits_at, row, 1, tile.origin
+            )
+    return [*result, *_add_edges(bench, normal, tile, acc, oc, wgt, row)]
+
+
+def _add_edges(
+    bench: Workbench,
+    normal: NormalLayer,
+    tile: Tile,
+    acc: int,
+    oc: int,
+    wgt: int,
+    row: int,
+) -> Iterator[Emitted]:
+    """Add the constants of the outputs that some taps miss; their digits end the constants."""
+    if not normal.edges:
+        return
+    assert normal.digits is not None
+    origin, pitch = tile.origin.to(Purpose.BIAS), tile.ox.count
+    block = tile.oc.start + (acc - tile.acc) // tile.area
+    index = normal.own_digits.count
+    for edge in normal.edges:
+        rows, columns = edge.rows.within(tile.oy), edge.columns.within(tile.ox)
+        first = acc + (rows.start - tile.oy.start) * pitch + columns.start - tile.ox.start
+        steps = edge.digits(bench.config, normal.layer.name).shape[1]
+        for step in range(index, index + steps if rows.count and columns.count else 0):
+            needed = [bool(d.any()) for d in normal.digits[block : block + oc, step]]
+            for run in runs_of(needed):
+                dims = (
+                    Dim(rows.count, pitch, 0),
+                    Dim(columns.count, 1, 0),
+                    Dim(run.count, tile.area, 0, row),
                 )
-            at += count
-    return result
+                start = (
+                    first + run.start * tile.area,
+                    bench.residents.vector_at,
+                    wgt + run.start * row + step,
+                )
+                yield bench.emit.gemm(dims, start, origin)
+        index += steps
 
 
-def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic: Range) -> int:
+def _place_input(
+    bench: Workbench,
+    job: Job,
+    normal: NormalLayer,
+    tile: Tile,
+    ic: Range,
+    axes: tuple[Axis, Axis],
+) -> int:
     shape, layer = normal.shape, normal.layer
     origin = tile.origin.to(Purpose.INPUT)
     plane = shape.input_plane
@@ -141,7 +186,7 @@ def _place_input(bench: Workbench, job: Job, normal: NormalLayer, tile: Tile, ic
     if loads is not None and normal.flat:
         loads += bench.emit.load_flat(layer.inputs[0], base, tile.n, ic, origin, plane=plane)
     elif loads is not None:
-        y, x = (shape.window(out, a, tile.origin) for a, out in enumerate((tile.oy, tile.ox)))
+        y, x = (axis.window for axis in axes)
         name, step = layer.inputs[0], shape.row_step
         loads += bench.emit.load_window(
             name, base, tile.n, ic, y, x, origin, row_step=step, corner=shape.corner, plane=plane
@@ -157,20 +202,6 @@ def _inp_pools(
     if shape.ic:
         pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots)
     return pools
-
-
-def _conv_dims(shape: ConvShape, tile: Tile, ic: Range, part: Range, row: int) -> tuple[Dim, ...]:
-    """Return the nest of a chunk: rows, columns, oc, ic, kernel rows, kernel columns."""
-    columns = shape.extent_in(tile.ox.count, 1)
-    area = shape.extent_in(tile.oy.count, 0) * columns
-    return (
-        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * columns),
-        Dim(tile.ox.count, 1, shape.stride[1]),
-        Dim(part.count, tile.area, 0, row),
-        Dim(ic.count, 0, area, shape.taps),
-        Dim(shape.kernel[0], 0, shape.dilation[0] * columns, shape.kernel[1]),
-        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
-    )
 
 
 LOWERER: Final = Lowerer(lower=convolution, searched=True)

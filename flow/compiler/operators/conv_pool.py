@@ -28,7 +28,7 @@ from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
 from flow.compiler.cost import Cost, Tiling, cost, least_cycles, objective_cost
 from flow.compiler.epilogue import Addition, finish_tile, sum_up
 from flow.compiler.epilogue_ops import ImmediateOp
-from flow.compiler.geometry import NO_RANGE, Dim, Range, split, view
+from flow.compiler.geometry import NO_RANGE, Dim, Range, split, tap_nests, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import normal_layer
 from flow.compiler.tiling import extents, too_small
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from flow.compiler.emit import Tile
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.order import Job
-    from flow.compiler.shapes import Capacity
+    from flow.compiler.shapes import Capacity, ConvShape
     from flow.compiler.workbench import Workbench
     from flow.program.input_form import InputForm
     from relay_passes.partition.layers import Layer, Subgraph
@@ -84,11 +84,14 @@ def normal_layer_with_pool(
     planes: Mapping[str, int] | None = None,
 ) -> NormalLayer:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
-    normal = normal_layer(layer, config, form=form, planes=planes)
-    if pool is None or not _can_pool_first(normal):
-        return normal
-    joined = _joined(normal, pool, config)
-    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else normal
+    if pool is not None:
+        # Constants come after the maximum, so those of edges cannot be among them.
+        alone = normal_layer(layer, config, form=form, planes=planes, with_edges=False)
+        if _can_pool_first(alone):
+            joined = _joined(alone, pool, config)
+            if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE:
+                return joined
+    return normal_layer(layer, config, form=form, planes=planes)
 
 
 def _can_pool_first(normal: NormalLayer) -> bool:
@@ -185,8 +188,7 @@ def _reduction(
 ) -> Iterator[Job]:
     """Add a reduction to all planes of a tile, one job a chunk."""
     shape, name, oc = normal.shape, normal.layer.name, tile.oc
-    y, x = (shape.window(axis.rows, a, tile.origin) for a, axis in enumerate(axes))
-    (_, step_y, *_), (_, step_x, *_) = axes
+    y, x = (shape.axis(axis.rows, a).window for a, axis in enumerate(axes))
     for ic, part in product(split(shape.ic, tiling.ic), split(oc.count, tiling.oc_w)):
         job = bench.new_job()
         row = ic.count * shape.taps
@@ -209,20 +211,19 @@ def _reduction(
             )
         for (py, px), plane in planes.items():
             area = plane.rows.count * plane.columns.count
-            acc = plane.at + part.start * area
-            rows = plane.rows.start * step_y + py - axes[0].rows.start
-            columns = plane.columns.start * step_x + px - axes[1].rows.start
-            source = base + rows * shape.stride[0] * x.extent + columns * shape.stride[1]
-            nest = (
-                Dim(plane.rows.count, plane.columns.count, step_y * shape.stride[0] * x.extent),
-                Dim(plane.columns.count, 1, step_x * shape.stride[1]),
-                Dim(part.count, area, 0, row),
-                Dim(ic.count, 0, y.extent * x.extent, shape.taps),
-                Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
-                Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+            nests = tap_nests(
+                (
+                    shape.axis(plane.rows, 0, step=axes[0].stride, phase=py),
+                    shape.axis(plane.columns, 1, step=axes[1].stride, phase=px),
+                ),
+                (Dim(part.count, area, 0, row), Dim(ic.count, 0, y.count * x.count, shape.taps)),
+                (plane.at + part.start * area, base, wgt),
+                pitch=plane.columns.count,
+                weights=(shape.kernel[1], 1),
+                window=(y, x),
             )
-            gemm = bench.emit.gemm(nest, (acc, source, wgt), tile.origin.to(Purpose.GEMM))
-            job.body.append(gemm)
+            origin = tile.origin.to(Purpose.GEMM)
+            job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]
         yield job
 
 
@@ -240,6 +241,19 @@ def _order(
             yield from ((n, oc, oy, ox) for oc, ox, oy in product(groups, columns, rows))
         else:
             yield from ((n, oc, oy, ox) for oy, ox, oc in product(rows, columns, groups))
+
+
+def _without_edges(shape: ConvShape, out_height: int, out_width: int) -> ConvShape:
+    """Return a convolution that makes so many rows and columns, all taps of which lie inside."""
+    return replace(
+        shape,
+        summands=tuple(_without_edges(part, out_height, out_width) for part in shape.summands),
+        padding=(0, 0),
+        out_height=out_height,
+        out_width=out_width,
+        height=shape.extent_in(out_height, 0),
+        width=shape.extent_in(out_width, 1),
+    )
 
 
 class _Plane(NamedTuple):
@@ -369,9 +383,7 @@ def choose_pooled(
             rows = min((height - 1) * sy + ky - keep * _overlap(pool), pool.in_shape[2])
             # As a convolution that makes every tile's rows and columns anew.
             wide = replace(
-                shape,
-                out_height=tiles[0] * rows,
-                out_width=tiles[1] * columns,
+                _without_edges(shape, tiles[0] * rows, tiles[1] * columns),
                 vector_cycles=timing.gemm_reset_step
                 + shifts * timing.alu_imm_step
                 + blocks(narrow, sy * sx),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, nest_uops, split
+from flow.compiler.geometry import Dim, Range, nest_uops, split, tap_nests
 from flow.compiler.operators.conv2d import add_digits
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import extents, too_small
@@ -60,7 +60,8 @@ def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
 def _reduction(bench: Workbench, normal: NormalLayer, tile: Tile, weights_at: int) -> Iterator[Job]:
     """Add a product of planes and its constants to a tile, in one job."""
     layer, shape, job, oc = normal.layer, normal.shape, bench.new_job(), tile.oc
-    y, x = (shape.window(out, axis, tile.origin) for axis, out in enumerate((tile.oy, tile.ox)))
+    axes = (shape.axis(tile.oy, 0), shape.axis(tile.ox, 1))
+    y, x = (axis.window for axis in axes)
     row = shape.constants + shape.taps
     wgt = bench.place_weights(job, normal, weights_at, oc, Range(0, shape.ic), row, tile.origin)
     key = (layer.name, shape.input_plane, tile.n, oc, tile.oy, tile.ox)
@@ -78,16 +79,16 @@ def _reduction(bench: Workbench, normal: NormalLayer, tile: Tile, weights_at: in
             corner=shape.corner,
             plane=shape.input_plane,
         )
-    nest = (
-        Dim(tile.oy.count, tile.ox.count, shape.stride[0] * x.extent),
-        Dim(tile.ox.count, 1, shape.stride[1]),
-        Dim(oc.count, tile.area, y.extent * x.extent, row),
-        Dim(shape.kernel[0], 0, shape.dilation[0] * x.extent, shape.kernel[1]),
-        Dim(shape.kernel[1], 0, shape.dilation[1], 1),
+    nests = tap_nests(
+        axes,
+        (Dim(oc.count, tile.area, y.count * x.count, row),),
+        (tile.acc, base, wgt + shape.constants),
+        pitch=tile.ox.count,
+        weights=(shape.kernel[1], 1),
     )
     job.body += add_digits(bench, normal, tile, tile.acc, oc.count, wgt, row)
-    starts = (tile.acc, base, wgt + shape.constants)
-    job.body.append(bench.emit.gemm(nest, starts, tile.origin.to(Purpose.GEMM)))
+    origin = tile.origin.to(Purpose.GEMM)
+    job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]
     yield job
 
 
@@ -101,8 +102,8 @@ def _planes(shape: ConvShape) -> tuple[int, int]:
 
 
 def window_elems(shape: ConvShape, oh: int, ow: int) -> int:
-    """Return the inp elements, zeros included, that a block of a tile of oh × ow reads."""
-    return shape.extent_in(oh, 0) * shape.extent_in(ow, 1)
+    """Return the most inp elements that a block of a tile of oh × ow reads."""
+    return shape.window_in(oh, 0) * shape.window_in(ow, 1)
 
 
 def choose_tile(
@@ -161,10 +162,7 @@ def _cycles(
     """
     oc, oh, ow = tile
     timing = capacity.timing
-    rows, columns = (
-        min(shape.extent_in(extent, axis), size)
-        for axis, (extent, size) in enumerate(((oh, shape.height), (ow, shape.width)))
-    )
+    rows, columns = shape.window_in(oh, 0), shape.window_in(ow, 1)
     beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
     window = planes[0] * capacity.load_cycles(rows, beats)
     wgt_bytes = planes[1] * row * capacity.wgt_elem_bytes
@@ -173,11 +171,19 @@ def _cycles(
     tiles = places * blocks(shape.oc, oc)
     load = shape.oc * (places * window + weights)
     uops = blocks(UOP_BYTES * nest_uops((oh, ow, oc, *shape.kernel)), capacity.bus_bytes)
-    gemms = planes[0] * planes[1] * (timing.overhead(alu=False) + capacity.load_cycles(1, uops))
-    steps = planes[0] * planes[1] * shape.taps * shape.step_cycles + shape.vector_cycles
-    compute = shape.vectors * steps + tiles * (gemms + shape.tile_cycles + _WAIT_CYCLES)
+    products, runs = planes[0] * planes[1], _runs(shape, oh, ow) / places
+    gemms = products * (runs * timing.overhead(alu=False) + capacity.load_cycles(1, uops))
+    steps = products * shape.steps + shape.edge_steps
+    compute: float = shape.oc * steps * shape.step_cycles
+    compute += shape.vectors * shape.vector_cycles
+    compute += tiles * (gemms + shape.tile_cycles + _WAIT_CYCLES)
     store = 1.5 * oc * oh * ow * capacity.inp_elem_bytes / capacity.bus_bytes
     return max(load, compute) + oc * (window + weights) + store
+
+
+def _runs(shape: ConvShape, oh: int, ow: int) -> int:
+    """Return the GEMM instructions of all pieces of the picture for one block of channels."""
+    return shape.runs(oh, 0)[0] * shape.runs(ow, 1)[0]
 
 
 LOWERER: Final = Lowerer(lower=depthwise_conv2d)

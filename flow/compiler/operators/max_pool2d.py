@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.epilogue import finish_tile
-from flow.compiler.geometry import Dim, Range, Window, split, view
+from flow.compiler.geometry import Dim, split, view
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.compiler.tiling import extents
@@ -69,7 +69,7 @@ def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     splits = (split(shape.oc, oc_each), split(shape.out_height, oh), split(shape.out_width, ow))
     for n, oc, oy, ox in product(bench.batches(layer), *splits):
         tile = bench.tile(layer, n, oc, oy, ox)
-        y, x = (_inside(shape, out, axis, tile.origin) for axis, out in enumerate((oy, ox)))
+        y, x = (shape.axis(out, axis).window for axis, out in enumerate((oy, ox)))
         area = y.count * x.count
         reads = tile.origin.to(Purpose.INPUT)
         origin = tile.origin.to(Purpose.POOL)
@@ -115,15 +115,9 @@ def max_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         yield from finish_tile(bench, normal, tile, jobs)
 
 
-def _inside(shape: ConvShape, out: Range, axis: int, where: object) -> Window:
-    """Return the part of the picture that outputs read, without zeros around it."""
-    padded = shape.window(out, axis, where)
-    return Window(padded.start, padded.count, 0, 0)
-
-
 def _window_elems(shape: ConvShape, oh: int, ow: int) -> int:
     """Return the most inp elements that a block of a tile of oh × ow reads."""
-    return min(shape.extent_in(oh, 0), shape.height) * min(shape.extent_in(ow, 1), shape.width)
+    return shape.window_in(oh, 0) * shape.window_in(ow, 1)
 
 
 def _pool_tile(shape: ConvShape, capacity: Capacity, where: str) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ import numpy as np
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.residual import weight_terms
@@ -220,7 +220,7 @@ def _copies(
             key = (layer.name, plane, tile.n, term.source, channels, lines)
             base, loads = bench.place_input(job, key)
             if loads is not None:
-                y, x = (Window(line.start, line.count, 0, 0) for line in lines)
+                y, x = (Range(line.start, line.count) for line in lines)
                 origin = tile.origin.to(Purpose.INPUT)
                 loads += bench.emit.load_window(
                     name, base, tile.n, channels, y, x, origin, plane=plane

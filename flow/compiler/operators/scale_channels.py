@@ -22,7 +22,7 @@ import numpy as np
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.depthwise_conv2d import choose_tile
 from flow.compiler.operators.operator import Lowerer
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from flow.compiler.workbench import Workbench
 
 #: The one row or column of a factor.
-_ONE: Final = Window(0, 1, 0, 0)
+_ONE: Final = Range(0, 1)
 
 
 def scale_channels(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
@@ -114,10 +114,10 @@ def _products(bench: Workbench, normal: NormalLayer, tile: Tile) -> Iterator[Job
     """Add a tile's products, in one job."""
     layer, oc, job = normal.layer, tile.oc, bench.new_job()
     inp, loads = bench.place_input(job, (layer.name, tile.n, oc, tile.oy, tile.ox))
-    y, x = (Window(r.start, r.count, 0, 0) for r in (tile.oy, tile.ox))
     if loads is not None:
         origin = tile.origin.to(Purpose.INPUT)
-        loads += bench.emit.load_window(layer.inputs[0], inp, tile.n, oc, y, x, origin)
+        place = (tile.oy, tile.ox)
+        loads += bench.emit.load_window(layer.inputs[0], inp, tile.n, oc, *place, origin)
     wgt, loads = bench.place_constant(job, (layer.name, "factors", tile.n, oc), "factors")
     if loads is not None:
         origin = tile.origin.to(Purpose.WEIGHTS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import Tiling
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Dim, Range, Window, split
+from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.operators.conv2d import reduction
 from flow.compiler.operators.operator import Lowerer
 from vta_config.origin import Purpose
@@ -66,9 +66,8 @@ def _pixels(
         job = bench.new_job()
         base, loads = bench.place_input(job, (layer.name, plane, tile.n, oc, oy, ox))
         assert loads is not None
-        y, x = (Window(r.start, r.count, 0, 0) for r in (oy, ox))
         origin, name = tile.origin.to(Purpose.INPUT), layer.inputs[0]
-        loads += bench.emit.load_window(name, base, tile.n, oc, y, x, origin, plane=plane)
+        loads += bench.emit.load_window(name, base, tile.n, oc, oy, ox, origin, plane=plane)
         area = oy.count * ox.count
         dims = (Dim(oc.count, 1, area), Dim(area, 0, 1))
         start = (tile.acc, base, bench.residents.diagonal_at[1])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flow.compiler.emit import Emitter, Tile
-from flow.compiler.geometry import Dim, Range, Window
+from flow.compiler.geometry import Dim, Range
 from flow.compiler.tokens import Region
 from flow.program.layouts import Border, DramTensor
 from vta_config import VTAConfig
@@ -36,6 +36,7 @@ def tile(**changes: Any) -> Tile:
         "ox": Range(0, 6),
         "acc": 100,
         "origin": ORIGIN,
+        "group": Range(1, 2),
     }
     return Tile(**values | changes)
 
@@ -81,7 +82,7 @@ def test_weights_that_a_layer_makes_are_read_as_they_were_stored(emit: Emitter) 
 
 
 def test_whole_rows_are_one_load(emit: Emitter) -> None:
-    rows, columns = Window(2, 4, 0, 0), Window(0, 6, 0, 0)
+    rows, columns = Range(2, 4), Range(0, 6)
     (load,) = emit.load_window("x", 7, 0, Range(1, 2), rows, columns, ORIGIN)
     # Block 1 begins at element 256 + 48; two rows of 6 pixels come before.
     assert transfer(load.insn) == (7, 256 + 48 + 12, 2, 24, 48)
@@ -89,17 +90,19 @@ def test_whole_rows_are_one_load(emit: Emitter) -> None:
     assert load.writes == (Region("inp", 7, 48),)
 
 
-def test_a_padded_window_is_a_load_for_each_block(emit: Emitter) -> None:
-    rows, columns = Window(0, 5, 1, 0), Window(4, 2, 0, 1)
+def test_a_window_of_some_columns_is_a_load_for_each_block(emit: Emitter) -> None:
+    rows, columns = Range(0, 5), Range(4, 2)
     loads = emit.load_window("x", 7, 0, Range(0, 2), rows, columns, ORIGIN)
-    assert [transfer(e.insn) for e in loads] == [(7, 260, 5, 2, 6), (7 + 18, 308, 5, 2, 6)]
-    for load in loads:
-        assert fields(load.insn, "y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1") == (1, 0, 0, 1)
-    assert [e.writes for e in loads] == [(Region("inp", 7, 18),), (Region("inp", 25, 18),)]
+    assert [transfer(e.insn) for e in loads] == [(7, 260, 5, 2, 6), (7 + 10, 308, 5, 2, 6)]
+    assert [e.writes for e in loads] == [(Region("inp", 7, 10),), (Region("inp", 17, 10),)]
+
+
+def test_an_empty_window_is_not_loaded(emit: Emitter) -> None:
+    assert emit.load_window("x", 7, 0, Range(0, 2), Range(0, 0), Range(0, 6), ORIGIN) == []
 
 
 def test_rows_that_are_never_read_are_skipped(emit: Emitter) -> None:
-    rows, columns = Window(1, 3, 0, 0), Window(0, 6, 0, 0)
+    rows, columns = Range(1, 3), Range(0, 6)
     (load,) = emit.load_window("x", 0, 0, Range(0, 1), rows, columns, ORIGIN, row_step=2)
     assert transfer(load.insn) == (0, 256 + 12, 3, 6, 12)
 
@@ -122,21 +125,20 @@ def test_a_border_is_part_of_the_picture(default_config: VTAConfig) -> None:
     """8 x 6 pixels in 11 x 9: two rows above, one below, one column before, two behind."""
     emit = bordered(default_config, 2, 1, 1, 2)
     # What pads by one reads rows -1 to 8 and columns -1 to 6.
-    rows, columns = Window(0, 10, 0, 0), Window(0, 8, 0, 0)
+    rows, columns = Range(0, 10), Range(0, 8)
     loads = emit.load_window("x", 7, 0, Range(0, 2), rows, columns, ORIGIN, corner=(1, 1))
     assert [transfer(e.insn) for e in loads] == [
         (7, 256 + 9, 10, 8, 9),
         (7 + 80, 256 + 99 + 9, 10, 8, 9),
     ]
     # The whole picture is one run a block.
-    rows, columns = Window(1, 10, 0, 0), Window(0, 9, 0, 0)
+    rows, columns = Range(1, 10), Range(0, 9)
     (load,) = emit.load_window("x", 7, 0, Range(0, 2), rows, columns, ORIGIN, corner=(2, 1))
     assert transfer(load.insn) == (7, 256 + 9, 2, 90, 99)
-    # Who does not pad reads what is inside; who pads with zeros has LOAD make them.
-    rows, columns = Window(0, 3, 1, 0), Window(0, 6, 1, 0)
+    # Who does not pad, or pads with zeros, reads what is inside.
+    rows, columns = Range(0, 3), Range(0, 6)
     (load,) = emit.load_window("x", 0, 0, Range(1, 1), rows, columns, ORIGIN)
     assert transfer(load.insn) == (0, 256 + 99 + 19, 3, 6, 9)
-    assert fields(load.insn, "y_pad_0", "x_pad_0", "y_pad_1", "x_pad_1") == (1, 1, 0, 0)
     (load,) = emit.load_window("x", 0, 0, Range(0, 1), rows, columns, ORIGIN, row_step=2)
     assert transfer(load.insn) == (0, 256 + 19, 3, 6, 18)
 

@@ -1,4 +1,4 @@
-"""Ranges, windows with zeros around them, nests: by hand, and against every element."""
+"""Ranges, windows, taps inside, nests: by hand, and against every element."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 
 from flow.compiler.geometry import (
     MANY_VECTORS,
+    Axis,
     Dim,
     Range,
-    Window,
+    TapRun,
     nest,
     nest_uops,
     span,
     split,
+    tap_nests,
     view,
-    window,
 )
-from vta_config.errors import CapacityError
 
 
 def test_split() -> None:
@@ -27,43 +27,74 @@ def test_split() -> None:
     assert split(2, 5) == [(0, 2)] and split(0, 5) == []
 
 
+def axis(out: tuple[int, int], *, stride: int = 1, padding: int, kernel: int, size: int) -> Axis:
+    return Axis(Range(*out), stride, -padding, kernel, 1, size)
+
+
 @pytest.mark.parametrize(
-    ("out", "stride", "padding", "extent", "size", "expected"),
+    ("of", "window", "runs"),
     [
-        ((0, 8), 1, 1, 10, 8, Window(0, 8, 1, 1)),  # 3x3, padded by 1
-        ((0, 4), 1, 1, 6, 8, Window(0, 5, 1, 0)),
-        ((4, 4), 1, 1, 6, 8, Window(3, 5, 0, 1)),
-        ((1, 2), 2, 3, 9, 16, Window(0, 8, 1, 0)),  # 7x7, stride 2: rows -1 to 7
-        ((2, 1), 1, 0, 1, 8, Window(2, 1, 0, 0)),
+        (  # 3 x 3, padded by 1: the first row lacks tap 0, the last one tap 2
+            axis((0, 8), padding=1, kernel=3, size=8),
+            (0, 8),
+            [((0, 1), (1, 7)), ((1, 1), (0, 8)), ((2, 1), (0, 7))],
+        ),
+        (
+            axis((0, 4), padding=1, kernel=3, size=8),
+            (0, 5),
+            [((0, 1), (1, 3)), ((1, 2), (0, 4))],
+        ),
+        (axis((2, 4), padding=1, kernel=3, size=8), (1, 6), [((0, 3), (2, 4))]),
+        (  # 7 x 7, stride 2: row 1 reads rows -1 to 5
+            axis((1, 2), stride=2, padding=3, kernel=7, size=16),
+            (0, 8),
+            [((0, 1), (2, 1)), ((1, 6), (1, 2))],
+        ),
+        (  # a picture smaller than its padding
+            axis((0, 5), padding=3, kernel=3, size=1),
+            (0, 1),
+            [((0, 1), (3, 1)), ((1, 1), (2, 1)), ((2, 1), (1, 1))],
+        ),
+        (axis((0, 2), padding=5, kernel=2, size=4), (0, 0), []),
     ],
 )
-def test_windows(
-    out: tuple[int, int],
-    stride: int,
-    padding: int,
-    extent: int,
-    size: int,
-    expected: Window,
+def test_taps_that_lie_inside(
+    of: Axis, window: tuple[int, int], runs: list[tuple[tuple[int, int], tuple[int, int]]]
 ) -> None:
-    found = window(
-        Range(*out), stride=stride, padding=padding, extent=extent, size=size, where="conv1"
+    assert of.window == window or of.window.count == window[1] == 0
+    assert of.runs() == [TapRun(Range(*taps), Range(*out)) for taps, out in runs]
+
+
+def test_taps_of_some_outputs() -> None:
+    of = axis((0, 8), padding=1, kernel=3, size=8)
+    assert of.runs(Range(0, 1)) == [((1, 2), (0, 1))]
+    assert of.runs(Range(3, 2)) == [((0, 3), (3, 2))]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("out", [((0, 5), (0, 4)), ((2, 2), (1, 3))])
+def test_nests_of_taps_reach_every_pixel_inside_once(
+    stride: int, out: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """A picture of 6 x 5 with values of its own, in a window that lies from element 100 on."""
+    sizes, kernel, padding = (6, 5), (3, 2), (2, 1)
+    y, x = (
+        Axis(Range(*o), stride, -p, k, 1, size)
+        for o, p, k, size in zip(out, padding, kernel, sizes, strict=True)
     )
-    assert found == expected and found.extent == extent
-
-
-def test_more_zeros_than_a_load_can_make() -> None:
-    def padded(padding: int) -> Window:
-        return window(Range(0, 1), stride=1, padding=padding, extent=17, size=4, where="conv1")
-
-    assert padded(13) == Window(0, 4, 13, 0)
-    sentence = r"conv1: must need at most 15 zeros at an edge, got 16; leave it on the host"
-    with pytest.raises(CapacityError, match=sentence):
-        padded(16)
-
-
-def test_a_window_of_zeros_alone() -> None:
-    with pytest.raises(CapacityError, match="must need at most 15 zeros at an edge, got 5"):
-        window(Range(0, 1), stride=1, padding=5, extent=2, size=4, where="conv1")
+    got = []
+    for dims, start in tap_nests((y, x), (), (50, 100, 7), pitch=9, weights=(2, 1)):
+        got += elements(list(dims), start)
+    expected = []
+    for oy, ox, ky, kx in product(
+        range(y.out.count), range(x.out.count), range(kernel[0]), range(kernel[1])
+    ):
+        row = (y.out.start + oy) * stride - padding[0] + ky
+        column = (x.out.start + ox) * stride - padding[1] + kx
+        if 0 <= row < sizes[0] and 0 <= column < sizes[1]:
+            at = (row - y.window.start) * x.window.count + column - x.window.start
+            expected.append((50 + oy * 9 + ox, 100 + at, 7 + ky * 2 + kx))
+    assert sorted(got) == sorted(expected)
 
 
 @pytest.mark.parametrize("offset", range(-3, 4))

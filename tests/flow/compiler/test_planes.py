@@ -367,9 +367,9 @@ def test_a_layer_takes_as_many_steps_as_its_numbers_need(
     assert layer.weight is not None
     weight = np.where(layer.weight > 0, weights, -1).astype(np.int8)
     program = check(subgraph((replace(layer, weight=weight),), x), machine)
-    vectors = 3 * 8 * 8
+    vectors, inside = 3 * 8 * 8, (8 * 3 - 2) ** 2
     found = steps_by_purpose(program)
-    assert found["gemm"] == products * vectors * 2 * 9
+    assert found["gemm"] == products * 3 * 2 * inside
     assert found["shift"] == shifts * vectors
     assert found["store"] == stores * vectors  # rounding and a shift for each further plane
     assert (found["bias"], found["requantize"]) == (vectors, 3 * vectors)

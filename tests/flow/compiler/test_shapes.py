@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from flow.compiler.geometry import Range, Window
+from flow.compiler.geometry import Range
 from flow.compiler.shapes import Capacity, ConvShape
 from vta_config import VTAConfig
-from vta_config.errors import CapacityError
 
 
 def shape(**changes: Any) -> ConvShape:
@@ -35,15 +34,21 @@ def shape(**changes: Any) -> ConvShape:
 
 def test_steps_and_cycles() -> None:
     assert shape().taps == 9 and shape().vectors == 8 * 28 * 28
-    assert shape().cycles == 8 * 28 * 28 * (4 * 9 + 5)
-    assert shape(step_cycles=4).cycles == 8 * 28 * 28 * (4 * 4 * 9 + 5)
+    # The first row lacks a row of taps, the first and the last column a column.
+    steps = (28 * 3 - 1) * (28 * 3 - 2)
+    assert (
+        shape().steps == steps and shape(padding=(0, 0), height=58, width=30).steps == 28 * 28 * 9
+    )
+    assert shape().cycles == 8 * (4 * steps + 28 * 28 * 5)
+    assert shape(step_cycles=4).cycles == 8 * (4 * 4 * steps + 28 * 28 * 5)
 
 
 def test_summands_are_reductions_into_the_same_sums() -> None:
     down = shape(kernel=(1, 1), ic=2, padding=(0, 0), constants=0)
+    assert down.steps == 28 * 28
     both = shape(summands=(down,))
     assert both.reductions == (both, down)
-    assert both.cycles == 8 * 28 * 28 * (4 * 9 + 2 * 1 + 5)
+    assert both.cycles == shape().cycles + 8 * 28 * 28 * 2
 
 
 @pytest.mark.parametrize(
@@ -62,11 +67,20 @@ def test_inputs_that_outputs_need(
 
 
 def test_windows_of_a_tile() -> None:
-    assert shape().window(Range(0, 4), 0, "conv1") == Window(0, 8, 1, 0)
-    assert shape().window(Range(24, 4), 0, "conv1") == Window(47, 9, 0, 0)
-    assert shape().window(Range(0, 28), 1, "conv1") == Window(0, 28, 1, 1)
-    with pytest.raises(CapacityError, match="conv1: must need at most 15 zeros at an edge, got 16"):
-        shape(padding=(16, 1), kernel=(20, 3)).window(Range(0, 1), 0, "conv1")
+    assert shape().axis(Range(0, 4), 0).window == (0, 8)
+    assert shape().axis(Range(24, 4), 0).window == (47, 9)
+    assert shape().axis(Range(0, 28), 1).window == (0, 28)
+    assert (shape().window_in(4, 0), shape().window_in(28, 1)) == (9, 28)
+    # Every second row from row 1 on: rows 2, 6 and 10 of the picture, less the padding.
+    phase = shape().axis(Range(0, 3), 0, step=2, phase=1)
+    assert (phase.stride, phase.offset, phase.window) == (4, 1, (1, 11))
+
+
+def test_pieces_at_an_edge_have_more_runs_of_taps() -> None:
+    assert shape().runs(28, 0) == (2, 1)  # all rows: taps 0, and 1 and 2
+    assert shape().runs(7, 0) == (2 + 3 * 1, 2)
+    assert shape().runs(28, 1) == (3, 1)
+    assert shape().runs(7, 1) == (2 + 2 * 1 + 2, 3)
 
 
 def test_capacity_is_what_residents_leave(default_config: VTAConfig) -> None:
