@@ -30,6 +30,7 @@ from flow.options import (
     Options,
 )
 from flow.system.arguments import add_list, factor, natural, positive, seconds
+from flow.worker_request import Workers
 from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.variants import KEPT, TABLE
 from vta_config.hardware import preset_names
@@ -218,6 +219,25 @@ def image_options() -> argparse.ArgumentParser:
     return parser
 
 
+def worker_options() -> argparse.ArgumentParser:
+    """Return those of who works."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("workers").add_mutually_exclusive_group()
+    group.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="number of cores of this machine that run images (default: 1)",
+    )
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run images on the workers of a Dask cluster, such as tcp://host:8786 (needs "
+        "vta-flow[dask]); files of images must have the same paths there",
+    )
+    return parser
+
+
 def engine_options() -> argparse.ArgumentParser:
     """Return those of what runs the programs."""
     parser = argparse.ArgumentParser(add_help=False)
@@ -327,6 +347,11 @@ def learning_options() -> argparse.ArgumentParser:
     return parser
 
 
+def workers_of(args: argparse.Namespace) -> Workers:
+    """Turn the arguments of `worker_options` into workers."""
+    return Workers(jobs=getattr(args, "jobs", None), cluster=getattr(args, "cluster", None))
+
+
 def bit_request(args: argparse.Namespace) -> BitRequest:
     """Turn the arguments of `bit_options` into a request."""
     limits: tuple[tuple[Cost, str | None], ...] = (
@@ -426,4 +451,5 @@ def options_of(
         model_limit=args.model_limit,
         bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),
         request=parse_request({key: getattr(args, key, None) for key in KEYS}),
+        workers=workers_of(args),
     )

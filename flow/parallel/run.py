@@ -11,7 +11,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 from flow.stages import Progress
-from vta_config.errors import ClusterError, ConfigError
+from flow.worker_request import Workers
+from vta_config.errors import ClusterError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,8 +28,9 @@ def run_all(
     cluster: str | None = None,
     progress: Progress | None = None,
     threads: bool = False,
+    in_order: bool = True,
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` of each item, in the order of the items.
+    """Yield ``function(item)`` of each item.
 
     Parameters
     ----------
@@ -46,6 +48,9 @@ def run_all(
     threads : bool
         Whether the workers of this machine are threads of this process: for a function that works
         without the interpreter's lock most of the time.
+    in_order : bool
+        Whether results come in the order of the items; else as they are done, which `function` must
+        tell apart.
 
     Raises
     ------
@@ -56,9 +61,10 @@ def run_all(
     Exception
         The first that the function raises.
     """
-    check_workers(jobs, cluster)
+    Workers(jobs=jobs, cluster=cluster)  # checks them
     work = list(items)
-    if cluster is not None:
+    found: Iterator[tuple[int, Result]]
+    if cluster is not None and work:
         from flow.parallel.cluster import on_cluster  # brings in Dask
 
         found = on_cluster(function, work, cluster)
@@ -66,30 +72,25 @@ def run_all(
         found = ((index, function(item)) for index, item in enumerate(work))
     else:
         found = _here(function, work, jobs, threads)
-    return _ordered(found, len(work), progress)
+    return _ordered(found, len(work), progress, in_order=in_order)
 
 
-def check_workers(jobs: int | None, cluster: str | None) -> None:
-    """Check what the user asks for.
+def check_cluster(workers: Workers) -> None:
+    """Connect to the cluster, if there is one, before any long work.
 
     Raises
     ------
-    ConfigError
-        When `jobs` is not positive, or both are given.
+    ConfigError, ClusterError
+        When it cannot be used.
     """
-    if jobs is not None and jobs < 1:
-        raise ConfigError("--jobs", "must be 1 or more", got=jobs, hint="give --jobs 2")
-    if jobs is not None and cluster is not None:
-        raise ConfigError(
-            "--jobs, --cluster",
-            "must not be given together",
-            got=f"{jobs} and {cluster}",
-            hint="a cluster has as many workers as were started: leave out --jobs",
-        )
+    if workers.cluster is not None:
+        from flow.parallel.cluster import connected  # brings in Dask
+
+        connected(workers.cluster)
 
 
 def _ordered(
-    found: Iterator[tuple[int, Result]], total: int, progress: Progress | None
+    found: Iterator[tuple[int, Result]], total: int, progress: Progress | None, *, in_order: bool
 ) -> Iterator[Result]:
     """Yield results in order of their indices, as soon as all before them are there."""
     waiting: dict[int, Result] = {}
@@ -97,6 +98,9 @@ def _ordered(
     for done, (index, result) in enumerate(found, 1):
         if progress is not None:
             progress(done, total)
+        if not in_order:
+            yield result
+            continue
         waiting[index] = result
         while following in waiting:
             yield waiting.pop(following)

@@ -278,6 +278,10 @@ class Rows(Protocol):
         ...
 
 
+#: Computes the rows of images elsewhere: yields the index and the row of each, as they are done.
+Elsewhere = Callable[[Sequence[int]], Generator[tuple[int, NDArray[np.float32]], None, None]]
+
+
 def run_all(
     network: Network | Sequence[Network],
     data: Dataset,
@@ -285,6 +289,7 @@ def run_all(
     values: int,
     progress: Progress | None = None,
     kept: Rows | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Logits:
     """Run a network on every image of `data`; return float32[images, values].
 
@@ -304,6 +309,8 @@ def run_all(
         Told after every image.
     kept : Rows, optional
         Images whose results it has are not run; it gets those of the others.
+    elsewhere : callable (indices), optional
+        Runs images in place of `network`: on other cores or computers.
     """
     known = {} if kept is None else kept.found(values)
     copies = [network] if callable(network) else list(network)
@@ -311,41 +318,50 @@ def run_all(
     for index, row in known.items():
         result[index] = row
     places = [index for index in range(len(data)) if index not in known]
-    missing = data if not known else data.at(places)
+    found = _here(copies, data, places, values) if elsewhere is None else elsewhere(places)
+    try:
+        with contextlib.closing(found):
+            for done, (index, row) in enumerate(found, len(known) + 1):
+                result[index] = row
+                if kept is not None:
+                    kept.keep(index, row)
+                if progress is not None:
+                    progress(done, len(data))
+    finally:
+        if kept is not None:
+            kept.write()
+    return result
+
+
+def _here(
+    copies: Sequence[Network], data: Dataset, places: Sequence[int], values: int
+) -> Generator[tuple[int, NDArray[np.float32]], None, None]:
+    """Run images in this process: yield the index and the row of each, in order."""
+    missing = data if len(places) == len(data) else data.at(places)
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
     failed = threading.Event()
 
-    def one(index: int, image: NDArray[np.float32]) -> None:
+    def one(image: NDArray[np.float32]) -> NDArray[np.float32]:
         mine = idle.get()
         try:
-            if not failed.is_set():  # a device that has failed may hang in the next run
-                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(values)
+            if failed.is_set():  # a device that has failed may hang in the next run
+                return np.empty(values, np.float32)
+            return np.asarray(mine(image), dtype=np.float32).reshape(values)
         except BaseException:
             failed.set()
             raise
         finally:
             idle.put(mine)
 
-    done = len(known)
-    running: deque[tuple[int, Future[None]]] = deque()
-    try:
-        with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(missing)) as some:
-            for index, image in zip(places, some, strict=True):
-                running.append((index, pool.submit(one, index, image)))
-                while len(running) > len(copies) or (running and index == places[-1]):
-                    first, future = running.popleft()
-                    future.result()
-                    done += 1
-                    if kept is not None:
-                        kept.keep(first, result[first])
-                    if progress is not None:
-                        progress(done, len(data))
-    finally:
-        if kept is not None:
-            kept.write()
-    return result
+    running: deque[tuple[int, Future[NDArray[np.float32]]]] = deque()
+    with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(missing)) as some:
+        for index, image in zip(places, some, strict=True):
+            running.append((index, pool.submit(one, image)))
+            while len(running) > len(copies) or (running and index == places[-1]):
+                first, future = running.popleft()
+                yield first, future.result()
 
 
 def _table(images: int, values: int) -> Logits:

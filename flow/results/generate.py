@@ -16,6 +16,7 @@ from typing import Any, Final, get_type_hints
 from flow.options import NOT_REPORTED, Options
 from flow.results.document import ReportFields
 from flow.results.estimate_document import EstimateFields
+from flow.results.explanation import Explanation
 from flow.results.schema import schema_of
 from flow.results.sweep_document import SweepFields
 from vta_config.generated import write_or_check
@@ -28,6 +29,7 @@ FILES: Final[Mapping[str, type]] = {
     "report.schema.json": ReportFields,
     "estimate.schema.json": EstimateFields,
     "machines.schema.json": SweepFields,
+    "explain.schema.json": Explanation,
 }
 
 

@@ -186,6 +186,9 @@ class FakeCompiled:
     def kept_rows(self, data: Dataset) -> None:
         return None
 
+    def elsewhere(self, data: Dataset) -> None:
+        return None
+
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         progress(len(images), len(images))
         self.fail("verify")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import flow
-from flow.parallel.run import run_all
+from flow.parallel.run import check_cluster, run_all
 from flow.parallel.shared import Shared
+from flow.worker_request import Workers
 from tests.flow.parallel.work import (
     ROOT,
     Processes,
@@ -166,7 +167,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
             match="^--cluster: must be the address of a Dask scheduler, got .*: .*; give one like "
             "tcp://host:8786, which dask scheduler writes when it starts$",
         ):
-            list(run_all(square, [1], cluster=address))
+            check_cluster(Workers(cluster=address))
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     monkeypatch.setattr(http.server.BaseHTTPRequestHandler, "log_message", lambda *args: None)
     threading.Thread(target=server.serve_forever, daemon=True).start()
