@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flow.compiler.bias import is_narrow
 from flow.compiler.borders import border_of
 from flow.compiler.buffers import CONSTANTS_SHARE
 from flow.compiler.geometry import Axis, Range
@@ -120,7 +119,7 @@ def rectangles_of(
 
 
 def _lacks_numbers(layer: Layer, config: VTAConfig) -> bool:
-    return not (border_of(layer).empty or layer.weight is None or is_narrow(config))
+    return not (border_of(layer).empty or layer.weight is None or config.narrow)
 
 
 def _beats(size_bytes: int, config: VTAConfig) -> float:
