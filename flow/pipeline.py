@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from flow.cache.store import Cache
 from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
-from flow.kept_images import Pictures
 from flow.machine_stages import MACHINE_STAGES, Compilation
+from flow.results.evaluate import prefetch
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
 from relay_passes.calibration.moments import WindowReader, collect_moments
@@ -79,6 +79,32 @@ _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in
 
 #: All stages in order.
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
+
+
+class Pictures(Sequence["NDArray[np.float32]"]):
+    """Some images of a data set, decoded anew whenever they are read."""
+
+    def __init__(self, data: Dataset, indices: range) -> None:
+        """Take the images at `indices`."""
+        self._data, self._indices = data, indices
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Pictures:
+        """Decode one image, float32[1, C, H, W]; of a slice none yet."""
+        if isinstance(index, slice):
+            return Pictures(self._data, self._indices[index])
+        return self._data[self._indices[index]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images in order, some decoded ahead in another thread."""
+        return prefetch(self)
 
 
 class Pipeline:
