@@ -28,15 +28,19 @@ from flow.results.bit_choice import BitChoice
 from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
-from flow.results.evaluate import Later, Network, Rows
+from flow.results.evaluate import Elsewhere, Later, Network, Rows
+from flow.results.explanation import Explanation
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import COUNTERS, SETUP, Exactness, LayerCounters
+from flow.sent_model import model_elsewhere
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
+from flow.system.threads import blas_threads
 from flow.verify import Verifier, exactness_of
+from flow.worker_request import ALONE, Workers
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.integer_facts import quantization_plan, requantization_errors
 from relay_passes.integers.plan import QuantPlan
@@ -82,6 +86,8 @@ class PipelineBackend:
         Keeps everything else that takes long.
     preprocessing : Preprocessing, optional
         How pictures become the model's input, for whoever deploys it.
+    workers : Workers
+        On which cores or computers images are run.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class PipelineBackend:
         learned: Path | None = None,
         cache: Cache | None = None,
         preprocessing: Preprocessing | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """Prepare the float model."""
         self._cache = cache or Cache(None)
@@ -120,7 +127,8 @@ class PipelineBackend:
         self._request, self._measurements = bits or BitRequest(), measurements
         self._chooser: BitChooser | None = None
         self._bits: BitChoice | None = None
-        self._engine = engine
+        self._engine: Engine = engine
+        self._workers = workers
         self._driver = driver
         self._driver_timeout_s = driver_timeout_s
         self._preprocessing = preprocessing
@@ -226,6 +234,9 @@ class PipelineBackend:
             profiles=pipeline.profiles_of(name),
             floats=lambda: pipeline.float_graph(name),
             facts=self._facts(variant),
+            engine=self._engine,
+            workers=self._workers,
+            source=(pipeline, name),
         )
 
     def _started(self, compiled: CompiledModel) -> Network:
@@ -274,6 +285,8 @@ class PipelineCompiled:
         Returns the float graph that its tensors are compared with; None where there is none.
     facts : NetworkFacts, optional
         What whoever deploys it needs to know of the model.
+    source : (Pipeline, str), optional
+        What quantized it, and the variant's name there.
     """
 
     model: CompiledModel
@@ -285,6 +298,9 @@ class PipelineCompiled:
     profiles: Mapping[str, TensorProfile] = field(default_factory=dict)
     floats: Callable[[], FloatGraph | None] = lambda: None
     facts: NetworkFacts | None = None
+    engine: Engine = "fsim"
+    workers: Workers = ALONE
+    source: tuple[Pipeline, str] | None = None
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -329,6 +345,10 @@ class PipelineCompiled:
         """Return what keeps the engine's results on these images; None where nothing does."""
         return self.kept.rows("logits", data)
 
+    def elsewhere(self, data: Dataset) -> Elsewhere | None:
+        """Return what runs the engine on other cores or computers; None where it runs here."""
+        return model_elsewhere(self.model, self.engine, data, self.workers)
+
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         """Compare all engines bit for bit; what was equal before is not run again."""
         kept = None if anew else self.kept.rows("verified", images, ordered=True)
@@ -346,7 +366,8 @@ class PipelineCompiled:
         def compare() -> tuple[LayerFacts, ...]:
             if self._verifier is None:
                 self._verifier = Verifier(self.model, self.network, fast=True)
-            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+            with blas_threads(1):
+                return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
         return self.kept.layers(images, compare)
 
@@ -364,6 +385,21 @@ class PipelineCompiled:
     def latency(self) -> Latency | None:
         """Return how long the machine takes for one image; None when it runs nothing."""
         return latency_of(self.model.timed)
+
+    def explain(self, stages: Stages, layer: str = "") -> Explanation:
+        """Say what bounds it, or one of its layers, and what would help.
+
+        Raises
+        ------
+        ConfigError
+            When nothing is called `layer`.
+        """
+        from flow.explain.explain import Compiled, explain_network
+
+        assert self.source is not None and self.facts is not None, "the backend gives them"
+        pipeline, name = self.source
+        own = Compiled(pipeline=pipeline, variant=name, model=self.model)
+        return explain_network(own, stages, layer, shown_variant=self.facts.variant)
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
         """Write a trace and, with matplotlib, plots of the timing."""

@@ -23,7 +23,7 @@ from flow.system.limits import UNLIMITED
 from relay_passes.graph import static_shape
 from relay_passes.host.rows import inputs_of
 from relay_passes.integers.plan import QuantPlan
-from relay_passes.partition.layers import HostWork
+from relay_passes.partition.host_work import HostWork
 from relay_passes.partition.read import FoundLayers
 from vta_config.errors import UnsupportedModelError
 from vta_config.hardware import VTAConfig

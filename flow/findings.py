@@ -98,6 +98,7 @@ class Findings:
                 values=session.model.values,
                 progress=progress,
                 kept=compiled.kept_rows(data),
+                elsewhere=compiled.elsewhere(data),
             )
         metrics = measure(variant, logits, self.reference, data.targets, session.model.outputs)
         images = options.exact_images

@@ -14,6 +14,7 @@ from flow.data.models import DEFAULT_MODEL, MIRRORS
 from flow.input_request import InputRequest
 from flow.learn_request import LearnRequest
 from flow.system.json_values import json_value
+from flow.worker_request import ALONE, Workers
 from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.learning.options import EFFORTS
 from relay_passes.scales.kept import Qdq
@@ -51,7 +52,7 @@ ESTIMATED_VARIANT: Final = "profiled_fused"
 EXACT_IMAGES: Final = 20
 OTHERS_EXACT_IMAGES: Final = 4
 #: Options that results do not depend on.
-NOT_REPORTED: Final = frozenset({"mirrors", "cache", "keep_results"})
+NOT_REPORTED: Final = frozenset({"mirrors", "cache", "keep_results", "workers"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,8 @@ class Options:
         What the bits of the variant `mixed` are chosen by.
     request : InputRequest
         What the user says of the model's input, beside the file that may lie beside the model.
+    workers : Workers
+        On which cores or computers images are run.
 
     Raises
     ------
@@ -143,6 +146,7 @@ class Options:
     model_limit: float = 1.0
     bits: BitRequest = field(default_factory=BitRequest)
     request: InputRequest = field(default_factory=InputRequest)
+    workers: Workers = ALONE
 
     def __post_init__(self) -> None:
         """Check what does not need the model."""
@@ -158,6 +162,13 @@ class Options:
                 "--driver-timeout",
                 "must be given with --engine driver",
                 got=f"--engine {self.engine}",
+                hint="leave it out",
+            )
+        if self.driver is not None and self.workers.several:
+            raise ConfigError(
+                "--engine driver",
+                "must run in one process: there is one device",
+                got="--jobs or --cluster",
                 hint="leave it out",
             )
         if self.driver is not None and not self.driver.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from flow.cache.quantized import KeptQuantization, compiled_key
 from flow.cache.store import Cache
-from flow.candidates import Candidates, Trial, is_small, threads_for
+from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.machine_stages import MACHINE_STAGES, Compilation
@@ -32,7 +33,7 @@ from relay_passes.partition.fallbacks import host_work
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
 from relay_passes.selection.choices import Candidate, Choice
-from relay_passes.selection.prove_layers import prove_layers, usual_places
+from relay_passes.selection.prove_layers import prove_layers, tensors_to_prove, usual_places
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
     from relay_passes.params import TensorProfile
-    from relay_passes.partition.layers import Fallback, HostWork
+    from relay_passes.partition.host_work import Fallback, HostWork
     from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.scales.kept import Deviation
     from relay_passes.selection.choices import LayerProof
@@ -148,8 +149,8 @@ class Pipeline:
         """Fold constants and BatchNorm."""
         self.model = model
         self.config = config
-        self._schedules = schedules
-        self._objective = objective
+        self.schedules = schedules
+        self.objective = objective
         self._choose_widths = choose_widths
         self._learning, self._kept_blocks = learning, kept
         self._progress: LearnProgress | None = None
@@ -169,6 +170,7 @@ class Pipeline:
         self._moments: tuple[tuple[Any, ...], LayerMoments] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
+        self._inputs: list[Mapping[str, NDArray[Any]]] = []  # of layers to prove, by image
         self._quantized: dict[str, Any] = {}
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
@@ -178,6 +180,16 @@ class Pipeline:
         self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
+
+    def on_machine(self, config: VTAConfig, images: int) -> Pipeline:
+        """Return one of the same model and profiles for another machine, with so many images."""
+        other = copy(self)
+        other.config, other._cache = config, Cache(None)
+        other._results = KeptQuantization(other._cache, self.folded, config)
+        other._images = other._all_images = self._images[:images]
+        other._moments, other._rescaled, other._proofs = None, {}, None
+        other._quantized, other.choices, other._candidates = {}, {}, None
+        return other
 
     def _old_names(self, before: Mapping[str, str]) -> dict[str, str]:
         """Return the imported module's names of the folded one's tensors, the inputs included."""
@@ -199,13 +211,16 @@ class Pipeline:
         self._candidates = None
         self._results.start(images)
         source = self._kept(images)
-        # One image's matrices are too small to share, and one thread gives the same bits anywhere.
+        self._inputs = []
+        keep = tensors_to_prove(self.folded, len(self._images))  # of images that come again
+
+        def observe(mod: Any) -> Mapping[str, TensorProfile]:
+            return profile(mod, source, progress=progress, keep=keep, kept=self._inputs)
+
         with blas_threads(1):
             state = Quantization(
                 mod=self.folded,
-                observe=lambda mod: self._results.profiles(
-                    (), lambda: profile(mod, source, progress=progress)
-                ),
+                observe=lambda mod: self._results.profiles((), lambda: observe(mod)),
             )
             self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
         give_back()
@@ -316,6 +331,19 @@ class Pipeline:
             self._quantized[name] = form
         return self._quantized[name]
 
+    def options_of(self, variant: str) -> QuantOptions:
+        """Return the options of a variant's selected candidate; not of stock Relay's quantization.
+
+        Raises
+        ------
+        CalibrationError
+            When it keeps the integers of a model that has none, or has bits that nothing chooses.
+        """
+        if variant in KEPT:
+            return self._kept_options(variant)
+        chosen = self.choices[variant].chosen if variant in self.choices else variant
+        return self._options_of(chosen)
+
     def _options_of(self, name: str) -> QuantOptions:
         """Return the options of a recipe; those of `mixed` with the bits that are chosen."""
         options = RECIPES[name].options
@@ -348,7 +376,7 @@ class Pipeline:
     @property
     def scheduling(self) -> tuple[bool, str]:
         """Whether schedules are searched, and what the forms of inputs are chosen by."""
-        return self._schedules is not None, self._objective
+        return self.schedules is not None, self.objective
 
     def _quantize(
         self,
@@ -392,7 +420,7 @@ class Pipeline:
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             return self._profiled_again(mod, options.passes)
 
-        with blas_threads(threads_for(self.folded)):
+        with blas_threads(1):
             proofs = self._proven(options.learns)
             passed = self.passed(options.passes)
             give_back()
@@ -423,7 +451,12 @@ class Pipeline:
                 "proofs",
                 dict,
                 None,
-                lambda: prove_layers(self.folded, self._images, block=self.config.block),
+                lambda: prove_layers(
+                    self.folded,
+                    self._images,
+                    block=self.config.block,
+                    known=self._inputs[: len(self._images)],
+                ),
             )
             self._proofs = found
         return self._proofs or {}
@@ -443,6 +476,8 @@ class Pipeline:
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""
+        if not passes:
+            return self.folded
         if self._passed[0] != passes:
             self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]
@@ -454,11 +489,7 @@ class Pipeline:
         """
         if variant == STOCK_RELAY:
             return None
-        if variant in KEPT:
-            options = self._kept_options(variant)
-        else:
-            chosen = self.choices[variant].chosen if variant in self.choices else variant
-            options = self._options_of(chosen)
+        options = self.options_of(variant)
         mod = self.passed(options.for_machine(self.config).passes)
         if self._floats is None or self._floats.mod is not mod:
             self._floats = FloatGraph(mod)
@@ -524,8 +555,8 @@ class Pipeline:
         return Compilation(
             quantized=quantized,
             config=self.config,
-            schedules=self._schedules,
-            objective=self._objective,
+            schedules=self.schedules,
+            objective=self.objective,
             cache=self._cache,
         )
 
@@ -553,11 +584,9 @@ class Pipeline:
                 after(stage.name, stage.result(state))
             if end < len(FLOAT_STAGES):
                 return
-            if variant in KEPT:
-                options = self._kept_options(variant)
-            else:
+            if variant not in KEPT:
                 self.quantize(variant)  # settles which form it becomes
-                options = self._options_of(self.choices[variant].chosen)
+            options = self.options_of(variant)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

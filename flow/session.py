@@ -25,15 +25,19 @@ from flow.data.models import (
 )
 from flow.frontend.importer import ImportedModel, MissingShapeError
 from flow.frontend.onnx_file import Limits
+from flow.image_ranges import SentFloat, rows_elsewhere, start_float
 from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZERO_SHOT, Options
+from flow.parallel.run import check_cluster
 from flow.results.bit_choice import BitChoice
-from flow.results.evaluate import Later, Logits, Network, OnnxRuntime, Rows, run_all
+from flow.results.evaluate import Elsewhere, Later, Logits, Network, OnnxRuntime, Rows, run_all
+from flow.results.explanation import Explanation
 from flow.results.latency import Latency
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
 from flow.results.report import Exactness, LayerCounters
 from flow.stages import Progress, Stages
 from flow.system.files import check_writable
+from flow.worker_request import ALONE, Workers
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
@@ -119,6 +123,10 @@ class Compiled(Protocol):
         """Return what keeps the engine's results on these images; None where nothing does."""
         ...
 
+    def elsewhere(self, data: Dataset) -> Elsewhere | None:
+        """Return what runs the engine on other cores or computers; None where it runs here."""
+        ...
+
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:
         """Compare all engines bit for bit, tensor by tensor.
 
@@ -129,6 +137,10 @@ class Compiled(Protocol):
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""
+        ...
+
+    def explain(self, stages: Stages, layer: str = "") -> Explanation:
+        """Say what bounds it, or one of its layers, and what would help; see `flow.explain`."""
         ...
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
@@ -221,6 +233,7 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
         learn=options.learn,
         learned=cache_folder(options.cache) / LEARNED if options.keep_results else None,
         cache=open_cache(options),
+        workers=options.workers,
         preprocessing=picture_preprocessing(model, request_of(options.model, options.request)),
     )
 
@@ -247,6 +260,8 @@ class Session:
         None where no variant needs it.
     cache : Cache
         Where results are kept.
+    workers : Workers
+        On which cores or computers images are run.
     scratch : TemporaryDirectory, optional
         What is there in place of the cache folder where nothing is kept; removed with the session.
     """
@@ -257,6 +272,7 @@ class Session:
     evaluation: Dataset | None
     calibration: Dataset | None
     cache: Cache = field(default_factory=lambda: Cache(None))
+    workers: Workers = ALONE
     scratch: TemporaryDirectory[str] | None = None
 
 
@@ -286,6 +302,7 @@ def open_session(
         When something of it cannot be used.
     """
     machine = VTAConfig.load(options.config)
+    check_cluster(options.workers)
     if options.driver is not None:
         check_driver(options.driver, options.driver_timeout_s)
     if options.search or options.keep_results:
@@ -317,6 +334,7 @@ def open_session(
         evaluation=evaluation,
         calibration=calibration,
         cache=open_cache(options),
+        workers=options.workers,
         scratch=scratch,
     )
 
@@ -452,10 +470,20 @@ def float_logits(session: Session, stages: Stages) -> Logits:
     """
     model, data = session.model, session.evaluation
     assert data is not None
-    kept = None
+    kept = elsewhere = None
     if session.cache.enabled and (images := image_digests(data)) is not None:
         proto = sha256(model.proto.SerializeToString(deterministic=True)).hexdigest()
         kept = KeptRows(session.cache, "float32", key_of(proto), images)
+    if session.workers.several:
+        sent = SentFloat(model.proto.SerializeToString(deterministic=True))
+        elsewhere = rows_elsewhere(sent, start_float, data, session.workers)
     network = Later(lambda: OnnxRuntime(model.proto))
     with stages("float32", "running float32 on ONNX Runtime") as progress:
-        return run_all(network, data, values=model.values, progress=progress, kept=kept)
+        return run_all(
+            network,
+            data,
+            values=model.values,
+            progress=progress,
+            kept=kept,
+            elsewhere=elsewhere,
+        )

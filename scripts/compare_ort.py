@@ -33,7 +33,9 @@ ORT: Final = {"ONNX Runtime, per tensor": False, "ONNX Runtime, per channel": Tr
 _OPSET: Final = 13
 
 
-def quantized_by_ort(proto: Any, images: Iterable[Any], *, per_channel: bool) -> Any:
+def quantized_by_ort(
+    proto: Any, images: Iterable[Any], *, per_channel: bool, unsigned: bool = False
+) -> Any:
     """Return the QDQ model that ONNX Runtime makes of a float32 model of one input.
 
     Parameters
@@ -43,6 +45,8 @@ def quantized_by_ort(proto: Any, images: Iterable[Any], *, per_channel: bool) ->
         Calibration inputs.
     per_channel : bool
         Whether each channel of a weight has a scale of its own.
+    unsigned : bool
+        Whether activations are uint8 instead of int8: ONNX Runtime is faster with them.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
@@ -70,7 +74,7 @@ def quantized_by_ort(proto: Any, images: Iterable[Any], *, per_channel: bool) ->
             after,
             Reader(),
             per_channel=per_channel,
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
         )
         return onnx.load(after)

@@ -47,7 +47,7 @@ def imported(package: str) -> set[str]:
 def test_every_import_is_declared_and_every_dependency_imported() -> None:
     needed = requirements(PROJECT["project"]["dependencies"])
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = requirements([*extras["torch"], *extras["plot"]])
+    optional = requirements([*extras["torch"], *extras["plot"], *extras["dask"]])
     modules = set().union(*(imported(package) for package in PACKAGES))
     third_party = modules - set(sys.stdlib_module_names) - set(PACKAGES)
     distributions = {DISTRIBUTIONS.get(name, name) for name in third_party}
@@ -87,7 +87,9 @@ def test_the_sdist_has_all_that_a_build_needs(
     with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {"CMakeLists.txt", "pyproject.toml", "LICENSE", "README.md", "flow/py.typed"}
-    sources |= {f"flow/data/{n}" for n in ("digits.npz", "DIGITS_LICENSE.txt")}
+    sources |= {
+        f"flow/data/{n}" for n in ("digits.npz", "DIGITS_LICENSE.txt", "gauges_resnet18.onnx")
+    }
     sources |= {str(p.relative_to(ROOT)) for p in (ROOT / "flow").rglob("*.cc")}
     assert sources <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]

@@ -6,7 +6,7 @@ command line prints its sentence and exits with 2. `assert` is kept for our own 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from vta_config.text import printable
 
@@ -51,6 +51,10 @@ class FlowError(Exception):
         Exception.__init__(error, printable(sentence, 4 * PART_CHARS))
         return error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as a sentence: its parts are no longer there."""
+        return type(self).from_sentence, (str(self),), self.__dict__
+
 
 def _part(value: object) -> str:
     return printable(str(value), PART_CHARS)
@@ -94,6 +98,10 @@ class DeadlockError(FlowError):
 
 class DriverError(FlowError):
     """A driver library that failed, so that nothing more is run on it."""
+
+
+class ClusterError(FlowError):
+    """Workers, on this machine or on others, that cannot be used or that are lost."""
 
 
 class ArtifactError(FlowError):

@@ -32,7 +32,7 @@ LIBRARIES: Final = (
 )
 _PLAIN: Final = (str, bytes, bool, int, float, Fraction, type(None), PurePath)
 #: What is compiled into the package.
-_COMPILED: Final = "sim/*.so"
+_COMPILED: Final = "*.so"
 
 
 class UnknownValueError(TypeError):
@@ -82,6 +82,22 @@ def told(value: object) -> str:
     return repr(value)
 
 
+def sources() -> str:
+    """Return the sha256 of the Python sources of this package."""
+    return _digest_of_files("*.py")
+
+
+def _digest_of_files(pattern: str) -> str:
+    """Return the sha256 of files of this package, by their names and contents."""
+    digest = sha256()
+    for package in (vta_config, relay_passes, flow):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob(pattern)):
+            digest.update(f"{package.__name__} {path.relative_to(root).as_posix()}\0".encode())
+            digest.update(sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 @cache
 def environment() -> str:
     """Return what a result depends on beside its inputs.
@@ -89,12 +105,7 @@ def environment() -> str:
     The sources of this package, its compiled core, the versions of Python and of libraries, and the
     processor, by whose instructions they choose their code.
     """
-    digest = sha256()
-    for package in (vta_config, relay_passes, flow):
-        root = Path(str(package.__file__)).parent
-        for path in sorted((*root.rglob("*.py"), *root.glob(_COMPILED))):
-            digest.update(f"{package.__name__} {path.relative_to(root).as_posix()}\0".encode())
-            digest.update(sha256(path.read_bytes()).digest())
+    digest = sha256(f"{sources()} {_digest_of_files(_COMPILED)}".encode())
     digest.update(repr([(name, _version(name)) for name in LIBRARIES]).encode())
     digest.update(repr((platform.python_version(), platform.machine())).encode())
     digest.update(_processor())

@@ -15,7 +15,7 @@ from flow.bit_request import (
     parse_bits,
     parse_fixed,
 )
-from flow.data.models import DEFAULT_MODEL, MIRRORS, model_names
+from flow.data.models import BUNDLED, DEFAULT_MODEL, MIRRORS, model_names
 from flow.input_request import CROPS, KEYS, LAYOUTS, parse_request
 from flow.learn_request import EFFORT_NAMES, USUAL_EFFORT, LearnRequest
 from flow.options import (
@@ -30,6 +30,7 @@ from flow.options import (
     Options,
 )
 from flow.system.arguments import add_list, factor, natural, positive, seconds
+from flow.worker_request import Workers
 from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.variants import KEPT, TABLE
 from vta_config.hardware import preset_names
@@ -78,7 +79,8 @@ def source_options() -> argparse.ArgumentParser:
         default=DEFAULT_MODEL,
         metavar="NAME|FILE",
         help=f"ONNX file (.onnx, .onnx.xz) or one of {', '.join(model_names())} "
-        "(default: %(default)s, which is part of the package; the others are downloaded once)",
+        f"(default: %(default)s; {' and '.join(BUNDLED)} are part of the package, the others are "
+        "downloaded once)",
     )
     group.add_argument("--mirror", metavar="URL", help="base URL for downloading named models")
     group.add_argument(
@@ -209,11 +211,30 @@ def image_options() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder of images to evaluate, with labels.csv (filename,label_index) or one "
-        "subfolder per class; of the bundled model also digits-harder: the same digits, "
-        "turned and shifted",
+        "subfolder per class; for digits-resnet18 also digits-harder: its own digits, turned "
+        "and shifted (default for bundled models: their own)",
     )
     group.add_argument("--limit", type=positive, metavar="N", help="evaluate at most N images")
     group.add_argument("--seed", type=natural, default=0, help="seed for the choice of --limit")
+    return parser
+
+
+def worker_options() -> argparse.ArgumentParser:
+    """Return those of who works."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("workers").add_mutually_exclusive_group()
+    group.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="number of cores of this machine that run images (default: 1)",
+    )
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run images on the workers of a Dask cluster, such as tcp://host:8786 (needs "
+        "vta-flow[dask]); files of images must have the same paths there",
+    )
     return parser
 
 
@@ -326,6 +347,11 @@ def learning_options() -> argparse.ArgumentParser:
     return parser
 
 
+def workers_of(args: argparse.Namespace) -> Workers:
+    """Turn the arguments of `worker_options` into workers."""
+    return Workers(jobs=getattr(args, "jobs", None), cluster=getattr(args, "cluster", None))
+
+
 def bit_request(args: argparse.Namespace) -> BitRequest:
     """Turn the arguments of `bit_options` into a request."""
     limits: tuple[tuple[Cost, str | None], ...] = (
@@ -363,7 +389,7 @@ def variants_option(parser: argparse.ArgumentParser) -> None:
         choices=KNOWN_VARIANTS,
         metavar="NAME",
         help="variant to measure, of those listed below; repeatable (default: "
-        f"{', '.join(VARIANTS)} for the bundled model, {KEPT[0]} for a model that is quantized "
+        f"{', '.join(VARIANTS)} for a bundled model, {KEPT[0]} for a model that is quantized "
         f"already, {', '.join(MAIN_VARIANTS)} for others)",
     )
     add_variant_list(parser, KNOWN_VARIANTS)
@@ -425,4 +451,5 @@ def options_of(
         model_limit=args.model_limit,
         bits=bit_request(args) if hasattr(args, "fix_bits") else BitRequest(),
         request=parse_request({key: getattr(args, key, None) for key in KEYS}),
+        workers=workers_of(args),
     )

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 
 from flow.commands.answers import Answers, answers_of, class_names
 from flow.commands.arguments import json_option
+from flow.commands.explain import explain_option
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, show_json, to_stdout
 from flow.data.datasets import Dataset, image_files, image_folder, random_images
 from flow.data.labels import images_in
 from flow.options import EXACT_IMAGES, Options
 from flow.results.latency import latency_of
+from flow.results.timing_table import timing_parts
 from flow.session import check_driver
 from flow.stages import Stages
 from flow.system.files import check_writable, write_atomic
@@ -50,7 +53,8 @@ def add(commands: Commands) -> None:
         "the cycle-level simulator, and what bounds them. No model and no images are needed.",
     )
     _program_options(time)
-    json_option(time, "the latency")
+    explain_option(time, tried="here only a wider bus, since the instructions stay as they are")
+    json_option(time, "the latency, or the explanation,")
     trace = commands.add(
         "trace",
         _trace,
@@ -326,19 +330,32 @@ def _timed(args: argparse.Namespace) -> list[Any]:
 
 def _time(args: argparse.Namespace) -> int:
     timed = _timed(args)
+    if args.explain is not None:
+        return _explain(args, timed)
     latency = latency_of(timed)
     assert latency is not None
     if args.json:
         show_json(latency.to_json())
         return 0
-    parts = []
+    parts: list[RenderableType] = []
     for sim in timed:
         parts += [f"program {sim.program.symbol}"] if len(timed) > 1 else []
-        parts.append(sim.result.table())
+        parts += timing_parts(sim.result)
     if len(timed) > 1:
         parts.append(f"all programs: {latency.cycles:,} cycles, {latency.ms:.2f} ms")
-    with to_stdout():
-        sys.stdout.write("\n".join(parts) + "\n")
+    show(*parts, whole=True)
+    return 0
+
+
+def _explain(args: argparse.Namespace, timed: list[Any]) -> int:
+    from flow.explain.explain import explain_programs
+    from flow.explain.render import render
+
+    found = explain_programs(timed, args.artefact.name, args.explain)
+    if args.json:
+        show_json(found.to_json())
+    else:
+        show(render(found))
     return 0
 
 

@@ -16,6 +16,7 @@ from flow.commands.arguments import (
     model_options,
     output_options,
     source_options,
+    worker_options,
 )
 from flow.system.arguments import HelpFormatter
 
@@ -51,6 +52,7 @@ class Commands:
         self.model, self.images, self.engine = model_options(), image_options(), engine_options()
         self.bits, self.source = bit_options(), source_options()
         self.learning, self.machine = learning_options(), machine_options()
+        self.workers = worker_options()
 
     def add(
         self,

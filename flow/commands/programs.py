@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from flow.artefacts.load import is_artefact
 from flow.commands.answers import answers_of, class_names
 from flow.commands.arguments import json_option, one_variant, variant_option
 from flow.commands.artefacts import artefact_options, run_artefact, verify_artefact
@@ -180,6 +179,8 @@ def _compiled(
 
 
 def _run(args: argparse.Namespace) -> int:
+    from flow.artefacts.load import is_artefact  # brings in TVM, which takes seconds to import
+
     if is_artefact(args.image[0]):
         return run_artefact(args)
     names = class_names(args.names)

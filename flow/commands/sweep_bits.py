@@ -29,6 +29,7 @@ def add(commands: Commands) -> None:
         commands.model,
         commands.learning,
         commands.images,
+        commands.workers,
         commands.bits,
     )
     parser.add_argument(

@@ -102,11 +102,6 @@ def register_room(config: VTAConfig) -> int:
     return max(1, config.acc_depth // COPY_SHARE)
 
 
-def is_narrow(config: VTAConfig) -> bool:
-    """Tell whether one of the machine's operands has fewer than 8 bits."""
-    return min(config.inp_bits, config.wgt_bits) < 8
-
-
 def bias_digits(
     values: NDArray[np.int64], exponents: tuple[int, ...], config: VTAConfig, where: str
 ) -> Mapping[int, NDArray[np.int8]] | None:
@@ -133,7 +128,7 @@ def bias_digits(
     if not values.any():
         return {}
     check_constants(values, where)
-    counts = _fewest(values, exponents if is_narrow(config) else (0,), config)
+    counts = _fewest(values, exponents if config.narrow else (0,), config)
     if counts is None:
         return None
     reach, rest, digits = _reach(config), values, {}

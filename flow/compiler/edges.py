@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from flow.compiler.bias import is_narrow, register_room
+from flow.compiler.bias import register_room
 from flow.compiler.borders import border_of
 from flow.compiler.geometry import Axis, Range
 from flow.program.layouts import constant_digits
@@ -124,7 +124,7 @@ def rectangles_of(layer: Layer, shape: ConvShape, config: VTAConfig) -> tuple[Ed
 
 
 def _lacks_numbers(layer: Layer, config: VTAConfig) -> bool:
-    return not (border_of(layer).empty or layer.weight is None or is_narrow(config))
+    return not (border_of(layer).empty or layer.weight is None or config.narrow)
 
 
 def _beats(size_bytes: int, config: VTAConfig) -> float:

@@ -19,7 +19,6 @@ from flow.compiler.bias import (
     LateConstants,
     RegisterOp,
     bias_digits,
-    is_narrow,
 )
 from flow.compiler.borders import border_of
 from flow.compiler.edges import Edge, edges_of, rectangles_of
@@ -500,7 +499,7 @@ def _edges(layer: Layer, bias: NDArray[np.int64], config: VTAConfig) -> tuple[Ed
     shape, _ = _extents(layer, config, None, NO_BORDER)
     bundles = _bundles(layer, config)
     shape = shape if bundles is None else replace(shape, ic=bundles.ic)
-    if is_narrow(config) or bias_digits(bias, (0,), config, layer.name) is not None:
+    if config.narrow or bias_digits(bias, (0,), config, layer.name) is not None:
         return edges_of(layer, shape, config)
     return rectangles_of(layer, shape, config)
 

@@ -65,15 +65,15 @@ def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") ->
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    chosen = _chosen(shape, capacity)
-    if chosen is None:
+    tiling = _chosen(shape, capacity)
+    if tiling is None:
         raise too_small(shape, capacity, where)
-    return chosen
+    return tiling
 
 
 @lru_cache(maxsize=1024)
 def _chosen(shape: ConvShape, capacity: Capacity) -> Tiling | None:
-    """Choose once for layers of the same shape, of which a network has several."""
+    """Return the tiling of `choose_tiling`, chosen once a shape; None where none fits."""
     costs: list[tuple[Cost, Tiling]] = []
     limit = inf
     for tiling in _candidates(shape, capacity):

@@ -279,7 +279,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class ArraySource:
-    """Grey images in memory, uint8[N, H, W]."""
+    """Images in memory: grey, uint8[N, H, W], or red, green and blue, uint8[N, H, W, 3]."""
 
     images: NDArray[np.uint8]
 

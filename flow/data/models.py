@@ -1,8 +1,8 @@
-"""Models by name: the embedded one, and public ones that are downloaded on request.
+"""Models by name: the bundled ones, and public ones that are downloaded on request.
 
-`digits-resnet18` comes with the package. The others are ImageNet classifiers of the ONNX Model Zoo
-(https://github.com/onnx/models, Apache-2.0), fetched once into the user's cache and checked
-against the checksums of the zoo's own ONNX_HUB_MANIFEST.json.
+`digits-resnet18` and `gauges-resnet18` come with the package. The others are ImageNet classifiers
+of the ONNX Model Zoo (https://github.com/onnx/models, Apache-2.0), fetched once into the user's
+cache and checked against the checksums of the zoo's own ONNX_HUB_MANIFEST.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import platformdirs
 from flow.data.datasets import PICTURE_CHANNELS, Dataset, Preprocessing
 from flow.data.digits import HARDER_DIGITS, digits, harder_digits
 from flow.data.downloads import DownloadFailure, DownloadProgress, fetch, is_intact
+from flow.data.gauges import gauges
 from flow.data.pictures import MISSING, file_problem
 from flow.frontend.importer import ImportedModel, import_model
 from flow.frontend.onnx_file import Limits
@@ -27,6 +28,10 @@ from vta_config.errors import DownloadError, UnsupportedModelError
 
 DIGITS: Final = "digits-resnet18"
 DIGITS_ONNX: Final = Path(__file__).parent / "digits_resnet18.onnx"
+GAUGES: Final = "gauges-resnet18"
+GAUGES_ONNX: Final = Path(__file__).parent / "gauges_resnet18.onnx"
+#: Models that come with the package, and their files.
+BUNDLED: Final[Mapping[str, Path]] = MappingProxyType({DIGITS: DIGITS_ONNX, GAUGES: GAUGES_ONNX})
 #: Calibration images of the digits model, drawn from its training part.
 DIGITS_CALIBRATION: Final = 125
 DEFAULT_MODEL: Final = DIGITS
@@ -97,7 +102,7 @@ ZOO: Final[Mapping[str, ZooModel]] = MappingProxyType(
 
 def model_names() -> tuple[str, ...]:
     """List the names that `load_model` knows, the default first."""
-    return (DIGITS, *ZOO)
+    return (*BUNDLED, *ZOO)
 
 
 def load_model(
@@ -141,8 +146,8 @@ def load_model(
     """
     name, request = str(model), request or InputRequest()
     shapes, layout = request.wanted_shapes, request.layout
-    if name == DIGITS:
-        return import_model(DIGITS_ONNX, name=DIGITS, check=check, shapes=shapes, layout=layout)
+    if name in BUNDLED:
+        return import_model(BUNDLED[name], name=name, check=check, shapes=shapes, layout=layout)
     if name in ZOO:
         path = download(name, mirrors=mirrors, cache=cache, progress=progress)
         return import_model(
@@ -168,11 +173,11 @@ def picture_preprocessing(
 
 
 def preprocessing_of(model: ImportedModel, request: InputRequest | None = None) -> Preprocessing:
-    """Return how images become the input: ImageNet's recipe; digits fill the frame, uncropped.
+    """Return how images become the input: ImageNet's recipe; those bundled are not cropped.
 
     What `request` says takes its place.
     """
-    ratio = 1.0 if model.name == DIGITS else 256 / 224
+    ratio = 1.0 if model.name in BUNDLED else 256 / 224
     return Preprocessing.for_input(model.input_shape, ratio=ratio, request=request)
 
 
@@ -184,22 +189,24 @@ def request_of(model: str | Path, request: InputRequest) -> InputRequest:
     ConfigError
         When that file cannot be used.
     """
-    if str(model) in (DIGITS, *ZOO) or file_problem(Path(model)) is not None:
+    if str(model) in model_names() or file_problem(Path(model)) is not None:
         return request
     return request.over(read_sidecar(Path(model)))
 
 
 def bundled_data(model: ImportedModel) -> tuple[Dataset, Dataset] | None:
     """Return the evaluation and calibration images that come with a model, if any."""
-    if model.name != DIGITS:
+    if model.name not in BUNDLED:
         return None
     preprocessing = preprocessing_of(model)
+    if model.name == GAUGES:
+        return gauges(preprocessing, held_out=True), gauges(preprocessing, held_out=False)
     calibration = digits(preprocessing, held_out=False).take(DIGITS_CALIBRATION, seed=0)
     return digits(preprocessing, held_out=True), calibration
 
 
 def bundled_view(model: ImportedModel, name: Path) -> Dataset | None:
-    """Return the harder view of the embedded model's images, where `name` is it and no folder."""
+    """Return the harder view of the digits model's images, where `name` is it and no folder."""
     if model.name != DIGITS or str(name) != HARDER_DIGITS or file_problem(name) != MISSING:
         return None
     return harder_digits(preprocessing_of(model))

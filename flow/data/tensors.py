@@ -280,6 +280,10 @@ class TensorSource:
             for index in range(array.images)
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process without the array that was read last."""
+        return type(self), (self.arrays, self.shape)
+
     def __len__(self) -> int:
         """Count the images."""
         return len(self._places)

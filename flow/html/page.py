@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from flow.html import (
+    explanation,
     headline,
     histograms,
     layers,
@@ -42,6 +43,8 @@ class Wanted:
     title: str
     about: str
     parts: Callable[[Values], list[Part]]
+    #: What of the report is shown; a section with such a name is left out without it.
+    only_with: str = ""
 
 
 SECTIONS: Final = (
@@ -80,6 +83,14 @@ SECTIONS: Final = (
         about="How many multiply-accumulates (MACs) a layer does per cycle, over how many it does "
         "per byte read. Numbers are those of the layers above.",
         parts=layers.roofline,
+    ),
+    Wanted(
+        anchor="explanation",
+        title="What bounds it, and what would help",
+        about="What the deployed variant would take on other machines: each was compiled for and "
+        "timed by the cycle-level simulator.",
+        parts=explanation.parts,
+        only_with="explanation",
     ),
     Wanted(
         anchor="network",
@@ -126,6 +137,8 @@ SECTIONS: Final = (
 def sections(report: Values) -> list[Section]:
     """Return all sections; what the report does not hold is said in its place.
 
+    A section of what has to be asked for is left out where it was not.
+
     Raises
     ------
     ArtifactError
@@ -139,6 +152,7 @@ def sections(report: Values) -> list[Section]:
             parts=_parts(wanted.parts, report),
         )
         for wanted in SECTIONS
+        if not wanted.only_with or report.maybe_part(wanted.only_with) is not None
     ]
 
 

@@ -10,6 +10,8 @@ from relay_passes.params import scale_text
 #: What stands where there is no number.
 NONE: Final = "–"
 _MINUS: Final = "−"
+#: A blank at which no line ends.
+NO_BREAK: Final = "\u00a0"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -17,12 +19,18 @@ def percent(share: float | None, digits: int = 2) -> str:
     return NONE if share is None else _signed(f"{100 * share:.{digits}f}")
 
 
-def points(share: float | None, reference: float | None) -> str:
-    """Return the difference of two shares in percentage points, with its sign."""
+def points(share: float | None, reference: float | None, margin: float | None = None) -> str:
+    """Return the difference of two shares in percentage points, with its sign and its margin."""
     if share is None or reference is None:
         return NONE
     difference = round(100 * (share - reference), 2)
-    return _signed(f"{difference:+.2f}") if difference else "0.00"
+    text = _signed(f"{difference:+.2f}") if difference else "0.00"
+    return text if margin is None else f"{text} ± {100 * margin:.2f}"
+
+
+def tenths(value: float) -> str:
+    """Return a number with one decimal; what rounds to 0 has no sign."""
+    return _signed(f"{round(value, 1) or 0.0:.1f}")
 
 
 def decibels(value: float | None) -> str:
@@ -33,6 +41,11 @@ def decibels(value: float | None) -> str:
 def count(value: float | None) -> str:
     """Return a whole number with commas."""
     return NONE if value is None else _signed(f"{round(value):,}")
+
+
+def more(value: float) -> str:
+    """Return a whole number that is added, with its sign."""
+    return _signed(f"{value:+,.0f}") if round(value) else "0"
 
 
 def size(n_bytes: float | None) -> str:

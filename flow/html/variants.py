@@ -16,6 +16,10 @@ from flow.html.values import Missing, Values
 WIDE: Final = (560.0, 340.0)
 NARROW: Final = (330.0, 320.0)
 _FLOAT32: Final = "float32"
+_MARGIN_MEANING: Final = (
+    "± in Δ top-1 is the 95 % confidence interval: a change within it may be due to the choice of "
+    "images."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +217,8 @@ def table(report: Values) -> list[Part]:
     ]
     skipped = report.maybe_parts("skipped") or []
     lines = [f"{s.text('variant')} was not measured: {s.text('reason')}." for s in skipped]
+    if any(v.maybe_number("top1_change_margin") is not None for v in variants):
+        lines.insert(0, _MARGIN_MEANING)
     if any((v.maybe_part("latency") or Values({})).flag("partial") for v in variants):
         lines.insert(0, "* The latency does not include the operators on the host.")
     return [*parts, *([Lines(lines)] if lines else [])]
@@ -226,7 +232,8 @@ def _row(
     row: list[str | Markup] = [name, texts.count(variant.number("images"))]
     top1 = variant.maybe_number("top1")
     if labelled:
-        row += [texts.percent(top1), "" if own else texts.points(top1, reference)]
+        margin = variant.maybe_number("top1_change_margin")
+        row += [texts.percent(top1), "" if own else texts.points(top1, reference, margin)]
         row += [texts.percent(variant.maybe_number("top5"))]
     if classifier:
         row += ["" if own else texts.percent(variant.maybe_number("agreement"))]

@@ -14,12 +14,13 @@ from flow.options import Options
 from flow.results.data_facts import DataFacts
 from flow.results.details.types import Details
 from flow.results.evaluate import OutputMetrics
+from flow.results.explanation import Explanation
 from flow.results.layer_facts import LayerFacts
 from flow.results.report import Exactness, Skipped
 from flow.results.run_facts import Tool
 from flow.results.schema import OMITTED
 from relay_passes.params import Granularity
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.scales.kept import Deviation
 from vta_config.hardware import VTAConfig
 
@@ -266,6 +267,8 @@ class Variant:
         Number of images evaluated.
     top1, top5 : float or null
         Share of images whose label has the largest logit, or one of the five largest.
+    top1_change_margin : float or null
+        Half the width of the 95 % confidence interval of `top1` minus that of float32.
     agreement : float or null
         Share of images with the same arg-max as float32.
     sqnr_db, centred_sqnr_db : float or null
@@ -298,6 +301,7 @@ class Variant:
     images: int
     top1: float | None
     top5: float | None
+    top1_change_margin: float | None
     agreement: float | None
     sqnr_db: float | None
     centred_sqnr_db: float | None
@@ -494,6 +498,8 @@ class ReportFields:
         The quantization plan of the deployed variant.
     details : object or null
         Further data for the HTML report.
+    explanation : object or null
+        What bounds the deployed variant, and what would help; null unless it was asked for.
     """
 
     schema_version: Literal[4]
@@ -519,3 +525,4 @@ class ReportFields:
     placement: PlacementFields | None
     plan: Plan | None
     details: Details | None
+    explanation: Explanation | None = field(default=None, metadata=OMITTED)

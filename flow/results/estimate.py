@@ -24,7 +24,7 @@ from flow.system.files import write_atomic
 from vta_config.text import printable, shown_name
 
 if TYPE_CHECKING:
-    from relay_passes.partition.layers import Fallback
+    from relay_passes.partition.host_work import Fallback
     from vta_config.hardware import VTAConfig
 
 #: Raised when a field changes its meaning or goes away; new fields do not raise it.

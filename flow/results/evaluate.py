@@ -7,6 +7,7 @@ outputs of another network side by side. So every engine is measured by the same
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import threading
 from collections import deque
@@ -68,6 +69,9 @@ class Metrics:
     top1, top5 : float, optional
         Share of images (0 to 1) whose label is the largest, among the five largest logits; None
         without labels, and for a network that is no classifier.
+    top1_change_margin : float, optional
+        Half the width of the 95 % confidence interval of top1 minus that of float32, a share; see
+        `change_margin`. None without labels, for float32, and for a network that is no classifier.
     agreement : float, optional
         Share of images (0 to 1) with the same arg-max as float32; None for a network that is no
         classifier.
@@ -90,6 +94,7 @@ class Metrics:
     sqnr_db: float | None
     centred_sqnr_db: float | None
     outputs: tuple[OutputMetrics, ...] = ()
+    top1_change_margin: float | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metrics:
@@ -110,10 +115,36 @@ def top_k(logits: Logits, targets: NDArray[np.int64], k: int) -> float:
     k : int
         How many of the largest count.
     """
+    return float((_ranks(logits, targets) < k).mean())
+
+
+def _ranks(logits: Logits, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many logits come before that of the target, int64[images]."""
     own = np.take_along_axis(logits, targets[:, np.newaxis], axis=1)
     before = np.arange(logits.shape[1]) < targets[:, np.newaxis]
-    rank = ((logits > own) | ((logits == own) & before)).sum(axis=1)
-    return float((rank < k).mean())
+    ranks: NDArray[np.int64] = ((logits > own) | ((logits == own) & before)).sum(axis=1)
+    return ranks
+
+
+def change_margin(logits: Logits, reference: Logits, targets: NDArray[np.int64]) -> float:
+    """Return half the width of the 95 % confidence interval of the change of top-1.
+
+    Both are measured on the same images, so only those matter that one has right and the other
+    wrong: of n images b and c of either kind. Half a count is added to each of the four kinds (A.
+    Agresti and Y. Min, Statistics in Medicine 24, 2005): with N = n + 2 and b, c raised by ½,
+    1.96 · sqrt(b + c - (b - c)² / N) / N.
+
+    Parameters
+    ----------
+    logits, reference : float32[images, classes]
+        Of the variant and of float32.
+    targets : int64[images]
+        Labels.
+    """
+    right, was_right = (_ranks(x, targets) == 0 for x in (logits, reference))
+    gained, lost = (float(kind.sum()) + 0.5 for kind in (right & ~was_right, was_right & ~right))
+    count = len(targets) + 2
+    return 1.96 * math.sqrt(gained + lost - (gained - lost) ** 2 / count) / count
 
 
 def agreement(logits: Logits, reference: Logits) -> float:
@@ -181,6 +212,9 @@ def measure(
             OutputMetrics(name=o.name, shape=o.shape, sqnr_db=plain, centred_sqnr_db=middle)
             for o, (plain, middle) in zip(outputs, found, strict=True)
         ),
+        top1_change_margin=change_margin(logits, reference, targets)
+        if is_classifier and targets is not None and name != "float32"
+        else None,
     )
 
 
@@ -244,6 +278,10 @@ class Rows(Protocol):
         ...
 
 
+#: Computes the rows of images elsewhere: yields the index and the row of each, as they are done.
+Elsewhere = Callable[[Sequence[int]], Generator[tuple[int, NDArray[np.float32]], None, None]]
+
+
 def run_all(
     network: Network | Sequence[Network],
     data: Dataset,
@@ -251,6 +289,7 @@ def run_all(
     values: int,
     progress: Progress | None = None,
     kept: Rows | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Logits:
     """Run a network on every image of `data`; return float32[images, values].
 
@@ -270,6 +309,8 @@ def run_all(
         Told after every image.
     kept : Rows, optional
         Images whose results it has are not run; it gets those of the others.
+    elsewhere : callable (indices), optional
+        Runs images in place of `network`: on other cores or computers.
     """
     known = {} if kept is None else kept.found(values)
     copies = [network] if callable(network) else list(network)
@@ -277,41 +318,50 @@ def run_all(
     for index, row in known.items():
         result[index] = row
     places = [index for index in range(len(data)) if index not in known]
-    missing = data if not known else data.at(places)
+    found = _here(copies, data, places, values) if elsewhere is None else elsewhere(places)
+    try:
+        with contextlib.closing(found):
+            for done, (index, row) in enumerate(found, len(known) + 1):
+                result[index] = row
+                if kept is not None:
+                    kept.keep(index, row)
+                if progress is not None:
+                    progress(done, len(data))
+    finally:
+        if kept is not None:
+            kept.write()
+    return result
+
+
+def _here(
+    copies: Sequence[Network], data: Dataset, places: Sequence[int], values: int
+) -> Generator[tuple[int, NDArray[np.float32]], None, None]:
+    """Run images in this process: yield the index and the row of each, in order."""
+    missing = data if len(places) == len(data) else data.at(places)
     idle: SimpleQueue[Network] = SimpleQueue()
     for copy in copies:
         idle.put(copy)
     failed = threading.Event()
 
-    def one(index: int, image: NDArray[np.float32]) -> None:
+    def one(image: NDArray[np.float32]) -> NDArray[np.float32]:
         mine = idle.get()
         try:
-            if not failed.is_set():  # a device that has failed may hang in the next run
-                result[index] = np.asarray(mine(image), dtype=np.float32).reshape(values)
+            if failed.is_set():  # a device that has failed may hang in the next run
+                return np.empty(values, np.float32)
+            return np.asarray(mine(image), dtype=np.float32).reshape(values)
         except BaseException:
             failed.set()
             raise
         finally:
             idle.put(mine)
 
-    done = len(known)
-    running: deque[tuple[int, Future[None]]] = deque()
-    try:
-        with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(missing)) as some:
-            for index, image in zip(places, some, strict=True):
-                running.append((index, pool.submit(one, index, image)))
-                while len(running) > len(copies) or (running and index == places[-1]):
-                    first, future = running.popleft()
-                    future.result()
-                    done += 1
-                    if kept is not None:
-                        kept.keep(first, result[first])
-                    if progress is not None:
-                        progress(done, len(data))
-    finally:
-        if kept is not None:
-            kept.write()
-    return result
+    running: deque[tuple[int, Future[NDArray[np.float32]]]] = deque()
+    with ThreadPoolExecutor(len(copies)) as pool, contextlib.closing(prefetch(missing)) as some:
+        for index, image in zip(places, some, strict=True):
+            running.append((index, pool.submit(one, image)))
+            while len(running) > len(copies) or (running and index == places[-1]):
+                first, future = running.popleft()
+                yield first, future.result()
 
 
 def _table(images: int, values: int) -> Logits:

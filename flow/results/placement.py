@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from relay_passes.partition.layers import Fallback, HostWork
+from relay_passes.partition.host_work import Fallback, HostWork
 from vta_config.text import printable
 
 #: The most names that one line lists.

@@ -17,6 +17,7 @@ from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
+from flow.results.explanation import Explanation
 from flow.results.fitted_table import FittedTable
 from flow.results.kept_lines import kept_lines
 from flow.results.labelled_lines import LabelledLines
@@ -195,6 +196,10 @@ class Report:
         Variants that were not measured.
     stopped : str
         Why no further variant was tried; "" when all were.
+    details : Details, optional
+        What the page shows beside numbers.
+    explanation : Explanation, optional
+        What bounds the deployed variant, where that was asked for.
     """
 
     model_name: str
@@ -212,6 +217,7 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     stopped: str = ""
     details: Details | None = None
+    explanation: Explanation | None = None
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return the facts about a variant's program; None when it has no program."""
@@ -272,6 +278,7 @@ class Report:
             "placement": None if self.placement is None else self.placement.to_json(),
             "plan": None if own is None or own.plan is None else own.plan.to_json(),
             "details": None if self.details is None else self.details.to_json(),
+            "explanation": None if self.explanation is None else self.explanation.to_json(),
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:
@@ -324,8 +331,12 @@ def write_report(report: Report, directory: Path) -> Path:
 
 
 # ---- the table -----------------------------------------------------------------------------------
-def _points(share: float | None, reference: float | None) -> str:
-    return "–" if share is None or reference is None else f"{100 * (share - reference):+.2f}"
+def _points(metrics: Metrics, reference: float | None) -> str:
+    if metrics.top1 is None or reference is None:
+        return "–"
+    margin = metrics.top1_change_margin
+    change = f"{100 * (metrics.top1 - reference):+.2f}"
+    return change if margin is None else f"{change} ± {100 * margin:.2f}"
 
 
 def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, ...] = ()) -> Table:
@@ -335,7 +346,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
     for heading, rank in (
         ("images", 6),
         ("top-1\n(%)", 0),
-        ("Δ top-1\n(points)", 3),
+        ("Δ top-1\n(points, 95 %\ninterval)", 3),
         ("top-5\n(%)", 5),
         ("agreement\nwith float32\n(%)", 1),
         ("SQNR\n(dB)", 4),
@@ -354,7 +365,7 @@ def variants_table(variants: tuple[Metrics, ...], programs: tuple[ProgramFacts, 
             v.name,
             f"{v.images:,}",
             percent_cell(v.top1),
-            "" if own else _points(v.top1, reference),
+            "" if own else _points(v, reference),
             percent_cell(v.top5),
             "" if own else percent_cell(v.agreement),
             *(("", "") if own else sqnr_cells(v)),
@@ -478,7 +489,7 @@ def _partial_lines(report: Report) -> list[str]:
     """Return, for each variant that is not deployed, the operators its latency does not include."""
     return [
         f"           * {p.variant}: latency of the operators on VTA only; on host: "
-        + listed(labels_of(p.placement.fallbacks))
+        + listed([*dict.fromkeys(labels_of(p.placement.fallbacks))])  # a node may become several
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]

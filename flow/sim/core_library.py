@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import tvm_ffi
-
 from vta_config import errors
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ def _register(kind: type[errors.FlowError]) -> None:
         def __new__(cls, sentence: str) -> Any:
             return kind.from_sentence(sentence)
 
+    import tvm_ffi
+
     tvm_ffi.register_error(kind.__name__, kind)
     tvm_ffi.register_error(kind.__name__, Sentence)
 
@@ -53,6 +53,8 @@ def load_library(directory: Path | None = None) -> ctypes.CDLL:
     ArtifactError
         When the library is not there or cannot be loaded.
     """
+    import tvm_ffi  # noqa: F401  # what the core is linked with; takes time to import
+
     path = (directory or Path(__file__).parent) / LIBRARY
     if not path.is_file():
         raise errors.ArtifactError(
@@ -73,6 +75,8 @@ def load_library(directory: Path | None = None) -> ctypes.CDLL:
 
 def core_function(name: str) -> Callable[..., Any]:
     """Return the global function `name` of the core, loading it first."""
+    import tvm_ffi
+
     load_library()
     function: Callable[..., Any] = tvm_ffi.get_global_func(name)
     return function

@@ -8,7 +8,7 @@ nothing is global, and `profile` merges them image by image. Histograms span [-l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,8 +57,16 @@ def _profile_packed(x: Any, out: Any) -> None:
 class InsertProfiling(GraphPass):
     """Add a profiling node behind every float32 tensor; the records become outputs.
 
-    The outputs are the model's own, then one record for each name of `profiled_tensors`.
+    The outputs are the model's own, then one record for each name of `profiled_tensors`, then the
+    tensors themselves that are to be kept.
+
+    Parameters
+    ----------
+    keep : tuple of str
+        Names of tensors.
     """
+
+    keep: tuple[str, ...] = ()
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with profiling nodes."""
@@ -79,7 +87,9 @@ class InsertProfiling(GraphPass):
             env[binding.var] = builder.emit(substitute(binding.value, env), binding.var.name)
             if _is_float(binding.var):
                 watch(env[binding.var], binding.var.name)
+        tensors = {v.name: env.get(v, v) for v in (*graph.params, *(b.var for b in graph.bindings))}
         results = [env.get(v, v) for v in graph.results] + records
+        results += [tensors[name] for name in self.keep]
         return replace_main(mod, builder, graph, results)
 
 
@@ -100,6 +110,8 @@ def profile(
     images: Iterable[NDArray[Any]],
     *,
     progress: Callable[[int], None] | None = None,
+    keep: Collection[str] = (),
+    kept: list[Mapping[str, NDArray[Any]]] | None = None,
 ) -> dict[str, TensorProfile]:
     """Run the float model over calibration images on the CPU and return every tensor's profile.
 
@@ -111,6 +123,10 @@ def profile(
         Preprocessed inputs, each of the model's input shape.
     progress : callable (count), optional
         Called after every image.
+    keep : collection of str
+        Names of tensors to keep, small ones.
+    kept : list of dict, optional
+        Gets these tensors of each image, by name.
 
     Raises
     ------
@@ -118,7 +134,8 @@ def profile(
         When there is no image, one has another shape, or a tensor holds NaN or infinity.
     """
     names = profiled_tensors(mod)
-    run = HostModule(InsertProfiling()(mod), fast=True)
+    wanted = tuple(keep)
+    run = HostModule(InsertProfiling(keep=wanted)(mod), fast=True)
     expected = run.image_shape
     merged: dict[str, list[Any]] = {}
     maxima: dict[str, list[float]] = {name: [] for name in names}
@@ -132,7 +149,10 @@ def profile(
                 hint="preprocess it for this model",
             )
         outputs = run(np.asarray(image, np.float32))
-        for name, values in zip(names, outputs[len(outputs) - len(names) :], strict=True):
+        end = len(outputs) - len(wanted)
+        if kept is not None:
+            kept.append(dict(zip(wanted, outputs[end:], strict=True)))
+        for name, values in zip(names, outputs[end - len(names) : end], strict=True):
             merged[name] = _merge(merged.get(name), values)
             maxima[name].append(max(-values[0], values[1]))
         count += 1

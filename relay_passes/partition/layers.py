@@ -1,4 +1,4 @@
-"""What partition makes: layers for a compiler, and what is left to the host; checked where made.
+"""What partition makes for a compiler: layers, checked where made.
 
 `Subgraph`, `Layer` and `PostOp` describe integer work exactly.
 """
@@ -19,10 +19,6 @@ from relay_passes.operators.table import OPERATORS
 from vta_config.errors import UnsupportedModelError
 
 TensorType: TypeAlias = Literal["int8", "int32"]
-#: What conversions between floats and integers on the host are called.
-QUANTIZE: Final = "quantize"
-DEQUANTIZE: Final = "dequantize"
-CONVERSIONS: Final = (QUANTIZE, DEQUANTIZE)
 #: The least and the largest int8.
 INT8_RANGE: Final = (-128, 127)
 
@@ -330,56 +326,3 @@ class Subgraph:
                     "must be written by a layer",
                     hint="check the function's outputs",
                 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    """An operator that stays on the host.
-
-    Parameters
-    ----------
-    name : str
-        Tensor that it makes.
-    operator : str
-        Relax operator, e.g. ``nn.conv2d``; ``quantize`` or ``dequantize`` for the operators that
-        convert between floats and integers.
-    reason : str
-        Why VTA does not run it.
-    node, node_type : str
-        Name and operator of the ONNX node that the tensor comes from; "" where it is not known.
-    """
-
-    name: str
-    operator: str
-    reason: str
-    node: str = ""
-    node_type: str = ""
-
-    @property
-    def label(self) -> str:
-        """What people look for: the ONNX node and its operator, else the tensor and Relax's."""
-        known = self.node_type if self.operator not in CONVERSIONS else ""
-        return f"{self.node or self.name} ({known or self.operator})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostWork:
-    """What of a quantized module runs where.
-
-    Parameters
-    ----------
-    fallbacks : tuple of Fallback
-        In the order of the graph.
-    before, behind : tuple of Fallback
-        Preprocessing of the input and post-processing of the results: arithmetic on each number,
-        softmax and the like, which the host would do anyway.
-    vta_macs, macs : int
-        Multiply-accumulate operations of convolutions and dense layers for one image: those of
-        VTA, and all.
-    """
-
-    fallbacks: tuple[Fallback, ...]
-    vta_macs: int
-    macs: int
-    before: tuple[Fallback, ...] = ()
-    behind: tuple[Fallback, ...] = ()

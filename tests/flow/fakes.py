@@ -38,7 +38,7 @@ from flow.sim.timing_report import LayerTiming
 from flow.stages import Progress, Stages
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams, Requant
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.variants import ZERO_SHOT_OF
 from vta_config.errors import (
     UnsupportedModelError,
@@ -184,6 +184,9 @@ class FakeCompiled:
         return [rounded, rounded]
 
     def kept_rows(self, data: Dataset) -> None:
+        return None
+
+    def elsewhere(self, data: Dataset) -> None:
         return None
 
     def verify(self, images: Dataset, progress: Progress, *, anew: bool = False) -> Exactness:

@@ -31,6 +31,18 @@ def test_every_subcommand_has_help(command: str, capsys: pytest.CaptureFixture[s
     assert stop.value.code == 0 and "usage: vta-flow" in capsys.readouterr().out
 
 
+def test_help_and_completion_wait_for_nothing_that_loads_slowly() -> None:
+    code = (
+        "import sys; from flow import cli; cli.build_parser().format_help(); "
+        "slow = {'tvm', 'tvm_ffi', 'torch', 'onnxruntime', 'matplotlib', 'scipy'}; "
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
 # ---- an output that is full, gone, narrow or without characters ----------------------------------
 class Output:
     """Puts another file in the place of stdout."""

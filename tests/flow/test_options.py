@@ -21,6 +21,7 @@ from flow.options import (
     Options,
 )
 from flow.sim.core_library import LIBRARY
+from flow.worker_request import Workers
 from relay_passes.variants import KEPT, ZERO_SHOT_OF
 from vta_config.errors import (
     ConfigError,
@@ -52,6 +53,18 @@ def test_every_variant_has_its_place() -> None:
     assert UNCALIBRATED <= set(KNOWN_VARIANTS)
 
 
+def test_a_driver_runs_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "lib.so").write_text("no simulator of ours")
+    for workers in (Workers(jobs=2), Workers(cluster="tcp://host:8786")):
+        with pytest.raises(
+            ConfigError,
+            match="^--engine driver: must run in one process: there is one device, got --jobs or "
+            "--cluster; leave it out$",
+        ):
+            Options(engine="driver", driver=tmp_path / "lib.so", workers=workers)
+    Options(engine="driver", driver=tmp_path / "lib.so", workers=Workers(jobs=1))
+
+
 def test_engine_and_driver_go_together(tmp_path: Path) -> None:
     sentence = r"--driver: must be given with --engine driver, and only then, got --engine driver, "
     with pytest.raises(ConfigError, match=sentence):
@@ -75,7 +88,7 @@ def test_options_as_json_are_what_results_depend_on() -> None:
     value = options.to_json()
     assert json.loads(json.dumps(value)) == value
     assert set(value) == {f.name for f in fields(Options)} - {
-        "mirrors", "cache", "keep_results",
+        "mirrors", "cache", "keep_results", "workers",
     }  # fmt: skip
     assert value["images"] == "pictures" and value["limit"] == 3 and value["driver"] is None
     assert value["learn"] == {"effort": "default", "device": "cpu"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from vta_config import errors
@@ -31,6 +33,14 @@ def test_a_finished_sentence_is_kept() -> None:
     assert str(error) == "insn 3: must wait"
 
 
+def test_an_error_travels_between_processes() -> None:
+    sent = EncodeError("LOAD.x_pad_0", "must be in [0, 15]", got=16)
+    sent.place = 3  # type: ignore[attr-defined]
+    error = pickle.loads(pickle.dumps(sent))
+    assert type(error) is EncodeError
+    assert (str(error), error.place) == ("LOAD.x_pad_0: must be in [0, 15], got 16", 3)
+
+
 def test_every_kind_is_a_flow_error_with_a_docstring() -> None:
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)]
     names = {kind.__name__ for kind in kinds}
@@ -48,5 +58,6 @@ def test_every_kind_is_a_flow_error_with_a_docstring() -> None:
         "ArtifactError",
         "DownloadError",
         "DriverError",
+        "ClusterError",
     }
     assert all(issubclass(kind, FlowError) and kind.__doc__ for kind in kinds)

@@ -10,7 +10,7 @@ from relay_passes.graph import Graph, dtype_of, op_name, read_graph, static_shap
 from relay_passes.integers.plan import QuantPlan
 from relay_passes.names import Names, layer_names
 from relay_passes.operators.calls import WEIGHT_AXIS
-from relay_passes.partition.layers import DEQUANTIZE, QUANTIZE
+from relay_passes.partition.host_work import DEQUANTIZE, QUANTIZE
 from relay_passes.partition.read import LAYER_ATTR, FoundLayers, annotated_functions
 
 #: Operators on the host that change no number; they are drawn as an edge.

@@ -1,32 +1,89 @@
 // GEMM: acc[dst] += inp[src] . wgt[wgt]^T over the nest, or acc[dst] = 0 with reset.
+#include <algorithm>
 #include <cstring>
 
 #include "machine.h"
 
 namespace vta {
 
+// One group of rows at one base: all columns of a block. `wgt`: the base, in elements.
+void Machine::GemmTaps(GemmArgs args, const GemmTerm& term, const PlanTap* taps, size_t wgt) {
+  const size_t block = config_.block(), lanes = std::min(block, kColumn);
+  const uint32_t column_lines = static_cast<uint32_t>(block * kernels_.inp_lane_bytes / 4);
+  int32_t* init = reinterpret_cast<int32_t*>(init_.data());
+  std::memset(init, 0, block * sizeof(int32_t));
+  taps_.resize(term.tap_count);
+  for (size_t t = 0; t < term.tap_count; ++t) {
+    const uint32_t place =
+        weights_.place(static_cast<size_t>(static_cast<ptrdiff_t>(wgt) + taps[t].wgt));
+    taps_[t] = {taps[t].src, {place, place + column_lines}};
+    if (!kernels_.corrected) continue;
+    const int32_t* corrections = weights_.corrections(place);
+    for (size_t o = 0; o < block; ++o) {
+      init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) +
+                                     static_cast<uint32_t>(corrections[o]));
+    }
+  }
+  int32_t* const acc = args.acc[0];
+  for (size_t lane = 0; lane < block; lane += args.columns * lanes) {
+    args.columns = std::min<size_t>(2, (block - lane) / lanes);
+    for (size_t c = 0; c < args.columns; ++c) {
+      args.acc[c] = acc + lane + c * lanes;
+      args.init[c] = init + lane + c * lanes;
+    }
+    kernels_.gemm(args);
+    for (GemmTap& tap : taps_) {
+      for (uint32_t& place : tap.wgt) place += 2 * column_lines;
+    }
+  }
+}
+
 void Machine::Gemm(const Insn& insn, const NestRef& nest) {
   if (nest.plan == nullptr) return;  // no steps
   const NestPlan& plan = *nest.plan;
   const size_t lanes = config_.lanes();
-  int32_t* acc = acc_ + static_cast<size_t>(nest.base.dst) * lanes;
   if (insn.reset) {
     for (const AluRun& run : plan.runs) {
-      std::memset(acc + static_cast<ptrdiff_t>(run.dst) * static_cast<ptrdiff_t>(lanes), 0,
-                  static_cast<size_t>(run.count) * lanes * 4);
+      Clear(static_cast<size_t>(nest.base.dst + run.dst), static_cast<size_t>(run.count));
     }
     return;
   }
-  const uint8_t* inp = inp_bytes_.data() + static_cast<size_t>(nest.base.src) * inp_packed_;
-  const uint8_t* wgt = wgt_bytes_.data() + static_cast<size_t>(nest.base.wgt) * wgt_packed_;
+  const size_t base_src = static_cast<size_t>(nest.base.src) * inp_packed_;
   for (const GemmGroup& group : plan.groups) {
     for (uint32_t b = 0; b < group.base_count; ++b) {
       const GemmBase& base = plan.bases[group.base_begin + b];
-      kernels_.gemm({acc + base.dst, inp + base.src, wgt + base.wgt,
-                     plan.rows.data() + group.row_begin, group.row_count,
-                     plan.taps.data() + group.tap_begin, group.tap_count, config_.block()});
+      GemmTerm term;
+      term.rows = plan.rows.data() + group.row_begin;
+      term.inp = inp_bytes_.data() + base_src + base.src;
+      term.tap_count = group.tap_count;
+      GemmArgs args;
+      args.block = config_.block();
+      args.acc[0] = acc_ + static_cast<size_t>(nest.base.dst) * lanes + base.dst;
+      args.rows = term.rows;
+      args.row_count = group.row_count;
+      args.wgt = weights_.data();
+      args.terms = &term;
+      args.term_count = 1;
+      taps_.resize(group.tap_count);
+      term.taps = taps_.data();
+      GemmTaps(args, term, plan.taps.data() + group.tap_begin,
+               static_cast<size_t>(nest.base.wgt + base.wgt));
     }
   }
+}
+
+void Machine::Execute(const TapeGemm& gemm) {
+  if (gemm.same_count == 0) return kernels_.gemm(gemm.args);
+  GemmArgs args = gemm.args;
+  int32_t* init = reinterpret_cast<int32_t*>(init_.data());
+  for (size_t c = 0; c < args.columns; ++c, init += kColumn) {
+    if (gemm.same[c].term_count == 0) continue;
+    GemmArgs once = gemm.same[c];
+    once.acc[0] = init;
+    kernels_.gemm(once);
+    args.init[c] = init;
+  }
+  kernels_.gemm(args);
 }
 
 }  // namespace vta

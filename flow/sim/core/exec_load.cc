@@ -43,16 +43,6 @@ void Machine::PackInp(const uint8_t* from, size_t at, size_t elements) {
   }
 }
 
-void Machine::PackWgt(const uint8_t* from, size_t at, size_t elements) {
-  const size_t block = config_.block(), bytes = config_.wgt_bytes();
-  uint8_t* to = wgt_bytes_.data() + at * wgt_packed_;
-  const bool narrow = config_.wgt_bits() == 4;
-  for (size_t e = 0; e < elements; ++e, from += bytes, to += wgt_packed_) {
-    if (narrow) kernels_.unpack4(from, unpacked_.data(), block * block);
-    kernels_.pack_wgt(narrow ? unpacked_.data() : from, to, block);
-  }
-}
-
 void Machine::Load(const Insn& insn, const uint8_t* dram) {
   if (insn.is_nop() || insn.memory == Memory::kUop) return;
   const size_t lanes = config_.lanes();
@@ -70,11 +60,12 @@ void Machine::Load(const Insn& insn, const uint8_t* dram) {
       return;
     }
     case Memory::kWgt: {
-      uint8_t* wgt = wgt_bytes_.data();
       Walk(
-          insn,
-          [&](size_t at, size_t n) { std::memset(wgt + at * wgt_packed_, 0, n * wgt_packed_); },
-          [&](size_t at, size_t row) { PackWgt(dram + row * stride, at, insn.x_size); });
+          insn, [&](size_t at, size_t n) { weights_.Clear(at, n); },
+          [&](size_t at, size_t row) {
+            weights_.Load(at, dram + row * stride, insn.dram_base + uint64_t{row} * insn.x_stride,
+                          insn.x_size);
+          });
       return;
     }
     case Memory::kAcc:

@@ -11,6 +11,7 @@
 #include "dram.h"
 #include "machine.h"
 #include "stream.h"
+#include "tape.h"
 
 namespace vta {
 
@@ -39,7 +40,8 @@ class FSim {
   // Runs in stream order, or with `seed` in a random token-legal order. Returns one snapshot a tap;
   // throws CapacityError when they take more memory than the limits leave.
   std::vector<std::vector<uint8_t>> Run(std::optional<uint64_t> seed, const std::vector<Tap>& taps);
-  // Runs in `order`, which must be token-legal.
+  // Runs in `order`, which must be token-legal. What is prepared for an order is kept until another
+  // one runs.
   std::vector<std::vector<uint8_t>> RunOrder(const std::vector<uint32_t>& order,
                                              const std::vector<Tap>& taps);
 
@@ -48,11 +50,22 @@ class FSim {
   Machine& machine() { return machine_; }
 
  private:
+  // Runs in `order`, one instruction after the other where `tape` is null; calls after(n) when DRAM
+  // is as after the first n + 1 instructions.
+  template <typename After>
+  void RunSteps(const std::vector<uint32_t>& order, const Tape* tape, After after);
+  std::vector<std::vector<uint8_t>> RunSteps(const std::vector<uint32_t>& order, const Tape* tape,
+                                             const std::vector<Tap>& taps);
+  // Prepares `order`; returns null where that takes more memory than the limits leave.
+  const Tape* TapeOf(const std::vector<uint32_t>& order);
+
   Dram dram_;
   const Kernels& kernels_;
   std::vector<Range> defined_;
   Stream stream_;
   Machine machine_;
+  std::unique_ptr<Tape> tape_;
+  bool no_tape_ = false;  // it takes too much memory
 };
 
 }  // namespace vta

@@ -9,28 +9,63 @@
 
 namespace vta {
 
-// One destination row of a GEMM group: offsets from the instruction's bases.
+// Output lanes that are summed together: a column of a wgt element. A smaller block is one column.
+inline constexpr size_t kColumn = 16;
+// Packed wgt elements start at multiples of this.
+inline constexpr size_t kLineBytes = 64;
+
+// One destination row of a GEMM: offsets from the bases of acc and of the term.
 struct GemmRow {
   int32_t dst;  // int32 lanes in acc
   int32_t src;  // bytes in the packed inp scratchpad
 };
 
-// One step of the sum of a GEMM group.
+// One product of a sum: an inp element and, for each column, 16 rows of a wgt element.
 struct GemmTap {
-  int32_t src;  // bytes in the packed inp scratchpad
-  int32_t wgt;  // bytes in the packed wgt scratchpad
+  int32_t src;      // bytes in the packed inp scratchpad, from the row's
+  uint32_t wgt[2];  // lines from GemmArgs::wgt
 };
 
-// acc[row] += sum over taps of inp[row + tap] . wgt[tap], for every row; the rows are distinct.
-struct GemmArgs {
-  int32_t* acc;
+// Products that rows sum: sum over taps of inp[row + tap] . wgt[tap].
+struct GemmTerm {
+  const GemmRow* rows;  // for src alone
   const uint8_t* inp;
-  const uint8_t* wgt;
-  const GemmRow* rows;
-  size_t row_count;
   const GemmTap* taps;
   size_t tap_count;
-  size_t block;
+};
+
+// Products with a diagonal wgt element: factors[o] * inp[row + o], for one column.
+struct GemmDiagonal {
+  const GemmRow* rows;  // for src alone
+  const uint8_t* inp;
+  const int32_t* factors;  // int32[16]
+  size_t column;
+};
+
+// What an ALU may do to a finished sum, in this order: min(max(a >> shift, low), high).
+struct Clip {
+  int32_t shift = 0;  // 0 to 31
+  int32_t low = INT32_MIN;
+  int32_t high = INT32_MAX;
+};
+
+// For every row, which are distinct: acc[row] = clip((fresh ? 0 : acc[row]) + init + terms).
+struct GemmArgs {
+  size_t block = 0;
+  size_t columns = 0;  // 1 or 2
+  // Of each column, at its first lane.
+  int32_t* acc[2] = {};
+  const int32_t* init[2] = {};  // int32[16]
+  const GemmRow* rows = nullptr;
+  size_t row_count = 0;
+  const uint8_t* wgt = nullptr;
+  const GemmTerm* terms = nullptr;
+  size_t term_count = 0;
+  const GemmDiagonal* diagonals = nullptr;
+  size_t diagonal_count = 0;
+  bool fresh = false;
+  const GemmArgs* next = nullptr;  // the call after this one, if its weights may be fetched
+  const Clip* clip = nullptr;      // null: nothing
 };
 
 // Consecutive elements of an ALU instruction: element offsets from the instruction's bases.
@@ -57,11 +92,14 @@ struct Kernels {
   size_t inp_lane_bytes;
   // The byte that a zero inp lane consists of.
   uint8_t inp_zero;
-  // Bytes of one packed wgt element; a packed zero element is all zero bytes.
+  // Bytes of one packed wgt element: its columns, lines of 16 output lanes and 4 bytes of inp each.
+  // A packed zero element is all zero bytes.
   size_t (*wgt_bytes)(size_t block);
-  // Both from int8 lanes.
+  // Whether a wgt element has corrections, which must be part of `init`; those of zeros are zero.
+  bool corrected;
+  // Both from int8 lanes. `corrections` is int32[block] where there are any.
   void (*pack_inp)(const uint8_t* from, uint8_t* to, size_t lanes);
-  void (*pack_wgt)(const uint8_t* from, uint8_t* to, size_t block);
+  void (*pack_wgt)(const uint8_t* from, uint8_t* to, size_t block, int32_t* corrections);
   void (*gemm)(const GemmArgs& args);
   void (*alu)(const AluArgs& args);
   // to[i] = the low 8 bits of from[i].
@@ -71,16 +109,23 @@ struct Kernels {
   void (*narrow4)(const int32_t* from, uint8_t* to, size_t lanes);
 };
 
-// Names that ChooseKernels knows, the slowest first: "plain", "avx2", "avx512bw", "avx512vnni".
-// Returns null when this processor or build does not have `name`; an empty name chooses the fastest
-// for `block`.
+// Names that ChooseKernels knows, the slowest first: "plain"; on x86 "avx2", "avx512bw",
+// "avx512vnni", "amx"; on 64-bit ARM "neon", "neon_dot"; and "amx_model", for tests. Returns null
+// when this processor or build does not have `name`, or its block is smaller than 16 and `name` not
+// plain; an empty name chooses the fastest.
 const Kernels* ChooseKernels(const char* name, size_t block);
 
 extern const Kernels kPlainKernels;
+extern const Kernels kAmxModelKernels;
 #ifdef VTA_X86_KERNELS
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512bwKernels;
 extern const Kernels kAvx512vnniKernels;
+extern const Kernels kAmxKernels;
+#endif
+#ifdef VTA_ARM_KERNELS
+extern const Kernels kNeonKernels;
+extern const Kernels kNeonDotKernels;
 #endif
 
 }  // namespace vta

@@ -6,23 +6,26 @@ namespace {
 
 struct Avx512bw : Avx512 {
   static constexpr size_t kInpBytes = 2;
+  static constexpr int32_t kOffset = 0;
   static Vec Dot(Vec sum, Vec x, Vec w) { return Add(sum, _mm512_madd_epi16(x, w)); }
+  static Vec Widen(const uint8_t* p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
 };
-
-void PackWgt(const uint8_t* from, uint8_t* to, size_t block) {
-  PackWgtGroups<Avx512bw>(from, to, block, block == 16 ? 16 : 32);
-}
-
-void Gemm(const GemmArgs& args) {
-  if (args.block == 16) return GemmRows<Avx512bw, 8, 1, 8>(args);
-  if (args.block == 32) return GemmRows<Avx512bw, 8, 2, 16>(args);
-  return GemmRows<Avx512bw, 8, 2, 0>(args);
-}
 
 }  // namespace
 
-const Kernels kAvx512bwKernels = {"avx512bw", 2,       0,      PackedWgtBytes<Avx512bw>,
-                                  WidenInp,   PackWgt, Gemm,   Alu,
-                                  Narrow,     Unpack4, Narrow4};
+const Kernels kAvx512bwKernels = {"avx512bw",
+                                  2,
+                                  0,
+                                  PackedWgtBytes<Avx512bw>,
+                                  false,
+                                  WidenInp,
+                                  PackVectorWgt<Avx512bw>,
+                                  VectorGemm<Avx512bw>,
+                                  Alu,
+                                  NarrowVectors,
+                                  Unpack4,
+                                  Narrow4};
 
 }  // namespace vta

@@ -1,12 +1,14 @@
 // The vector GEMM, parameterised by a processor's vector type. A packed wgt element is, for each
-// group of kGroup vectors of output lanes, for each 4-byte chunk of input lanes, for each output
-// lane of the group: that chunk. So one broadcast of a 4-byte chunk of inp and one dot-product
-// instruction advance a whole vector of output lanes.
+// column of 16 output lanes, for each 4-byte chunk of input lanes: that chunk of each output lane.
+// So one broadcast of a 4-byte chunk of inp and a dot-product instruction a vector advance a
+// column.
 //
-// T provides: Vec, kLanes (int32 lanes), kInpBytes (bytes of an inp lane: 1 = uint8 with 128 added,
-// 2 = int16), Load, Store, Broadcast (4 bytes), Dot(sum, inp, wgt), Add, Zero. With kInpBytes 1
-// each wgt element ends in int32[block] corrections, -128 times the sum of the row, which undo the
-// 128 added to inp.
+// T provides: Vec, kLanes (int32 lanes), kInpBytes (bytes of an inp lane: 1 or 2, int16), kOffset
+// (what is added to an inp lane of one byte: 128 where it is uint8), kRows (rows of one column
+// whose sums are kept in registers), kColumns (columns at a time), Load, Store, Broadcast (4
+// bytes), Dot(sum, inp, wgt), Widen (inp lanes to int32), Add, Mul, Shr, Min, Max, Set, Zero. With
+// an offset each wgt element ends in int32[block] corrections, -offset times the sum of the row,
+// which undo it.
 #ifndef FLOW_SIM_CORE_KERNELS_GEMM_H_
 #define FLOW_SIM_CORE_KERNELS_GEMM_H_
 
@@ -15,84 +17,157 @@
 namespace vta {
 namespace {
 
-// Rows kRows at a time keep kRows x kVecs sums in registers; kChunks 0 takes the number of chunks
-// from the block.
-template <typename T, int kRows, int kVecs, int kChunks>
-inline void GemmBlock(const GemmArgs& args, const GemmRow* rows, size_t lane) {
+// The taps of the next call that lie as those of a term of this one, or null.
+inline const GemmTap* Ahead(const GemmArgs& args, size_t term) {
+  if (args.next == nullptr || term >= args.next->term_count) return nullptr;
+  const GemmTerm& next = args.next->terms[term];
+  return next.tap_count < args.terms[term].tap_count ? nullptr : next.taps;
+}
+
+// Block of rows `block`, first .. first + kRows, of kColumns columns from `column`; sums stay in
+// registers.
+// kChunks 0 takes the number of chunks from the block.
+template <typename T, int kRows, int kColumns, int kChunks>
+inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t column) {
   using Vec = typename T::Vec;
+  constexpr int kPer = static_cast<int>(kColumn) / T::kLanes;  // vectors a column
+  constexpr int kVecs = kColumns * kPer;
+  constexpr size_t kVecBytes = size_t{T::kLanes} * 4;
   const size_t chunks = kChunks != 0 ? size_t{kChunks} : args.block * T::kInpBytes / 4;
-  constexpr size_t kStep = size_t{kVecs} * T::kLanes * 4;
-  const uint8_t* x[kRows];
-  int32_t* out[kRows];
+  int32_t* out[kColumns];
+  for (int c = 0; c < kColumns; ++c) out[c] = args.acc[column + static_cast<size_t>(c)];
+  const GemmRow* rows = args.rows + first;
   Vec sum[kRows][kVecs];
-  for (int p = 0; p < kRows; ++p) {
-    x[p] = args.inp + rows[p].src;
-    out[p] = args.acc + rows[p].dst + lane;
-    for (int v = 0; v < kVecs; ++v) sum[p][v] = T::Load(out[p] + v * T::kLanes);
+  for (int v = 0; v < kVecs; ++v) {
+    const int32_t* init = args.init[column + static_cast<size_t>(v / kPer)];
+    sum[0][v] = T::Load(init + v % kPer * T::kLanes);
+    for (int p = 1; p < kRows; ++p) sum[p][v] = sum[0][v];
   }
-  Vec correction[kVecs];
-  if constexpr (T::kInpBytes == 1) {
-    for (int v = 0; v < kVecs; ++v) correction[v] = T::Zero();
-  }
-  const size_t group_offset = lane * 4 * chunks;
-  const size_t correction_offset = args.block * chunks * 4 + lane * 4;
-  for (size_t t = 0; t < args.tap_count; ++t) {
-    const ptrdiff_t src = args.taps[t].src;
-    const uint8_t* element = args.wgt + args.taps[t].wgt;
-    const uint8_t* w = element + group_offset;
-    for (size_t j = 0; j < chunks; ++j, w += kStep) {
-      Vec wv[kVecs];
-      for (int v = 0; v < kVecs; ++v)
-        wv[v] = T::Load(reinterpret_cast<const int32_t*>(w) + v * T::kLanes);
-      for (int p = 0; p < kRows; ++p) {
-        const Vec xv = T::Broadcast(x[p] + src + static_cast<ptrdiff_t>(j * 4));
-        for (int v = 0; v < kVecs; ++v) sum[p][v] = T::Dot(sum[p][v], xv, wv[v]);
+  if (!args.fresh) {
+    for (int p = 0; p < kRows; ++p) {
+      for (int v = 0; v < kVecs; ++v) {
+        sum[p][v] = T::Add(sum[p][v], T::Load(out[v / kPer] + rows[p].dst + v % kPer * T::kLanes));
       }
     }
-    if constexpr (T::kInpBytes == 1) {
-      const int32_t* c = reinterpret_cast<const int32_t*>(element + correction_offset);
-      for (int v = 0; v < kVecs; ++v)
-        correction[v] = T::Add(correction[v], T::Load(c + v * T::kLanes));
+  }
+  for (size_t n = 0; n < args.term_count; ++n) {
+    const GemmTerm& term = args.terms[n];
+    const GemmTap* ahead = Ahead(args, n);
+    const GemmRow* from = term.rows + first;
+    const GemmTap* const end = term.taps + term.tap_count;
+    for (const GemmTap* tap = term.taps; tap != end; ++tap) {
+      // Read again for each tap: kept in registers, they crowd out the pointers below.
+      asm("" : "+r"(from));
+      const uint8_t* x[kRows];
+      for (int p = 0; p < kRows; ++p) x[p] = term.inp + tap->src + from[p].src;
+      // One line of an element for each block of rows, as far as there are any.
+      if (ahead != nullptr && block < chunks) {
+        for (int c = 0; c < kColumns; ++c) {
+          __builtin_prefetch(args.wgt +
+                             (size_t{ahead->wgt[column + static_cast<size_t>(c)]} + block) *
+                                 kLineBytes);
+        }
+        ++ahead;
+      }
+      const uint8_t* w[kColumns];
+      for (int c = 0; c < kColumns; ++c) {
+        w[c] = args.wgt + size_t{tap->wgt[column + static_cast<size_t>(c)]} * kLineBytes;
+      }
+      for (size_t j = 0; j < chunks; ++j) {
+        Vec wv[kVecs];
+        for (int v = 0; v < kVecs; ++v) {
+          wv[v] = T::Load(reinterpret_cast<const int32_t*>(
+              w[v / kPer] + j * kLineBytes + static_cast<size_t>(v % kPer) * kVecBytes));
+        }
+        for (int p = 0; p < kRows; ++p) {
+          const Vec xv = T::Broadcast(x[p] + j * 4);
+          for (int v = 0; v < kVecs; ++v) sum[p][v] = T::Dot(sum[p][v], xv, wv[v]);
+        }
+      }
+    }
+  }
+  for (size_t n = 0; n < args.diagonal_count; ++n) {
+    const GemmDiagonal& d = args.diagonals[n];
+    for (int v = 0; v < kVecs; ++v) {
+      if (d.column != column + static_cast<size_t>(v / kPer)) continue;
+      const int lane = v % kPer * T::kLanes;
+      const Vec factors = T::Load(d.factors + lane);
+      for (int p = 0; p < kRows; ++p) {
+        const uint8_t* x = d.inp + d.rows[first + static_cast<size_t>(p)].src +
+                           static_cast<size_t>(lane) * T::kInpBytes;
+        sum[p][v] = T::Add(sum[p][v], T::Mul(T::Widen(x), factors));
+      }
+    }
+  }
+  if (args.clip != nullptr) {
+    const Vec low = T::Set(args.clip->low), high = T::Set(args.clip->high);
+    for (int p = 0; p < kRows; ++p) {
+      for (int v = 0; v < kVecs; ++v) {
+        sum[p][v] = T::Min(T::Max(T::Shr(sum[p][v], args.clip->shift), low), high);
+      }
     }
   }
   for (int p = 0; p < kRows; ++p) {
     for (int v = 0; v < kVecs; ++v) {
-      if constexpr (T::kInpBytes == 1) sum[p][v] = T::Add(sum[p][v], correction[v]);
-      T::Store(out[p] + v * T::kLanes, sum[p][v]);
+      T::Store(out[v / kPer] + rows[p].dst + v % kPer * T::kLanes, sum[p][v]);
     }
   }
 }
 
-template <typename T, int kRows, int kVecs, int kChunks>
-inline void GemmRows(const GemmArgs& args) {
-  const size_t group = size_t{kVecs} * T::kLanes;
-  for (size_t lane = 0; lane < args.block; lane += group) {
-    const GemmRow* row = args.rows;
-    size_t left = args.row_count;
-    for (; left >= kRows; left -= kRows, row += kRows) {
-      GemmBlock<T, kRows, kVecs, kChunks>(args, row, lane);
-    }
-    if constexpr (kRows > 4) {
-      for (; left >= 4; left -= 4, row += 4) GemmBlock<T, 4, kVecs, kChunks>(args, row, lane);
-    }
-    for (; left >= 2; left -= 2, row += 2) GemmBlock<T, 2, kVecs, kChunks>(args, row, lane);
-    for (; left >= 1; --left, ++row) GemmBlock<T, 1, kVecs, kChunks>(args, row, lane);
+template <typename T, int kRows, int kColumns, int kChunks>
+inline void GemmAnyRows(const GemmArgs& args, size_t first, size_t rows, size_t block,
+                        size_t column) {
+  if (rows == kRows) return GemmBlock<T, kRows, kColumns, kChunks>(args, first, block, column);
+  if constexpr (kRows > 1) {
+    return GemmAnyRows<T, kRows - 1, kColumns, kChunks>(args, first, rows, block, column);
   }
+}
+
+// As few blocks of rows as registers allow, all of nearly the same size: 49 rows are 7 times 7.
+template <typename T, int kColumns, int kChunks>
+inline void GemmColumns(const GemmArgs& args, size_t column) {
+  if (args.row_count == 0) return;
+  constexpr int kRows = T::kRows / kColumns;
+  const size_t blocks = (args.row_count + kRows - 1) / kRows;
+  const size_t least = args.row_count / blocks, more = args.row_count % blocks;
+  for (size_t b = 0, first = 0; b < blocks; ++b) {
+    const size_t rows = least + (b < more ? 1 : 0);
+    GemmAnyRows<T, kRows, kColumns, kChunks>(args, first, rows, b, column);
+    first += rows;
+  }
+}
+
+template <typename T, int kChunks>
+inline void GemmChunks(const GemmArgs& args) {
+  if constexpr (T::kColumns == 2) {
+    if (args.columns == 2) return GemmColumns<T, 2, kChunks>(args, 0);
+  }
+  for (size_t column = 0; column < args.columns; ++column) {
+    GemmColumns<T, 1, kChunks>(args, column);
+  }
+}
+
+template <typename T>
+void VectorGemm(const GemmArgs& args) {
+  constexpr int kOf16 = 16 * static_cast<int>(T::kInpBytes) / 4;
+  if (args.block == 16) return GemmChunks<T, kOf16>(args);
+  return GemmChunks<T, 0>(args);
 }
 
 template <typename T>
 size_t PackedWgtBytes(size_t block) {
-  return block * block * T::kInpBytes + (T::kInpBytes == 1 ? block * 4 : 0);
+  return block * block * T::kInpBytes;
 }
 
-// Packs one wgt element, `group` output lanes at a time.
+// Packs one wgt element of a block of at least 16.
 template <typename T>
-inline void PackWgtGroups(const uint8_t* from, uint8_t* to, size_t block, size_t group) {
+inline void PackVectorWgt(const uint8_t* from, uint8_t* to, size_t block, int32_t* corrections) {
+  (void)corrections;
   constexpr size_t kPer = 4 / T::kInpBytes;  // input lanes a chunk
   uint8_t* at = to;
-  for (size_t lane = 0; lane < block; lane += group) {
+  for (size_t lane = 0; lane < block; lane += kColumn) {
     for (size_t i = 0; i < block; i += kPer) {
-      for (size_t o = lane; o < lane + group; ++o, at += 4) {
+      for (size_t o = lane; o < lane + kColumn; ++o, at += 4) {
         const uint8_t* chunk = from + o * block + i;
         if constexpr (T::kInpBytes == 1) {
           __builtin_memcpy(at, chunk, 4);
@@ -104,12 +179,11 @@ inline void PackWgtGroups(const uint8_t* from, uint8_t* to, size_t block, size_t
       }
     }
   }
-  if constexpr (T::kInpBytes == 1) {
-    int32_t* correction = reinterpret_cast<int32_t*>(at);
+  if constexpr (T::kOffset != 0) {
     for (size_t o = 0; o < block; ++o) {
       int32_t sum = 0;
       for (size_t i = 0; i < block; ++i) sum += SignExtend(from[o * block + i]);
-      correction[o] = -128 * sum;
+      corrections[o] = -T::kOffset * sum;
     }
   }
 }

@@ -5,23 +5,23 @@
 
 namespace vta {
 
-AlignedBytes::AlignedBytes(size_t bytes) : storage_(bytes + 63) {
-  uint8_t* start = storage_.data();
-  data_ = start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64;
-}
-
-Machine::Machine(const Config& config, const Kernels& kernels)
+Machine::Machine(const Config& config, const Kernels& kernels, const std::vector<Insn>& insns,
+                 uint64_t most_bytes)
     : config_(config),
       kernels_(kernels),
       inp_packed_(config.lanes() * kernels.inp_lane_bytes),
-      wgt_packed_(kernels.wgt_bytes(config.block())),
-      unpacked_(std::max(kUnpack, config.block() * config.block())),
+      unpacked_(kUnpack),
       inp_bytes_(config.inp_depth() * inp_packed_),
-      wgt_bytes_(config.wgt_depth() * wgt_packed_),
+      weights_(config, kernels, insns, most_bytes),
       acc_bytes_(config.acc_depth() * config.acc_bytes()),
-      acc_(reinterpret_cast<int32_t*>(acc_bytes_.data())) {
+      acc_(reinterpret_cast<int32_t*>(acc_bytes_.data())),
+      init_(std::max(config.block(), 2 * kColumn) * sizeof(int32_t)) {
   if (kernels.inp_zero == 0) return;
   std::memset(inp_bytes_.data(), kernels.inp_zero, config.inp_depth() * inp_packed_);
+}
+
+void Machine::Clear(size_t begin, size_t count) {
+  std::memset(acc_ + begin * config_.lanes(), 0, count * config_.acc_bytes());
 }
 
 void Machine::Execute(const Insn& insn, uint8_t* dram, const NestRef& nest) {

@@ -26,14 +26,20 @@ struct GemmGroup {
 struct GemmBase {
   int32_t dst;  // int32 lanes
   int32_t src;  // bytes, packed
-  int32_t wgt;  // bytes, packed
+  int32_t wgt;  // elements
+};
+
+// A step of a row's sum, from its row and base.
+struct PlanTap {
+  int32_t src;  // bytes, packed
+  int32_t wgt;  // elements
 };
 
 struct NestPlan {
   // GEMM that accumulates.
   std::vector<GemmGroup> groups;
-  std::vector<GemmRow> rows;
-  std::vector<GemmTap> taps;
+  std::vector<GemmRow> rows;  // of a group by dst, ascending
+  std::vector<PlanTap> taps;
   std::vector<GemmBase> bases;
   // ALU, and GEMM with reset (dst only).
   std::vector<AluRun> runs;

@@ -12,6 +12,7 @@ from flow.cli import build_parser
 from flow.commands.arguments import bit_request, chosen_by, options_of
 from flow.learn_request import LearnRequest
 from flow.options import KNOWN_VARIANTS, PLANNED_VARIANTS
+from flow.worker_request import ALONE, Workers
 from relay_passes.calibration.distill_options import DistillOptions
 from relay_passes.variants import TABLE
 from tests.flow.fakes import call
@@ -83,3 +84,15 @@ def test_help_says_a_word_on_each_variant(
         assert sorted(listed) == sorted(names)
         assert max(map(len, text.partition("variants:")[2].splitlines())) <= 80
     assert all(len(v.about.split()) > 2 for v in TABLE if v.name in KNOWN_VARIANTS)
+
+
+def test_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    parse = build_parser().parse_args
+    for command in ("deploy", "evaluate", "compare", "sweep-bits"):
+        assert options_of(parse([command]), None).workers == ALONE
+        assert options_of(parse([command, "--jobs", "3"]), None).workers == Workers(jobs=3)
+        given = parse([command, "--cluster", "tcp://host:8786"])
+        assert options_of(given, None).workers == Workers(cluster="tcp://host:8786")
+    with pytest.raises(SystemExit):
+        parse(["deploy", "--jobs", "2", "--cluster", "tcp://host:8786"])
+    assert "argument --cluster: not allowed with argument --jobs" in capsys.readouterr().err

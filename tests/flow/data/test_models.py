@@ -14,6 +14,8 @@ import pytest
 from flow.data import models
 from flow.data.models import (
     DIGITS,
+    GAUGES,
+    GAUGES_ONNX,
     ZOO,
     ZooModel,
     bundled_data,
@@ -163,6 +165,15 @@ def test_embedded_model_brings_its_images() -> None:
     assert preprocessing_of(model).resize == 32
 
 
+def test_the_gauges_bring_theirs() -> None:
+    model = load_model(GAUGES)
+    assert model.name == GAUGES and model.classes == 200 and model.input_shape == (1, 3, 32, 32)
+    parts = bundled_data(model)
+    assert parts is not None and [len(part) for part in parts] == [2000, 125]
+    assert GAUGES_ONNX.stat().st_size < 1_000_000
+    assert GAUGES in model_names() and model_names()[0] == DIGITS
+
+
 def test_other_models_bring_none(tmp_path: Path) -> None:
     model = load_model(save(tiny_model(), tmp_path / "m.onnx"))
     assert bundled_data(model) is None and preprocessing_of(model).resize == 9
@@ -173,4 +184,5 @@ def test_the_file_beside_a_model_is_read_for_files_alone(tmp_path: Path) -> None
     assert request_of(tmp_path / "net.onnx", InputRequest()) == InputRequest()  # no such model
     (tmp_path / "net.onnx").touch()
     assert request_of(tmp_path / "net.onnx", InputRequest()).mean == (0.5,)
-    assert request_of(DIGITS, InputRequest(scale=1.0)) == InputRequest(scale=1.0)
+    for name in (DIGITS, GAUGES):
+        assert request_of(name, InputRequest(scale=1.0)) == InputRequest(scale=1.0)

@@ -60,11 +60,13 @@ def test_table() -> None:
     assert [row[0] for row in table.rows] == ["float32", "profiled", "per_tensor", "best"]
     assert table.marked == 3 and all(len(row) == len(table.columns) for row in table.rows)
     cells = dict(zip([c.heading for c in table.columns], table.rows[1], strict=True))
-    assert cells["top-1 (%)"] == "90.00" and cells["Δ top-1 (points)"] == "−5.00"
+    assert cells["top-1 (%)"] == "90.00" and cells["Δ top-1 (points)"] == "−5.00 ± 3.21"
     assert cells["latency (ms)"] == "0.02*" and cells["MACs on VTA (%)"] == "75.00"
     assert cells["SQNR (dB)"] == "20.50" and cells["tensors that differ"] == "0"
     assert lines.lines == [
         "* The latency does not include the operators on the host.",
+        "± in Δ top-1 is the 95 % confidence interval: a change within it may be due to the choice "
+        "of images.",
         "w4a8 was not measured: conv1: must be something else.",
     ]
 

@@ -22,7 +22,7 @@ from flow.results.estimate import (
 )
 from flow.results.latency import Latency
 from flow.results.placement import Placement
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig
 from vta_config.errors import ArtifactError

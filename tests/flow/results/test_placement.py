@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flow.results.placement import Placement, around_lines, listed, only_ends, placement_lines
-from relay_passes.partition.layers import Fallback, HostWork
+from relay_passes.partition.host_work import Fallback, HostWork
 
 
 def fallback(name: str, operator: str, reason: str = "why") -> Fallback:

@@ -36,7 +36,7 @@ from flow.results.report import (
 from flow.results.run_facts import RunFacts
 from relay_passes.integers.plan import LayerPlan, QuantPlan
 from relay_passes.params import QuantParams
-from relay_passes.partition.layers import Fallback
+from relay_passes.partition.host_work import Fallback
 from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from tests.flow.fakes import layer_timing
 from vta_config import VTAConfig
@@ -50,6 +50,7 @@ def metrics(name: str, top1: float | None, sqnr: float | None = 20.5) -> Metrics
         images=599,
         top1=top1,
         top5=top1,
+        top1_change_margin=None if top1 is None or name == "float32" else 0.0123,
         agreement=0.98765,
         sqnr_db=sqnr,
         centred_sqnr_db=None if sqnr is None else sqnr - 8,
@@ -156,7 +157,10 @@ def report(default_config: VTAConfig) -> Report:
                 latency=latency(9999),
                 choice=CHOICE,
                 placement=placement(
-                    *(Fallback(name=f"n{i}", operator="add", reason="float") for i in range(11))
+                    *(
+                        Fallback(name=f"n{i}", operator="add", reason="float")
+                        for i in (0, *range(11))
+                    )
                 ),
                 requantization_error=3e-5,
                 exact=Exactness(images=4, tensors=60, mismatches=0),
@@ -184,8 +188,8 @@ def test_json_has_what_the_document_promises(report: Report) -> None:
     ]  # fmt: skip
     assert set(value["variants"][0]) == {
         "name", "images", "top1", "top5", "agreement", "sqnr_db", "centred_sqnr_db", "outputs",
-        "latency", "placement", "steps", "requantization_error", "exact", "calibration", "bits",
-        "kept", "layers", "layer_images",
+        "top1_change_margin", "latency", "placement", "steps", "requantization_error", "exact",
+        "calibration", "bits", "kept", "layers", "layer_images",
     }  # fmt: skip
     assert value["deployed"] == "profiled_fused"
     by_name = {v["name"]: v for v in value["variants"]}
@@ -286,7 +290,7 @@ def test_empty_report_is_valid(default_config: VTAConfig) -> None:
 def test_table(report: Report) -> None:
     text = shown(render(report))
     row = next(line for line in text.splitlines() if "profiled_fused" in line)
-    assert "599" in row and "99.00" in row and "-0.33" in row and "98.77" in row
+    assert "599" in row and "99.00" in row and "-0.33 ± 1.23" in row and "98.77" in row
     assert "│ 20.50 │     12.50 │" in row  # SQNR, centred SQNR
     assert (
         "on VTA     75.00% of 0.00 M MACs, in 2 programs; 0.004 MB copied between host and VTA"
@@ -304,7 +308,7 @@ def test_table(report: Report) -> None:
     assert "–" in next(line for line in text.splitlines() if "profiled " in line)
     assert "1,234,567* │  12.35* │" in row
     assert "* profiled_fused" not in text
-    assert "* dyadic: latency of the operators on VTA only; on host: n0 (add), n1" in text
+    assert "* dyadic: latency of the operators on VTA only; on host: n0 (add), n1" in text  # once
     assert "n7 (add) and 3 more\n" in text
     stock = next(line for line in text.splitlines() if "stock_relay" in line)
     assert "7,654,321*" in stock and "76.54*" in stock

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core_case.h"
 #include "engine.h"
 #include "error.h"
 #include "fsim.h"
@@ -14,258 +15,10 @@
 #include "text.h"
 
 namespace vta {
-namespace {
 
 int failures = 0;
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      std::printf("%s:%d: must hold: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                            \
-    }                                                                        \
-  } while (false)
-
-using Random = std::mt19937;
-
-uint32_t Below(Random* random, uint32_t limit) { return (*random)() % limit; }
-
-Config MakeConfig(uint32_t log_batch, uint32_t log_block, uint32_t log_inp = 3,
-                  uint32_t log_wgt = 3) {
-  uint32_t words[kConfigWords] = {log_inp, log_wgt, 5, log_batch, log_block};
-  words[config_word::kLogUopBuffBytes] = 8;  // 64 micro-ops
-  words[config_word::kLogInpBuffBytes] =
-      log_batch + log_block + log_inp - 3 + 5;                             // 32 inp elements
-  words[config_word::kLogWgtBuffBytes] = 2 * log_block + log_wgt - 3 + 4;  // 16 wgt elements
-  words[config_word::kLogAccBuffBytes] = log_batch + log_block + 2 + 5;    // 32 acc elements
-  words[config_word::kBusBits] = 64;
-  words[config_word::kCapabilities] = 3;
-  words[config_word::kClockHz] = 100000000;
-  words[config_word::kArenaBytes] = 1 << 20;
-  words[config_word::kBurstBeats] = 16;
-  return Config::FromWords(words);
-}
-
-// Places values into bit-fields, from the same table as the decoder.
-template <int kCount>
-void Encode(const FieldSpec (&fields)[kCount], const Config& config, int word_bits,
-            const std::vector<std::pair<int, int64_t>>& values, uint8_t* bytes) {
-  uint64_t words[2] = {0, 0};
-  int at = 0;
-  for (int i = 0; i < kCount; ++i) {
-    uint32_t depth = 0;
-    if (fields[i].depths & kLogUopDepth) depth = std::max(depth, config.log_uop_depth());
-    if (fields[i].depths & kLogInpDepth) depth = std::max(depth, config.log_inp_depth());
-    if (fields[i].depths & kLogWgtDepth) depth = std::max(depth, config.log_wgt_depth());
-    if (fields[i].depths & kLogAccDepth) depth = std::max(depth, config.log_acc_depth());
-    const int bits = static_cast<int>(fields[i].plus + depth);
-    if (at < 64 && at + bits > 64) at = 64;  // a bit-field of uint64_t does not straddle
-    for (const auto& [index, value] : values) {
-      if (index != i) continue;
-      const uint64_t mask = ~uint64_t{0} >> (64 - bits);
-      words[at >> 6] |= (static_cast<uint64_t>(value) & mask) << (at & 63);
-    }
-    at += bits;
-  }
-  for (int b = 0; b < word_bits / 8; ++b) {
-    bytes[b] = static_cast<uint8_t>(words[b >> 3] >> (8 * (b & 7)));
-  }
-}
-
-using Values = std::vector<std::pair<int, int64_t>>;
-
-// Where the parts of the test programs lie in the arena.
-constexpr uint64_t kUop = 0, kWgt = 1 << 16, kInp = 1 << 18, kAcc = 1 << 19, kOut = 3 << 18;
-constexpr int kUops = 12;
-
-struct Case {
-  Config config;
-  std::vector<uint8_t> stream;
-  std::vector<uint8_t> arena;  // before the run
-  std::vector<Uop> uops;
-
-  void Add(const Values& values, Opcode op) {
-    uint8_t bytes[kInsnBytes];
-    Values all = values;
-    all.emplace_back(mem::kOpcode, static_cast<int>(op));
-    if (op == Opcode::kAlu) {
-      Encode(alu::kFields, config, 128, all, bytes);
-    } else if (op == Opcode::kGemm || op == Opcode::kFinish) {
-      Encode(gemm::kFields, config, 128, all, bytes);
-    } else {
-      Encode(mem::kFields, config, 128, all, bytes);
-    }
-    stream.insert(stream.end(), bytes, bytes + kInsnBytes);
-  }
-
-  void Mem(Opcode op, Memory memory, uint64_t address, uint32_t x, Values more) {
-    more.insert(more.end(),
-                {{mem::kMemoryType, static_cast<int>(memory)},
-                 {mem::kDramBase, static_cast<int64_t>(address / config.dram_bytes(memory))},
-                 {mem::kXSize, x},
-                 {mem::kXStride, x}});
-    Add(more, op);
-  }
-};
-
-// Loads everything, then GEMM and ALU with random nests, then stores all of acc.
-Case MakeCase(const Config& config, Random* random, int nests) {
-  Case c;
-  c.config = config;
-  c.arena.resize(config.arena_bytes);
-  for (uint8_t& byte : c.arena) byte = static_cast<uint8_t>((*random)());
-  for (int u = 0; u < kUops; ++u) {
-    c.uops.push_back({static_cast<int32_t>(Below(random, 12)),
-                      static_cast<int32_t>(Below(random, 12)),
-                      static_cast<int32_t>(Below(random, 6))});
-    uint8_t* at = &c.arena[kUop + static_cast<size_t>(u) * kUopBytes];
-    Encode(uop::kFields, config, 32,
-           {{uop::kDstIdx, c.uops.back().dst},
-            {uop::kSrcIdx, c.uops.back().src},
-            {uop::kWgtIdx, c.uops.back().wgt}},
-           at);
-  }
-  c.Mem(Opcode::kLoad, Memory::kUop, kUop, kUops, {{mem::kYSize, 1}});
-  c.Mem(Opcode::kLoad, Memory::kWgt, kWgt, 16, {{mem::kYSize, 1}});
-  // 4 x 6 inp elements with a frame: 32 = (1 + 2 + 1) x (1 + 6 + 1).
-  c.Mem(Opcode::kLoad, Memory::kInp, kInp, 6,
-        {{mem::kYSize, 2},
-         {mem::kYPad0, 1},
-         {mem::kYPad1, 1},
-         {mem::kXPad0, 1},
-         {mem::kXPad1, 1},
-         {mem::kPushNext, 1}});
-  c.Mem(Opcode::kLoad, Memory::kAcc, kAcc, 32, {{mem::kYSize, 1}});
-  for (int n = 0; n < nests; ++n) {
-    const bool is_gemm = Below(random, 2) == 0;
-    const int64_t begin = Below(random, kUops - 1);
-    const int64_t end = begin + 1 + Below(random, static_cast<uint32_t>(kUops - begin));
-    Values v = {{gemm::kUopBegin, begin},
-                {gemm::kUopEnd, end},
-                {gemm::kIterOut, 1 + Below(random, 3)},
-                {gemm::kIterIn, 1 + Below(random, 3)},
-                {gemm::kDstFactorOut, Below(random, 6)},
-                {gemm::kDstFactorIn, Below(random, 4)},
-                {gemm::kSrcFactorOut, Below(random, 6)},
-                {gemm::kSrcFactorIn, Below(random, 4)}};
-    if (n == 0) v.emplace_back(gemm::kPopPrev, 1);
-    if (n == nests - 1) v.emplace_back(gemm::kPushNext, 1);
-    if (is_gemm) {
-      v.emplace_back(gemm::kReset, Below(random, 8) == 0);
-      v.emplace_back(gemm::kWgtFactorOut, Below(random, 4));
-      v.emplace_back(gemm::kWgtFactorIn, Below(random, 3));
-    } else {
-      v.emplace_back(alu::kAluOpcode, Below(random, 5));
-      v.emplace_back(alu::kUseImm, Below(random, 2));
-      v.emplace_back(alu::kImm, static_cast<int64_t>(Below(random, 80)) - 40);
-    }
-    c.Add(v, is_gemm ? Opcode::kGemm : Opcode::kAlu);
-  }
-  c.Mem(Opcode::kStore, Memory::kOut, kOut, 32,
-        {{mem::kYSize, 1}, {mem::kPopPrev, 1}, {mem::kPushPrev, 1}});
-  c.Add({{gemm::kPopNext, 1}}, Opcode::kFinish);
-  return c;
-}
-
-uint32_t Shift(uint32_t a, int32_t n) {
-  const int64_t value = static_cast<int32_t>(a);
-  if (n >= 0) return static_cast<uint32_t>(value >> std::min(n, 31));
-  return n <= -32 ? 0 : a << -n;
-}
-
-// Lane i of what lies at `from`, of 8 or 4 bits.
-int8_t LaneAt(const uint8_t* from, size_t i, uint32_t bits) {
-  const uint8_t byte = from[i * bits / 8];
-  if (bits == 8) return static_cast<int8_t>(byte);
-  const int value = i % 2 == 0 ? byte & 15 : byte >> 4;
-  return static_cast<int8_t>(value < 8 ? value : value - 16);
-}
-
-// The meaning once more, as plainly as it can be said; returns what STORE writes.
-std::vector<uint8_t> Reference(const Case& c) {
-  const Config& k = c.config;
-  const size_t lanes = k.lanes(), block = k.block();
-  std::vector<int8_t> inp(k.inp_depth() * lanes, 0), wgt(16 * block * block);
-  std::vector<uint32_t> acc(32 * lanes);
-  for (size_t i = 0; i < wgt.size(); ++i) wgt[i] = LaneAt(&c.arena[kWgt], i, k.wgt_bits());
-  for (size_t i = 0; i < 12 * lanes; ++i) {
-    const size_t y = i / (6 * lanes), x = i % (6 * lanes);
-    inp[((y + 1) * 8 + 1) * lanes + x] = LaneAt(&c.arena[kInp], i, k.inp_bits());
-  }
-  for (size_t i = 0; i < acc.size(); ++i) {
-    for (size_t b = 0; b < 4; ++b) acc[i] |= uint32_t{c.arena[kAcc + i * 4 + b]} << 8 * b;
-  }
-  for (const Insn& n : Decode(c.stream.data(), c.stream.size(), k, true, nullptr)) {
-    if (!n.is_nest()) continue;
-    for (size_t o = 0; o < n.iter_out; ++o) {
-      for (size_t i = 0; i < n.iter_in; ++i) {
-        for (size_t u = n.uop_begin; u < n.uop_end; ++u) {
-          const size_t d =
-              (static_cast<size_t>(c.uops[u].dst) + o * n.dst_out + i * n.dst_in) * lanes;
-          const size_t s =
-              (static_cast<size_t>(c.uops[u].src) + o * n.src_out + i * n.src_in) * lanes;
-          const size_t w =
-              (static_cast<size_t>(c.uops[u].wgt) + o * n.wgt_out + i * n.wgt_in) * block * block;
-          for (size_t lane = 0; lane < lanes; ++lane) {
-            uint32_t& a = acc[d + lane];
-            if (n.op == Opcode::kGemm) {
-              if (n.reset) a = 0;
-              for (size_t x = 0; !n.reset && x < block; ++x) {
-                a += static_cast<uint32_t>(inp[s + lane / block * block + x] *
-                                           wgt[w + lane % block * block + x]);
-              }
-              continue;
-            }
-            const uint32_t b = n.use_imm ? static_cast<uint32_t>(n.imm) : acc[s + lane];
-            const int32_t x = static_cast<int32_t>(a), y = static_cast<int32_t>(b);
-            if (n.alu == AluOp::kMin) a = static_cast<uint32_t>(std::min(x, y));
-            if (n.alu == AluOp::kMax) a = static_cast<uint32_t>(std::max(x, y));
-            if (n.alu == AluOp::kAdd) a += b;
-            if (n.alu == AluOp::kShr) a = Shift(a, y);
-            if (n.alu == AluOp::kMul) a *= b;
-          }
-        }
-      }
-    }
-  }
-  std::vector<uint8_t> out;
-  for (size_t i = 0; i < acc.size(); ++i) {
-    if (k.inp_bits() == 8) {
-      out.push_back(static_cast<uint8_t>(acc[i]));
-    } else if (i % 2 == 0) {
-      out.push_back(static_cast<uint8_t>(acc[i] % 16 + acc[i + 1] % 16 * 16));
-    }
-  }
-  return out;
-}
-
-void TestKernelsAgree() {
-  Random random(1);
-  int ran = 0;
-  for (uint32_t log_block = 2; log_block <= 7; ++log_block) {
-    for (uint32_t log_batch : {0U, 1U}) {
-      for (uint32_t n = 0; n < 24; ++n) {
-        const bool narrow = n >= 12;  // int4 inp, wgt or both
-        const Config config = MakeConfig(log_batch, log_block, narrow && n % 3 != 0 ? 2 : 3,
-                                         narrow && n % 3 != 1 ? 2 : 3);
-        const Case c = MakeCase(config, &random, 1 + static_cast<int>(n % 5));
-        const std::vector<uint8_t> want = Reference(c);
-        for (const char* kernels : {"plain", "avx2", "avx512bw", "avx512vnni"}) {
-          if (ChooseKernels(kernels, config.block()) == nullptr) continue;
-          FSim sim(config, c.stream.data(), c.stream.size(), {{0, config.arena_bytes}}, false,
-                   nullptr, kernels);
-          sim.Write(0, c.arena.data(), c.arena.size());
-          for (int order = 0; order < 3; ++order) {
-            sim.Run(order == 0 ? std::nullopt : std::optional<uint64_t>(order), {});
-            CHECK(std::memcmp(sim.Read(kOut, want.size()), want.data(), want.size()) == 0);
-          }
-          ++ran;
-        }
-      }
-    }
-  }
-  CHECK(ran >= 144);
-}
+namespace {
 
 // Runs `body`; it may throw an Error and nothing else.
 template <typename Body>
@@ -566,8 +319,14 @@ void TestText() {
 }  // namespace
 }  // namespace vta
 
-int main() {
-  vta::TestKernelsAgree();
+// With an argument only the kernels run, on few programs: for an emulator.
+int main(int argc, char**) {
+  const bool quick = argc > 1;
+  vta::TestKernels(quick ? 30 : 600);
+  if (quick) {
+    std::printf(vta::failures == 0 ? "kernels: ok\n" : "kernels: %d failures\n", vta::failures);
+    return vta::failures == 0 ? 0 : 1;
+  }
   vta::TestDamagedStreams();
   vta::TestPrograms();
   vta::TestTensors();

@@ -1,0 +1,586 @@
+#include "tape.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "machine.h"
+#include "stream.h"
+
+namespace vta {
+namespace {
+
+// Sums that wait at a time, parts of a GEMM that may wait, and terms of a sum: more is run at once.
+constexpr size_t kMostPending = 64, kMostParts = 256, kMostTerms = 64;
+constexpr size_t kLanesOf = kColumn;
+
+int32_t Sum(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+
+}  // namespace
+
+class TapeMaker {
+ public:
+  TapeMaker(const Stream& stream, Machine* machine, uint64_t most_bytes, Tape* tape)
+      : stream_(stream),
+        config_(stream.config()),
+        kernels_(stream.kernels()),
+        machine_(machine),
+        weights_(machine->weights()),
+        most_bytes_(most_bytes),
+        tape_(tape),
+        inp_bytes_(static_cast<ptrdiff_t>(config_.lanes() * kernels_.inp_lane_bytes)),
+        column_lines_(static_cast<uint32_t>(config_.block() * kernels_.inp_lane_bytes / 4)),
+        owner_(config_.acc_depth(), 0),
+        cleared_(config_.acc_depth(), false),
+        places_(config_.wgt_depth(), Weights::kNowhere) {}
+
+  // Returns whether memory sufficed.
+  bool Make() {
+    tape_->done_.reserve(tape_->order_.size());
+    for (const uint32_t index : tape_->order_) {
+      Add(index);
+      tape_->done_.push_back(tape_->steps_.size());
+      if (Bytes() > most_bytes_) return false;
+    }
+    Touch(0, config_.acc_depth());
+    if (!loads_.empty()) Step(Tape::Step::kPlaces, 0);
+    tape_->places_ = std::move(places_);
+    for (size_t n = 0; n + 1 < tape_->gemms_.size(); ++n) {
+      GemmArgs& args = tape_->gemms_[n].args;
+      const GemmArgs& next = tape_->gemms_[n + 1].args;
+      if (next.columns >= args.columns) args.next = &next;
+    }
+    if (!tape_->done_.empty()) tape_->done_.back() = tape_->steps_.size();
+    return true;
+  }
+
+ private:
+  // A step of a sum, and where its packed weights lie.
+  struct PlacedTap {
+    int32_t src;
+    uint32_t place;
+  };
+  // What one GEMM adds to all rows of a sum.
+  struct Term {
+    const GemmRow* rows;
+    ptrdiff_t src;  // bytes of inp
+    std::vector<PlacedTap> taps, diagonals;
+    bool same;             // every row reads the same inp
+    ptrdiff_t begin, end;  // bytes of inp that are read lie in this range
+  };
+  // Rows whose sums wait. No two of these have a row in common.
+  struct Pending {
+    const GemmRow* rows = nullptr;
+    size_t row_count = 0;
+    ptrdiff_t dst = 0;  // lanes of acc
+    bool fresh = false;
+    std::vector<Term> terms;
+    Clip clip;
+    int clipped = 0;  // how many of a clip's three steps are taken
+  };
+
+  uint64_t Bytes() const {
+    return tape_->pool_.bytes() + tape_->gemms_.size() * sizeof(TapeGemm) +
+           tape_->steps_.size() * sizeof(Tape::Step);
+  }
+
+  size_t ElementOf(ptrdiff_t lane) const { return static_cast<size_t>(lane) / config_.lanes(); }
+  Pending& At(uint32_t id) { return *pending_[id - 1]; }
+
+  void Step(Tape::Step::Kind kind, size_t index, size_t count = 1) {
+    tape_->steps_.push_back({kind, static_cast<uint32_t>(index), static_cast<uint32_t>(count)});
+  }
+
+  void Add(uint32_t index) {
+    const Insn& insn = stream_.insns()[index];
+    switch (insn.op) {
+      case Opcode::kLoad:
+        return Load(index, insn);
+      case Opcode::kStore:
+        if (insn.is_nop()) return;
+        Touch(insn.sram_base, insn.dram_elems());
+        return Step(Tape::Step::kInsn, index);
+      case Opcode::kGemm:
+        return Gemm(index, insn);
+      case Opcode::kAlu:
+        return Alu(index, insn);
+      case Opcode::kFinish:
+        return;
+    }
+  }
+
+  void Load(uint32_t index, const Insn& insn) {
+    if (insn.is_nop() || insn.memory == Memory::kUop) return;
+    const size_t begin = insn.sram_base, count = insn.sram_elems();
+    if (insn.memory == Memory::kInp) {
+      const ptrdiff_t from = static_cast<ptrdiff_t>(begin) * inp_bytes_;
+      RunReaders(from, from + static_cast<ptrdiff_t>(count) * inp_bytes_);
+    } else if (insn.memory == Memory::kWgt) {
+      return Place(index, insn);
+    } else {
+      for (size_t e = begin; e < begin + count; ++e) {
+        if (owner_[e] != 0) Run(owner_[e]);
+        cleared_[e] = false;
+      }
+    }
+    Step(Tape::Step::kInsn, index);
+  }
+
+  // Notes where the weights that a LOAD writes lie. The scratchpad itself needs to
+  // know only when an instruction reads it, and at the end.
+  void Place(uint32_t index, const Insn& insn) {
+    bool constant = true;
+    const auto at = places_.begin() + insn.sram_base;
+    std::fill_n(at, insn.sram_elems(), weights_.zeros());
+    auto row = at + static_cast<ptrdiff_t>(insn.y_pad_0 * insn.columns() + insn.x_pad_0);
+    for (uint64_t y = 0; y < insn.y_size; ++y, row += static_cast<ptrdiff_t>(insn.columns())) {
+      uint32_t place = weights_.Find(insn.dram_base + y * insn.x_stride, insn.x_size);
+      constant = constant && place != Weights::kNowhere;
+      for (uint32_t x = 0; x < insn.x_size; ++x) {
+        row[x] = place;
+        if (place != Weights::kNowhere) place += weights_.lines();
+      }
+    }
+    if (constant) return loads_.push_back(index);
+    RunLoads();
+    Step(Tape::Step::kInsn, index);
+  }
+
+  // Runs the LOADs of constant weights that wait.
+  void RunLoads() {
+    for (const uint32_t index : loads_) Step(Tape::Step::kInsn, index);
+    loads_.clear();
+  }
+
+  void Gemm(uint32_t index, const Insn& insn) {
+    const NestRef& nest = stream_.nests()[index];
+    if (nest.plan == nullptr) return;
+    const NestPlan& plan = *nest.plan;
+    if (insn.reset) {
+      for (const int32_t d : plan.dst) {
+        const size_t e = static_cast<size_t>(nest.base.dst + d);
+        if (owner_[e] != 0) Run(owner_[e]);
+        cleared_[e] = true;
+      }
+      return;
+    }
+    size_t parts = 0;
+    for (const GemmGroup& group : plan.groups) parts += group.base_count;
+    const bool constant = std::all_of(plan.wgt.begin(), plan.wgt.end(), [&](int32_t w) {
+      return places_[static_cast<size_t>(nest.base.wgt + w)] != Weights::kNowhere;
+    });
+    if (!constant || parts > kMostParts) {
+      RunLoads();
+      Touch(plan.dst, nest.base.dst);
+      return Step(Tape::Step::kInsn, index);
+    }
+    for (const GemmGroup& group : plan.groups) {
+      for (uint32_t b = 0; b < group.base_count; ++b) Part(plan, group, nest.base, b);
+    }
+  }
+
+  // One group of rows of a GEMM at one of its bases.
+  void Part(const NestPlan& plan, const GemmGroup& group, const Uop& nest, uint32_t number) {
+    const GemmBase& base = plan.bases[group.base_begin + number];
+    const GemmRow* rows = plan.rows.data() + group.row_begin;
+    const size_t count = group.row_count;
+    const ptrdiff_t dst =
+        static_cast<ptrdiff_t>(nest.dst) * static_cast<ptrdiff_t>(config_.lanes()) + base.dst;
+    uint32_t id = owner_[ElementOf(dst + rows[0].dst)];
+    if (id == 0 || !Continues(At(id), rows, count, dst)) id = Begin(rows, count, dst);
+    Term term;
+    term.rows = rows;
+    term.src = static_cast<ptrdiff_t>(nest.src) * inp_bytes_ + base.src;
+    const auto by_src = [](const GemmRow& a, const GemmRow& b) { return a.src < b.src; };
+    const auto [least, most] = std::minmax_element(rows, rows + count, by_src);
+    term.same = count > 1 && least->src == most->src;
+    term.begin = PTRDIFF_MAX;
+    term.end = PTRDIFF_MIN;
+    for (uint32_t t = 0; t < group.tap_count; ++t) {
+      const PlanTap& tap = plan.taps[group.tap_begin + t];
+      const uint32_t place = places_[static_cast<size_t>(nest.wgt + base.wgt + tap.wgt)];
+      const bool diagonal = !term.same && weights_.Diagonal(place) != nullptr;
+      (diagonal ? term.diagonals : term.taps).push_back({tap.src, place});
+      term.begin = std::min<ptrdiff_t>(term.begin, term.src + least->src + tap.src);
+      term.end = std::max<ptrdiff_t>(term.end, term.src + most->src + tap.src + inp_bytes_);
+    }
+    At(id).terms.push_back(std::move(term));
+  }
+
+  static bool Continues(const Pending& sum, const GemmRow* rows, size_t count, ptrdiff_t dst) {
+    if (sum.clipped != 0 || sum.row_count != count || sum.terms.size() >= kMostTerms) return false;
+    for (size_t r = 0; r < count; ++r) {
+      if (sum.dst + sum.rows[r].dst != dst + rows[r].dst) return false;
+    }
+    return true;
+  }
+
+  // Begins the sums of rows; returns their id.
+  uint32_t Begin(const GemmRow* rows, size_t count, ptrdiff_t dst) {
+    size_t cleared = 0;
+    for (size_t r = 0; r < count; ++r) {
+      const size_t e = ElementOf(dst + rows[r].dst);
+      if (owner_[e] != 0) Run(owner_[e]);
+      cleared += cleared_[e];
+    }
+    const bool fresh = cleared == count;
+    for (size_t r = 0; r < count && cleared != 0; ++r) {
+      const size_t e = ElementOf(dst + rows[r].dst);
+      if (fresh) {
+        cleared_[e] = false;
+      } else {
+        Touch(e, 1);
+      }
+    }
+    if (waiting_.size() >= kMostPending) Run(waiting_.front());
+    if (free_.empty()) {
+      pending_.push_back(std::make_unique<Pending>());
+      free_.push_back(static_cast<uint32_t>(pending_.size()));
+    }
+    const uint32_t id = free_.back();
+    free_.pop_back();
+    waiting_.push_back(id);
+    Pending& sum = At(id);
+    sum = Pending();
+    sum.rows = rows;
+    sum.row_count = count;
+    sum.dst = dst;
+    sum.fresh = fresh;
+    for (size_t r = 0; r < count; ++r) owner_[ElementOf(dst + rows[r].dst)] = id;
+    return id;
+  }
+
+  void Alu(uint32_t index, const Insn& insn) {
+    const NestRef& nest = stream_.nests()[index];
+    if (nest.plan == nullptr || Clips(insn, nest)) return;
+    Touch(nest.plan->dst, nest.base.dst);
+    if (!insn.use_imm) Touch(nest.plan->src, nest.base.src);
+    Step(Tape::Step::kInsn, index);
+  }
+
+  // Where an ALU is the next step of a clip of whole sums that wait, they take it.
+  bool Clips(const Insn& insn, const NestRef& nest) {
+    if (!insn.use_imm || (insn.alu == AluOp::kShr && insn.imm < 0)) return false;
+    const int step = insn.alu == AluOp::kShr   ? 1
+                     : insn.alu == AluOp::kMax ? 2
+                     : insn.alu == AluOp::kMin ? 3
+                                               : 0;
+    const NestPlan& plan = *nest.plan;
+    size_t steps = 0;
+    for (const AluRun& run : plan.runs) steps += static_cast<size_t>(run.count);
+    if (step == 0 || steps != plan.dst.size()) return false;
+    std::vector<std::pair<uint32_t, size_t>> sums;  // with the number of their elements seen
+    for (const int32_t d : plan.dst) {
+      const uint32_t id = owner_[static_cast<size_t>(nest.base.dst + d)];
+      if (id == 0) return false;
+      if (sums.empty() || sums.back().first != id) {
+        const auto known =
+            std::find_if(sums.begin(), sums.end(), [&](const auto& s) { return s.first == id; });
+        if (known == sums.end()) {
+          sums.emplace_back(id, 0);
+        } else {
+          std::swap(*known, sums.back());
+        }
+      }
+      ++sums.back().second;
+    }
+    for (const auto& [id, seen] : sums) {
+      const Pending& sum = At(id);
+      if (seen * config_.batch() != sum.row_count || sum.clipped >= step) return false;
+    }
+    for (const auto& [id, seen] : sums) {
+      Pending& sum = At(id);
+      sum.clipped = step;
+      if (step == 1) sum.clip.shift = std::min(insn.imm, 31);
+      if (step == 2) sum.clip.low = insn.imm;
+      if (step == 3) sum.clip.high = insn.imm;
+    }
+    return true;
+  }
+
+  // Runs what waits for acc elements, so that they are what the program says.
+  void Touch(size_t begin, size_t count) {
+    size_t clear = begin;  // elements [clear, e) are to be cleared
+    for (size_t e = begin; e < begin + count; ++e) {
+      if (owner_[e] != 0) Run(owner_[e]);
+      if (cleared_[e]) {
+        cleared_[e] = false;
+      } else {
+        if (clear != e) Step(Tape::Step::kClear, clear, e - clear);
+        clear = e + 1;
+      }
+    }
+    if (clear < begin + count) Step(Tape::Step::kClear, clear, begin + count - clear);
+  }
+
+  void Touch(const std::vector<int32_t>& offsets, int32_t base) {
+    for (size_t i = 0, end; i < offsets.size(); i = end) {
+      end = i + 1;
+      while (end < offsets.size() && offsets[end] == offsets[end - 1] + 1) ++end;
+      Touch(static_cast<size_t>(base + offsets[i]), end - i);
+    }
+  }
+
+  // Runs what reads bytes of inp in [begin, end): sums that have a partner, and of the others only
+  // the terms that do, since these may have one, and the rest later.
+  void RunReaders(ptrdiff_t begin, ptrdiff_t end) {
+    const auto reads = [=](const Term& term) { return term.begin < end && begin < term.end; };
+    for (size_t n = 0; n < waiting_.size();) {
+      const uint32_t id = waiting_[n], other = Partner(id);
+      const std::vector<Term>& terms = At(id).terms;
+      const bool whole = other != 0 || config_.block() != kColumn;
+      if (whole && std::any_of(terms.begin(), terms.end(), reads)) {
+        Run(id);
+        n = 0;
+      } else {
+        ++n;
+      }
+    }
+    std::vector<Pending> parts;
+    const std::vector<uint32_t> waiting = waiting_;
+    for (const uint32_t id : waiting) {
+      Pending& sum = At(id);
+      const auto rest = std::stable_partition(sum.terms.begin(), sum.terms.end(), reads);
+      if (rest == sum.terms.begin()) continue;
+      if (sum.clipped != 0 || rest == sum.terms.end()) {
+        Release(id);
+        parts.push_back(std::move(sum));
+        continue;
+      }
+      Pending part;
+      part.rows = sum.rows;
+      part.row_count = sum.row_count;
+      part.dst = sum.dst;
+      part.fresh = std::exchange(sum.fresh, false);
+      part.terms.assign(std::make_move_iterator(sum.terms.begin()), std::make_move_iterator(rest));
+      sum.terms.erase(sum.terms.begin(), rest);
+      parts.push_back(std::move(part));
+    }
+    std::vector<bool> done(parts.size(), false);
+    for (size_t n = 0; n < parts.size(); ++n) {
+      if (done[n]) continue;
+      size_t other = n + 1;
+      while (other < parts.size() && (done[other] || !Pairs(parts[n], parts[other]))) ++other;
+      if (other < parts.size()) done[other] = true;
+      Emit(parts[n], other < parts.size() ? &parts[other] : nullptr);
+    }
+  }
+
+  // Runs a sum, with another one that reads the same inp if there is one.
+  void Run(uint32_t id) {
+    const uint32_t other = Partner(id);
+    Release(id);
+    if (other != 0) Release(other);
+    Emit(At(id), other == 0 ? nullptr : &At(other));
+  }
+
+  // The sum that may run with `id` in one call, or 0.
+  uint32_t Partner(uint32_t id) {
+    for (const uint32_t other : waiting_) {
+      if (other != id && Pairs(At(id), At(other))) return other;
+    }
+    return 0;
+  }
+
+  void Emit(const Pending& sum, const Pending* other) {
+    if (other != nullptr) return Emit(sum, other, 0, 2);
+    const size_t columns = std::max<size_t>(config_.block() / kColumn, 1);
+    for (size_t c = 0; c < columns; c += 2) Emit(sum, nullptr, c, std::min<size_t>(columns - c, 2));
+  }
+
+  void Release(uint32_t id) {
+    waiting_.erase(std::find(waiting_.begin(), waiting_.end(), id));
+    free_.push_back(id);
+    const Pending& sum = At(id);
+    for (size_t r = 0; r < sum.row_count; ++r) owner_[ElementOf(sum.dst + sum.rows[r].dst)] = 0;
+  }
+
+  // Terms that need more than an addition for each row.
+  static std::vector<const Term*> Full(const Pending& sum) {
+    std::vector<const Term*> full;
+    for (const Term& term : sum.terms) {
+      if (!term.same && !term.taps.empty()) full.push_back(&term);
+    }
+    return full;
+  }
+
+  // Whether two sums are the columns of one call. The columns of a larger block need no other sum.
+  bool Pairs(const Pending& a, const Pending& b) const {
+    if (config_.block() != kColumn || a.row_count != b.row_count || a.fresh != b.fresh ||
+        a.clipped != b.clipped || a.clip.shift != b.clip.shift || a.clip.low != b.clip.low ||
+        a.clip.high != b.clip.high) {
+      return false;
+    }
+    const std::vector<const Term*> x = Full(a), y = Full(b);
+    if (x.size() != y.size()) return false;
+    for (size_t n = 0; n < x.size(); ++n) {
+      if (x[n]->taps.size() != y[n]->taps.size()) return false;
+      for (size_t t = 0; t < x[n]->taps.size(); ++t) {
+        if (x[n]->src + x[n]->taps[t].src != y[n]->src + y[n]->taps[t].src) return false;
+      }
+      for (size_t r = 0; x[n]->rows != y[n]->rows && r < a.row_count; ++r) {
+        if (x[n]->rows[r].src != y[n]->rows[r].src) return false;
+      }
+    }
+    for (size_t r = 1; a.rows != b.rows && r < a.row_count; ++r) {
+      if (a.rows[r].dst - a.rows[0].dst != b.rows[r].dst - b.rows[0].dst) return false;
+    }
+    return true;
+  }
+
+  void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const {
+    if (!kernels_.corrected) return;
+    for (const PlacedTap& tap : taps) {
+      const int32_t* corrections = weights_.corrections(tap.place) + column * kColumn;
+      for (size_t o = 0; o < kColumn; ++o) init[o] = Sum(init[o], corrections[o]);
+    }
+  }
+
+  // The call for columns column .. column + columns of `sum`, or for the one of `sum` and of
+  // `other`.
+  void Emit(const Pending& sum, const Pending* other, size_t column, size_t columns) {
+    Pool& pool = tape_->pool_;
+    TapeGemm gemm = {};
+    GemmArgs& args = gemm.args;
+    args.block = config_.block();
+    args.columns = columns;
+    args.rows = sum.rows;
+    args.row_count = sum.row_count;
+    args.wgt = weights_.data();
+    args.fresh = sum.fresh;
+    if (sum.clipped != 0) {
+      Clip* clip = pool.Array<Clip>(1);
+      *clip = sum.clip;
+      args.clip = clip;
+    }
+    std::vector<GemmDiagonal> diagonals;
+    for (size_t c = 0; c < columns; ++c) {
+      const Pending& own = c == 1 && other != nullptr ? *other : sum;
+      const size_t at = other != nullptr ? 0 : column + c;
+      args.acc[c] = machine_->acc() + own.dst + (own.rows[0].dst - sum.rows[0].dst) +
+                    static_cast<ptrdiff_t>(at * kColumn);
+      int32_t* init = pool.Array<int32_t>(kColumn);
+      std::fill_n(init, kColumn, 0);
+      for (const Term& term : own.terms) {
+        if (term.same) continue;
+        AddCorrections(term.taps, at, init);
+        AddCorrections(term.diagonals, at, init);
+        AddDiagonals(term, at, c, &diagonals);
+      }
+      args.init[c] = init;
+      gemm.same_count += SameTerms(own, at, init, &gemm.same[c]);
+    }
+    args.diagonals = Kept(diagonals);
+    args.diagonal_count = diagonals.size();
+    const std::vector<const Term*> first = Full(sum);
+    const std::vector<const Term*> second = other == nullptr ? first : Full(*other);
+    GemmTerm* terms = pool.Array<GemmTerm>(first.size());
+    for (size_t n = 0; n < first.size(); ++n) {
+      const uint32_t beside = other == nullptr ? column_lines_ : 0;
+      terms[n] = Taps(*first[n], *second[n], static_cast<uint32_t>(column) * column_lines_, beside);
+    }
+    args.terms = terms;
+    args.term_count = first.size();
+    Step(Tape::Step::kGemm, tape_->gemms_.size());
+    tape_->gemms_.push_back(gemm);
+  }
+
+  template <typename T>
+  const T* Kept(const std::vector<T>& values) {
+    T* kept = tape_->pool_.Array<T>(values.size());
+    std::copy(values.begin(), values.end(), kept);
+    return kept;
+  }
+
+  // The taps of two columns, `first` and `second` lines into their elements, without those of
+  // zeros.
+  GemmTerm Taps(const Term& a, const Term& b, uint32_t first, uint32_t beside) {
+    std::vector<GemmTap> taps;
+    for (size_t t = 0; t < a.taps.size(); ++t) {
+      const uint32_t x = a.taps[t].place, y = b.taps[t].place;
+      if (weights_.IsZero(x) && weights_.IsZero(y)) continue;
+      taps.push_back({a.taps[t].src, {x + first, y + first + beside}});
+    }
+    return {a.rows, machine_->inp() + a.src, Kept(taps), taps.size()};
+  }
+
+  // Column `at` of diagonal weights; those of the same inp become one.
+  void AddDiagonals(const Term& term, size_t at, size_t column,
+                    std::vector<GemmDiagonal>* diagonals) {
+    const size_t lanes = std::min(kLanesOf, config_.block());
+    for (const PlacedTap& tap : term.diagonals) {
+      const uint8_t* inp =
+          machine_->inp() + term.src + tap.src + at * kColumn * kernels_.inp_lane_bytes;
+      const int32_t* own = weights_.Diagonal(tap.place) + at * kColumn;
+      const auto known = std::find_if(diagonals->begin(), diagonals->end(), [&](const auto& d) {
+        return d.rows == term.rows && d.inp == inp && d.column == column;
+      });
+      if (known != diagonals->end()) {
+        int32_t* factors = const_cast<int32_t*>(known->factors);
+        for (size_t o = 0; o < lanes; ++o) factors[o] = Sum(factors[o], own[o]);
+        continue;
+      }
+      int32_t* factors = tape_->pool_.Array<int32_t>(kColumn);
+      std::copy(own, own + lanes, factors);
+      diagonals->push_back({term.rows, inp, factors, column});
+    }
+  }
+
+  // Makes the GEMM of one row that adds to `init` what is the same for all rows of `sum`; returns
+  // whether there is anything.
+  bool SameTerms(const Pending& sum, size_t at, const int32_t* init, GemmArgs* once) {
+    std::vector<GemmTerm> terms;
+    int32_t* own = nullptr;
+    for (const Term& term : sum.terms) {
+      if (!term.same) continue;
+      if (own == nullptr) {
+        own = tape_->pool_.Array<int32_t>(kColumn);
+        std::copy(init, init + kColumn, own);
+      }
+      AddCorrections(term.taps, at, own);
+      GemmTerm all = Taps(term, term, static_cast<uint32_t>(at) * column_lines_, 0);
+      all.inp += term.rows[0].src;
+      all.rows = Kept(std::vector<GemmRow>{{0, 0}});
+      terms.push_back(all);
+    }
+    if (own == nullptr) return false;
+    once->block = config_.block();
+    once->columns = 1;
+    once->init[0] = own;
+    once->rows = terms[0].rows;
+    once->row_count = 1;
+    once->wgt = weights_.data();
+    once->terms = Kept(terms);
+    once->term_count = terms.size();
+    once->fresh = true;
+    return true;
+  }
+
+  const Stream& stream_;
+  const Config& config_;
+  const Kernels& kernels_;
+  Machine* machine_;
+  const Weights& weights_;
+  uint64_t most_bytes_;
+  Tape* tape_;
+  ptrdiff_t inp_bytes_;           // of a packed element
+  uint32_t column_lines_;         // of a column of a packed wgt element
+  std::vector<uint32_t> owner_;   // of each acc element: the id of the sum that waits for it, or 0
+  std::vector<bool> cleared_;     // acc elements that are zero, but not in memory
+  std::vector<uint32_t> places_;  // of wgt elements that hold constants
+  std::vector<std::unique_ptr<Pending>> pending_;  // by id - 1
+  std::vector<uint32_t> free_, waiting_;
+  std::vector<uint32_t> loads_;  // of constant weights, which wait
+};
+
+std::unique_ptr<Tape> Tape::Make(const Stream& stream, const std::vector<uint32_t>& order,
+                                 Machine* machine, uint64_t most_bytes) {
+  auto tape = std::make_unique<Tape>();
+  tape->order_ = order;
+  if (!TapeMaker(stream, machine, most_bytes, tape.get()).Make()) return nullptr;
+  return tape;
+}
+
+}  // namespace vta
