@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from flow.cache.store import Cache
 from flow.candidates import Candidates, Trial, is_small, threads_for
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
+from flow.kept_pictures import Pictures
 from flow.machine_stages import MACHINE_STAGES, Compilation
-from flow.results.evaluate import prefetch
+from flow.profile_ranges import profiles_of
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
+from flow.worker_request import ALONE, Workers
 from relay_passes.calibration.moments import WindowReader, collect_moments
-from relay_passes.calibration.profiling import profile
 from relay_passes.graph import read_graph
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.deviation import deviation
@@ -80,32 +81,6 @@ _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
 
-class Pictures(Sequence["NDArray[np.float32]"]):
-    """Some images of a data set, decoded anew whenever they are read."""
-
-    def __init__(self, data: Dataset, indices: range) -> None:
-        """Take the images at `indices`."""
-        self._data, self._indices = data, indices
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Pictures: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Pictures:
-        """Decode one image, float32[1, C, H, W]; of a slice none yet."""
-        if isinstance(index, slice):
-            return Pictures(self._data, self._indices[index])
-        return self._data[self._indices[index]]
-
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the images in order, some decoded ahead in another thread."""
-        return prefetch(self)
-
-
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -126,6 +101,8 @@ class Pipeline:
         Keeps the stages that a learner has finished.
     cache : Cache, optional
         Keeps everything else that takes long; by default nothing.
+    workers : Workers
+        On which cores or computers calibration images are profiled.
 
     Raises
     ------
@@ -144,8 +121,10 @@ class Pipeline:
         learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
         kept: Kept | None = None,
         cache: Cache | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """Fold constants and BatchNorm."""
+        self._workers = workers
         self.model = model
         self.config = config
         self._schedules = schedules
@@ -204,7 +183,7 @@ class Pipeline:
             state = Quantization(
                 mod=self.folded,
                 observe=lambda mod: self._results.profiles(
-                    (), lambda: profile(mod, source, progress=progress)
+                    (), lambda: profiles_of(mod, source, self._workers, progress)
                 ),
             )
             self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
@@ -437,7 +416,7 @@ class Pipeline:
         if passes not in self._rescaled:
             with blas_threads(1):
                 self._rescaled[passes] = self._results.profiles(
-                    passes, lambda: profile(mod, self._images)
+                    passes, lambda: profiles_of(mod, self._images, self._workers)
                 )
         return self._rescaled[passes]
 
