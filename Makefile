@@ -10,8 +10,8 @@ CPP := $(wildcard flow/sim/core/*.cc flow/sim/core/*.h tests/fuzz/*.cc tests/fuz
 
 .PHONY: deploy install core test lint format docs bench clean
 
-# The variants that your own model gets, too, and one of 4 bits; ARGS='--variant dyadic' adds a row.
-DEMO := --images digits-harder \
+# The variants that your own model gets, too, and one of 4 bits; ARGS='--variant per_tensor' adds a row.
+DEMO := --model gauges-resnet18 \
 	$(addprefix --variant ,stock_relay single_scale profiled profiled_fused best w4a8)
 
 deploy: $(VENV)/.installed

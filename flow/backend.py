@@ -29,6 +29,7 @@ from flow.results.details.graph import network_graph
 from flow.results.details.histograms import histograms
 from flow.results.details.memory import program_memory
 from flow.results.evaluate import Elsewhere, Later, Network, Rows
+from flow.results.explanation import Explanation
 from flow.results.latency import Latency, latency_of, write_pictures
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
@@ -37,6 +38,7 @@ from flow.sent_model import model_elsewhere
 from flow.sim.core_library import vta_modules
 from flow.stages import Progress, Stages
 from flow.system.host_memory import give_back
+from flow.system.threads import blas_threads
 from flow.verify import Verifier, exactness_of
 from flow.worker_request import ALONE, Workers
 from relay_passes.host.float_graph import FloatGraph
@@ -235,6 +237,7 @@ class PipelineBackend:
             facts=self._facts(variant),
             engine=self._engine,
             workers=self._workers,
+            source=(pipeline, name),
         )
 
     def _started(self, compiled: CompiledModel) -> Network:
@@ -283,6 +286,8 @@ class PipelineCompiled:
         Returns the float graph that its tensors are compared with; None where there is none.
     facts : NetworkFacts, optional
         What whoever deploys it needs to know of the model.
+    source : (Pipeline, str), optional
+        What quantized it, and the variant's name there.
     """
 
     model: CompiledModel
@@ -296,6 +301,7 @@ class PipelineCompiled:
     facts: NetworkFacts | None = None
     engine: Engine = "fsim"
     workers: Workers = ALONE
+    source: tuple[Pipeline, str] | None = None
     _verifier: Verifier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -361,7 +367,8 @@ class PipelineCompiled:
         def compare() -> tuple[LayerFacts, ...]:
             if self._verifier is None:
                 self._verifier = Verifier(self.model, self.network, fast=True)
-            return layer_facts(self.model, self._verifier, self.floats(), images, progress)
+            with blas_threads(1):
+                return layer_facts(self.model, self._verifier, self.floats(), images, progress)
 
         return self.kept.layers(images, compare)
 
@@ -379,6 +386,21 @@ class PipelineCompiled:
     def latency(self) -> Latency | None:
         """Return how long the machine takes for one image; None when it runs nothing."""
         return latency_of(self.model.timed)
+
+    def explain(self, stages: Stages, layer: str = "") -> Explanation:
+        """Say what bounds it, or one of its layers, and what would help.
+
+        Raises
+        ------
+        ConfigError
+            When nothing is called `layer`.
+        """
+        from flow.explain.explain import Compiled, explain_network
+
+        assert self.source is not None and self.facts is not None, "the backend gives them"
+        pipeline, name = self.source
+        own = Compiled(pipeline=pipeline, variant=name, model=self.model)
+        return explain_network(own, stages, layer, shown_variant=self.facts.variant)
 
     def draw(self, directory: Path) -> tuple[Path, ...]:
         """Write a trace and, with matplotlib, plots of the timing."""

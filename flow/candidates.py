@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flow.system.threads import available_cores, blas_threads
+from flow.system.threads import blas_threads
 from relay_passes.float_model.channels import layer_weights
 from relay_passes.scales.accumulators import fused_ends, paired_layers
 from relay_passes.selection.choices import Candidate
@@ -41,22 +41,11 @@ EQUALIZING_DB: Final = 2.0
 #: Weights of a network up to which `best` is compared with per-tensor scales: in larger ones these
 #: are never better by chance, and GPTQ takes long.
 SMALL_WEIGHTS: Final = 4_000_000
-#: Weights of a network up to which one thread multiplies its matrices.
-ONE_THREAD_WEIGHTS: Final = 500_000
 
 
 def is_small(folded: Any) -> bool:
     """Tell whether a folded module has at most `SMALL_WEIGHTS` weights."""
     return _weights(folded) <= SMALL_WEIGHTS
-
-
-def threads_for(folded: Any) -> int:
-    """Return how many threads a folded module's matrix products get.
-
-    Those of a tiny network are too small to share: threads would wait for each other, and beside
-    other jobs a hundred times as long as one takes.
-    """
-    return 1 if _weights(folded) <= ONE_THREAD_WEIGHTS else available_cores()
 
 
 def _weights(folded: Any) -> int:
@@ -108,7 +97,6 @@ class Candidates:
         self.folded, self._images = folded, images
         self._form, self._learn = form, learn
         self._is_small = is_small(folded)
-        self._threads = threads_for(folded)
         self._sizes = result_sizes(folded)
         self._found: dict[str, Candidate] = {}
 
@@ -179,7 +167,7 @@ class Candidates:
     @cached_property
     def _reference(self) -> NDArray[np.float32]:
         """Results of the float model on the images of all trials, float32[images, values]."""
-        with blas_threads(self._threads):
+        with blas_threads(1):
             return results(self.folded, [x for trial in self._trials for x in trial.images])
 
     def _judged(self, name: str) -> Candidate:
@@ -203,6 +191,6 @@ class Candidates:
         images = [trial.images for trial in self._trials]
         if len(forms) == 1:
             images = [[image for part in images for image in part]]
-        with blas_threads(self._threads):
+        with blas_threads(1):
             values = [results(*pair) for pair in zip(forms, images, strict=True)]
         return compare(name, np.concatenate(values), self._reference, self._sizes)

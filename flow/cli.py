@@ -21,6 +21,7 @@ from flow.commands import (
     export,
     programs,
     report,
+    sweep,
     sweep_bits,
 )
 from flow.commands.parsers import Commands
@@ -32,7 +33,7 @@ def build_parser(prog: str = "vta-flow") -> argparse.ArgumentParser:
     commands = Commands(prog)
     for add in (
         deploy.add, programs.add_scales, programs.add, deploy.add_compare, sweep_bits.add,
-        report.add, diff.add, distill.add, estimate.add, export.add, artefacts.add,
+        sweep.add, report.add, diff.add, distill.add, estimate.add, export.add, artefacts.add,
         cache.add, completion.add,
     ):  # fmt: skip
         add(commands)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flow.data.datasets import random_images
+from flow.explain.explain import Compiled
 from flow.options import ESTIMATED_VARIANT, UNCALIBRATED, Options
 from flow.pipeline import Pipeline
 from flow.program.program import Program
@@ -30,6 +31,16 @@ TENSORS: Final = 2
 
 def estimate(options: Options, stages: Stages, variant: str | None = None) -> Estimate:
     """Quantize on random tensors, compile and time a variant; nothing is run.
+
+    Parameters and errors are those of `estimated`.
+    """
+    return estimated(options, stages, variant)[0]
+
+
+def estimated(
+    options: Options, stages: Stages, variant: str | None = None
+) -> tuple[Estimate, Compiled]:
+    """Quantize on random tensors, compile and time a variant; also return what can be explained.
 
     Parameters
     ----------
@@ -70,7 +81,7 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
     with stages("time", f"timing {variant}"):
         latency = latency_of(compiled.timed)
         peaks = scratchpad_bytes(compiled.programs)
-    return Estimate(
+    found = Estimate(
         model_name=model.name,
         model_sha256=model.sha256,
         input_shape=model.input_shape,
@@ -86,6 +97,7 @@ def estimate(options: Options, stages: Stages, variant: str | None = None) -> Es
         constant_bytes=sum(len(program.constants) for program in compiled.programs),
         seconds=time.perf_counter() - began,
     )
+    return found, Compiled(pipeline=pipeline, variant=variant, model=compiled)
 
 
 def _costs(programs: Sequence[Program], cycles: Sequence[int]) -> tuple[ProgramCost, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from flow.cache.quantized import KeptQuantization, compiled_key
 from flow.cache.store import Cache
-from flow.candidates import Candidates, Trial, is_small, threads_for
+from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.kept_pictures import Pictures
@@ -127,8 +128,8 @@ class Pipeline:
         self._workers = workers
         self.model = model
         self.config = config
-        self._schedules = schedules
-        self._objective = objective
+        self.schedules = schedules
+        self.objective = objective
         self._choose_widths = choose_widths
         self._learning, self._kept_blocks = learning, kept
         self._progress: LearnProgress | None = None
@@ -158,6 +159,16 @@ class Pipeline:
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
 
+    def on_machine(self, config: VTAConfig, images: int) -> Pipeline:
+        """Return one of the same model and profiles for another machine, with so many images."""
+        other = copy(self)
+        other.config, other._cache = config, Cache(None)
+        other._results = KeptQuantization(other._cache, self.folded, config)
+        other._images = other._all_images = self._images[:images]
+        other._moments, other._rescaled, other._proofs = None, {}, None
+        other._quantized, other.choices, other._candidates = {}, {}, None
+        return other
+
     def _old_names(self, before: Mapping[str, str]) -> dict[str, str]:
         """Return the imported module's names of the folded one's tensors, the inputs included."""
         inputs = (str(param.name) for param in read_graph(self.folded).params)
@@ -178,7 +189,6 @@ class Pipeline:
         self._candidates = None
         self._results.start(images)
         source = self._kept(images)
-        # One image's matrices are too small to share, and one thread gives the same bits anywhere.
         with blas_threads(1):
             state = Quantization(
                 mod=self.folded,
@@ -295,6 +305,19 @@ class Pipeline:
             self._quantized[name] = form
         return self._quantized[name]
 
+    def options_of(self, variant: str) -> QuantOptions:
+        """Return the options of a variant's selected candidate; not of stock Relay's quantization.
+
+        Raises
+        ------
+        CalibrationError
+            When it keeps the integers of a model that has none, or has bits that nothing chooses.
+        """
+        if variant in KEPT:
+            return self._kept_options(variant)
+        chosen = self.choices[variant].chosen if variant in self.choices else variant
+        return self._options_of(chosen)
+
     def _options_of(self, name: str) -> QuantOptions:
         """Return the options of a recipe; those of `mixed` with the bits that are chosen."""
         options = RECIPES[name].options
@@ -327,7 +350,7 @@ class Pipeline:
     @property
     def scheduling(self) -> tuple[bool, str]:
         """Whether schedules are searched, and what the forms of inputs are chosen by."""
-        return self._schedules is not None, self._objective
+        return self.schedules is not None, self.objective
 
     def _quantize(
         self,
@@ -371,7 +394,7 @@ class Pipeline:
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             return self._profiled_again(mod, options.passes)
 
-        with blas_threads(threads_for(self.folded)):
+        with blas_threads(1):
             proofs = self._proven(options.learns)
             passed = self.passed(options.passes)
             give_back()
@@ -433,11 +456,7 @@ class Pipeline:
         """
         if variant == STOCK_RELAY:
             return None
-        if variant in KEPT:
-            options = self._kept_options(variant)
-        else:
-            chosen = self.choices[variant].chosen if variant in self.choices else variant
-            options = self._options_of(chosen)
+        options = self.options_of(variant)
         mod = self.passed(options.for_machine(self.config).passes)
         if self._floats is None or self._floats.mod is not mod:
             self._floats = FloatGraph(mod)
@@ -503,8 +522,8 @@ class Pipeline:
         return Compilation(
             quantized=quantized,
             config=self.config,
-            schedules=self._schedules,
-            objective=self._objective,
+            schedules=self.schedules,
+            objective=self.objective,
             cache=self._cache,
         )
 
@@ -532,11 +551,9 @@ class Pipeline:
                 after(stage.name, stage.result(state))
             if end < len(FLOAT_STAGES):
                 return
-            if variant in KEPT:
-                options = self._kept_options(variant)
-            else:
+            if variant not in KEPT:
                 self.quantize(variant)  # settles which form it becomes
-                options = self._options_of(self.choices[variant].chosen)
+            options = self.options_of(variant)
             quantized = self._quantize(options, after=after, stop=stop)
         if end >= len(FLOAT_STAGES) + len(INTEGER_STAGES):
             run_stages(upto(MACHINE_STAGES, stop), self._to_compile(quantized), after)

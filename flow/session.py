@@ -30,6 +30,7 @@ from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, ZE
 from flow.parallel.run import check_cluster
 from flow.results.bit_choice import BitChoice
 from flow.results.evaluate import Elsewhere, Later, Logits, Network, OnnxRuntime, Rows, run_all
+from flow.results.explanation import Explanation
 from flow.results.latency import Latency
 from flow.results.layer_facts import LayerFacts
 from flow.results.placement import Placement
@@ -136,6 +137,10 @@ class Compiled(Protocol):
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""
+        ...
+
+    def explain(self, stages: Stages, layer: str = "") -> Explanation:
+        """Say what bounds it, or one of its layers, and what would help; see `flow.explain`."""
         ...
 
     def draw(self, directory: Path) -> tuple[Path, ...]:

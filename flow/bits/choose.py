@@ -234,9 +234,8 @@ class BitChooser:
         """
         every = range(len(images))
         learn, judge = next(iter(splits(len(images))), (every, every))
-        with blas_threads(available_cores()):
-            moments = self._pipeline.moments_on(mod, learn)
         with blas_threads(1):
+            moments = self._pipeline.moments_on(mod, learn)
             return measured_sensitivity(
                 mod,
                 profiles,

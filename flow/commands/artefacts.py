@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flow.commands.answers import Answers, answers_of, class_names
 from flow.commands.arguments import json_option
+from flow.commands.explain import explain_option
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, show_json, to_stdout
 from flow.data.datasets import Dataset, image_files, image_folder, random_images
@@ -50,7 +51,8 @@ def add(commands: Commands) -> None:
         "the cycle-level simulator, and what bounds them. No model and no images are needed.",
     )
     _program_options(time)
-    json_option(time, "the latency")
+    explain_option(time, tried="here only a wider bus, since the instructions stay as they are")
+    json_option(time, "the latency, or the explanation,")
     trace = commands.add(
         "trace",
         _trace,
@@ -326,6 +328,8 @@ def _timed(args: argparse.Namespace) -> list[Any]:
 
 def _time(args: argparse.Namespace) -> int:
     timed = _timed(args)
+    if args.explain is not None:
+        return _explain(args, timed)
     latency = latency_of(timed)
     assert latency is not None
     if args.json:
@@ -339,6 +343,18 @@ def _time(args: argparse.Namespace) -> int:
         parts.append(f"all programs: {latency.cycles:,} cycles, {latency.ms:.2f} ms")
     with to_stdout():
         sys.stdout.write("\n".join(parts) + "\n")
+    return 0
+
+
+def _explain(args: argparse.Namespace, timed: list[Any]) -> int:
+    from flow.explain.explain import explain_programs
+    from flow.explain.render import render
+
+    found = explain_programs(timed, args.artefact.name, args.explain)
+    if args.json:
+        show_json(found.to_json())
+    else:
+        show(render(found))
     return 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from flow import deploy as jobs
 from flow.commands.arguments import chosen_by, json_option, options_of, variants_option
+from flow.commands.explain import check_layer, explain_option, explained
 from flow.commands.parsers import Commands
 from flow.commands.report import page_line
 from flow.commands.terminal import Terminal, show, show_json
@@ -29,6 +30,7 @@ from flow.system import process
 from flow.system.arguments import natural
 from flow.system.files import check_writable
 from flow.system.process import EXIT_BAD_INPUT, EXIT_MISMATCH
+from vta_config.errors import FlowError
 
 #: In the output folder: what can be deployed of the variant that is deployed.
 ARTEFACT_FOLDER: Final = "artefact"
@@ -67,6 +69,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="also print counters and latency per layer"
     )
+    explain_option(parser)
     json_option(parser)
     add_stage_options(parser)
     evaluate = commands.add(
@@ -107,22 +110,35 @@ def add_compare(commands: Commands) -> None:
 
 
 def _deploy(args: argparse.Namespace) -> int:
+    check_layer(args.explain, "vta-flow deploy --model")
     check_writable(args.output)
     wanted = Wanted.of_options(args)
     options = options_of(args, chosen_by(args), args.exact_images)
     if wanted.stops:
         return stop_early(options, wanted, args.verbosity)
     written: list[Path] = []
+    stages = Stages(Terminal(args.verbosity))
     report, compiled = jobs.deploy(
         options,
-        Stages(Terminal(args.verbosity)),
+        stages,
         folder=args.output,
         show=(lambda *of: written.extend(wanted.write(*of))) if wanted.names else None,
         command=args.command_line,
     )
+    problem: FlowError | None = None
+    if args.explain is not None:
+        try:
+            explanation = compiled.explain(stages, args.explain)
+        except FlowError as error:  # what was measured is written first
+            problem = error
+        else:
+            seconds = dict(stages.seconds)
+            report = replace(report, explanation=explanation, seconds=seconds)
     tables = [render(report)]
     if args.layers:
         tables += [layers_table(report), latency_table(report)]
+    if report.explanation is not None:
+        tables += explained(report.explanation)
     lines = lines_of(written)
     try:
         path = write_report(report, args.output)
@@ -139,6 +155,8 @@ def _deploy(args: argparse.Namespace) -> int:
             show_json(report.to_json(), kept=str(args.output))
         else:
             show(*tables, *lines, kept=str(args.output))
+    if problem is not None:
+        raise problem
     return _exit_code(report)
 
 

@@ -54,7 +54,6 @@ def is_candidate(tiling: Tiling | None, shape: ConvShape, capacity: Capacity) ->
     return tiling is not None and tiling in _candidates(shape, capacity)
 
 
-@lru_cache(maxsize=1024)
 def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") -> Tiling:
     """Return the tiling that loads the fewest bytes among the fastest that fit.
 
@@ -66,15 +65,22 @@ def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") ->
     CapacityError
         When not even the smallest chunk fits a memory.
     """
+    tiling = _chosen(shape, capacity)
+    if tiling is None:
+        raise too_small(shape, capacity, where)
+    return tiling
+
+
+@lru_cache(maxsize=1024)
+def _chosen(shape: ConvShape, capacity: Capacity) -> Tiling | None:
+    """Return the tiling of `choose_tiling`, chosen once a shape; None where none fits."""
     costs: list[tuple[Cost, Tiling]] = []
     limit = inf
     for tiling in _candidates(shape, capacity):
         if least_cycles(shape, tiling, capacity) <= limit:
             costs.append((cost(shape, tiling, capacity), tiling))
             limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
-    if not costs:
-        raise too_small(shape, capacity, where)
-    return fastest(costs)
+    return fastest(costs) if costs else None
 
 
 def shortlist(

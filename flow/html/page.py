@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from flow.html import (
+    explanation,
     headline,
     histograms,
     layers,
@@ -80,6 +81,13 @@ SECTIONS: Final = (
         about="How many multiply-accumulates (MACs) a layer does per cycle, over how many it does "
         "per byte read. Numbers are those of the layers above.",
         parts=layers.roofline,
+    ),
+    Wanted(
+        anchor="explanation",
+        title="What bounds it, and what would help",
+        about="What the deployed variant would take on other machines: each was compiled for and "
+        "timed by the cycle-level simulator.",
+        parts=explanation.parts,
     ),
     Wanted(
         anchor="network",

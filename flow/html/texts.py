@@ -36,6 +36,11 @@ def count(value: float | None) -> str:
     return NONE if value is None else _signed(f"{round(value):,}")
 
 
+def more(value: float) -> str:
+    """Return a whole number that is added, with its sign."""
+    return _signed(f"{value:+,.0f}") if round(value) else "0"
+
+
 def size(n_bytes: float | None) -> str:
     """Return a number of bytes with a unit that suits it: B, KiB, MiB."""
     if n_bytes is None:

@@ -14,6 +14,7 @@ from flow.options import Options
 from flow.results.data_facts import DataFacts
 from flow.results.details.types import Details
 from flow.results.evaluate import OutputMetrics
+from flow.results.explanation import Explanation
 from flow.results.layer_facts import LayerFacts
 from flow.results.report import Exactness, Skipped
 from flow.results.run_facts import Tool
@@ -497,6 +498,8 @@ class ReportFields:
         The quantization plan of the deployed variant.
     details : object or null
         Further data for the HTML report.
+    explanation : object or null
+        What bounds the deployed variant, and what would help; null unless it was asked for.
     """
 
     schema_version: Literal[4]
@@ -522,3 +525,4 @@ class ReportFields:
     placement: PlacementFields | None
     plan: Plan | None
     details: Details | None
+    explanation: Explanation | None = field(default=None, metadata=OMITTED)

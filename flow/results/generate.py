@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of ``report.json`` and ``estimate.json`` from the classes of their fields.
+"""Write the JSON Schemas of our JSON files from the classes of their fields.
 
 ``python -m flow.results.generate`` writes them; with ``--check`` it only compares, and fails when
 one is stale.
@@ -16,7 +16,9 @@ from typing import Any, Final, get_type_hints
 from flow.options import NOT_REPORTED, Options
 from flow.results.document import ReportFields
 from flow.results.estimate_document import EstimateFields
+from flow.results.explanation import Explanation
 from flow.results.schema import schema_of
+from flow.results.sweep_document import SweepFields
 from vta_config.generated import write_or_check
 from vta_config.hardware import VTAConfig
 
@@ -26,6 +28,8 @@ FOLDER: Final = Path(__file__).parent
 FILES: Final[Mapping[str, type]] = {
     "report.schema.json": ReportFields,
     "estimate.schema.json": EstimateFields,
+    "machines.schema.json": SweepFields,
+    "explain.schema.json": Explanation,
 }
 
 

@@ -17,6 +17,7 @@ from flow.results.bits_lines import bits_lines
 from flow.results.data_facts import DataFacts, calibration_lines
 from flow.results.details.types import Details
 from flow.results.evaluate import Metrics
+from flow.results.explanation import Explanation
 from flow.results.fitted_table import FittedTable
 from flow.results.kept_lines import kept_lines
 from flow.results.labelled_lines import LabelledLines
@@ -195,6 +196,10 @@ class Report:
         Variants that were not measured.
     stopped : str
         Why no further variant was tried; "" when all were.
+    details : Details, optional
+        What the page shows beside numbers.
+    explanation : Explanation, optional
+        What bounds the deployed variant, where that was asked for.
     """
 
     model_name: str
@@ -212,6 +217,7 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     stopped: str = ""
     details: Details | None = None
+    explanation: Explanation | None = None
 
     def facts(self, variant: str) -> ProgramFacts | None:
         """Return the facts about a variant's program; None when it has no program."""
@@ -272,6 +278,7 @@ class Report:
             "placement": None if self.placement is None else self.placement.to_json(),
             "plan": None if own is None or own.plan is None else own.plan.to_json(),
             "details": None if self.details is None else self.details.to_json(),
+            "explanation": None if self.explanation is None else self.explanation.to_json(),
         }
 
     def _variant_json(self, variant: Metrics) -> dict[str, Any]:

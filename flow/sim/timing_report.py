@@ -349,10 +349,10 @@ def summarize(
     timing : TimingProfile
     """
     insns = program.insns
-    names, layer = _layers(program)
+    names, layer = layers_of(program)
     module = np.array([module_of(insn) for insn in insns])
     links = critical_path(insns, table, timing.queue_insns)
-    ends = _layer_ends(layer, len(names), insns, table["done"], cycles)
+    ends = layer_ends(layer, len(names), insns, table["done"], cycles)
     paths = _split(links, ends)
     moved = _bytes(program, layer, len(names))
     steps = np.zeros(len(names), np.int64)
@@ -393,7 +393,7 @@ def summarize(
 _MEMORIES: Final = ("inp", "wgt", "acc", "uop", "out")
 
 
-def _layers(program: Program) -> tuple[list[str], NDArray[np.int64]]:
+def layers_of(program: Program) -> tuple[list[str], NDArray[np.int64]]:
     """Name the layers and say which one each instruction belongs to.
 
     What is named after no layer (shared constants, FINISH) belongs to the layer after it, or the
@@ -412,7 +412,7 @@ def _layers(program: Program) -> tuple[list[str], NDArray[np.int64]]:
     return known, np.array(found, np.int64)
 
 
-def _layer_ends(
+def layer_ends(
     layer: NDArray[np.int64],
     count: int,
     insns: tuple[Insn, ...],

@@ -48,6 +48,34 @@ def read_axis(text: str) -> tuple[str, tuple[AxisValue, ...]]:
     return axis.name, tuple(dict.fromkeys(values))
 
 
+def read_axes(
+    texts: Sequence[str],
+) -> tuple[tuple[str, ...], dict[str, tuple[AxisValue, ...]]]:
+    """Read axes; ``config=NAME,NAME`` names the machines that are varied.
+
+    Returns
+    -------
+    configs : tuple of str
+        Empty where no text names any.
+    axes : dict of str to tuple of values
+        By axis, in the order of the texts; a later text replaces an earlier one.
+
+    Raises
+    ------
+    ConfigError
+        As `read_axis`.
+    """
+    configs: tuple[str, ...] = ()
+    axes: dict[str, tuple[AxisValue, ...]] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        if equals and name.strip() == "config":
+            configs = tuple(dict.fromkeys(part.strip() for part in rest.split(",")))
+        else:
+            axes.update([read_axis(text)])
+    return configs, axes
+
+
 def _range(name: str, text: str) -> list[AxisValue]:
     axis = AXES[name]
     low_text, dots, rest = text.partition("..")

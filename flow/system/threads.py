@@ -2,7 +2,9 @@
 
 A BLAS starts a thread for each core of the machine, also where a container or an affinity leaves
 the process a few of them, and its threads wait for each other by spinning: eight threads on two
-cores take ten times as long as one.
+cores take ten times as long as one, and two on two cores twice the time of both where another
+process needs one of them. So the flow gives BLAS one thread, which also gives the same bits on
+every machine, and shares work between cores in larger pieces.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from relay_passes.graph import (
     read_graph,
     rewrite,
 )
+from relay_passes.host.kernels import KernelCache
 from relay_passes.host.rows import array_shape, inputs_of
 from relay_passes.numerics import accumulator_bound
 
@@ -39,6 +40,8 @@ CONV2D_FUNCTION: Final = "relay_passes.host.conv2d"
 _FLOAT32_EXACT: Final = 1 << 24
 #: TVM's option to leave checks out of kernels.
 _NO_CHECKS: Final = "tirx.disable_assert"
+#: Machine code that this process has made.
+_KERNELS: Final = KernelCache()
 
 
 def conv2d(
@@ -157,14 +160,18 @@ def compile_for_host(mod: Module, target: Any) -> Any:
     The virtual machine checks the arguments of ``main``, and the shapes inside are fixed, so the
     kernels go without. Instruments see our passes, not those of TVM on the way to machine code.
     """
+    with _without_checks():
+        return tvm.compile(mod, target=target)
+
+
+def _without_checks() -> Any:
     context = tvm.transform.PassContext.current()
-    with tvm.transform.PassContext(
+    return tvm.transform.PassContext(
         opt_level=context.opt_level,
         required_pass=context.required_pass,
         disabled_pass=context.disabled_pass,
         config={**context.config, _NO_CHECKS: True},
-    ):
-        return tvm.compile(mod, target=target)
+    )
 
 
 class HostModule:
@@ -181,7 +188,12 @@ class HostModule:
     def __init__(self, mod: Module, *, fast: bool = False) -> None:
         """Compile the module."""
         self._mod = UseHostKernels()(mod) if fast else mod
-        executable = compile_for_host(self._mod, host_target() if fast else "llvm")
+        with _without_checks():
+            executable = _KERNELS.build(
+                self._mod,
+                floats=host_target() if fast else tvm.target.Target("llvm"),
+                integers=host_target(),
+            )
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:

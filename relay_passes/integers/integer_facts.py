@@ -23,6 +23,17 @@ def with_facts(
     return mod
 
 
+def without_plan(mod: Module) -> Module:
+    """Return `mod` with its integers alone: without the plan and the errors that led to them.
+
+    Two plans may give the same integers; then these modules are equal.
+    """
+    for name in (_PLAN, _ERRORS):
+        if mod.attrs is not None and name in mod.attrs:
+            mod = mod.without_attr(name)
+    return mod
+
+
 def quantization_plan(mod: Module) -> QuantPlan | None:
     """Return the plan that `Requantize` read; None of a module that it did not make."""
     values = _read(mod, _PLAN)

@@ -21,6 +21,7 @@ from relay_passes.operators import (
     sum_pool2d,
 )
 from relay_passes.operators.chain import Chain, MakerOf
+from relay_passes.operators.rules import Rule
 from vta_config.hardware import VTAConfig
 
 #: By kind. Of two that one operator of Relax could start, the first is asked first.
@@ -59,6 +60,11 @@ def refusal(chain: Chain, config: VTAConfig) -> str:
     for part in (chain, *chain.summands):
         for rule in OPERATORS[part.kind].rules:
             if not rule(part, config):
-                sentence = (rule.__doc__ or "").partition("\n")[0].rstrip(".")
-                return sentence[:1].lower() + sentence[1:]
+                return reason_of(rule)
     return ""
+
+
+def reason_of(rule: Rule) -> str:
+    """Return why VTA does not take what a rule refuses: its sentence, for the middle of another."""
+    sentence = (rule.__doc__ or "").partition("\n")[0].rstrip(".")
+    return sentence[:1].lower() + sentence[1:]

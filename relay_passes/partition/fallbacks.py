@@ -23,6 +23,7 @@ from relay_passes.graph import (
     variables,
 )
 from relay_passes.integers.integer_facts import host_reasons
+from relay_passes.integers.make_plan import NO_COMMON_SCALE
 from relay_passes.names import layer_names
 from relay_passes.operators.calls import RESHAPES, WEIGHT_AXIS, has_integer_form
 from relay_passes.operators.operator import macs
@@ -92,7 +93,7 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
             kind = conversions.kinds[whole]
             if var != whole or var in (first if kind == QUANTIZE else last):
                 continue  # told at its end; or quantizing the input, scaling the output
-            name, reason = conversions.names[var], _CONVERSION_REASONS[kind]
+            name, reason = conversions.names[var], CONVERSION_REASONS[kind]
         elif _is_bias(binding, definitions, on_vta):
             continue
         found[var] = Fallback(name=name, operator=kind, reason=reason or _why_host(binding))
@@ -107,10 +108,16 @@ def host_work(mod: Module, config: VTAConfig, found_layers: FoundLayers | None =
     )
 
 
-_CONVERSION_REASONS: Final = {
+#: Why conversions are on the host.
+CONVERSION_REASONS: Final = {
     QUANTIZE: "an integer operator reads a float tensor of the host",
     DEQUANTIZE: "an operator on the host needs floats",
 }
+#: Why an operator is on the host that no check refused.
+NO_MOVE: Final = "VTA programs cannot rearrange data"
+NO_PATTERN: Final = "no pattern for VTA matches these integer operands"
+FLOAT_OPERAND: Final = "an operand is a float tensor on the host"
+NO_INTEGERS: Final = "the operator has no integer implementation"
 
 
 class _Conversions:
@@ -217,13 +224,13 @@ def _why_host(binding: Expr) -> str:
     kind = op_name(binding.value)
     if dtype_of(binding.var) in ("int32", "int8"):
         if kind in RESHAPES:
-            return "VTA programs cannot rearrange data"
-        return "no pattern for VTA matches these integer operands"
+            return NO_MOVE
+        return NO_PATTERN
     if kind == "add" and all(constant(a) is None for a in binding.value.args):
-        return "the operands have no common integer scale"
+        return NO_COMMON_SCALE
     if has_integer_form(binding.value):
-        return "an operand is a float tensor on the host"
-    return "the operator has no integer implementation"
+        return FLOAT_OPERAND
+    return NO_INTEGERS
 
 
 def _macs(bindings: Iterable[Expr]) -> int:

@@ -28,6 +28,8 @@ USUAL_DAMPING: Final = 0.01
 _COLUMNS: Final = 64
 #: Rows of a block of a Cholesky decomposition.
 _BLOCK: Final = 1024
+#: Rows of a triangle that is not halved further: where LAPACK divides by it.
+_TRIANGLE: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,9 +244,24 @@ def _cholesky(matrix: NDArray[np.float64]) -> None:
         block = np.linalg.cholesky(matrix[start:stop, start:stop])
         matrix[start:stop, start:stop] = block
         below = matrix[stop:, start:stop]
-        for i, j in _blocks(size - stop):
-            below[i:j] = np.linalg.solve(block, below[i:j].T).T
+        _divide(below, block)
         for i, j in _blocks(size - stop):
             for k, m in _blocks(size - stop - i):
                 square = below[i + k : i + m] @ below[i:j].T
                 matrix[stop + i + k : stop + i + m, stop + i : stop + j] -= square
+
+
+def _divide(rows: NDArray[np.float64], lower: NDArray[np.floating]) -> None:
+    """Replace rows float64[R, K] by X with X · lowerᵀ = rows, half of the triangle at a time.
+
+    numpy solves general systems only, at three times the products of a triangular one; most of them
+    are products of matrices here.
+    """
+    size = len(lower)
+    if size <= _TRIANGLE:
+        rows[:] = np.linalg.solve(lower, rows.T).T
+        return
+    half = size // 2
+    _divide(rows[:, :half], lower[:half, :half])
+    rows[:, half:] -= rows[:, :half] @ lower[half:, :half].T
+    _divide(rows[:, half:], lower[half:, half:])

@@ -17,8 +17,10 @@ from flow import deploy as jobs
 from flow import session
 from flow.commands import terminal
 from flow.results.estimate import Estimate
+from flow.results.explanation import Explanation
 from flow.results.generate import schema
 from flow.results.report import Report
+from flow.results.sweep_document import SweepFields
 from tests.flow.fakes import FakeBackend
 
 
@@ -60,10 +62,13 @@ def checked(to_json: Callable[[Any], dict[str, Any]], name: str) -> Callable[[An
 
 @pytest.fixture(autouse=True, scope="session")
 def _every_report_is_valid() -> Iterator[None]:
-    """Check every report and estimate that a test makes against its JSON Schema."""
+    """Check every report, estimate, sweep and explanation of a test against its JSON Schema."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Report, "to_json", checked(Report.to_json, "report.schema.json"))
+        explained = checked(Explanation.to_json, "explain.schema.json")
+        patch.setattr(Explanation, "to_json", explained)
         patch.setattr(Estimate, "to_json", checked(Estimate.to_json, "estimate.schema.json"))
+        patch.setattr(SweepFields, "to_json", checked(SweepFields.to_json, "machines.schema.json"))
         yield
 
 

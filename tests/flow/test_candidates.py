@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from flow import candidates
 from flow.frontend.importer import import_model
 from flow.pipeline import Pipeline
 from relay_passes.calibration.moments import collect_moments
@@ -62,10 +62,19 @@ def test_forms_are_judged_by_images_that_they_did_not_learn_from(
     assert set(range(5)) in taught  # what is taken has learned from all
 
 
-def test_matrices_of_a_tiny_network_are_not_shared(
+def test_one_thread_multiplies_matrices(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "available_cores", lambda: 7)
-    assert candidates.threads_for(pipeline.folded) == 1
-    monkeypatch.setattr(candidates, "ONE_THREAD_WEIGHTS", 100)  # it has 4 * 27 + 20
-    assert candidates.threads_for(pipeline.folded) == 7
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=pipeline.model.input_shape).astype(np.float32) for _ in range(5)]
+    threads: set[int] = set()
+
+    def recording(*args: object, **kwargs: object) -> object:
+        found = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+        threads.update(found)
+        return collect_moments(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("flow.pipeline.collect_moments", recording)
+    pipeline.calibrate(images)
+    pipeline.quantize("best")
+    assert threads == {1}

@@ -115,3 +115,21 @@ def test_images_of_a_data_set_are_not_kept(pipeline: Pipeline) -> None:
     pipeline.calibrate(Dataset(name="zeros", source=source, preprocessing=scaling))
     assert isinstance(pipeline._images, Pictures)
     assert len(pipeline._images) == LEARNING_IMAGES < len(source)
+
+
+def test_another_machine_without_calibration(pipeline: Pipeline) -> None:
+    rng = np.random.default_rng(0)
+    shape = pipeline.model.input_shape
+    pipeline.calibrate([rng.normal(size=shape).astype(np.float32) for _ in range(3)])
+    other = pipeline.on_machine(VTAConfig.load("block32"), 2)
+    assert other.profiles == pipeline.profiles and other.folded is pipeline.folded
+    assert (len(other.images), len(pipeline.images)) == (2, 3)
+    compiled = other.compile(other.quantize("profiled_fused"))
+    assert compiled.config.block == 32 and "profiled_fused" in other.choices
+    assert pipeline.config.block == 16 and not pipeline.choices
+
+
+def test_options_of_a_variant(pipeline: Pipeline) -> None:
+    assert pipeline.options_of("single_scale") == VARIANTS["single_scale"].options
+    with pytest.raises(CalibrationError, match="must be given a model that is quantized already"):
+        pipeline.options_of("keep")

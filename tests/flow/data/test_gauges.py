@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from flow.data import gauges as module
 from flow.data.datasets import Preprocessing
@@ -76,3 +79,18 @@ def test_noise_is_faint(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_classes_are_all_as_likely() -> None:
     counts = np.bincount(random_classes(40_000, seed=9), minlength=GAUGES_CLASSES)
     assert len(counts) == GAUGES_CLASSES and 130 < counts.min() and counts.max() < 270
+
+
+def page_picture() -> NDArray[np.uint8]:
+    """Return what docs/gauges.png shows: every 12th class, 8 in a row, pixels three times as large.
+
+    ``Image.fromarray(page_picture()).save("docs/gauges.png", optimize=True)`` writes it.
+    """
+    drawn = draw_gauges(ALL, seed=EVALUATION_SEED)[: 16 * 12 : 12]
+    rows = np.concatenate([np.concatenate([*drawn[k : k + 8]], axis=1) for k in (0, 8)])
+    return rows.repeat(3, axis=0).repeat(3, axis=1)
+
+
+def test_the_picture_of_the_documentation() -> None:
+    with Image.open(Path(__file__).parents[3] / "docs" / "gauges.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), page_picture())

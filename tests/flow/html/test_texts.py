@@ -13,6 +13,7 @@ def test_numbers() -> None:
     assert texts.points(0.9, 0.95, 0.0123) == "−5.00 ± 1.23" and texts.points(None, 0.9, 0.1) == "–"
     assert texts.decibels(-3.25) == "−3.2 dB" and texts.decibels(None) == "–"
     assert texts.count(1234.4) == "1,234" and texts.count(None) == "–"
+    assert [texts.more(n) for n in (1024, -96.0, 0, 0.2)] == ["+1,024", "−96", "0", "0"]
     assert texts.size(1023) == "1,023 B" and texts.size(1536) == "1.5 KiB"
     assert texts.size(3 << 20) == "3.0 MiB" and texts.size(None) == "–"
     assert texts.milliseconds(1234.567) == "1,234.57" and texts.milliseconds(0.01234) == "0.0123"

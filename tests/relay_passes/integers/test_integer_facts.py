@@ -7,6 +7,7 @@ from relay_passes.integers.integer_facts import (
     quantization_plan,
     requantization_errors,
     with_facts,
+    without_plan,
 )
 from relay_passes.names import layer_names
 from tests.relay_passes.integers.stages import FLOATS, PLAN
@@ -23,3 +24,10 @@ def test_facts_come_back() -> None:
 def test_a_module_without_facts() -> None:
     assert requantization_errors(FLOATS) == host_reasons(FLOATS) == {}
     assert quantization_plan(FLOATS) is None
+
+
+def test_integers_alone() -> None:
+    mod = without_plan(with_facts(FLOATS, errors={"y": 0.25}, host={"z": "why"}, plan=PLAN))
+    assert quantization_plan(mod) is None and requantization_errors(mod) == {}
+    assert host_reasons(mod) == {"z": "why"} and layer_names(mod) == {"conv0.acc": "conv0"}
+    assert without_plan(FLOATS).same_as(FLOATS)

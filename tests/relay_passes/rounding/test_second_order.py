@@ -99,6 +99,7 @@ def test_blocks_of_the_decomposition_change_nothing(monkeypatch: pytest.MonkeyPa
     moments = moments_of(covariance)
     whole = round_rows(weight, scale, moments, extra=0.01, qmax=127)
     monkeypatch.setattr("relay_passes.rounding.second_order._BLOCK", 7)
+    monkeypatch.setattr("relay_passes.rounding.second_order._TRIANGLE", 3)
     monkeypatch.setattr("relay_passes.calibration.moments._BAND", 11)
     moments = moments_of(covariance)
     np.testing.assert_array_equal(round_rows(weight, scale, moments, extra=0.01, qmax=127), whole)
