@@ -157,7 +157,7 @@ def test_python_names_that_are_written_exist(page: Path) -> None:
     if page.name != "report.md":  # whose names are fields of JSON
         for stem, attribute in re.findall(r"`([a-z]\w*)\.([a-z]\w*)(?:\(.*?\))?`", text):
             modules = [p for top in TREES[:4] for p in (ROOT / top).rglob(f"{stem}.py")]
-            is_file = attribute in ("csv", "json", "html", "py", "txt")
+            is_file = attribute in ("csv", "json", "html", "py", "svg", "txt")
             texts = [] if is_file else [p.read_text(encoding="utf-8") for p in modules]
             assert not texts or any(attribute in t for t in texts), f"{stem}.{attribute}"
     classes = classes_of_the_project()

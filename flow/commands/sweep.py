@@ -14,7 +14,7 @@ from flow.options import ESTIMATED_VARIANT, KNOWN_VARIANTS, Options
 from flow.stages import Stages
 from flow.sweep.machines import AXES
 from flow.sweep.where import QUANTITIES
-from flow.system.arguments import add_list, positive, seconds
+from flow.system.arguments import add_list, factor, positive
 from flow.system.files import check_writable
 from flow.system.threads import available_cores
 from relay_passes.variants import KEEP, MIXED, ZERO_SHOT_OF
@@ -76,7 +76,7 @@ def add(commands: Commands) -> None:
     )
     group.add_argument(
         "--max-minutes",
-        type=seconds,
+        type=factor,
         metavar="M",
         help="measure for M minutes, machines in an order drawn by --seed",
     )
@@ -114,6 +114,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--format", choices=_FORMATS, default="table", help="of stdout (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
     )
     parser.add_argument(
         "--output",

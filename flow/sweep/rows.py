@@ -17,10 +17,10 @@ from flow.results.sweep_document import (
     SweepRow,
 )
 from flow.sweep.costs import Constants, area_of, energy_of
+from flow.sweep.front import Point, differences, dominating, effects, front
 from flow.sweep.machines import AxisValue, sram_bytes
 from flow.sweep.measure import Measured
 from flow.sweep.networks import Accuracy
-from flow.sweep.pareto import Point, differences, dominating, effects, front
 from flow.sweep.space import Machine, machine_quantity
 from flow.sweep.where import Condition
 
@@ -80,7 +80,7 @@ def row_of(found: Found, constants: Constants, holds: Sequence[Condition]) -> Sw
     row = replace(
         row,
         sram_bytes=sram_bytes(config),
-        area=AreaFields(**_rounded(asdict(area)), mm2=round(area.mm2, 6)),
+        area=AreaFields(**_rounded(asdict(area)), mm2=_round(area.mm2)),
     )
     if measured is None:
         return replace(row, state="waiting", reason=NO_TIME)
@@ -103,7 +103,7 @@ def row_of(found: Found, constants: Constants, holds: Sequence[Condition]) -> Sw
         vta_macs=measured.vta_macs,
         host_operators=measured.host_operators,
         programs=measured.programs,
-        energy=EnergyFields(**_rounded(asdict(energy)), mj=round(energy.mj, 6)),
+        energy=EnergyFields(**_rounded(asdict(energy)), mj=_round(energy.mj)),
         accuracy=None if found.accuracy is None else accuracy_fields(found.accuracy),
     )
     broken = [c.text for c in holds if not _holds(c, row)]
@@ -111,7 +111,12 @@ def row_of(found: Found, constants: Constants, holds: Sequence[Condition]) -> Sw
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {key: round(value, 6) for key, value in values.items()}
+    return {key: _round(value) for key, value in values.items()}
+
+
+def _round(value: float) -> float:
+    """Return a number with as many digits as a model is good for, and more."""
+    return float(f"{value:.8g}")
 
 
 def _holds(condition: Condition, row: SweepRow) -> bool:

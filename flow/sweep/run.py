@@ -417,10 +417,11 @@ def _remarks(
             f"{len(internal):,} rows failed by an internal error; vta-flow estimate with such a "
             "machine shows its traceback"
         )
-    if not any(row.accuracy for row in rows) and len({_bits(r) for r in rows if r.machine}) > 1:
+    bits = len({_bits(row) for row in rows if row.machine is not None}) > 1
+    if not any(row.accuracy for row in rows) and (bits or len({r.variant for r in rows}) > 1):
         yield (
-            "no accuracy was measured, so that narrow operands cost nothing here: give --images "
-            "and --calibration"
+            "no accuracy was measured, so what fewer bits harm is not compared: give --images and "
+            "--calibration"
         )
 
 

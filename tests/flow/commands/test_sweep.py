@@ -42,7 +42,7 @@ def test_table_csv_and_json(
     text = capsys.readouterr().out
     assert len(list(csv.DictReader(io.StringIO(text)))) == 4
     assert text == (out / "machines.csv").read_text()
-    assert call("sweep", model, *axes, "--format", "json") == 0
+    assert call("sweep", model, *axes, "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert "4 rows from the run before" in value["remarks"]
     assert value == json.loads((out / "machines.json").read_text())

@@ -18,6 +18,7 @@ from flow.sweep.costs import (
     usual_constants,
 )
 from flow.sweep.machines import varied
+from flow.sweep.where import QUANTITIES
 from flow.sweep.work import Work
 from vta_config import VTAConfig
 from vta_config.errors import ConfigError
@@ -131,3 +132,27 @@ def test_a_whole_file_has_all(tmp_path: Path) -> None:
     path.write_text('{"name": "x"}')
     with pytest.raises(ConfigError, match="c.json: must have sram_cell_um2, got none"):
         read_constants(path, None)
+
+
+def test_the_page_shows_the_constants() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    own = usual_constants()
+    cells = (
+        f"| {own.sram_cell_um2:g} µm² |", f"| {own.sram_cells_share:g} |",
+        f"| {own.multiplier_um2:g} µm² |", f"| {own.adder_um2:g} µm² |",
+        f"| {own.multiply_pj:g} pJ |", f"| {own.add_pj:g} pJ |",
+        ", ".join(
+            f"{pj:g} pJ from {text}"
+            for (_, pj), text in zip(
+                own.sram_64_bits_pj, ("8 KiB", "32 KiB", "1 MiB"), strict=True
+            )
+        ),
+        f"| {own.dram_pj_per_byte:g} pJ per byte |",
+        f"| {own.sram_static_w_per_bit * 1e12:g} pW per bit |",
+    )  # fmt: skip
+    assert all(cell in page for cell in cells)
+
+
+def test_the_page_names_every_axis_and_quantity() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    assert not [name for name in QUANTITIES if f"`{name}`" not in page]

@@ -20,8 +20,8 @@ from flow.options import Options
 from flow.results.sweep_document import SweepFields
 from flow.stages import Stages
 from flow.sweep import run as module_of_run
+from flow.sweep.front import dominates
 from flow.sweep.measure import Measured, measure
-from flow.sweep.pareto import dominates
 from flow.sweep.rows import numbers_of
 from flow.sweep.run import JOURNAL_FILE, Request, compared_of, sweep
 from flow.sweep.space import Space, read_axis
@@ -231,7 +231,9 @@ def test_what_is_compared() -> None:
 
 def test_narrow_operands_without_images(model: str, tmp_path: Path) -> None:
     found = swept(request_of(model, "weight-bits=4,8"), tmp_path)
-    assert any(r.startswith("no accuracy was measured, so that narrow") for r in found.remarks)
+    assert any(
+        r.startswith("no accuracy was measured, so what fewer bits harm") for r in found.remarks
+    )
 
 
 def test_a_fault_of_ours_is_a_row_and_not_kept(

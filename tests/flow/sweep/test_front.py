@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow.sweep.pareto import (
+from flow.sweep.front import (
     Point,
     better_in,
     differences,
