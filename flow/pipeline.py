@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.kept_pictures import Pictures
 from flow.machine_stages import MACHINE_STAGES, Compilation
+from flow.parallel.run import run_all
 from flow.profile_ranges import profiles_of
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
@@ -525,6 +527,7 @@ class Pipeline:
             schedules=self.schedules,
             objective=self.objective,
             cache=self._cache,
+            each=partial(run_all, jobs=self._workers.jobs, cluster=self._workers.cluster),
         )
 
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:
