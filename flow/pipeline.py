@@ -36,7 +36,7 @@ from relay_passes.partition.fallbacks import host_work
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
 from relay_passes.selection.choices import Candidate, Choice
-from relay_passes.selection.prove_layers import prove_layers, usual_places
+from relay_passes.selection.prove_layers import prove_layers, tensors_to_prove, usual_places
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
@@ -151,6 +151,7 @@ class Pipeline:
         self._moments: tuple[tuple[Any, ...], LayerMoments] | None = None
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
+        self._inputs: list[Mapping[str, NDArray[Any]]] = []  # of layers to prove, by image
         self._quantized: dict[str, Any] = {}
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
@@ -191,12 +192,16 @@ class Pipeline:
         self._candidates = None
         self._results.start(images)
         source = self._kept(images)
+        self._inputs = []
+        keep = tensors_to_prove(self.folded, len(self._images))  # of images that come again
+
+        def observe(mod: Any) -> Mapping[str, TensorProfile]:
+            return profiles_of(mod, source, self._workers, progress, keep=keep, kept=self._inputs)
+
         with blas_threads(1):
             state = Quantization(
                 mod=self.folded,
-                observe=lambda mod: self._results.profiles(
-                    (), lambda: profiles_of(mod, source, self._workers, progress)
-                ),
+                observe=lambda mod: self._results.profiles((), lambda: observe(mod)),
             )
             self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
         give_back()
@@ -427,7 +432,12 @@ class Pipeline:
                 "proofs",
                 dict,
                 None,
-                lambda: prove_layers(self.folded, self._images, block=self.config.block),
+                lambda: prove_layers(
+                    self.folded,
+                    self._images,
+                    block=self.config.block,
+                    known=self._inputs[: len(self._images)],
+                ),
             )
             self._proofs = found
         return self._proofs or {}
@@ -447,6 +457,8 @@ class Pipeline:
 
     def passed(self, passes: tuple[Any, ...]) -> Any:
         """Return the folded module after passes, made once for variants in a row."""
+        if not passes:
+            return self.folded
         if self._passed[0] != passes:
             self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,13 @@ def profiles_of(
     images: Iterable[NDArray[np.float32]],
     workers: Workers,
     progress: Callable[[int], None] | None = None,
+    *,
+    keep: Collection[str] = (),
+    kept: list[Mapping[str, NDArray[Any]]] | None = None,
 ) -> Mapping[str, TensorProfile]:
     """Return every tensor's profile, from several workers where these can read the images, too.
+
+    What `profile` keeps beside stays empty then: whoever wants it computes it.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def profiles_of(
         found = profile_elsewhere(mod, data, workers, progress)
         if found is not None:
             return found
-    return profile(mod, images, progress=progress)
+    return profile(mod, images, progress=progress, keep=keep, kept=kept)
 
 
 def profile_elsewhere(

@@ -285,6 +285,11 @@ class VTAConfig:
         return 1 << self.log_wgt_width
 
     @property
+    def narrow(self) -> bool:
+        """Whether an operand of GEMM has fewer than 8 bits."""
+        return min(self.inp_bits, self.wgt_bits) < 8
+
+    @property
     def inp_max(self) -> int:
         """The largest number that an inp lane holds whose negative it holds, too: 127 or 7."""
         return (1 << self.inp_bits - 1) - 1

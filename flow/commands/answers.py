@@ -102,11 +102,13 @@ class Answers:
         ]
 
     def classes(self, names: Sequence[str], top: int) -> Table:
-        """Return the classes with the largest logits."""
-        table = _table(("image", "class", "name", "logit"), right=("class", "logit"))
+        """Return the classes with the largest logits, with their names where any is known."""
+        named = ("name",) if names else ()
+        table = _table(("image", "class", *named, "logit"), right=("class", "logit"))
         for image, (logits,) in zip(self.images, self.values, strict=True):
             for place, found in enumerate(_largest(logits, names, top)):
-                cells = (image if place == 0 else "", str(found["class"]), printable(found["name"]))
+                cells = [image if place == 0 else "", str(found["class"])]
+                cells += [printable(found["name"])] if names else []
                 table.add_row(*map(Text, cells), f"{found['logit']:.4f}")
             table.add_section()
         return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 
 from flow.commands.answers import Answers, answers_of, class_names
 from flow.commands.arguments import json_option
@@ -20,6 +21,7 @@ from flow.data.datasets import Dataset, image_files, image_folder, random_images
 from flow.data.labels import images_in
 from flow.options import EXACT_IMAGES, Options
 from flow.results.latency import latency_of
+from flow.results.timing_table import timing_parts
 from flow.session import check_driver
 from flow.stages import Stages
 from flow.system.files import check_writable, write_atomic
@@ -335,14 +337,13 @@ def _time(args: argparse.Namespace) -> int:
     if args.json:
         show_json(latency.to_json())
         return 0
-    parts = []
+    parts: list[RenderableType] = []
     for sim in timed:
         parts += [f"program {sim.program.symbol}"] if len(timed) > 1 else []
-        parts.append(sim.result.table())
+        parts += timing_parts(sim.result)
     if len(timed) > 1:
         parts.append(f"all programs: {latency.cycles:,} cycles, {latency.ms:.2f} ms")
-    with to_stdout():
-        sys.stdout.write("\n".join(parts) + "\n")
+    show(*parts, whole=True)
     return 0
 
 

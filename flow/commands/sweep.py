@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from flow.commands.arguments import add_variant_list, options_of
 from flow.commands.parsers import Commands
 from flow.commands.terminal import Terminal, show, show_json, to_stdout
+from flow.machines.axes import AXES
 from flow.options import ESTIMATED_VARIANT, KNOWN_VARIANTS, Options
 from flow.stages import Stages
-from flow.sweep.machines import AXES
 from flow.sweep.where import QUANTITIES
 from flow.system.arguments import add_list, factor, positive
 from flow.system.files import check_writable
 from flow.system.threads import available_cores
+from flow.worker_request import Workers
 from relay_passes.variants import KEEP, MIXED, ZERO_SHOT_OF
 from vta_config.hardware import VTAConfig
 from vta_config.text import printable
@@ -140,7 +141,6 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
     ConfigError
         When an axis, a constraint, a machine or a file cannot be used.
     """
-    from flow.parallel.run import check_workers
     from flow.session import schedule_cache
     from flow.sweep.costs import read_constants, usual_constants
     from flow.sweep.measure import How
@@ -148,7 +148,7 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
     from flow.sweep.space import Space, SpaceFile, read_axes, read_space
     from flow.sweep.where import parse
 
-    check_workers(args.jobs, args.cluster)
+    workers = Workers(jobs=args.jobs, cluster=args.cluster)
     file = SpaceFile() if args.space is None else read_space(args.space)
     configs, axes = read_axes((*file.axes, *args.axis))
     configs = configs or file.config or (options.config,)
@@ -171,13 +171,14 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
             objective=options.objective,
             schedules=schedule_cache(options.cache) if options.search else None,
         ),
-        jobs=None if args.cluster is not None else args.jobs or available_cores(),
-        cluster=args.cluster,
+        jobs=None if workers.cluster is not None else workers.jobs or available_cores(),
+        cluster=workers.cluster,
         fresh=not options.keep_results,
     )
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    from flow.parallel.run import check_cluster
     from flow.sweep.costs import CONSTANTS_FILE, sources
     from flow.sweep.run import sweep
     from flow.sweep.show import csv_text, render
@@ -185,7 +186,9 @@ def _sweep(args: argparse.Namespace) -> int:
 
     check_writable(args.output)
     options = options_of(args, None)
-    found = sweep(options, request_of(args, options), Stages(Terminal(args.verbosity)), args.output)
+    request = request_of(args, options)
+    check_cluster(Workers(jobs=args.jobs, cluster=args.cluster))
+    found = sweep(options, request, Stages(Terminal(args.verbosity)), args.output)
     lines, told = list(found.remarks), dict(sources(CONSTANTS_FILE))
     if args.model_constants is not None:
         told |= sources(args.model_constants)

@@ -8,12 +8,13 @@ steps are taken at any exponent that the layer goes through anyway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from flow.compiler.multiply import COPY_SHARE
 from flow.program.layouts import check_constants, constant_digits
 from vta_config.portable import constant_reach
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow.compiler.edges import Edge
+    from flow.compiler.geometry import Range
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
 
@@ -55,13 +58,22 @@ class RegisterOp:
     Parameters
     ----------
     op : {"shr", "add"}
-    values : int32[oc, batch, block]
-        Acc elements as they lie in DRAM.
+    values : int32[oc · places, batch, block]
+        Acc elements as they lie in DRAM, those of a block of channels together.
+    places : tuple[tuple[Range, Range], ...]
+        Rows and columns of the outputs that each number of a block is for; none where there is one
+        for all.
     """
 
     passes: ClassVar[int] = 2
     op: Literal["shr", "add"]
     values: NDArray[np.int32]
+    places: tuple[tuple[Range, Range], ...] = ()
+
+    @property
+    def each(self) -> int:
+        """Acc elements of a block of channels."""
+        return max(1, len(self.places))
 
     def cycles(self, timing: TimingProfile) -> int:
         """Return cycles a vector."""
@@ -75,10 +87,19 @@ class RegisterOp:
         rows = np.repeat(lanes.astype(np.int32)[:, np.newaxis], config.batch, axis=1)
         return cls(op=op, values=rows)
 
+    @classmethod
+    def of_parts(
+        cls, bias: NDArray[np.int64], edges: Sequence[Edge], config: VTAConfig
+    ) -> RegisterOp:
+        """Add a bias int64[oc · block], and to each rectangle's outputs its own constants."""
+        lanes = np.stack([(bias + edge.values).reshape(-1, config.block) for edge in edges], 1)
+        whole = cls.of("add", lanes.reshape(-1, config.block), config)
+        return replace(whole, places=tuple((edge.rows, edge.columns) for edge in edges))
 
-def is_narrow(config: VTAConfig) -> bool:
-    """Tell whether one of the machine's operands has fewer than 8 bits."""
-    return min(config.inp_bits, config.wgt_bits) < 8
+
+def register_room(config: VTAConfig) -> int:
+    """Return the acc elements that a layer's numbers may take."""
+    return max(1, config.acc_depth // COPY_SHARE)
 
 
 def bias_digits(
@@ -107,7 +128,7 @@ def bias_digits(
     if not values.any():
         return {}
     check_constants(values, where)
-    counts = _fewest(values, exponents if is_narrow(config) else (0,), config)
+    counts = _fewest(values, exponents if config.narrow else (0,), config)
     if counts is None:
         return None
     reach, rest, digits = _reach(config), values, {}

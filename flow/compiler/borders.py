@@ -43,7 +43,9 @@ def border_of(layer: Layer) -> Border:
     return Border(top, left, max(0, bottom), max(0, right), layer.pad_value)
 
 
-def tensor_borders(subgraph: Subgraph, arranged: Collection[str]) -> dict[str, Border]:
+def tensor_borders(
+    subgraph: Subgraph, arranged: Collection[str], without: Collection[str] = ()
+) -> dict[str, Border]:
     """Return the borders of tensors by name, each as wide as its widest reader needs.
 
     Parameters
@@ -51,6 +53,8 @@ def tensor_borders(subgraph: Subgraph, arranged: Collection[str]) -> dict[str, B
     subgraph : Subgraph
     arranged : collection of str
         Inputs that lie in a form of their own, padding included.
+    without : collection of str
+        Layers that read none (edges.py).
 
     Raises
     ------
@@ -60,7 +64,7 @@ def tensor_borders(subgraph: Subgraph, arranged: Collection[str]) -> dict[str, B
     borders: dict[str, Border] = {}
     for name, layer in _readers(subgraph):
         border = border_of(layer)
-        if name in arranged or border.empty:
+        if name in arranged or layer.name in without or border.empty:
             continue
         known = borders.get(name, border)
         if known.value != border.value:

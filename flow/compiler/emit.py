@@ -45,6 +45,8 @@ class Tile:
         First acc element; the tile lies as [oc][oy][ox].
     origin : Origin
         Its layer and place; instructions add their purpose.
+    group : Range
+        Blocks of output channels of the tile that it is a piece of.
     """
 
     n: int
@@ -53,6 +55,7 @@ class Tile:
     ox: Range
     acc: int
     origin: Origin
+    group: Range
 
     @property
     def area(self) -> int:

@@ -14,7 +14,7 @@ from flow.compiler.cost import PIECE_VECTORS
 from flow.compiler.geometry import Dim, Range, split
 from flow.compiler.multiply import Action, ShiftAdds
 from flow.compiler.residual import CopiedResiduals, Residual
-from vta_config.isa import Memory
+from vta_config.isa import Memory, Opcode
 from vta_config.lanes import pack_lanes
 from vta_config.origin import Purpose
 
@@ -98,7 +98,7 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
         elif isinstance(step, ShiftAdds):
             jobs[-1].body += _shift_adds(bench, step, tile)
         elif isinstance(step, RegisterOp):
-            jobs[-1].body += _register_op(bench, step, tile)
+            _register_op(bench, step, tile, jobs)
         elif isinstance(step, LateConstants):
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
@@ -233,28 +233,67 @@ def _late_constants(
     return bench.add_constants(tile.acc, tile.oc.count, tile.area, at, steps, steps, tile.origin)
 
 
-def _register_op(bench: Workbench, step: RegisterOp, tile: Tile) -> Iterator[Emitted]:
-    """Shift a tile by, or add to it, its channels' numbers; load those that acc does not hold."""
+def _register_op(bench: Workbench, step: RegisterOp, tile: Tile, jobs: list[Job]) -> None:
+    """Shift a tile by, or add to it, its channels' numbers; load those that acc does not hold.
+
+    LOAD comes first on the bus, and begins to load when a chunk has been used. So COMPUTE loads
+    before the last instruction of a chunk, when LOAD has probably done.
+    """
+    body = jobs[-1].body
     origin, capacity = tile.origin.to(Purpose.REQUANTIZE), bench.residents.amounts
-    for held in split(len(step.values), capacity.count):
-        first = max(held.start, tile.oc.start)
-        count = min(held.start + held.count, tile.oc.start + tile.oc.count) - first
-        if count <= 0:
-            continue
-        if bench.amounts_held != (id(step), held.start):
-            bench.amounts_held = id(step), held.start
+    each, total = step.each, len(step.values) // step.each
+    first, end = tile.oc.start, tile.oc.start + tile.oc.count
+    while first < end:
+        of, held = bench.amounts_held
+        if of != id(step) or not held.within(Range(first, 1)).count:
+            most = capacity.count // each
+            begin = first // most * most
+            held = Range(begin, min(most, total - begin))
+            if step.places and total > most:
+                # Many: those of the tile that this one may be a piece of.
+                held = Range(first, min(most, sum(tile.group) - first))
+            bench.amounts_held = id(step), held
             at = bench.constants.add(step.values) // bench.config.acc_elem_bytes
-            yield bench.emit.load_constant(
+            load = bench.emit.load_constant(
                 Memory.ACC,
                 capacity.start,
-                at + held.start,
+                at + held.start * each,
                 origin,
-                columns=held.count,
+                columns=held.count * each,
             )
-        dims = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
+            _before_last_gemm(jobs, load)
+        count = held.within(Range(first, end - first)).count
         acc = tile.acc + (first - tile.oc.start) * tile.area
-        amounts = capacity.start + first - held.start
-        yield bench.emit.alu(step.op, dims, (acc, amounts), origin)
+        amounts = capacity.start + (first - held.start) * each
+        if not step.places:
+            dims: tuple[Dim, ...] = (Dim(count, tile.area, 1), Dim(tile.area, 1, 0))
+            body.append(bench.emit.alu(step.op, dims, (acc, amounts), origin))
+        for index, (oy, ox) in enumerate(step.places):
+            rows, columns = oy.within(tile.oy), ox.within(tile.ox)
+            if rows.count and columns.count:
+                corner = (rows.start - tile.oy.start) * tile.ox.count
+                corner += columns.start - tile.ox.start
+                dims = (
+                    Dim(rows.count, tile.ox.count, 0),
+                    Dim(columns.count, 1, 0),
+                    Dim(count, tile.area, each),
+                )
+                body.append(bench.emit.alu(step.op, dims, (acc + corner, amounts + index), origin))
+        first += count
+
+
+def _before_last_gemm(jobs: list[Job], load: Emitted) -> None:
+    """Insert a load into acc where no later instruction needs what lay there."""
+    for job in reversed(jobs):
+        for at in range(len(job.body) - 1, -1, -1):
+            insn = job.body[at].insn
+            if insn.opcode == Opcode.ALU:
+                jobs[-1].body.append(load)
+                return
+            if insn.origin.purpose == Purpose.GEMM:
+                job.body.insert(at, load)
+                return
+    jobs[-1].body.append(load)
 
 
 def _shift_adds(bench: Workbench, step: ShiftAdds, tile: Tile) -> Iterator[Emitted]:

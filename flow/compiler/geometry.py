@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import groupby, product
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +18,12 @@ class Range(NamedTuple):
 
     start: int
     count: int  # type: ignore[assignment]  # a field here, not tuple.count
+
+    def within(self, other: Range) -> Range:
+        """Return what both have; its count is 0 where that is nothing."""
+        start = max(self.start, other.start)
+        end = min(self.start + self.count, other.start + other.count)
+        return Range(start, max(0, end - start))
 
 
 #: Nothing.
@@ -82,6 +88,17 @@ class Dim(NamedTuple):
 def split(total: int, extent: int) -> list[Range]:
     """Cut [0, total) into ranges of `extent`, the last one shorter if need be."""
     return [Range(start, min(extent, total - start)) for start in range(0, total, extent)]
+
+
+def runs_of(needed: Sequence[bool]) -> list[Range]:
+    """Return the runs of true values."""
+    result, at = [], 0
+    for value, run in groupby(needed):
+        count = len([*run])
+        if value:
+            result.append(Range(at, count))
+        at += count
+    return result
 
 
 def view(out: Range, *, offset: int, stride: int, size: int) -> Range:

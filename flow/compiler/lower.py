@@ -68,7 +68,8 @@ class Lowering:
         shapes |= {p.diagonal: (*p.layer.in_shape[:2], config.block, 1) for p in made}
         planes |= {p.diagonal: 1 for p in made}
         self._views = views_of(subgraph, planes, config)
-        borders = self._views.bordered(tensor_borders(subgraph, self._forms))
+        without = {p.layer.name for p in self.layers if p.border.empty}
+        borders = self._views.bordered(tensor_borders(subgraph, self._forms, without))
         self.layers = tuple(_stored_in(p, borders) for p in self.layers)
         self._tensors, self._constants_at = plan_activations(
             subgraph, self.layers, config, shapes, planes, borders, self._views

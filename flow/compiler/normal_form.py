@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.averages import diagonal_weights
-from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
+from flow.compiler.bias import (
+    LateConstants,
+    RegisterOp,
+    bias_digits,
+    register_room,
+)
 from flow.compiler.borders import border_of
+from flow.compiler.edges import Edge, edges_of, rectangles_of
 from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
 from flow.compiler.geometry import NO_RANGE, Range, split
 from flow.compiler.multiply import ShiftAdds
@@ -29,7 +35,14 @@ from flow.compiler.residual import (
     weight_terms,
 )
 from flow.compiler.shapes import ConvShape
-from flow.program.layouts import Bundles, blocks, pack_diagonals, pack_groups, pack_weight
+from flow.program.layouts import (
+    NO_BORDER,
+    Bundles,
+    blocks,
+    pack_diagonals,
+    pack_groups,
+    pack_weight,
+)
 from relay_passes.operators.avg_pool2d import OPERATOR as AVG_POOL2D
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
 
@@ -39,6 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow.program.input_form import InputForm
+    from flow.program.layouts import Border
     from relay_passes.partition.layers import Layer, PostOp
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
@@ -70,6 +84,10 @@ class NormalLayer:
         kernel: of further planes, and of further layers.
     own_digits : Range
         Those of `digits` that belong to this reduction; others with the same weights have others.
+    edges : tuple[Edge, ...]
+        Constants of some outputs; their digits are the last of `digits`.
+    border : Border
+        What it reads around its input in DRAM.
     exponents : tuple[int, ...]
         The powers of two that the accumulator stands for one after the other, falling to 0.
     weight_exponents : tuple[int, ...]
@@ -94,6 +112,8 @@ class NormalLayer:
     flat: bool = False
     summands: tuple[NormalLayer, ...] = ()
     own_digits: Range = NO_RANGE
+    edges: tuple[Edge, ...] = ()
+    border: Border = NO_BORDER
     exponents: tuple[int, ...] = (0,)
     weight_exponents: tuple[int, ...] = (0,)
     bias: NDArray[np.int64] | None = None
@@ -201,9 +221,9 @@ class NormalLayer:
         )
 
     @property
-    def uses_registers(self) -> bool:
-        """Whether acc must hold shift amounts or constants."""
-        return any(isinstance(e, RegisterOp) for e in self.epilogue)
+    def register_elems(self) -> int:
+        """Acc elements of the shift amounts or constants of the step that has most."""
+        return max((len(e.values) for e in self.epilogue if isinstance(e, RegisterOp)), default=0)
 
     @property
     def all_residuals(self) -> list[Residual]:
@@ -240,6 +260,7 @@ def normal_layer(
     *,
     form: InputForm | None = None,
     planes: Mapping[str, int] | None = None,
+    with_edges: bool = True,
 ) -> NormalLayer:
     """Bring `layer`, whose input lies in `form`, into normal form for `config`.
 
@@ -250,6 +271,8 @@ def normal_layer(
     form : InputForm, optional
     planes : Mapping[str, int], optional
         The planes of tensors in DRAM; tensors that it lacks have as many as any int8 needs.
+    with_edges : bool
+        Whether padding that is not zero may become constants, not a border in DRAM.
 
     Raises
     ------
@@ -267,15 +290,29 @@ def normal_layer(
         if op.op == "add":
             total[:channels] += np.broadcast_to(np.asarray(op.value, np.int64), channels)
     epilogue = [*epilogue_ops(post_ops[lead:], layer, config, planes)]
+    edges = None
+    if form is None and with_edges:
+        edges = _edges(layer, total, config)
     parts = [
         part
         for base, of in enumerate((layer, *layer.summands))
-        for part in _products(of, base, config, planes, None if base else form)
+        for part in _products(
+            of,
+            base,
+            config,
+            planes,
+            None if base else form,
+            NO_BORDER if form or (edges is not None and not base) else border_of(of),
+        )
     ]
     digits = bias_digits(total, _exponents(parts), config, layer.name)
-    if digits is None:
+    if digits is None and edges:
+        epilogue.insert(0, RegisterOp.of_parts(total, edges, config))
+    elif digits is None:
         epilogue.insert(0, RegisterOp.of("add", total.reshape(-1, config.block), config))
     own, *summands = _with_digits(parts, digits or {})
+    if digits is not None and edges:
+        own = _with_edges(own, edges, config)
     exponents = _exponents(parts)
     if not layer.operator.starts_empty and layer.weight is None:
         # It sums up its input's planes as they are.
@@ -318,9 +355,10 @@ def _products(
     config: VTAConfig,
     planes: Mapping[str, int],
     form: InputForm | None,
+    border: Border,
 ) -> Iterator[NormalLayer]:
     """Yield the reductions of a layer by falling exponent, one a product of planes."""
-    shape, flat = _extents(layer, config, form)
+    shape, flat = _extents(layer, config, form, border)
     shape = replace(shape, base=base)
     bundles = _bundles(layer, config)
     if bundles is not None:
@@ -335,6 +373,7 @@ def _products(
         flat=flat,
         bundles=bundles,
         input_multipliers=_input_multipliers(layer, config),
+        border=border,
     )
     if layer.weight is None:
         yield plain
@@ -367,13 +406,15 @@ def _bundles(layer: Layer, config: VTAConfig) -> Bundles | None:
     return Bundles.of(channels, layer.out_shape[1], groups, config.block)
 
 
-def _extents(layer: Layer, config: VTAConfig, form: InputForm | None) -> tuple[ConvShape, bool]:
+def _extents(
+    layer: Layer, config: VTAConfig, form: InputForm | None, border: Border
+) -> tuple[ConvShape, bool]:
     """Return the extents of a layer's reduction, and whether its kernel covers the picture."""
     kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
     weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
     corner = (0, 0)
-    if form is None and not (border := border_of(layer)).empty:
+    if not border.empty:
         # With its border it is a larger picture that needs no padding.
         corner, padding, in_shape = padding, (0, 0), border.around(in_shape)
     if form is not None:
@@ -450,6 +491,31 @@ def _with_digits(
             digits=np.concatenate(together, axis=1) if together else None,
             own_digits=own,
         )
+
+
+def _edges(layer: Layer, bias: NDArray[np.int64], config: VTAConfig) -> tuple[Edge, ...] | None:
+    """Return what a layer adds in place of a border, None where it has one or needs none."""
+    shape, _ = _extents(layer, config, None, NO_BORDER)
+    bundles = _bundles(layer, config)
+    shape = shape if bundles is None else replace(shape, ic=bundles.ic)
+    if config.narrow or bias_digits(bias, (0,), config, layer.name) is not None:
+        return edges_of(layer, shape, config)
+    return rectangles_of(layer, shape, config, register_room(config))
+
+
+def _with_edges(part: NormalLayer, edges: tuple[Edge, ...], config: VTAConfig) -> NormalLayer:
+    """Put the digits of a layer's edges behind those of its bias."""
+    digits = [edge.digits(config, part.layer.name) for edge in edges]
+    steps = [of.shape[1] for of in digits]
+    shape = replace(
+        part.shape,
+        constants=part.shape.constants + sum(steps),
+        edge_steps=sum(n * edge.vectors for n, edge in zip(steps, edges, strict=True)),
+    )
+    before = [] if part.digits is None else [part.digits]
+    return replace(
+        part, shape=shape, digits=np.concatenate([*before, *digits], axis=1), edges=edges
+    )
 
 
 def _same_weights(a: NormalLayer, b: NormalLayer) -> bool:

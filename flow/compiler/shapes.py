@@ -37,7 +37,9 @@ class ConvShape:
     padding : tuple[int, int]
         (top, left).
     constants : int
-        Weight elements a block of output channels that hold bias digits.
+        Weight elements a block of output channels that hold digits of bias and edges.
+    edge_steps : int
+        GEMM steps a block of output channels for constants of some outputs only (edges.py).
     vector_cycles : int
         Cycles an output vector spends outside the convolution: reset, bias, residual and ALU steps.
     tile_cycles : int
@@ -81,6 +83,7 @@ class ConvShape:
     vector_cycles: int
     tile_cycles: int
     step_cycles: int = 1
+    edge_steps: int = 0
     residuals: int = 0
     summands: tuple[ConvShape, ...] = ()
     row_step: int = 1
@@ -121,6 +124,7 @@ class ConvShape:
     def cycles(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
         steps = sum(part.ic * part.steps for part in self.reductions)
+        steps += self.edge_steps
         return self.oc * steps * self.step_cycles + self.vectors * self.vector_cycles
 
     def extent_in(self, out_extent: int, axis: int) -> int:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from flow.compiler.bias import register_room
 from flow.compiler.buffers import CONSTANTS_SHARE, Placed, SlotBuffer, SlotPool
 from flow.compiler.emit import Emitter, Tile
-from flow.compiler.geometry import Dim, Range
-from flow.compiler.multiply import COPY_SHARE
+from flow.compiler.geometry import NO_RANGE, Dim, Range
 from flow.compiler.order import Job
 from flow.compiler.shapes import Capacity
 from flow.compiler.tiling import too_small
@@ -60,9 +60,9 @@ class Residents:
         }
         #: At the end of acc: what a multiplication by shifts and additions copies at a time, and
         #: before it the shift amounts of as many blocks of channels as a layer has or fit.
-        share = max(1, config.acc_depth // COPY_SHARE)
+        share = register_room(config)
         copied = share if any(p.copies for p in layers) else 0
-        amounts = max((p.shape.oc for p in layers if p.uses_registers), default=0)
+        amounts = max((p.register_elems for p in layers), default=0)
         self.copy = Range(config.acc_depth - copied, copied)
         self.amounts = Range(self.copy.start - min(amounts, share), min(amounts, share))
         self.capacity = Capacity.of(
@@ -116,8 +116,8 @@ class Workbench:
         self.tensors, self.constants, self.tilings = tensors, constants, tilings
         self.written = written
         self.emit = Emitter(config, tensors)
-        #: Whose shift amounts acc holds, and from which block on.
-        self.amounts_held: tuple[int, int] | None = None
+        #: Whose shift amounts or constants acc holds, and of which blocks.
+        self.amounts_held: tuple[int, Range] = (0, NO_RANGE)
         #: Number of the job that is being laid out.
         self.job = 0
         capacity = residents.capacity
@@ -210,7 +210,8 @@ class Workbench:
         """Give a piece of the output a place in acc."""
         where = (oc.start, oy.start, ox.start)
         acc = self._acc.place((layer.name, n, *where), self.job + 1).base
-        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=Origin(layer=layer.name, tile=where))
+        origin = Origin(layer=layer.name, tile=where)
+        return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=origin, group=oc)
 
     def place_input(
         self, job: Job, key: Hashable, pool: str = "chunk"

@@ -2,8 +2,8 @@
 
 A picture shows a round dial with a pointer. Its class is what the pointer shows: 0, 0.5, 1, ...
 99.5 % of a scale of 270 degrees. Dial, colours, light and place differ from picture to picture, and
-neighbouring classes are 1.35 degrees apart: a quarter of a pixel at the tip of the pointer. A network
-must tell small differences apart, so small errors of its integers cost accuracy.
+neighbouring classes are 1.35 degrees apart: a quarter of a pixel at the tip of the pointer. A
+network must tell small differences apart, so small errors of its integers cost accuracy.
 
 The drawings are this project's own, under its licence. They depend on a seed alone: evaluation,
 calibration and training have different ones.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from flow.machines.axes import varied
 from flow.options import OBJECTIVES
 from flow.sim.scratchpads import capacities
-from flow.sweep.machines import varied
 from vta_config.errors import ConfigError
 from vta_config.portable import PORTABLE_UOPS
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flow.compiler.shapes import Objective
-    from flow.sweep.machines import AxisValue
+    from flow.machines.axes import AxisValue
     from vta_config.hardware import VTAConfig
 
 #: Bits of narrow weights.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flow.explain.again import Compiling, Network
 from flow.explain.candidates import Candidate, candidates, multipliers
+from flow.machines.axes import sram_bytes
 from flow.results.explanation import Change
-from flow.sweep.machines import sram_bytes
 from relay_passes.rounding.nearest import NearestRounder
 from relay_passes.scales.bit_widths import UniformWidths, Widths
 from relay_passes.variants import KEPT, STOCK_RELAY

@@ -18,11 +18,9 @@ def parts(report: Values) -> list[Part]:
     Raises
     ------
     Missing
-        When an explanation has no answers.
+        When nothing was explained.
     """
-    found = report.maybe_part("explanation")
-    if found is None:
-        return [Lines(["Add --explain to vta-flow deploy to see what would help."])]
+    found = report.part("explanation")
     answers: list[tuple[str, str | Markup]] = [
         (printable(answer.text("about")), printable(answer.text("text")))
         for answer in found.parts("answers")

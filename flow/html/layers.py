@@ -109,7 +109,7 @@ def cycles(report: Values) -> list[Part]:
     ahead = any(x.ahead for x in layers)
     rows: list[Sequence[str | Markup]] = [
         [
-            f"{x.number}. {svg.shortened(x.name, _NAME_CHARS)}",
+            f"{x.number}.{texts.NO_BREAK}{svg.shortened(x.name, _NAME_CHARS)}",
             _bar(x, most),
             texts.count(x.cycles),
             texts.percent(x.cycles / total, 1),
@@ -149,7 +149,7 @@ def _bounds(layers: Sequence[Timed]) -> list[Part]:
     total = sum(x.cycles for x in layers) or 1
     shares = {r: sum(x.path.get(r, 0) for x in layers) / total for r in RESOURCES}
     told = [
-        f"{RESOURCES[r].split(':')[0]} {texts.percent(share, 1)} %"
+        f"{RESOURCES[r].split(':')[0]} {texts.percent(share, 1)}{texts.NO_BREAK}%"
         for r, share in sorted(shares.items(), key=lambda item: -item[1])
         if share >= 0.0005
     ]

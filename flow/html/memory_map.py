@@ -76,7 +76,7 @@ def _program(program: Values) -> list[Part]:
                 texts.size(peak),
                 texts.size(capacity),
                 texts.percent(peak / capacity if capacity else None, 1),
-                f"{at + 1}. {layers[at]}" if 0 <= at < len(layers) else texts.NONE,
+                f"{at + 1}.{texts.NO_BREAK}{layers[at]}" if 0 <= at < len(layers) else texts.NONE,
             ]
         )
     columns = [

@@ -43,6 +43,8 @@ class Wanted:
     title: str
     about: str
     parts: Callable[[Values], list[Part]]
+    #: What of the report is shown; a section with such a name is left out without it.
+    only_with: str = ""
 
 
 SECTIONS: Final = (
@@ -88,6 +90,7 @@ SECTIONS: Final = (
         about="What the deployed variant would take on other machines: each was compiled for and "
         "timed by the cycle-level simulator.",
         parts=explanation.parts,
+        only_with="explanation",
     ),
     Wanted(
         anchor="network",
@@ -134,6 +137,8 @@ SECTIONS: Final = (
 def sections(report: Values) -> list[Section]:
     """Return all sections; what the report does not hold is said in its place.
 
+    A section of what has to be asked for is left out where it was not.
+
     Raises
     ------
     ArtifactError
@@ -147,6 +152,7 @@ def sections(report: Values) -> list[Section]:
             parts=_parts(wanted.parts, report),
         )
         for wanted in SECTIONS
+        if not wanted.only_with or report.maybe_part(wanted.only_with) is not None
     ]
 
 

@@ -79,13 +79,14 @@ def _table(found: Sequence[_Layer]) -> Table:
     for x in found:
         layer = x.values
         scale = layer.maybe_number("scale")
+        name = svg.shortened(shown_name(layer.text("name")), _NAME_CHARS)
         rows.append(
             [
-                f"{x.number}. {svg.shortened(shown_name(layer.text('name')), _NAME_CHARS)}",
+                f"{x.number}.{texts.NO_BREAK}{name}",
                 _bar(x.db, most),
-                "equal" if x.db >= _EQUAL_DB else f"{x.db:.1f}".replace("-", "−"),
+                "equal" if x.db >= _EQUAL_DB else texts.tenths(x.db),
                 _db(layer.maybe_number("centred_sqnr_db")),
-                texts.NONE if x.lost is None else f"{x.lost:.1f}".replace("-", "−"),
+                texts.NONE if x.lost is None else texts.tenths(x.lost),
                 layer.text("kind"),
                 texts.count(layer.maybe_number("weight_bits")),
                 texts.count(layer.maybe_number("activation_bits")),
@@ -109,7 +110,7 @@ def _table(found: Sequence[_Layer]) -> Table:
 def _db(value: float | None) -> str:
     if value is None:
         return texts.NONE
-    return "equal" if value >= _EQUAL_DB else f"{value:.1f}".replace("-", "−")
+    return "equal" if value >= _EQUAL_DB else texts.tenths(value)
 
 
 def _bar(db: float, most: float) -> Markup:

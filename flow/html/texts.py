@@ -10,6 +10,8 @@ from relay_passes.params import scale_text
 #: What stands where there is no number.
 NONE: Final = "–"
 _MINUS: Final = "−"
+#: A blank at which no line ends.
+NO_BREAK: Final = "\u00a0"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -24,6 +26,11 @@ def points(share: float | None, reference: float | None, margin: float | None = 
     difference = round(100 * (share - reference), 2)
     text = _signed(f"{difference:+.2f}") if difference else "0.00"
     return text if margin is None else f"{text} ± {100 * margin:.2f}"
+
+
+def tenths(value: float) -> str:
+    """Return a number with one decimal; what rounds to 0 has no sign."""
+    return _signed(f"{round(value, 1) or 0.0:.1f}")
 
 
 def decibels(value: float | None) -> str:

@@ -489,7 +489,7 @@ def _partial_lines(report: Report) -> list[str]:
     """Return, for each variant that is not deployed, the operators its latency does not include."""
     return [
         f"           * {p.variant}: latency of the operators on VTA only; on host: "
-        + listed(labels_of(p.placement.fallbacks))
+        + listed([*dict.fromkeys(labels_of(p.placement.fallbacks))])  # a node may become several
         for p in report.programs
         if p.partial and p.variant != report.deployed
     ]

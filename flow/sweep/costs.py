@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.sweep.machines import sram_bytes
+from flow.machines.axes import sram_bytes
 from flow.sweep.work import Work
 from vta_config.errors import ConfigError
 from vta_config.files import read_bounded

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, cast
 
+from flow.machines.axes import AxisValue, sram_bytes
 from flow.results.sweep_document import (
     AccuracyFields,
     AreaFields,
@@ -18,7 +19,6 @@ from flow.results.sweep_document import (
 )
 from flow.sweep.costs import Constants, area_of, energy_of
 from flow.sweep.front import Point, differences, dominating, effects, front
-from flow.sweep.machines import AxisValue, sram_bytes
 from flow.sweep.measure import Measured
 from flow.sweep.networks import Accuracy
 from flow.sweep.space import Machine, machine_quantity

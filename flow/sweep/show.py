@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flow.machines.axes import AXES
 from flow.results.fitted_table import FittedTable
 from flow.results.sweep_document import (
     AccuracyFields,
@@ -20,7 +21,6 @@ from flow.results.sweep_document import (
     SweepFields,
     SweepRow,
 )
-from flow.sweep.machines import AXES
 from flow.sweep.rows import CONFIG
 from vta_config.text import printable, shown_name
 

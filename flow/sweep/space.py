@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flow.sweep.machines import AXES, AxisValue, axis_of, sram_bytes, varied
+from flow.machines.axes import AXES, AxisValue, axis_of, sram_bytes, varied
 from flow.sweep.where import Condition
 from vta_config.errors import ConfigError, FlowError, LimitError
 from vta_config.files import read_bounded

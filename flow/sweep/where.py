@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from flow.sweep.machines import AXES
-from flow.sweep.units import AREAS, ENERGIES, FREQUENCIES, SIZES, TIMES
+from flow.machines.axes import AXES
+from flow.machines.units import AREAS, ENERGIES, FREQUENCIES, SIZES, TIMES
 from vta_config.errors import ConfigError
 from vta_config.hardware import TIMINGS
 

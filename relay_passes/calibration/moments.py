@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
@@ -26,8 +27,8 @@ from vta_config.errors import CalibrationError
 #: Values of a window up to which a covariance is measured: GPTQ rounding takes about six
 #: matrices of its size, 1.6 GB here. VGG's first dense layer has 25,088 values.
 MOST_VALUES: Final = 8192
-#: What is summed in one pass over the images: of a ResNet-18 all layers but the last three.
-_MOST_BYTES: Final = 150_000_000
+#: What is summed in one pass over the images: all layers of a ResNet-18.
+_MOST_BYTES: Final = 400_000_000
 #: Products of a convolution of several groups that are summed: those of ResNeXt-50 take 10 MB.
 _MOST_PRODUCTS: Final = 1 << 24
 #: Rows of a band of a covariance.
@@ -92,12 +93,13 @@ class Moments:
         """Return dtype[K, K], the measured covariance of windows[order], made anew at each call."""
         assert self._bands is not None
         size = len(self.mean)
-        place = np.empty(size, np.int64)
-        place[order] = np.arange(size)
-        full = np.empty((size, size), dtype)  # a band at a time: the layer's largest array
+        whole = np.empty((size, size), np.float32)
         for (i, j), band in zip(_bands(size), self._bands, strict=True):
-            full[np.ix_(place[i:j], place[:j])] = band
-            full[np.ix_(place[:i], place[i:j])] = band[:, :i].T
+            whole[i:j, :j] = band
+            whole[:i, i:j] = band[:, :i].T
+        full = np.empty((size, size), dtype)
+        for i, j in _bands(size):  # rows are copied, then columns taken: fast, and no third matrix
+            full[i:j] = whole[order[i:j]].take(order, axis=1)
         return full
 
     @property
@@ -224,7 +226,7 @@ def windows(
 
 def collect_moments(
     mod: Module,
-    images: Iterable[NDArray[Any]],
+    images: Iterable[NDArray[Any] | Mapping[str, NDArray[Any]]],
     *,
     layers: Container[str] | None = None,
     places: int = 96,
@@ -242,7 +244,7 @@ def collect_moments(
     mod : IRModule
         Float module, folded and named.
     images : iterable of float32[N, C, H, W]
-        Preprocessed inputs.
+        Preprocessed inputs; or of what the layers read, see `WindowReader`.
     layers : container of str, optional
         Those wanted; all by default.
     places : int
@@ -299,13 +301,13 @@ class WindowReader:
     """
 
     def __init__(self, mod: Module) -> None:
-        """Compile the module."""
+        """Look for the layers; the module is compiled when it is first run."""
         self._layers = [b for b in read_graph(mod).bindings if _is_measured(b.value)]
         self._params = [str(p.name) for p in read_graph(mod).params]
         inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
         inner = [v for v in inputs if v.name not in self._params]
         self._names = [str(v.name) for v in inner]
-        self._run = HostModule(expose_variables(mod, inner), fast=True)
+        self._exposed = expose_variables(mod, inner)
         #: Values of a group's window, K, by layer.
         self.sizes = {str(b.var.name): int(np.prod(_oihw(b.value)[1:])) for b in self._layers}
         #: Groups of channels, by layer.
@@ -316,16 +318,36 @@ class WindowReader:
         #: Windows of an image, by layer.
         self.pixels = {str(b.var.name): _pixels(b.value) for b in self._layers}
 
+    @cached_property
+    def _run(self) -> HostModule:
+        return HostModule(self._exposed, fast=True)
+
+    def inputs(self, layers: Container[str]) -> set[str]:
+        """Return the names of the tensors that some layers read."""
+        return {str(b.value.args[0].name) for b in self._layers if b.var.name in layers}
+
+    def _tensors(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Run the module; return what layers read, by name."""
+        outputs = self._run(np.asarray(image, np.float32))
+        last = outputs[len(outputs) - len(self._names) :]
+        given = inputs_of(image, self._run.input_shapes)
+        return dict(zip((*self._params, *self._names), (*given, *last), strict=True))
+
     def __call__(
-        self, images: Iterable[NDArray[Any]], layers: Container[str], *, places: int, seed: int
+        self,
+        images: Iterable[NDArray[Any] | Mapping[str, NDArray[Any]]],
+        layers: Container[str],
+        *,
+        places: int,
+        seed: int,
     ) -> Iterator[Iterator[tuple[str, NDArray[np.float32]]]]:
-        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels."""
+        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels.
+
+        In place of an image its `inputs` may be given, by name, where the module has run before.
+        """
         rng = np.random.default_rng(seed)
         for image in images:
-            outputs = self._run(np.asarray(image, np.float32))
-            last = outputs[len(outputs) - len(self._names) :]
-            given = inputs_of(image, self._run.input_shapes)
-            tensors = dict(zip((*self._params, *self._names), (*given, *last), strict=True))
+            tensors = image if isinstance(image, Mapping) else self._tensors(image)
             chosen = {  # the same in each pass over the images
                 b.var.name: _chosen(b.value, places, rng) for b in self._layers
             }

@@ -8,7 +8,7 @@ nothing is global, and `profile` merges them image by image. Histograms span [-l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -59,8 +59,16 @@ def _profile_packed(x: Any, out: Any) -> None:
 class InsertProfiling(GraphPass):
     """Add a profiling node behind every float32 tensor; the records become outputs.
 
-    The outputs are the model's own, then one record for each name of `profiled_tensors`.
+    The outputs are the model's own, then one record for each name of `profiled_tensors`, then the
+    tensors themselves that are to be kept.
+
+    Parameters
+    ----------
+    keep : tuple of str
+        Names of tensors.
     """
+
+    keep: tuple[str, ...] = ()
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with profiling nodes."""
@@ -81,7 +89,9 @@ class InsertProfiling(GraphPass):
             env[binding.var] = builder.emit(substitute(binding.value, env), binding.var.name)
             if _is_float(binding.var):
                 watch(env[binding.var], binding.var.name)
+        tensors = {v.name: env.get(v, v) for v in (*graph.params, *(b.var for b in graph.bindings))}
         results = [env.get(v, v) for v in graph.results] + records
+        results += [tensors[name] for name in self.keep]
         return replace_main(mod, builder, graph, results)
 
 
@@ -102,6 +112,8 @@ def profile(
     images: Iterable[NDArray[Any]],
     *,
     progress: Callable[[int], None] | None = None,
+    keep: Collection[str] = (),
+    kept: list[Mapping[str, NDArray[Any]]] | None = None,
 ) -> dict[str, TensorProfile]:
     """Run the float model over calibration images on the CPU and return every tensor's profile.
 
@@ -113,13 +125,17 @@ def profile(
         Preprocessed inputs, each of the model's input shape.
     progress : callable (count), optional
         Called after every image.
+    keep : collection of str
+        Names of tensors to keep, small ones.
+    kept : list of dict, optional
+        Gets these tensors of each image, by name.
 
     Raises
     ------
     CalibrationError
         When there is no image, one has another shape, or a tensor holds NaN or infinity.
     """
-    return Profiler(mod).run(images, progress=progress)
+    return Profiler(mod, keep).run(images, progress=progress, kept=kept)
 
 
 class Profiler:
@@ -129,12 +145,14 @@ class Profiler:
     ----------
     mod : IRModule
         Float module, folded and named.
+    keep : collection of str
+        Names of tensors to keep, small ones.
     """
 
-    def __init__(self, mod: Module) -> None:
+    def __init__(self, mod: Module, keep: Collection[str] = ()) -> None:
         """Insert the nodes and compile."""
-        self._names = profiled_tensors(mod)
-        self._run = HostModule(InsertProfiling()(mod), fast=True)
+        self._names, self._wanted = profiled_tensors(mod), tuple(keep)
+        self._run = HostModule(InsertProfiling(keep=self._wanted)(mod), fast=True)
 
     def run(
         self,
@@ -142,6 +160,7 @@ class Profiler:
         *,
         first: int = 0,
         progress: Callable[[int], None] | None = None,
+        kept: list[Mapping[str, NDArray[Any]]] | None = None,
     ) -> dict[str, TensorProfile]:
         """Return every tensor's profile on some images; `first` is the number of the first one.
 
@@ -150,7 +169,7 @@ class Profiler:
         CalibrationError
             As `profile`.
         """
-        names, run = self._names, self._run
+        names, wanted, run = self._names, self._wanted, self._run
         merged: dict[str, _Record] = {}
         maxima: dict[str, list[float]] = {name: [] for name in names}
         count = 0
@@ -163,7 +182,10 @@ class Profiler:
                     hint="preprocess it for this model",
                 )
             outputs = run(np.asarray(image, np.float32))
-            for name, values in zip(names, outputs[len(outputs) - len(names) :], strict=True):
+            end = len(outputs) - len(wanted)
+            if kept is not None:
+                kept.append(dict(zip(wanted, outputs[end:], strict=True)))
+            for name, values in zip(names, outputs[end - len(names) : end], strict=True):
                 merged[name] = _merge(merged.get(name), values)
                 maxima[name].append(max(-values[0], values[1]))
             count += 1

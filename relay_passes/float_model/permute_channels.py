@@ -74,18 +74,22 @@ class PermuteChannels(GraphPass):
             return np.asarray(order, np.int64)
         rng = np.random.default_rng(self.seed)
         starts = np.arange(0, group.channels, self.block)
-        peaks = np.maximum.reduceat(power[:, order], starts, axis=1)
+        power = power[:, order]
+        peaks = np.maximum.reduceat(power, starts, axis=1)
         pairs = rng.integers(0, group.channels, (self.swaps * group.channels, 2))
-        for i, j in pairs:
+        blocks = np.empty((len(power), 2))
+        for i, j in pairs.tolist():
             a, b = i // self.block, j // self.block
             if a == b:
                 continue
-            order[[i, j]] = order[[j, i]]
-            blocks = np.stack(
-                [power[:, order[starts[k] : starts[k] + self.block]].max(axis=1) for k in (a, b)], 1
-            )
+            both = [i, j]
+            power[:, both] = power[:, both[::-1]]
+            for column, k in enumerate((a, b)):
+                own = power[:, k * self.block : (k + 1) * self.block]
+                np.maximum.reduce(own, axis=1, out=blocks[:, column])
             if blocks.sum() < peaks[:, [a, b]].sum():
                 peaks[:, [a, b]] = blocks
+                order[both] = order[both[::-1]]
             else:
-                order[[i, j]] = order[[j, i]]
+                power[:, both] = power[:, both[::-1]]
         return np.asarray(order, np.int64)

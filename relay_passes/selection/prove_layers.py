@@ -16,7 +16,7 @@ from k times as many images needs a k-th of the damping, as in ridge regression.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf, log10
 from typing import Any, Final
 
@@ -57,7 +57,11 @@ def splits(count: int) -> list[tuple[list[int], list[int]]]:
 
 
 def prove_layers(
-    mod: Module, images: Sequence[NDArray[Any]], *, block: int = 16
+    mod: Module,
+    images: Sequence[NDArray[Any]],
+    *,
+    block: int = 16,
+    known: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> dict[str, LayerProof]:
     """Return the selected rounding of each layer and its gain.
 
@@ -72,23 +76,22 @@ def prove_layers(
         Calibration images.
     block : int
         Output channels that share a scale.
+    known : sequence of dict
+        What layers read of each image, where that was kept (`tensors_to_prove`): the module need
+        not run again.
     """
     reader, places = WindowReader(mod), usual_places(len(images))
-    # The few weights of a depthwise layer's channel are given away by few windows.
-    doubtful = {name for name, groups in reader.groups.items() if groups == 1}
-    if len(images) >= _MANY:  # more windows than values: little is left to overfit
-        doubtful = {
-            name
-            for name, size in reader.sizes.items()
-            if len(images) * min(places, reader.pixels[name]) < size
-        }
+    doubtful = _doubtful(reader, len(images))
+    given: Sequence[Any] = images
+    if len(known) == len(images) > 0 and reader.inputs(doubtful) <= known[0].keys():
+        given = known
     weights = layer_weights(mod)
     trials = {name: _Trial() for name in doubtful}
     for learn, judge in splits(len(images)) if doubtful else []:
         with tempfile.TemporaryFile() as file:  # one layer's covariance at a time is needed
             taught = collect_moments(
                 mod,
-                [images[i] for i in learn],
+                [given[i] for i in learn],
                 layers=doubtful,
                 places=places,
                 file=file,
@@ -97,13 +100,34 @@ def prove_layers(
             for name, moments in taught.items():
                 assert isinstance(moments, Moments)
                 trials[name].start(weights[name], moments, block)
-        for found in reader([images[i] for i in judge], doubtful, places=places, seed=1):
+        for found in reader([given[i] for i in judge], doubtful, places=places, seed=1):
             for name, windows in found:
                 trials[name].add(windows)
     if len(images) < 2:
         return {}
     share = len(splits(len(images))[0][0]) / len(images)
     return {name: trials[name].proof(name, share) for name in reader.sizes if name in doubtful}
+
+
+def tensors_to_prove(mod: Module, images: int) -> set[str]:
+    """Return the names of the few small tensors that `prove_layers` looks at, of many images."""
+    if images < _MANY:
+        return set()
+    reader = WindowReader(mod)
+    return reader.inputs(_doubtful(reader, images))
+
+
+def _doubtful(reader: WindowReader, images: int) -> set[str]:
+    """Return the layers whose rounding is tested."""
+    # The few weights of a depthwise layer's channel are given away by few windows.
+    if images < _MANY:
+        return {name for name, groups in reader.groups.items() if groups == 1}
+    places = usual_places(images)  # more windows than values: little is left to overfit
+    return {
+        name
+        for name, size in reader.sizes.items()
+        if images * min(places, reader.pixels[name]) < size
+    }
 
 
 def usual_places(images: int) -> int:

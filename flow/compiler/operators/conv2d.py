@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, product
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
-from flow.compiler.geometry import Axis, Dim, Range, split, tap_nests
+from flow.compiler.geometry import Axis, Dim, Range, runs_of, split, tap_nests
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
 from vta_config.origin import Purpose
@@ -116,7 +116,7 @@ def reduction(
 def add_digits(
     bench: Workbench, normal: NormalLayer, tile: Tile, acc: int, oc: int, wgt: int, row: int
 ) -> list[Emitted]:
-    """Add a reduction's own digits to `oc` blocks from `acc` on; they lie in rows at `wgt`.
+    """Add a reduction's own digits and edges to `oc` blocks from `acc` on, in rows at `wgt`.
 
     A step leaves out blocks whose constants are small enough for the steps before it.
     """
@@ -126,16 +126,49 @@ def add_digits(
     for step in range(first, first + steps):
         assert normal.digits is not None
         needed = [bool(digits.any()) for digits in normal.digits[block : block + oc, step]]
-        at = 0
-        for needs, run in groupby(needed):
-            count = len([*run])
-            if needs:
-                place, digits_at = acc + at * tile.area, wgt + at * row + step
-                result += bench.add_constants(
-                    place, count, tile.area, digits_at, row, 1, tile.origin
+        for run in runs_of(needed):
+            place, digits_at = acc + run.start * tile.area, wgt + run.start * row + step
+            result += bench.add_constants(
+                place, run.count, tile.area, digits_at, row, 1, tile.origin
+            )
+    return [*result, *_add_edges(bench, normal, tile, acc, oc, wgt, row)]
+
+
+def _add_edges(
+    bench: Workbench,
+    normal: NormalLayer,
+    tile: Tile,
+    acc: int,
+    oc: int,
+    wgt: int,
+    row: int,
+) -> Iterator[Emitted]:
+    """Add the constants of the outputs that some taps miss; their digits end the constants."""
+    if not normal.edges:
+        return
+    assert normal.digits is not None
+    origin, pitch = tile.origin.to(Purpose.BIAS), tile.ox.count
+    block = tile.oc.start + (acc - tile.acc) // tile.area
+    index = normal.own_digits.count
+    for edge in normal.edges:
+        rows, columns = edge.rows.within(tile.oy), edge.columns.within(tile.ox)
+        first = acc + (rows.start - tile.oy.start) * pitch + columns.start - tile.ox.start
+        steps = edge.digits(bench.config, normal.layer.name).shape[1]
+        for step in range(index, index + steps if rows.count and columns.count else 0):
+            needed = [bool(d.any()) for d in normal.digits[block : block + oc, step]]
+            for run in runs_of(needed):
+                dims = (
+                    Dim(rows.count, pitch, 0),
+                    Dim(columns.count, 1, 0),
+                    Dim(run.count, tile.area, 0, row),
                 )
-            at += count
-    return result
+                start = (
+                    first + run.start * tile.area,
+                    bench.residents.vector_at,
+                    wgt + run.start * row + step,
+                )
+                yield bench.emit.gemm(dims, start, origin)
+        index += steps
 
 
 def _place_input(

@@ -84,11 +84,14 @@ def normal_layer_with_pool(
     planes: Mapping[str, int] | None = None,
 ) -> NormalLayer:
     """Bring a layer into normal form, joined with the pool that follows it where that can be."""
-    normal = normal_layer(layer, config, form=form, planes=planes)
-    if pool is None or not _can_pool_first(normal):
-        return normal
-    joined = _joined(normal, pool, config)
-    return joined if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE else normal
+    if pool is not None:
+        # Constants come after the maximum, so those of edges cannot be among them.
+        alone = normal_layer(layer, config, form=form, planes=planes, with_edges=False)
+        if _can_pool_first(alone):
+            joined = _joined(alone, pool, config)
+            if joined.late_elems <= config.wgt_depth // CONSTANTS_SHARE:
+                return joined
+    return normal_layer(layer, config, form=form, planes=planes)
 
 
 def _can_pool_first(normal: NormalLayer) -> bool:

@@ -173,7 +173,8 @@ def _cycles(
     uops = blocks(UOP_BYTES * nest_uops((oh, ow, oc, *shape.kernel)), capacity.bus_bytes)
     products, runs = planes[0] * planes[1], _runs(shape, oh, ow) / places
     gemms = products * (runs * timing.overhead(alu=False) + capacity.load_cycles(1, uops))
-    compute: float = shape.oc * products * shape.steps * shape.step_cycles
+    steps = products * shape.steps + shape.edge_steps
+    compute: float = shape.oc * steps * shape.step_cycles
     compute += shape.vectors * shape.vector_cycles
     compute += tiles * (gemms + shape.tile_cycles + _WAIT_CYCLES)
     store = 1.5 * oc * oh * ow * capacity.inp_elem_bytes / capacity.bus_bytes

@@ -107,6 +107,8 @@ void FSim::RunSteps(const std::vector<uint32_t>& order, const Tape* tape, After 
           machine_.Execute(tape->gemm(s.index));
         } else if (s.kind == Tape::Step::kClear) {
           machine_.Clear(s.index, s.count);
+        } else if (s.kind == Tape::Step::kPlaces) {
+          machine_.weights().SetPlaces(tape->places());
         } else {
           machine_.Execute(stream_.insns()[s.index], stream_.dram(s.index),
                            stream_.nests()[s.index]);

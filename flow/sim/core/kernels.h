@@ -64,7 +64,8 @@ struct GemmArgs {
   const GemmDiagonal* diagonals = nullptr;
   size_t diagonal_count = 0;
   bool fresh = false;
-  const Clip* clip = nullptr;  // null: nothing
+  const GemmArgs* next = nullptr;  // the call after this one, if its weights may be fetched
+  const Clip* clip = nullptr;      // null: nothing
 };
 
 // Consecutive elements of an ALU instruction: element offsets from the instruction's bases.
@@ -91,14 +92,14 @@ struct Kernels {
   size_t inp_lane_bytes;
   // The byte that a zero inp lane consists of.
   uint8_t inp_zero;
-  // Bytes of one packed wgt element: its columns, lines of 16 output lanes and 4 bytes of inp each,
-  // then what `corrected` says. A packed zero element is all zero bytes.
+  // Bytes of one packed wgt element: its columns, lines of 16 output lanes and 4 bytes of inp each.
+  // A packed zero element is all zero bytes.
   size_t (*wgt_bytes)(size_t block);
-  // Whether int32[block] follow in a packed wgt element that must be part of `init`.
+  // Whether a wgt element has corrections, which must be part of `init`; those of zeros are zero.
   bool corrected;
-  // Both from int8 lanes.
+  // Both from int8 lanes. `corrections` is int32[block] where there are any.
   void (*pack_inp)(const uint8_t* from, uint8_t* to, size_t lanes);
-  void (*pack_wgt)(const uint8_t* from, uint8_t* to, size_t block);
+  void (*pack_wgt)(const uint8_t* from, uint8_t* to, size_t block, int32_t* corrections);
   void (*gemm)(const GemmArgs& args);
   void (*alu)(const AluArgs& args);
   // to[i] = the low 8 bits of from[i].
@@ -108,16 +109,23 @@ struct Kernels {
   void (*narrow4)(const int32_t* from, uint8_t* to, size_t lanes);
 };
 
-// Names that ChooseKernels knows, the slowest first: "plain", "avx2", "avx512bw", "avx512vnni".
-// Returns null when this processor or build does not have `name`; an empty name chooses the fastest
-// for `block`.
+// Names that ChooseKernels knows, the slowest first: "plain"; on x86 "avx2", "avx512bw",
+// "avx512vnni", "amx"; on 64-bit ARM "neon", "neon_dot"; and "amx_model", for tests. Returns null
+// when this processor or build does not have `name`, or its block is smaller than 16 and `name` not
+// plain; an empty name chooses the fastest.
 const Kernels* ChooseKernels(const char* name, size_t block);
 
 extern const Kernels kPlainKernels;
+extern const Kernels kAmxModelKernels;
 #ifdef VTA_X86_KERNELS
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512bwKernels;
 extern const Kernels kAvx512vnniKernels;
+extern const Kernels kAmxKernels;
+#endif
+#ifdef VTA_ARM_KERNELS
+extern const Kernels kNeonKernels;
+extern const Kernels kNeonDotKernels;
 #endif
 
 }  // namespace vta

@@ -24,7 +24,7 @@ const Kernels kAvx512bwKernels = {"avx512bw",
                                   PackVectorWgt<Avx512bw>,
                                   VectorGemm<Avx512bw>,
                                   Alu,
-                                  Narrow,
+                                  NarrowVectors,
                                   Unpack4,
                                   Narrow4};
 

@@ -1,6 +1,6 @@
 // AVX-512 VNNI: vpdpbusd on uint8 (inp + 128) and int8 (wgt), four input lanes and 16 output lanes
-// an instruction. The 128 added to every inp lane is taken back by a correction that each packed
-// wgt element carries; exact modulo 2^32.
+// an instruction. The 128 added to every inp lane is taken back by a correction of each wgt
+// element; exact modulo 2^32.
 #include "kernels_avx512.h"
 
 namespace vta {
@@ -15,12 +15,10 @@ struct Vnni : Avx512 {
   }
 };
 
-void PackInp(const uint8_t* from, uint8_t* to, size_t lanes) {
-  for (size_t i = 0; i < lanes; ++i) to[i] = from[i] ^ 0x80;
-}
+void PackInp(const uint8_t* from, uint8_t* to, size_t lanes) { CopyFlipped(from, to, lanes, 0x80); }
 
 // Transposes the 16 x 4 matrix of 4-byte chunks of a 16 x 16 element, and derives the corrections.
-void PackWgt16(const uint8_t* from, uint8_t* to) {
+void PackWgt16(const uint8_t* from, uint8_t* to, int32_t* corrections) {
   const __m512i r0 = _mm512_loadu_si512(from), r1 = _mm512_loadu_si512(from + 64);
   const __m512i r2 = _mm512_loadu_si512(from + 128), r3 = _mm512_loadu_si512(from + 192);
   // Chunks 0 and 1 of eight rows, then chunks 2 and 3.
@@ -42,18 +40,21 @@ void PackWgt16(const uint8_t* from, uint8_t* to) {
     _mm512_storeu_si512(to + 64 * j, c[j]);
     sum = _mm512_dpbusd_epi32(sum, bias, c[j]);
   }
-  _mm512_storeu_si512(to + 256, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+  _mm512_storeu_si512(corrections, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
 }
 
-void PackWgt(const uint8_t* from, uint8_t* to, size_t block) {
-  if (block == 16) return PackWgt16(from, to);
-  PackVectorWgt<Vnni>(from, to, block);
+void PackWgt(const uint8_t* from, uint8_t* to, size_t block, int32_t* corrections) {
+  if (block == 16) return PackWgt16(from, to, corrections);
+  PackVectorWgt<Vnni>(from, to, block, corrections);
 }
 
 }  // namespace
 
-const Kernels kAvx512vnniKernels = {"avx512vnni", 1,       0x80,    PackedWgtBytes<Vnni>,
-                                    true,         PackInp, PackWgt, VectorGemm<Vnni>,
-                                    Alu,          Narrow,  Unpack4, Narrow4};
+const Kernels kAvx512vnniKernels = {"avx512vnni", 1,
+                                    0x80,         PackedWgtBytes<Vnni>,
+                                    true,         PackInp,
+                                    PackWgt,      VectorGemm<Vnni>,
+                                    Alu,          NarrowVectors,
+                                    Unpack4,      Narrow4};
 
 }  // namespace vta

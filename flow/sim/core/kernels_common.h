@@ -98,6 +98,10 @@ inline void Unpack4(const uint8_t* from, uint8_t* to, size_t lanes) {
 
 inline int32_t SignExtend(uint8_t byte) { return static_cast<int8_t>(byte); }
 
+inline void CopyInp(const uint8_t* from, uint8_t* to, size_t lanes) {
+  __builtin_memcpy(to, from, lanes);
+}
+
 // Packs inp lanes as little-endian int16.
 inline void WidenInp(const uint8_t* from, uint8_t* to, size_t lanes) {
   int16_t* wide = reinterpret_cast<int16_t*>(to);

@@ -4,10 +4,11 @@
 // column.
 //
 // T provides: Vec, kLanes (int32 lanes), kInpBytes (bytes of an inp lane: 1 or 2, int16), kOffset
-// (what is added to an inp lane of one byte: 128 where it is uint8), kRows (sums kept in registers:
-// rows of all columns), kColumns (columns at a time), Load, Store, Broadcast (4 bytes), Dot(sum,
-// inp, wgt), Widen (inp lanes to int32), Add, Mul, Shr, Min, Max, Set, Zero. With an offset each
-// wgt element ends in int32[block] corrections, -offset times the sum of the row, which undo it.
+// (what is added to an inp lane of one byte: 128 where it is uint8), kRows (rows of one column
+// whose sums are kept in registers), kColumns (columns at a time), Load, Store, Broadcast (4
+// bytes), Dot(sum, inp, wgt), Widen (inp lanes to int32), Add, Mul, Shr, Min, Max, Set, Zero. With
+// an offset each wgt element ends in int32[block] corrections, -offset times the sum of the row,
+// which undo it.
 #ifndef FLOW_SIM_CORE_KERNELS_GEMM_H_
 #define FLOW_SIM_CORE_KERNELS_GEMM_H_
 
@@ -16,10 +17,18 @@
 namespace vta {
 namespace {
 
-// Rows first .. first + kRows of kColumns columns from `column`; their sums stay in registers.
+// The taps of the next call that lie as those of a term of this one, or null.
+inline const GemmTap* Ahead(const GemmArgs& args, size_t term) {
+  if (args.next == nullptr || term >= args.next->term_count) return nullptr;
+  const GemmTerm& next = args.next->terms[term];
+  return next.tap_count < args.terms[term].tap_count ? nullptr : next.taps;
+}
+
+// Block of rows `block`, first .. first + kRows, of kColumns columns from `column`; sums stay in
+// registers.
 // kChunks 0 takes the number of chunks from the block.
 template <typename T, int kRows, int kColumns, int kChunks>
-inline void GemmBlock(const GemmArgs& args, size_t first, size_t column) {
+inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t column) {
   using Vec = typename T::Vec;
   constexpr int kPer = static_cast<int>(kColumn) / T::kLanes;  // vectors a column
   constexpr int kVecs = kColumns * kPer;
@@ -43,6 +52,7 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t column) {
   }
   for (size_t n = 0; n < args.term_count; ++n) {
     const GemmTerm& term = args.terms[n];
+    const GemmTap* ahead = Ahead(args, n);
     const GemmRow* from = term.rows + first;
     const GemmTap* const end = term.taps + term.tap_count;
     for (const GemmTap* tap = term.taps; tap != end; ++tap) {
@@ -50,6 +60,15 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t column) {
       asm("" : "+r"(from));
       const uint8_t* x[kRows];
       for (int p = 0; p < kRows; ++p) x[p] = term.inp + tap->src + from[p].src;
+      // One line of an element for each block of rows, as far as there are any.
+      if (ahead != nullptr && block < chunks) {
+        for (int c = 0; c < kColumns; ++c) {
+          __builtin_prefetch(args.wgt +
+                             (size_t{ahead->wgt[column + static_cast<size_t>(c)]} + block) *
+                                 kLineBytes);
+        }
+        ++ahead;
+      }
       const uint8_t* w[kColumns];
       for (int c = 0; c < kColumns; ++c) {
         w[c] = args.wgt + size_t{tap->wgt[column + static_cast<size_t>(c)]} * kLineBytes;
@@ -96,10 +115,11 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t column) {
 }
 
 template <typename T, int kRows, int kColumns, int kChunks>
-inline void GemmAnyRows(const GemmArgs& args, size_t first, size_t rows, size_t column) {
-  if (rows == kRows) return GemmBlock<T, kRows, kColumns, kChunks>(args, first, column);
+inline void GemmAnyRows(const GemmArgs& args, size_t first, size_t rows, size_t block,
+                        size_t column) {
+  if (rows == kRows) return GemmBlock<T, kRows, kColumns, kChunks>(args, first, block, column);
   if constexpr (kRows > 1) {
-    return GemmAnyRows<T, kRows - 1, kColumns, kChunks>(args, first, rows, column);
+    return GemmAnyRows<T, kRows - 1, kColumns, kChunks>(args, first, rows, block, column);
   }
 }
 
@@ -107,11 +127,12 @@ inline void GemmAnyRows(const GemmArgs& args, size_t first, size_t rows, size_t 
 template <typename T, int kColumns, int kChunks>
 inline void GemmColumns(const GemmArgs& args, size_t column) {
   if (args.row_count == 0) return;
-  const size_t blocks = (args.row_count + T::kRows - 1) / T::kRows;
+  constexpr int kRows = T::kRows / kColumns;
+  const size_t blocks = (args.row_count + kRows - 1) / kRows;
   const size_t least = args.row_count / blocks, more = args.row_count % blocks;
   for (size_t b = 0, first = 0; b < blocks; ++b) {
     const size_t rows = least + (b < more ? 1 : 0);
-    GemmAnyRows<T, T::kRows, kColumns, kChunks>(args, first, rows, column);
+    GemmAnyRows<T, kRows, kColumns, kChunks>(args, first, rows, b, column);
     first += rows;
   }
 }
@@ -135,12 +156,13 @@ void VectorGemm(const GemmArgs& args) {
 
 template <typename T>
 size_t PackedWgtBytes(size_t block) {
-  return block * block * T::kInpBytes + (T::kOffset != 0 ? block * 4 : 0);
+  return block * block * T::kInpBytes;
 }
 
 // Packs one wgt element of a block of at least 16.
 template <typename T>
-inline void PackVectorWgt(const uint8_t* from, uint8_t* to, size_t block) {
+inline void PackVectorWgt(const uint8_t* from, uint8_t* to, size_t block, int32_t* corrections) {
+  (void)corrections;
   constexpr size_t kPer = 4 / T::kInpBytes;  // input lanes a chunk
   uint8_t* at = to;
   for (size_t lane = 0; lane < block; lane += kColumn) {
@@ -158,11 +180,10 @@ inline void PackVectorWgt(const uint8_t* from, uint8_t* to, size_t block) {
     }
   }
   if constexpr (T::kOffset != 0) {
-    int32_t* correction = reinterpret_cast<int32_t*>(at);
     for (size_t o = 0; o < block; ++o) {
       int32_t sum = 0;
       for (size_t i = 0; i < block; ++i) sum += SignExtend(from[o * block + i]);
-      correction[o] = -T::kOffset * sum;
+      corrections[o] = -T::kOffset * sum;
     }
   }
 }

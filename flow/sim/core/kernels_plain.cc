@@ -10,7 +10,7 @@ size_t WgtBytes(size_t block) {
   return bytes < kLineBytes ? kLineBytes : bytes;
 }
 
-void PackWgt(const uint8_t* from, uint8_t* to, size_t block) {
+void PackWgt(const uint8_t* from, uint8_t* to, size_t block, int32_t*) {
   int16_t* wide = reinterpret_cast<int16_t*>(to);
   const size_t lanes = block < kColumn ? block : kColumn;
   for (size_t lane = 0; lane < block; lane += lanes) {

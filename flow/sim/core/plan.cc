@@ -10,6 +10,8 @@ namespace {
 
 constexpr size_t kMaxTaps = size_t{1} << 15;
 constexpr size_t kMaxRows = size_t{1} << 16;
+// acc elements of machines whose ALU nests are put into a faster order.
+constexpr size_t kMaxReordered = size_t{1} << 16;
 // A plan or a group of one without what its vectors hold.
 constexpr uint64_t kPlanBytes = 512;
 constexpr uint64_t kGroupBytes = 256;
@@ -199,37 +201,82 @@ void PlanCache::BuildGemm(const Insn& insn, const std::vector<Uop>& uops, NestPl
   plan->wgt = wgt.List(memory_);
 }
 
-void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool use_src,
-                          NestPlan* plan) const {
-  OffsetSet dst(config_.acc_depth()), src(config_.acc_depth());
-  Uop last{-1, -1, 0};
-  uint64_t step = 0;
-  for (uint32_t o = 0; o < insn.iter_out; ++o) {
-    for (uint32_t i = 0; i < insn.iter_in; ++i) {
-      for (const Uop& u : uops) {
-        const int32_t d = u.dst + static_cast<int32_t>(o * insn.dst_out + i * insn.dst_in);
-        const int32_t s =
-            use_src ? u.src + static_cast<int32_t>(o * insn.src_out + i * insn.src_in) : 0;
-        if (step > 0 && plan->back_to_back == 0 && (d == last.dst || (use_src && s == last.dst))) {
-          plan->back_to_back = step;
-        }
-        if (step > 0 && d == last.dst + 1 && (!use_src || s == last.src + 1)) {
-          ++plan->runs.back().count;
-        } else {
-          if (plan->runs.size() == plan->runs.capacity()) {
-            const size_t more = std::max<size_t>(plan->runs.size(), 1);
-            memory_->Take(more * sizeof(AluRun));
-            plan->runs.reserve(plan->runs.size() + more);
-          }
-          plan->runs.push_back({d, s, 1});
-        }
-        dst.Add(d);
-        if (use_src) src.Add(s);
-        last = {d, s, 0};
-        ++step;
+namespace {
+
+// An order of the steps of an ALU nest: the number of the step that comes first, and how far a step
+// of each of the three loops leads.
+struct StepOrder {
+  const Insn& insn;
+  size_t uops;
+  bool uops_first;  // the loop over micro-ops outside instead of inside
+
+  // Calls step(micro-op, outer, inner) in this order.
+  template <typename Step>
+  void Each(Step step) const {
+    for (size_t u = 0; uops_first && u < uops; ++u) {
+      for (uint32_t o = 0; o < insn.iter_out; ++o) {
+        for (uint32_t i = 0; i < insn.iter_in; ++i) step(u, o, i);
+      }
+    }
+    for (uint32_t o = 0; !uops_first && o < insn.iter_out; ++o) {
+      for (uint32_t i = 0; i < insn.iter_in; ++i) {
+        for (size_t u = 0; u < uops; ++u) step(u, o, i);
       }
     }
   }
+};
+
+}  // namespace
+
+void PlanCache::BuildRuns(const Insn& insn, const std::vector<Uop>& uops, bool use_src,
+                          NestPlan* plan) const {
+  const int32_t depth = static_cast<int32_t>(config_.acc_depth());
+  OffsetSet dst(config_.acc_depth()), src(config_.acc_depth());
+  const auto dst_of = [&](size_t u, uint32_t o, uint32_t i) {
+    return uops[u].dst + static_cast<int32_t>(o * insn.dst_out + i * insn.dst_in);
+  };
+  const auto src_of = [&](size_t u, uint32_t o, uint32_t i) {
+    return use_src ? uops[u].src + static_cast<int32_t>(o * insn.src_out + i * insn.src_in) : 0;
+  };
+  // With micro-ops outside, runs are longer. That order gives the same where all steps that touch
+  // an element, one of them writing, keep their order: 1 plus the place in it of the latest one.
+  bool same = uops.size() > 1 && config_.acc_depth() <= kMaxReordered;
+  std::vector<uint32_t> wrote(same ? 2 * config_.acc_depth() : 0), touched(wrote);
+  const uint32_t nest = same ? insn.iter_out * insn.iter_in : 0;
+  int32_t last = -1;
+  uint64_t step = 0;
+  StepOrder{insn, uops.size(), false}.Each([&](size_t u, uint32_t o, uint32_t i) {
+    const int32_t d = dst_of(u, o, i), s = src_of(u, o, i);
+    if (step > 0 && plan->back_to_back == 0 && (d == last || (use_src && s == last))) {
+      plan->back_to_back = step;
+    }
+    dst.Add(d);
+    if (use_src) src.Add(s);
+    last = d;
+    ++step;
+    if (!same) return;
+    const uint32_t place = 1 + static_cast<uint32_t>(u) * nest + o * insn.iter_in + i;
+    const size_t to = static_cast<size_t>(d + depth), from = static_cast<size_t>(s + depth);
+    same = touched[to] < place && (!use_src || wrote[from] < place);
+    wrote[to] = touched[to] = std::max(touched[to], place);
+    if (use_src) touched[from] = std::max(touched[from], place);
+  });
+  int32_t last_src = 0;
+  StepOrder{insn, uops.size(), same}.Each([&](size_t u, uint32_t o, uint32_t i) {
+    const int32_t d = dst_of(u, o, i), s = src_of(u, o, i);
+    if (!plan->runs.empty() && d == last + 1 && (!use_src || s == last_src + 1)) {
+      ++plan->runs.back().count;
+    } else {
+      if (plan->runs.size() == plan->runs.capacity()) {
+        const size_t more = std::max<size_t>(plan->runs.size(), 1);
+        memory_->Take(more * sizeof(AluRun));
+        plan->runs.reserve(plan->runs.size() + more);
+      }
+      plan->runs.push_back({d, s, 1});
+    }
+    last = d;
+    last_src = s;
+  });
   plan->dst = dst.List(memory_);
   plan->src = src.List(memory_);
 }

@@ -176,6 +176,78 @@ void PlaceElements(const TensorInfo& tensor, const Config& config, const int8_t*
   }
 }
 
+// As PlaceElements for lanes of a byte, four channels at a time where all have a pixel: neighbours
+// are written together.
+void PlaceBytes(const TensorInfo& tensor, const Config& config, const int8_t* nchw,
+                uint8_t* packed) {
+  const InputForm& form = tensor.form;
+  const uint64_t block = config.block(), batch = config.batch(), lanes = config.lanes();
+  const uint64_t rows = form.extent[0], columns = form.extent[1], stride = form.stride[1];
+  const uint64_t channels = uint64_t{tensor.c} * form.patch[0] * form.patch[1];
+  const uint64_t channel_blocks = CeilDiv(channels, block);
+  for (uint64_t i = 0; i < tensor.n * channels; ++i) {
+    const uint64_t n = i / channels, channel = i % channels;
+    // The channels that are written here: `channel`, or four from there on.
+    const uint64_t count = channel % 4 == 0 && channel + 4 <= channels ? 4 : 1;
+    const uint64_t first = (n / batch * channel_blocks + channel / block) * rows * columns;
+    uint8_t* const to = packed + first * lanes + n % batch * block + channel % block;
+    const int8_t* plane[4];
+    uint64_t row_begin[4], row_end[4], column_begin[4], column_end[4];
+    int64_t above[4];
+    for (uint64_t k = 0; k < count; ++k) {
+      const uint64_t c = (channel + k) % tensor.c, tap = (channel + k) / tensor.c;
+      const uint64_t dy = tap / form.patch[1], dx = tap % form.patch[1];
+      const Inside y(form, 0, dy, tensor.h), x(form, 1, dx, tensor.w);
+      const bool any = y.begin < y.end && x.begin < x.end;
+      row_begin[k] = any ? y.begin : rows;
+      row_end[k] = y.end;
+      column_begin[k] = x.begin;
+      column_end[k] = x.end;
+      above[k] = static_cast<int64_t>(dy) - form.padding[0];
+      plane[k] = nchw + (n * tensor.c + c) * tensor.h * tensor.w;
+      if (any) plane[k] += x.begin * stride + dx - form.padding[1];
+    }
+    for (uint64_t row = 0; row < rows; ++row) {
+      uint8_t* const to_row = to + row * columns * lanes;
+      const int8_t* from[4];  // at the first pixel that is read
+      uint64_t begin[4], end[4], both[2] = {0, columns};
+      for (uint64_t k = 0; k < count; ++k) {
+        const bool inside = row >= row_begin[k] && row < row_end[k];
+        begin[k] = inside ? column_begin[k] : 0;
+        end[k] = inside ? column_end[k] : 0;
+        const int64_t pixel_row = static_cast<int64_t>(row * form.stride[0]) + above[k];
+        from[k] = plane[k] + (inside ? pixel_row * int64_t{tensor.w} : 0);
+        both[0] = std::max(both[0], begin[k]);
+        both[1] = std::min(both[1], end[k]);
+      }
+      if (form.fill != 0) {
+        for (uint64_t column = 0; column < columns; ++column) {
+          std::memset(to_row + column * lanes, form.fill, count);
+        }
+      }
+      const auto place = [&](uint64_t k, uint64_t from_column, uint64_t to_column) {
+        for (uint64_t column = from_column; column < to_column; ++column) {
+          to_row[column * lanes + k] = static_cast<uint8_t>(from[k][(column - begin[k]) * stride]);
+        }
+      };
+      if (count == 1 || both[0] >= both[1]) {
+        for (uint64_t k = 0; k < count; ++k) place(k, begin[k], end[k]);
+        continue;
+      }
+      for (uint64_t k = 0; k < 4; ++k) {
+        place(k, begin[k], both[0]);
+        place(k, both[1], end[k]);
+        from[k] += (both[0] - begin[k]) * stride;
+      }
+      for (uint64_t column = both[0], at = 0; column < both[1]; ++column, at += stride) {
+        const int8_t four[4] = {from[0][at], from[1][at], from[2][at], from[3][at]};
+        std::memcpy(to_row + column * lanes, four, 4);
+      }
+    }
+    i += count - 1;
+  }
+}
+
 }  // namespace
 
 uint32_t Crc32(const uint8_t* bytes, size_t size) {
@@ -300,9 +372,7 @@ void PackTensor(const TensorInfo& tensor, const Config& config, const int8_t* nc
                 const std::string& where) {
   std::memset(packed, 0, tensor.packed_bytes(config));
   if (config.inp_bits() == 8) {
-    return PlaceElements(tensor, config, nchw, [packed](uint64_t lane, int8_t value) {
-      packed[lane] = static_cast<uint8_t>(value);
-    });
+    return PlaceBytes(tensor, config, nchw, packed);
   }
   const auto [low, high] = tensor.digit_range(4);
   const auto [least, most] = std::minmax_element(nchw, nchw + tensor.elems());

@@ -1,6 +1,7 @@
 #include "tape.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "machine.h"
@@ -44,6 +45,13 @@ class TapeMaker {
       if (Bytes() > most_bytes_) return false;
     }
     Touch(0, config_.acc_depth());
+    if (!loads_.empty()) Step(Tape::Step::kPlaces, 0);
+    tape_->places_ = std::move(places_);
+    for (size_t n = 0; n + 1 < tape_->gemms_.size(); ++n) {
+      GemmArgs& args = tape_->gemms_[n].args;
+      const GemmArgs& next = tape_->gemms_[n + 1].args;
+      if (next.columns >= args.columns) args.next = &next;
+    }
     if (!tape_->done_.empty()) tape_->done_.back() = tape_->steps_.size();
     return true;
   }
@@ -110,7 +118,7 @@ class TapeMaker {
       const ptrdiff_t from = static_cast<ptrdiff_t>(begin) * inp_bytes_;
       RunReaders(from, from + static_cast<ptrdiff_t>(count) * inp_bytes_);
     } else if (insn.memory == Memory::kWgt) {
-      Place(insn);
+      return Place(index, insn);
     } else {
       for (size_t e = begin; e < begin + count; ++e) {
         if (owner_[e] != 0) Run(owner_[e]);
@@ -120,18 +128,30 @@ class TapeMaker {
     Step(Tape::Step::kInsn, index);
   }
 
-  // Notes where the weights that a LOAD writes lie.
-  void Place(const Insn& insn) {
+  // Notes where the weights that a LOAD writes lie. The scratchpad itself needs to
+  // know only when an instruction reads it, and at the end.
+  void Place(uint32_t index, const Insn& insn) {
+    bool constant = true;
     const auto at = places_.begin() + insn.sram_base;
     std::fill_n(at, insn.sram_elems(), weights_.zeros());
     auto row = at + static_cast<ptrdiff_t>(insn.y_pad_0 * insn.columns() + insn.x_pad_0);
     for (uint64_t y = 0; y < insn.y_size; ++y, row += static_cast<ptrdiff_t>(insn.columns())) {
       uint32_t place = weights_.Find(insn.dram_base + y * insn.x_stride, insn.x_size);
+      constant = constant && place != Weights::kNowhere;
       for (uint32_t x = 0; x < insn.x_size; ++x) {
         row[x] = place;
         if (place != Weights::kNowhere) place += weights_.lines();
       }
     }
+    if (constant) return loads_.push_back(index);
+    RunLoads();
+    Step(Tape::Step::kInsn, index);
+  }
+
+  // Runs the LOADs of constant weights that wait.
+  void RunLoads() {
+    for (const uint32_t index : loads_) Step(Tape::Step::kInsn, index);
+    loads_.clear();
   }
 
   void Gemm(uint32_t index, const Insn& insn) {
@@ -152,6 +172,7 @@ class TapeMaker {
       return places_[static_cast<size_t>(nest.base.wgt + w)] != Weights::kNowhere;
     });
     if (!constant || parts > kMostParts) {
+      RunLoads();
       Touch(plan.dst, nest.base.dst);
       return Step(Tape::Step::kInsn, index);
     }
@@ -302,33 +323,69 @@ class TapeMaker {
     }
   }
 
-  // Runs all sums that read bytes of inp in [begin, end).
+  // Runs what reads bytes of inp in [begin, end): sums that have a partner, and of the others only
+  // the terms that do, since these may have one, and the rest later.
   void RunReaders(ptrdiff_t begin, ptrdiff_t end) {
+    const auto reads = [=](const Term& term) { return term.begin < end && begin < term.end; };
     for (size_t n = 0; n < waiting_.size();) {
-      const std::vector<Term>& terms = At(waiting_[n]).terms;
-      const bool reads = std::any_of(terms.begin(), terms.end(), [=](const Term& term) {
-        return term.begin < end && begin < term.end;
-      });
-      if (reads) {
-        Run(waiting_[n]);
+      const uint32_t id = waiting_[n], other = Partner(id);
+      const std::vector<Term>& terms = At(id).terms;
+      const bool whole = other != 0 || config_.block() != kColumn;
+      if (whole && std::any_of(terms.begin(), terms.end(), reads)) {
+        Run(id);
         n = 0;
       } else {
         ++n;
       }
     }
+    std::vector<Pending> parts;
+    const std::vector<uint32_t> waiting = waiting_;
+    for (const uint32_t id : waiting) {
+      Pending& sum = At(id);
+      const auto rest = std::stable_partition(sum.terms.begin(), sum.terms.end(), reads);
+      if (rest == sum.terms.begin()) continue;
+      if (sum.clipped != 0 || rest == sum.terms.end()) {
+        Release(id);
+        parts.push_back(std::move(sum));
+        continue;
+      }
+      Pending part;
+      part.rows = sum.rows;
+      part.row_count = sum.row_count;
+      part.dst = sum.dst;
+      part.fresh = std::exchange(sum.fresh, false);
+      part.terms.assign(std::make_move_iterator(sum.terms.begin()), std::make_move_iterator(rest));
+      sum.terms.erase(sum.terms.begin(), rest);
+      parts.push_back(std::move(part));
+    }
+    std::vector<bool> done(parts.size(), false);
+    for (size_t n = 0; n < parts.size(); ++n) {
+      if (done[n]) continue;
+      size_t other = n + 1;
+      while (other < parts.size() && (done[other] || !Pairs(parts[n], parts[other]))) ++other;
+      if (other < parts.size()) done[other] = true;
+      Emit(parts[n], other < parts.size() ? &parts[other] : nullptr);
+    }
   }
 
   // Runs a sum, with another one that reads the same inp if there is one.
   void Run(uint32_t id) {
+    const uint32_t other = Partner(id);
     Release(id);
-    const Pending& sum = At(id);
-    if (config_.block() == kColumn) {
-      for (const uint32_t other : waiting_) {
-        if (!Pairs(sum, At(other))) continue;
-        Release(other);
-        return Emit(sum, &At(other), 0, 2);
-      }
+    if (other != 0) Release(other);
+    Emit(At(id), other == 0 ? nullptr : &At(other));
+  }
+
+  // The sum that may run with `id` in one call, or 0.
+  uint32_t Partner(uint32_t id) {
+    for (const uint32_t other : waiting_) {
+      if (other != id && Pairs(At(id), At(other))) return other;
     }
+    return 0;
+  }
+
+  void Emit(const Pending& sum, const Pending* other) {
+    if (other != nullptr) return Emit(sum, other, 0, 2);
     const size_t columns = std::max<size_t>(config_.block() / kColumn, 1);
     for (size_t c = 0; c < columns; c += 2) Emit(sum, nullptr, c, std::min<size_t>(columns - c, 2));
   }
@@ -349,9 +406,11 @@ class TapeMaker {
     return full;
   }
 
-  static bool Pairs(const Pending& a, const Pending& b) {
-    if (a.row_count != b.row_count || a.fresh != b.fresh || a.clipped != b.clipped ||
-        a.clip.shift != b.clip.shift || a.clip.low != b.clip.low || a.clip.high != b.clip.high) {
+  // Whether two sums are the columns of one call. The columns of a larger block need no other sum.
+  bool Pairs(const Pending& a, const Pending& b) const {
+    if (config_.block() != kColumn || a.row_count != b.row_count || a.fresh != b.fresh ||
+        a.clipped != b.clipped || a.clip.shift != b.clip.shift || a.clip.low != b.clip.low ||
+        a.clip.high != b.clip.high) {
       return false;
     }
     const std::vector<const Term*> x = Full(a), y = Full(b);
@@ -513,6 +572,7 @@ class TapeMaker {
   std::vector<uint32_t> places_;  // of wgt elements that hold constants
   std::vector<std::unique_ptr<Pending>> pending_;  // by id - 1
   std::vector<uint32_t> free_, waiting_;
+  std::vector<uint32_t> loads_;  // of constant weights, which wait
 };
 
 std::unique_ptr<Tape> Tape::Make(const Stream& stream, const std::vector<uint32_t>& order,

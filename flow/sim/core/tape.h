@@ -33,10 +33,10 @@ struct TapeGemm {
 
 class Tape {
  public:
-  // What happens: instruction `index`, or clearing `count` acc elements from `index` on, or GEMM
-  // `index`.
+  // What happens: instruction `index`; clearing `count` acc elements from `index` on; GEMM `index`;
+  // or the wgt scratchpad becomes places().
   struct Step {
-    enum Kind : uint32_t { kInsn, kClear, kGemm } kind;
+    enum Kind : uint32_t { kInsn, kClear, kGemm, kPlaces } kind;
     uint32_t index, count;
   };
 
@@ -48,6 +48,8 @@ class Tape {
   const std::vector<uint32_t>& order() const { return order_; }
   const std::vector<Step>& steps() const { return steps_; }
   const TapeGemm& gemm(size_t index) const { return gemms_[index]; }
+  // Where the elements of the wgt scratchpad lie, or Weights::kNowhere for those that stay.
+  const std::vector<uint32_t>& places() const { return places_; }
   // Steps after which DRAM is as after the first n + 1 instructions of the order.
   size_t done(size_t n) const { return done_[n]; }
 
@@ -57,6 +59,7 @@ class Tape {
   std::vector<uint32_t> order_;
   std::vector<Step> steps_;
   std::vector<TapeGemm> gemms_;
+  std::vector<uint32_t> places_;
   std::vector<size_t> done_;
   Pool pool_;
 };

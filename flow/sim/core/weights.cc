@@ -56,11 +56,12 @@ Weights::Weights(const Config& config, const Kernels& kernels, const std::vector
           spans.push_back({r.begin, r.end, constants_});
           constants_ += r.end - r.begin;
         }
-        if (constants_ * lines_ <= most_bytes / kLineBytes) return spans;
+        if (constants_ <= most_bytes / BytesOf()) return spans;
         constants_ = 0;
         return std::vector<Span>();
       }()),
       packed_bytes_((config.wgt_depth() + 1 + constants_) * lines_ * kLineBytes),
+      corrections_((config.wgt_depth() + 1 + constants_) * config.block()),
       unpacked_(config.block() * config.block()) {
   places_.reserve(config.wgt_depth());
   for (size_t e = 0; e < config.wgt_depth(); ++e) places_.push_back(PlaceOf(e));
@@ -74,17 +75,25 @@ void Weights::Load(size_t at, const uint8_t* from, uint64_t dram, size_t count) 
   uint32_t place = Find(dram, count);
   if (place == kNowhere) {
     place = PlaceOf(at);
-    PackElements(from, packed_bytes_.data() + size_t{place} * kLineBytes, count);
+    PackElements(from, place, count);
   }
   for (size_t e = at; e < at + count; ++e, place += lines_) places_[e] = place;
 }
 
-void Weights::PackElements(const uint8_t* from, uint8_t* to, size_t count) {
+void Weights::SetPlaces(const std::vector<uint32_t>& places) {
+  for (size_t e = 0; e < places.size(); ++e) {
+    if (places[e] != kNowhere) places_[e] = places[e];
+  }
+}
+
+void Weights::PackElements(const uint8_t* from, uint32_t place, size_t count) {
   const size_t block = config_.block(), bytes = config_.wgt_bytes();
   const bool narrow = config_.wgt_bits() == 4;
-  for (size_t e = 0; e < count; ++e, from += bytes, to += lines_ * kLineBytes) {
+  for (size_t e = 0; e < count; ++e, from += bytes, place += lines_) {
     if (narrow) kernels_.unpack4(from, unpacked_.data(), block * block);
-    kernels_.pack_wgt(narrow ? unpacked_.data() : from, to, block);
+    kernels_.pack_wgt(narrow ? unpacked_.data() : from,
+                      packed_bytes_.data() + size_t{place} * kLineBytes, block,
+                      corrections_.data() + place / lines_ * block);
   }
 }
 
@@ -104,6 +113,8 @@ void Weights::Forget() {
     if (places_[e] <= zeros()) continue;
     std::memcpy(packed_bytes_.data() + size_t{slot} * kLineBytes,
                 packed_bytes_.data() + size_t{places_[e]} * kLineBytes, lines_ * kLineBytes);
+    std::copy_n(corrections(places_[e]), config_.block(),
+                corrections_.data() + e * config_.block());
     places_[e] = slot;
   }
   if (++changes_ > kMostChanges) spans_.clear();
@@ -119,7 +130,7 @@ void Weights::Pack(const Dram& dram) {
     for (uint64_t e = s.begin; e < s.end; ++e, from += bytes) {
       const size_t constant = s.first + (e - s.begin);
       const uint32_t place = PlaceOf(config_.wgt_depth() + 1 + constant);
-      PackElements(from, packed_bytes_.data() + size_t{place} * kLineBytes, 1);
+      PackElements(from, place, 1);
       Classify(config_.wgt_bits() == 4 ? unpacked_.data() : from, constant);
     }
   }

@@ -37,15 +37,17 @@ class Weights {
   const uint8_t* data() const { return packed_bytes_.data(); }
   // Where a scratchpad element lies now.
   uint32_t place(size_t element) const { return places_[element]; }
-  // int32[block] of a packed element, of kernels that have corrections.
+  // int32[block] of a packed element, where kernels have corrections.
   const int32_t* corrections(uint32_t place) const {
-    return reinterpret_cast<const int32_t*>(data() + size_t{place} * kLineBytes +
-                                            config_.block() * config_.block());
+    return corrections_.data() + place / lines_ * config_.block();
   }
 
   // LOAD: elements become zero, or those of DRAM from element `dram` on, whose bytes are `from`.
   void Clear(size_t at, size_t count);
   void Load(size_t at, const uint8_t* from, uint64_t dram, size_t count);
+
+  // Elements lie at `places`; those that are kNowhere stay.
+  void SetPlaces(const std::vector<uint32_t>& places);
 
   // Whether DRAM bytes of [begin, end) are among the constants.
   bool IsConstant(uint64_t begin, uint64_t end) const;
@@ -59,7 +61,7 @@ class Weights {
   // kNowhere when they are not all packed constants.
   static constexpr uint32_t kNowhere = UINT32_MAX;
   uint32_t Find(uint64_t dram, size_t count) const;
-  uint64_t constant_bytes() const { return constants_ * lines_ * kLineBytes; }
+  uint64_t constant_bytes() const { return constants_ * BytesOf(); }
   uint32_t zeros() const { return PlaceOf(config_.wgt_depth()); }
   uint32_t lines() const { return lines_; }
   // Whether a packed constant, or the element of zeros, has only zeros.
@@ -74,8 +76,10 @@ class Weights {
     size_t first;
   };
 
+  // Bytes of an element and its corrections.
+  uint64_t BytesOf() const { return uint64_t{lines_} * kLineBytes + config_.block() * 4; }
   uint32_t PlaceOf(size_t index) const { return static_cast<uint32_t>(index) * lines_; }
-  void PackElements(const uint8_t* from, uint8_t* to, size_t count);
+  void PackElements(const uint8_t* from, uint32_t place, size_t count);
   void Classify(const uint8_t* from, size_t constant);
   size_t ConstantAt(uint32_t place) const { return place / lines_ - config_.wgt_depth() - 1; }
 
@@ -87,6 +91,7 @@ class Weights {
   bool is_packed_ = false;
   int changes_ = 0;
   AlignedBytes packed_bytes_;
+  ZeroedArray<int32_t> corrections_;
   AlignedBytes unpacked_;  // int8 lanes of a 4-bit element
   std::vector<uint32_t> places_;
   // Of each constant: 0 any, 1 zeros, else 2 plus where its diagonal begins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from flow.artefacts import load as module
 from flow.artefacts.load import is_artefact, load_artefact, open_artefact
+from flow.data.datasets import image_files
 from flow.system.limits import Limits
 from vta_config.errors import ArtifactError, CapacityError
 
@@ -128,3 +130,24 @@ def test_library_that_is_none(copy_of_one: Path) -> None:
     change(copy_of_one, lambda v: v["library"].update(sha256=sum_))
     with pytest.raises(ArtifactError, match="library.so: must be a library that TVM can load, got"):
         load_artefact(copy_of_one).library()
+
+
+def test_the_page_makes_an_input_for_a_board(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of docs/artefacts.md, run as they are."""
+    docs = Path(__file__).parents[3] / "docs"
+    lines = (docs / "artefacts.md").read_text(encoding="utf-8").splitlines()
+    first = next(i for i, line in enumerate(lines) if line.strip() == "from pathlib import Path")
+    last = next(i for i, line in enumerate(lines) if "image.tofile(" in line)
+    shutil.copytree(one, tmp_path / "out" / "deploy" / "artefact")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(docs / "gauge.png", tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent("\n".join(lines[first : last + 1])), {})
+    manifest = load_artefact(one).manifest
+    assert manifest is not None and manifest.preprocessing is not None
+    (expected,) = image_files([docs / "gauge.png"], manifest.preprocessing)
+    given = np.fromfile(tmp_path / "x.bin", np.float32)
+    assert given.size == np.prod(manifest.network_inputs[0].shape)
+    np.testing.assert_array_equal(given, expected.ravel())

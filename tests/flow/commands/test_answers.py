@@ -30,6 +30,7 @@ def test_classes() -> None:
     answers = answers_of(data, lambda image: np.array([[1, 3, 2]], np.float32), LOGITS)
     rows = shown(answers, LOGITS, ["zero", "one"])
     assert rows == [["random tensor 0", "1", "one", "3.0000"], ["", "2", "", "2.0000"]]
+    assert shown(answers, LOGITS, []) == [["random tensor 0", "1", "3.0000"], ["", "2", "2.0000"]]
 
 
 def test_ranges_and_files(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(bus_bound(), tmp_path_factory.mktemp("model") / "net.onnx")
 
 
+@pytest.mark.slow
 def test_estimate(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert call("estimate", model, "--output", out, "--explain") == 0
@@ -78,14 +79,27 @@ def test_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_deploy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    options = ("--variant", "best", "--limit", "5", "--exact-images", "1", "--output", out)
+    options = (
+        "--variant",
+        "profiled_fused",
+        "--limit",
+        "5",
+        "--exact-images",
+        "0",
+        "--output",
+        out,
+    )
     assert call("deploy", *options, "--explain", "layer3.0.conv1") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "explained best layer layer3.0.conv1 (conv2d): " in shown
+    assert "explained profiled_fused layer layer3.0.conv1 (conv2d): " in shown
     assert "bound by the bus: " in shown and "would help " in shown
     report = json.loads((out / "report.json").read_text())
     found = report["explanation"]
-    assert (found["variant"], found["layer"], found["alone"]) == ("best", "layer3.0.conv1", True)
+    assert (found["variant"], found["layer"], found["alone"]) == (
+        "profiled_fused",
+        "layer3.0.conv1",
+        True,
+    )
     (layer,) = found["layers"]
     (own,) = (x for x in report["latency"]["layers"] if x["name"] == "layer3.0.conv1")
     assert (layer["cycles"], layer["bound"]) == (own["cycles"], own["bound"])

@@ -36,6 +36,7 @@ def tile(**changes: Any) -> Tile:
         "ox": Range(0, 6),
         "acc": 100,
         "origin": ORIGIN,
+        "group": Range(1, 2),
     }
     return Tile(**values | changes)
 

@@ -369,7 +369,15 @@ def test_the_last_tile_is_stored_in_pieces(preset: str) -> None:
     stores = [insn for insn in program.insns if insn.opcode == Opcode.STORE and insn["x_size"]]
     last = [insn for insn in stores if insn.origin == stores[-1].origin]
     sizes = [insn["x_size"] * insn["y_size"] for insn in last]
-    tile = Tile(n=0, oc=Range(2, 5), oy=Range(0, 3), ox=Range(0, 7), acc=10, origin=Origin())
+    tile = Tile(
+        n=0,
+        oc=Range(2, 5),
+        oy=Range(0, 3),
+        ox=Range(0, 7),
+        acc=10,
+        origin=Origin(),
+        group=Range(2, 5),
+    )
     assert len(sizes) > 1 and min(sizes[:-1]) >= PIECE_VECTORS
     assert [(p.oc, p.acc) for p in tile.pieces(64)] == [(Range(2, 4), 10), (Range(6, 1), 94)]
     assert [p.oc.count for p in tile.pieces(1)] == [1] * 5 and tile.pieces(105) == [tile]

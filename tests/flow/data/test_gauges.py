@@ -91,6 +91,11 @@ def page_picture() -> NDArray[np.uint8]:
     return rows.repeat(3, axis=0).repeat(3, axis=1)
 
 
-def test_the_picture_of_the_documentation() -> None:
-    with Image.open(Path(__file__).parents[3] / "docs" / "gauges.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), page_picture())
+def test_the_pictures_of_the_documentation() -> None:
+    """The second is one gauge, to try the commands on; its class is 42."""
+    for name, expected in (
+        ("gauges", page_picture()),
+        ("gauge", draw_gauges(ALL, seed=EVALUATION_SEED)[42]),
+    ):
+        with Image.open(Path(__file__).parents[3] / "docs" / f"{name}.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), expected)

@@ -41,7 +41,7 @@ def test_searched_schedules(tmp_path: Path) -> None:
     found = compiled(conv_net((16, 16), size=8, kernel=3), tmp_path)
     network = Network.of(found.model.quantized, found.model.config)
     searched = network.cycles(Compiling(schedules=tmp_path / "schedules.json"))
-    assert searched["c1"] <= own_cycles(found)["c1"]
+    assert searched["c1"] == pytest.approx(own_cycles(found)["c1"], rel=0.02)
     assert (tmp_path / "schedules.json").is_file()
 
 

@@ -67,6 +67,7 @@ def test_bound_by_gemm(on_gemm: Compiled) -> None:
         assert found["inp buffer ×2"].reason.startswith("cannot be built: ")
 
 
+@pytest.mark.slow
 def test_the_program_of_another_machine(on_gemm: Compiled, tmp_path: Path) -> None:
     """What is told of a machine is what a deployment for it takes."""
     other = compiled(gemm_bound(), tmp_path, "block32")
@@ -79,6 +80,7 @@ def test_the_program_of_another_machine(on_gemm: Compiled, tmp_path: Path) -> No
     assert changes(on_gemm)["bus of 128 bits"].cycles == sum(t.cycles for t in other.model.timed)
 
 
+@pytest.mark.slow
 def test_a_variant_that_learns_is_compared_with_itself(tmp_path: Path) -> None:
     found = compiled(conv_net((16, 32, 32), size=8, kernel=3), tmp_path, variant="best")
     known = changes(found)
@@ -104,6 +106,7 @@ def test_weights_that_are_kept(tmp_path: Path) -> None:
     assert known["block of 32"].cycles is not None
 
 
+@pytest.mark.slow
 def test_layers_that_would_move_to_the_host(tmp_path: Path) -> None:
     """A product of two tensors needs operands of 8 bits."""
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ import pytest
 
 from flow.explain.words import answered
 from flow.html import explanation
+from flow.html.page import sections
 from flow.html.parts import Facts, Lines, Table
 from flow.html.values import Missing, Values
 from flow.results.explanation import Change, HostOperator
@@ -43,7 +44,10 @@ def test_a_network_with_the_host() -> None:
 
 def test_not_asked_for() -> None:
     for report in (small_report(), {"explanation": None}):
-        (lines,) = explanation.parts(Values(report))
-        assert isinstance(lines, Lines) and "Add --explain" in lines.lines[0]
+        with pytest.raises(Missing):
+            explanation.parts(Values(report))
+        assert "explanation" not in [section.anchor for section in sections(Values(report))]
+    asked = Values(small_report() | {"explanation": answered(small()).to_json()})
+    assert "explanation" in [section.anchor for section in sections(asked)]
     with pytest.raises(Missing):
         explanation.parts(Values({"explanation": small().to_json()}))

@@ -19,14 +19,14 @@ def test_cycles() -> None:
         "r-gemm", "r-alu", "r-load", "r-sync", "k-floor", "k-full",
     ]  # fmt: skip
     first, second, _ = table.rows
-    assert first[0] == "1. conv1" and first[2:] == [
+    assert first[0] == "1.\u00a0conv1" and first[2:] == [
         "1,000", "55.6", "GEMM", "66.7", "53.8", "50.0", "4", "",
     ]  # fmt: skip
     # 700 cycles, a roofline of 800: said where it happens.
-    assert second[0] == f"2. {HOSTILE}" and second[5] == "−12.5" and second[-1] == layers.AHEAD
+    assert second[0] == f"2.\u00a0{HOSTILE}" and second[5] == "−12.5" and second[-1] == layers.AHEAD
     assert lines.lines == [
-        "On the critical path of the whole program: GEMM 55.0 %, LOAD 38.3 %, ALU 5.0 %, "
-        "between instructions 1.7 %."
+        "On the critical path of the whole program: GEMM 55.0\u00a0%, LOAD 38.3\u00a0%, "
+        "ALU 5.0\u00a0%, between instructions 1.7\u00a0%."
     ]
     bar = str(first[1])
     widths = dict(re.findall(r'class="(r-\w+)" x="[\d.]+" y="3" width="([\d.]+)"', bar))

@@ -22,7 +22,13 @@ def test_sums_and_scratchpads() -> None:
         "weights and other constants": "6.5 KiB",
         "instructions, besides": "320 B",
     }
-    assert table.rows[0] == ["inp: activations", "16.0 KiB", "32.0 KiB", "50.0", f"2. {HOSTILE}"]
+    assert table.rows[0] == [
+        "inp: activations",
+        "16.0 KiB",
+        "32.0 KiB",
+        "50.0",
+        f"2.\u00a0{HOSTILE}",
+    ]
     assert drawing.label.startswith("Memory of 3 layers: 4 tensors in 1.5 KiB of DRAM")
 
 

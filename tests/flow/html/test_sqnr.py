@@ -13,7 +13,10 @@ from tests.flow.html.reports import HOSTILE, small_report
 def test_the_worst_first() -> None:
     lines, table = sqnr.parts(Values(small_report()))
     assert isinstance(lines, Lines) and isinstance(table, Table)
-    assert [row[0] for row in table.rows] == ["3. add", f"2. {HOSTILE}", "1. conv1", "4. fc"]
+    assert [row[0] for row in table.rows] == [
+        f"{number}.\u00a0{name}"
+        for number, name in ((3, "add"), (2, HOSTILE), (1, "conv1"), (4, "fc"))
+    ]
     assert [row[2] for row in table.rows] == ["24.8", "25.0", "40.0", "equal"]
     # What a layer loses: 40 to 25, then 25 (not 40) to 24.75; conv1 reads what no layer makes.
     assert [row[4] for row in table.rows] == ["0.2", "15.0", "–", "−275.2"]

@@ -7,6 +7,7 @@ from flow.html import texts
 
 def test_numbers() -> None:
     assert texts.percent(0.98765) == "98.77" and texts.percent(None) == "–"
+    assert (texts.tenths(-0.04), texts.tenths(-0.06), texts.tenths(2.25)) == ("0.0", "−0.1", "2.2")
     assert texts.percent(-0.005, 1) == "−0.5"
     assert texts.points(0.95, 0.9) == "+5.00" and texts.points(0.9, 0.95) == "−5.00"
     assert texts.points(0.9, 0.9) == "0.00" and texts.points(0.9, None) == "–"

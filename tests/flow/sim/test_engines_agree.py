@@ -18,7 +18,7 @@ from vta_config.isa import Insn, Opcode, encode
 from vta_config.semantics import Dram, MachineState, run
 
 ORDERS = (None, 0, 1, 2)
-KERNELS = ("plain", "avx2", "avx512bw", "avx512vnni")
+KERNELS = ("plain", "avx2", "avx512bw", "avx512vnni", "amx", "neon", "neon_dot", "amx_model")
 
 
 def check(program: RandomProgram, **options: Any) -> None:

@@ -14,7 +14,7 @@ from vta_config.isa import TOKEN_FIELDS, Insn, Opcode, decode, encode
 
 # inp, wgt, acc, uop, out bytes; GEMM and ALU operations (known for C2 from the original simulator).
 COUNTERS = {"C2": (487424, 258048, 1792, 480, 200704, 451584, 50176)}
-KERNELS = ("", "plain", "avx2", "avx512bw", "avx512vnni")
+KERNELS = ("", "plain", "avx2", "avx512bw", "avx512vnni", "amx", "neon", "neon_dot", "amx_model")
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

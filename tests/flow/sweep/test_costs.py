@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flow.machines.axes import varied
 from flow.sweep.costs import (
     CONSTANTS_FILE,
     Constants,
@@ -17,7 +18,6 @@ from flow.sweep.costs import (
     sources,
     usual_constants,
 )
-from flow.sweep.machines import varied
 from flow.sweep.where import QUANTITIES
 from flow.sweep.work import Work
 from vta_config import VTAConfig

@@ -12,12 +12,12 @@ import pytest
 from flow.data.datasets import random_images
 from flow.estimate import estimate
 from flow.frontend.importer import import_model
+from flow.machines.axes import AxisValue, varied
 from flow.options import Options
 from flow.parallel.shared import Shared
 from flow.pipeline import Pipeline
 from flow.stages import Stages
 from flow.sweep import measure as module_of_measure
-from flow.sweep.machines import AxisValue, varied
 from flow.sweep.measure import (
     How,
     Measured,

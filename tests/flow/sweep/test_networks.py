@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flow.data.models import DIGITS
+from flow.machines.axes import varied
 from flow.options import Options
 from flow.pipeline import Pipeline
 from flow.results.evaluate import Metrics
 from flow.stages import Stages
-from flow.sweep.machines import varied
 from flow.sweep.measure import Network
 from flow.sweep.networks import Networks, Refused, accuracy_of, numbers_of, numbers_text
 from tests.flow.onnx_models import save, tiny_model

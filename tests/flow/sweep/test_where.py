@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flow.sweep.machines import choices, sram_bytes, varied
+from flow.machines.axes import choices, sram_bytes, varied
 from flow.sweep.where import MOST_CHARS, QUANTITIES, parse
 from vta_config import VTAConfig
 from vta_config.errors import ConfigError

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 
 from relay_passes.calibration.moments import Moments, collect_moments
+from relay_passes.calibration.profiling import profile
 from relay_passes.graph import constant, read_graph
 from relay_passes.numerics import quantize
 from relay_passes.params import QuantParams
 from relay_passes.quantize_model import prepare
 from relay_passes.rounding.second_order import USUAL_DAMPING, SecondOrderRounder
-from relay_passes.selection.prove_layers import prove_layers, splits, usual_places
+from relay_passes.selection.prove_layers import (
+    prove_layers,
+    splits,
+    tensors_to_prove,
+    usual_places,
+)
 from tests.relay_passes.models import CNN, images, residual_net
 
 
@@ -91,6 +97,29 @@ def test_of_many_images_only_scarce_layers_are_tried() -> None:
     mod = prepare(net.module(net.head(net.relu(net.conv(net.data, 64)))))
     assert set(prove_layers(mod, images(50))) == {"dense0.acc"}
     assert set(prove_layers(mod, images(4))) == {"conv0.acc", "dense0.acc"}
+
+
+def test_what_profiling_kept_need_not_be_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = dense_net()
+    data = low_rank(55, 3, seed=0)
+    keep = tensors_to_prove(net, len(data))
+    assert keep
+    known: list[Any] = []
+    profiles = profile(net, data, keep=keep, kept=known)
+    assert profiles.keys() == profile(net, data).keys() and len(known) == 55
+    want = prove_layers(net, data)
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the module ran")
+
+    monkeypatch.setattr("relay_passes.calibration.moments.HostModule", never)
+    assert prove_layers(net, data, known=known) == want
+    with pytest.raises(AssertionError, match="ran"):  # of other images
+        prove_layers(net, data, known=known[1:])
+
+
+def test_of_few_images_nothing_is_kept() -> None:
+    assert not tensors_to_prove(dense_net(), 47)
 
 
 def test_what_is_chosen_is_better_on_other_images() -> None:

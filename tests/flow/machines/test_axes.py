@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flow.sweep.machines import AXES, axis_of, choices, sram_bytes, told, varied
+from flow.machines.axes import AXES, axis_of, choices, sram_bytes, told, varied
 from vta_config import VTAConfig, preset_names
 from vta_config.errors import ConfigError
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from flow.sweep.units import FREQUENCIES, SIZES, read_number, shown_bytes, shown_hertz
+from flow.machines.units import FREQUENCIES, SIZES, read_number, shown_bytes, shown_hertz
 from vta_config.errors import ConfigError
 from vta_config.hardware import BURST_BEATS, BUS_BITS, TIMINGS, VTAConfig
 

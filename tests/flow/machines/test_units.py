@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from flow.sweep.units import (
+from flow.machines.units import (
     FREQUENCIES,
     SIZES,
     TIMES,
