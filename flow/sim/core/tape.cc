@@ -2,23 +2,17 @@
 
 #include <algorithm>
 #include <iterator>
-#include <string>
-#include <unordered_map>
 #include <utility>
 
 #include "machine.h"
 #include "stream.h"
+#include "sums.h"
 
 namespace vta {
 namespace {
 
 // Sums that wait at a time, parts of a GEMM that may wait, and terms of a sum: more is run at once.
 constexpr size_t kMostPending = 64, kMostParts = 256, kMostTerms = 64;
-constexpr size_t kLanesOf = kColumn;
-
-int32_t Sum(int32_t a, int32_t b) {
-  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-}
 
 }  // namespace
 
@@ -28,12 +22,11 @@ class TapeMaker {
       : stream_(stream),
         config_(stream.config()),
         kernels_(stream.kernels()),
-        machine_(machine),
         weights_(machine->weights()),
         most_bytes_(most_bytes),
         tape_(tape),
+        writer_(config_, kernels_, machine, tape),
         inp_bytes_(static_cast<ptrdiff_t>(config_.lanes() * kernels_.inp_lane_bytes)),
-        column_lines_(static_cast<uint32_t>(config_.block() * kernels_.inp_lane_bytes / 4)),
         owner_(config_.acc_depth(), 0),
         cleared_(config_.acc_depth(), false),
         places_(config_.wgt_depth(), Weights::kNowhere) {}
@@ -59,36 +52,13 @@ class TapeMaker {
   }
 
  private:
-  // A step of a sum, and where its packed weights lie.
-  struct PlacedTap {
-    int32_t src;
-    uint32_t place;
-  };
-  // What one GEMM adds to rows of a sum.
-  struct Term {
-    std::vector<int32_t> src;  // bytes of inp, for each row of the sum; kNone where it adds nothing
-    std::vector<PlacedTap> taps, diagonals;
-    bool same;             // every row reads the same inp
-    ptrdiff_t begin, end;  // bytes of inp that are read lie in this range
-    int32_t least;         // of the taps' src
-  };
-  static constexpr int32_t kNone = INT32_MIN;
-  // Rows whose sums wait. No two of these have a row in common.
-  struct Pending {
-    std::vector<int32_t> dst;  // lanes of acc, ascending
-    bool fresh = false;
-    std::vector<Term> terms;
-    Clip clip;
-    int clipped = 0;  // how many of a clip's three steps are taken
-  };
-
   uint64_t Bytes() const {
     return tape_->pool_.bytes() + tape_->gemms_.size() * sizeof(TapeGemm) +
            tape_->steps_.size() * sizeof(Tape::Step);
   }
 
   size_t ElementOf(ptrdiff_t lane) const { return static_cast<size_t>(lane) / config_.lanes(); }
-  Pending& At(uint32_t id) { return *pending_[id - 1]; }
+  PendingSum& At(uint32_t id) { return *pending_[id - 1]; }
 
   void Step(Tape::Step::Kind kind, size_t index, size_t count = 1) {
     tape_->steps_.push_back({kind, static_cast<uint32_t>(index), static_cast<uint32_t>(count)});
@@ -189,7 +159,7 @@ class TapeMaker {
     const int32_t to = nest.dst * static_cast<int32_t>(config_.lanes()) + base.dst;
     const int32_t from = nest.src * static_cast<int32_t>(inp_bytes_) + base.src;
     std::vector<int32_t> dst;
-    Term term;
+    SumTerm term;
     for (size_t r = 0; r < group.row_count; ++r) {
       dst.push_back(to + rows[r].dst);
       term.src.push_back(from + rows[r].src);
@@ -222,7 +192,7 @@ class TapeMaker {
       if (id != 0) Run(id);
       id = Begin(dst);
     }
-    Pending& sum = At(id);
+    PendingSum& sum = At(id);
     if (sum.dst.size() != dst.size()) {
       term.src = Spread(term.src, dst, sum.dst);
       term.same = false;
@@ -243,7 +213,7 @@ class TapeMaker {
     size_t n = 0;
     for (const int32_t row : all) {
       const bool has = n < some.size() && some[n] == row;
-      spread.push_back(has ? values[n++] : kNone);
+      spread.push_back(has ? values[n++] : PendingSum::kNone);
     }
     return spread;
   }
@@ -251,7 +221,7 @@ class TapeMaker {
   // Lets a sum take a term for rows `dst`, most of which it has: it gets the others, where they
   // belong to no sum. Returns false where that is not possible or not worth it.
   bool Grow(uint32_t id, const std::vector<int32_t>& dst) {
-    Pending& sum = At(id);
+    PendingSum& sum = At(id);
     if (sum.clipped != 0 || sum.terms.size() >= kMostTerms) return false;
     if (sum.dst == dst) return true;
     std::vector<int32_t> all;
@@ -267,7 +237,7 @@ class TapeMaker {
         owner_[ElementOf(d)] = id;
         cleared_[ElementOf(d)] = false;
       }
-      for (Term& term : sum.terms) {
+      for (SumTerm& term : sum.terms) {
         term.src = Spread(term.src, sum.dst, all);
         term.same = false;
       }
@@ -294,14 +264,14 @@ class TapeMaker {
     }
     if (waiting_.size() >= kMostPending) Run(waiting_.front());
     if (free_.empty()) {
-      pending_.push_back(std::make_unique<Pending>());
+      pending_.push_back(std::make_unique<PendingSum>());
       free_.push_back(static_cast<uint32_t>(pending_.size()));
     }
     const uint32_t id = free_.back();
     free_.pop_back();
     waiting_.push_back(id);
-    Pending& sum = At(id);
-    sum = Pending();
+    PendingSum& sum = At(id);
+    sum = PendingSum();
     sum.dst = dst;
     sum.fresh = fresh;
     for (const int32_t d : dst) owner_[ElementOf(d)] = id;
@@ -343,11 +313,11 @@ class TapeMaker {
       ++sums.back().second;
     }
     for (const auto& [id, seen] : sums) {
-      const Pending& sum = At(id);
+      const PendingSum& sum = At(id);
       if (seen * config_.batch() != sum.dst.size() || sum.clipped >= step) return false;
     }
     for (const auto& [id, seen] : sums) {
-      Pending& sum = At(id);
+      PendingSum& sum = At(id);
       sum.clipped = step;
       if (step == 1) sum.clip.shift = std::min(insn.imm, 31);
       if (step == 2) sum.clip.low = insn.imm;
@@ -382,10 +352,10 @@ class TapeMaker {
   // Runs what reads bytes of inp in [begin, end): sums that have a partner, and of the others only
   // the terms that do, since these may have one, and the rest later.
   void RunReaders(ptrdiff_t begin, ptrdiff_t end) {
-    const auto reads = [=](const Term& term) { return term.begin < end && begin < term.end; };
+    const auto reads = [=](const SumTerm& term) { return term.begin < end && begin < term.end; };
     for (size_t n = 0; n < waiting_.size();) {
       const uint32_t id = waiting_[n];
-      const std::vector<Term>& terms = At(id).terms;
+      const std::vector<SumTerm>& terms = At(id).terms;
       if (std::any_of(terms.begin(), terms.end(), reads) &&
           (config_.block() != kColumn || Partner(id) != 0)) {
         Run(id);
@@ -394,10 +364,10 @@ class TapeMaker {
         ++n;
       }
     }
-    std::vector<Pending> parts;
+    std::vector<PendingSum> parts;
     const std::vector<uint32_t> waiting = waiting_;
     for (const uint32_t id : waiting) {
-      Pending& sum = At(id);
+      PendingSum& sum = At(id);
       const auto rest = std::stable_partition(sum.terms.begin(), sum.terms.end(), reads);
       if (rest == sum.terms.begin()) continue;
       if (sum.clipped != 0 || rest == sum.terms.end()) {
@@ -405,7 +375,7 @@ class TapeMaker {
         parts.push_back(std::move(sum));
         continue;
       }
-      Pending part;
+      PendingSum part;
       part.dst = sum.dst;
       part.fresh = std::exchange(sum.fresh, false);
       part.terms.assign(std::make_move_iterator(sum.terms.begin()), std::make_move_iterator(rest));
@@ -416,9 +386,10 @@ class TapeMaker {
     for (size_t n = 0; n < parts.size(); ++n) {
       if (done[n]) continue;
       size_t other = n + 1;
-      while (other < parts.size() && (done[other] || !Pairs(parts[n], parts[other]))) ++other;
+      while (other < parts.size() && (done[other] || !writer_.Pairs(parts[n], parts[other])))
+        ++other;
       if (other < parts.size()) done[other] = true;
-      Emit(parts[n], other < parts.size() ? &parts[other] : nullptr);
+      writer_.Write(parts[n], other < parts.size() ? &parts[other] : nullptr);
     }
   }
 
@@ -427,21 +398,15 @@ class TapeMaker {
     const uint32_t other = Partner(id);
     Release(id);
     if (other != 0) Release(other);
-    Emit(At(id), other == 0 ? nullptr : &At(other));
+    writer_.Write(At(id), other == 0 ? nullptr : &At(other));
   }
 
   // The sum that may run with `id` in one call, or 0.
   uint32_t Partner(uint32_t id) {
     for (const uint32_t other : waiting_) {
-      if (other != id && Pairs(At(id), At(other))) return other;
+      if (other != id && writer_.Pairs(At(id), At(other))) return other;
     }
     return 0;
-  }
-
-  void Emit(const Pending& sum, const Pending* other) {
-    if (other != nullptr) return Emit(sum, other, 0, 2);
-    const size_t columns = std::max<size_t>(config_.block() / kColumn, 1);
-    for (size_t c = 0; c < columns; c += 2) Emit(sum, nullptr, c, std::min<size_t>(columns - c, 2));
   }
 
   void Release(uint32_t id) {
@@ -450,206 +415,19 @@ class TapeMaker {
     for (const int32_t d : At(id).dst) owner_[ElementOf(d)] = 0;
   }
 
-  // Terms that need more than an addition for each row.
-  static std::vector<const Term*> Full(const Pending& sum) {
-    std::vector<const Term*> full;
-    for (const Term& term : sum.terms) {
-      if (!term.same && !term.taps.empty()) full.push_back(&term);
-    }
-    return full;
-  }
-
-  // Whether two sums are the columns of one call. The columns of a larger block need no other sum.
-  bool Pairs(const Pending& a, const Pending& b) const {
-    if (config_.block() != kColumn || a.dst.size() != b.dst.size() || a.fresh != b.fresh ||
-        a.clipped != b.clipped || a.clip.shift != b.clip.shift || a.clip.low != b.clip.low ||
-        a.clip.high != b.clip.high) {
-      return false;
-    }
-    const std::vector<const Term*> x = Full(a), y = Full(b);
-    if (x.size() != y.size()) return false;
-    for (size_t n = 0; n < x.size(); ++n) {
-      if (x[n]->taps.size() != y[n]->taps.size() || x[n]->least != y[n]->least) return false;
-      for (size_t t = 0; t < x[n]->taps.size(); ++t) {
-        if (x[n]->taps[t].src != y[n]->taps[t].src) return false;
-      }
-      if (x[n]->src != y[n]->src) return false;
-    }
-    for (size_t r = 1; r < a.dst.size(); ++r) {
-      if (a.dst[r] - a.dst[0] != b.dst[r] - b.dst[0]) return false;
-    }
-    return true;
-  }
-
-  void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const {
-    if (!kernels_.corrected) return;
-    for (const PlacedTap& tap : taps) {
-      const int32_t* corrections = weights_.corrections(tap.place) + column * kColumn;
-      for (size_t o = 0; o < kColumn; ++o) init[o] = Sum(init[o], corrections[o]);
-    }
-  }
-
-  // The call for columns column .. column + columns of `sum`, or for the one of `sum` and of
-  // `other`.
-  void Emit(const Pending& sum, const Pending* other, size_t column, size_t columns) {
-    Pool& pool = tape_->pool_;
-    TapeGemm gemm = {};
-    GemmArgs& args = gemm.args;
-    args.block = config_.block();
-    args.columns = columns;
-    args.rows = RowsOf(sum, std::vector<int32_t>(sum.dst.size(), 0), 0, 0);
-    args.row_count = sum.dst.size();
-    args.wgt = weights_.data();
-    args.fresh = sum.fresh;
-    if (sum.clipped != 0) {
-      Clip* clip = pool.Array<Clip>(1);
-      *clip = sum.clip;
-      args.clip = clip;
-    }
-    std::vector<GemmDiagonal> diagonals;
-    for (size_t c = 0; c < columns; ++c) {
-      const Pending& own = c == 1 && other != nullptr ? *other : sum;
-      const size_t at = other != nullptr ? 0 : column + c;
-      args.acc[c] = machine_->acc() + own.dst[0] + at * kColumn;
-      int32_t* init = pool.Array<int32_t>(kColumn);
-      std::fill_n(init, kColumn, 0);
-      for (const Term& term : own.terms) {
-        if (term.same) continue;
-        AddCorrections(term.taps, at, init);
-        AddCorrections(term.diagonals, at, init);
-        AddDiagonals(own, term, at, c, &diagonals);
-      }
-      args.init[c] = init;
-      gemm.same_count += SameTerms(own, at, init, &gemm.same[c]);
-    }
-    args.diagonals = Kept(diagonals);
-    args.diagonal_count = diagonals.size();
-    const std::vector<const Term*> first = Full(sum);
-    const std::vector<const Term*> second = other == nullptr ? first : Full(*other);
-    GemmTerm* terms = pool.Array<GemmTerm>(first.size());
-    for (size_t n = 0; n < first.size(); ++n) {
-      const uint32_t beside = other == nullptr ? column_lines_ : 0;
-      terms[n] =
-          Taps(sum, *first[n], *second[n], static_cast<uint32_t>(column) * column_lines_, beside);
-    }
-    args.terms = terms;
-    args.term_count = first.size();
-    Step(Tape::Step::kGemm, tape_->gemms_.size());
-    tape_->gemms_.push_back(gemm);
-  }
-
-  // Where the src of a term's rows counts from.
-  static int32_t Base(const Term& term) {
-    return *std::find_if(term.src.begin(), term.src.end(), [](int32_t s) { return s != kNone; });
-  }
-
-  const GemmRow* RowsOf(const Pending& sum, const Term& term) {
-    return RowsOf(sum, term.src, Base(term), term.least);
-  }
-
-  // Rows of a sum with their `src` from `base` on; rows without one read zeros behind the inp
-  // scratchpad, whose taps start at `least`. The same rows are kept once.
-  const GemmRow* RowsOf(const Pending& sum, const std::vector<int32_t>& src, int32_t base,
-                        int32_t least) {
-    const int32_t zeros =
-        static_cast<int32_t>(config_.inp_depth()) * static_cast<int32_t>(inp_bytes_) - base - least;
-    std::vector<GemmRow> rows;
-    for (size_t r = 0; r < src.size(); ++r) {
-      rows.push_back({sum.dst[r] - sum.dst[0], src[r] == kNone ? zeros : src[r] - base});
-    }
-    const std::string key(reinterpret_cast<const char*>(rows.data()),
-                          rows.size() * sizeof(GemmRow));
-    const auto [known, added] = rows_.emplace(key, nullptr);
-    if (added) known->second = Kept(rows);
-    return known->second;
-  }
-
-  template <typename T>
-  const T* Kept(const std::vector<T>& values) {
-    T* kept = tape_->pool_.Array<T>(values.size());
-    std::copy(values.begin(), values.end(), kept);
-    return kept;
-  }
-
-  // The taps of two columns, `first` and `second` lines into their elements, without those of
-  // zeros.
-  GemmTerm Taps(const Pending& sum, const Term& a, const Term& b, uint32_t first, uint32_t beside) {
-    std::vector<GemmTap> taps;
-    for (size_t t = 0; t < a.taps.size(); ++t) {
-      const uint32_t x = a.taps[t].place, y = b.taps[t].place;
-      if (weights_.IsZero(x) && weights_.IsZero(y)) continue;
-      taps.push_back({a.taps[t].src, {x + first, y + first + beside}});
-    }
-    return {RowsOf(sum, a), machine_->inp() + Base(a), Kept(taps), taps.size()};
-  }
-
-  // Column `at` of diagonal weights; those of the same inp become one.
-  void AddDiagonals(const Pending& sum, const Term& term, size_t at, size_t column,
-                    std::vector<GemmDiagonal>* diagonals) {
-    const size_t lanes = std::min(kLanesOf, config_.block());
-    const GemmRow* rows = term.diagonals.empty() ? nullptr : RowsOf(sum, term);
-    for (const PlacedTap& tap : term.diagonals) {
-      const uint8_t* inp =
-          machine_->inp() + Base(term) + tap.src + at * kColumn * kernels_.inp_lane_bytes;
-      const int32_t* own = weights_.Diagonal(tap.place) + at * kColumn;
-      const auto known = std::find_if(diagonals->begin(), diagonals->end(), [&](const auto& d) {
-        return d.rows == rows && d.inp == inp && d.column == column;
-      });
-      if (known != diagonals->end()) {
-        int32_t* factors = const_cast<int32_t*>(known->factors);
-        for (size_t o = 0; o < lanes; ++o) factors[o] = Sum(factors[o], own[o]);
-        continue;
-      }
-      int32_t* factors = tape_->pool_.Array<int32_t>(kColumn);
-      std::copy(own, own + lanes, factors);
-      diagonals->push_back({rows, inp, factors, column});
-    }
-  }
-
-  // Makes the GEMM of one row that adds to `init` what is the same for all rows of `sum`; returns
-  // whether there is anything.
-  bool SameTerms(const Pending& sum, size_t at, const int32_t* init, GemmArgs* once) {
-    std::vector<GemmTerm> terms;
-    int32_t* own = nullptr;
-    for (const Term& term : sum.terms) {
-      if (!term.same) continue;
-      if (own == nullptr) {
-        own = tape_->pool_.Array<int32_t>(kColumn);
-        std::copy(init, init + kColumn, own);
-      }
-      AddCorrections(term.taps, at, own);
-      GemmTerm all = Taps(sum, term, term, static_cast<uint32_t>(at) * column_lines_, 0);
-      all.rows = Kept(std::vector<GemmRow>{{0, 0}});
-      terms.push_back(all);
-    }
-    if (own == nullptr) return false;
-    once->block = config_.block();
-    once->columns = 1;
-    once->init[0] = own;
-    once->rows = terms[0].rows;
-    once->row_count = 1;
-    once->wgt = weights_.data();
-    once->terms = Kept(terms);
-    once->term_count = terms.size();
-    once->fresh = true;
-    return true;
-  }
-
   const Stream& stream_;
   const Config& config_;
   const Kernels& kernels_;
-  Machine* machine_;
   const Weights& weights_;
   uint64_t most_bytes_;
   Tape* tape_;
+  SumWriter writer_;
   ptrdiff_t inp_bytes_;           // of a packed element
-  uint32_t column_lines_;         // of a column of a packed wgt element
   std::vector<uint32_t> owner_;   // of each acc element: the id of the sum that waits for it, or 0
   std::vector<bool> cleared_;     // acc elements that are zero, but not in memory
   std::vector<uint32_t> places_;  // of wgt elements that hold constants
-  std::vector<std::unique_ptr<Pending>> pending_;  // by id - 1
+  std::vector<std::unique_ptr<PendingSum>> pending_;  // by id - 1
   std::vector<uint32_t> free_, waiting_;
-  std::unordered_map<std::string, const GemmRow*> rows_;
   std::vector<uint32_t> loads_;  // of constant weights, which wait
 };
 
