@@ -306,7 +306,8 @@ def normal_layer(
     ]
     digits = bias_digits(total, _exponents(parts), config, layer.name)
     if digits is None and edges:
-        epilogue.insert(0, RegisterOp.of_parts(total, edges, config))
+        values, places = [total + e.values for e in edges], [(e.rows, e.columns) for e in edges]
+        epilogue.insert(0, RegisterOp.of_parts(values, places, config))
     elif digits is None:
         epilogue.insert(0, RegisterOp.of("add", total.reshape(-1, config.block), config))
     own, *summands = _with_digits(parts, digits or {})
