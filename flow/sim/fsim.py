@@ -40,7 +40,8 @@ class FSim:
     origins : callable or sequence, optional
         Where instruction i comes from, for messages.
     kernels : str
-        Inner loops to use: plain, avx2, avx512bw or avx512vnni; by default the fastest.
+        Inner loops to use: plain; on x86 avx2, avx512bw, avx512vnni or amx; on 64-bit ARM neon or
+        neon_dot; amx_model for tests. By default the fastest.
     defined : list of (int, int)
         Memory (byte address, bytes) that holds data before the run; by default all of it.
     limits : Limits

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from flow.data.datasets import ArraySource, Dataset, Preprocessing
 from flow.frontend.importer import import_model
-from flow.kept_images import Pictures
+from flow.kept_pictures import Pictures
 from flow.pipeline import LEARNING_IMAGES, Pipeline
 from relay_passes.calibration.profiling import profile
 from relay_passes.learning.learn import Learned
@@ -54,7 +54,7 @@ def test_scaled_channels_are_profiled_once(
         return profile(mod, images, **kwargs)  # type: ignore[arg-type]
 
     pipeline.calibrate(images)
-    monkeypatch.setattr("flow.pipeline.profile", counting)
+    monkeypatch.setattr("flow.profile_ranges.profile", counting)
     pipeline.quantize("equalized")
     pipeline.quantize("per_tensor")
     assert counts == [3]

@@ -165,8 +165,8 @@ inline Case MakeCase(const Config& config, Random* random, int nests) {
   return c;
 }
 
-// Every kernel against a plain interpreter; kernels_test.cc.
-void TestKernels();
+// Every kernel against a plain interpreter, on this many programs of sums; kernels_test.cc.
+void TestKernels(uint32_t programs);
 
 }  // namespace vta
 

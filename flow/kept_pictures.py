@@ -1,25 +1,27 @@
-"""Calibration images that are decoded again whenever they are read, in place of kept ones."""
+"""Images that are read again whenever they are needed, in place of kept ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.data.datasets import Dataset
 from flow.results.evaluate import prefetch
 
-if TYPE_CHECKING:
-    from flow.data.datasets import Dataset
 
-
-class Pictures(Sequence["NDArray[np.float32]"]):
+class Pictures(Sequence[NDArray[np.float32]]):
     """Some images of a data set, decoded anew whenever they are read."""
 
     def __init__(self, data: Dataset, indices: range) -> None:
         """Take the images at `indices`."""
         self._data, self._indices = data, indices
+
+    def as_data(self) -> Dataset:
+        """Return them as a data set."""
+        return self._data.at(self._indices)
 
     def __len__(self) -> int:
         """Count the images."""
