@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "machine.h"
@@ -62,19 +64,18 @@ class TapeMaker {
     int32_t src;
     uint32_t place;
   };
-  // What one GEMM adds to all rows of a sum.
+  // What one GEMM adds to rows of a sum.
   struct Term {
-    const GemmRow* rows;
-    ptrdiff_t src;  // bytes of inp
+    std::vector<int32_t> src;  // bytes of inp, for each row of the sum; kNone where it adds nothing
     std::vector<PlacedTap> taps, diagonals;
     bool same;             // every row reads the same inp
     ptrdiff_t begin, end;  // bytes of inp that are read lie in this range
+    int32_t least;         // of the taps' src
   };
+  static constexpr int32_t kNone = INT32_MIN;
   // Rows whose sums wait. No two of these have a row in common.
   struct Pending {
-    const GemmRow* rows = nullptr;
-    size_t row_count = 0;
-    ptrdiff_t dst = 0;  // lanes of acc
+    std::vector<int32_t> dst;  // lanes of acc, ascending
     bool fresh = false;
     std::vector<Term> terms;
     Clip clip;
@@ -185,49 +186,106 @@ class TapeMaker {
   void Part(const NestPlan& plan, const GemmGroup& group, const Uop& nest, uint32_t number) {
     const GemmBase& base = plan.bases[group.base_begin + number];
     const GemmRow* rows = plan.rows.data() + group.row_begin;
-    const size_t count = group.row_count;
-    const ptrdiff_t dst =
-        static_cast<ptrdiff_t>(nest.dst) * static_cast<ptrdiff_t>(config_.lanes()) + base.dst;
-    uint32_t id = owner_[ElementOf(dst + rows[0].dst)];
-    if (id == 0 || !Continues(At(id), rows, count, dst)) id = Begin(rows, count, dst);
+    const int32_t to = nest.dst * static_cast<int32_t>(config_.lanes()) + base.dst;
+    const int32_t from = nest.src * static_cast<int32_t>(inp_bytes_) + base.src;
+    std::vector<int32_t> dst;
     Term term;
-    term.rows = rows;
-    term.src = static_cast<ptrdiff_t>(nest.src) * inp_bytes_ + base.src;
-    const auto by_src = [](const GemmRow& a, const GemmRow& b) { return a.src < b.src; };
-    const auto [least, most] = std::minmax_element(rows, rows + count, by_src);
-    term.same = count > 1 && least->src == most->src;
+    for (size_t r = 0; r < group.row_count; ++r) {
+      dst.push_back(to + rows[r].dst);
+      term.src.push_back(from + rows[r].src);
+    }
+    const auto [least, most] = std::minmax_element(term.src.begin(), term.src.end());
+    term.same = dst.size() > 1 && *least == *most;
     term.begin = PTRDIFF_MAX;
     term.end = PTRDIFF_MIN;
+    term.least = INT32_MAX;
     for (uint32_t t = 0; t < group.tap_count; ++t) {
       const PlanTap& tap = plan.taps[group.tap_begin + t];
       const uint32_t place = places_[static_cast<size_t>(nest.wgt + base.wgt + tap.wgt)];
       const bool diagonal = !term.same && weights_.Diagonal(place) != nullptr;
       (diagonal ? term.diagonals : term.taps).push_back({tap.src, place});
-      term.begin = std::min<ptrdiff_t>(term.begin, term.src + least->src + tap.src);
-      term.end = std::max<ptrdiff_t>(term.end, term.src + most->src + tap.src + inp_bytes_);
+      term.begin = std::min<ptrdiff_t>(term.begin, *least + tap.src);
+      term.end = std::max<ptrdiff_t>(term.end, *most + tap.src + inp_bytes_);
+      term.least = std::min(term.least, tap.src);
     }
-    At(id).terms.push_back(std::move(term));
+    uint32_t id = 0;
+    for (const int32_t d : dst) {
+      const uint32_t owner = owner_[ElementOf(d)];
+      if (owner == 0 || owner == id) continue;
+      if (id == 0 && Grow(owner, dst)) {
+        id = owner;
+      } else {
+        Run(owner);
+      }
+    }
+    if (id == 0 || !Contains(At(id).dst, dst)) {
+      if (id != 0) Run(id);
+      id = Begin(dst);
+    }
+    Pending& sum = At(id);
+    if (sum.dst.size() != dst.size()) {
+      term.src = Spread(term.src, dst, sum.dst);
+      term.same = false;
+    }
+    sum.terms.push_back(std::move(term));
   }
 
-  static bool Continues(const Pending& sum, const GemmRow* rows, size_t count, ptrdiff_t dst) {
-    if (sum.clipped != 0 || sum.row_count != count || sum.terms.size() >= kMostTerms) return false;
-    for (size_t r = 0; r < count; ++r) {
-      if (sum.dst + sum.rows[r].dst != dst + rows[r].dst) return false;
+  static bool Contains(const std::vector<int32_t>& all, const std::vector<int32_t>& some) {
+    return std::includes(all.begin(), all.end(), some.begin(), some.end());
+  }
+
+  // Values of rows `some` for the rows `all`.
+  static std::vector<int32_t> Spread(const std::vector<int32_t>& values,
+                                     const std::vector<int32_t>& some,
+                                     const std::vector<int32_t>& all) {
+    std::vector<int32_t> spread;
+    spread.reserve(all.size());
+    size_t n = 0;
+    for (const int32_t row : all) {
+      const bool has = n < some.size() && some[n] == row;
+      spread.push_back(has ? values[n++] : kNone);
+    }
+    return spread;
+  }
+
+  // Lets a sum take a term for rows `dst`, most of which it has: it gets the others, where they
+  // belong to no sum. Returns false where that is not possible or not worth it.
+  bool Grow(uint32_t id, const std::vector<int32_t>& dst) {
+    Pending& sum = At(id);
+    if (sum.clipped != 0 || sum.terms.size() >= kMostTerms) return false;
+    if (sum.dst == dst) return true;
+    std::vector<int32_t> all;
+    std::set_union(sum.dst.begin(), sum.dst.end(), dst.begin(), dst.end(), std::back_inserter(all));
+    if (all.size() > dst.size() + dst.size() / 2) return false;
+    if (all.size() > sum.dst.size() + sum.dst.size() / 2) return false;
+    if (all.size() != sum.dst.size()) {
+      for (const int32_t d : dst) {
+        const size_t e = ElementOf(d);
+        if (owner_[e] != id && (owner_[e] != 0 || cleared_[e] != sum.fresh)) return false;
+      }
+      for (const int32_t d : dst) {
+        owner_[ElementOf(d)] = id;
+        cleared_[ElementOf(d)] = false;
+      }
+      for (Term& term : sum.terms) {
+        term.src = Spread(term.src, sum.dst, all);
+        term.same = false;
+      }
+      sum.dst = std::move(all);
     }
     return true;
   }
 
   // Begins the sums of rows; returns their id.
-  uint32_t Begin(const GemmRow* rows, size_t count, ptrdiff_t dst) {
+  uint32_t Begin(const std::vector<int32_t>& dst) {
     size_t cleared = 0;
-    for (size_t r = 0; r < count; ++r) {
-      const size_t e = ElementOf(dst + rows[r].dst);
-      if (owner_[e] != 0) Run(owner_[e]);
-      cleared += cleared_[e];
+    for (const int32_t d : dst) {
+      if (owner_[ElementOf(d)] != 0) Run(owner_[ElementOf(d)]);
+      cleared += cleared_[ElementOf(d)];
     }
-    const bool fresh = cleared == count;
-    for (size_t r = 0; r < count && cleared != 0; ++r) {
-      const size_t e = ElementOf(dst + rows[r].dst);
+    const bool fresh = cleared == dst.size();
+    for (size_t r = 0; r < dst.size() && cleared != 0; ++r) {
+      const size_t e = ElementOf(dst[r]);
       if (fresh) {
         cleared_[e] = false;
       } else {
@@ -244,11 +302,9 @@ class TapeMaker {
     waiting_.push_back(id);
     Pending& sum = At(id);
     sum = Pending();
-    sum.rows = rows;
-    sum.row_count = count;
     sum.dst = dst;
     sum.fresh = fresh;
-    for (size_t r = 0; r < count; ++r) owner_[ElementOf(dst + rows[r].dst)] = id;
+    for (const int32_t d : dst) owner_[ElementOf(d)] = id;
     return id;
   }
 
@@ -288,7 +344,7 @@ class TapeMaker {
     }
     for (const auto& [id, seen] : sums) {
       const Pending& sum = At(id);
-      if (seen * config_.batch() != sum.row_count || sum.clipped >= step) return false;
+      if (seen * config_.batch() != sum.dst.size() || sum.clipped >= step) return false;
     }
     for (const auto& [id, seen] : sums) {
       Pending& sum = At(id);
@@ -328,10 +384,10 @@ class TapeMaker {
   void RunReaders(ptrdiff_t begin, ptrdiff_t end) {
     const auto reads = [=](const Term& term) { return term.begin < end && begin < term.end; };
     for (size_t n = 0; n < waiting_.size();) {
-      const uint32_t id = waiting_[n], other = Partner(id);
+      const uint32_t id = waiting_[n];
       const std::vector<Term>& terms = At(id).terms;
-      const bool whole = other != 0 || config_.block() != kColumn;
-      if (whole && std::any_of(terms.begin(), terms.end(), reads)) {
+      if (std::any_of(terms.begin(), terms.end(), reads) &&
+          (config_.block() != kColumn || Partner(id) != 0)) {
         Run(id);
         n = 0;
       } else {
@@ -350,8 +406,6 @@ class TapeMaker {
         continue;
       }
       Pending part;
-      part.rows = sum.rows;
-      part.row_count = sum.row_count;
       part.dst = sum.dst;
       part.fresh = std::exchange(sum.fresh, false);
       part.terms.assign(std::make_move_iterator(sum.terms.begin()), std::make_move_iterator(rest));
@@ -393,8 +447,7 @@ class TapeMaker {
   void Release(uint32_t id) {
     waiting_.erase(std::find(waiting_.begin(), waiting_.end(), id));
     free_.push_back(id);
-    const Pending& sum = At(id);
-    for (size_t r = 0; r < sum.row_count; ++r) owner_[ElementOf(sum.dst + sum.rows[r].dst)] = 0;
+    for (const int32_t d : At(id).dst) owner_[ElementOf(d)] = 0;
   }
 
   // Terms that need more than an addition for each row.
@@ -408,7 +461,7 @@ class TapeMaker {
 
   // Whether two sums are the columns of one call. The columns of a larger block need no other sum.
   bool Pairs(const Pending& a, const Pending& b) const {
-    if (config_.block() != kColumn || a.row_count != b.row_count || a.fresh != b.fresh ||
+    if (config_.block() != kColumn || a.dst.size() != b.dst.size() || a.fresh != b.fresh ||
         a.clipped != b.clipped || a.clip.shift != b.clip.shift || a.clip.low != b.clip.low ||
         a.clip.high != b.clip.high) {
       return false;
@@ -416,16 +469,14 @@ class TapeMaker {
     const std::vector<const Term*> x = Full(a), y = Full(b);
     if (x.size() != y.size()) return false;
     for (size_t n = 0; n < x.size(); ++n) {
-      if (x[n]->taps.size() != y[n]->taps.size()) return false;
+      if (x[n]->taps.size() != y[n]->taps.size() || x[n]->least != y[n]->least) return false;
       for (size_t t = 0; t < x[n]->taps.size(); ++t) {
-        if (x[n]->src + x[n]->taps[t].src != y[n]->src + y[n]->taps[t].src) return false;
+        if (x[n]->taps[t].src != y[n]->taps[t].src) return false;
       }
-      for (size_t r = 0; x[n]->rows != y[n]->rows && r < a.row_count; ++r) {
-        if (x[n]->rows[r].src != y[n]->rows[r].src) return false;
-      }
+      if (x[n]->src != y[n]->src) return false;
     }
-    for (size_t r = 1; a.rows != b.rows && r < a.row_count; ++r) {
-      if (a.rows[r].dst - a.rows[0].dst != b.rows[r].dst - b.rows[0].dst) return false;
+    for (size_t r = 1; r < a.dst.size(); ++r) {
+      if (a.dst[r] - a.dst[0] != b.dst[r] - b.dst[0]) return false;
     }
     return true;
   }
@@ -446,8 +497,8 @@ class TapeMaker {
     GemmArgs& args = gemm.args;
     args.block = config_.block();
     args.columns = columns;
-    args.rows = sum.rows;
-    args.row_count = sum.row_count;
+    args.rows = RowsOf(sum, std::vector<int32_t>(sum.dst.size(), 0), 0, 0);
+    args.row_count = sum.dst.size();
     args.wgt = weights_.data();
     args.fresh = sum.fresh;
     if (sum.clipped != 0) {
@@ -459,15 +510,14 @@ class TapeMaker {
     for (size_t c = 0; c < columns; ++c) {
       const Pending& own = c == 1 && other != nullptr ? *other : sum;
       const size_t at = other != nullptr ? 0 : column + c;
-      args.acc[c] = machine_->acc() + own.dst + (own.rows[0].dst - sum.rows[0].dst) +
-                    static_cast<ptrdiff_t>(at * kColumn);
+      args.acc[c] = machine_->acc() + own.dst[0] + at * kColumn;
       int32_t* init = pool.Array<int32_t>(kColumn);
       std::fill_n(init, kColumn, 0);
       for (const Term& term : own.terms) {
         if (term.same) continue;
         AddCorrections(term.taps, at, init);
         AddCorrections(term.diagonals, at, init);
-        AddDiagonals(term, at, c, &diagonals);
+        AddDiagonals(own, term, at, c, &diagonals);
       }
       args.init[c] = init;
       gemm.same_count += SameTerms(own, at, init, &gemm.same[c]);
@@ -479,12 +529,39 @@ class TapeMaker {
     GemmTerm* terms = pool.Array<GemmTerm>(first.size());
     for (size_t n = 0; n < first.size(); ++n) {
       const uint32_t beside = other == nullptr ? column_lines_ : 0;
-      terms[n] = Taps(*first[n], *second[n], static_cast<uint32_t>(column) * column_lines_, beside);
+      terms[n] =
+          Taps(sum, *first[n], *second[n], static_cast<uint32_t>(column) * column_lines_, beside);
     }
     args.terms = terms;
     args.term_count = first.size();
     Step(Tape::Step::kGemm, tape_->gemms_.size());
     tape_->gemms_.push_back(gemm);
+  }
+
+  // Where the src of a term's rows counts from.
+  static int32_t Base(const Term& term) {
+    return *std::find_if(term.src.begin(), term.src.end(), [](int32_t s) { return s != kNone; });
+  }
+
+  const GemmRow* RowsOf(const Pending& sum, const Term& term) {
+    return RowsOf(sum, term.src, Base(term), term.least);
+  }
+
+  // Rows of a sum with their `src` from `base` on; rows without one read zeros behind the inp
+  // scratchpad, whose taps start at `least`. The same rows are kept once.
+  const GemmRow* RowsOf(const Pending& sum, const std::vector<int32_t>& src, int32_t base,
+                        int32_t least) {
+    const int32_t zeros =
+        static_cast<int32_t>(config_.inp_depth()) * static_cast<int32_t>(inp_bytes_) - base - least;
+    std::vector<GemmRow> rows;
+    for (size_t r = 0; r < src.size(); ++r) {
+      rows.push_back({sum.dst[r] - sum.dst[0], src[r] == kNone ? zeros : src[r] - base});
+    }
+    const std::string key(reinterpret_cast<const char*>(rows.data()),
+                          rows.size() * sizeof(GemmRow));
+    const auto [known, added] = rows_.emplace(key, nullptr);
+    if (added) known->second = Kept(rows);
+    return known->second;
   }
 
   template <typename T>
@@ -496,26 +573,27 @@ class TapeMaker {
 
   // The taps of two columns, `first` and `second` lines into their elements, without those of
   // zeros.
-  GemmTerm Taps(const Term& a, const Term& b, uint32_t first, uint32_t beside) {
+  GemmTerm Taps(const Pending& sum, const Term& a, const Term& b, uint32_t first, uint32_t beside) {
     std::vector<GemmTap> taps;
     for (size_t t = 0; t < a.taps.size(); ++t) {
       const uint32_t x = a.taps[t].place, y = b.taps[t].place;
       if (weights_.IsZero(x) && weights_.IsZero(y)) continue;
       taps.push_back({a.taps[t].src, {x + first, y + first + beside}});
     }
-    return {a.rows, machine_->inp() + a.src, Kept(taps), taps.size()};
+    return {RowsOf(sum, a), machine_->inp() + Base(a), Kept(taps), taps.size()};
   }
 
   // Column `at` of diagonal weights; those of the same inp become one.
-  void AddDiagonals(const Term& term, size_t at, size_t column,
+  void AddDiagonals(const Pending& sum, const Term& term, size_t at, size_t column,
                     std::vector<GemmDiagonal>* diagonals) {
     const size_t lanes = std::min(kLanesOf, config_.block());
+    const GemmRow* rows = term.diagonals.empty() ? nullptr : RowsOf(sum, term);
     for (const PlacedTap& tap : term.diagonals) {
       const uint8_t* inp =
-          machine_->inp() + term.src + tap.src + at * kColumn * kernels_.inp_lane_bytes;
+          machine_->inp() + Base(term) + tap.src + at * kColumn * kernels_.inp_lane_bytes;
       const int32_t* own = weights_.Diagonal(tap.place) + at * kColumn;
       const auto known = std::find_if(diagonals->begin(), diagonals->end(), [&](const auto& d) {
-        return d.rows == term.rows && d.inp == inp && d.column == column;
+        return d.rows == rows && d.inp == inp && d.column == column;
       });
       if (known != diagonals->end()) {
         int32_t* factors = const_cast<int32_t*>(known->factors);
@@ -524,7 +602,7 @@ class TapeMaker {
       }
       int32_t* factors = tape_->pool_.Array<int32_t>(kColumn);
       std::copy(own, own + lanes, factors);
-      diagonals->push_back({term.rows, inp, factors, column});
+      diagonals->push_back({rows, inp, factors, column});
     }
   }
 
@@ -540,8 +618,7 @@ class TapeMaker {
         std::copy(init, init + kColumn, own);
       }
       AddCorrections(term.taps, at, own);
-      GemmTerm all = Taps(term, term, static_cast<uint32_t>(at) * column_lines_, 0);
-      all.inp += term.rows[0].src;
+      GemmTerm all = Taps(sum, term, term, static_cast<uint32_t>(at) * column_lines_, 0);
       all.rows = Kept(std::vector<GemmRow>{{0, 0}});
       terms.push_back(all);
     }
@@ -572,6 +649,7 @@ class TapeMaker {
   std::vector<uint32_t> places_;  // of wgt elements that hold constants
   std::vector<std::unique_ptr<Pending>> pending_;  // by id - 1
   std::vector<uint32_t> free_, waiting_;
+  std::unordered_map<std::string, const GemmRow*> rows_;
   std::vector<uint32_t> loads_;  // of constant weights, which wait
 };
 
