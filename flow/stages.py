@@ -46,21 +46,29 @@ class Stages:
     ----------
     display : Display, optional
         Where progress is shown.
+
+    Attributes
+    ----------
+    seconds, cpu_seconds : dict[str, float]
+        By stage: how long it took, and how long this process's threads worked in it.
     """
 
     def __init__(self, display: Display | None = None) -> None:
         """Start without a stage."""
         self._display: Display = display if display is not None else Silent()
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, name: str, text: str = "") -> Iterator[Progress]:
         """Run the body as stage `name`, shown as `text`; yields what to call with progress."""
         self.seconds.setdefault(name, 0.0)
-        begin = time.perf_counter()
+        self.cpu_seconds.setdefault(name, 0.0)
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         progress = self._display.open(text or name)
         try:
             yield progress
         finally:
             self._display.close()
             self.seconds[name] += time.perf_counter() - begin
+            self.cpu_seconds[name] += time.process_time() - cpu_begin

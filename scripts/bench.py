@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -91,6 +92,15 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     return [head, *(f"  {name:<28}{value:>20}   {limit}".rstrip() for name, value, limit in rows)]
 
 
+def _first_deploy(model_name: str, images: Path, calibration: Path) -> str:
+    """Return what `bench_flow` prints, run in a process of its own."""
+    script = str(Path(__file__).with_name("bench_flow.py"))
+    folders = ["--images", str(images), "--calibration", str(calibration)]
+    command = [sys.executable, script, "--model", model_name, *folders]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout.rstrip()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the options, measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -98,6 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default="default", help="preset or vta_config.json")
     parser.add_argument("--images", type=int, default=20, help="images to time (default 20)")
     parser.add_argument("--calibration", type=int, default=125, help="images (default 125)")
+    parser.add_argument(
+        "--deploy", type=Path, nargs=2, metavar=("IMAGES", "CALIBRATION"), action="extend",
+        default=[], help="also measure a first deploy, with these two folders of images",
+    )  # fmt: skip
     options = parser.parse_args(argv)
     os.environ["TVM_NUM_THREADS"] = "1"  # read when its threads start
     try:
@@ -107,6 +121,8 @@ def main(argv: list[str] | None = None) -> int:
                 name = str(Path(folder) / "resnet18-random.onnx")
                 onnx.save(ResNet18().model(), name)
             lines = bench(name, options.config, options.images, options.calibration)
+            if options.deploy:
+                lines.append(_first_deploy(name, *options.deploy[-2:]))
     except FlowError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -61,7 +61,7 @@ def run_all(
     Exception
         The first that the function raises.
     """
-    Workers(jobs=jobs, cluster=cluster)  # checks them
+    check_workers(jobs, cluster)
     work = list(items)
     found: Iterator[tuple[int, Result]]
     if cluster is not None and work:
@@ -73,6 +73,17 @@ def run_all(
     else:
         found = _here(function, work, jobs, threads)
     return _ordered(found, len(work), progress, in_order=in_order)
+
+
+def check_workers(jobs: int | None, cluster: str | None) -> None:
+    """Check what the user asks for.
+
+    Raises
+    ------
+    ConfigError
+        When `jobs` is not positive, or both are given.
+    """
+    Workers(jobs=jobs, cluster=cluster)
 
 
 def check_cluster(workers: Workers) -> None:

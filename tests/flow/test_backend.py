@@ -15,7 +15,7 @@ import pytest
 from flow import cli
 from flow.backend import PipelineBackend, PipelineCompiled
 from flow.data.datasets import Dataset, image_folder
-from flow.data.models import DIGITS, bundled_data, load_model, preprocessing_of
+from flow.data.models import DIGITS, GAUGES, bundled_data, load_model, preprocessing_of
 from flow.deploy import deploy
 from flow.frontend.importer import import_model
 from flow.options import BEST_VARIANT, MAIN_VARIANTS, UNCALIBRATED, VARIANTS, Engine, Options
@@ -251,6 +251,22 @@ def test_deploy_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert report.totals()["wgt_bytes"] > 700_000
     assert json.dumps(report.to_json(), allow_nan=False)
     assert last.networks()
+
+
+@pytest.mark.slow
+def test_quantization_costs_accuracy_on_the_gauges(tmp_path: Path) -> None:
+    """What the demo shows: one scale costs most, per-tensor scales win it back, best the most."""
+    names = ("single_scale", "profiled", "best")
+    options = Options(model=GAUGES, limit=600, exact_images=1, cache=tmp_path, variants=names)
+    report, _ = deploy(options, Stages())
+    found = {m.name: m for m in report.variants}
+    top1 = {name: m.top1 for name, m in found.items() if m.top1 is not None}
+    margin = {name: m.top1_change_margin for name, m in found.items() if m.top1_change_margin}
+    assert report.mismatches == 0 and report.deployed == "best" and top1["float32"] > 0.8
+    assert top1["single_scale"] + margin["single_scale"] < top1["float32"] - 0.05
+    assert top1["single_scale"] + 0.05 < top1["profiled"] < top1["best"] + margin["best"]
+    assert top1["best"] > top1["float32"] - 0.05
+    assert (found["best"].sqnr_db or 0) > (found["profiled"].sqnr_db or 0) + 3
 
 
 @pytest.mark.slow

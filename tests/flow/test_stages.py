@@ -27,7 +27,9 @@ def test_a_stage_that_is_running_has_no_time_yet() -> None:
 
 def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(step=1.5)
+    work = itertools.count(step=0.5)
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("time.process_time", lambda: next(work))
     display = Recorder()
     stages = Stages(display)
     for name in ("a", "b", "a"):
@@ -36,4 +38,5 @@ def test_stages_add_up_and_end_on_errors(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ZeroDivisionError), stages("b", "text"):
         raise ZeroDivisionError
     assert stages.seconds == {"a": 3.0, "b": 3.0}
+    assert stages.cpu_seconds == {"a": 1.0, "b": 1.0}
     assert display.texts == ["a", "b", "a", "text"] and display.open_bars == 0

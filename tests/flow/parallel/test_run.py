@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flow.parallel.run import check_cluster, run_all
+from flow.parallel.run import check_cluster, check_workers, run_all
 from flow.parallel.shared import Shared
 from flow.worker_request import ALONE
 from tests.flow.parallel.work import dies, fails, late_first, scaled, square, started
@@ -60,4 +60,6 @@ def test_a_worker_process_that_is_killed() -> None:
 def test_workers_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="^--jobs, --cluster: must not be given together, got 2"):
         run_all(square, [1], jobs=2, cluster="tcp://a:1")
+    with pytest.raises(ConfigError, match="^--jobs: must be 1 or more, got 0; give --jobs 2$"):
+        check_workers(0, None)
     check_cluster(ALONE)
