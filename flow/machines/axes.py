@@ -65,6 +65,14 @@ class Axis:
             value: AxisValue = text
         else:
             value = read_number(text, self.units or {}, f"--axis {self.name}")
+            # 100 would be 100 Hz, which nobody means; bytes without a unit are usual.
+            if self.units is FREQUENCIES and text.strip()[-1] in "0123456789.":
+                raise ConfigError(
+                    f"--axis {self.name}",
+                    f"must have a unit of {', '.join(FREQUENCIES)}",
+                    got=repr(text),
+                    hint=f"write it as in {text.strip()}MHz",
+                )
         return self.checked(value)
 
     def checked(self, value: AxisValue) -> AxisValue:
@@ -92,8 +100,8 @@ class Axis:
                 raise ConfigError(
                     where,
                     "must be a power of two",
-                    got=_shown_any(value),
-                    hint="the machine's file has base-2 logarithms",
+                    got=self.shown(whole) if whole > 0 else _shown_any(value),
+                    hint=self._powers_beside(whole),
                 )
             return whole
         if not number:
@@ -101,6 +109,12 @@ class Axis:
                 where, "must be a number", got=_shown_any(value), hint="give one, with its unit"
             )
         return value
+
+    def _powers_beside(self, whole: int) -> str:
+        if whole < 1:
+            return f"give one, such as {self.shown(16)}"
+        below = 1 << (whole.bit_length() - 1)
+        return f"give {self.shown(below)} or {self.shown(2 * below)}"
 
 
 def _shown_any(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -58,10 +59,14 @@ def test_an_unknown_axis_names_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("axes", "sentence"),
     [
-        ({"block": 24}, "axis block: must be a power of two, got 24; the machine's file"),
+        ({"block": 24}, "axis block: must be a power of two, got 24; give 16 or 32"),
+        ({"wgt_buffer": 10240}, "must be a power of two, got 10KiB; give 8KiB or 16KiB"),
         ({"block": True}, "axis block: must be a power of two, got True"),
-        ({"block": 0}, "axis block: must be a power of two, got 0"),
-        ({"inp_buffer": "x"}, "axis inp-buffer: must be a power of two, got x"),
+        ({"block": 0}, "axis block: must be a power of two, got 0; give one, such as 16"),
+        (
+            {"inp_buffer": "x"},
+            "axis inp-buffer: must be a power of two, got x; give one, such as 16B",
+        ),
         ({"bus": 48}, "axis bus: must be among 32, 64, 128, 256, 512, got 48; choose one"),
         ({"weight_bits": 2}, "axis weight-bits: must be among 4, 8, got 2"),
         ({"profile": "x"}, "axis profile: must be among chisel, chisel-simple, hls, got x"),
@@ -71,6 +76,15 @@ def test_an_unknown_axis_names_the_known_ones() -> None:
 def test_what_is_no_choice(axes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         varied(DEFAULT, **axes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["100", " 2e8 ", "100."])
+def test_a_clock_without_its_unit(text: str) -> None:
+    sentence = rf"--axis clock: must have a unit of Hz, kHz, MHz, GHz, got '{re.escape(text)}'; "
+    with pytest.raises(ConfigError, match=sentence + "write it as in .*MHz"):
+        AXES["clock"].read(text)
+    assert AXES["clock"].read("100 MHz") == 100_000_000
+    assert AXES["inp-buffer"].read("32768") == 32768  # bytes
 
 
 def test_a_machine_that_cannot_be_built() -> None:
