@@ -120,6 +120,7 @@ class PipelineBackend:
             learning=(learn or LearnRequest()).applied,
             kept=None if learned is None else LearnedBlocks(learned),
             cache=self._cache,
+            workers=workers,
         )
         self.pipeline = self._new_pipeline(choose_widths=self._choose_widths)
         self._distilled = distilled

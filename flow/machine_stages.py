@@ -16,6 +16,7 @@ from relay_passes.stage import Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from flow.compiler.search import Each
     from flow.compiler.shapes import Objective
     from flow.program.program import Program
     from relay_passes.integers.plan import QuantPlan
@@ -31,6 +32,7 @@ class Compilation:
     schedules: Path | None
     objective: Objective
     cache: Cache
+    each: Each = map
     plan: QuantPlan | None = None
     found: FoundLayers | None = None
     partitioned: Any = None
@@ -51,7 +53,9 @@ def _compile(state: Compilation) -> Compilation:
     def make() -> list[Program]:
         return [
             replace(
-                compile_function(function, config, state.schedules, state.objective, found),
+                compile_function(
+                    function, config, state.schedules, state.objective, found, state.each
+                ),
                 plan=state.plan,
             )
             for function in functions

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from flow.cache.store import Cache
 from flow.candidates import Candidates, Trial, is_small
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
+from flow.kept_pictures import Pictures
 from flow.machine_stages import MACHINE_STAGES, Compilation
-from flow.results.evaluate import prefetch
+from flow.parallel.run import run_all
+from flow.profile_ranges import profiles_of
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
+from flow.worker_request import ALONE, Workers
 from relay_passes.calibration.moments import WindowReader, collect_moments
-from relay_passes.calibration.profiling import profile
 from relay_passes.graph import read_graph
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.deviation import deviation
@@ -81,32 +84,6 @@ _COMPARED: Final = frozenset(name for names in ALTERNATIVES.values() for name in
 STAGES: Final[tuple[Stage[Any], ...]] = (*FLOAT_STAGES, *INTEGER_STAGES, *MACHINE_STAGES)
 
 
-class Pictures(Sequence["NDArray[np.float32]"]):
-    """Some images of a data set, decoded anew whenever they are read."""
-
-    def __init__(self, data: Dataset, indices: range) -> None:
-        """Take the images at `indices`."""
-        self._data, self._indices = data, indices
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Pictures: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Pictures:
-        """Decode one image, float32[1, C, H, W]; of a slice none yet."""
-        if isinstance(index, slice):
-            return Pictures(self._data, self._indices[index])
-        return self._data[self._indices[index]]
-
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the images in order, some decoded ahead in another thread."""
-        return prefetch(self)
-
-
 class Pipeline:
     """One model for one machine, stage by stage.
 
@@ -127,6 +104,8 @@ class Pipeline:
         Keeps the stages that a learner has finished.
     cache : Cache, optional
         Keeps everything else that takes long; by default nothing.
+    workers : Workers
+        On which cores or computers calibration images are profiled.
 
     Raises
     ------
@@ -145,8 +124,10 @@ class Pipeline:
         learning: Callable[[BlockLearner], BlockLearner] = lambda learner: learner,
         kept: Kept | None = None,
         cache: Cache | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """Fold constants and BatchNorm."""
+        self._workers = workers
         self.model = model
         self.config = config
         self.schedules = schedules
@@ -215,7 +196,7 @@ class Pipeline:
         keep = tensors_to_prove(self.folded, len(self._images))  # of images that come again
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
-            return profile(mod, source, progress=progress, keep=keep, kept=self._inputs)
+            return profiles_of(mod, source, self._workers, progress, keep=keep, kept=self._inputs)
 
         with blas_threads(1):
             state = Quantization(
@@ -470,7 +451,7 @@ class Pipeline:
         if passes not in self._rescaled:
             with blas_threads(1):
                 self._rescaled[passes] = self._results.profiles(
-                    passes, lambda: profile(mod, self._images)
+                    passes, lambda: profiles_of(mod, self._images, self._workers)
                 )
         return self._rescaled[passes]
 
@@ -558,6 +539,7 @@ class Pipeline:
             schedules=self.schedules,
             objective=self.objective,
             cache=self._cache,
+            each=partial(run_all, jobs=self._workers.jobs, cluster=self._workers.cluster),
         )
 
     def walk(self, variant: str, after: After, *, stop: str | None = None) -> None:

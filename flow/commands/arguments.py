@@ -227,12 +227,12 @@ def worker_options() -> argparse.ArgumentParser:
         "--jobs",
         type=positive,
         metavar="N",
-        help="number of cores of this machine that run images (default: 1)",
+        help="number of cores of this machine that run images and --search (default: 1)",
     )
     group.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="run images on the workers of a Dask cluster, such as tcp://host:8786 (needs "
+        help="run them on the workers of a Dask cluster, such as tcp://host:8786 (needs "
         "vta-flow[dask]); files of images must have the same paths there",
     )
     return parser

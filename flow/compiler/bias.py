@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow.compiler.edges import Edge
     from flow.compiler.geometry import Range
     from vta_config.hardware import VTAConfig
     from vta_config.timing import TimingProfile
@@ -89,12 +88,15 @@ class RegisterOp:
 
     @classmethod
     def of_parts(
-        cls, bias: NDArray[np.int64], edges: Sequence[Edge], config: VTAConfig
+        cls,
+        values: Sequence[NDArray[np.int64]],
+        places: Sequence[tuple[Range, Range]],
+        config: VTAConfig,
     ) -> RegisterOp:
-        """Add a bias int64[oc · block], and to each rectangle's outputs its own constants."""
-        lanes = np.stack([(bias + edge.values).reshape(-1, config.block) for edge in edges], 1)
+        """Add int64[oc · block] to the outputs of each place, rows and columns."""
+        lanes = np.stack([value.reshape(-1, config.block) for value in values], 1)
         whole = cls.of("add", lanes.reshape(-1, config.block), config)
-        return replace(whole, places=tuple((edge.rows, edge.columns) for edge in edges))
+        return replace(whole, places=tuple(places))
 
 
 def register_room(config: VTAConfig) -> int:

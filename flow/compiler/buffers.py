@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 _NEVER = -10
 
-#: The part of wgt that constants of a joined layer may fill, since they stay while chunks come and
-#: go, and those of the edges of a block.
+#: The part of wgt that constants of a joined layer may fill: they stay while chunks come and go.
 CONSTANTS_SHARE: Final = 4
 
 

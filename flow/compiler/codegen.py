@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from flow.compiler.search import Each
     from flow.compiler.shapes import Objective
     from relay_passes.partition.read import FoundLayers
 
@@ -39,6 +40,7 @@ def compile_function(
     schedules: Path | None = None,
     objective: Objective = "balanced",
     found: FoundLayers | None = None,
+    each: Each = map,
 ) -> Program:
     """Compile one annotated function for `config`.
 
@@ -52,6 +54,8 @@ def compile_function(
         What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
     found : FoundLayers, optional
         The layers that the function was made of, where they are known.
+    each : callable (function, items), optional
+        Yields ``function(item)`` of each layer that is searched, in order.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def compile_function(
     if schedules is None:
         schedule = Schedule(objective=objective)
     else:
-        schedule = search(subgraph, config, objective=objective, cache=schedules)
+        schedule = search(subgraph, config, objective=objective, cache=schedules, each=each)
     return make_program(subgraph, lower(subgraph, config, schedule), config)
 
 

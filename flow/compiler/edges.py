@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from flow.compiler.bias import register_room
 from flow.compiler.borders import border_of
-from flow.compiler.buffers import CONSTANTS_SHARE
 from flow.compiler.geometry import Axis, Range
 from flow.program.layouts import constant_digits
 
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from flow.compiler.shapes import ConvShape
     from relay_passes.partition.layers import Layer
     from vta_config.hardware import VTAConfig
+
+
+#: The part of wgt that the constants of a block's edges may fill: chunks need the rest.
+EDGES_SHARE: Final = 64
+#: Blocks of channels whose rectangles acc must hold at a time: loads into acc wait for all others.
+HELD_BLOCKS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,14 +101,12 @@ def edges_of(layer: Layer, shape: ConvShape, config: VTAConfig) -> tuple[Edge, .
     worth = _saved(layer, shape, config) > taken + sum(steps) * _beats(
         config.wgt_elem_bytes, config
     )
-    fits = sum(steps) <= config.wgt_depth // CONSTANTS_SHARE
+    fits = sum(steps) <= config.wgt_depth // EDGES_SHARE
     return tuple(edges) if worth and fits else None
 
 
-def rectangles_of(
-    layer: Layer, shape: ConvShape, config: VTAConfig, most: int
-) -> tuple[Edge, ...] | None:
-    """Return what the ALU adds to the bias: rectangles that fill the picture, `most` at most.
+def rectangles_of(layer: Layer, shape: ConvShape, config: VTAConfig) -> tuple[Edge, ...] | None:
+    """Return what the ALU adds to the bias: rectangles that fill the picture.
 
     None where a border in DRAM costs less; COMPUTE waits while the constants are loaded.
     """
@@ -115,7 +119,8 @@ def rectangles_of(
         for y, x in product(rows, columns)
     )
     taken = 2 * len(edges) * _beats(config.acc_elem_bytes, config)
-    return edges if len(edges) <= most and _saved(layer, shape, config) > taken else None
+    fits = HELD_BLOCKS * len(edges) <= register_room(config)
+    return edges if fits and _saved(layer, shape, config) > taken else None
 
 
 def _lacks_numbers(layer: Layer, config: VTAConfig) -> bool:
@@ -129,7 +134,7 @@ def _beats(size_bytes: int, config: VTAConfig) -> float:
 def _saved(layer: Layer, shape: ConvShape, config: VTAConfig) -> float:
     """Return the cycles that a block of output channels saves without the border."""
     area = shape.out_height * shape.out_width
-    steps = shape.ic * (area * shape.taps - shape.steps) * shape.step_cycles
+    steps = (shape.ic * area * shape.taps - shape.steps) * shape.step_cycles
     _, _, height, width = border_of(layer).around(layer.in_shape)
     spared = (height * width - shape.height * shape.width) * config.inp_elem_bytes
     return steps + shape.ic * _beats(spared, config) / shape.oc

@@ -58,6 +58,17 @@ class Axis(NamedTuple):
         start, end = max(first, 0), min(first + reach, self.size)
         return Range(start, max(0, end - start))
 
+    def outputs(self) -> list[int]:
+        """Return for each tap the outputs at which it lies inside."""
+        taps = range(self.kernel)
+        return [
+            sum(
+                r.out.count
+                for r in self._replace(kernel=1, offset=self.offset + t * self.dilation).runs()
+            )
+            for t in taps
+        ]
+
     def runs(self, out: Range | None = None) -> list[TapRun]:
         """Return the taps that lie inside, for all outputs or for some of them."""
         result: list[TapRun] = []
@@ -117,6 +128,7 @@ def tap_nests(
     weights: tuple[int, int],
     some: tuple[Range, Range] | None = None,
     window: tuple[Range, Range] | None = None,
+    last: Sequence[Dim] = (),
 ) -> Iterator[tuple[tuple[Dim, ...], tuple[int, int, int]]]:
     """Yield the nests that multiply a window by a kernel, and where each of them starts.
 
@@ -139,7 +151,29 @@ def tap_nests(
         Those outputs alone.
     window : tuple[Range, Range], optional
         What lies in inp, where that is more than these outputs read.
+    last : sequence of Dim
+        The blocks that the last row of taps multiplies, where these are others than `between`.
     """
+    if last:
+        # The last row of taps multiplies fewer blocks: a kernel of its own.
+        y, *_ = axes
+        window = window or (y.window, axes[1].window)
+        below = y._replace(kernel=1, offset=y.offset + (y.kernel - 1) * y.dilation)
+        starts = (*start[:2], start[2] + (y.kernel - 1) * weights[0])
+        parts = (y._replace(kernel=y.kernel - 1), between, start), (below, last, starts)
+        for rows_axis, dims_between, at in parts:
+            if not all(dim.count for dim in dims_between):
+                continue
+            yield from tap_nests(
+                (rows_axis, axes[1]),
+                dims_between,
+                at,
+                pitch=pitch,
+                weights=weights,
+                some=some,
+                window=window,
+            )
+        return
     y, x = axes
     (top, _), (left, columns) = window or (y.window, x.window)
     rows = y.runs(some and some[0])

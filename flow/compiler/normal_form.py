@@ -19,7 +19,6 @@ from flow.compiler.bias import (
     LateConstants,
     RegisterOp,
     bias_digits,
-    register_room,
 )
 from flow.compiler.borders import border_of
 from flow.compiler.edges import Edge, edges_of, rectangles_of
@@ -307,7 +306,8 @@ def normal_layer(
     ]
     digits = bias_digits(total, _exponents(parts), config, layer.name)
     if digits is None and edges:
-        epilogue.insert(0, RegisterOp.of_parts(total, edges, config))
+        values, places = [total + e.values for e in edges], [(e.rows, e.columns) for e in edges]
+        epilogue.insert(0, RegisterOp.of_parts(values, places, config))
     elif digits is None:
         epilogue.insert(0, RegisterOp.of("add", total.reshape(-1, config.block), config))
     own, *summands = _with_digits(parts, digits or {})
@@ -413,17 +413,18 @@ def _extents(
     kernel, stride, dilation = layer.kernel, layer.stride, layer.dilation
     weight_shape = None if layer.weight is None else layer.weight.shape
     padding, in_shape = (layer.padding[0], layer.padding[1]), layer.in_shape
-    corner = (0, 0)
+    corner, last_ic = (0, 0), 0
     if not border.empty:
         # With its border it is a larger picture that needs no padding.
         corner, padding, in_shape = padding, (0, 0), border.around(in_shape)
     if form is not None:
-        assert weight_shape is not None
+        assert layer.weight is not None and weight_shape is not None
         weight_shape = form.weight_shape(weight_shape)
         kernel, padding = (weight_shape[2], weight_shape[3]), (0, 0)
         stride = (stride[0] // form.stride[0], stride[1] // form.stride[1])
         dilation = (form.patch[0] // form.stride[0], form.patch[1] // form.stride[1])
         in_shape = form.dram_shape(in_shape)
+        last_ic = blocks(form.last_channels(layer.weight.shape), config.block)
     ic = 0 if weight_shape is None else blocks(weight_shape[1], config.block)
     flat = _covers_picture(layer) and form is None
     if flat:
@@ -452,6 +453,7 @@ def _extents(
         step_cycles=config.profile.gemm_step,
         row_step=row_step,
         corner=corner,
+        last_ic=last_ic,
     )
     return shape, flat
 
@@ -500,7 +502,7 @@ def _edges(layer: Layer, bias: NDArray[np.int64], config: VTAConfig) -> tuple[Ed
     shape = shape if bundles is None else replace(shape, ic=bundles.ic)
     if config.narrow or bias_digits(bias, (0,), config, layer.name) is not None:
         return edges_of(layer, shape, config)
-    return rectangles_of(layer, shape, config, register_room(config))
+    return rectangles_of(layer, shape, config)
 
 
 def _with_edges(part: NormalLayer, edges: tuple[Edge, ...], config: VTAConfig) -> NormalLayer:

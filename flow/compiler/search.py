@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flow.compiler.cost import Tiling, objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
@@ -33,12 +34,16 @@ from vta_config.files import read_bounded
 from vta_config.isa import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from flow.compiler.normal_form import NormalLayer
     from flow.compiler.workbench import Residents
     from vta_config.hardware import VTAConfig
 
+#: Yields what a function makes of each layer, in order.
+Each: TypeAlias = (
+    "Callable[[Callable[[NormalLayer], Tiling], Iterable[NormalLayer]], Iterable[Tiling]]"
+)
 #: Tilings of a layer that are timed, beside the model's own.
 SHORTLIST: Final = 10
 #: Larger caches are not read.
@@ -54,6 +59,7 @@ def search(
     objective: Objective = "balanced",
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    each: Each = map,
 ) -> Schedule:
     """Return the best form of every input, and the best tiling of every convolution on it.
 
@@ -70,6 +76,8 @@ def search(
         A JSON file that results are kept in, by a hash of layer and machine.
     progress : callable, optional
         Called with layers done and in all.
+    each : callable (function, items), optional
+        Yields ``function(item)`` of each item in order, such as by several workers.
 
     Raises
     ------
@@ -91,11 +99,17 @@ def search(
     lowering = Lowering(subgraph, config, Schedule(objective=objective, forms=forms))
     residents = lowering.residents
     layers = [p for p in lowering.layers if LOWERERS[p.layer.kind].searched and p.pool is None]
+    keys = [_key(normal, residents, config) for normal in layers]
+    missing = {
+        key: normal
+        for key, normal in zip(keys, layers, strict=True)
+        if not is_candidate(known.tilings.get(key), normal.shape, residents.capacity_of(normal))
+    }
+    found = iter(each(partial(_best, residents=residents, config=config), list(missing.values())))
     tilings: dict[str, Tiling] = {}
-    for index, normal in enumerate(layers):
-        key = _key(normal, residents, config)
-        if not is_candidate(known.tilings.get(key), normal.shape, residents.capacity_of(normal)):
-            known.tilings[key] = _best(normal, residents, config)
+    for index, (key, normal) in enumerate(zip(keys, layers, strict=True)):
+        if missing.pop(key, None) is not None:  # in the order of `found`; of equal layers the first
+            known.tilings[key] = next(found)
             _keep(cache, known)
         tilings[normal.layer.name] = known.tilings[key]
         if progress is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import TYPE_CHECKING, Final, Literal
 
 from flow.compiler.geometry import Axis, Range, split
@@ -38,6 +37,9 @@ class ConvShape:
         (top, left).
     constants : int
         Weight elements a block of output channels that hold digits of bias and edges.
+    last_ic : int
+        Blocks of input channels that the last row of taps multiplies; 0: all. In patches of pixels
+        the others lie below the kernel.
     edge_steps : int
         GEMM steps a block of output channels for constants of some outputs only (edges.py).
     vector_cycles : int
@@ -83,6 +85,7 @@ class ConvShape:
     vector_cycles: int
     tile_cycles: int
     step_cycles: int = 1
+    last_ic: int = 0
     edge_steps: int = 0
     residuals: int = 0
     summands: tuple[ConvShape, ...] = ()
@@ -115,16 +118,18 @@ class ConvShape:
 
     @cached_property
     def steps(self) -> int:
-        """GEMM steps of a block of input and one of output channels: taps that lie inside."""
-        extents = (self.out_height, self.out_width)
-        runs = (self.axis(Range(0, extent), axis).runs() for axis, extent in enumerate(extents))
-        return prod(sum(run.taps.count * run.out.count for run in of) for of in runs)
+        """GEMM steps of all blocks of input and one of output channels: taps that lie inside."""
+        rows, columns = (
+            self.axis(Range(0, extent), axis).outputs()
+            for axis, extent in enumerate((self.out_height, self.out_width))
+        )
+        below = rows[-1] * (self.ic - self.last_ic) if self.last_ic else 0
+        return (sum(rows) * self.ic - below) * sum(columns)
 
     @cached_property
     def cycles(self) -> int:
         """Cycles that COMPUTE takes beside what instructions cost."""
-        steps = sum(part.ic * part.steps for part in self.reductions)
-        steps += self.edge_steps
+        steps = sum(part.steps for part in self.reductions) + self.edge_steps
         return self.oc * steps * self.step_cycles + self.vectors * self.vector_cycles
 
     def extent_in(self, out_extent: int, axis: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.machines.axes import varied
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _FEW_BITS: Final = 4
 #: Buffers in the order in which they are doubled.
 _BUFFERS: Final = ("inp", "wgt", "acc")
+#: Base-2 logarithm of the elements that LOAD and STORE reach: sram_base has 16 bits.
+_LOG_MOST_ELEMENTS: Final = 16
+#: Why a buffer that they reach cannot grow.
+NO_ROOM: Final = "cannot be built: instructions and micro-ops have no bits left for its addresses"
 _OBJECTIVE: Final = "--objective"
 
 
@@ -105,7 +109,10 @@ def _resized(name: str, machine: VTAConfig, doubled: str, halved: str = "") -> C
     axes: dict[str, AxisValue] = {f"{doubled}_buffer": 2 * sizes[doubled]}
     if halved:
         axes[f"{halved}_buffer"] = sizes[halved] // 2
-    return _changed(name, machine, axes)
+    found = _changed(name, machine, axes)
+    if found.machine is None and getattr(machine, f"log_{doubled}_depth") < _LOG_MOST_ELEMENTS:
+        return replace(found, reason=NO_ROOM)
+    return found
 
 
 def _changed(

@@ -6,8 +6,11 @@ depend on the number of workers.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final, TypeVar
 
 from flow.stages import Progress
@@ -61,7 +64,7 @@ def run_all(
     Exception
         The first that the function raises.
     """
-    Workers(jobs=jobs, cluster=cluster)  # checks them
+    check_workers(jobs, cluster)
     work = list(items)
     found: Iterator[tuple[int, Result]]
     if cluster is not None and work:
@@ -73,6 +76,17 @@ def run_all(
     else:
         found = _here(function, work, jobs, threads)
     return _ordered(found, len(work), progress, in_order=in_order)
+
+
+def check_workers(jobs: int | None, cluster: str | None) -> None:
+    """Check what the user asks for.
+
+    Raises
+    ------
+    ConfigError
+        When `jobs` is not positive, or both are given.
+    """
+    Workers(jobs=jobs, cluster=cluster)
 
 
 def check_cluster(workers: Workers) -> None:
@@ -121,7 +135,7 @@ def _here(
         batch_size=1,
         max_nbytes=MOST_IN_MESSAGE,
     )
-    task = joblib.delayed(partial(_numbered, function))
+    task = joblib.delayed(partial(_numbered, function, os.getpid()))
     try:
         yield from parallel(task(index, item) for index, item in enumerate(items))
     except TerminatedWorkerError as error:
@@ -133,5 +147,21 @@ def _here(
         ) from None
 
 
-def _numbered(function: Callable[[Item], Result], index: int, item: Item) -> tuple[int, Result]:
+def _numbered(
+    function: Callable[[Item], Result], parent: int, index: int, item: Item
+) -> tuple[int, Result]:
+    if os.getpid() != parent:
+        _end_with(parent)
     return index, function(item)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended: a signal leaves that no time to say so."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -152,11 +152,29 @@ class InputForm:
         ph, pw = self.patch
         return (o, ph * pw * c, blocks(kh, ph), blocks(kw, pw))
 
+    def last_channels(self, shape: tuple[int, ...]) -> int:
+        """Return the channels that the last row of taps needs of what `weight` makes.
+
+        The rows of its patches below those are not in the kernel.
+        """
+        _, c, kh, _ = shape
+        ph, pw = self.patch
+        return ((kh - 1) % ph + 1) * pw * c
+
+
+def _kernel_steps(form: InputForm, layer: Layer, block: int) -> int:
+    """Return the GEMM steps per vector: blocks of channels of all taps, less those of zeros."""
+    assert layer.weight is not None
+    _, channels, rows, columns = form.weight_shape(layer.weight.shape)
+    last = blocks(form.last_channels(layer.weight.shape), block)
+    return (blocks(channels, block) * (rows - 1) + last) * columns
+
 
 def forms_of(layer: Layer, block: int) -> list[InputForm | None]:
     """Return the forms worth weighing for the input of a convolution, None for the plain one.
 
-    Those remain than which no other takes fewer GEMM steps per vector and fewer bytes.
+    Those remain than which no other takes fewer GEMM steps per vector and fewer bytes, and the
+    patch of the whole kernel, whose tiles need no rows in common.
     """
     if layer.operator is not CONV2D or layer.weight is None or layer.dilation != (1, 1):
         return [None]
@@ -168,13 +186,15 @@ def forms_of(layer: Layer, block: int) -> list[InputForm | None]:
     for (ph, sh), (pw, sw) in product(*(_axis_forms(layer, axis) for axis in (0, 1))):
         form = InputForm.of(layer, (ph, pw), (sh, sw))
         lanes = blocks(channels * ph * pw, block)
-        taps = blocks(layer.kernel[0], ph) * blocks(layer.kernel[1], pw)
-        found.append((lanes * taps, lanes * form.extent[0] * form.extent[1], form))
+        steps = _kernel_steps(form, layer, block)
+        found.append((steps, lanes * form.extent[0] * form.extent[1], form))
     best: list[InputForm | None] = []
+    whole = [form for count, _, form in found if form and count < found[0][0]]
+    whole = [form for form in whole if form.patch == layer.kernel]
     least: int | None = None
     for _, elements, choice in sorted(found, key=lambda f: (f[0], f[1], f[2] is not None)):
-        if least is None or elements < least:
-            least = elements
+        if least is None or elements < least or choice in whole:
+            least = min(elements, least or elements)
             best.append(choice)
     return best
 

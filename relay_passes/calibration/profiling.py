@@ -8,9 +8,9 @@ nothing is global, and `profile` merges them image by image. Histograms span [-l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import tvm_ffi
@@ -29,6 +29,8 @@ BINS: Final = 2048
 #: Narrower histograms would overflow float32 when values are divided by their bins' width.
 _SMALLEST_LIMIT: Final = 2.0**-112
 _HEAD: Final = 3  # lo, hi, limit
+#: lo, hi, limit and the counts, of one image or of several.
+_Record: TypeAlias = tuple[float, float, float, NDArray[np.int64]]
 
 
 def record(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,59 +135,120 @@ def profile(
     CalibrationError
         When there is no image, one has another shape, or a tensor holds NaN or infinity.
     """
-    names = profiled_tensors(mod)
-    wanted = tuple(keep)
-    run = HostModule(InsertProfiling(keep=wanted)(mod), fast=True)
-    expected = run.image_shape
-    merged: dict[str, list[Any]] = {}
-    maxima: dict[str, list[float]] = {name: [] for name in names}
-    count = 0
-    for image in images:
-        if np.shape(image) != expected:
+    return Profiler(mod, keep).run(images, progress=progress, kept=kept)
+
+
+class Profiler:
+    """A float model with profiling nodes, compiled once for any number of runs.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Float module, folded and named.
+    keep : collection of str
+        Names of tensors to keep, small ones.
+    """
+
+    def __init__(self, mod: Module, keep: Collection[str] = ()) -> None:
+        """Insert the nodes and compile."""
+        self._names, self._wanted = profiled_tensors(mod), tuple(keep)
+        self._run = HostModule(InsertProfiling(keep=self._wanted)(mod), fast=True)
+
+    def run(
+        self,
+        images: Iterable[NDArray[Any]],
+        *,
+        first: int = 0,
+        progress: Callable[[int], None] | None = None,
+        kept: list[Mapping[str, NDArray[Any]]] | None = None,
+    ) -> dict[str, TensorProfile]:
+        """Return every tensor's profile on some images; `first` is the number of the first one.
+
+        Raises
+        ------
+        CalibrationError
+            As `profile`.
+        """
+        names, wanted, run = self._names, self._wanted, self._run
+        merged: dict[str, _Record] = {}
+        maxima: dict[str, list[float]] = {name: [] for name in names}
+        count = 0
+        for image in images:
+            if np.shape(image) != run.image_shape:
+                raise CalibrationError(
+                    f"calibration image {first + count}",
+                    f"must have shape {list(run.image_shape)}",
+                    got=list(np.shape(image)),
+                    hint="preprocess it for this model",
+                )
+            outputs = run(np.asarray(image, np.float32))
+            end = len(outputs) - len(wanted)
+            if kept is not None:
+                kept.append(dict(zip(wanted, outputs[end:], strict=True)))
+            for name, values in zip(names, outputs[end - len(names) : end], strict=True):
+                merged[name] = _merge(merged.get(name), values)
+                maxima[name].append(max(-values[0], values[1]))
+            count += 1
+            if progress is not None:
+                progress(count)
+        if count == 0:
             raise CalibrationError(
-                f"calibration image {count}",
-                f"must have shape {list(expected)}",
-                got=list(np.shape(image)),
-                hint="preprocess it for this model",
+                "calibration", "must have at least one image", got=0, hint="give a folder of images"
             )
-        outputs = run(np.asarray(image, np.float32))
-        end = len(outputs) - len(wanted)
-        if kept is not None:
-            kept.append(dict(zip(wanted, outputs[end:], strict=True)))
-        for name, values in zip(names, outputs[end - len(names) : end], strict=True):
-            merged[name] = _merge(merged.get(name), values)
-            maxima[name].append(max(-values[0], values[1]))
-        count += 1
-        if progress is not None:
-            progress(count)
-    if count == 0:
-        raise CalibrationError(
-            "calibration", "must have at least one image", got=0, hint="give a folder of images"
-        )
-    return {
-        name: TensorProfile(
-            name=name,
-            lo=lo,
-            hi=hi,
-            limit=limit,
-            histogram=counts,
-            samples=count,
-            sample_hi=np.asarray(maxima[name], np.float32),
-        )
-        for name, (lo, hi, limit, counts) in merged.items()
-    }
+        return {
+            name: TensorProfile(
+                name=name,
+                lo=lo,
+                hi=hi,
+                limit=limit,
+                histogram=counts,
+                samples=count,
+                sample_hi=np.asarray(maxima[name], np.float32),
+            )
+            for name, (lo, hi, limit, counts) in merged.items()
+        }
 
 
-def _merge(old: list[Any] | None, values: NDArray[np.float64]) -> list[Any]:
-    """Add one record to what was merged before: [lo, hi, limit, counts]."""
+def merge_profiles(parts: Sequence[Mapping[str, TensorProfile]]) -> dict[str, TensorProfile]:
+    """Return the profiles on all images from those on parts of them, in the order of the images.
+
+    Exactly what one run over all images gives: bounds and counts do not depend on the order.
+    """
+    return {name: _merged([part[name] for part in parts]) for name in parts[0]}
+
+
+def _merged(parts: Sequence[TensorProfile]) -> TensorProfile:
+    total: _Record | None = None
+    for p in parts:
+        total = _added(total, (p.lo, p.hi, p.limit, p.histogram))
+    assert total is not None, "there are parts"
+    lo, hi, limit, counts = total
+    return replace(
+        parts[0],
+        lo=lo,
+        hi=hi,
+        limit=limit,
+        histogram=counts,
+        samples=sum(p.samples for p in parts),
+        sample_hi=np.concatenate([p.sample_hi for p in parts]),
+    )
+
+
+def _merge(old: _Record | None, values: NDArray[np.float64]) -> _Record:
+    """Add one record to what was merged before."""
     lo, hi, limit = (float(v) for v in values[:_HEAD])
-    counts = values[_HEAD:].astype(np.int64)
+    return _added(old, (lo, hi, limit, values[_HEAD:].astype(np.int64)))
+
+
+def _added(old: _Record | None, new: _Record) -> _Record:
+    """Merge two records."""
     if old is None:
-        return [lo, hi, limit, counts]
+        return new
+    lo, hi, limit, counts = new
     top = max(limit, old[2])
     total = _widen(counts, limit, top) + _widen(old[3], old[2], top)
     # np.minimum and np.maximum, unlike min and max, keep a NaN
-    return [float(np.minimum(lo, old[0])), float(np.maximum(hi, old[1])), top, total]
+    return float(np.minimum(lo, old[0])), float(np.maximum(hi, old[1])), top, total
 
 
 def _widen(counts: NDArray[np.int64], limit: float, target: float) -> NDArray[np.int64]:

@@ -11,9 +11,9 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from flow.data.datasets import ArraySource, Dataset, Preprocessing
-from flow.data.models import DIGITS, bundled_data, load_model
 from flow.frontend.importer import import_model
-from flow.pipeline import LEARNING_IMAGES, Pictures, Pipeline
+from flow.kept_pictures import Pictures
+from flow.pipeline import LEARNING_IMAGES, Pipeline
 from relay_passes.calibration.profiling import profile
 from relay_passes.learning.learn import Learned
 from relay_passes.learning.options import BlockLearner
@@ -54,7 +54,7 @@ def test_scaled_channels_are_profiled_once(
         return profile(mod, images, **kwargs)  # type: ignore[arg-type]
 
     pipeline.calibrate(images)
-    monkeypatch.setattr("flow.pipeline.profile", counting)
+    monkeypatch.setattr("flow.profile_ranges.profile", counting)
     pipeline.quantize("equalized")
     pipeline.quantize("per_tensor")
     assert counts == [3]
@@ -105,15 +105,6 @@ def test_one_form_needs_no_comparison(pipeline: Pipeline) -> None:
     pipeline.quantize("profiled_fused")
     choice = pipeline.choices["profiled_fused"]
     assert choice.chosen == "profiled_fused" and not choice.candidates and not choice.layers
-
-
-def test_pictures_are_decoded_when_they_are_read() -> None:
-    data = bundled_data(load_model(DIGITS))[1]  # type: ignore[index]
-    pictures = Pictures(data, range(2, 6))
-    assert len(pictures) == 4 and len(pictures[1:3]) == 2
-    for found, index in zip(pictures, range(2, 6), strict=True):
-        np.testing.assert_array_equal(found, data[index])
-    np.testing.assert_array_equal(pictures[1:3][0], data[3])
 
 
 def test_images_of_a_data_set_are_not_kept(pipeline: Pipeline) -> None:

@@ -101,16 +101,24 @@ def reduction(
             channels = Range(read.start + ic.start, ic.count)
             inp = _place_input(bench, job, normal, tile, channels, axes)
             area = axes[0].window.count * axes[1].window.count
+            outputs = Dim(part.count, tile.area, 0, row)
             nests = tap_nests(
                 axes,
-                (Dim(part.count, tile.area, 0, row), Dim(ic.count, 0, area, shape.taps)),
+                (outputs, Dim(ic.count, 0, area, shape.taps)),
                 (acc, inp, wgt + constants),
                 pitch=tile.ox.count,
                 weights=(shape.kernel[1], 1),
+                last=last_blocks(shape, ic, outputs, area),
             )
             origin = tile.origin.to(Purpose.GEMM)
             job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]
         yield job
+
+
+def last_blocks(shape: ConvShape, ic: Range, outputs: Dim, area: int) -> tuple[Dim, ...]:
+    """Return the blocks of a chunk that the last row of taps multiplies, if it lacks some."""
+    count = ic.within(Range(0, shape.last_ic or shape.ic)).count
+    return () if count == ic.count else (outputs, Dim(count, 0, area, shape.taps))
 
 
 def add_digits(

@@ -31,6 +31,7 @@ from flow.compiler.epilogue_ops import ImmediateOp
 from flow.compiler.geometry import NO_RANGE, Dim, Range, split, tap_nests, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import normal_layer
+from flow.compiler.operators.conv2d import last_blocks
 from flow.compiler.tiling import extents, too_small
 from flow.program.layouts import blocks
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
@@ -211,16 +212,18 @@ def _reduction(
             )
         for (py, px), plane in planes.items():
             area = plane.rows.count * plane.columns.count
+            outputs, pixels = Dim(part.count, area, 0, row), y.count * x.count
             nests = tap_nests(
                 (
                     shape.axis(plane.rows, 0, step=axes[0].stride, phase=py),
                     shape.axis(plane.columns, 1, step=axes[1].stride, phase=px),
                 ),
-                (Dim(part.count, area, 0, row), Dim(ic.count, 0, y.count * x.count, shape.taps)),
+                (outputs, Dim(ic.count, 0, pixels, shape.taps)),
                 (plane.at + part.start * area, base, wgt),
                 pitch=plane.columns.count,
                 weights=(shape.kernel[1], 1),
                 window=(y, x),
+                last=last_blocks(shape, ic, outputs, pixels),
             )
             origin = tile.origin.to(Purpose.GEMM)
             job.body += [bench.emit.gemm(dims, start, origin) for dims, start in nests]

@@ -54,8 +54,8 @@ uint64_t MemoryOf(uint64_t dram_bytes, uint64_t insns, const Config& config) {
   uint64_t total = SaturatingMul(insns, kBytesPerInsn);
   total = SaturatingAdd(total, dram_bytes);
   total = SaturatingAdd(total, SaturatingMul(dram_bytes / granule, kBytesPerElement));
-  // Packed inp and wgt take up to two bytes a number.
-  total = SaturatingAdd(total, config.inp_depth() * (2 * config.lanes() + kBytesPerElement));
+  // Packed inp and wgt take up to two bytes a number; as many zeros lie behind inp.
+  total = SaturatingAdd(total, config.inp_depth() * (4 * config.lanes() + kBytesPerElement));
   const uint64_t weights = config.block() * config.block();
   total = SaturatingAdd(total, config.wgt_depth() * (2 * weights + kBytesPerElement));
   return SaturatingAdd(total, config.acc_depth() * (config.acc_bytes() + kBytesPerElement));

@@ -11,13 +11,13 @@ Machine::Machine(const Config& config, const Kernels& kernels, const std::vector
       kernels_(kernels),
       inp_packed_(config.lanes() * kernels.inp_lane_bytes),
       unpacked_(kUnpack),
-      inp_bytes_(config.inp_depth() * inp_packed_),
+      inp_bytes_((2 * config.inp_depth() + 1) * inp_packed_),
       weights_(config, kernels, insns, most_bytes),
       acc_bytes_(config.acc_depth() * config.acc_bytes()),
       acc_(reinterpret_cast<int32_t*>(acc_bytes_.data())),
       init_(std::max(config.block(), 2 * kColumn) * sizeof(int32_t)) {
   if (kernels.inp_zero == 0) return;
-  std::memset(inp_bytes_.data(), kernels.inp_zero, config.inp_depth() * inp_packed_);
+  std::memset(inp_bytes_.data(), kernels.inp_zero, (2 * config.inp_depth() + 1) * inp_packed_);
 }
 
 void Machine::Clear(size_t begin, size_t count) {

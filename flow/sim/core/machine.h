@@ -50,9 +50,9 @@ class Machine {
 
   Config config_;
   const Kernels& kernels_;
-  size_t inp_packed_;      // bytes of a packed inp element
-  AlignedBytes unpacked_;  // int8 lanes of the 4-bit ones that a LOAD is unpacking
-  AlignedBytes inp_bytes_;
+  size_t inp_packed_;       // bytes of a packed inp element
+  AlignedBytes unpacked_;   // int8 lanes of the 4-bit ones that a LOAD is unpacking
+  AlignedBytes inp_bytes_;  // and as many zeros behind it, for rows that a tape leaves out
   Weights weights_;
   AlignedBytes acc_bytes_;
   int32_t* acc_;

@@ -6,17 +6,13 @@
 
 #include "machine.h"
 #include "stream.h"
+#include "sums.h"
 
 namespace vta {
 namespace {
 
 // Sums that wait at a time, parts of a GEMM that may wait, and terms of a sum: more is run at once.
 constexpr size_t kMostPending = 64, kMostParts = 256, kMostTerms = 64;
-constexpr size_t kLanesOf = kColumn;
-
-int32_t Sum(int32_t a, int32_t b) {
-  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-}
 
 }  // namespace
 
@@ -26,12 +22,11 @@ class TapeMaker {
       : stream_(stream),
         config_(stream.config()),
         kernels_(stream.kernels()),
-        machine_(machine),
         weights_(machine->weights()),
         most_bytes_(most_bytes),
         tape_(tape),
+        writer_(config_, kernels_, machine, tape),
         inp_bytes_(static_cast<ptrdiff_t>(config_.lanes() * kernels_.inp_lane_bytes)),
-        column_lines_(static_cast<uint32_t>(config_.block() * kernels_.inp_lane_bytes / 4)),
         owner_(config_.acc_depth(), 0),
         cleared_(config_.acc_depth(), false),
         places_(config_.wgt_depth(), Weights::kNowhere) {}
@@ -57,37 +52,13 @@ class TapeMaker {
   }
 
  private:
-  // A step of a sum, and where its packed weights lie.
-  struct PlacedTap {
-    int32_t src;
-    uint32_t place;
-  };
-  // What one GEMM adds to all rows of a sum.
-  struct Term {
-    const GemmRow* rows;
-    ptrdiff_t src;  // bytes of inp
-    std::vector<PlacedTap> taps, diagonals;
-    bool same;             // every row reads the same inp
-    ptrdiff_t begin, end;  // bytes of inp that are read lie in this range
-  };
-  // Rows whose sums wait. No two of these have a row in common.
-  struct Pending {
-    const GemmRow* rows = nullptr;
-    size_t row_count = 0;
-    ptrdiff_t dst = 0;  // lanes of acc
-    bool fresh = false;
-    std::vector<Term> terms;
-    Clip clip;
-    int clipped = 0;  // how many of a clip's three steps are taken
-  };
-
   uint64_t Bytes() const {
     return tape_->pool_.bytes() + tape_->gemms_.size() * sizeof(TapeGemm) +
            tape_->steps_.size() * sizeof(Tape::Step);
   }
 
   size_t ElementOf(ptrdiff_t lane) const { return static_cast<size_t>(lane) / config_.lanes(); }
-  Pending& At(uint32_t id) { return *pending_[id - 1]; }
+  PendingSum& At(uint32_t id) { return *pending_[id - 1]; }
 
   void Step(Tape::Step::Kind kind, size_t index, size_t count = 1) {
     tape_->steps_.push_back({kind, static_cast<uint32_t>(index), static_cast<uint32_t>(count)});
@@ -185,49 +156,106 @@ class TapeMaker {
   void Part(const NestPlan& plan, const GemmGroup& group, const Uop& nest, uint32_t number) {
     const GemmBase& base = plan.bases[group.base_begin + number];
     const GemmRow* rows = plan.rows.data() + group.row_begin;
-    const size_t count = group.row_count;
-    const ptrdiff_t dst =
-        static_cast<ptrdiff_t>(nest.dst) * static_cast<ptrdiff_t>(config_.lanes()) + base.dst;
-    uint32_t id = owner_[ElementOf(dst + rows[0].dst)];
-    if (id == 0 || !Continues(At(id), rows, count, dst)) id = Begin(rows, count, dst);
-    Term term;
-    term.rows = rows;
-    term.src = static_cast<ptrdiff_t>(nest.src) * inp_bytes_ + base.src;
-    const auto by_src = [](const GemmRow& a, const GemmRow& b) { return a.src < b.src; };
-    const auto [least, most] = std::minmax_element(rows, rows + count, by_src);
-    term.same = count > 1 && least->src == most->src;
+    const int32_t to = nest.dst * static_cast<int32_t>(config_.lanes()) + base.dst;
+    const int32_t from = nest.src * static_cast<int32_t>(inp_bytes_) + base.src;
+    std::vector<int32_t> dst;
+    SumTerm term;
+    for (size_t r = 0; r < group.row_count; ++r) {
+      dst.push_back(to + rows[r].dst);
+      term.src.push_back(from + rows[r].src);
+    }
+    const auto [least, most] = std::minmax_element(term.src.begin(), term.src.end());
+    term.same = dst.size() > 1 && *least == *most;
     term.begin = PTRDIFF_MAX;
     term.end = PTRDIFF_MIN;
+    term.least = INT32_MAX;
     for (uint32_t t = 0; t < group.tap_count; ++t) {
       const PlanTap& tap = plan.taps[group.tap_begin + t];
       const uint32_t place = places_[static_cast<size_t>(nest.wgt + base.wgt + tap.wgt)];
       const bool diagonal = !term.same && weights_.Diagonal(place) != nullptr;
       (diagonal ? term.diagonals : term.taps).push_back({tap.src, place});
-      term.begin = std::min<ptrdiff_t>(term.begin, term.src + least->src + tap.src);
-      term.end = std::max<ptrdiff_t>(term.end, term.src + most->src + tap.src + inp_bytes_);
+      term.begin = std::min<ptrdiff_t>(term.begin, *least + tap.src);
+      term.end = std::max<ptrdiff_t>(term.end, *most + tap.src + inp_bytes_);
+      term.least = std::min(term.least, tap.src);
     }
-    At(id).terms.push_back(std::move(term));
+    uint32_t id = 0;
+    for (const int32_t d : dst) {
+      const uint32_t owner = owner_[ElementOf(d)];
+      if (owner == 0 || owner == id) continue;
+      if (id == 0 && Grow(owner, dst)) {
+        id = owner;
+      } else {
+        Run(owner);
+      }
+    }
+    if (id == 0 || !Contains(At(id).dst, dst)) {
+      if (id != 0) Run(id);
+      id = Begin(dst);
+    }
+    PendingSum& sum = At(id);
+    if (sum.dst.size() != dst.size()) {
+      term.src = Spread(term.src, dst, sum.dst);
+      term.same = false;
+    }
+    sum.terms.push_back(std::move(term));
   }
 
-  static bool Continues(const Pending& sum, const GemmRow* rows, size_t count, ptrdiff_t dst) {
-    if (sum.clipped != 0 || sum.row_count != count || sum.terms.size() >= kMostTerms) return false;
-    for (size_t r = 0; r < count; ++r) {
-      if (sum.dst + sum.rows[r].dst != dst + rows[r].dst) return false;
+  static bool Contains(const std::vector<int32_t>& all, const std::vector<int32_t>& some) {
+    return std::includes(all.begin(), all.end(), some.begin(), some.end());
+  }
+
+  // Values of rows `some` for the rows `all`.
+  static std::vector<int32_t> Spread(const std::vector<int32_t>& values,
+                                     const std::vector<int32_t>& some,
+                                     const std::vector<int32_t>& all) {
+    std::vector<int32_t> spread;
+    spread.reserve(all.size());
+    size_t n = 0;
+    for (const int32_t row : all) {
+      const bool has = n < some.size() && some[n] == row;
+      spread.push_back(has ? values[n++] : PendingSum::kNone);
+    }
+    return spread;
+  }
+
+  // Lets a sum take a term for rows `dst`, most of which it has: it gets the others, where they
+  // belong to no sum. Returns false where that is not possible or not worth it.
+  bool Grow(uint32_t id, const std::vector<int32_t>& dst) {
+    PendingSum& sum = At(id);
+    if (sum.clipped != 0 || sum.terms.size() >= kMostTerms) return false;
+    if (sum.dst == dst) return true;
+    std::vector<int32_t> all;
+    std::set_union(sum.dst.begin(), sum.dst.end(), dst.begin(), dst.end(), std::back_inserter(all));
+    if (all.size() > dst.size() + dst.size() / 2) return false;
+    if (all.size() > sum.dst.size() + sum.dst.size() / 2) return false;
+    if (all.size() != sum.dst.size()) {
+      for (const int32_t d : dst) {
+        const size_t e = ElementOf(d);
+        if (owner_[e] != id && (owner_[e] != 0 || cleared_[e] != sum.fresh)) return false;
+      }
+      for (const int32_t d : dst) {
+        owner_[ElementOf(d)] = id;
+        cleared_[ElementOf(d)] = false;
+      }
+      for (SumTerm& term : sum.terms) {
+        term.src = Spread(term.src, sum.dst, all);
+        term.same = false;
+      }
+      sum.dst = std::move(all);
     }
     return true;
   }
 
   // Begins the sums of rows; returns their id.
-  uint32_t Begin(const GemmRow* rows, size_t count, ptrdiff_t dst) {
+  uint32_t Begin(const std::vector<int32_t>& dst) {
     size_t cleared = 0;
-    for (size_t r = 0; r < count; ++r) {
-      const size_t e = ElementOf(dst + rows[r].dst);
-      if (owner_[e] != 0) Run(owner_[e]);
-      cleared += cleared_[e];
+    for (const int32_t d : dst) {
+      if (owner_[ElementOf(d)] != 0) Run(owner_[ElementOf(d)]);
+      cleared += cleared_[ElementOf(d)];
     }
-    const bool fresh = cleared == count;
-    for (size_t r = 0; r < count && cleared != 0; ++r) {
-      const size_t e = ElementOf(dst + rows[r].dst);
+    const bool fresh = cleared == dst.size();
+    for (size_t r = 0; r < dst.size() && cleared != 0; ++r) {
+      const size_t e = ElementOf(dst[r]);
       if (fresh) {
         cleared_[e] = false;
       } else {
@@ -236,19 +264,17 @@ class TapeMaker {
     }
     if (waiting_.size() >= kMostPending) Run(waiting_.front());
     if (free_.empty()) {
-      pending_.push_back(std::make_unique<Pending>());
+      pending_.push_back(std::make_unique<PendingSum>());
       free_.push_back(static_cast<uint32_t>(pending_.size()));
     }
     const uint32_t id = free_.back();
     free_.pop_back();
     waiting_.push_back(id);
-    Pending& sum = At(id);
-    sum = Pending();
-    sum.rows = rows;
-    sum.row_count = count;
+    PendingSum& sum = At(id);
+    sum = PendingSum();
     sum.dst = dst;
     sum.fresh = fresh;
-    for (size_t r = 0; r < count; ++r) owner_[ElementOf(dst + rows[r].dst)] = id;
+    for (const int32_t d : dst) owner_[ElementOf(d)] = id;
     return id;
   }
 
@@ -287,11 +313,11 @@ class TapeMaker {
       ++sums.back().second;
     }
     for (const auto& [id, seen] : sums) {
-      const Pending& sum = At(id);
-      if (seen * config_.batch() != sum.row_count || sum.clipped >= step) return false;
+      const PendingSum& sum = At(id);
+      if (seen * config_.batch() != sum.dst.size() || sum.clipped >= step) return false;
     }
     for (const auto& [id, seen] : sums) {
-      Pending& sum = At(id);
+      PendingSum& sum = At(id);
       sum.clipped = step;
       if (step == 1) sum.clip.shift = std::min(insn.imm, 31);
       if (step == 2) sum.clip.low = insn.imm;
@@ -326,22 +352,22 @@ class TapeMaker {
   // Runs what reads bytes of inp in [begin, end): sums that have a partner, and of the others only
   // the terms that do, since these may have one, and the rest later.
   void RunReaders(ptrdiff_t begin, ptrdiff_t end) {
-    const auto reads = [=](const Term& term) { return term.begin < end && begin < term.end; };
+    const auto reads = [=](const SumTerm& term) { return term.begin < end && begin < term.end; };
     for (size_t n = 0; n < waiting_.size();) {
-      const uint32_t id = waiting_[n], other = Partner(id);
-      const std::vector<Term>& terms = At(id).terms;
-      const bool whole = other != 0 || config_.block() != kColumn;
-      if (whole && std::any_of(terms.begin(), terms.end(), reads)) {
+      const uint32_t id = waiting_[n];
+      const std::vector<SumTerm>& terms = At(id).terms;
+      if (std::any_of(terms.begin(), terms.end(), reads) &&
+          (config_.block() != kColumn || Partner(id) != 0)) {
         Run(id);
         n = 0;
       } else {
         ++n;
       }
     }
-    std::vector<Pending> parts;
+    std::vector<PendingSum> parts;
     const std::vector<uint32_t> waiting = waiting_;
     for (const uint32_t id : waiting) {
-      Pending& sum = At(id);
+      PendingSum& sum = At(id);
       const auto rest = std::stable_partition(sum.terms.begin(), sum.terms.end(), reads);
       if (rest == sum.terms.begin()) continue;
       if (sum.clipped != 0 || rest == sum.terms.end()) {
@@ -349,9 +375,7 @@ class TapeMaker {
         parts.push_back(std::move(sum));
         continue;
       }
-      Pending part;
-      part.rows = sum.rows;
-      part.row_count = sum.row_count;
+      PendingSum part;
       part.dst = sum.dst;
       part.fresh = std::exchange(sum.fresh, false);
       part.terms.assign(std::make_move_iterator(sum.terms.begin()), std::make_move_iterator(rest));
@@ -362,9 +386,10 @@ class TapeMaker {
     for (size_t n = 0; n < parts.size(); ++n) {
       if (done[n]) continue;
       size_t other = n + 1;
-      while (other < parts.size() && (done[other] || !Pairs(parts[n], parts[other]))) ++other;
+      while (other < parts.size() && (done[other] || !writer_.Pairs(parts[n], parts[other])))
+        ++other;
       if (other < parts.size()) done[other] = true;
-      Emit(parts[n], other < parts.size() ? &parts[other] : nullptr);
+      writer_.Write(parts[n], other < parts.size() ? &parts[other] : nullptr);
     }
   }
 
@@ -373,204 +398,35 @@ class TapeMaker {
     const uint32_t other = Partner(id);
     Release(id);
     if (other != 0) Release(other);
-    Emit(At(id), other == 0 ? nullptr : &At(other));
+    writer_.Write(At(id), other == 0 ? nullptr : &At(other));
   }
 
   // The sum that may run with `id` in one call, or 0.
   uint32_t Partner(uint32_t id) {
     for (const uint32_t other : waiting_) {
-      if (other != id && Pairs(At(id), At(other))) return other;
+      if (other != id && writer_.Pairs(At(id), At(other))) return other;
     }
     return 0;
-  }
-
-  void Emit(const Pending& sum, const Pending* other) {
-    if (other != nullptr) return Emit(sum, other, 0, 2);
-    const size_t columns = std::max<size_t>(config_.block() / kColumn, 1);
-    for (size_t c = 0; c < columns; c += 2) Emit(sum, nullptr, c, std::min<size_t>(columns - c, 2));
   }
 
   void Release(uint32_t id) {
     waiting_.erase(std::find(waiting_.begin(), waiting_.end(), id));
     free_.push_back(id);
-    const Pending& sum = At(id);
-    for (size_t r = 0; r < sum.row_count; ++r) owner_[ElementOf(sum.dst + sum.rows[r].dst)] = 0;
-  }
-
-  // Terms that need more than an addition for each row.
-  static std::vector<const Term*> Full(const Pending& sum) {
-    std::vector<const Term*> full;
-    for (const Term& term : sum.terms) {
-      if (!term.same && !term.taps.empty()) full.push_back(&term);
-    }
-    return full;
-  }
-
-  // Whether two sums are the columns of one call. The columns of a larger block need no other sum.
-  bool Pairs(const Pending& a, const Pending& b) const {
-    if (config_.block() != kColumn || a.row_count != b.row_count || a.fresh != b.fresh ||
-        a.clipped != b.clipped || a.clip.shift != b.clip.shift || a.clip.low != b.clip.low ||
-        a.clip.high != b.clip.high) {
-      return false;
-    }
-    const std::vector<const Term*> x = Full(a), y = Full(b);
-    if (x.size() != y.size()) return false;
-    for (size_t n = 0; n < x.size(); ++n) {
-      if (x[n]->taps.size() != y[n]->taps.size()) return false;
-      for (size_t t = 0; t < x[n]->taps.size(); ++t) {
-        if (x[n]->src + x[n]->taps[t].src != y[n]->src + y[n]->taps[t].src) return false;
-      }
-      for (size_t r = 0; x[n]->rows != y[n]->rows && r < a.row_count; ++r) {
-        if (x[n]->rows[r].src != y[n]->rows[r].src) return false;
-      }
-    }
-    for (size_t r = 1; a.rows != b.rows && r < a.row_count; ++r) {
-      if (a.rows[r].dst - a.rows[0].dst != b.rows[r].dst - b.rows[0].dst) return false;
-    }
-    return true;
-  }
-
-  void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const {
-    if (!kernels_.corrected) return;
-    for (const PlacedTap& tap : taps) {
-      const int32_t* corrections = weights_.corrections(tap.place) + column * kColumn;
-      for (size_t o = 0; o < kColumn; ++o) init[o] = Sum(init[o], corrections[o]);
-    }
-  }
-
-  // The call for columns column .. column + columns of `sum`, or for the one of `sum` and of
-  // `other`.
-  void Emit(const Pending& sum, const Pending* other, size_t column, size_t columns) {
-    Pool& pool = tape_->pool_;
-    TapeGemm gemm = {};
-    GemmArgs& args = gemm.args;
-    args.block = config_.block();
-    args.columns = columns;
-    args.rows = sum.rows;
-    args.row_count = sum.row_count;
-    args.wgt = weights_.data();
-    args.fresh = sum.fresh;
-    if (sum.clipped != 0) {
-      Clip* clip = pool.Array<Clip>(1);
-      *clip = sum.clip;
-      args.clip = clip;
-    }
-    std::vector<GemmDiagonal> diagonals;
-    for (size_t c = 0; c < columns; ++c) {
-      const Pending& own = c == 1 && other != nullptr ? *other : sum;
-      const size_t at = other != nullptr ? 0 : column + c;
-      args.acc[c] = machine_->acc() + own.dst + (own.rows[0].dst - sum.rows[0].dst) +
-                    static_cast<ptrdiff_t>(at * kColumn);
-      int32_t* init = pool.Array<int32_t>(kColumn);
-      std::fill_n(init, kColumn, 0);
-      for (const Term& term : own.terms) {
-        if (term.same) continue;
-        AddCorrections(term.taps, at, init);
-        AddCorrections(term.diagonals, at, init);
-        AddDiagonals(term, at, c, &diagonals);
-      }
-      args.init[c] = init;
-      gemm.same_count += SameTerms(own, at, init, &gemm.same[c]);
-    }
-    args.diagonals = Kept(diagonals);
-    args.diagonal_count = diagonals.size();
-    const std::vector<const Term*> first = Full(sum);
-    const std::vector<const Term*> second = other == nullptr ? first : Full(*other);
-    GemmTerm* terms = pool.Array<GemmTerm>(first.size());
-    for (size_t n = 0; n < first.size(); ++n) {
-      const uint32_t beside = other == nullptr ? column_lines_ : 0;
-      terms[n] = Taps(*first[n], *second[n], static_cast<uint32_t>(column) * column_lines_, beside);
-    }
-    args.terms = terms;
-    args.term_count = first.size();
-    Step(Tape::Step::kGemm, tape_->gemms_.size());
-    tape_->gemms_.push_back(gemm);
-  }
-
-  template <typename T>
-  const T* Kept(const std::vector<T>& values) {
-    T* kept = tape_->pool_.Array<T>(values.size());
-    std::copy(values.begin(), values.end(), kept);
-    return kept;
-  }
-
-  // The taps of two columns, `first` and `second` lines into their elements, without those of
-  // zeros.
-  GemmTerm Taps(const Term& a, const Term& b, uint32_t first, uint32_t beside) {
-    std::vector<GemmTap> taps;
-    for (size_t t = 0; t < a.taps.size(); ++t) {
-      const uint32_t x = a.taps[t].place, y = b.taps[t].place;
-      if (weights_.IsZero(x) && weights_.IsZero(y)) continue;
-      taps.push_back({a.taps[t].src, {x + first, y + first + beside}});
-    }
-    return {a.rows, machine_->inp() + a.src, Kept(taps), taps.size()};
-  }
-
-  // Column `at` of diagonal weights; those of the same inp become one.
-  void AddDiagonals(const Term& term, size_t at, size_t column,
-                    std::vector<GemmDiagonal>* diagonals) {
-    const size_t lanes = std::min(kLanesOf, config_.block());
-    for (const PlacedTap& tap : term.diagonals) {
-      const uint8_t* inp =
-          machine_->inp() + term.src + tap.src + at * kColumn * kernels_.inp_lane_bytes;
-      const int32_t* own = weights_.Diagonal(tap.place) + at * kColumn;
-      const auto known = std::find_if(diagonals->begin(), diagonals->end(), [&](const auto& d) {
-        return d.rows == term.rows && d.inp == inp && d.column == column;
-      });
-      if (known != diagonals->end()) {
-        int32_t* factors = const_cast<int32_t*>(known->factors);
-        for (size_t o = 0; o < lanes; ++o) factors[o] = Sum(factors[o], own[o]);
-        continue;
-      }
-      int32_t* factors = tape_->pool_.Array<int32_t>(kColumn);
-      std::copy(own, own + lanes, factors);
-      diagonals->push_back({term.rows, inp, factors, column});
-    }
-  }
-
-  // Makes the GEMM of one row that adds to `init` what is the same for all rows of `sum`; returns
-  // whether there is anything.
-  bool SameTerms(const Pending& sum, size_t at, const int32_t* init, GemmArgs* once) {
-    std::vector<GemmTerm> terms;
-    int32_t* own = nullptr;
-    for (const Term& term : sum.terms) {
-      if (!term.same) continue;
-      if (own == nullptr) {
-        own = tape_->pool_.Array<int32_t>(kColumn);
-        std::copy(init, init + kColumn, own);
-      }
-      AddCorrections(term.taps, at, own);
-      GemmTerm all = Taps(term, term, static_cast<uint32_t>(at) * column_lines_, 0);
-      all.inp += term.rows[0].src;
-      all.rows = Kept(std::vector<GemmRow>{{0, 0}});
-      terms.push_back(all);
-    }
-    if (own == nullptr) return false;
-    once->block = config_.block();
-    once->columns = 1;
-    once->init[0] = own;
-    once->rows = terms[0].rows;
-    once->row_count = 1;
-    once->wgt = weights_.data();
-    once->terms = Kept(terms);
-    once->term_count = terms.size();
-    once->fresh = true;
-    return true;
+    for (const int32_t d : At(id).dst) owner_[ElementOf(d)] = 0;
   }
 
   const Stream& stream_;
   const Config& config_;
   const Kernels& kernels_;
-  Machine* machine_;
   const Weights& weights_;
   uint64_t most_bytes_;
   Tape* tape_;
+  SumWriter writer_;
   ptrdiff_t inp_bytes_;           // of a packed element
-  uint32_t column_lines_;         // of a column of a packed wgt element
   std::vector<uint32_t> owner_;   // of each acc element: the id of the sum that waits for it, or 0
   std::vector<bool> cleared_;     // acc elements that are zero, but not in memory
   std::vector<uint32_t> places_;  // of wgt elements that hold constants
-  std::vector<std::unique_ptr<Pending>> pending_;  // by id - 1
+  std::vector<std::unique_ptr<PendingSum>> pending_;  // by id - 1
   std::vector<uint32_t> free_, waiting_;
   std::vector<uint32_t> loads_;  // of constant weights, which wait
 };

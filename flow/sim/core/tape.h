@@ -55,6 +55,7 @@ class Tape {
 
  private:
   friend class TapeMaker;
+  friend class SumWriter;
 
   std::vector<uint32_t> order_;
   std::vector<Step> steps_;

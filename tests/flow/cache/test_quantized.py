@@ -135,7 +135,7 @@ def test_a_pipeline_takes_what_another_made(
     modules, programs, profiles = [], [], []
     for number, pipeline in enumerate(pipelines):
         if number == 2:  # all of it is there
-            for name in ("flow.pipeline.profile", "flow.machine_stages.compile_function"):
+            for name in ("flow.profile_ranges.profile", "flow.machine_stages.compile_function"):
                 monkeypatch.setattr(name, None)
             monkeypatch.setattr(Pipeline, "_made", None)
         profiles.append(pipeline.calibrate(images))

@@ -45,8 +45,8 @@ class Work:
             (PipelineBackend, "_started"),
         ):  # fmt: skip
             monkeypatch.setattr(owner, name, self._counted(name, getattr(owner, name)))
-        profile = flow.pipeline.profile
-        monkeypatch.setattr(flow.pipeline, "profile", self._counted("profile", profile))
+        profile = flow.profile_ranges.profile
+        monkeypatch.setattr(flow.profile_ranges, "profile", self._counted("profile", profile))
 
     def _counted(self, name: str, function: Any) -> Any:
         def run(*args: Any, **options: Any) -> Any:

@@ -89,7 +89,7 @@ def test_a_bound_from_below(shape: ConvShape, capacity: Capacity) -> None:
 
 def test_bytes_count_unless_latency_alone_does(capacity: Capacity) -> None:
     estimate = Cost(1000.0, 800.0, (2, 2))
-    assert objective_cost(estimate, capacity) == 1000 + 800 / 8
+    assert objective_cost(estimate, capacity) == 1000 + 0.6 * 800 / 8
     assert objective_cost(estimate, replace(capacity, objective="latency")) == 1000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flow.compiler import edges
 from flow.compiler.bias import RegisterOp
 from flow.compiler.edges import edges_of, rectangles_of
 from flow.compiler.lower import Lowering
@@ -34,13 +35,15 @@ LARGE = (
 def layer(**options: Any) -> Layer:
     kernel, source = options.pop("kernel", (3, 3)), options.pop("source", X)
     values = {**SAME, "pad_value": -128, **options}
-    return conv(np.random.default_rng(3), "conv", source, 40, kernel, **values)
+    made = conv(np.random.default_rng(3), "conv", source, 40, kernel, **values)
+    assert made.weight is not None
+    return replace(made, weight=made.weight // 8 + 1)  # their sums fit one step
 
 
-def added(edges: Any, of: Layer) -> np.ndarray[Any, Any]:
+def added(found: Any, of: Layer) -> np.ndarray[Any, Any]:
     """Return the sum of all edges' constants, int64[lanes, OH, OW]."""
-    total = np.zeros((len(edges[0].values), *of.out_shape[2:]), np.int64)
-    for edge in edges:
+    total = np.zeros((len(found[0].values), *of.out_shape[2:]), np.int64)
+    for edge in found:
         rows = slice(edge.rows.start, sum(edge.rows))
         columns = slice(edge.columns.start, sum(edge.columns))
         total[:, rows, columns] += edge.values[:, None, None]
@@ -72,31 +75,35 @@ SHAPES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", SHAPES)
 def test_what_edges_add_is_what_the_padding_would(
-    options: dict[str, Any], default_config: VTAConfig
+    options: dict[str, Any], default_config: VTAConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edges, "EDGES_SHARE", 1)
+    monkeypatch.setattr(edges, "HELD_BLOCKS", 1)
     of = layer(**options)
     shape = normal_layer(replace(of, pad_value=0), default_config).shape
     by_gemm = edges_of(of, shape, default_config)
-    by_alu = rectangles_of(of, shape, default_config, 100)
+    by_alu = rectangles_of(of, shape, default_config)
     assert by_gemm and by_alu
-    for edges in (by_gemm, by_alu):
-        np.testing.assert_array_equal(added(edges, of)[:40], lacking(of))
+    for found in (by_gemm, by_alu):
+        np.testing.assert_array_equal(added(found, of)[:40], lacking(of))
     # Rectangles fill the picture.
     assert sum(edge.vectors for edge in by_alu) == np.prod(of.out_shape[2:])
 
 
 def test_when_a_border_is_better(default_config: VTAConfig) -> None:
-    def edges(of: Layer, most: int = 100) -> list[Any]:
+    def both(of: Layer) -> list[Any]:
         shape = normal_layer(replace(of, pad_value=0), default_config).shape
         return [
             edges_of(of, shape, default_config),
-            rectangles_of(of, shape, default_config, most),
+            rectangles_of(of, shape, default_config),
         ]
 
     few = TensorSpec(name="x", shape=(1, 16, 3, 3), dtype="int8")
-    assert edges(layer(source=few)) == [None, None]
-    assert edges(layer(pad_value=0)) == [None, None]
-    assert edges(layer(), most=8)[1] is None
+    assert both(layer(source=few)) == [None, None]
+    assert both(layer(pad_value=0)) == [None, None]
+    # Constants that would fill too much of wgt, or of acc.
+    many = layer(kernel=(7, 7), padding=(3, 3, 3, 3))
+    assert both(many) == [None, None]
     narrow = VTAConfig.load("w4")
     shape = normal_layer(layer(pad_value=0), narrow).shape
     assert edges_of(layer(), shape, narrow) is None

@@ -18,6 +18,7 @@ from flow.compiler.lower import lower
 from flow.compiler.normal_form import NormalLayer
 from flow.compiler.schedule import Schedule
 from flow.compiler.shapes import Objective
+from flow.parallel.run import run_all
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
 from relay_passes.partition.layers import PostOp, TensorSpec
@@ -42,6 +43,23 @@ def test_searched_schedules_are_no_slower_and_right() -> None:
     image = weights(rng, *x.shape)
     (output,) = ProgramSim(program).run([image]).outputs
     np.testing.assert_array_equal(output, run_subgraph(graph, [image])["conv"])
+
+
+@pytest.mark.slow
+def test_layers_are_searched_by_several_workers(tmp_path: Path) -> None:
+    config = VTAConfig.load("small")
+    graph = residual_network(np.random.default_rng(0), size=16)
+    counts: list[int] = []
+
+    def each(function: Any, items: Any) -> Any:
+        counts.append(len(items))
+        return run_all(function, items, jobs=2)
+
+    caches = [tmp_path / "one.json", tmp_path / "two.json"]
+    one = search.search(graph, config, cache=caches[0])
+    assert search.search(graph, config, cache=caches[1], each=each) == one
+    assert caches[0].read_bytes() == caches[1].read_bytes() and counts[0] > 1
+    assert search.search(graph, config, cache=caches[1], each=each) == one and counts[1] == 0
 
 
 def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +129,9 @@ def test_a_search_that_is_stopped_keeps_what_it_found(
         search.search(graph, config, cache=cache, progress=stop)
     best, timed = search._best, []
 
-    def counted(normal: NormalLayer, *rest: Any) -> Tiling:
+    def counted(normal: NormalLayer, **rest: Any) -> Tiling:
         timed.append(normal.layer.name)
-        return best(normal, *rest)
+        return best(normal, **rest)
 
     monkeypatch.setattr(search, "_best", counted)
     found = search.search(graph, config, cache=cache)

@@ -35,17 +35,18 @@ def shape(**changes: Any) -> ConvShape:
 def test_steps_and_cycles() -> None:
     assert shape().taps == 9 and shape().vectors == 8 * 28 * 28
     # The first row lacks a row of taps, the first and the last column a column.
-    steps = (28 * 3 - 1) * (28 * 3 - 2)
-    assert (
-        shape().steps == steps and shape(padding=(0, 0), height=58, width=30).steps == 28 * 28 * 9
-    )
-    assert shape().cycles == 8 * (4 * steps + 28 * 28 * 5)
-    assert shape(step_cycles=4).cycles == 8 * (4 * 4 * steps + 28 * 28 * 5)
+    steps = 4 * (28 * 3 - 1) * (28 * 3 - 2)
+    assert shape().steps == steps
+    assert shape(padding=(0, 0), height=58, width=30).steps == 4 * 28 * 28 * 9
+    # The last row of taps has as many outputs as there are.
+    assert shape(last_ic=3).steps == steps - 28 * (28 * 3 - 2)
+    assert shape().cycles == 8 * (steps + 28 * 28 * 5)
+    assert shape(step_cycles=4).cycles == 8 * (4 * steps + 28 * 28 * 5)
 
 
 def test_summands_are_reductions_into_the_same_sums() -> None:
     down = shape(kernel=(1, 1), ic=2, padding=(0, 0), constants=0)
-    assert down.steps == 28 * 28
+    assert down.steps == 2 * 28 * 28
     both = shape(summands=(down,))
     assert both.reductions == (both, down)
     assert both.cycles == shape().cycles + 8 * 28 * 28 * 2

@@ -29,9 +29,10 @@ def test_the_stock_machine_has_no_room_for_larger_buffers(default_config: VTACon
     ]
     assert found["bus of 128 bits"].sets == {"BUS_BITS": 128}
     assert found["inp buffer ×2"].machine is None
-    assert found["inp buffer ×2"].reason == (
-        "cannot be built: gemm: must fit 128 bits in words of 64, got 138"
-    )
+    for name in ("inp", "wgt", "acc"):
+        assert found[f"{name} buffer ×2"].reason == (
+            "cannot be built: instructions and micro-ops have no bits left for its addresses"
+        )
     assert found["uop buffer ×2"].reason == (
         "programs keep at most 2,048 micro-ops, which it holds already"
     )
@@ -64,6 +65,17 @@ def test_the_widest_machine() -> None:
         "cannot be built: axis bus: must be among 32, 64, 128, 256, 512, got 1024"
     )
     assert "weights of 4 bits" not in named(wide)  # it has them
+
+
+def test_a_buffer_that_loads_do_not_reach() -> None:
+    """As many inp elements as sram_base has numbers for, in a machine with small other buffers."""
+    small = replace(
+        VTAConfig.load("small"), log_wgt_buff_bytes=6, log_acc_buff_bytes=6, log_block=2
+    )
+    most = replace(small, log_inp_buff_bytes=18)
+    assert most.log_inp_depth == 16
+    (reason,) = (c.reason for c in candidates(most, "balanced") if c.name == "inp buffer ×2")
+    assert "must hold at most 65536 elements" in reason
 
 
 def test_costs(default_config: VTAConfig) -> None:

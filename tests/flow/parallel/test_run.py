@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flow.parallel.run import check_cluster, run_all
+from flow.parallel.run import check_cluster, check_workers, run_all
 from flow.parallel.shared import Shared
 from flow.worker_request import ALONE
-from tests.flow.parallel.work import dies, fails, late_first, scaled, square, started
+from tests.flow.parallel.work import ROOT, dies, fails, late_first, scaled, square, started
 from vta_config.errors import CapacityError, ClusterError, ConfigError
 
 WAYS: list[dict[str, Any]] = [{}, {"jobs": 1}, {"jobs": 2, "threads": True}, {"jobs": 2}]
@@ -57,7 +61,39 @@ def test_a_worker_process_that_is_killed() -> None:
         list(run_all(dies, range(6), jobs=2))
 
 
+@pytest.mark.slow
+def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
+    code = (
+        "from functools import partial; from pathlib import Path; import sys\n"
+        "from flow.parallel.run import run_all; from tests.flow.parallel.work import sleeps\n"
+        "list(run_all(partial(sleeps, Path(sys.argv[1])), range(4), jobs=2))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    until = time.monotonic() + 60
+    while len(workers := list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 30
+    alive = {int(path.stem) for path in workers}
+    assert len(alive) == 2
+    while alive and time.monotonic() < until:
+        time.sleep(0.2)
+        alive = {number for number in alive if _runs(number)}
+    assert not alive
+
+
+def _runs(number: int) -> bool:
+    """Tell whether a process works: one that has ended may wait for whoever started it."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
 def test_workers_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="^--jobs, --cluster: must not be given together, got 2"):
         run_all(square, [1], jobs=2, cluster="tcp://a:1")
+    with pytest.raises(ConfigError, match="^--jobs: must be 1 or more, got 0; give --jobs 2$"):
+        check_workers(0, None)
     check_cluster(ALONE)

@@ -48,6 +48,13 @@ def _start(value: Any) -> int:
     return len(value)
 
 
+def sleeps(folder: Path, item: int) -> int:
+    """Write this process' number, and work for long."""
+    (folder / f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+    return item
+
+
 def fails(item: int) -> int:
     raise CapacityError(f"item {item}", "must fit", got=item, hint="take less")
 

@@ -201,7 +201,7 @@ Case MakeSums(const Config& config, Random* random) {
   c.Mem(Opcode::kLoad, Memory::kUop, kUop, kUops, {{mem::kYSize, 1}});
   c.Mem(Opcode::kLoad, Memory::kAcc, kAcc, 32, {{mem::kYSize, 1}});
   c.Mem(Opcode::kLoad, Memory::kInp, kInp, 32, {{mem::kYSize, 1}});
-  const int64_t out = 1 + Below(random, 2), in = 1 + Below(random, 3);
+  const int64_t out = 1 + Below(random, 2), in = 1 + Below(random, 4);
   if (Below(random, 3) == 0) {  // with the weights of the run before
     c.Add({{gemm::kUopBegin, 0}, {gemm::kUopEnd, kUops}, {gemm::kIterOut, 1}, {gemm::kIterIn, 1}},
           Opcode::kGemm);
@@ -217,6 +217,7 @@ Case MakeSums(const Config& config, Random* random) {
     if (kind < 7) {  // products, of one sum or of several
       v.emplace_back(gemm::kUopBegin, first + Below(random, 2));
       v.emplace_back(gemm::kUopEnd, Below(random, 4) == 0 ? kUops : first + 3);
+      if (in > 1 && Below(random, 2) == 0) v[1].second = in - 1;  // most rows
       c.Add(v, Opcode::kGemm);
     } else if (kind < 9) {
       v.emplace_back(gemm::kUopBegin, first);

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +15,8 @@ from relay_passes.calibration import profiling
 from relay_passes.calibration.profiling import (
     BINS,
     InsertProfiling,
+    Profiler,
+    merge_profiles,
     profile,
     profiled_tensors,
     record,
@@ -49,10 +54,32 @@ def test_merged_histograms_equal_the_histogram_of_all(seed: int, count: int) -> 
     assert merged is not None
     together = record(np.concatenate(parts))
     # a value equal to the limit lies in the last bin, whose edge moves when limits grow
-    assert merged[:3] == together[:3].tolist()
+    assert list(merged[:3]) == together[:3].tolist()
     difference = np.cumsum(merged[3] - together[3:])
     assert merged[3].sum() == 100 * count
     assert np.abs(difference).max() <= sum(int((np.abs(p) == 64 * 4).sum()) + 1 for p in parts) * 9
+
+
+@pytest.mark.parametrize("cuts", [(3,), (1, 4), (1, 2, 3, 4)])
+def test_merged_profiles_equal_the_profiles_of_all_images(cuts: tuple[int, ...]) -> None:
+    mod = prepare(residual_net())
+    x = [image * np.float32(4.0 ** (k % 3)) for k, image in enumerate(images(5))]
+    profiler, edges = Profiler(mod), (0, *cuts, 5)
+    parts = [profiler.run(x[first:last], first=first) for first, last in pairwise(edges)]
+    found, expected = merge_profiles(parts), profile(mod, x)
+    assert list(found) == list(expected)
+    for name, own in expected.items():
+        for field in fields(TensorProfile):
+            a, b = getattr(found[name], field.name), getattr(own, field.name)
+            assert np.array_equal(a, b), (name, field.name)
+
+
+def test_an_image_is_named_by_its_number() -> None:
+    profiler = Profiler(prepare(residual_net()))
+    with pytest.raises(
+        CalibrationError, match=r"^calibration image 17: must have shape .*, got \["
+    ):
+        profiler.run([*images(1), np.zeros((1, 1), np.float32)], first=16)
 
 
 def test_every_float_tensor_is_profiled() -> None:

@@ -1,0 +1,99 @@
+// Sums that a tape delays, and how they become calls of the kernel.
+#ifndef FLOW_SIM_CORE_SUMS_H_
+#define FLOW_SIM_CORE_SUMS_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "config.h"
+#include "kernels.h"
+#include "machine.h"
+#include "tape.h"
+#include "weights.h"
+
+namespace vta {
+
+// A step of a sum, and where its packed weights lie.
+struct PlacedTap {
+  int32_t src;
+  uint32_t place;
+};
+// What one GEMM adds to rows of a sum.
+struct SumTerm {
+  std::vector<int32_t> src;  // bytes of inp, for each row of the sum; kNone where it adds nothing
+  std::vector<PlacedTap> taps, diagonals;
+  bool same;             // every row reads the same inp
+  ptrdiff_t begin, end;  // bytes of inp that are read lie in this range
+  int32_t least;         // of the taps' src
+};
+// Rows whose sums wait. No two of these have a row in common.
+struct PendingSum {
+  static constexpr int32_t kNone = INT32_MIN;
+
+  std::vector<int32_t> dst;  // lanes of acc, ascending
+  bool fresh = false;
+  std::vector<SumTerm> terms;
+  Clip clip;
+  int clipped = 0;  // how many of a clip's three steps are taken
+};
+
+// Writes sums to a tape.
+class SumWriter {
+ public:
+  SumWriter(const Config& config, const Kernels& kernels, Machine* machine, Tape* tape)
+      : config_(config),
+        kernels_(kernels),
+        machine_(machine),
+        weights_(machine->weights()),
+        tape_(tape),
+        column_lines_(static_cast<uint32_t>(config.block() * kernels.inp_lane_bytes / 4)) {}
+
+  // Whether two sums may be the columns of one call. Those of a larger block need no other sum.
+  bool Pairs(const PendingSum& a, const PendingSum& b) const;
+  // Runs a sum, with another one that pairs with it or null.
+  void Write(const PendingSum& sum, const PendingSum* other);
+
+ private:
+  void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const;
+  // The call for columns column .. column + columns of `sum`, or for the one of `sum` and of
+  // `other`.
+  void Emit(const PendingSum& sum, const PendingSum* other, size_t column, size_t columns);
+  const GemmRow* RowsOf(const PendingSum& sum, const SumTerm& term);
+  // Rows of a sum with their `src` from `base` on; rows without one read zeros behind the inp
+  // scratchpad, whose taps start at `least`. The same rows are kept once.
+  const GemmRow* RowsOf(const PendingSum& sum, const std::vector<int32_t>& src, int32_t base,
+                        int32_t least);
+  // The taps of two columns, the first `first` lines into its elements and the second `beside`
+  // lines behind it, without those of zeros.
+  GemmTerm Taps(const PendingSum& sum, const SumTerm& a, const SumTerm& b, uint32_t first,
+                uint32_t beside);
+  // Column `at` of diagonal weights; those of the same inp become one.
+  void AddDiagonals(const PendingSum& sum, const SumTerm& term, size_t at, size_t column,
+                    std::vector<GemmDiagonal>* diagonals);
+  // Makes the GEMM of one row that adds to `init` what is the same for all rows of `sum`; returns
+  // whether there is anything.
+  bool SameTerms(const PendingSum& sum, size_t at, const int32_t* init, GemmArgs* once);
+
+  template <typename T>
+  const T* Kept(const std::vector<T>& values) {
+    T* kept = tape_->pool_.Array<T>(values.size());
+    std::copy(values.begin(), values.end(), kept);
+    return kept;
+  }
+
+  const Config& config_;
+  const Kernels& kernels_;
+  Machine* machine_;
+  const Weights& weights_;
+  Tape* tape_;
+  uint32_t column_lines_;  // of a column of a packed wgt element
+  std::unordered_map<std::string, const GemmRow*> rows_;
+};
+
+}  // namespace vta
+
+#endif  // FLOW_SIM_CORE_SUMS_H_
