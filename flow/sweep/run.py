@@ -366,7 +366,7 @@ def _document(
             "sweep",
             "must have a machine that can be measured",
             got=f"none of {len(rows):,}" + ("" if failed is None else f"; {failed.reason}"),
-            hint="choose other machines",
+            hint="choose other machines, or ask vta-flow estimate MODEL --explain for the reasons",
         )
     return SweepFields(
         schema_version=SCHEMA_VERSION,

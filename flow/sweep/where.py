@@ -30,6 +30,8 @@ _UNITS: Final[Mapping[str, tuple[str, float]]] = {
     **{unit: ("energy", factor) for unit, factor in ENERGIES.items()},
     "%": ("share", 0.01),
 }
+#: Kinds whose numbers need a unit, since nobody means seconds by `latency < 30`, and an example.
+_UNIT_NEEDED: Final[Mapping[str, str]] = {"frequency": "100MHz", "time": "30ms", "energy": "5mJ"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +251,9 @@ class _Parser:
         kinds = {a.kind, b.kind}
         if _TRUTH in kinds or len(kinds - {_PLAIN}) > 1 or (_TEXT in kinds and len(kinds) > 1):
             raise self._error("two sides of one kind", f"a {a.kind} {sign} a {b.kind}")
+        for kind in kinds & set(_UNIT_NEEDED):
+            if len(kinds) > 1:  # beside a number
+                raise self._error(f"a unit on both sides, such as {_UNIT_NEEDED[kind]}", "none")
         if _TEXT in kinds and sign not in ("=", "==", "!="):
             raise self._error("= or != between names", sign)
         compare = _COMPARISONS[sign]

@@ -217,9 +217,10 @@ def test_names_that_are_not_measured(model: str, tmp_path: Path) -> None:
 
 
 def test_nothing_that_can_be_measured(model: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        LimitError, match="sweep: must have a machine that can be measured, got non"
-    ):
+    sentence = (
+        "sweep: must have a machine that can be measured, got none of .* --explain for the reasons"
+    )
+    with pytest.raises(LimitError, match=sentence):
         swept(request_of(model, "wgt-buffer=512B"), tmp_path)
 
 

@@ -46,6 +46,8 @@ def holds(text: str, machine: VTAConfig = DEFAULT, **more: float | str) -> bool:
         ("block - 16 == 0", True),
         ("block / 0 > 1e300", True),
         ("weight-bits*activation-bits==64", True),
+        ("latency * 2 < 20ms and 10ms > latency", True),
+        ("latency / 1ms < 30", True),
     ],
 )
 def test_what_holds(text: str, expected: bool) -> None:
@@ -80,6 +82,9 @@ def test_what_must_be_measured() -> None:
         ("profile < hls", "must have = or != between names, got '<'"),
         ("profile = 3", "must have two sides of one kind, got 'a name = a number'"),
         ("(block = 16) = (bus = 64)", "must have two sides of one kind"),
+        ("latency < 30", "must have a unit on both sides, such as 30ms, got 'none'"),
+        ("100 <= clock", "must have a unit on both sides, such as 100MHz, got 'none'"),
+        ("energy * 2 < 5", "must have a unit on both sides, such as 5mJ, got 'none'"),
         ("blocks = 16", "must name quantities of a machine, got blocks; known: block, batch"),
         ("__import__('os')", "must have a quantity, a number or a sign"),
         ("(" * 60 + "block = 1" + ")" * 60, "must have at most 50 parentheses in each other"),
@@ -99,6 +104,7 @@ def test_a_long_one() -> None:
 
 def test_every_quantity_can_be_named() -> None:
     for name, quantity in QUANTITIES.items():
-        other = "chisel" if quantity.kind == "name" else "1"
+        units = {"name": "chisel", "frequency": "1Hz", "time": "1s", "energy": "1J"}
+        other = units.get(quantity.kind, "1")
         assert parse(f"{name} != {other}").names == {name}
         assert re.fullmatch(r"[a-z]+(-[a-z]+)?", name)
