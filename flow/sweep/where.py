@@ -31,7 +31,12 @@ _UNITS: Final[Mapping[str, tuple[str, float]]] = {
     "%": ("share", 0.01),
 }
 #: Kinds whose numbers need a unit, since nobody means seconds by `latency < 30`, and an example.
-_UNIT_NEEDED: Final[Mapping[str, str]] = {"frequency": "100MHz", "time": "30ms", "energy": "5mJ"}
+_UNIT_NEEDED: Final[Mapping[str, str]] = {
+    "frequency": "100MHz",
+    "time": "30ms",
+    "energy": "5mJ",
+    "share": "70%",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,7 @@ def test_what_must_be_measured() -> None:
         ("latency < 30", "must have a unit on both sides, such as 30ms, got 'none'"),
         ("100 <= clock", "must have a unit on both sides, such as 100MHz, got 'none'"),
         ("energy * 2 < 5", "must have a unit on both sides, such as 5mJ, got 'none'"),
+        ("accuracy >= 70", "must have a unit on both sides, such as 70%, got 'none'"),
         ("blocks = 16", "must name quantities of a machine, got blocks; known: block, batch"),
         ("__import__('os')", "must have a quantity, a number or a sign"),
         ("(" * 60 + "block = 1" + ")" * 60, "must have at most 50 parentheses in each other"),
@@ -104,7 +105,7 @@ def test_a_long_one() -> None:
 
 def test_every_quantity_can_be_named() -> None:
     for name, quantity in QUANTITIES.items():
-        units = {"name": "chisel", "frequency": "1Hz", "time": "1s", "energy": "1J"}
+        units = {"name": "chisel", "frequency": "1Hz", "time": "1s", "energy": "1J", "share": "1%"}
         other = units.get(quantity.kind, "1")
         assert parse(f"{name} != {other}").names == {name}
         assert re.fullmatch(r"[a-z]+(-[a-z]+)?", name)
