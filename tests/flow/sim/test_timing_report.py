@@ -147,7 +147,18 @@ def test_convolution_steps_are_those_of_the_shapes(program: Program) -> None:
             _, i, kh, kw = layer.weight.shape
             if layer.inputs[0] == graph.inputs[0].name:
                 continue  # its channels are few; space-to-depth makes other steps of it
-            want += -(-o // 16) * -(-i // 16) * h * w * kh * kw
+            # A tap takes a step for each of its inputs that is in the picture.
+            rows, columns = (
+                sum(
+                    0 <= at * layer.stride[axis] - layer.padding[axis] + tap < inside
+                    for at in range(outside)
+                    for tap in range(taps)
+                )
+                for axis, inside, outside, taps in zip(
+                    (0, 1), layer.in_shape[2:], (h, w), (kh, kw), strict=True
+                )
+            )
+            want += -(-o // 16) * -(-i // 16) * rows * columns
     names = {x.name for x in graph.layers if x.inputs[0] != graph.inputs[0].name}
     steps = convolution_steps(program)
     own = [insn.origin.layer in names for insn in program.insns]
