@@ -157,7 +157,7 @@ def _with_operands(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None
     for arg in value.args:
         number = constant(arg)
         if number is not None and number.ndim == 0:
-            arg = relax.const(np.reshape(number, 1))
+            arg = relax.const(np.reshape(number, 1), str(number.dtype))  # else 64 bits become 32
         args.append(arg)
     return relax.Call(value.op, args, value.attrs, value.ty_args)
 

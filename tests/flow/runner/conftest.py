@@ -18,8 +18,8 @@ ARM = "arm-linux-gnueabihf"
 #: What the functional simulator is made of, without the kernels of x86.
 CORE = (
     "config", "decode", "dram", "exec_alu", "exec_gemm", "exec_load", "exec_store", "fsim",
-    "kernels", "kernels_plain", "limits", "machine", "plan", "program", "stream", "text",
-    "tokens", "verify",
+    "kernels", "kernels_amx_model", "kernels_plain", "limits", "machine", "plan", "program",
+    "stream", "sums", "tape", "text", "tokens", "verify", "weights",
 )  # fmt: skip
 
 
