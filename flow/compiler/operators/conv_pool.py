@@ -153,9 +153,11 @@ def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     assert pool is not None
     capacity = bench.residents.capacity_of(normal)
     estimate, tiling, (height, width) = choose_pooled(normal, pool, capacity)
+    # The cost is that of a larger picture, which may need more of inp than there is.
+    slots = max(1, estimate.slots[0])
     weights_at = bench.begin_layer(
         normal,
-        inp={"chunk": SlotPool(tiling.inp_elems(shape), estimate.slots[0])},
+        inp={"chunk": SlotPool(tiling.inp_elems(shape), slots)},
         wgt=SlotPool(tiling.wgt_elems(shape), estimate.slots[1]),
         acc=tiling.acc_elems,
     )

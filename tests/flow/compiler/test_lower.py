@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from flow.compiler.cost import PIECE_VECTORS, Tiling
@@ -272,6 +272,7 @@ def test_any_max_pool(
     preset=st.sampled_from(preset_names()),
     relu=st.booleans(),
 )
+@example((3, 3, 1), (14, 14), (11, 1), 3, "small", False)  # one tile: all but one element of inp
 def test_a_pool_joins_its_convolution(
     window: tuple[int, int, int],
     size: tuple[int, int],
