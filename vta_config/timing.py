@@ -85,9 +85,9 @@ class TimingProfile:
             Beats that a burst has at most.
         """
         if self.simple_memory:
-            bursts = max(1, -(-row_beats // burst_beats))
+            bursts = -(-row_beats // burst_beats) + (row_beats == 0)
             return _SIMPLE_LOAD + rows * (row_beats + self.simple_burst * bursts)
-        return self.memory_latency + _LOAD + rows * (row_beats + (0 < row_beats <= 2))
+        return self.memory_latency + _LOAD + rows * (row_beats + (row_beats > 0) * (row_beats <= 2))
 
     @property
     def text(self) -> str:

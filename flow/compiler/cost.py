@@ -2,15 +2,17 @@
 
 The cost is the time of the busiest of LOAD, COMPUTE and STORE, which overlap, plus what cannot
 overlap: filling before the first GEMM step, and where a memory has a single slot, its traffic.
-What an instruction takes is the machine's timing profile's to say (vta_config/timing.py).
+What an instruction takes is the machine's timing profile's to say (vta_config/timing.py). The same
+formula is for one tiling and for arrays of many (elementwise.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import gcd, inf, lcm
+from dataclasses import dataclass, fields
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from flow.compiler.elementwise import element, gcd, lcm, least, look_up, most, where
 from flow.compiler.geometry import nest_uops
 from flow.compiler.shapes import Capacity, ConvShape
 from flow.program.layouts import blocks
@@ -36,7 +38,7 @@ BEAT_COST: Final = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    """The extents of a tile and its chunks, and which loop is outside.
+    """The extents of a tile and its chunks, and which loop is outside; arrays stand for many.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ class Tiling:
     def inp_elems(self, shape: ConvShape) -> int:
         """Inp elements of a slot: of the layer's chunk, or of another layer's smallest."""
         own = self.ic * self.area(shape)
-        return max([own, *(self.area(part) for part in shape.summands if part.base)])
+        return most(own, *(self.area(part) for part in shape.summands if part.base))
 
     def wgt_elems(self, shape: ConvShape) -> int:
         """Wgt elements of a slot, with the constants that come with a tile's first chunk."""
@@ -72,7 +74,7 @@ class Tiling:
         further = (
             (1 if part.base else self.ic) * part.taps + part.constants for part in shape.summands
         )
-        return self.oc_w * max([own, *further])
+        return self.oc_w * most(own, *further)
 
     def chunk_blocks(self, shape: ConvShape) -> tuple[int, ...]:
         """Blocks of input channels of a chunk of each reduction: `ic`, or what fits the slots.
@@ -85,9 +87,9 @@ class Tiling:
         sizes = {0: self.ic}
         for part in shape.summands:
             if part.base:
-                most = min(inp // self.area(part), (wgt - part.constants) // part.taps)
-                even = blocks(part.ic, blocks(part.ic, most))
-                sizes[part.base] = min(even, sizes.get(part.base, even))
+                fit = least(inp // self.area(part), (wgt - part.constants) // part.taps)
+                even = blocks(part.ic, blocks(part.ic, fit))
+                sizes[part.base] = least(even, sizes.get(part.base, even))
         return tuple(sizes[part.base] for part in shape.reductions)
 
     def inp_capacity(self, shape: ConvShape, capacity: Capacity) -> int:
@@ -111,8 +113,12 @@ class Tiling:
 
         Pieces at an edge lack taps, so they have instructions and micro-ops of their own.
         """
-        (rows, rows_kinds), (columns, columns_kinds) = part.runs(self.oh, 0), part.runs(self.ow, 1)
-        return rows * columns, rows_kinds * columns_kinds
+        runs, kinds = (
+            look_up(lambda oh, i=i: part.runs(oh, 0)[i], self.oh)
+            * look_up(lambda ow, i=i: part.runs(ow, 1)[i], self.ow)
+            for i in (0, 1)
+        )
+        return runs, kinds
 
     @property
     def parts(self) -> int:
@@ -128,6 +134,11 @@ class Tiling:
         """Tiles that acc holds; of only one, the next waits until it is stored."""
         return capacity.acc // self.acc_elems
 
+    def at(self, index: int) -> Tiling:
+        """Return one of a tiling of arrays."""
+        extents = {f.name: element(getattr(self, f.name), index) for f in fields(self)}
+        return Tiling(**extents)
+
 
 class Cost(NamedTuple):
     """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
@@ -135,6 +146,11 @@ class Cost(NamedTuple):
     cycles: float
     loaded_bytes: float
     slots: tuple[int, int]
+
+    def at(self, index: int) -> Cost:
+        """Return what one of a tiling of arrays costs."""
+        inp, wgt = (element(n, index) for n in self.slots)
+        return Cost(element(self.cycles, index), element(self.loaded_bytes, index), (inp, wgt))
 
 
 def objective_cost(estimate: Cost, capacity: Capacity) -> float:
@@ -155,45 +171,48 @@ def least_cycles(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> int:
 
 
 def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
-    """Estimate the cycles of a layer and the bytes that it loads.
+    """Estimate the cycles of a layer and the bytes that it loads; arrays of these of many tilings.
 
     A tiling takes infinitely many cycles where the uop buffer does not hold one instruction's.
     """
     places, groups, parts = tiling.places(shape), tiling.groups(shape), tiling.parts
     tiles, sizes = places * groups, tiling.sizes(shape)
-    inp_slots = min(MAX_SLOTS // 2, tiling.inp_capacity(shape, capacity) // tiling.inp_elems(shape))
-    wgt_slots = min(MAX_SLOTS, capacity.wgt // tiling.wgt_elems(shape))
+    room = tiling.inp_capacity(shape, capacity)
+    inp_slots = least(MAX_SLOTS // 2, room // tiling.inp_elems(shape))
+    wgt_slots = least(MAX_SLOTS, capacity.wgt // tiling.wgt_elems(shape))
     acc_slots = tiling.acc_slots(capacity)
 
     # How often each chunk is loaded: it stays while everything used between two uses fits the
     # slots. Planes share chunks: each is loaded once a tile where all of a tile's have slots.
     inputs = {(part.base, part.input_plane): blocks(part.ic, ic) for part, ic in sizes}
     weights = {(part.base, part.weight_plane): blocks(part.ic, ic) for part, ic in sizes}
-    inner = (places, 1) if tiling.oc_outer else (1, groups)
+    inner = (where(tiling.oc_outer, places, 1), where(tiling.oc_outer, 1, groups))
     reuse = (sum(inputs.values()) * inner[0], sum(weights.values()) * inner[1] * parts)
     inp_stays, wgt_stays = reuse[0] <= inp_slots, reuse[1] <= wgt_slots
-    inp_shared = inp_stays or sum(inputs.values()) <= min(inp_slots, SHARING_SLOTS)
-    wgt_shared = wgt_stays or sum(weights.values()) * parts <= min(wgt_slots, SHARING_SLOTS)
+    inp_shared = inp_stays | (sum(inputs.values()) <= least(inp_slots, SHARING_SLOTS))
+    wgt_shared = wgt_stays | (sum(weights.values()) * parts <= least(wgt_slots, SHARING_SLOTS))
     inp_loads = wgt_loads = inp_cycles = wgt_cycles = loaded_bytes = 0
     for part, ic in sizes:
         count = blocks(part.ic, ic)
-        inp_chunks = (places if inp_stays else tiles) * count
-        wgt_chunks = (groups if wgt_stays else tiles) * count * parts
+        inp_chunks = where(inp_stays, places, tiles) * count
+        wgt_chunks = where(wgt_stays, groups, tiles) * count * parts
         # The first reduction with a plane loads it.
-        if inp_shared and not inputs.pop((part.base, part.input_plane), 0):
-            inp_chunks = 0
-        if wgt_shared and not weights.pop((part.base, part.weight_plane), 0):
-            wgt_chunks = 0
+        if inputs.pop((part.base, part.input_plane), None) is None:
+            inp_chunks = where(inp_shared, 0, inp_chunks)
+        if weights.pop((part.base, part.weight_plane), None) is None:
+            wgt_chunks = where(wgt_shared, 0, wgt_chunks)
         rows, columns = part.window_in(tiling.oh, 0), part.window_in(tiling.ow, 1)
         row_beats = blocks(columns * capacity.inp_elem_bytes, capacity.bus_bytes)
         # An INP load is two-dimensional: one instruction a block of channels.
-        inp_cycles += inp_chunks * ic * capacity.load_cycles(rows, row_beats)
+        inp_cycles = inp_cycles + inp_chunks * ic * capacity.load_cycles(rows, row_beats)
         wgt_bytes = tiling.oc_w * (ic * part.taps + part.constants) * capacity.wgt_elem_bytes
-        wgt_cycles += wgt_chunks * capacity.load_cycles(1, blocks(wgt_bytes, capacity.bus_bytes))
-        loaded_bytes += inp_chunks * ic * rows * columns * capacity.inp_elem_bytes
-        loaded_bytes += wgt_chunks * wgt_bytes
-        inp_loads += inp_chunks
-        wgt_loads += wgt_chunks
+        wgt_cycles = wgt_cycles + wgt_chunks * capacity.load_cycles(
+            1, blocks(wgt_bytes, capacity.bus_bytes)
+        )
+        loaded_bytes = loaded_bytes + inp_chunks * ic * rows * columns * capacity.inp_elem_bytes
+        loaded_bytes = loaded_bytes + wgt_chunks * wgt_bytes
+        inp_loads = inp_loads + inp_chunks
+        wgt_loads = wgt_loads + wgt_chunks
     vectors = shape.vectors
     residual_bytes = shape.residuals * vectors * capacity.inp_elem_bytes
     residual_loads = shape.residuals * tiles * tiling.oc
@@ -204,57 +223,62 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     gemms = sum(n * blocks(part.ic, ic) for (n, _), (part, ic) in zip(runs, sizes, strict=True))
     gemms = gemms * groups * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
-    ends = tiles + (tiles if acc_slots < 2 else 1) * (pieces - 1)
+    ends = tiles + where(acc_slots < 2, tiles, 1) * (pieces - 1)
     compute = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     further = any(part.base for part in shape.summands)
-    deep = further or load > DEEP_LOAD_SHARE * compute
+    deep = further | (load > DEEP_LOAD_SHARE * compute)
     slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
-    meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * min(tiles, acc_slots, 2)
-    meetings *= max(kinds for _, kinds in runs)
+    meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * least(tiles, acc_slots, 2)
+    meetings = meetings * most(*(kinds for _, kinds in runs))
     insn_uops = [
         nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
     ]
     chunk_uops = [parts * shape.planes * uops for uops in insn_uops]
     loaded_uops = _uops_loaded(sizes, chunk_uops, tiles, meetings, capacity.uop)
-    compute += UOP_BYTES * loaded_uops // capacity.bus_bytes
+    compute = compute + UOP_BYTES * loaded_uops // capacity.bus_bytes
 
     out_bytes = vectors * capacity.inp_elem_bytes * shape.out_planes
-    joined = tiling.ow == shape.out_width and not shape.stored_rows
-    run_bytes = (tiling.oh if joined else 1) * tiling.ow * capacity.inp_elem_bytes
+    joined = (tiling.ow == shape.out_width) & (not shape.stored_rows)
+    run_bytes = where(joined, tiling.oh, 1) * tiling.ow * capacity.inp_elem_bytes
     bursts = out_bytes / run_bytes * blocks(run_bytes, capacity.store_burst_bytes)
     store = 1.5 * out_bytes / capacity.bus_bytes + 3 * bursts
 
-    fill = inp_cycles / max(1, inp_loads) + wgt_cycles / max(1, wgt_loads)
-    exposed = fill
-    exposed += inp_cycles if inp_slots < 2 and inp_loads > 1 else 0
-    exposed += wgt_cycles if wgt_slots < 2 and wgt_loads > 1 else 0
-    exposed += (store if acc_slots < 2 else store / tiles) / pieces
-    cycles = max(load, compute, store) + exposed if max(insn_uops) <= capacity.uop else inf
+    fill = inp_cycles / most(1, inp_loads) + wgt_cycles / most(1, wgt_loads)
+    exposed = fill + where((inp_slots < 2) & (inp_loads > 1), inp_cycles, 0)
+    exposed = exposed + where((wgt_slots < 2) & (wgt_loads > 1), wgt_cycles, 0)
+    exposed = exposed + where(acc_slots < 2, store, store / tiles) / pieces
+    cycles = most(load, compute, store) + exposed
+    cycles = where(most(*insn_uops) <= capacity.uop, cycles, inf)
     return Cost(cycles, loaded_bytes, slots)
 
 
 def _slots(
-    most: tuple[int, int], reuse: tuple[int, int], parts: int, *, deep: bool
+    fit: tuple[int, int], reuse: tuple[int, int], parts: int, *, deep: bool
 ) -> tuple[int, int]:
-    """Return the slots of inp and wgt that a layer uses, of `most` that fit.
+    """Return the slots of inp and wgt that a layer uses, of those that fit.
 
     Where all chunks that come back can stay, one more lets the next one load meanwhile. Otherwise
     two do: with more, the same micro-ops would be needed at more places. `deep` asks for more, so
     that LOAD runs far ahead, but for numbers that bring chunks to the same places again: of wgt, a
     multiple or a divisor of a tile's parts; of inp, twice that multiple.
     """
-    ahead = (2, 2)
-    if deep:
-        multiple = most[1] // parts
-        fit = (n for n in range(most[1], most[1] // 2, -1) if parts % n == 0)
-        wgt = multiple * parts or next(fit, most[1])
-        ahead = (2 * max(1, multiple), wgt)
-    inp, wgt = (
-        min(n, (n if deep else r + 1) if r <= n else a)
-        for n, r, a in zip(most, reuse, ahead, strict=True)
+    multiple = fit[1] // parts
+    ahead = (
+        where(deep, 2 * most(1, multiple), 2),
+        where(deep, look_up(_multiple_or_divisor, parts, fit[1]), 2),
     )
-    return inp, min(wgt, MAX_SLOTS - inp)
+    inp, wgt = (
+        least(n, where(r <= n, where(deep, n, r + 1), a))
+        for n, r, a in zip(fit, reuse, ahead, strict=True)
+    )
+    return inp, least(wgt, MAX_SLOTS - inp)
+
+
+def _multiple_or_divisor(parts: int, fit: int) -> int:
+    """Return the most up to `fit` that is a multiple of `parts`, or a divisor not much smaller."""
+    divisors = (n for n in range(fit, fit // 2, -1) if parts % n == 0)
+    return fit // parts * parts or next(divisors, fit)
 
 
 def _chunks(sizes: Sequence[tuple[ConvShape, int]]) -> int:
@@ -266,12 +290,12 @@ def _uops_loaded(
     chunk_uops: Sequence[int],
     tiles: int,
     meetings: int,
-    most: int,
+    room: int,
 ) -> int:
     """Estimate the micro-ops that COMPUTE loads, and waits for; acc, inp and wgt slots are few.
 
     Where the same `meetings` of them come again, so do the micro-ops (`chunk_uops` for all parts of
-    a chunk of each reduction): if `most` hold all, those are still there.
+    a chunk of each reduction): if `room` holds all, those are still there.
     """
     used = 0
     counts: dict[int, list[int]] = {}
@@ -279,12 +303,12 @@ def _uops_loaded(
         chunks = tiles * blocks(part.ic, ic)
         # A tile's first weights lie behind its constants.
         first = tiles if part.constants else 0
-        used += chunks * uops
+        used = used + chunks * uops
         # Planes of one layer have the same chunks, and so the same micro-ops.
         of = counts.setdefault(part.base, [uops, 0, 0])
         of[1], of[2] = of[1] + first, of[2] + chunks - first
     kept = sum(
-        (min(first, meetings) + min(others, meetings)) * uops
+        (least(first, meetings) + least(others, meetings)) * uops
         for uops, first, others in counts.values()
     )
-    return kept if kept <= most else used
+    return where(kept <= room, kept, used)

@@ -6,6 +6,8 @@ from itertools import groupby, product
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from flow.compiler.elementwise import least, most, where
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -231,7 +233,13 @@ def nest(
 
 def nest_uops(counts: Sequence[int]) -> int:
     """Return the micro-ops that `nest` makes of a nest of these extents."""
-    return prod(counts[i] for i in _loops_first(counts)[2:])
+    if len(counts) <= 2:
+        return 1
+    longest = second = 1
+    for count in counts:
+        longest, second = most(longest, count), most(second, least(longest, count))
+    first = counts[0] * counts[1]
+    return prod(counts) // where(first < MANY_VECTORS, longest * second, first)
 
 
 def _loops_first(counts: Sequence[int]) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
+from flow.compiler.elementwise import least
 from flow.compiler.geometry import Axis, Range, split
 from vta_config.hardware import STOCK_BURST_BEATS
 from vta_config.portable import uop_room
@@ -140,7 +141,7 @@ class ConvShape:
 
     def window_in(self, out_extent: int, axis: int) -> int:
         """Return the most of these rows or columns that lie in the picture."""
-        return min(self.extent_in(out_extent, axis), (self.height, self.width)[axis])
+        return least(self.extent_in(out_extent, axis), (self.height, self.width)[axis])
 
     def axis(self, out: Range, axis: int, *, step: int = 1, phase: int = 0) -> Axis:
         """Return how outputs read rows (axis 0) or columns (1).

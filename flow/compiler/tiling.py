@@ -10,13 +10,14 @@ sums come after the layer's own reduction, in chunks that fit the same slots.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from flow.compiler.cost import Cost, Tiling, cost, least_cycles
+import numpy as np
+
+from flow.compiler.cost import Cost, Tiling, cost
 from flow.compiler.shapes import Capacity, ConvShape
 from vta_config.errors import CapacityError
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 CYCLES_TOLERANCE: Final = 0.005
 #: Relative difference in cycles up to which the model's order is not trusted.
 SHORTLIST_TOLERANCE: Final = 0.03
+#: Tilings whose costs are worked out at once: more are slower, since they leave the cache.
+MOST_AT_ONCE: Final = 1 << 15
 
 
 def extents(total: int) -> list[int]:
@@ -35,23 +38,75 @@ def extents(total: int) -> list[int]:
     return sorted({-(-total // n) for n in range(1, total + 1)}, reverse=True)
 
 
+def channel_extents(shape: ConvShape, capacity: Capacity) -> Any:
+    """Return the extents of channels whose weights fit, largest first: (oc, ic, oc_w) × choices."""
+    table: Any = np.array(
+        [
+            (oc, ic, oc_w)
+            for oc, ic in product(extents(shape.oc), extents(shape.ic))
+            for oc_w in extents(oc)
+        ],
+        np.int64,
+    ).reshape(-1, 3)
+    oc, ic, oc_w = table.T
+    weights = Tiling(oc=oc, oh=1, ow=1, ic=ic, oc_w=oc_w, oc_outer=False).wgt_elems(shape)
+    return table[weights <= capacity.wgt].T
+
+
 def _candidates(shape: ConvShape, capacity: Capacity) -> Iterator[Tiling]:
-    for oh, ow, oc in product(
-        extents(shape.out_height), extents(shape.out_width), extents(shape.oc)
-    ):
-        if oc * oh * ow > capacity.acc:
-            continue
-        for ic, oc_w in product(extents(shape.ic), extents(oc)):
-            tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=False)
-            if tiling.inp_elems(shape) > tiling.inp_capacity(shape, capacity):
-                continue
-            if tiling.wgt_elems(shape) <= capacity.wgt:
-                yield from (tiling, replace(tiling, oc_outer=True))
+    """Yield the tilings that fit, largest extents first, as tilings of arrays."""
+    channels = channel_extents(shape, capacity)
+    places: Any = np.array(
+        [*product(extents(shape.out_height), extents(shape.out_width))], np.int64
+    ).reshape(-1, 2)
+    places = places[places[:, 0] * places[:, 1] <= capacity.acc]
+    step = max(1, MOST_AT_ONCE // max(1, channels.shape[1]))
+    for start in range(0, len(places), step):
+        some = places[start : start + step]
+        place, channel = np.nonzero(
+            channels[0] * (some[:, 0] * some[:, 1])[:, None] <= capacity.acc
+        )
+        tilings = _arrays(some[place].T, channels[:, channel], outer=False)
+        fit = tilings.inp_elems(shape) <= tilings.inp_capacity(shape, capacity)
+        place, channel = (np.repeat(at[fit], 2) for at in (place, channel))
+        if len(place):
+            outer: Any = np.arange(len(place)) % 2 == 1
+            yield _arrays(some[place].T, channels[:, channel], outer=outer)
+
+
+def _arrays(place: Any, channels: Any, *, outer: bool) -> Tiling:
+    (oh, ow), (oc, ic, oc_w) = place, channels
+    return Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=outer)
+
+
+def _costs(
+    shape: ConvShape, capacity: Capacity, tolerance: float = inf
+) -> list[tuple[Cost, Tiling]]:
+    """Return the tilings that fit, in order, that are so near the fastest, and what they cost."""
+    costs: list[tuple[Cost, Tiling]] = []
+    limit = inf
+    for tilings in _candidates(shape, capacity):
+        estimates = cost(shape, tilings, capacity)
+        cycles: Any = estimates.cycles
+        limit = min(limit, cycles.min().item() * (1 + tolerance))
+        near: list[int] = np.flatnonzero(cycles <= limit).tolist()
+        costs += ((estimates.at(index), tilings.at(index)) for index in near)
+    return [c for c in costs if c[0].cycles <= limit]
 
 
 def is_candidate(tiling: Tiling | None, shape: ConvShape, capacity: Capacity) -> bool:
     """Tell whether a tiling from elsewhere is one that `shortlist` could give."""
-    return tiling is not None and tiling in _candidates(shape, capacity)
+    return (
+        tiling is not None
+        and tiling.oh in extents(shape.out_height)
+        and tiling.ow in extents(shape.out_width)
+        and tiling.oc in extents(shape.oc)
+        and tiling.ic in extents(shape.ic)
+        and tiling.oc_w in extents(tiling.oc)
+        and tiling.acc_elems <= capacity.acc
+        and tiling.wgt_elems(shape) <= capacity.wgt
+        and tiling.inp_elems(shape) <= tiling.inp_capacity(shape, capacity)
+    )
 
 
 def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") -> Tiling:
@@ -74,12 +129,7 @@ def choose_tiling(shape: ConvShape, capacity: Capacity, where: str = "layer") ->
 @lru_cache(maxsize=1024)
 def _chosen(shape: ConvShape, capacity: Capacity) -> Tiling | None:
     """Return the tiling of `choose_tiling`, chosen once a shape; None where none fits."""
-    costs: list[tuple[Cost, Tiling]] = []
-    limit = inf
-    for tiling in _candidates(shape, capacity):
-        if least_cycles(shape, tiling, capacity) <= limit:
-            costs.append((cost(shape, tiling, capacity), tiling))
-            limit = min(limit, costs[-1][0].cycles * (1 + CYCLES_TOLERANCE))
+    costs = _costs(shape, capacity, CYCLES_TOLERANCE)
     return fastest(costs) if costs else None
 
 
@@ -93,7 +143,7 @@ def shortlist(
     CapacityError
         When not even the smallest chunk fits a memory.
     """
-    costs = [(cost(shape, tiling, capacity), tiling) for tiling in _candidates(shape, capacity)]
+    costs = _costs(shape, capacity)
     if not costs:
         raise too_small(shape, capacity, where)
     costs.sort(key=lambda c: c[0])

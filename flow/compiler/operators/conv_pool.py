@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flow.compiler.bias import RegisterOp, late_constants
 from flow.compiler.buffers import CONSTANTS_SHARE, SlotPool
@@ -32,7 +32,7 @@ from flow.compiler.geometry import NO_RANGE, Dim, Range, split, tap_nests, view
 from flow.compiler.multiply import ShiftAdds
 from flow.compiler.normal_form import normal_layer
 from flow.compiler.operators.conv2d import last_blocks
-from flow.compiler.tiling import extents, too_small
+from flow.compiler.tiling import channel_extents, extents, too_small
 from flow.program.layouts import blocks
 from relay_passes.operators.conv2d import OPERATOR as CONV2D
 from relay_passes.operators.max_pool2d import OPERATOR as MAX_POOL2D
@@ -379,8 +379,7 @@ def choose_pooled(
     shifts, stores = len(normal.exponents) - 1, 2 * (shape.out_planes - 1)
     passes = blocks(2 * maxima + sum(e.passes for e in normal.epilogue) + stores, sy * sx)
     narrow += stores * timing.alu_imm_step
-    best: tuple[Cost, Tiling, tuple[int, int]] | None = None
-    least = inf
+    wides: list[tuple[ConvShape, tuple[int, int, bool], tuple[int, int]]] = []
     for height, width in product(extents(pool.out_shape[2]), extents(pool.out_shape[3])):
         columns = min((width - 1) * sx + kx, pool.in_shape[3])
         tiles = (blocks(pool.out_shape[2], height), blocks(pool.out_shape[3], width))
@@ -396,25 +395,30 @@ def choose_pooled(
                 + (shifts + passes) * timing.overhead(alu=True),
                 planes=sy * sx,
             )
-            if wide.cycles >= least:
-                continue
-            for oc, ic in product(extents(shape.oc), extents(shape.ic)):
-                if (1 + keep) * oc * rows * columns > capacity.acc:
-                    continue
-                for oc_w in extents(oc):
-                    tiling = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
-                    if (
-                        tiling.inp_elems(shape) > capacity.inp
-                        or tiling.wgt_elems(shape) > capacity.wgt
-                    ):
-                        continue
-                    if least_cycles(wide, tiling, capacity) >= least:
-                        continue
-                    estimate = cost(wide, tiling, capacity)
-                    if best is None or objective_cost(estimate, capacity) < least:
-                        least = objective_cost(estimate, capacity)
-                        best = (estimate, tiling, (height, width))
+            wides.append((wide, (rows, columns, keep), (height, width)))
+    best: tuple[Cost, Tiling, tuple[int, int]] | None = None
+    least, first = inf, 0
+    channels = channel_extents(shape, capacity)
+    # The fastest first, so that of most there is no need to cost the tilings.
+    for index in sorted(range(len(wides)), key=lambda i: wides[i][0].cycles):
+        wide, (rows, columns, keep), size = wides[index]
+        if wide.cycles > least:
+            break
+        oc, ic, oc_w = channels[:, (1 + keep) * rows * columns * channels[0] <= capacity.acc]
+        tilings = Tiling(oc=oc, oh=rows, ow=columns, ic=ic, oc_w=oc_w, oc_outer=keep)
+        fit: Any = tilings.inp_elems(shape) <= capacity.inp
+        fit &= least_cycles(wide, tilings, capacity) <= least
+        oc, ic, oc_w = (extent[fit] for extent in (oc, ic, oc_w))
+        if not len(oc):
+            continue
+        tilings = replace(tilings, oc=oc, ic=ic, oc_w=oc_w)
+        estimates = cost(wide, tilings, capacity)
+        values: Any = objective_cost(estimates, capacity)
+        at = int(values.argmin())
+        if best is None or (values.item(at), index) < (least, first):
+            least, first = values.item(at), index
+            best = (estimates.at(at), tilings.at(at), size)
     if best is None:
-        size = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
-        raise too_small(shape, capacity, normal.layer.name, size)
+        smallest = (min(ky, pool.in_shape[2]), min(kx, pool.in_shape[3]))
+        raise too_small(shape, capacity, normal.layer.name, smallest)
     return best

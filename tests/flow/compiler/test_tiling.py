@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flow.compiler.cost import cost
+from flow.compiler.cost import Tiling, cost
 from flow.compiler.lower import lower
 from flow.compiler.shapes import Capacity
-from flow.compiler.tiling import choose_tiling, extents
+from flow.compiler.tiling import choose_tiling, extents, fastest, is_candidate, shortlist
 from relay_passes.partition.layers import TensorSpec
 from tests.flow.compiler.networks import conv, max_pool, resnet_layer, subgraph
 from vta_config.errors import CapacityError
@@ -54,6 +55,57 @@ def test_extents_cut_evenly(total: int) -> None:
     assert values[0] == total and values[-1] == 1
     for value in values:
         assert -(-total // -(-total // value)) == value
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_all_at_once_is_one_by_one(data: st.DataObject) -> None:
+    """The choice is that of a plain search, and so are all costs."""
+    number = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    config = VTAConfig.load(data.draw(st.sampled_from(preset_names())))
+    config = replace(config, timing=data.draw(st.sampled_from(sorted(PROFILES))))
+    shape = replace(
+        resnet_layer(config.block, number(1, 9), config, kernel=data.draw(st.sampled_from([1, 3]))),
+        oc=number(1, 6),
+        ic=number(1, 6),
+        residuals=number(0, 1),
+        constants=number(0, 2),
+        planes=number(1, 2),
+        stored_rows=data.draw(st.booleans()),
+    )
+    if data.draw(st.booleans()):
+        down = replace(shape, kernel=(1, 1), padding=(0, 0), ic=number(1, 4), residuals=0)
+        summands = (replace(down, base=1), replace(shape, exponent=1, input_plane=1, residuals=0))
+        shape = replace(shape, summands=summands[: number(1, 2)])
+    capacity = replace(
+        Capacity.of(config, resident_inp=1, resident_wgt=2),
+        inp=number(1, 400),
+        wgt=number(1, 300),
+        acc=number(1, 300),
+        uop=number(4, 400),
+    )
+    plain = []
+    for oh, ow, oc, ic in product(
+        *map(extents, (shape.out_height, shape.out_width, shape.oc, shape.ic))
+    ):
+        for oc_w, outer in product(extents(oc), (False, True)):
+            tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=ic, oc_w=oc_w, oc_outer=outer)
+            fits = (
+                tiling.acc_elems <= capacity.acc
+                and tiling.wgt_elems(shape) <= capacity.wgt
+                and tiling.inp_elems(shape) <= tiling.inp_capacity(shape, capacity)
+            )
+            assert is_candidate(tiling, shape, capacity) == fits
+            if fits:
+                plain.append((cost(shape, tiling, capacity), tiling))
+    if not plain:
+        with pytest.raises(CapacityError, match="its smallest tile must fit"):
+            choose_tiling(shape, capacity)
+        return
+    assert choose_tiling(shape, capacity) == fastest(plain)
+    all_at_once = dict((tiling, estimate) for estimate, tiling in shortlist(shape, capacity, 10**6))
+    assert all_at_once == {tiling: estimate for estimate, tiling in plain}
+    assert {type(n) for _, c in all_at_once.items() for n in c.slots} == {int}
 
 
 def test_nothing_fits() -> None:
