@@ -118,14 +118,22 @@ class Cache:
             self.trim(path)
 
     def parts(self, kind: str, key: str) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the arrays of each ``key/part``, in the order of their names."""
+        """Yield the arrays of each ``key/part``, in the order of their names.
+
+        A damaged part is removed: the parts that replace it may have other names.
+        """
         if self._folder is None:
             return
         for path in sorted((self._folder / RESULTS / kind / key).glob(f"*{SUFFIX}")):
-            with contextlib.suppress(*UNREADABLE):
+            try:
                 arrays = read_arrays(path)
-                mark_used(path)
-                yield arrays
+            except UNREADABLE as error:
+                if not isinstance(error, OSError):
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
+                continue
+            mark_used(path)
+            yield arrays
 
     def get_text(self, kind: str, key: str) -> Any:
         """Return the JSON value that was kept, None where there is none."""

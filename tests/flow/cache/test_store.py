@@ -90,6 +90,7 @@ def test_a_damaged_part_does_not_hide_others(tmp_path: Path) -> None:
     assert path is not None
     path.write_bytes(b"PK")
     assert [int(part["x"]) for part in cache.parts("rows", "key")] == [97, 99]
+    assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
