@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
 _NEVER = -10
 
@@ -66,13 +66,9 @@ class SlotBuffer:
         for slot in (slot for slots in self._pools.values() for slot in slots):
             for element in range(slot.base, slot.base + slot.elems):
                 self._used[element] = max(self._used[element], slot.used)
-        counts: dict[str, int] = {}
-        free = self.capacity
-        for name, pool in pools.items():
-            most = free // pool.elems
-            counts[name] = min(pool.slots, most)
-            assert counts[name] >= 1, "tiling chose a chunk that does not fit"
-            free -= counts[name] * pool.elems
+        counts = self._counts(pools)
+        assert all(counts.values()), "tiling chose a chunk that does not fit"
+        free = self.capacity - sum(counts[name] * pool.elems for name, pool in pools.items())
 
         def cut(base: int) -> dict[str, list[_Slot]]:
             result: dict[str, list[_Slot]] = {}
@@ -88,6 +84,19 @@ class SlotBuffer:
             return max(slot.used for slots in cuts.values() for slot in slots)
 
         self._pools = min((cut(0), cut(free)), key=recency)
+
+    def fits(self, **pools: SlotPool) -> bool:
+        """Tell whether `begin_layer` finds a slot for each pool."""
+        return all(self._counts(pools).values())
+
+    def _counts(self, pools: Mapping[str, SlotPool]) -> dict[str, int]:
+        """Return the slots of each pool."""
+        counts: dict[str, int] = {}
+        free = self.capacity
+        for name, pool in pools.items():
+            counts[name] = min(pool.slots, free // pool.elems)
+            free -= counts[name] * pool.elems
+        return counts
 
     def place(self, key: Hashable, job: int, pool: str = "chunk") -> Placed:
         """Return where chunk `key` lies for `job`; make room for it if it lies nowhere."""

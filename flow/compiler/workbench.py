@@ -17,6 +17,7 @@ from flow.compiler.order import Job
 from flow.compiler.shapes import Capacity
 from flow.compiler.tiling import too_small
 from flow.program.layouts import blocks, constant_vector, diagonal_weight
+from vta_config.errors import CapacityError
 from vta_config.isa import Memory
 from vta_config.lanes import pack_lanes
 from vta_config.origin import Origin, Purpose
@@ -175,7 +176,7 @@ class Workbench:
         Raises
         ------
         CapacityError
-            When a chunk does not fit wgt or acc.
+            When a chunk does not fit inp, wgt or acc.
         """
         private = len(normal.private_multipliers)
         late = {
@@ -191,6 +192,13 @@ class Workbench:
         own = sum(pool.elems for pool in (wgt, *more_wgt.values()))
         if own > capacity.wgt or acc > capacity.acc:
             raise too_small(normal.shape, capacity, normal.layer.name)
+        if not self._inp.fits(**inp):
+            raise CapacityError(
+                normal.layer.name,
+                f"its chunks and what they are added to must fit {capacity.inp} inp elements",
+                got=sum(p.elems * (1 if n == "chunk" else p.slots) for n, p in inp.items()),
+                hint="choose a machine with a larger inp buffer",
+            )
         self._inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, **more_wgt, chunk=wgt)
         self._acc.begin_layer(chunk=SlotPool(acc))

@@ -25,6 +25,12 @@ def test_pools_take_their_slots_in_order() -> None:
     assert buffer.place(5, 5, "residual").base == 60
 
 
+def test_whether_each_pool_finds_a_slot() -> None:
+    buffer = SlotBuffer(10)
+    assert buffer.fits(residual=SlotPool(2), chunk=SlotPool(6, 4))
+    assert not buffer.fits(residual=SlotPool(2), chunk=SlotPool(7, 4))
+
+
 def test_a_chunk_that_does_not_fit_is_our_mistake() -> None:
     with pytest.raises(AssertionError, match="tiling chose a chunk that does not fit"):
         SlotBuffer(10).begin_layer(chunk=SlotPool(11))

@@ -18,6 +18,7 @@ from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering, lower
 from flow.compiler.schedule import Schedule
 from flow.compiler.tiling import extents
+from flow.machines.axes import varied
 from flow.program.program import Program
 from flow.sim.oracle import run_program
 from flow.sim.program_sim import ProgramSim
@@ -29,6 +30,7 @@ from tests.flow.compiler.networks import (
     requantize,
     residual_network,
     subgraph,
+    sum_pool,
     weights,
 )
 from tests.relay_passes.layer_oracle import run_subgraph
@@ -512,6 +514,15 @@ def test_what_does_not_fit_is_named() -> None:
     huge = conv(rng, "huge", x, 16, (20, 20))
     with pytest.raises(CapacityError, match="huge: its smallest tile must fit 255 inp"):
         compiled(subgraph((huge,), x), "small")
+    config = varied(VTAConfig.load("default"), inp_buffer=32)  # an element, and constants
+    small = conv(rng, "small", TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8"), 16, (1, 1))
+    pool = sum_pool("pool", small, 4)
+    graph = subgraph((small, pool), TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8"))
+    with pytest.raises(
+        CapacityError,
+        match=r"pool: its chunks and what .* fit 1 inp elements, got 3; choose a machine with a la",
+    ):
+        lower(graph, config)
     y = TensorSpec(name="x", shape=(1, 1, 8, 8), dtype="int8")
     steps = (PostOp(op="add_tensor", value=14, tensor="x"),)
     far = conv(rng, "far", y, 1, (1, 1), post_ops=steps)
