@@ -18,7 +18,7 @@ from flow.results.sweep_document import (
     SweepRow,
 )
 from flow.sweep.costs import Constants, area_of, energy_of
-from flow.sweep.front import Point, differences, dominating, effects, front
+from flow.sweep.front import Point, better_in, differences, dominating, effects, front
 from flow.sweep.measure import Measured
 from flow.sweep.networks import Accuracy
 from flow.sweep.space import Machine, machine_quantity
@@ -193,13 +193,12 @@ def compared_rows(rows: Sequence[SweepRow], compared: Sequence[str]) -> list[Swe
 
 def _dominating(own: Point, by: Point) -> Dominating:
     machine_id, variant = cast("tuple[int, str]", by.key)  # as `point_of` makes it
-    shown = [k for k in own.numbers if by.numbers[k] < own.numbers[k]]
     return Dominating(
         machine_id=machine_id,
         variant=variant,
         better=tuple(
             Compared(quantity=k, own=_plain(k, own.numbers[k]), other=_plain(k, by.numbers[k]))
-            for k in shown
+            for k in better_in(by.numbers, own.numbers)
         ),
         choices=tuple(
             Changed(axis=k, own=_choice(own.choices[k]), other=_choice(by.choices[k]))

@@ -80,15 +80,6 @@ def row_text(row: SweepRow, axes: Sequence[str]) -> str:
     return ", ".join(f"{axis} {choice_text(axis, own[axis])}" for axis in axes)
 
 
-def dominated_text(row: SweepRow, *, variants: bool) -> str:
-    """Say in one line what beats a row, in what, and by which choices; "" on the front."""
-    by = row.dominated_by
-    if by is None:
-        return ""
-    name = f"{by.machine_id}" + (f" {by.variant}" if variants else "")
-    return f"{name}: {better_text(by, row.accuracy)}; {changes_text(by)}"
-
-
 def better_text(by: Dominating, accuracy: AccuracyFields | None = None) -> str:
     """Say in what one machine is better than another: ``latency 12.3 → 9.1 ms``."""
     parts = []

@@ -15,7 +15,6 @@ from flow.sweep.show import (
     changes_text,
     choice_text,
     csv_text,
-    dominated_text,
     render,
     row_text,
     value_text,
@@ -66,10 +65,12 @@ def test_what_dominates_as_text() -> None:
     first = found.rows[0]
     assert first.dominated_by is not None
     assert changes_text(first.dominated_by) == "bus 64 → 128"
-    assert better_text(first.dominated_by, first.accuracy).startswith("latency 13 → 11.5 ms, ")
-    assert dominated_text(first, variants=False).startswith("2: latency 13 → 11.5 ms, energy ")
-    assert dominated_text(first, variants=True).startswith("2 profiled_fused: ")
-    assert not dominated_text(found.rows[1], variants=True)
+    assert better_text(first.dominated_by, first.accuracy).startswith(
+        "latency 13 → 11.5 ms, energy "
+    )
+    by = first.dominated_by
+    assert (by.machine_id, by.variant) == (2, "profiled_fused")
+    assert found.rows[1].dominated_by is None
     assert row_text(first, varying(found)) == "block 16, inp-buffer 32KiB, bus 64"
     assert choice_text("config", "a\nb") == "a\\nb"
 
