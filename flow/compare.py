@@ -15,11 +15,11 @@ from rich.table import Table
 
 from flow.backend import PipelineBackend
 from flow.options import Options
-from flow.results.evaluate import Later, Logits, Metrics, measure, run_all
+from flow.results.evaluate import Logits, Metrics, measure
 from flow.results.fitted_table import FittedTable
 from flow.results.metric_cells import percent_cell, sqnr_cells
 from flow.results.report import Skipped, error_cell
-from flow.sent_model import model_elsewhere
+from flow.sent_model import model_logits
 from flow.session import Session, calibrate, float_logits, open_session
 from flow.stages import Stages
 from flow.system.files import write_atomic
@@ -145,12 +145,8 @@ def _measure(
     with stages("compile", f"compiling {name}"):
         compiled = pipeline.compile(quantized)
     with stages("fsim", f"running {name}") as progress:
-        logits = run_all(
-            Later(compiled.network),
-            data,
-            values=session.model.values,
-            progress=progress,
-            elsewhere=model_elsewhere(compiled, "fsim", data, session.workers),
+        logits = model_logits(
+            compiled, data, session.model.values, session.workers, progress=progress
         )
     layers: tuple[LayerError, ...] = ()
     if choice is not None and layer_images:

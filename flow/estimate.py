@@ -19,7 +19,7 @@ from flow.pipeline import Pipeline
 from flow.program.program import Program
 from flow.results.estimate import Estimate, ProgramCost
 from flow.results.latency import latency_of
-from flow.session import open_model, schedule_cache
+from flow.session import compiling_of, open_model
 from flow.sim.scratchpads import capacities, scratchpad_bytes
 from flow.stages import Stages
 from relay_passes.variants import KEEP, KEPT, STOCK_RELAY
@@ -62,12 +62,8 @@ def estimated(
     model = open_model(options, stages)
     variant = variant or (ESTIMATED_VARIANT if model.kept is None else KEEP)
     data = random_images(model.input_shape, TENSORS)
-    pipeline = Pipeline(
-        model,
-        machine,
-        schedules=schedule_cache(options.cache) if options.search else None,
-        objective=options.objective,
-    )
+    how = compiling_of(options)
+    pipeline = Pipeline(model, machine, schedules=how.schedules, objective=how.objective)
     calibrated = variant not in UNCALIBRATED
     if calibrated:
         with stages("calibrate", "calibrating on random tensors") as progress:

@@ -20,7 +20,8 @@ from vta_config.hardware import VTAConfig
 if TYPE_CHECKING:
     from flow.compiled_model import CompiledModel
     from flow.data.datasets import Dataset
-    from flow.results.evaluate import Elsewhere, Network
+    from flow.results.evaluate import Elsewhere, Logits, Network
+    from flow.stages import Progress
     from flow.worker_request import Workers
 
 
@@ -85,6 +86,29 @@ def model_elsewhere(
     """Return what runs a model on other cores or computers; None where it runs here."""
     sent = SentModel.of(model, engine) if workers.several else None
     return None if sent is None else rows_elsewhere(sent, start, data, workers)
+
+
+def model_logits(
+    model: CompiledModel, data: Dataset, values: int, workers: Workers, *, progress: Progress
+) -> Logits:
+    """Return the logits of a compiled model on fsim, here or elsewhere.
+
+    Parameters
+    ----------
+    model : CompiledModel
+    data : Dataset
+    values : int
+        Numbers that the model gives for an image.
+    workers : Workers
+    progress : callable
+        Told how many images are done, and how many there are.
+    """
+    from flow.results.evaluate import Later, run_all
+
+    elsewhere = model_elsewhere(model, "fsim", data, workers)
+    return run_all(
+        Later(model.network), data, values=values, progress=progress, elsewhere=elsewhere
+    )
 
 
 def start(sent: SentModel) -> Network:

@@ -8,7 +8,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flow.cache.images import image_digests
 from flow.cache.keys import key_of
@@ -44,6 +44,9 @@ from relay_passes.selection.choices import Choice
 from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
+
+if TYPE_CHECKING:
+    from flow.compiler.search import Compiling
 
 #: Options that may be missing.
 SHAPE_OPTION: Final = "--input-shape"
@@ -205,6 +208,14 @@ def schedule_cache(folder: Path | None) -> Path:
     return cache_folder(folder) / "schedules.json"
 
 
+def compiling_of(options: Options) -> Compiling:
+    """Return how options say that programs are compiled."""
+    from flow.compiler.search import Compiling  # brings in TVM
+
+    schedules = schedule_cache(options.cache) if options.search else None
+    return Compiling(objective=options.objective, schedules=schedules)
+
+
 def bit_cache(folder: Path | None) -> Path:
     """Return the file that sensitivities and latencies of layers are kept in."""
     return cache_folder(folder) / "measurements.json"
@@ -219,14 +230,15 @@ def open_backend(model: ImportedModel, config: VTAConfig, options: Options) -> B
     """Return the real backend: flow.pipeline."""
     from flow.backend import PipelineBackend  # brings in TVM, which takes seconds to import
 
+    how = compiling_of(options)
     return PipelineBackend(
         model,
         config,
         engine=options.engine,
         driver=options.driver,
         driver_timeout_s=options.driver_timeout_s,
-        schedules=schedule_cache(options.cache) if options.search else None,
-        objective=options.objective,
+        schedules=how.schedules,
+        objective=how.objective,
         bits=options.bits,
         measurements=bit_cache(options.cache),
         distilled=partial(_distilled, model, options),

@@ -21,11 +21,11 @@ from flow.bit_request import Bound, Cost
 from flow.bits.kept import key_of
 from flow.bits.latencies import widths_of
 from flow.bits.plots import BITS_STEM, PARETO_STEM, PlotPoint, plot_bits, plot_pareto
-from flow.results.evaluate import Later, Logits, Metrics, measure, run_all
+from flow.results.evaluate import Logits, Metrics, measure
 from flow.results.fitted_table import FittedTable
 from flow.results.latency import can_plot, latency_of
 from flow.results.metric_cells import percent_cell, sqnr_cells
-from flow.sent_model import model_elsewhere
+from flow.sent_model import model_logits
 from flow.session import Session, calibrate, float_logits, open_session
 from flow.system.files import write_atomic
 from relay_passes.selection.bit_program import Bits, shown
@@ -280,12 +280,8 @@ def _measure(candidate: Candidate, session: Session, stages: Stages, reference: 
     with stages("time", f"timing {name}"):
         latency = latency_of(compiled.timed)
     with stages("fsim", f"running {name} on fsim") as progress:
-        logits = run_all(
-            Later(compiled.network),
-            data,
-            values=session.model.values,
-            progress=progress,
-            elsewhere=model_elsewhere(compiled, "fsim", data, session.workers),
+        logits = model_logits(
+            compiled, data, session.model.values, session.workers, progress=progress
         )
     return Point(
         candidate=candidate,

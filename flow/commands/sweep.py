@@ -141,9 +141,8 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
     ConfigError
         When an axis, a constraint, a machine or a file cannot be used.
     """
-    from flow.session import schedule_cache
+    from flow.session import compiling_of
     from flow.sweep.costs import read_constants, usual_constants
-    from flow.sweep.measure import How
     from flow.sweep.run import Request, compared_of
     from flow.sweep.space import Space, SpaceFile, read_axes, read_space
     from flow.sweep.where import parse
@@ -167,10 +166,7 @@ def request_of(args: argparse.Namespace, options: Options) -> Request:
         seed=options.seed,
         compared=compared_of(args.compare),
         constants=constants,
-        how=How(
-            objective=options.objective,
-            schedules=schedule_cache(options.cache) if options.search else None,
-        ),
+        how=compiling_of(options),
         jobs=None if workers.cluster is not None else workers.jobs or available_cores(),
         cluster=workers.cluster,
         fresh=not options.keep_results,

@@ -10,8 +10,7 @@ from tvm import relax
 
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
-from flow.compiler.schedule import Schedule
-from flow.compiler.search import search
+from flow.compiler.search import Compiling
 from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.system.limits import UNLIMITED
@@ -65,10 +64,8 @@ def compile_function(
         When a post-op needs what the machine does not have.
     """
     subgraph = subgraph_of(function, config, found)
-    if schedules is None:
-        schedule = Schedule(objective=objective)
-    else:
-        schedule = search(subgraph, config, objective=objective, cache=schedules, each=each)
+    compiling = Compiling(objective=objective, schedules=schedules)
+    schedule = compiling.schedule(subgraph, config, each)
     return make_program(subgraph, lower(subgraph, config, schedule), config)
 
 

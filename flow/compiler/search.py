@@ -52,6 +52,34 @@ MAX_CACHE_BYTES: Final = 1 << 24
 VERSION: Final = 9
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """How programs are compiled.
+
+    Parameters
+    ----------
+    objective : {"balanced", "latency"}
+        What the forms of inputs are chosen by: cycles and bytes, or cycles alone.
+    schedules : Path, optional
+        Search tilings with tsim and keep them in this file; by default the cost model chooses.
+    """
+
+    objective: Objective = "balanced"
+    schedules: Path | None = None
+
+    def schedule(self, subgraph: Subgraph, config: VTAConfig, each: Each = map) -> Schedule:
+        """Return the schedule of a subgraph; `each` as for `search`.
+
+        Raises
+        ------
+        CapacityError, UnsupportedModelError
+            As `search`, where it is searched.
+        """
+        if self.schedules is None:
+            return Schedule(objective=self.objective)
+        return search(subgraph, config, objective=self.objective, cache=self.schedules, each=each)
+
+
 def search(
     subgraph: Subgraph,
     config: VTAConfig,

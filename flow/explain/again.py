@@ -13,39 +13,19 @@ from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering
 from flow.compiler.planes import int8_range, tensor_planes
 from flow.compiler.schedule import Schedule
-from flow.compiler.search import search
-from flow.sim.timing_report import layer_ends, layers_of
-from flow.sim.tsim import time_insns
+from flow.compiler.search import Compiling
+from flow.sim.tsim import layer_cycles
 from relay_passes.names import layer_names
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.partition.layers import Subgraph, TensorSpec
 from relay_passes.partition.partition import partition
 from relay_passes.partition.read import annotated_functions, find_layers, subgraph_of
-from vta_config.isa import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from flow.compiler.shapes import Objective
     from relay_passes.partition.layers import Layer
     from vta_config.hardware import VTAConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiling:
-    """How programs are compiled.
-
-    Parameters
-    ----------
-    objective : {"balanced", "latency"}
-        What the input layouts are chosen by.
-    schedules : Path, optional
-        Search schedules and keep them in this file.
-    """
-
-    objective: Objective = "balanced"
-    schedules: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +75,7 @@ class Network:
         """
         found: dict[str, int] = {}
         for graph in self.subgraphs:
-            found |= _cycles(graph, self.machine, _schedule(graph, self.machine, how))
+            found |= _cycles(graph, self.machine, how.schedule(graph, self.machine))
         return found
 
     def cycles_beside(self, name: str, before: int, how: Compiling) -> dict[str, int]:
@@ -119,7 +99,7 @@ class Network:
         graph = next(g for g in self.subgraphs if any(x.name == name for x in g.layers))
         window = _window(graph, name, before, self.machine)
         given = {spec.name for spec in graph.inputs}
-        schedule = _schedule(window, self.machine, how)
+        schedule = how.schedule(window, self.machine)
         if schedule.forms is None:
             # Only what the host packs lies in a form of its own, as in the network.
             forms = Lowering(window, self.machine, schedule, timing_only=True).run().forms
@@ -127,20 +107,10 @@ class Network:
         return _cycles(window, self.machine, schedule)
 
 
-def _schedule(graph: Subgraph, machine: VTAConfig, how: Compiling) -> Schedule:
-    if how.schedules is None:
-        return Schedule(objective=how.objective)
-    return search(graph, machine, objective=how.objective, cache=how.schedules)
-
-
 def _cycles(graph: Subgraph, machine: VTAConfig, schedule: Schedule) -> dict[str, int]:
     lowered = Lowering(graph, machine, schedule, timing_only=True).run()
     program = make_program(graph, lowered, machine)
-    cycles, table = time_insns(machine, b"".join(encode(insn, machine) for insn in program.insns))
-    names, layer = layers_of(program)
-    ends = layer_ends(layer, len(names), program.insns, table["done"], cycles).tolist()
-    starts = [0, *ends[:-1]]
-    return {name: end - start for name, start, end in zip(names, starts, ends, strict=True)}
+    return layer_cycles(program, machine)
 
 
 def _window(graph: Subgraph, name: str, before: int, machine: VTAConfig) -> Subgraph:

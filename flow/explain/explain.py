@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flow.explain.again import Compiling
+from flow.compiler.search import Compiling
 from flow.explain.candidates import wider_bus
 from flow.explain.find import aliases, by_name, unknown
 from flow.explain.parts import explained_layers
 from flow.explain.what_if import Subject, WhatIf, machines_that_take, sort
 from flow.explain.words import answered
 from flow.results.explanation import Change, ExplainedLayer, Explanation, HostOperator
-from flow.sim.timing_report import layer_ends, layers_of
-from flow.sim.tsim import time_insns
+from flow.sim.tsim import layer_cycles
 from relay_passes.names import layer_names
 from relay_passes.partition.advice import advice_for
-from vta_config.isa import encode
 
 if TYPE_CHECKING:
     from flow.compiled_model import CompiledModel
@@ -178,24 +176,9 @@ def _with_wider_bus(
     base = {each.name: each.cycles for each in shown}
     then: dict[str, int] = {}
     for sim in timed:
-        then |= _cycles(sim, candidate.machine)
+        then |= layer_cycles(sim.program, candidate.machine, sim.profile)
     then = {name: then[name] for name in base}
-    return replace(
-        change,
-        cycles=sum(then.values()),
-        base_cycles=sum(base.values()),
-        layers=then,
-        base_layers=base,
-    )
-
-
-def _cycles(sim: TSim, machine: VTAConfig) -> Mapping[str, int]:
-    program = sim.program
-    stream = b"".join(encode(insn, machine) for insn in program.insns)
-    cycles, table = time_insns(machine, stream, sim.profile)
-    names, layer = layers_of(program)
-    ends = layer_ends(layer, len(names), program.insns, table["done"], cycles).tolist()
-    return {n: e - s for n, s, e in zip(names, [0, *ends[:-1]], ends, strict=True)}
+    return change.over(base, then)
 
 
 def _told(operator: Fallback) -> HostOperator:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.explain.again import Compiling, Network
+from flow.compiler.search import Compiling
+from flow.explain.again import Network
 from flow.explain.candidates import Candidate, candidates, multipliers
 from flow.machines.axes import sram_bytes
 from flow.results.explanation import Change
@@ -201,13 +202,7 @@ class WhatIf:
         base, then = comparable(base, then)
         if head is not None:
             return replace(change, cycles=then[head], base_cycles=base[head])
-        return replace(
-            change,
-            cycles=sum(then.values()),
-            base_cycles=sum(base.values()),
-            layers=then,
-            base_layers=base,
-        )
+        return change.over(base, then)
 
     def _cycles(self, candidate: Candidate) -> dict[str, int]:
         subject, machine = self.subject, candidate.machine

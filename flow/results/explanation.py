@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from flow.system.json_values import json_value
@@ -135,6 +135,16 @@ class Change:
         if self.cycles is None or not self.base_cycles:
             return None
         return self.cycles / self.base_cycles - 1
+
+    def over(self, base: Mapping[str, int], then: Mapping[str, int]) -> Change:
+        """Return it with the cycles of the layers, on this machine and then, and their sums."""
+        return replace(
+            self,
+            cycles=sum(then.values()),
+            base_cycles=sum(base.values()),
+            layers=then,
+            base_layers=base,
+        )
 
     def share_of(self, layer: str) -> float | None:
         """Return the change of one layer, in the same way."""

@@ -19,12 +19,13 @@ from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.sim.plots import plot_layers, plot_roofline
 from flow.sim.program_sim import ProgramResult, ProgramSim
-from flow.sim.timing_report import TimingResult, summarize
+from flow.sim.timing_report import TimingResult, layer_ends, layers_of, summarize
 from flow.sim.trace import write_trace
 from flow.system import process
 from flow.system.limits import DEFAULT, add_options, of_options
 from vta_config.config_words import config_words
 from vta_config.errors import ConfigError, FlowError
+from vta_config.isa import encode
 from vta_config.timing import PROFILES, TimingProfile
 
 if TYPE_CHECKING:
@@ -134,6 +135,27 @@ def time_insns(
         config_words(config), insns, text, table, stream_address
     )
     return int(cycles), {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
+
+
+def layer_cycles(
+    program: Program, machine: VTAConfig, profile: str | TimingProfile | None = None
+) -> dict[str, int]:
+    """Time a program; return the cycles from the end of the layer before to that of each layer.
+
+    Parameters
+    ----------
+    program : Program
+    machine : VTAConfig
+        That times it: the one of the program, or one that its instructions also run on.
+    profile : str or TimingProfile, optional
+        By default the machine's own.
+    """
+    stream = b"".join(encode(insn, machine) for insn in program.insns)
+    cycles, table = time_insns(machine, stream, profile)
+    names, layer = layers_of(program)
+    ends = layer_ends(layer, len(names), program.insns, table["done"], cycles).tolist()
+    starts = [0, *ends[:-1]]
+    return {name: end - start for name, start, end in zip(names, starts, ends, strict=True)}
 
 
 class TSim:

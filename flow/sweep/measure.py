@@ -9,15 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flow.cache.keys import key_of
 from flow.cache.modules import UnknownModuleError, module_digest, packed, unpacked
 from flow.compiler.link import make_program
 from flow.compiler.lower import Lowering
-from flow.compiler.schedule import Schedule
-from flow.compiler.search import search
+from flow.compiler.search import Compiling
 from flow.parallel.shared import Shared
 from flow.sim.tsim import TSim
 from flow.sweep.work import Work, work_of
@@ -31,7 +29,6 @@ from vta_config.errors import FlowError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flow.compiler.shapes import Objective
     from relay_passes.graph import Module
     from vta_config.hardware import VTAConfig
 
@@ -90,22 +87,6 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
-    """How programs are made.
-
-    Parameters
-    ----------
-    objective : {"balanced", "latency"}
-        What the forms of inputs are chosen by.
-    schedules : Path, optional
-        Search schedules and keep them in this file.
-    """
-
-    objective: Objective = "balanced"
-    schedules: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What was measured of a network on a machine.
 
@@ -159,7 +140,7 @@ class Measured:
         return found
 
 
-def key_of_machine(network: Network, machine: VTAConfig, how: How) -> str:
+def key_of_machine(network: Network, machine: VTAConfig, how: Compiling) -> str:
     """Return what a measurement depends on; "" where it has no key. Name and clock do not count."""
     if network.arrays is None:
         return ""
@@ -175,14 +156,14 @@ class Task:
     machine: VTAConfig
 
 
-def measure(networks: Shared, how: How, task: Task) -> Measured:
+def measure(networks: Shared, how: Compiling, task: Task) -> Measured:
     """Compile and time a network for a machine; what fails is told in the result.
 
     Parameters
     ----------
     networks : Shared
         Packed modules by digest.
-    how : How
+    how : Compiling
     task : Task
     """
     began = time.perf_counter()
@@ -194,7 +175,7 @@ def measure(networks: Shared, how: How, task: Task) -> Measured:
 
 
 def measure_module(
-    module: Module, machine: VTAConfig, how: How, began: float | None = None
+    module: Module, machine: VTAConfig, how: Compiling, began: float | None = None
 ) -> Measured:
     """Do the same for a module of this process; `began` is when that did."""
     began = time.perf_counter() if began is None else began
@@ -214,16 +195,13 @@ def _failed(error: Exception, began: float) -> Measured:
     return Measured(work=None, reason=reason, internal=True, seconds=seconds)
 
 
-def _measured(module: Module, machine: VTAConfig, how: How) -> Measured:
+def _measured(module: Module, machine: VTAConfig, how: Compiling) -> Measured:
     found = find_layers(module, machine)
     host = host_work(module, machine, found)
     timed = []
     for function in annotated_functions(partition(module, machine, found)):
         subgraph = subgraph_of(function, machine, found)
-        if how.schedules is None:
-            schedule = Schedule(objective=how.objective)
-        else:
-            schedule = search(subgraph, machine, objective=how.objective, cache=how.schedules)
+        schedule = how.schedule(subgraph, machine)
         lowered = Lowering(subgraph, machine, schedule, timing_only=True).run()
         timed.append(TSim(make_program(subgraph, lowered, machine), limits=UNLIMITED))
     if not timed:

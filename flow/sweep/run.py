@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from flow.compiler.search import Compiling
 from flow.parallel.run import run_all
 from flow.parallel.shared import Shared
 from flow.results.evaluate import Metrics
@@ -16,7 +17,6 @@ from flow.results.sweep_document import SpaceFields, SweepFields, SweepRow, Swep
 from flow.sweep.costs import Constants, area_of, usual_constants
 from flow.sweep.journal import Journal
 from flow.sweep.measure import (
-    How,
     Measured,
     Network,
     Task,
@@ -72,7 +72,7 @@ class Request:
         What the front compares; accuracy only where there are images.
     constants : Constants
         Of the model of area and energy.
-    how : How
+    how : Compiling
         How programs are made.
     jobs : int, optional
         Processes of this machine.
@@ -91,7 +91,7 @@ class Request:
     seed: int = 0
     compared: tuple[str, ...] = QUANTITIES
     constants: Constants = field(default_factory=usual_constants)
-    how: How = field(default_factory=How)
+    how: Compiling = field(default_factory=Compiling)
     jobs: int | None = None
     cluster: str | None = None
     fresh: bool = False

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.explain.again import Compiling, Network
+from flow.compiler.search import Compiling
+from flow.explain.again import Network
 from flow.explain.explain import Compiled
 from tests.flow.compiler.networks import residual_network
 from tests.flow.explain.networks import compiled, conv_net, gemm_bound

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from flow.explain.again import Compiling, Network
+from flow.compiler.search import Compiling
+from flow.explain.again import Network
 from flow.explain.explain import Compiled, explain_network
 from flow.explain.what_if import (
     CannotApply,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flow.compiler.search import Compiling
 from flow.data.datasets import random_images
 from flow.estimate import estimate
 from flow.frontend.importer import import_model
@@ -19,7 +20,6 @@ from flow.pipeline import Pipeline
 from flow.stages import Stages
 from flow.sweep import measure as module_of_measure
 from flow.sweep.measure import (
-    How,
     Measured,
     Network,
     Opened,
@@ -64,7 +64,7 @@ def test_it_is_what_an_estimate_says(
     file.write_text(json.dumps(machine.to_json()))
     expected = estimate(Options(model=str(model), config=str(file)), Stages())
     network = Network.of(quantized(model, machine))
-    found = measure_module(network.module, machine, How())
+    found = measure_module(network.module, machine, Compiling())
     assert found.work is not None and not found.reason
     assert found.work.cycles == expected.cycles
     assert found.work.data_bytes == expected.dram_bytes
@@ -73,7 +73,7 @@ def test_it_is_what_an_estimate_says(
     assert found.programs == len(expected.programs)
     assert found.host_operators == len(expected.placement.fallbacks)
     sent = pickle.loads(pickle.dumps(Shared.of({network.digest: network.arrays})))
-    again = measure(sent, How(), Task(digest=network.digest, machine=machine))
+    again = measure(sent, Compiling(), Task(digest=network.digest, machine=machine))
     assert (again.work, again.macs) == (found.work, found.macs)
     assert Measured.from_json(found.to_json()) == found
 
@@ -81,7 +81,7 @@ def test_it_is_what_an_estimate_says(
 def test_a_network_that_does_not_fit(model: Path) -> None:
     network = Network.of(quantized(model, DEFAULT))
     small = varied(DEFAULT, wgt_buffer=512)
-    found = measure_module(network.module, small, How())
+    found = measure_module(network.module, small, Compiling())
     assert found.work is None and not found.internal
     assert "smallest tile must fit" in found.reason
     assert Measured.from_json(found.to_json()) == found
@@ -96,24 +96,26 @@ def test_a_fault_of_ours_does_not_stop_the_others(
         raise AssertionError("never\nso")
 
     monkeypatch.setattr(module_of_measure, "work_of", fail)
-    found = measure_module(network.module, DEFAULT, How())
+    found = measure_module(network.module, DEFAULT, Compiling())
     assert (found.reason, found.internal) == ("internal error: AssertionError: never so", True)
-    lost = measure(Shared.of({}), How(), Task(digest="gone", machine=DEFAULT))
+    lost = measure(Shared.of({}), Compiling(), Task(digest="gone", machine=DEFAULT))
     assert lost.internal and lost.reason.startswith("internal error: KeyError")
 
 
 def test_what_a_measurement_depends_on(model: Path) -> None:
     network = Network.of(quantized(model, DEFAULT))
-    key = key_of_machine(network, DEFAULT, How())
-    assert key == key_of_machine(network, varied(DEFAULT, "mine", clock=2e8), How())
+    key = key_of_machine(network, DEFAULT, Compiling())
+    assert key == key_of_machine(network, varied(DEFAULT, "mine", clock=2e8), Compiling())
     others = [
-        key_of_machine(network, varied(DEFAULT, bus=128), How()),
-        key_of_machine(network, DEFAULT, How(objective="latency")),
-        key_of_machine(network, DEFAULT, How(schedules=Path("x"))),
-        key_of_machine(Network(digest="other", module=None, arrays=network.arrays), DEFAULT, How()),
+        key_of_machine(network, varied(DEFAULT, bus=128), Compiling()),
+        key_of_machine(network, DEFAULT, Compiling(objective="latency")),
+        key_of_machine(network, DEFAULT, Compiling(schedules=Path("x"))),
+        key_of_machine(
+            Network(digest="other", module=None, arrays=network.arrays), DEFAULT, Compiling()
+        ),
     ]
     assert len({key, *others}) == 5
-    assert not key_of_machine(Network(digest="x", module=None, arrays=None), DEFAULT, How())
+    assert not key_of_machine(Network(digest="x", module=None, arrays=None), DEFAULT, Compiling())
 
 
 def test_a_network_that_cannot_be_sent(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +126,7 @@ def test_a_network_that_cannot_be_sent(model: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module_of_measure, "packed", refuse)
     found = Network.of(module)
-    assert found.arrays is None and measure_module(found.module, DEFAULT, How()).work
+    assert found.arrays is None and measure_module(found.module, DEFAULT, Compiling()).work
 
 
 def test_a_worker_keeps_the_last_networks(model: Path) -> None:
@@ -149,6 +151,6 @@ def test_a_worker_keeps_the_last_networks(model: Path) -> None:
 )
 def test_what_is_no_measurement(model: Path, change: dict[str, Any], error: str) -> None:
     network = Network.of(quantized(model, DEFAULT))
-    value = measure_module(network.module, DEFAULT, How()).to_json()
+    value = measure_module(network.module, DEFAULT, Compiling()).to_json()
     with pytest.raises((TypeError, ValueError), match=error):
         Measured.from_json(value | change)
