@@ -1,7 +1,7 @@
 """Lowering: layers to instructions, tile by tile, as jobs that order.py puts in sequence.
 
-Here is the order: normal form, what stays in the scratchpads, the forms of inputs, places in DRAM,
-then operator by operator on the workbench.
+Here is the order: what is read of kernels, normal form, what stays in the scratchpads, the forms of
+inputs, places in DRAM, then operator by operator on the workbench.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
 from flow.compiler.planes import tensor_planes
 from flow.compiler.schedule import Lowered, Schedule
+from flow.compiler.taps import with_read_taps
 from flow.compiler.tokens import TokenInserter
 from flow.compiler.uops import UopAllocator
 from flow.compiler.views import views_of
@@ -47,6 +48,7 @@ class Lowering:
         timing_only: bool = False,
     ) -> None:
         """Bring the layers into normal form and place them; for timing, zeros stand for weights."""
+        subgraph = with_read_taps(subgraph)
         self._timing_only = timing_only
         self.config = config
         self._schedule = schedule = schedule or Schedule()
