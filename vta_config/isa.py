@@ -292,11 +292,16 @@ class Insn:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a field lies: its lowest bit (0..127; 0..31 in a micro-op) and its width, in bits."""
+    """Where a field lies: its lowest bit (0..127; 0..31 in a micro-op) and its width, in bits.
+
+    `low` and `high` are the least and the largest value that it holds.
+    """
 
     field: Field
     lsb: int
     bits: int
+    low: int
+    high: int
 
 
 def _place(fields: Iterable[Field], config: Machine, unit_bits: int = WORD_BITS) -> list[Placement]:
@@ -306,7 +311,8 @@ def _place(fields: Iterable[Field], config: Machine, unit_bits: int = WORD_BITS)
         bits = f.width.bits(config)
         if at // unit_bits != (at + bits - 1) // unit_bits:
             at += -at % unit_bits
-        placements.append(Placement(f, at, bits))
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if f.signed else (0, (1 << bits) - 1)
+        placements.append(Placement(f, at, bits, low, high))
         at += bits
     return placements
 
@@ -391,21 +397,24 @@ def _what_fits(depths: Mapping[str, int]) -> str:
 
 
 def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: object) -> int:
-    word, left = 0, dict(values)
+    word, known = 0, 0
     for p in placements:
-        value = left.pop(p.field.name, 0)
-        low, high = (
-            (-(1 << p.bits - 1), (1 << p.bits - 1) - 1)
-            if p.field.signed
-            else (0, (1 << p.bits) - 1)
-        )
-        if not low <= value <= high:
+        value = values.get(p.field.name)
+        if value is None:
+            continue
+        known += 1
+        if not p.low <= value <= p.high:
             raise EncodeError(
-                f"{where}.{p.field.name}", f"must be in [{low}, {high}]", got=value, hint=hint
+                f"{where}.{p.field.name}",
+                f"must be in [{p.low}, {p.high}]",
+                got=value,
+                hint=hint,
             )
         word |= (int(value) & ((1 << p.bits) - 1)) << p.lsb
-    if left:
-        raise EncodeError(where, f"has no field {next(iter(left))}", hint=hint)
+    if known < len(values):
+        names = {p.field.name for p in placements}
+        unknown = next(name for name in values if name not in names)
+        raise EncodeError(where, f"has no field {unknown}", hint=hint)
     return word
 
 
