@@ -13,6 +13,10 @@ namespace vta {
 inline constexpr size_t kColumn = 16;
 // Packed wgt elements start at multiples of this.
 inline constexpr size_t kLineBytes = 64;
+// Columns of one GEMM.
+inline constexpr size_t kMostColumns = 8;
+// Lines behind the last packed wgt element that kernels may read; they do not use them.
+inline constexpr size_t kLinesBehind = 16;
 
 // One destination row of a GEMM: offsets from the bases of acc and of the term.
 struct GemmRow {
@@ -20,17 +24,13 @@ struct GemmRow {
   int32_t src;  // bytes in the packed inp scratchpad
 };
 
-// One product of a sum: an inp element and, for each column, 16 rows of a wgt element.
-struct GemmTap {
-  int32_t src;      // bytes in the packed inp scratchpad, from the row's
-  uint32_t wgt[2];  // lines from GemmArgs::wgt
-};
-
-// Products that rows sum: sum over taps of inp[row + tap] . wgt[tap].
+// Products that rows sum: sum over taps of inp[row + tap] . wgt[tap]. A tap is an inp element and,
+// for each column, 16 rows of a wgt element.
 struct GemmTerm {
   const GemmRow* rows;  // for src alone
   const uint8_t* inp;
-  const GemmTap* taps;
+  const int32_t* src;   // of each tap: bytes in the packed inp scratchpad, from the row's
+  const uint32_t* wgt;  // [tap][columns]: lines from GemmArgs::wgt
   size_t tap_count;
 };
 
@@ -52,10 +52,10 @@ struct Clip {
 // For every row, which are distinct: acc[row] = clip((fresh ? 0 : acc[row]) + init + terms).
 struct GemmArgs {
   size_t block = 0;
-  size_t columns = 0;  // 1 or 2
+  size_t columns = 0;
   // Of each column, at its first lane.
-  int32_t* acc[2] = {};
-  const int32_t* init[2] = {};  // int32[16]
+  int32_t* acc[kMostColumns] = {};
+  const int32_t* init[kMostColumns] = {};  // int32[16]
   const GemmRow* rows = nullptr;
   size_t row_count = 0;
   const uint8_t* wgt = nullptr;

@@ -43,9 +43,7 @@ class TapeMaker {
     if (!loads_.empty()) Step(Tape::Step::kPlaces, 0);
     tape_->places_ = std::move(places_);
     for (size_t n = 0; n + 1 < tape_->gemms_.size(); ++n) {
-      GemmArgs& args = tape_->gemms_[n].args;
-      const GemmArgs& next = tape_->gemms_[n + 1].args;
-      if (next.columns >= args.columns) args.next = &next;
+      tape_->gemms_[n].args.next = &tape_->gemms_[n + 1].args;
     }
     if (!tape_->done_.empty()) tape_->done_.back() = tape_->steps_.size();
     return true;
@@ -357,7 +355,7 @@ class TapeMaker {
       const uint32_t id = waiting_[n];
       const std::vector<SumTerm>& terms = At(id).terms;
       if (std::any_of(terms.begin(), terms.end(), reads) &&
-          (config_.block() != kColumn || Partner(id) != 0)) {
+          (config_.block() != kColumn || Partners(id).size() > 1)) {
         Run(id);
         n = 0;
       } else {
@@ -385,28 +383,34 @@ class TapeMaker {
     std::vector<bool> done(parts.size(), false);
     for (size_t n = 0; n < parts.size(); ++n) {
       if (done[n]) continue;
-      size_t other = n + 1;
-      while (other < parts.size() && (done[other] || !writer_.Pairs(parts[n], parts[other])))
-        ++other;
-      if (other < parts.size()) done[other] = true;
-      writer_.Write(parts[n], other < parts.size() ? &parts[other] : nullptr);
+      std::vector<const PendingSum*> sums = {&parts[n]};
+      for (size_t other = n + 1; other < parts.size() && sums.size() < kMostColumns; ++other) {
+        if (done[other] || !writer_.Pairs(parts[n], parts[other])) continue;
+        done[other] = true;
+        sums.push_back(&parts[other]);
+      }
+      writer_.Write(sums);
     }
   }
 
-  // Runs a sum, with another one that reads the same inp if there is one.
+  // Runs a sum, with others that read the same inp if there are any.
   void Run(uint32_t id) {
-    const uint32_t other = Partner(id);
-    Release(id);
-    if (other != 0) Release(other);
-    writer_.Write(At(id), other == 0 ? nullptr : &At(other));
+    std::vector<const PendingSum*> sums;
+    for (const uint32_t partner : Partners(id)) {
+      Release(partner);
+      sums.push_back(&At(partner));
+    }
+    writer_.Write(sums);
   }
 
-  // The sum that may run with `id` in one call, or 0.
-  uint32_t Partner(uint32_t id) {
+  // The sums that may run in one call, `id` first.
+  std::vector<uint32_t> Partners(uint32_t id) {
+    std::vector<uint32_t> all = {id};
     for (const uint32_t other : waiting_) {
-      if (other != id && writer_.Pairs(At(id), At(other))) return other;
+      if (all.size() == kMostColumns) break;
+      if (other != id && writer_.Pairs(At(id), At(other))) all.push_back(other);
     }
-    return 0;
+    return all;
   }
 
   void Release(uint32_t id) {

@@ -60,7 +60,7 @@ Weights::Weights(const Config& config, const Kernels& kernels, const std::vector
         constants_ = 0;
         return std::vector<Span>();
       }()),
-      packed_bytes_((config.wgt_depth() + 1 + constants_) * lines_ * kLineBytes),
+      packed_bytes_(((config.wgt_depth() + 1 + constants_) * lines_ + kLinesBehind) * kLineBytes),
       corrections_((config.wgt_depth() + 1 + constants_) * config.block()),
       unpacked_(config.block() * config.block()) {
   places_.reserve(config.wgt_depth());
