@@ -45,7 +45,7 @@ def lower_tiled(
     weights_at = bench.begin_layer(
         normal,
         inp=_inp_pools(shape, tiling, slots[0], residual_slots),
-        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), slots[1]),
+        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), min(slots[1], tiling.weight_chunks(shape))),
         acc=tiling.acc_elems,
     )
     places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
