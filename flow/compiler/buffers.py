@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
@@ -46,9 +48,19 @@ class SlotBuffer:
     Loads of a job are issued before the job ahead of it computes, so a slot that this one still
     uses may be refilled only afterwards (`Placed.late`); with two slots or more that does not
     happen. The least recently used slot is refilled first.
+
+    Parameters
+    ----------
+    capacity : int
+        Elements.
+    around : bool
+        Whether a layer's slots lie wherever the buffer was used least recently: layer by layer they
+        go around it, so that what a layer loads lies apart from what many before it do. Otherwise
+        they lie at one of its ends, where the same micro-ops serve more layers.
     """
 
     capacity: int
+    around: bool = False
     _pools: dict[str, list[_Slot]] = field(default_factory=dict)
     #: By element, the last job that used it in a layer before.
     _used: list[int] = field(default_factory=list)
@@ -60,8 +72,8 @@ class SlotBuffer:
     def begin_layer(self, **pools: SlotPool) -> None:
         """Cut the buffer anew; each pool takes its slots, or as many as those before it leave.
 
-        Slots lie at that end of the buffer which was used less recently, and keep the last use of
-        their elements in mind.
+        Slots lie where the buffer was used least recently, and keep the last use of their elements
+        in mind.
         """
         for slot in (slot for slots in self._pools.values() for slot in slots):
             for element in range(slot.base, slot.base + slot.elems):
@@ -83,7 +95,11 @@ class SlotBuffer:
         def recency(cuts: dict[str, list[_Slot]]) -> int:
             return max(slot.used for slots in cuts.values() for slot in slots)
 
-        self._pools = min((cut(0), cut(free)), key=recency)
+        starts = [0, free]
+        if self.around and free < self.capacity:
+            used = np.lib.stride_tricks.sliding_window_view(self._used, self.capacity - free)
+            starts = [int(used.max(axis=1).argmin())]
+        self._pools = min(map(cut, starts), key=recency)
 
     def fits(self, **pools: SlotPool) -> bool:
         """Tell whether `begin_layer` finds a slot for each pool."""

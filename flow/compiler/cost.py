@@ -125,6 +125,14 @@ class Tiling:
         """Weight chunks of a tile for the same input channels."""
         return blocks(self.oc, self.oc_w)
 
+    def weight_chunks(self, shape: ConvShape) -> int:
+        """Return the weight chunks of a layer, at least 1."""
+        chunks = {
+            (part.base, part.weight_plane): blocks(part.ic, ic) if part.ic else 1
+            for part, ic in self.sizes(shape)
+        }
+        return sum(chunks.values()) * self.parts * self.groups(shape)
+
     @property
     def acc_elems(self) -> int:
         """Acc elements of a tile."""

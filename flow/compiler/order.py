@@ -3,8 +3,9 @@
 Work comes as *jobs*: the loads of one chunk and the GEMM, ALU and STORE instructions that use it.
 The loads of a job are issued before the body of the job ahead. Where that body takes longer, or an
 input must wait for what the layer before stores, LOAD has time left: weights of the layers that
-follow are loaded then, as soon as nothing before them needs their place. So a layer that loads more
-than it computes begins with weights that are there.
+follow are loaded then, as soon as nothing before them needs their place, and as long before as what
+is to be loaded until then takes. A load for which the time is too short is split. So a layer that
+loads more than it computes begins with weights that are there.
 
 Within a layer, loads into the few slots of residuals wait for each other at the end of a tile. The
 next tile's weights, whose place is free by then, are loaded before.
@@ -15,11 +16,12 @@ Every order made here is correct by itself: a load moves only across what does n
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from flow.compiler.tokens import Region
 from flow.program.layouts import blocks
 from vta_config.isa import Memory, Module, Opcode
 from vta_config.semantics import dram_elem_bytes
@@ -33,6 +35,13 @@ if TYPE_CHECKING:
 
 #: Weights of a layer that are looked at to find some whose place is free.
 LOOKAHEAD_LOADS: Final = 32
+#: The part of the time of later bodies in which LOAD is taken to load for those behind them. Layers
+#: begin with waiting for inputs, so it is not all of it.
+LATER_SHARE: Final = 0.6
+#: Cycles of weights that are loaded ahead in any case.
+AHEAD_CYCLES: Final = 1000
+#: Cycles of the least part of a load that is split: it costs the latency of one more.
+PART_CYCLES: Final = 150
 
 
 @dataclass(slots=True)
@@ -60,6 +69,7 @@ def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None
     ahead, before = Job(), Job()
     weights = _Weights(jobs, config)
     lead = _lead_cycles(jobs, config)
+    wanted = _wanted_cycles(jobs, config)
     # When LOAD, and COMPUTE with the last two bodies, would be done: two chunks fit each memory.
     loaded, computed, earlier = 0, 0, 0
     for index, job in enumerate(jobs):
@@ -75,7 +85,7 @@ def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None
         loaded += cycles
         earlier, computed = computed, max(computed, loaded) + job.body_cycles(config)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
-        for load in weights.take(index, computed - loaded - lead[index]):
+        for load in weights.take(index, computed - loaded - lead[index], wanted[index]):
             loaded += _load_cycles(load[1], config)
             yield load
         yield from ((job.layer, e) for e in waiting)
@@ -99,6 +109,16 @@ def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
     return lead
 
 
+def _wanted_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
+    """Return the cycles of later jobs' loads that should be done before each job's body is."""
+    wanted = [0.0] * len(jobs)
+    for index in range(len(jobs) - 2, -1, -1):
+        after = jobs[index + 1]
+        later = wanted[index + 1] - LATER_SHARE * after.body_cycles(config)
+        wanted[index] = after.load_cycles(config) + max(0.0, later)
+    return [AHEAD_CYCLES + round(cycles) for cycles in wanted]
+
+
 class _Load(NamedTuple):
     """A load of weights, and the first job before whose predecessor's body it may be issued."""
 
@@ -114,7 +134,10 @@ class _Weights:
 
     def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
         """Find from where on each load's place is its own."""
+        self._jobs, self._config = jobs, config
         self.moved: set[int] = set()
+        #: Cycles of what was taken for jobs that are still to come, of each and of all.
+        self._taken, self._ahead = [0] * len(jobs), 0
         self._layer_of: list[int] = []
         self._loads: list[deque[_Load]] = []
         touched = np.full(config.wgt_depth, -2, np.int64)
@@ -151,20 +174,63 @@ class _Weights:
             self.moved.add(id(load.emitted))
             yield load.layer, load.emitted
 
-    def take(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
-        """Take loads of later layers to issue with job `index`, as many as `cycles` allow."""
+    def take(self, index: int, cycles: int, wanted: int) -> Iterator[tuple[str | None, Emitted]]:
+        """Take loads of later layers to issue with job `index`, as many as `cycles` allow.
+
+        Only until what was taken for later jobs takes `wanted` cycles.
+        """
+        self._ahead -= self._taken[index]
         for loads in self._loads[self._layer_of[index] + 1 :]:
-            while loads:
+            while loads and self._ahead < wanted:
                 ready = (i for i in range(min(len(loads), LOOKAHEAD_LOADS))
                          if loads[i].earliest <= index)  # fmt: skip
                 at = next(ready, None)
-                if at is None or loads[at].cycles > cycles:
+                if at is None:
+                    break
+                if loads[at].cycles > cycles and not self._split(loads, at, cycles):
                     return
                 load = loads[at]
                 del loads[at]
                 cycles -= load.cycles
+                self._taken[load.job] += load.cycles
+                self._ahead += load.cycles
                 self.moved.add(id(load.emitted))
                 yield load.layer, load.emitted
+
+    def _split(self, loads: deque[_Load], at: int, cycles: int) -> bool:
+        """Cut a load in parts of which the first takes at most `cycles`, if that is worth it."""
+        load, insn = loads[at], loads[at].emitted.insn
+        rows, columns, stride = insn["y_size"], insn["x_size"], insn["x_stride"]
+        beats = blocks(dram_elem_bytes(Memory.WGT, self._config), self._config.bus_bytes)
+        elems = (cycles - self._config.profile.load_cycles(1, 0, 1)) // beats
+        if cycles < PART_CYCLES or not 0 < elems < rows * columns:
+            return False
+        if whole := elems // columns:
+            cuts = [(0, whole, columns), (whole * columns, rows - whole, columns)]
+        else:
+            cuts = [(0, 1, elems), (elems, 1, columns - elems), (columns, rows - 1, columns)]
+        parts = []
+        for start, height, width in cuts:
+            if not height:
+                continue
+            row, column = divmod(start, columns)
+            part = insn.having(
+                sram_base=insn["sram_base"] + start,
+                dram_base=insn["dram_base"] + row * stride + column,
+                y_size=height,
+                x_size=width,
+                x_stride=stride if height > 1 else width,
+            )
+            place = Region("wgt", part["sram_base"], height * width)
+            parts.append(replace(load.emitted, insn=part, writes=(place,)))
+        job = self._jobs[load.job]
+        for of in (job.loads, job.late_loads):
+            of[:] = [e for one in of for e in (parts if one is load.emitted else (one,))]
+        del loads[at]
+        for emitted in reversed(parts):
+            of_part = load._replace(emitted=emitted, cycles=_load_cycles(emitted, self._config))
+            loads.insert(at, of_part)
+        return loads[at].cycles <= cycles
 
 
 def _reads_of(load: Emitted, job: Job) -> bool:

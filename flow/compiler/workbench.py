@@ -122,8 +122,8 @@ class Workbench:
         #: Number of the job that is being laid out.
         self.job = 0
         capacity = residents.capacity
-        self._inp, self._wgt = SlotBuffer(capacity.inp), SlotBuffer(capacity.wgt)
-        self._acc = SlotBuffer(capacity.acc)
+        self._inp, self._acc = SlotBuffer(capacity.inp), SlotBuffer(capacity.acc)
+        self._wgt = SlotBuffer(capacity.wgt, around=True)
 
     def new_job(self) -> Job:
         """Start the next job."""

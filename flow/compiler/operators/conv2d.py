@@ -44,7 +44,7 @@ def lower_tiled(
     weights_at = bench.begin_layer(
         normal,
         inp=_inp_pools(shape, tiling, slots),
-        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), slots.wgt),
+        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), min(slots.wgt, tiling.weight_chunks(shape))),
         acc=tiling.acc_elems,
     )
     places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))

@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
+from flow.compiler.cost import DEEP_LOAD_SHARE
 from flow.compiler.epilogue import Addition, finish_tile, sum_tile
 from flow.compiler.geometry import Dim, Range, nest_uops, split, tap_nests
 from flow.compiler.operators.conv2d import add_digits
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: What COMPUTE waits for LOAD and STORE at a tile's start and end, as the simulator has it.
 _WAIT_CYCLES: Final = 60
+#: The part of wgt that all weights of a layer may fill, so that LOAD runs ahead of it.
+_AHEAD_SHARE: Final = 4
 
 
 def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
@@ -45,7 +48,8 @@ def depthwise_conv2d(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     oc_each, oh, ow = choose_tile(shape, capacity, layer.name, planes=planes, row=row)
     inp = {"residual": SlotPool(oh * ow)} if shape.residuals else {}
     inp["chunk"] = SlotPool(oc_each * window_elems(shape, oh, ow), 2 * planes[0])
-    wgt, acc = SlotPool(oc_each * row, 2 * planes[1]), oc_each * oh * ow
+    slots = weight_slots(shape, capacity, (oc_each, oh, ow), planes=planes, row=row)
+    wgt, acc = SlotPool(oc_each * row, slots), oc_each * oh * ow
     weights_at = bench.begin_layer(normal, inp=inp, wgt=wgt, acc=acc)
     splits = (split(shape.out_height, oh), split(shape.out_width, ow))
     for oc, n, oy, ox in product(split(shape.oc, oc_each), bench.batches(layer), *splits):
@@ -104,6 +108,31 @@ def _planes(shape: ConvShape) -> tuple[int, int]:
 def window_elems(shape: ConvShape, oh: int, ow: int) -> int:
     """Return the most inp elements that a block of a tile of oh × ow reads."""
     return shape.window_in(oh, 0) * shape.window_in(ow, 1)
+
+
+def weight_slots(
+    shape: ConvShape,
+    capacity: Capacity,
+    tile: tuple[int, int, int],
+    *,
+    planes: tuple[int, int],
+    row: int,
+) -> int:
+    """Return the slots of a layer's weights: two tiles', or all where LOAD has much to do.
+
+    The weights of a tap fill a whole element, so small pictures take longer to load than to
+    compute. With a slot for each tile the layers before can load them. Parameters as for
+    `choose_tile`; (blocks, rows, columns) of the tile.
+    """
+    oc, oh, ow = tile
+    inputs, weights = planes
+    places = blocks(shape.out_height, oh) * blocks(shape.out_width, ow)
+    window = places * window_elems(shape, oh, ow) * inputs * capacity.inp_elem_bytes
+    load = shape.oc * (window + row * weights * capacity.wgt_elem_bytes) / capacity.bus_bytes
+    tiles = blocks(shape.oc, oc)
+    fit = tiles * oc * row * weights <= capacity.wgt // _AHEAD_SHARE
+    ahead = fit and load > DEEP_LOAD_SHARE * shape.cycles
+    return weights * (max(2, tiles) if ahead else 2)
 
 
 def choose_tile(

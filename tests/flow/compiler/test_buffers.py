@@ -61,3 +61,13 @@ def test_a_new_layer_starts_where_the_last_one_is_done() -> None:
     buffer.begin_layer(chunk=SlotPool(30))
     second = [buffer.place(job, job).base for job in (3, 4)]
     assert max(first) + 20 <= min(second) and not buffer.place("x", 5).late
+
+
+def test_slots_go_around_the_buffer() -> None:
+    """What four layers load lies apart; the fifth one takes the place of the first."""
+    buffer = SlotBuffer(100, around=True)
+    bases = []
+    for job, elems in enumerate((30, 30, 20, 20, 30), 1):
+        buffer.begin_layer(chunk=SlotPool(elems, 1))
+        bases.append(buffer.place(job, job).base)
+    assert bases == [0, 30, 60, 80, 0]

@@ -41,6 +41,7 @@ def test_elements_of_a_tile_and_its_chunks(shape: ConvShape) -> None:
     assert TILING.wgt_elems(shape) == 2 * (2 * 9 + 1)  # with a constant for each block
     assert TILING.acc_elems == 4 * 8 * 16
     assert (TILING.parts, TILING.places(shape), TILING.groups(shape)) == (2, 4 * 2, 1)
+    assert TILING.weight_chunks(shape) == 2 * 2 * 1
     assert TILING.sizes(shape) == [(shape, 2)] and TILING.chunk_blocks(shape) == (2,)
 
 

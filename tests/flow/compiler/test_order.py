@@ -13,12 +13,14 @@ from flow.compiler import order
 from flow.compiler.cost import Tiling
 from flow.compiler.schedule import Schedule
 from flow.compiler.tokens import Emitted
+from flow.program.program import Program
 from flow.sim.tsim import time_insns
 from relay_passes.partition.layers import PostOp, Subgraph, TensorSpec
 from tests.flow.compiler.networks import conv, dense, requantize, subgraph, sum_pool
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.hardware import VTAConfig, preset_names
-from vta_config.isa import Memory, Opcode
+from vta_config.isa import Insn, Memory, Opcode
+from vta_config.origin import Purpose
 
 
 def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgraph:
@@ -85,3 +87,89 @@ def test_the_next_tiles_weights_come_before_residuals_that_wait(
     without, _ = time_insns(config, compiled(graph, schedule=schedule).insn_bytes)
     # Two tiles less, whose first chunks take 4,800 cycles each.
     assert cycles < without - 2 * 4000
+
+
+def tail(count: int, *, channels: int = 160) -> Subgraph:
+    """Return a layer that computes for long, and small ones that load for long."""
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 24, 24), dtype="int8")
+    layers = [conv(rng, "large", x, 32, (3, 3), padding=(1, 1, 1, 1))]
+    layers.append(conv(rng, "small", layers[-1], channels, (1, 1), stride=(12, 12)))
+    for index in range(count):
+        layers.append(conv(rng, f"tail{index}", layers[-1], channels, (1, 1)))
+    return subgraph(tuple(layers), x)
+
+
+def weight_loads(program: Program, layer: str) -> list[Insn]:
+    """Return the loads of a layer's weights."""
+    return [
+        insn
+        for insn in program.insns
+        if insn.origin.layer == layer
+        and insn.opcode == Opcode.LOAD
+        and insn["memory_type"] == Memory.WGT
+    ]
+
+
+def loaded_before(program: Program, layer: str) -> set[str]:
+    """Return the other layers whose weights are loaded before a layer's first product."""
+    first = next(
+        i
+        for i, insn in enumerate(program.insns)
+        if insn.origin.layer == layer and insn.origin.purpose == Purpose.GEMM
+    )
+    loads = (e for e in program.insns[:first] if e.opcode == Opcode.LOAD)
+    names = {e.origin.layer for e in loads if e["memory_type"] == Memory.WGT}
+    return {name for name in names if name not in (None, layer)}
+
+
+def test_weights_of_many_layers_come_while_one_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the last layers loads for 3,500 cycles and computes for 500."""
+    config, graph = VTAConfig.load("default"), tail(4)
+    program = check(graph)
+    assert loaded_before(program, "small") == {"large", "tail0", "tail1", "tail2", "tail3"}
+    cycles, _ = time_insns(config, program.insn_bytes)
+
+    def never(*_: object) -> Iterator[tuple[str, Emitted]]:
+        return iter(())
+
+    monkeypatch.setattr(order._Weights, "take", never)
+    without, _ = time_insns(config, compiled(graph).insn_bytes)
+    assert cycles < 0.8 * without
+
+
+def test_no_weights_come_earlier_than_they_are_wanted() -> None:
+    """Layers that compute for longer than they load need the next one's weights in time."""
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 32, 24, 24), dtype="int8")
+    layers = [conv(rng, "0", x, 32, (3, 3), padding=(1, 1, 1, 1))]
+    for index in range(1, 8):
+        layers.append(conv(rng, str(index), layers[-1], 32, (3, 3), padding=(1, 1, 1, 1)))
+    program = check(subgraph(tuple(layers), x))
+    assert "5" in loaded_before(program, "6")
+    assert "7" not in loaded_before(program, "3")
+
+
+def test_a_load_is_split_where_the_time_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, graph = VTAConfig.load("block32"), tail(4, channels=96)
+    program = check(graph, "block32")
+    monkeypatch.setattr(order, "PART_CYCLES", 1 << 30)
+    whole = compiled(graph, "block32")
+    names = [layer.name for layer in graph.layers]
+    split, uncut = ([weight_loads(p, name) for name in names] for p in (program, whole))
+    assert sum(map(len, split)) > sum(map(len, uncut))
+    for parts, loads in zip(split, uncut, strict=True):
+        elems = [sum(e["x_size"] * e["y_size"] for e in of) for of in (parts, loads)]
+        assert elems[0] == elems[1]
+    cycles = [time_insns(config, p.insn_bytes)[0] for p in (program, whole)]
+    assert cycles[0] < 0.95 * cycles[1]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    count=st.integers(1, 5),
+    channels=st.integers(1, 200),
+    preset=st.sampled_from(preset_names()),
+)
+def test_any_of_these_tails(count: int, channels: int, preset: str) -> None:
+    check(tail(count, channels=channels), preset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from onnx import TensorProto, helper
 
 from flow.backend import PipelineBackend
 from flow.compiler.link import make_program
-from flow.compiler.lower import lower
+from flow.compiler.lower import Lowering, lower
+from flow.compiler.operators.depthwise_conv2d import weight_slots
 from flow.compiler.search import search
+from flow.compiler.workbench import Residents
 from flow.data.datasets import image_folder
 from flow.data.models import load_model, preprocessing_of
 from flow.program.layouts import pack_diagonals
@@ -269,3 +272,24 @@ def test_a_network_from_onnx(variant: str, tmp_path: Path, default_config: VTACo
     exact = compiled.verify(images.take(3), lambda done, total: None)
     assert exact.mismatches == 0, exact.first
     assert exact.images == 3
+
+
+def test_weights_that_take_longer_than_the_layer_may_all_lie_there(
+    default_config: VTAConfig,
+) -> None:
+    """256 channels of 3 × 3 pixels load for 5,000 cycles and compute for 2,200."""
+    rng = np.random.default_rng(0)
+    slots = []
+    for size in (3, 12):
+        x = TensorSpec(name="x", shape=(1, 256, size, size), dtype="int8")
+        layer = depthwise(rng, x)
+        (normal,) = Lowering(subgraph((layer,), x), default_config).layers
+        capacity = Residents([normal], default_config, "balanced").capacity_of(normal)
+        row = normal.shape.constants + 9
+        slots += [
+            weight_slots(normal.shape, capacity, (1, size, size), planes=(1, 1), row=row),
+            weight_slots(
+                normal.shape, replace(capacity, wgt=512), (1, size, size), planes=(1, 1), row=row
+            ),
+        ]
+    assert slots == [16, 2, 2, 2]
