@@ -17,6 +17,7 @@ void Machine::GemmTaps(GemmArgs args, GemmTerm* term, const PlanTap* taps, size_
   wgt_.resize(term->tap_count * std::min(all, kMostColumns));
   term->src = src_.data();
   term->wgt = wgt_.data();
+  term->in_order = false;
   for (size_t first = 0; first < all; first += args.columns) {
     args.columns = std::min(kMostColumns, all - first);
     for (size_t t = 0; t < term->tap_count; ++t) {

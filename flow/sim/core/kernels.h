@@ -32,6 +32,7 @@ struct GemmTerm {
   const int32_t* src;   // of each tap: bytes in the packed inp scratchpad, from the row's
   const uint32_t* wgt;  // [tap][columns]: lines from GemmArgs::wgt
   size_t tap_count;
+  bool in_order;  // the taps' wgt of each column lie one behind the other
 };
 
 // Products with a diagonal wgt element: factors[o] * inp[row + o], for one column.
@@ -107,6 +108,25 @@ struct Kernels {
   // Between lanes of 4 bits, two a byte, the even one low, and int8: `lanes` is even.
   void (*unpack4)(const uint8_t* from, uint8_t* to, size_t lanes);
   void (*narrow4)(const int32_t* from, uint8_t* to, size_t lanes);
+  // Called before and after GEMMs, in their thread, where state of the processor must be set.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+};
+
+// GEMMs may run while one of these lives, in the thread that made it.
+class KernelsInUse {
+ public:
+  explicit KernelsInUse(const Kernels& kernels) : kernels_(kernels) {
+    if (kernels_.begin != nullptr) kernels_.begin();
+  }
+  ~KernelsInUse() {
+    if (kernels_.end != nullptr) kernels_.end();
+  }
+  KernelsInUse(const KernelsInUse&) = delete;
+  KernelsInUse& operator=(const KernelsInUse&) = delete;
+
+ private:
+  const Kernels& kernels_;
 };
 
 // Names that ChooseKernels knows, the slowest first: "plain"; on x86 "avx2", "avx512bw",

@@ -10,9 +10,9 @@ namespace {
 struct HardwareTiles : Avx512 {
   using Avx512::Load;
   using Avx512::Store;
-  static void Begin(size_t rows) {
-    static constexpr TileConfigs kConfigs;
-    asm volatile("ldtilecfg %0" : : "m"(kConfigs.of_rows[rows]));
+  static void Begin() {
+    static constexpr TileConfig kConfig;
+    asm volatile("ldtilecfg %0" : : "m"(kConfig));
   }
   static void End() { asm volatile("tilerelease"); }
   template <int kTile>
@@ -60,6 +60,8 @@ const Kernels kAmxKernels = {"amx",
                              Alu,
                              NarrowVectors,
                              Unpack4,
-                             Narrow4};
+                             Narrow4,
+                             HardwareTiles::Begin,
+                             HardwareTiles::End};
 
 }  // namespace vta

@@ -6,7 +6,7 @@
 // a call share it. Tiles of wgt are read in place where they lie one behind the other. Two tiles of
 // inp and two of wgt give four tiles of sums at a time.
 //
-// T provides the tiles, as in tiles.h: Begin, End, Zero<t>, Load<t>, Store<t>, Dot<sum, inp, wgt>;
+// T provides the tiles, as in tiles.h: Zero<t>, Load<t>, Store<t>, Dot<sum, inp, wgt>;
 // and vectors of 16 lanes, as in kernels_gemm.h: Vec, Load, Store, Widen, Add, Mul, Shr, Min, Max,
 // Set; and Join<n>, which stores n pieces of 16 bytes and zeros behind them, 64 bytes in all.
 #ifndef FLOW_SIM_CORE_KERNELS_AMX_H_
@@ -24,22 +24,19 @@ struct AmxLanes {
   static constexpr int32_t kOffset = 0;
 };
 
-// 16 lanes of an inp element are a piece; their weights are as many lines of a tile as the piece
-// has chunks of four lanes.
+// 16 lanes of an inp element are a piece; the lines of their weights are a quarter of a tile.
 inline constexpr size_t kPieceBytes = 16, kPieces = kTileRowBytes / kPieceBytes;
 inline constexpr size_t kPieceLines = kTileRows / kPieces;
 // Tiles of inp that are kept for all columns: those of two tiles of rows fit into an L1 cache.
-inline constexpr size_t kPanel = 16;
+inline constexpr size_t kPanel = 8;
 
 using TileBytes = uint8_t[kTileRows][kTileRowBytes];
 
-// A tile of inp of one term: `count` pieces, the rest zeros.
-struct TilePieces {
+// A tile of inp of one term: pieces of its taps from `tap` on, or, where an element has more than a
+// tile, those from piece `part` of this tap on. Where `count` is less than kPieces, zeros follow.
+struct TilePlace {
   const GemmTerm* term;
-  size_t count;
-  int32_t src[kPieces];    // bytes, from the row's
-  size_t tap[kPieces];     // of each piece
-  uint32_t line[kPieces];  // from its tap's
+  size_t tap, part, count;
 };
 
 struct TileBuffers {
@@ -48,112 +45,131 @@ struct TileBuffers {
   alignas(64) int32_t sums[2][kMostColumns][kTileRows][kColumn];
 };
 
-// Walks the tiles of inp of a call.
+// Walks the tiles of inp of a call. kTapPieces: pieces of a tap, or kPieces where it has as many or
+// more.
+template <size_t kTapPieces>
 class TileWalk {
  public:
-  explicit TileWalk(const GemmArgs& args) : args_(args) { SkipEmpty(); }
-  bool done() const { return term_ == args_.term_count; }
-  TilePieces Next() {
-    const size_t pieces = args_.block / kPieceBytes;
-    TilePieces tile = {&args_.terms[term_], 0, {}, {}, {}};
-    const size_t all = tile.term->tap_count * pieces;
-    for (; tile.count < kPieces && piece_ < all; ++tile.count, ++piece_) {
-      const size_t tap = piece_ / pieces, part = piece_ % pieces;
-      tile.src[tile.count] = tile.term->src[tap] + static_cast<int32_t>(part * kPieceBytes);
-      tile.tap[tile.count] = tap;
-      tile.line[tile.count] = static_cast<uint32_t>(part * kPieceLines);
-    }
-    if (piece_ == all) {
-      ++term_;
-      piece_ = 0;
-      SkipEmpty();
-    }
-    return tile;
+  explicit TileWalk(const GemmArgs& args)
+      : pieces_(args.block / kPieceBytes), end_(args.terms + args.term_count) {
+    at_.term = args.terms;
+    SkipEmpty();
+  }
+  bool done() const { return at_.term == end_; }
+  TilePlace Next() {
+    constexpr size_t kTaps = kPieces / kTapPieces;
+    TilePlace place = at_;
+    const size_t left = at_.term->tap_count - at_.tap;
+    place.count = kTapPieces * (left < kTaps ? left : kTaps);
+    at_.part += kPieces;
+    if (at_.part < pieces_) return place;
+    at_.part = 0;
+    at_.tap += kTaps;
+    if (at_.tap < at_.term->tap_count) return place;
+    at_.tap = 0;
+    ++at_.term;
+    SkipEmpty();
+    return place;
   }
 
  private:
   void SkipEmpty() {
-    while (term_ < args_.term_count && args_.terms[term_].tap_count == 0) ++term_;
+    while (at_.term != end_ && at_.term->tap_count == 0) ++at_.term;
   }
 
-  const GemmArgs& args_;
-  size_t term_ = 0, piece_ = 0;
+  const size_t pieces_;
+  const GemmTerm* const end_;
+  TilePlace at_ = {};
 };
 
-// Where the tile of wgt of a column lies: in place, or in `buffer`. What is behind the weights of
-// the last piece is multiplied by zeros.
-inline const uint8_t* WgtTile(const GemmArgs& args, const TilePieces& tile, size_t column,
-                              TileBytes* buffer) {
-  const auto line = [&](size_t p) {
-    return tile.term->wgt[tile.tap[p] * args.columns + column] + tile.line[p];
-  };
-  const uint32_t first = line(0);
-  bool in_place = true;
-  for (size_t p = 1; p < tile.count; ++p) in_place &= line(p) == first + p * kPieceLines;
-  if (in_place) return args.wgt + size_t{first} * kLineBytes;
-  for (size_t p = 0; p < tile.count; ++p) {
-    __builtin_memcpy((*buffer)[p * kPieceLines], args.wgt + size_t{line(p)} * kLineBytes,
-                     kPieceLines * kLineBytes);
+// Copies the tile of wgt of a column, whose taps may lie anywhere, into `buffer`.
+template <size_t kTapPieces>
+inline void CopyWgtTile(const GemmArgs& args, const TilePlace& place, const uint32_t* wgt,
+                        TileBytes* buffer) {
+  constexpr size_t kLines = kTapPieces * kPieceLines;
+  for (size_t p = 0; p < place.count; p += kTapPieces, wgt += args.columns) {
+    const size_t line = *wgt + place.part * kPieceLines;
+    __builtin_memcpy((*buffer)[p * kPieceLines], args.wgt + line * kLineBytes, kLines * kLineBytes);
   }
+}
+
+// Where the tile of wgt of a column lies. What is behind the weights of the last piece is
+// multiplied by zeros.
+template <size_t kTapPieces>
+inline const uint8_t* WgtTile(const GemmArgs& args, const TilePlace& place, size_t column,
+                              TileBytes* buffer) {
+  const uint32_t* const wgt = place.term->wgt + place.tap * args.columns + column;
+  if (place.term->in_order) return args.wgt + (*wgt + place.part * kPieceLines) * kLineBytes;
+  CopyWgtTile<kTapPieces>(args, place, wgt, buffer);
   return (*buffer)[0];
 }
 
-template <typename T, size_t kCount>
-inline void GatherPieces(const TilePieces& tile, size_t first, size_t rows, TileBytes* to) {
-  const GemmRow* const from = tile.term->rows + first;
+// Copies kCount pieces of `rows` rows into a tile.
+template <typename T, size_t kTapPieces, size_t kCount>
+inline void GatherPieces(const TilePlace& place, size_t first, size_t rows, TileBytes* to) {
+  const GemmRow* const from = place.term->rows + first;
   const uint8_t* piece[kCount];
-  for (size_t p = 0; p < kCount; ++p) piece[p] = tile.term->inp + tile.src[p];
-  for (size_t r = 0; r < rows; ++r) {
+  for (size_t p = 0; p < kCount; ++p) {
+    piece[p] = place.term->inp + place.term->src[place.tap + p / kTapPieces] +
+               (place.part + p % kTapPieces) * kPieceBytes;
+  }
+  const auto join = [&](size_t r) {
     const uint8_t* at[kCount];
     for (size_t p = 0; p < kCount; ++p) at[p] = piece[p] + from[r].src;
     T::template Join<kCount>(at, (*to)[r]);
+  };
+  if (rows != kTileRows) {
+    for (size_t r = 0; r < rows; ++r) join(r);
+    return;
+  }
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kTileRows; ++r) join(r);
+}
+
+template <typename T, size_t kTapPieces>
+inline void Gather(const TilePlace& place, size_t first, size_t rows, TileBytes* to) {
+  if (place.count == kPieces) return GatherPieces<T, kTapPieces, kPieces>(place, first, rows, to);
+  if constexpr (kTapPieces <= 2) {
+    if (place.count == 2) return GatherPieces<T, kTapPieces, 2>(place, first, rows, to);
+  }
+  if constexpr (kTapPieces == 1) {
+    if (place.count == 3) return GatherPieces<T, kTapPieces, 3>(place, first, rows, to);
+    return GatherPieces<T, kTapPieces, 1>(place, first, rows, to);
   }
 }
 
-// Copies what `rows` rows from `first` on read into a tile.
-template <typename T>
-inline void Gather(const TilePieces& tile, size_t first, size_t rows, TileBytes* to) {
-  switch (tile.count) {
-    case 1:
-      return GatherPieces<T, 1>(tile, first, rows, to);
-    case 2:
-      return GatherPieces<T, 2>(tile, first, rows, to);
-    case 3:
-      return GatherPieces<T, 3>(tile, first, rows, to);
-    default:
-      return GatherPieces<T, 4>(tile, first, rows, to);
-  }
-}
-
-// Rows of one or two tiles.
+// Rows of one or two tiles: where each begins, and how many each has.
 struct TileRowsOf {
-  size_t first[2], count[2];
+  size_t first[2], count;
 };
 
-template <typename T, int kTall>
-inline void GatherTall(const TilePieces& tile, const TileRowsOf& rows, size_t at,
+template <typename T, size_t kTapPieces, int kTall>
+inline void GatherTall(const TilePlace& place, const TileRowsOf& rows, size_t at,
                        TileBuffers* buffers) {
   for (int i = 0; i < kTall; ++i) {
-    Gather<T>(tile, rows.first[i], rows.count[i], &buffers->inp[i][at]);
+    Gather<T, kTapPieces>(place, rows.first[i], rows.count, &buffers->inp[i][at]);
   }
 }
 
 // Adds a panel of tiles of inp times kWide columns from `column` on to the sums in tiles 0 to 3.
-template <typename T, int kTall, int kWide>
-inline void DotPanel(const GemmArgs& args, const TilePieces* tiles, size_t count,
+template <typename T, size_t kTapPieces, int kTall, int kWide>
+inline void DotPanel(const GemmArgs& args, const TilePlace* places, size_t count,
                      const TileRowsOf& rows, size_t column, TileBuffers* buffers) {
   for (size_t n = 0; n < count; ++n) {
     // The first columns gather: the next tile while this one is multiplied.
-    if (column == 0 && n + 1 < count) GatherTall<T, kTall>(tiles[n + 1], rows, n + 1, buffers);
+    if (column == 0 && n + 1 < count) {
+      GatherTall<T, kTapPieces, kTall>(places[n + 1], rows, n + 1, buffers);
+    }
     T::template Load<4>(buffers->inp[0][n], kTileRowBytes);
-    T::template Load<6>(WgtTile(args, tiles[n], column, &buffers->wgt), kTileRowBytes);
+    T::template Load<6>(WgtTile<kTapPieces>(args, places[n], column, &buffers->wgt), kTileRowBytes);
     T::template Dot<0, 4, 6>();
     if constexpr (kTall == 2) {
       T::template Load<5>(buffers->inp[1][n], kTileRowBytes);
       T::template Dot<2, 5, 6>();
     }
     if constexpr (kWide == 2) {
-      T::template Load<7>(WgtTile(args, tiles[n], column + 1, &buffers->wgt), kTileRowBytes);
+      T::template Load<7>(WgtTile<kTapPieces>(args, places[n], column + 1, &buffers->wgt),
+                          kTileRowBytes);
       T::template Dot<1, 4, 7>();
       if constexpr (kTall == 2) T::template Dot<3, 5, 7>();
     }
@@ -190,16 +206,16 @@ inline void ZeroSums() {
 
 // The sums of all columns for rows of one or two tiles. They stay in tiles where there are no more
 // than two columns.
-template <typename T, int kTall>
+template <typename T, size_t kTapPieces, int kTall>
 inline void SumRows(const GemmArgs& args, const TileRowsOf& rows, TileBuffers* buffers) {
-  TileWalk walk(args);
-  TilePieces tiles[kPanel];
+  TileWalk<kTapPieces> walk(args);
+  TilePlace places[kPanel];
+  const bool kept = args.columns <= 2;
   for (bool first = true, last = false; !last; first = false) {
     size_t count = 0;
-    while (count < kPanel && !walk.done()) tiles[count++] = walk.Next();
+    while (count < kPanel && !walk.done()) places[count++] = walk.Next();
     last = walk.done();
-    if (count != 0) GatherTall<T, kTall>(tiles[0], rows, 0, buffers);
-    const bool kept = args.columns <= 2;
+    if (count != 0) GatherTall<T, kTapPieces, kTall>(places[0], rows, 0, buffers);
     for (size_t c = 0; c < args.columns; c += 2) {
       const bool wide = c + 1 < args.columns;
       if (first) {
@@ -208,10 +224,10 @@ inline void SumRows(const GemmArgs& args, const TileRowsOf& rows, TileBuffers* b
         wide ? LoadSums<T, kTall, 2>(c, *buffers) : LoadSums<T, kTall, 1>(c, *buffers);
       }
       if (wide) {
-        DotPanel<T, kTall, 2>(args, tiles, count, rows, c, buffers);
+        DotPanel<T, kTapPieces, kTall, 2>(args, places, count, rows, c, buffers);
         if (last || !kept) StoreSums<T, kTall, 2>(c, buffers);
       } else {
-        DotPanel<T, kTall, 1>(args, tiles, count, rows, c, buffers);
+        DotPanel<T, kTapPieces, kTall, 1>(args, places, count, rows, c, buffers);
         if (last || !kept) StoreSums<T, kTall, 1>(c, buffers);
       }
     }
@@ -226,49 +242,58 @@ inline void FinishRows(const GemmArgs& args, size_t first, size_t count, size_t 
   const Vec init = T::Load(args.init[column]);
   const Clip clip = args.clip == nullptr ? Clip() : *args.clip;
   const Vec low = T::Set(clip.low), high = T::Set(clip.high);
+  const GemmDiagonal* diagonal = args.diagonals;
+  const GemmDiagonal* const end = diagonal + args.diagonal_count;
+  while (diagonal != end && diagonal->column != column) ++diagonal;
+  // Copies: the stores below might change the originals.
+  const GemmRow* const rows = args.rows + first;
+  int32_t* const acc = args.acc[column];
+  const bool fresh = args.fresh, clipped = args.clip != nullptr;
   for (size_t r = 0; r < count; ++r) {
-    int32_t* const out = args.acc[column] + args.rows[first + r].dst;
+    int32_t* const out = acc + rows[r].dst;
     Vec sum = T::Add(init, T::Load(sums[r]));
-    if (!args.fresh) sum = T::Add(sum, T::Load(out));
-    for (size_t n = 0; n < args.diagonal_count; ++n) {
-      const GemmDiagonal& d = args.diagonals[n];
-      if (d.column != column) continue;
-      const Vec x = T::Widen(d.inp + d.rows[first + r].src);
-      sum = T::Add(sum, T::Mul(x, T::Load(d.factors)));
+    if (!fresh) sum = T::Add(sum, T::Load(out));
+    for (const GemmDiagonal* d = diagonal; d != end; ++d) {
+      if (d->column != column) continue;
+      const Vec x = T::Widen(d->inp + d->rows[first + r].src);
+      sum = T::Add(sum, T::Mul(x, T::Load(d->factors)));
     }
-    if (args.clip != nullptr) sum = T::Min(T::Max(T::Shr(sum, clip.shift), low), high);
+    if (clipped) sum = T::Min(T::Max(T::Shr(sum, clip.shift), low), high);
     T::Store(out, sum);
+  }
+}
+
+template <typename T, size_t kTapPieces>
+inline void TileGemmOf(const GemmArgs& args) {
+  TileBuffers buffers;
+  const size_t count = args.row_count < kTileRows ? args.row_count : kTileRows;
+  // The last tile has as many rows as the others: some of them again.
+  const auto begin = [&](size_t first) {
+    return first + count < args.row_count ? first : args.row_count - count;
+  };
+  for (size_t first = 0; first < args.row_count; first += 2 * kTileRows) {
+    const size_t second = first + kTileRows;
+    const TileRowsOf rows = {{begin(first), begin(second)}, count};
+    const int tall = second < args.row_count ? 2 : 1;
+    if (tall == 2) {
+      SumRows<T, kTapPieces, 2>(args, rows, &buffers);
+    } else {
+      SumRows<T, kTapPieces, 1>(args, rows, &buffers);
+    }
+    for (size_t c = 0; c < args.columns; ++c) {
+      for (int i = 0; i < tall; ++i) {
+        const size_t again = first + static_cast<size_t>(i) * kTileRows - rows.first[i];
+        FinishRows<T>(args, rows.first[i] + again, count - again, c, &buffers.sums[i][c][again]);
+      }
+    }
   }
 }
 
 template <typename T>
 void TileGemm(const GemmArgs& args) {
-  TileBuffers buffers;
-  // As few tiles as possible, all of nearly the same size.
-  const size_t tiles = (args.row_count + kTileRows - 1) / kTileRows;
-  if (tiles == 0) return;
-  const size_t least = args.row_count / tiles, more = args.row_count % tiles;
-  T::Begin(least + (more != 0));
-  for (size_t t = 0, first = 0; t < tiles; t += 2) {
-    TileRowsOf rows = {};
-    const size_t tall = t + 1 < tiles ? 2 : 1;
-    for (size_t i = 0; i < tall; ++i) {
-      rows.first[i] = first;
-      rows.count[i] = least + (t + i < more);
-      first += rows.count[i];
-    }
-    if (tall == 2) {
-      SumRows<T, 2>(args, rows, &buffers);
-    } else {
-      SumRows<T, 1>(args, rows, &buffers);
-    }
-    for (size_t c = 0; c < args.columns; ++c) {
-      for (size_t i = 0; i < tall; ++i) {
-        FinishRows<T>(args, rows.first[i], rows.count[i], c, buffers.sums[i][c]);
-      }
-    }
-  }
-  T::End();
+  if (args.block == 16) return TileGemmOf<T, 1>(args);
+  if (args.block == 32) return TileGemmOf<T, 2>(args);
+  return TileGemmOf<T, kPieces>(args);
 }
 
 }  // namespace

@@ -109,15 +109,11 @@ void SumWriter::Emit(const std::vector<Column>& columns) {
   tape_->gemms_.push_back(gemm);
 }
 
-const GemmRow* SumWriter::RowsOf(const PendingSum& sum, const SumTerm& term) {
-  return RowsOf(sum, term.src, Base(term), term.least);
-}
-
 const GemmRow* SumWriter::RowsOf(const PendingSum& sum, const std::vector<int32_t>& src,
                                  int32_t base, int32_t least) {
   const int32_t zeros = static_cast<int32_t>(config_.inp_depth()) *
                             static_cast<int32_t>(config_.lanes() * kernels_.inp_lane_bytes) -
-                        base - least;
+                        least;
   std::vector<GemmRow> rows;
   for (size_t r = 0; r < src.size(); ++r) {
     rows.push_back({sum.dst[r] - sum.dst[0], src[r] == PendingSum::kNone ? zeros : src[r] - base});
@@ -131,51 +127,73 @@ const GemmRow* SumWriter::RowsOf(const PendingSum& sum, const std::vector<int32_
 void SumWriter::SetTerms(const std::vector<Column>& columns, bool same, GemmArgs* args) {
   std::vector<std::vector<const SumTerm*>> of_column;
   for (const Column& column : columns) of_column.push_back(Terms(*column.sum, same));
-  struct Joined {
-    const GemmRow* rows;
-    int32_t base;
-    // The lines of each column, and the tap's src.
-    std::vector<std::pair<std::vector<uint32_t>, int32_t>> taps;
-  };
-  std::vector<Joined> joined;
+  std::vector<JoinedTerm> joined;
   for (size_t n = 0; n < of_column[0].size(); ++n) {
     const SumTerm& term = *of_column[0][n];
-    const GemmRow* rows = same ? &kFirstRow : RowsOf(*columns[0].sum, term);
-    auto to =
-        std::find_if(joined.begin(), joined.end(), [&](const Joined& j) { return j.rows == rows; });
-    if (to == joined.end()) to = joined.insert(to, {rows, Base(term), {}});
+    const int32_t base = Base(term);
+    std::vector<int32_t> rows = term.src;
+    for (int32_t& row : rows) row -= row == PendingSum::kNone ? 0 : base;
+    auto to = std::find_if(joined.begin(), joined.end(),
+                           [&](const JoinedTerm& j) { return j.rows == rows; });
+    if (to == joined.end()) to = joined.insert(to, {std::move(rows), base, INT32_MAX, {}});
     for (size_t t = 0; t < term.taps.size(); ++t) {
-      std::vector<uint32_t> lines;
+      JoinedTap tap;
+      tap.src = term.taps[t].src + base - to->base;
       bool zeros = true;
       for (size_t c = 0; c < columns.size(); ++c) {
         const uint32_t place = of_column[c][n]->taps[t].place;
         zeros = zeros && weights_.IsZero(place);
-        lines.push_back(place + static_cast<uint32_t>(columns[c].at) * column_lines_);
+        tap.lines.push_back(place + static_cast<uint32_t>(columns[c].at) * column_lines_);
       }
-      if (zeros) continue;
-      to->taps.emplace_back(std::move(lines), term.taps[t].src + Base(term) - to->base);
+      if (!zeros) to->taps.push_back(std::move(tap));
     }
+    to->least = std::min(to->least, term.least + base - to->base);
   }
   GemmTerm* terms = tape_->pool_.Array<GemmTerm>(joined.size());
-  for (size_t n = 0; n < joined.size(); ++n) {
-    Joined& j = joined[n];
-    std::sort(j.taps.begin(), j.taps.end());  // weights that lie one behind the other
+  args->terms = terms;
+  args->term_count = 0;
+  for (JoinedTerm& j : joined) {
+    if (j.taps.empty()) continue;
+    std::sort(j.taps.begin(), j.taps.end(),
+              [](const JoinedTap& a, const JoinedTap& b) { return a.lines < b.lines; });
+    bool in_order = true;
+    for (size_t c = 0; c < columns.size(); ++c) in_order &= Arrange(c, &j.taps);
     std::vector<int32_t> src;
     std::vector<uint32_t> wgt;
-    for (const auto& [lines, from] : j.taps) {
-      src.push_back(from);
-      wgt.insert(wgt.end(), lines.begin(), lines.end());
+    for (const JoinedTap& tap : j.taps) {
+      src.push_back(tap.src);
+      wgt.insert(wgt.end(), tap.lines.begin(), tap.lines.end());
     }
-    terms[n] = {j.rows, machine_->inp() + j.base, Kept(src), Kept(wgt), src.size()};
+    const GemmRow* rows = same ? &kFirstRow : RowsOf(*columns[0].sum, j.rows, 0, j.base + j.least);
+    terms[args->term_count++] = {
+        rows, machine_->inp() + j.base, Kept(src), Kept(wgt), src.size(), in_order};
   }
-  args->terms = terms;
-  args->term_count = joined.size();
+}
+
+bool SumWriter::Arrange(size_t column, std::vector<JoinedTap>* taps) {
+  std::vector<uint32_t> lines;
+  for (const JoinedTap& tap : *taps) lines.push_back(tap.lines[column]);
+  bool in_order = true;
+  for (size_t t = 1; t < lines.size(); ++t) {
+    in_order = in_order && lines[t] == lines[t - 1] + column_lines_;
+  }
+  if (in_order) return true;
+  const std::string key(reinterpret_cast<const char*>(lines.data()),
+                        lines.size() * sizeof(uint32_t));
+  const auto [known, added] = arranged_.emplace(key, Weights::kNowhere);
+  if (added) known->second = weights_.Copy(lines, column_lines_);
+  if (known->second == Weights::kNowhere) return false;
+  for (size_t t = 0; t < lines.size(); ++t) {
+    (*taps)[t].lines[column] = known->second + static_cast<uint32_t>(t) * column_lines_;
+  }
+  return true;
 }
 
 void SumWriter::AddDiagonals(const PendingSum& sum, const SumTerm& term, size_t at, size_t column,
                              std::vector<GemmDiagonal>* diagonals) {
   const size_t lanes = std::min(kColumn, config_.block());
-  const GemmRow* rows = term.diagonals.empty() ? nullptr : RowsOf(sum, term);
+  const GemmRow* rows =
+      term.diagonals.empty() ? nullptr : RowsOf(sum, term.src, Base(term), Base(term) + term.least);
   for (const PlacedTap& tap : term.diagonals) {
     const uint8_t* inp =
         machine_->inp() + Base(term) + tap.src + at * kColumn * kernels_.inp_lane_bytes;

@@ -66,14 +66,26 @@ class SumWriter {
 
   void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const;
   void Emit(const std::vector<Column>& columns);
-  const GemmRow* RowsOf(const PendingSum& sum, const SumTerm& term);
+  // A product of a call: bytes of inp from the term's rows, and the lines of each column.
+  struct JoinedTap {
+    int32_t src;
+    std::vector<uint32_t> lines;
+  };
+  // Terms whose rows read inp in the same way, as one.
+  struct JoinedTerm {
+    std::vector<int32_t> rows;  // src of each row from `base`, or kNone
+    int32_t base, least;        // `least`: of the taps' src
+    std::vector<JoinedTap> taps;
+  };
   // Rows of a sum with their `src` from `base` on; rows without one read zeros behind the inp
-  // scratchpad, whose taps start at `least`. The same rows are kept once.
+  // scratchpad, where `least` is the first byte of inp that the row at `base` reads. The same rows
+  // are kept once.
   const GemmRow* RowsOf(const PendingSum& sum, const std::vector<int32_t>& src, int32_t base,
                         int32_t least);
-  // Terms whose rows read inp in the same way become one. `same`: those that are the same for
-  // every row, as terms of one row; otherwise the others.
+  // `same`: the terms that are the same for every row, as terms of one row; otherwise the others.
   void SetTerms(const std::vector<Column>& columns, bool same, GemmArgs* args);
+  // Lets the weights of a column lie one behind the other; returns false where there is no room.
+  bool Arrange(size_t column, std::vector<JoinedTap>* taps);
   // Column `at` of diagonal weights; those of the same inp become one.
   void AddDiagonals(const PendingSum& sum, const SumTerm& term, size_t at, size_t column,
                     std::vector<GemmDiagonal>* diagonals);
@@ -91,10 +103,11 @@ class SumWriter {
   const Config& config_;
   const Kernels& kernels_;
   Machine* machine_;
-  const Weights& weights_;
+  Weights& weights_;
   Tape* tape_;
   uint32_t column_lines_;  // of a column of a packed wgt element
   std::unordered_map<std::string, const GemmRow*> rows_;
+  std::unordered_map<std::string, uint32_t> arranged_;  // the first line, by those copied
 };
 
 }  // namespace vta

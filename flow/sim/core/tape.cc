@@ -33,6 +33,7 @@ class TapeMaker {
 
   // Returns whether memory sufficed.
   bool Make() {
+    weights_.StartCopies(most_bytes_ / 2);
     tape_->done_.reserve(tape_->order_.size());
     for (const uint32_t index : tape_->order_) {
       Add(index);
@@ -51,8 +52,8 @@ class TapeMaker {
 
  private:
   uint64_t Bytes() const {
-    return tape_->pool_.bytes() + tape_->gemms_.size() * sizeof(TapeGemm) +
-           tape_->steps_.size() * sizeof(Tape::Step);
+    return tape_->pool_.bytes() + weights_.copied_bytes() +
+           tape_->gemms_.size() * sizeof(TapeGemm) + tape_->steps_.size() * sizeof(Tape::Step);
   }
 
   size_t ElementOf(ptrdiff_t lane) const { return static_cast<size_t>(lane) / config_.lanes(); }
@@ -422,7 +423,7 @@ class TapeMaker {
   const Stream& stream_;
   const Config& config_;
   const Kernels& kernels_;
-  const Weights& weights_;
+  Weights& weights_;
   uint64_t most_bytes_;
   Tape* tape_;
   SumWriter writer_;

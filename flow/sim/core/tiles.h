@@ -12,7 +12,7 @@ namespace {
 
 inline constexpr size_t kTileRows = 16, kTileRowBytes = 64;
 
-// The memory operand of LDTILECFG.
+// The memory operand of LDTILECFG, for eight tiles of full size.
 struct TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -20,23 +20,12 @@ struct TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64, "as the instruction reads it");
 
-// Tiles 0 to 5, of sums and of inp, with so many rows; 6 and 7, of wgt, with 16.
-struct TileConfigs {
-  TileConfig of_rows[kTileRows + 1] = {};
-  constexpr TileConfigs() {
-    for (size_t n = 1; n <= kTileRows; ++n) {
-      for (size_t t = 0; t < 6; ++t) of_rows[n].rows[t] = static_cast<uint8_t>(n);
-    }
-  }
-};
-
 // Tiles without the instructions: a kernel written for them runs on any processor.
 struct ModelTiles {
   struct Tile {
     uint8_t bytes[kTileRows][kTileRowBytes];
   };
   struct State {
-    size_t rows[8];
     Tile tile[8];
   };
 
@@ -44,24 +33,20 @@ struct ModelTiles {
     static thread_local State all;
     return all;
   }
-  static void Begin(size_t rows) {
-    for (size_t t = 0; t < 8; ++t) state().rows[t] = TileConfigs().of_rows[rows].rows[t];
-  }
-  static void End() {}
   template <int kTile>
   static void Zero() {
     state().tile[kTile] = Tile();
   }
   template <int kTile>
   static void Load(const void* from, size_t stride) {
-    for (size_t r = 0; r < state().rows[kTile]; ++r) {
+    for (size_t r = 0; r < kTileRows; ++r) {
       __builtin_memcpy(state().tile[kTile].bytes[r], static_cast<const uint8_t*>(from) + r * stride,
                        kTileRowBytes);
     }
   }
   template <int kTile>
   static void Store(void* to, size_t stride) {
-    for (size_t r = 0; r < state().rows[kTile]; ++r) {
+    for (size_t r = 0; r < kTileRows; ++r) {
       __builtin_memcpy(static_cast<uint8_t*>(to) + r * stride, state().tile[kTile].bytes[r],
                        kTileRowBytes);
     }
@@ -71,7 +56,7 @@ struct ModelTiles {
   template <int kSum, int kA, int kB>
   static void Dot() {
     State& all = state();
-    for (size_t m = 0; m < all.rows[kSum]; ++m) {
+    for (size_t m = 0; m < kTileRows; ++m) {
       for (size_t n = 0; n < 16; ++n) {
         uint32_t sum;
         __builtin_memcpy(&sum, all.tile[kSum].bytes[m] + 4 * n, 4);
