@@ -89,6 +89,13 @@ def _additions(
 
 def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
     """Append the last residuals, the epilogue and the stores to a tile's jobs; return the jobs."""
+    jobs = finish_sums(bench, normal, tile, jobs)
+    jobs[-1].body += _stores(bench, normal, tile)
+    return jobs
+
+
+def finish_sums(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Job]) -> list[Job]:
+    """Append the last residuals and the epilogue to a tile's jobs; return the jobs."""
     jobs += _residual_jobs(bench, normal, normal.last_residuals, tile)
     for step in normal.epilogue:
         if isinstance(step, Residual):
@@ -103,7 +110,6 @@ def finish_tile(bench: Workbench, normal: NormalLayer, tile: Tile, jobs: list[Jo
             jobs[-1].body += _late_constants(bench, jobs[-1], normal, step, tile)
         else:
             jobs[-1].body += _alu_pass(bench, step, tile)
-    jobs[-1].body += _stores(bench, normal, tile)
     return jobs
 
 

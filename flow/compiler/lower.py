@@ -14,6 +14,7 @@ from flow.compiler.cost import objective_cost
 from flow.compiler.input_choice import first_layers, in_forms
 from flow.compiler.memory import Constants, plan_activations
 from flow.compiler.operators.conv_pool import conv_pool, fused_pools, normal_layer_with_pool
+from flow.compiler.operators.conv_sum import with_sums
 from flow.compiler.operators.table import LOWERERS
 from flow.compiler.order import in_layers, ordered
 from flow.compiler.planes import tensor_planes
@@ -62,6 +63,7 @@ class Lowering:
             else p
             for p in self.layers
         )
+        self.layers = tuple(with_sums(self.layers, subgraph, config, self.residents, planes))
         shapes = {spec.name: (*spec.shape, 1, 1)[:4] for spec in subgraph.inputs}
         shapes |= {name: form.dram_shape(shapes[name]) for name, form in self._forms.items()}
         shapes |= {p.last.output: p.last.out_shape for p in self.layers}

@@ -77,6 +77,8 @@ class NormalLayer:
         Run in order.
     pool : Layer or None
         A max-pool that is computed with the layer; its output is stored instead.
+    total : NormalLayer or None
+        A sum over the picture that is computed with the layer; its output is stored instead.
     flat : bool
         The kernel covers the picture: `shape` has each pixel's blocks as input channels.
     summands : tuple[NormalLayer, ...]
@@ -109,6 +111,7 @@ class NormalLayer:
     residuals: tuple[Residual, ...]
     epilogue: tuple[EpilogueOp, ...]
     pool: Layer | None = None
+    total: NormalLayer | None = None
     flat: bool = False
     summands: tuple[NormalLayer, ...] = ()
     own_digits: Range = NO_RANGE
@@ -183,7 +186,7 @@ class NormalLayer:
     @property
     def last(self) -> Layer:
         """The layer whose output is stored."""
-        return self.pool or self.layer
+        return self.pool or (self.total.layer if self.total else self.layer)
 
     @property
     def diagonal(self) -> str:
@@ -193,8 +196,8 @@ class NormalLayer:
     @property
     def kind(self) -> str:
         """What it computes, for reports."""
-        parts = [self.layer, *self.layer.summands, *([self.pool] if self.pool else [])]
-        return "+".join(part.kind for part in parts)
+        joined = [] if self.last is self.layer else [self.last]
+        return "+".join(part.kind for part in (self.layer, *self.layer.summands, *joined))
 
     @property
     def late_steps(self) -> int:
@@ -205,6 +208,11 @@ class NormalLayer:
     def late_elems(self) -> int:
         """Wgt elements of these constants, which stay as long as the layer runs."""
         return self.late_steps * self.shape.oc
+
+    @property
+    def sum_elems(self) -> int:
+        """Acc elements that stay as long as the layer runs."""
+        return self.total.shape.oc if self.total else 0
 
     @property
     def needs_vector(self) -> bool:

@@ -49,7 +49,7 @@ SHORTLIST: Final = 10
 #: Larger caches are not read.
 MAX_CACHE_BYTES: Final = 1 << 24
 #: Part of every key: raise it when lowering or the timing model changes.
-VERSION: Final = 9
+VERSION: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def _best(normal: NormalLayer, residents: Residents, config: VTAConfig) -> Tilin
 
 
 def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> int:
-    """Compile a layer alone, with its pool if it has one, and time it."""
+    """Compile a layer alone, with what is computed with it, and time it."""
     layer, last = normal.layer, normal.last
     shapes = [layer.in_shape, *(product.in_shape for product in layer.summands)]
     shapes += [layer.out_shape] * (len(layer.inputs) - len(shapes))
@@ -184,7 +184,7 @@ def _cycles(normal: NormalLayer, tiling: Tiling | None, config: VTAConfig) -> in
             for n, s in inputs.items()
         ),
         outputs=(TensorSpec(name=last.output, shape=last.out_shape, dtype=last.out_dtype),),
-        layers=(layer,) if normal.pool is None else (layer, normal.pool),
+        layers=(layer,) if last is layer else (layer, last),
     )
     schedule = Schedule(
         tilings={} if tiling is None else {layer.name: tiling},
@@ -200,7 +200,7 @@ def _key(normal: NormalLayer, residents: Residents, config: VTAConfig) -> str:
     passes = [(type(p).__name__, p.passes) for p in normal.epilogue]
     terms = [(r.terms, r.exponent) for r in normal.residuals]
     pool = normal.pool and (normal.pool.kernel, normal.pool.stride, normal.pool.padding)
-    shape = (normal.shape, normal.layer.in_shape, normal.last.out_dtype, pool)
+    shape = (normal.shape, normal.layer.in_shape, normal.last.out_dtype, pool, normal.sum_elems)
     facts = (VERSION, *shape, residents.capacity_of(normal), passes, terms, machine)
     return sha256(repr(facts).encode()).hexdigest()
 

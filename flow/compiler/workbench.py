@@ -78,7 +78,8 @@ class Residents:
         """Return the elements that a layer's chunks may use."""
         late = self.late_slots(normal) * normal.late_elems + 2 * normal.diagonal_elems
         late += len(normal.private_multipliers)
-        return replace(self.capacity, wgt=self.capacity.wgt - late)
+        acc = self.capacity.acc - normal.sum_elems
+        return replace(self.capacity, wgt=self.capacity.wgt - late, acc=acc)
 
     def late_slots(self, normal: NormalLayer) -> int:
         """Return the slots for a layer's late constants: one does, of two small ones the freer."""
@@ -201,7 +202,8 @@ class Workbench:
             )
         self._inp.begin_layer(**inp)
         self._wgt.begin_layer(**late, **more_wgt, chunk=wgt)
-        self._acc.begin_layer(chunk=SlotPool(acc))
+        sums = {"sums": SlotPool(normal.sum_elems, 1)} if normal.sum_elems else {}
+        self._acc.begin_layer(**sums, chunk=SlotPool(acc))
         added: dict[tuple[int, int], int] = {}
         for part in normal.reductions:
             key = (part.shape.base, part.shape.weight_plane)
@@ -220,6 +222,13 @@ class Workbench:
         acc = self._acc.place((layer.name, n, *where), self.job + 1).base
         origin = Origin(layer=layer.name, tile=where)
         return Tile(n=n, oc=oc, oy=oy, ox=ox, acc=acc, origin=origin, group=oc)
+
+    def sums(self, normal: NormalLayer, n: int) -> Tile:
+        """Return the place in acc of the sums that are computed with a layer."""
+        acc = self._acc.place((normal.layer.name, n), self.job + 1, "sums").base
+        oc, one = Range(0, normal.sum_elems), Range(0, 1)
+        origin = Origin(layer=normal.layer.name, tile=(0, 0, 0))
+        return Tile(n=n, oc=oc, oy=one, ox=one, acc=acc, origin=origin, group=oc)
 
     def place_input(
         self, job: Job, key: Hashable, pool: str = "chunk"

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
 from flow.compiler.cost import PIECE_VECTORS, Slots, Tiling, cost
-from flow.compiler.epilogue import Addition, finish_tile, sum_tile
+from flow.compiler.epilogue import Addition, finish_sums, finish_tile, sum_tile
 from flow.compiler.geometry import Axis, Dim, Range, runs_of, split, tap_nests
+from flow.compiler.operators.conv_sum import add_to_sums
 from flow.compiler.operators.operator import Lowerer
 from flow.compiler.tiling import choose_tiling
 from vta_config.origin import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flow.compiler.emit import Tile
     from flow.compiler.normal_form import NormalLayer
@@ -53,6 +54,9 @@ def lower_tiled(
         order = list(product(groups, places))
     else:
         order = [(group, place) for place in places for group in groups]
+    if normal.total is not None:
+        yield from _tiles_and_sums(bench, normal, tiling, order, weights_at)
+        return
     alone = tiling.acc_slots(bench.residents.capacity) < 2
     tiles = list(product(bench.batches(layer), order))
     for index, (n, (group, (oy, ox))) in enumerate(tiles):
@@ -63,6 +67,32 @@ def lower_tiled(
         for piece in tile.pieces(PIECE_VECTORS if waited else tile.vectors):
             jobs = finish_tile(bench, normal, piece, jobs)
         yield from jobs
+
+
+def _tiles_and_sums(
+    bench: Workbench,
+    normal: NormalLayer,
+    tiling: Tiling,
+    order: Sequence[tuple[Range, tuple[Range, Range]]],
+    weights_at: tuple[int, ...],
+) -> Iterator[Job]:
+    """Lower tiles, (blocks, (rows, columns)) in `order`, that are added up before they are stored.
+
+    The sums are stored after the last one.
+    """
+    assert normal.total is not None
+    for n in bench.batches(normal.layer):
+        sums = bench.sums(normal, n)
+        for index, (group, (oy, ox)) in enumerate(order):
+            tile = bench.tile(normal.layer, n, group, oy, ox)
+            jobs = reductions(bench, normal, tiling, tile, weights_at)
+            if not index:
+                jobs[0].body.insert(0, bench.emit.reset(sums.acc, sums.vectors, sums.origin))
+            jobs = finish_sums(bench, normal, tile, jobs)
+            jobs[-1].body += add_to_sums(bench, tile, sums)
+            if index == len(order) - 1:
+                jobs = finish_tile(bench, normal.total, sums, jobs)
+            yield from jobs
 
 
 def reductions(
