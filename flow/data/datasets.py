@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -163,17 +164,25 @@ class Preprocessing:
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        if self.scale == 1 / 255:  # rounded once
-            values = pixels.astype(np.float32) / np.float32(255)
-        else:
-            values = pixels.astype(np.float32) * np.float32(self.scale)
-        scaled = (values - mean) / std
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+        levels = np.broadcast_to(_levels(self.mean, self.std, self.scale), (self.channels, 256))
+        planes = np.empty((1, self.channels, *pixels.shape[:2]), np.float32)
+        for channel, own in enumerate(levels):
+            np.take(own, pixels[:, :, channel], out=planes[0, channel], mode="clip")
+        return planes
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess `image`; return float32[1, C, H, W]."""
         return self.normalize(self.pixels(image))
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], scale: float) -> NDArray[np.float32]:
+    """Return what each of the 256 values of a pixel becomes, float32[channels, 256]."""
+    pixels = np.arange(256, dtype=np.float32)
+    # 1/255 is rounded once.
+    values = pixels / np.float32(255) if scale == 1 / 255 else pixels * np.float32(scale)
+    means, stds = (np.array(x, np.float32)[:, np.newaxis] for x in (mean, std))
+    return np.asarray((values - means) / stds, np.float32)
 
 
 def _for_channels(option: str, given: tuple[float, ...], channels: int) -> tuple[float, ...]:
