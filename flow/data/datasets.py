@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flow.data.distilled import own_picture
+from flow.data.kept_pixels import KeptPixels
 from flow.data.labels import (
     IMAGE_SUFFIXES,
     LABELS_FILE,
@@ -321,6 +322,8 @@ class Dataset:
         Class of every image of `source`.
     indices : tuple of int, optional
         The images of `source` to use, ascending; all by default.
+    kept : KeptPixels, optional
+        Keeps pictures of `source` once they are decoded.
     """
 
     name: str
@@ -328,6 +331,7 @@ class Dataset:
     preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None
+    kept: KeptPixels | None = field(default=None, compare=False, repr=False)
 
     def _index(self, position: int) -> int:
         return range(len(self.source))[position] if self.indices is None else self.indices[position]
@@ -338,11 +342,27 @@ class Dataset:
 
     def __getitem__(self, position: int) -> NDArray[np.float32]:
         """Decode and preprocess one image; return float32[1, C, H, W]."""
-        loaded = self.source.load(self._index(position))
+        index = self._index(position)
+        if self.kept is not None:
+            assert self.preprocessing is not None, "pictures need it"
+            return self.preprocessing.normalize(self.kept.get(index, lambda: self._pixels(index)))
+        loaded = self.source.load(index)
         if isinstance(loaded, np.ndarray):
             return loaded
         assert self.preprocessing is not None, "pictures need it"
         return self.preprocessing(loaded)
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        """Decode, resize and crop picture `index` of the source."""
+        loaded = self.source.load(index)
+        assert self.preprocessing is not None and isinstance(loaded, Image.Image)
+        return self.preprocessing.pixels(loaded)
+
+    def keeping_pixels(self) -> Dataset:
+        """Return the same images; of files of pictures, the first decoded ones are kept."""
+        if not isinstance(self.source, FileSource):
+            return self
+        return replace(self, kept=KeptPixels())
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the images in index order, one at a time."""
