@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flow.data.distilled import own_picture
+from flow.data.kept_pixels import KeptPixels
 from flow.data.labels import (
     IMAGE_SUFFIXES,
     LABELS_FILE,
@@ -163,17 +165,25 @@ class Preprocessing:
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale uint8[H, W, C] to the network's input, float32[1, C, H, W]."""
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        if self.scale == 1 / 255:  # rounded once
-            values = pixels.astype(np.float32) / np.float32(255)
-        else:
-            values = pixels.astype(np.float32) * np.float32(self.scale)
-        scaled = (values - mean) / std
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+        levels = np.broadcast_to(_levels(self.mean, self.std, self.scale), (self.channels, 256))
+        planes = np.empty((1, self.channels, *pixels.shape[:2]), np.float32)
+        for channel, own in enumerate(levels):
+            np.take(own, pixels[:, :, channel], out=planes[0, channel], mode="clip")
+        return planes
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess `image`; return float32[1, C, H, W]."""
         return self.normalize(self.pixels(image))
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], scale: float) -> NDArray[np.float32]:
+    """Return what each of the 256 values of a pixel becomes, float32[channels, 256]."""
+    pixels = np.arange(256, dtype=np.float32)
+    # 1/255 is rounded once.
+    values = pixels / np.float32(255) if scale == 1 / 255 else pixels * np.float32(scale)
+    means, stds = (np.array(x, np.float32)[:, np.newaxis] for x in (mean, std))
+    return np.asarray((values - means) / stds, np.float32)
 
 
 def _for_channels(option: str, given: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -312,6 +322,8 @@ class Dataset:
         Class of every image of `source`.
     indices : tuple of int, optional
         The images of `source` to use, ascending; all by default.
+    kept : KeptPixels, optional
+        Keeps pictures of `source` once they are decoded.
     """
 
     name: str
@@ -319,6 +331,7 @@ class Dataset:
     preprocessing: Preprocessing | None
     labels: NDArray[np.int64] | None = None
     indices: tuple[int, ...] | None = None
+    kept: KeptPixels | None = field(default=None, compare=False, repr=False)
 
     def _index(self, position: int) -> int:
         return range(len(self.source))[position] if self.indices is None else self.indices[position]
@@ -329,11 +342,27 @@ class Dataset:
 
     def __getitem__(self, position: int) -> NDArray[np.float32]:
         """Decode and preprocess one image; return float32[1, C, H, W]."""
-        loaded = self.source.load(self._index(position))
+        index = self._index(position)
+        if self.kept is not None:
+            assert self.preprocessing is not None, "pictures need it"
+            return self.preprocessing.normalize(self.kept.get(index, lambda: self._pixels(index)))
+        loaded = self.source.load(index)
         if isinstance(loaded, np.ndarray):
             return loaded
         assert self.preprocessing is not None, "pictures need it"
         return self.preprocessing(loaded)
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        """Decode, resize and crop picture `index` of the source."""
+        loaded = self.source.load(index)
+        assert self.preprocessing is not None and isinstance(loaded, Image.Image)
+        return self.preprocessing.pixels(loaded)
+
+    def keeping_pixels(self) -> Dataset:
+        """Return the same images; of files of pictures, the first decoded ones are kept."""
+        if not isinstance(self.source, FileSource):
+            return self
+        return replace(self, kept=KeptPixels())
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the images in index order, one at a time."""
