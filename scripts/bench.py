@@ -27,10 +27,13 @@ from flow.data.models import load_model
 from scripts.bench_engines import engine_rows, processor
 from scripts.bench_gemm import gemm_step_ns
 from scripts.bench_network import ResNet18, noise
+from scripts.bench_torch import avx2_rows
 from vta_config import FlowError, VTAConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from flow.program.program import Program
 
 #: What the project promises, printed beside what is measured.
 NARROW_RATIO_LIMIT = 1.5
@@ -50,8 +53,19 @@ def _rss_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def bench(model_name: str, config_name: str, images: int, calibration: int) -> list[str]:
-    """Measure one model; return the lines to print.
+def _avx2_rows(programs: Sequence[Program]) -> list[tuple[str, str, str]]:
+    """Return the rows of `bench_torch` for a ResNet-18 in one program."""
+    (program,) = programs
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "resnet18.vta"
+        program.save(path)
+        return avx2_rows(path)
+
+
+def bench(
+    model_name: str, config_name: str, images: int, calibration: int, *, avx2: bool = False
+) -> list[str]:
+    """Measure one model; return the lines to print. With `avx2` it is a ResNet-18 at 224².
 
     Raises
     ------
@@ -74,6 +88,7 @@ def bench(model_name: str, config_name: str, images: int, calibration: int) -> l
     pictures = list(noise(images + 1, model.input_shape))
     rows = [
         *engine_rows(model.proto, network, pictures[:ORT_IMAGES], pictures),
+        *(_avx2_rows(network.programs) if avx2 else ()),
         ("compile", f"{compile_s:.1f} s", f"<= {COMPILE_LIMIT_S:.0f} s"),
         (
             f"calibrate, {calibration} images",
@@ -120,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
             if not name:
                 name = str(Path(folder) / "resnet18-random.onnx")
                 onnx.save(ResNet18().model(), name)
-            lines = bench(name, options.config, options.images, options.calibration)
+            lines = bench(
+                name, options.config, options.images, options.calibration, avx2=not options.model
+            )
             if options.deploy:
                 lines.append(_first_deploy(name, *options.deploy[-2:]))
     except FlowError as error:

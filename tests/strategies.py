@@ -89,6 +89,26 @@ def configs() -> st.SearchStrategy[VTAConfig]:
 
 
 @st.composite
+def tiny_configs(draw: st.DrawFn) -> VTAConfig:
+    """Machines whose buffers hold two elements or a few more, of any block and operand widths."""
+    batch, block = draw(st.sampled_from([0, 0, 1, 2])), draw(st.sampled_from([2, 3, 4, 4, 5]))
+    inp, wgt = draw(st.sampled_from([3, 3, 2])), draw(st.sampled_from([3, 3, 2]))
+    more = st.integers(1, 8)
+    return VTAConfig(
+        log_inp_width=inp,
+        log_wgt_width=wgt,
+        log_acc_width=5,
+        log_batch=batch,
+        log_block=block,
+        log_inp_buff_bytes=max(3, batch + block + inp - 3 + draw(more)),
+        log_wgt_buff_bytes=2 * block + wgt - 3 + draw(more),
+        log_acc_buff_bytes=batch + block + 2 + draw(more),
+        log_uop_buff_bytes=draw(st.integers(3, 10)),
+        capabilities=draw(st.sampled_from([frozenset(), frozenset(["mul", "shr_register"])])),
+    )
+
+
+@st.composite
 def insns(draw: st.DrawFn, config: VTAConfig) -> Insn:
     """Instructions whose fields fit; they need not make sense."""
     opcode = draw(st.sampled_from(list(Opcode)))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Variants that neither choose bits by what was measured on one machine, nor distill images.
 _VARIANTS = tuple(v for v in KNOWN_VARIANTS if v != MIXED and v not in ZERO_SHOT_OF)
 #: What the front may compare; `flow.sweep.rows` has the same, behind imports that take long.
-_COMPARED = ("latency", "area", "energy", "accuracy")
+_COMPARED = ("latency", "area", "energy", "accuracy", "bus", "clock")
 _FORMATS = ("table", "csv", "json")
 
 
@@ -95,7 +95,8 @@ def add(commands: Commands) -> None:
         "--compare",
         default=",".join(_COMPARED),
         metavar="QUANTITIES",
-        help="what the Pareto front compares (default: %(default)s)",
+        help="what the Pareto front compares; bus and clock, which the model of area and energy "
+        "does not price: a machine then dominates only those with as much (default: %(default)s)",
     )
     group.add_argument(
         "--model-constants",

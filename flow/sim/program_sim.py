@@ -33,14 +33,18 @@ class ProgramSim:
     program : Program
     limits : Limits
         What it may cost.
+    kernels : str
+        As `FSim` takes them.
 
     Raises
     ------
     DecodeError, CapacityError, HazardError, DeadlockError
         When the program is not legal, or costs more than `limits` allow.
+    ConfigError
+        When this processor does not have `kernels`.
     """
 
-    def __init__(self, program: Program, *, limits: Limits = DEFAULT) -> None:
+    def __init__(self, program: Program, *, limits: Limits = DEFAULT, kernels: str = "") -> None:
         """Place the program's arena behind the first page and verify the stream."""
         self.program = program
         self._base = program.arena_alignment
@@ -50,6 +54,7 @@ class ProgramSim:
             arena=(self._base, program.arena_bytes),
             origins=lambda index: str(program.insns[index].origin),
             limits=limits,
+            kernels=kernels,
         )
         for fill in program.fills:
             self.sim.write(self._base + fill.address, bytes([fill.byte]) * fill.size_bytes)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from flow.html import svg
 from flow.html.render import TEMPLATES
 from flow.results.sweep_document import AxisValue, SweepFields, SweepRow
-from flow.sweep.rows import CONFIG, VARIANT
+from flow.sweep.rows import CONFIG, UNPRICED, VARIANT
 from flow.sweep.show import UNITS, choice_text, row_text, varying
 
 #: Colours that there are.
@@ -61,7 +61,7 @@ class Marked:
 
 def pairs_of(found: SweepFields) -> list[tuple[str, str]]:
     """Return the quantities of the axes of each panel: latency across, another one up."""
-    names = [name for name in found.compared if name != "latency"]
+    names = [name for name in found.compared if name not in ("latency", *UNPRICED)]
     if "latency" not in found.compared:
         return [*pairwise(names)]
     return [("latency", name) for name in names]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, cast
 
-from flow.machines.axes import AxisValue, sram_bytes
+from flow.machines.axes import AXES, AxisValue, sram_bytes
 from flow.results.sweep_document import (
     AccuracyFields,
     AreaFields,
@@ -24,8 +24,11 @@ from flow.sweep.networks import Accuracy
 from flow.sweep.space import Machine, machine_quantity
 from flow.sweep.where import Condition
 
+#: What the model of area and energy has no price for: more of it is better for latency, and worse
+#: as such, so that a machine dominates only those that have as much of it.
+UNPRICED: Final = ("bus", "clock")
 #: What the front may compare, in the order of tables.
-QUANTITIES: Final = ("latency", "area", "energy", "accuracy")
+QUANTITIES: Final = ("latency", "area", "energy", "accuracy", *UNPRICED)
 #: What a row leaves to the host also counts, so that no machine looks fast because it does less.
 HOST: Final = "host MACs"
 #: Axes besides those of machines.
@@ -150,13 +153,30 @@ def _holds(condition: Condition, row: SweepRow) -> bool:
 def numbers_of(row: SweepRow, compared: Sequence[str]) -> dict[str, float]:
     """Return what the front compares of a row; smaller is better."""
     assert row.ms is not None and row.area is not None and row.energy is not None
+    assert row.machine is not None
     values = {"latency": row.ms, "area": row.area.mm2, "energy": row.energy.mj}
+    values |= {name: float(AXES[name].value_of(row.machine)) for name in UNPRICED}
     if row.accuracy is not None:
         value = row.accuracy.value
         values["accuracy"] = float("-inf") if value is None else -value
     numbers = {name: values[name] for name in compared}
     numbers[HOST] = float((row.macs or 0) - (row.vta_macs or 0))
     return numbers
+
+
+def compared_of_rows(rows: Sequence[SweepRow], compared: Sequence[str]) -> tuple[str, ...]:
+    """Return what can be compared of measured rows: not what they all have, or some have not."""
+    machines = [row.machine for row in rows if row.machine is not None]
+
+    def differs(name: str) -> bool:
+        return len({AXES[name].value_of(machine) for machine in machines}) > 1
+
+    known = all(row.accuracy is not None for row in rows)
+    return tuple(
+        name
+        for name in compared
+        if (known if name == "accuracy" else name not in UNPRICED or differs(name))
+    )
 
 
 def point_of(row: SweepRow, compared: Sequence[str]) -> Point:
@@ -229,7 +249,7 @@ def effect_fields(
     finite = [p for p in points if all(abs(v) < float("inf") for v in p.numbers.values())]
     found = []
     for effect in effects(finite, axes):
-        names = [name for name in effect.differences if name != HOST]
+        names = [name for name in effect.differences if name not in (HOST, *UNPRICED)]
         found.append(
             EffectFields(
                 model=model,

@@ -28,9 +28,11 @@ from flow.sweep.networks import Accuracy, Networks, Refused, accuracy_of, number
 from flow.sweep.rows import (
     CONFIG,
     QUANTITIES,
+    UNPRICED,
     VARIANT,
     Found,
     accuracy_fields,
+    compared_of_rows,
     compared_rows,
     effect_fields,
     row_of,
@@ -349,14 +351,12 @@ def _document(
     variants = tuple(dict.fromkeys(v for m in models for v in m.networks.variants))
     axes = {VARIANT: variants, CONFIG: tuple(request.space.machines), **request.space.axes}
     names = _names(models)
+    all_compared: dict[str, None] = {}
     for name, model in zip(names, models, strict=True):
         own = model.rows(name)
         measured = [row for row in own if row.state == "measured"]
-        compared = [
-            q
-            for q in request.compared
-            if q != "accuracy" or all(row.accuracy is not None for row in measured)
-        ]
+        compared = compared_of_rows(measured, request.compared)
+        all_compared |= dict.fromkeys(compared)
         own = compared_rows(own, compared)
         effects += effect_fields(name, own, compared, axes)
         rows += own
@@ -380,9 +380,7 @@ def _document(
             seed=drawn.seed,
         ),
         constants=json_value(request.constants),
-        compared=tuple(
-            q for q in request.compared if q != "accuracy" or any(row.accuracy for row in rows)
-        ),
+        compared=tuple(q for q in request.compared if q in all_compared),
         rows=tuple(rows),
         effects=tuple(effects),
         remarks=tuple(_remarks(request, drawn, models, rows)),
@@ -416,6 +414,15 @@ def _remarks(
         yield (
             f"{len(internal):,} rows failed by an internal error; vta-flow estimate with such a "
             "machine shows its traceback"
+        )
+    free = compared_of_rows([row for row in rows if row.state == "measured"], UNPRICED)
+    if free:
+        words = " and ".join({"bus": "a wider bus", "clock": "a faster clock"}[q] for q in free)
+        kept = all(q in request.compared for q in free)
+        yield f"{words} cost nothing in the model of area and energy: " + (
+            f"no machine dominates one with less ({', '.join(free)})"
+            if kept
+            else f"compare machines with the same {' and '.join(free)}"
         )
     bits = len({_bits(row) for row in rows if row.machine is not None}) > 1
     if not any(row.accuracy for row in rows) and (bits or len({r.variant for r in rows}) > 1):

@@ -68,6 +68,8 @@ def varying(found: SweepFields) -> list[str]:
 
 def value_text(quantity: str, value: float, accuracy: AccuracyFields | None = None) -> str:
     """Return a compared number with its unit."""
+    if quantity in AXES:
+        return choice_text(quantity, int(value))
     if quantity != "accuracy":
         return f"{value:,.4g} {UNITS.get(quantity, '')}".rstrip()
     share = accuracy is None or accuracy.quantity in ("top-1", "agreement")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -233,3 +233,49 @@ NETWORKS: Final[dict[str, Callable[[], Any]]] = {
     "pyramid": _pyramid,
     "super-resolution": _super_resolution,
 }
+
+
+def _same(net: CNN, x: Any, kernel: int = 3) -> Any:
+    return net.conv(x, _size(x)[0], kernel)
+
+
+def _reduced(net: CNN, x: Any) -> Any:
+    """Halve a map where it has two rows at least, by an average."""
+    return net.emit(relax.op.nn.avg_pool2d(x, (2, 2), (2, 2))) if _size(x)[1] > 1 else x
+
+
+def _scaled(net: CNN, x: Any) -> Any:
+    """Squeeze-and-excitation."""
+    one = net.emit(relax.op.mean(x, [2, 3], keepdims=True))
+    return net.emit(relax.op.multiply(x, net.emit(relax.op.sigmoid(_same(net, one, 1)))))
+
+
+#: What networks for any machine are made of: each takes a map and returns one.
+STEPS: Final[tuple[Callable[[CNN, Any], Any], ...]] = (
+    lambda net, x: net.relu(_same(net, x)),
+    lambda net, x: net.conv(x, 2 * _size(x)[0], 1),
+    lambda net, x: _leaky(net, x, _size(x)[0], 1),
+    lambda net, x: net.relu(net.conv(x, _size(x)[0], groups=_size(x)[0])),
+    lambda net, x: _block(net, x, 8, strides=(2, 2)),
+    lambda net, x: net.relu(net.add(_same(net, x), x)),
+    lambda net, x: net.add(net.relu(_same(net, x, 1)), _same(net, x)),
+    lambda net, x: _pool(net, x, 3, 1, 1),
+    lambda net, x: _pool(net, net.relu(_same(net, x)), 3, 2, 1),
+    lambda net, x: _cat(net, x, net.relu(_same(net, x, 1))),
+    lambda net, x: _enlarged(net, x, **NEAREST),
+    lambda net, x: _up(net, x, 8, 2),
+    lambda net, x: net.emit(relax.op.nn.silu(_same(net, x, 1))),
+    lambda net, x: net.emit(relax.op.nn.pad(x, [0, 0, 0, 0, 1, 0, 0, 2])),
+    lambda net, x: net.emit(relax.op.strided_slice(x, [1], [_size(x)[0] // 2], [_size(x)[0]])),
+    _reduced,
+    _scaled,
+)
+
+
+def chain(steps: Sequence[int], channels: int, size: int) -> Any:
+    """Build a network of some of `STEPS`, by their places, before a dense layer."""
+    net = CNN((1, channels, size, size))
+    x = net.data
+    for step in steps:
+        x = STEPS[step](net, x)
+    return net.module(net.head(x))

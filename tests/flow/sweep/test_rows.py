@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from flow.sweep.costs import area_of, energy_of, usual_constants
-from flow.sweep.rows import NO_TIME, compared_rows, effect_fields, numbers_of
+from flow.sweep.rows import (
+    NO_TIME,
+    QUANTITIES,
+    compared_of_rows,
+    compared_rows,
+    effect_fields,
+    numbers_of,
+)
+from flow.sweep.show import better_text
 from flow.sweep.where import parse
 from tests.flow.sweep.sweeps import ALL, AXES, measured, rows
 from vta_config import VTAConfig
@@ -84,6 +92,23 @@ def test_less_work_on_vta_is_no_advantage() -> None:
     slow, fast = both[0], replace(both[1], vta_macs=50)
     assert [row.on_front for row in compared_rows([slow, fast], ALL)] == [True, True]
     assert [row.on_front for row in compared_rows([slow, both[1]], ALL)] == [False, True]
+
+
+def test_a_wider_bus_dominates_only_where_it_is_free() -> None:
+    narrow, wide = rows()[:2]
+    compared = compared_of_rows([narrow, wide], QUANTITIES)
+    assert compared == ("latency", "area", "energy", "accuracy", "bus")  # the clock is one
+    assert [row.on_front for row in compared_rows([narrow, wide], compared)] == [True, True]
+    twin = replace(narrow, machine_id=9, ms=20.0)
+    found = compared_rows([wide, twin], compared)
+    assert [row.on_front for row in found] == [True, True]
+    slow = replace(wide, machine_id=9, ms=20.0, energy=narrow.energy)
+    by = compared_rows([narrow, slow], compared)[1].dominated_by
+    assert by is not None
+    assert ("bus", 128, 64) in [(c.quantity, c.own, c.other) for c in by.better]
+    assert "bus 128 → 64" in better_text(by)
+    effects = effect_fields("net", rows(), compared, {"bus": (64, 128)})
+    assert "bus" not in effects[0].differences and effects[0].high_dominates == 0
 
 
 def test_an_exact_network_is_the_most_accurate() -> None:

@@ -86,7 +86,8 @@ def test_the_front_is_that_of_all_pairs(found: SweepFields) -> None:
             other = found.rows[by.machine_id - 1]
             changed = {a for a in row.choices if row.choices[a] != other.choices[a]}
             assert {c.axis for c in by.choices} == changed
-    assert found.compared == ("latency", "area", "energy")  # no images, no accuracy
+    # No images, no accuracy.
+    assert found.compared == ("latency", "area", "energy", "bus", "clock")
 
 
 @pytest.mark.slow
