@@ -517,7 +517,10 @@ def test_what_does_not_fit_is_named() -> None:
     config = varied(VTAConfig.load("default"), inp_buffer=32)  # an element, and constants
     small = conv(rng, "small", TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8"), 16, (1, 1))
     pool = sum_pool("pool", small, 4)
-    graph = subgraph((small, pool), TensorSpec(name="x", shape=(1, 16, 4, 4), dtype="int8"))
+    both = tuple(
+        TensorSpec(name=p.output, shape=p.out_shape, dtype=p.out_dtype) for p in (small, pool)
+    )
+    graph = replace(subgraph((small, pool), replace(x, shape=(1, 16, 4, 4))), outputs=both)
     with pytest.raises(
         CapacityError,
         match=r"pool: its chunks and what .* fit 1 inp elements, got 3; choose a machine with a la",

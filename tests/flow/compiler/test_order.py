@@ -16,7 +16,7 @@ from flow.compiler.tokens import Emitted
 from flow.program.program import Program
 from flow.sim.tsim import time_insns
 from relay_passes.partition.layers import PostOp, Subgraph, TensorSpec
-from tests.flow.compiler.networks import conv, dense, requantize, subgraph, sum_pool
+from tests.flow.compiler.networks import conv, dense, max_pool, requantize, subgraph, sum_pool
 from tests.flow.compiler.test_lower import check, compiled
 from vta_config.hardware import VTAConfig, preset_names
 from vta_config.isa import Insn, Memory, Opcode
@@ -24,13 +24,14 @@ from vta_config.origin import Purpose
 
 
 def network(*, channels: int = 64, size: int = 14, outputs: int = 500) -> Subgraph:
-    """Return a convolution, an average and a dense layer that loads more than it computes."""
+    """Return a convolution, pools and a dense layer that loads more than it computes."""
     rng = np.random.default_rng(0)
     x = TensorSpec(name="x", shape=(1, channels, size, size), dtype="int8")
     first = conv(rng, "first", x, channels, (3, 3), padding=(1, 1, 1, 1))
-    average = sum_pool("average", first, 6)
+    largest = max_pool("largest", first, 3, 1, 1)
+    average = sum_pool("average", largest, 6)
     last = dense(rng, "dense", average, outputs, post_ops=requantize(rng, outputs, 9))
-    return subgraph((first, average, last), x)
+    return subgraph((first, largest, average, last), x)
 
 
 def test_weights_come_while_the_layers_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:
