@@ -135,10 +135,10 @@ class PipelineBackend:
         self._preprocessing = preprocessing
         self._quantized: tuple[str, Any] = ("", None)
 
-    def calibrate(self, images: Dataset, progress: Progress) -> None:
+    def calibrate(self, images: Dataset, progress: Progress, *, learns: bool = False) -> None:
         """Profile the float model on `images`."""
         self._quantized, self._chooser, self._bits = ("", None), None, None
-        self.pipeline.calibrate(images, lambda count: progress(count, len(images)))
+        self.pipeline.calibrate(images, lambda count: progress(count, len(images)), learns=learns)
 
     def prepare(self, variant: str, stages: Stages) -> Dataset | None:
         """Calibrate a variant of `ZERO_SHOT_OF`; return the images, None for other variants.
@@ -190,6 +190,7 @@ class PipelineBackend:
         give_back()  # what was made of the variant before
         pipeline, name = self.pipeline_of(variant)
         self._quantized = (variant, pipeline.quantize(name, progress))
+        give_back()  # a decomposition's matrices, most of all
 
     def plan(self, variant: str) -> QuantPlan | None:
         """Quantize by a variant, unless that was the last thing done, and return its plan."""

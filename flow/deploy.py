@@ -84,8 +84,8 @@ def deploy(
     data = session.evaluation
     assert data is not None
     reference = float_logits(session, stages)
-    calibrate(session, stages)
     variants = chosen_variants(options, session.model)
+    calibrate(session, stages, variants)
     found = Findings(
         session=session,
         options=options,

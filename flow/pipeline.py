@@ -6,7 +6,6 @@ callback may look at what each made before the next one begins: see `Pipeline.wa
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -17,17 +16,20 @@ import numpy as np
 
 from flow.cache.quantized import KeptQuantization, compiled_key
 from flow.cache.store import Cache
-from flow.candidates import Candidates, Trial, is_small
+from flow.candidates import Candidates, Trial
 from flow.compiled_model import CompiledModel
 from flow.data.datasets import Dataset
 from flow.kept_pictures import Pictures
+from flow.learning_moments import LearningMoments
 from flow.machine_stages import MACHINE_STAGES, Compilation
 from flow.parallel.run import run_all
 from flow.profile_ranges import profiles_of
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
 from flow.worker_request import ALONE, Workers
-from relay_passes.calibration.moments import WindowReader, collect_moments
+from relay_passes.calibration.moments import reordered_moments
+from relay_passes.float_model.channels import input_orders, map_channels
+from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.graph import read_graph
 from relay_passes.host.float_graph import FloatGraph
 from relay_passes.integers.deviation import deviation
@@ -36,7 +38,7 @@ from relay_passes.partition.fallbacks import host_work
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
 from relay_passes.selection.choices import Candidate, Choice
-from relay_passes.selection.prove_layers import prove_layers, tensors_to_prove, usual_places
+from relay_passes.selection.prove_layers import prove_layers, tensors_to_prove
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
 from relay_passes.variants import (
@@ -147,17 +149,16 @@ class Pipeline:
         self.profiles: dict[str, TensorProfile] = {}
         self._images: Sequence[NDArray[np.float32]] = []
         self._all_images: Sequence[NDArray[np.float32]] = []  # as many as can be read again
-        # Of the variants quantized last.
-        self._moments: tuple[tuple[Any, ...], LayerMoments] | None = None
+        self._moments = LearningMoments(self.folded, self._images)
         self._rescaled: dict[tuple[Any, ...], Mapping[str, TensorProfile]] = {}
         self._proofs: dict[str, LayerProof] | None = None
         self._inputs: list[Mapping[str, NDArray[Any]]] = []  # of layers to prove, by image
         self._quantized: dict[str, Any] = {}
         self._candidates: Candidates | None = None
         self._passed: tuple[tuple[Any, ...], Any] = ((), self.folded)  # module after passes
+        self._orders: Mapping[str, NDArray[np.int64]] = {}  # of layers' inputs, after these passes
         self._cache = cache or Cache(None)
         self._results = KeptQuantization(self._cache, self.folded, config)
-        self._reader: tuple[Any, WindowReader] | None = None  # module, and what reads its windows
         self._floats: FloatGraph | None = None  # of the module after the passes used last
         #: What each variant quantized so far became, and which steps it kept.
         self.choices: dict[str, Choice] = {}
@@ -168,7 +169,8 @@ class Pipeline:
         other.config, other._cache = config, Cache(None)
         other._results = KeptQuantization(other._cache, self.folded, config)
         other._images = other._all_images = self._images[:images]
-        other._moments, other._rescaled, other._proofs = None, {}, None
+        other._moments = LearningMoments(self.folded, other._images)
+        other._rescaled, other._proofs = {}, None
         other._quantized, other.choices, other._candidates = {}, {}, None
         return other
 
@@ -178,25 +180,43 @@ class Pipeline:
         return {**{name: name for name in inputs}, **before}
 
     def calibrate(
-        self, images: Iterable[NDArray[np.float32]], progress: Callable[[int], None] | None = None
+        self,
+        images: Iterable[NDArray[np.float32]],
+        progress: Callable[[int], None] | None = None,
+        *,
+        learns: bool = False,
     ) -> dict[str, TensorProfile]:
         """Profile every tensor of the float model on float32[1, C, H, W] images.
+
+        Parameters
+        ----------
+        images : iterable of float32[1, C, H, W]
+        progress : callable (count), optional
+            Called after every image.
+        learns : bool
+            Whether variants will learn from them: the moments that these need are then measured in
+            the same pass where that is possible, and else when they are needed.
 
         Raises
         ------
         CalibrationError
             When there are no images, or one does not fit the model.
         """
-        self._images, self._all_images, self._moments, self._rescaled = [], [], None, {}
-        self._proofs, self._quantized, self.choices = None, {}, {}
+        self._rescaled, self._proofs, self._quantized, self.choices = {}, None, {}, {}
         self._candidates = None
         self._results.start(images)
         source = self._kept(images)
         self._inputs = []
-        keep = tensors_to_prove(self.folded, len(self._images))  # of images that come again
+        prove = tensors_to_prove(self.folded, len(self._images))  # of images that come again
+        self._moments = LearningMoments(self.folded, self._images)
+        keep = prove | self._moments.start() if learns else prove
+
+        def take(tensors: Mapping[str, NDArray[Any]]) -> None:
+            self._inputs.append({name: tensors[name] for name in prove})
+            self._moments.add(tensors)
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
-            return profiles_of(mod, source, self._workers, progress, keep=keep, kept=self._inputs)
+            return profiles_of(mod, source, self._workers, progress, keep=keep, take=take)
 
         with blas_threads(1):
             state = Quantization(
@@ -204,6 +224,7 @@ class Pipeline:
                 observe=lambda mod: self._results.profiles((), lambda: observe(mod)),
             )
             self.profiles = dict(run_stages(FLOAT_STAGES[1:], state).profiles)
+            self._moments.finish()  # of no image where profiles were kept, or made elsewhere
         give_back()
         return self.profiles
 
@@ -213,11 +234,14 @@ class Pipeline:
             self._images = Pictures(images, range(min(len(images), LEARNING_IMAGES)))
             self._all_images = Pictures(images, range(len(images)))
             return images
-        return self._noted(images)
-
-    def _noted(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         kept: list[NDArray[np.float32]] = []
         self._images = self._all_images = kept
+        return self._noted(images, kept)
+
+    @staticmethod
+    def _noted(
+        images: Iterable[NDArray[np.float32]], kept: list[NDArray[np.float32]]
+    ) -> Iterator[NDArray[np.float32]]:
         for image in images:
             if len(kept) < LEARNING_IMAGES:
                 kept.append(image)
@@ -391,12 +415,16 @@ class Pipeline:
         learned_from = self._all_images if trial is None else self._parts_of(trial)
 
         def measure(mod: Any) -> LayerMoments:
-            """Collect the moments once for variants in a row with the same passes before."""
-            if trial is not None:
-                if options.passes not in trial.moments:
-                    trial.moments[options.passes] = self.moments_on(mod, trial.learn or ())
-                return trial.moments[options.passes]
-            return self._moments_of(mod, options.passes)
+            """Collect the moments once for variants in a row, whatever their channels' order."""
+            ordered = _only_orders(options.passes)
+            key, source = ((), self.folded) if ordered else (options.passes, mod)
+            if trial is None:
+                found = self._moments.of(source, key)
+            else:
+                if key not in trial.moments:
+                    trial.moments[key] = self._moments.on(source, trial.learn or ())
+                found = trial.moments[key]
+            return reordered_moments(found, self._orders) if ordered else found
 
         def observe(mod: Any) -> Mapping[str, TensorProfile]:
             return self._profiled_again(mod, options.passes)
@@ -460,7 +488,12 @@ class Pipeline:
         if not passes:
             return self.folded
         if self._passed[0] != passes:
-            self._passed = passes, run_passes(self.folded, passes)
+            if _only_orders(passes):
+                found = passes[0].maps(self.folded)
+                self._orders = input_orders(self.folded, *found)
+                self._passed = passes, map_channels(self.folded, *found)
+            else:
+                self._passed = passes, run_passes(self.folded, passes)
         return self._passed[1]
 
     def float_graph(self, variant: str) -> FloatGraph | None:
@@ -476,41 +509,9 @@ class Pipeline:
             self._floats = FloatGraph(mod)
         return self._floats
 
-    def _moments_of(self, mod: Any, passes: tuple[Any, ...]) -> LayerMoments:
-        """Return the moments of the layers' inputs, measured once for variants in a row."""
-        if self._moments is None or self._moments[0] != passes:
-            self._moments = None  # not beside the new ones
-            give_back()
-            self._moments = passes, self.moments_on(mod, range(len(self._images)))
-            give_back()
-        return self._moments[1]
-
     def moments_on(self, mod: Any, indices: Sequence[int]) -> LayerMoments:
-        """Return the moments of the layers' inputs on some of the calibration images.
-
-        Those of a ResNet-18 take 230 MB, of which one layer's are needed at a time: they lie in a
-        file.
-        """
-        return collect_moments(
-            mod,
-            [self._images[i] for i in indices]
-            if len(indices) < len(self._images)
-            else self._images,
-            places=usual_places(len(self._images)),
-            file=tempfile.TemporaryFile(),
-            reader=self._reader_of(mod),
-        )
-
-    def _reader_of(self, mod: Any) -> WindowReader | None:
-        """Return what reads the windows of a small network's layers, compiled once for all trials.
-
-        None for others, of which only one set of moments is measured.
-        """
-        if not is_small(self.folded):
-            return None
-        if self._reader is None or self._reader[0] is not mod:
-            self._reader = mod, WindowReader(mod)
-        return self._reader[1]
+        """Return the moments of the layers' inputs on some of the calibration images."""
+        return self._moments.on(mod, indices)
 
     def compile(self, quantized: Any) -> CompiledModel:
         """Partition an integer module and compile VTA's parts.
@@ -590,3 +591,8 @@ class Pipeline:
             before=named(host.before),
             behind=named(host.behind),
         )
+
+
+def _only_orders(passes: tuple[Any, ...]) -> bool:
+    """Whether passes change the order of channels alone: the moments are the same but for that."""
+    return len(passes) == 1 and isinstance(passes[0], PermuteChannels)

@@ -16,7 +16,7 @@ from flow.kept_pictures import Pictures
 from flow.parallel.run import run_all
 from flow.parallel.shared import Shared
 from flow.system.threads import blas_threads
-from relay_passes.calibration.profiling import Profiler, merge_profiles, profile
+from relay_passes.calibration.profiling import Profiler, Take, merge_profiles, profile
 from relay_passes.params import TensorProfile
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def profiles_of(
     progress: Callable[[int], None] | None = None,
     *,
     keep: Collection[str] = (),
-    kept: list[Mapping[str, NDArray[Any]]] | None = None,
+    take: Take | None = None,
 ) -> Mapping[str, TensorProfile]:
     """Return every tensor's profile, from several workers where these can read the images, too.
 
-    What `profile` keeps beside stays empty then: whoever wants it computes it.
+    Then `take` is never called: whoever wants its tensors computes them.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def profiles_of(
         found = profile_elsewhere(mod, data, workers, progress)
         if found is not None:
             return found
-    return profile(mod, images, progress=progress, keep=keep, kept=kept)
+    return profile(mod, images, progress=progress, keep=keep, take=take)
 
 
 def profile_elsewhere(

@@ -42,7 +42,7 @@ from relay_passes.integers.plan import QuantPlan
 from relay_passes.load_tvm import load_tvm
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
-from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
+from relay_passes.variants import KEEP, KEPT, RECIPES, ZERO_SHOT_OF
 from vta_config.errors import CalibrationError
 from vta_config.hardware import VTAConfig
 
@@ -163,8 +163,8 @@ class Compiled(Protocol):
 class Backend(Protocol):
     """The passes and the compiler, for one model and one machine."""
 
-    def calibrate(self, images: Dataset, progress: Progress) -> None:
-        """Profile the float model."""
+    def calibrate(self, images: Dataset, progress: Progress, *, learns: bool = False) -> None:
+        """Profile the float model; with `learns` also for variants whose weights learn."""
         ...
 
     def prepare(self, variant: str, stages: Stages) -> Dataset | None:
@@ -468,13 +468,17 @@ def _missing(options: Sequence[str], name: str, shape: str = "") -> CalibrationE
     )
 
 
-def calibrate(session: Session, stages: Stages) -> None:
-    """Profile the float model on the calibration images, if a variant needs them."""
+def calibrate(session: Session, stages: Stages, variants: Sequence[str] = ()) -> None:
+    """Profile the float model on the calibration images, if a variant needs them.
+
+    What `variants` need besides is measured in the same pass, where that is possible.
+    """
     images = session.calibration
     if images is None:
         return
     with stages("calibrate", "calibrating") as progress:
-        session.backend.calibrate(images, progress)
+        learns = any(v in RECIPES and RECIPES[v].options.learns for v in variants)
+        session.backend.calibrate(images, progress, learns=learns)
 
 
 def float_logits(session: Session, stages: Stages) -> Logits:

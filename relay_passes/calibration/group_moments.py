@@ -44,6 +44,15 @@ class GroupMoments:
         self.mean, self.covariance = mean, covariance
         self.samples, self.unit = samples, unit
 
+    def reordered(self, order: NDArray[np.int64]) -> GroupMoments:
+        """Return the moments of groups[order]."""
+        return GroupMoments(
+            mean=self.mean[order],
+            covariance=self.covariance[order],
+            samples=self.samples,
+            unit=self.unit,
+        )
+
     @property
     def variances(self) -> NDArray[np.float32]:
         """The diagonals of the covariances, float32[G, K]."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_passes.calibration.group_moments import USUAL_OCTAVES, GroupMoments, GroupSum
-from relay_passes.graph import Expr, Module, constant, ints, op_name, read_graph
+from relay_passes.graph import Expr, Module, constant, dtype_of, ints, op_name, read_graph
 from relay_passes.host.expose import expose_variables
 from relay_passes.host.rows import inputs_of
 from relay_passes.host.run import HostModule
@@ -52,7 +52,7 @@ class Moments:
         A power of two: 1 but for windows whose squares might leave float32.
     """
 
-    __slots__ = ("_bands", "mean", "mean_variance", "samples", "unit", "variances")
+    __slots__ = ("_bands", "_order", "mean", "mean_variance", "samples", "unit", "variances")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Moments:
         if isinstance(covariance, np.ndarray):
             covariance = [covariance[i:j, :j].copy() for i, j in _bands(len(covariance))]
         self._bands: Iterable[NDArray[np.float32]] | None = covariance
+        self._order: NDArray[np.int64] | None = None  # of the windows that the bands are of
         self.mean = mean
         self.samples = samples
         self.unit = unit
@@ -82,6 +83,14 @@ class Moments:
         if self._bands is not None:
             self._bands = _Stored(file, self._bands, len(self.mean))
 
+    def reordered(self, order: NDArray[np.int64]) -> Moments:
+        """Return the moments of windows[order], with the same covariance in memory or file."""
+        other = Moments(mean=self.mean[order], covariance=None, samples=self.samples)
+        other.unit, other.mean_variance = self.unit, self.mean_variance
+        other.variances, other._bands = self.variances[order], self._bands
+        other._order = order if self._order is None else self._order[order]
+        return other
+
     @property
     def covariance(self) -> NDArray[np.float32] | None:
         """The covariance, float32[K, K], made anew at each call."""
@@ -92,6 +101,8 @@ class Moments:
     def ordered(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32[K, K], the covariance of windows[order], made anew at each call."""
         assert self._bands is not None
+        if self._order is not None:
+            order = self._order[order]
         size = len(self.mean)
         whole = np.empty((size, size), np.float32)
         for (i, j), band in zip(_bands(size), self._bands, strict=True):
@@ -244,7 +255,7 @@ def collect_moments(
     mod : IRModule
         Float module, folded and named.
     images : iterable of float32[N, C, H, W]
-        Preprocessed inputs; or of what the layers read, see `WindowReader`.
+        Preprocessed inputs; or of what the layers read, see `WindowReader.tensors`.
     layers : container of str, optional
         Those wanted; all by default.
     places : int
@@ -265,34 +276,100 @@ def collect_moments(
     """
     reader = reader or WindowReader(mod)
     sizes = {n: size for n, size in reader.sizes.items() if layers is None or n in layers}
+    groups = _groups(sizes, reader.groups) if isinstance(images, Sequence) else [set(sizes)]
     result: dict[str, Moments | GroupMoments] = {}
-    parts = reader.groups
-    for group in _groups(sizes, parts) if isinstance(images, Sequence) else [set(sizes)]:
-        sums = {
-            name: _Sum(size) if parts[name] == 1 else GroupSum(parts[name], size)
-            for name, size in sizes.items()
-            if name in group
-        }
-        count = 0
-        for found in reader(images, group, places=places, seed=seed):
-            for name, columns in found:
-                sums[name].add(columns)
-            count += 1
+    for group in groups:
+        sums = MomentSums(reader, group, places=places, seed=seed)
+        for tensors in reader.tensors(images):
+            sums.add(tensors)
             if progress is not None and not result:
-                progress(count)
-        if count == 0:
-            raise CalibrationError(
-                "calibration", "must have at least one image", got=0, hint="give a folder of images"
-            )
-        for name in list(sums):
-            moments = result[name] = sums.pop(name).moments()
-            if file is not None and isinstance(moments, Moments):
-                moments.store(file)
+                progress(sums.count)
+        result |= sums.moments(file)
     return {name: result[name] for name in sizes}
 
 
+def reordered_moments(
+    moments: LayerMoments, orders: Mapping[str, NDArray[np.int64]]
+) -> LayerMoments:
+    """Return the moments of a module whose channels were put in another order.
+
+    Parameters
+    ----------
+    moments : dict[str, Moments or GroupMoments]
+        Measured before.
+    orders : dict[str, int64[C]]
+        By layer, of its input channels, where they changed.
+    """
+    result = dict(moments)
+    for name, order in orders.items():
+        found = result.get(name)
+        if isinstance(found, GroupMoments):  # of a depthwise layer, whose groups are channels
+            result[name] = found.reordered(order)
+        elif found is not None:
+            size = len(found.mean) // len(order)  # of a channel's part of the window
+            places = order[:, np.newaxis] * size + np.arange(size)
+            result[name] = found.reordered(places.reshape(-1))
+    return result
+
+
+class MomentSums:
+    """Sums the moments of layers, image by image.
+
+    Parameters
+    ----------
+    reader : WindowReader
+    layers : container of str
+    places : int
+        Output pixels drawn from each image.
+    seed : int
+        Of the draw.
+
+    Attributes
+    ----------
+    count : int
+        Images so far.
+    """
+
+    def __init__(
+        self, reader: WindowReader, layers: Container[str], *, places: int, seed: int = 0
+    ) -> None:
+        """Start without an image."""
+        self._draw = reader.drawer(layers, places=places, seed=seed)
+        self._sums: dict[str, _Sum | GroupSum] = {
+            name: _Sum(size) if reader.groups[name] == 1 else GroupSum(reader.groups[name], size)
+            for name, size in reader.sizes.items()
+            if name in layers
+        }
+        self.count = 0
+
+    def add(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Add an image: what the layers read of it, by name."""
+        for name, columns in self._draw(tensors):
+            self._sums[name].add(columns)
+        self.count += 1
+
+    def moments(self, file: BinaryIO | None = None) -> dict[str, Moments | GroupMoments]:
+        """Return the moments by layer, with covariances in `file`; this object is used up.
+
+        Raises
+        ------
+        CalibrationError
+            When there was no image.
+        """
+        if self.count == 0:
+            raise CalibrationError(
+                "calibration", "must have at least one image", got=0, hint="give a folder of images"
+            )
+        result: dict[str, Moments | GroupMoments] = {}
+        for name in list(self._sums):
+            moments = result[name] = self._sums.pop(name).moments()
+            if file is not None and isinstance(moments, Moments):
+                moments.store(file)
+        return result
+
+
 class WindowReader:
-    """Runs a float module and yields what its layers read.
+    """Knows which windows the layers of a float module read, and runs it.
 
     Parameters
     ----------
@@ -304,8 +381,8 @@ class WindowReader:
         """Look for the layers; the module is compiled when it is first run."""
         self._layers = [b for b in read_graph(mod).bindings if _is_measured(b.value)]
         self._params = [str(p.name) for p in read_graph(mod).params]
-        inputs = list(dict.fromkeys(b.value.args[0] for b in self._layers))
-        inner = [v for v in inputs if v.name not in self._params]
+        # All tensors are exposed, so that kernels, and roundings with them, are those of profiling.
+        inner = [b.var for b in read_graph(mod).bindings if dtype_of(b.var) == "float32"]
         self._names = [str(v.name) for v in inner]
         self._exposed = expose_variables(mod, inner)
         #: Values of a group's window, K, by layer.
@@ -326,32 +403,42 @@ class WindowReader:
         """Return the names of the tensors that some layers read."""
         return {str(b.value.args[0].name) for b in self._layers if b.var.name in layers}
 
-    def _tensors(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Run the module; return what layers read, by name."""
-        outputs = self._run(np.asarray(image, np.float32))
-        last = outputs[len(outputs) - len(self._names) :]
-        given = inputs_of(image, self._run.input_shapes)
-        return dict(zip((*self._params, *self._names), (*given, *last), strict=True))
+    @property
+    def fits(self) -> bool:
+        """Whether memory holds the sums of all layers at once."""
+        return len(_groups(self.sizes, self.groups)) == 1
 
-    def __call__(
-        self,
-        images: Iterable[NDArray[Any] | Mapping[str, NDArray[Any]]],
-        layers: Container[str],
-        *,
-        places: int,
-        seed: int,
-    ) -> Iterator[Iterator[tuple[str, NDArray[np.float32]]]]:
-        """Yield for each image the names of `layers` with windows float32[K, P] of some pixels.
+    def tensors(
+        self, images: Iterable[NDArray[Any] | Mapping[str, NDArray[Any]]]
+    ) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Run the module on each image; yield what layers read, by name.
 
         In place of an image its `inputs` may be given, by name, where the module has run before.
         """
-        rng = np.random.default_rng(seed)
         for image in images:
-            tensors = image if isinstance(image, Mapping) else self._tensors(image)
-            chosen = {  # the same in each pass over the images
-                b.var.name: _chosen(b.value, places, rng) for b in self._layers
-            }
-            yield (
+            if isinstance(image, Mapping):
+                yield image
+                continue
+            outputs = self._run(np.asarray(image, np.float32))
+            last = outputs[len(outputs) - len(self._names) :]
+            given = inputs_of(image, self._run.input_shapes)
+            yield dict(zip((*self._params, *self._names), (*given, *last), strict=True))
+
+    def drawer(
+        self, layers: Container[str], *, places: int, seed: int
+    ) -> Callable[[Mapping[str, NDArray[Any]]], Iterator[tuple[str, NDArray[np.float32]]]]:
+        """Return what draws windows float32[K, P] of some pixels, image by image.
+
+        It takes the tensors that layers read and yields the names of `layers` with their windows.
+        Which pixels are drawn depends on the number of the image and on nothing else.
+        """
+        rng = np.random.default_rng(seed)
+
+        def draw(
+            tensors: Mapping[str, NDArray[Any]],
+        ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+            chosen = {b.var.name: _chosen(b.value, places, rng) for b in self._layers}
+            return (
                 (
                     str(b.var.name),
                     _draw(b.value, tensors[str(b.value.args[0].name)], chosen[b.var.name]),
@@ -359,6 +446,8 @@ class WindowReader:
                 for b in self._layers
                 if b.var.name in layers
             )
+
+        return draw
 
 
 def _groups(sizes: Mapping[str, int], parts: Mapping[str, int]) -> list[set[str]]:

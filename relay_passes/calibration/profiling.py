@@ -31,6 +31,8 @@ _SMALLEST_LIMIT: Final = 2.0**-112
 _HEAD: Final = 3  # lo, hi, limit
 #: lo, hi, limit and the counts, of one image or of several.
 _Record: TypeAlias = tuple[float, float, float, NDArray[np.int64]]
+#: Given some tensors of an image, by name.
+Take: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], object]
 
 
 def record(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -113,7 +115,7 @@ def profile(
     *,
     progress: Callable[[int], None] | None = None,
     keep: Collection[str] = (),
-    kept: list[Mapping[str, NDArray[Any]]] | None = None,
+    take: Take | None = None,
 ) -> dict[str, TensorProfile]:
     """Run the float model over calibration images on the CPU and return every tensor's profile.
 
@@ -126,16 +128,16 @@ def profile(
     progress : callable (count), optional
         Called after every image.
     keep : collection of str
-        Names of tensors to keep, small ones.
-    kept : list of dict, optional
-        Gets these tensors of each image, by name.
+        Names of tensors for `take`.
+    take : callable (tensors), optional
+        Given these tensors of each image, by name.
 
     Raises
     ------
     CalibrationError
         When there is no image, one has another shape, or a tensor holds NaN or infinity.
     """
-    return Profiler(mod, keep).run(images, progress=progress, kept=kept)
+    return Profiler(mod, keep).run(images, progress=progress, take=take)
 
 
 class Profiler:
@@ -146,7 +148,7 @@ class Profiler:
     mod : IRModule
         Float module, folded and named.
     keep : collection of str
-        Names of tensors to keep, small ones.
+        Names of tensors for `run`'s `take`.
     """
 
     def __init__(self, mod: Module, keep: Collection[str] = ()) -> None:
@@ -160,7 +162,7 @@ class Profiler:
         *,
         first: int = 0,
         progress: Callable[[int], None] | None = None,
-        kept: list[Mapping[str, NDArray[Any]]] | None = None,
+        take: Take | None = None,
     ) -> dict[str, TensorProfile]:
         """Return every tensor's profile on some images; `first` is the number of the first one.
 
@@ -183,8 +185,8 @@ class Profiler:
                 )
             outputs = run(np.asarray(image, np.float32))
             end = len(outputs) - len(wanted)
-            if kept is not None:
-                kept.append(dict(zip(wanted, outputs[end:], strict=True)))
+            if take is not None:
+                take(dict(zip(wanted, outputs[end:], strict=True)))
             for name, values in zip(names, outputs[end - len(names) : end], strict=True):
                 merged[name] = _merge(merged.get(name), values)
                 maxima[name].append(max(-values[0], values[1]))

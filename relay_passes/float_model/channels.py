@@ -210,6 +210,20 @@ def map_channels(
     return rewrite(mod, visit)
 
 
+def input_orders(
+    mod: Module, groups: tuple[ChannelGroup, ...], maps: tuple[ChannelMap, ...]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the order of each layer's input channels, int64[C], where `map_channels` changes it.
+
+    Of dense layers, convolutions of one group and depthwise convolutions.
+    """
+    result: dict[str, NDArray[np.int64]] = {}
+    names = {b.var.name for b in read_graph(mod).bindings if is_depthwise_layer(b.value)}
+    for group, change in zip(groups, maps, strict=True):
+        result |= dict.fromkeys((*group.readers, *names.intersection(group.writers)), change.order)
+    return result
+
+
 def _mapped(
     values: NDArray[Any], change: ChannelMap, axis: int, *, inverse: bool = False
 ) -> NDArray[np.float64]:

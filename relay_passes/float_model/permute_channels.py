@@ -50,6 +50,10 @@ class PermuteChannels(GraphPass):
 
     def transform(self, mod: Module) -> Module:
         """Return `mod` with its channels in the better order."""
+        return map_channels(mod, *self.maps(mod))
+
+    def maps(self, mod: Module) -> tuple[tuple[ChannelGroup, ...], tuple[ChannelMap, ...]]:
+        """Return the groups of channels and the order that each gets."""
         weights = layer_weights(mod)
         groups = tuple(
             group
@@ -60,7 +64,7 @@ class PermuteChannels(GraphPass):
         for group in groups:
             order = self.order(group, weights)
             maps.append(ChannelMap(order=order, factor=np.ones(group.channels)))
-        return map_channels(mod, groups, tuple(maps))
+        return groups, tuple(maps)
 
     def order(
         self, group: ChannelGroup, weights: dict[str, NDArray[np.float64]]

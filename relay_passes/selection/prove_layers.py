@@ -100,8 +100,9 @@ def prove_layers(
             for name, moments in taught.items():
                 assert isinstance(moments, Moments)
                 trials[name].start(weights[name], moments, block)
-        for found in reader([given[i] for i in judge], doubtful, places=places, seed=1):
-            for name, windows in found:
+        draw = reader.drawer(doubtful, places=places, seed=1)
+        for tensors in reader.tensors([given[i] for i in judge]):
+            for name, windows in draw(tensors):
                 trials[name].add(windows)
     if len(images) < 2:
         return {}

@@ -238,7 +238,7 @@ class FakeBackend:
         self._model = model
         self._images = 0
 
-    def calibrate(self, images: Dataset, progress: Progress) -> None:
+    def calibrate(self, images: Dataset, progress: Progress, *, learns: bool = False) -> None:
         for self._images, _ in enumerate(images, start=1):
             progress(self._images, len(images))
 

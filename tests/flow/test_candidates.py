@@ -55,7 +55,7 @@ def test_forms_are_judged_by_images_that_they_did_not_learn_from(
         taught.append({next(i for i, x in enumerate(images) if x is y) for y in seen})
         return collect_moments(mod, seen, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("flow.pipeline.collect_moments", recording)
+    monkeypatch.setattr("flow.learning_moments.collect_moments", recording)
     pipeline.calibrate(images)
     pipeline.quantize("dyadic")
     assert {0, 2, 4} in taught and {1, 3} in taught  # the halves
@@ -74,7 +74,7 @@ def test_one_thread_multiplies_matrices(
         threads.update(found)
         return collect_moments(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("flow.pipeline.collect_moments", recording)
+    monkeypatch.setattr("flow.learning_moments.collect_moments", recording)
     pipeline.calibrate(images)
     pipeline.quantize("best")
     assert threads == {1}

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from relay_passes.calibration.group_moments import GroupMoments, GroupSum
-from relay_passes.calibration.moments import collect_moments, windows
+from relay_passes.calibration.moments import collect_moments, reordered_moments, windows
+from relay_passes.float_model.channels import input_orders, map_channels
+from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.quantize_model import prepare
 from tests.relay_passes.models import CNN, images
 
@@ -45,3 +47,16 @@ def test_values_whose_squares_leave_float32(scale: float) -> None:
         np.testing.assert_allclose(found.covariance[group], expected, rtol=1e-3, atol=1e-5)
     assert found.mean_variance == pytest.approx(float(found.variances.mean()))
     assert found.has_covariance
+
+
+def test_moments_of_depthwise_channels_in_another_order() -> None:
+    net = CNN()
+    inner = net.relu(net.conv(net.relu(net.conv(net.data, 12)), 12, groups=12))
+    mod, data = prepare(net.module(net.head(inner))), images(3)
+    groups, maps = PermuteChannels(block=4).maps(mod)
+    found = reordered_moments(collect_moments(mod, data), input_orders(mod, groups, maps))
+    expected = collect_moments(map_channels(mod, groups, maps), data)
+    assert any(isinstance(own, GroupMoments) for own in expected.values())
+    for name, own in expected.items():
+        np.testing.assert_allclose(found[name].mean, own.mean, atol=1e-4)
+        np.testing.assert_allclose(found[name].variances, own.variances, atol=1e-4)

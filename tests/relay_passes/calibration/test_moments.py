@@ -8,7 +8,14 @@ import tempfile
 import numpy as np
 import pytest
 
-from relay_passes.calibration.moments import collect_moments, windows
+from relay_passes.calibration.moments import (
+    Moments,
+    collect_moments,
+    reordered_moments,
+    windows,
+)
+from relay_passes.float_model.channels import input_orders, map_channels
+from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.host.run import conv2d
 from relay_passes.params import QuantParams
 from relay_passes.quantize_model import prepare
@@ -109,3 +116,19 @@ def test_squares_that_float32_does_not_hold(factor: float) -> None:
     relative = found.unit / factor
     np.testing.assert_allclose(found.covariance * relative**2, usual.covariance, atol=1e-5)
     np.testing.assert_allclose(found.mean / factor, usual.mean, rtol=1e-4)
+
+
+def test_moments_of_channels_in_another_order() -> None:
+    mod, data = prepare(residual_net()), images(3)
+    order = PermuteChannels(block=4)
+    groups, maps = order.maps(mod)
+    found = reordered_moments(collect_moments(mod, data), input_orders(mod, groups, maps))
+    expected = collect_moments(map_channels(mod, groups, maps), data)
+    assert list(found) == list(expected) and maps
+    for name, own in expected.items():
+        taken = found[name]
+        assert isinstance(own, Moments) and isinstance(taken, Moments)
+        assert own.covariance is not None and taken.covariance is not None
+        np.testing.assert_allclose(taken.mean, own.mean, atol=1e-4)
+        np.testing.assert_allclose(taken.covariance, own.covariance, atol=1e-3)
+        np.testing.assert_array_equal(taken.variances, np.diagonal(taken.covariance))

@@ -105,7 +105,7 @@ def test_what_profiling_kept_need_not_be_computed_again(monkeypatch: pytest.Monk
     keep = tensors_to_prove(net, len(data))
     assert keep
     known: list[Any] = []
-    profiles = profile(net, data, keep=keep, kept=known)
+    profiles = profile(net, data, keep=keep, take=known.append)
     assert profiles.keys() == profile(net, data).keys() and len(known) == 55
     want = prove_layers(net, data)
 
