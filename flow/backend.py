@@ -359,7 +359,8 @@ class PipelineCompiled:
             return exactness_of(known.values())
         if self._verifier is None or self._verifier.fast:
             self._verifier = Verifier(self.model, self.network)
-        return self._verifier.run(images, progress, kept)
+        with blas_threads(1):  # the oracle's products are small
+            return self._verifier.run(images, progress, kept)
 
     def compare_layers(self, images: Dataset, progress: Progress) -> tuple[LayerFacts, ...]:
         """Compare each layer's tensor with float32; return these and other facts about layers."""

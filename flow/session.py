@@ -39,6 +39,7 @@ from flow.stages import Progress, Stages
 from flow.system.files import check_writable
 from flow.worker_request import ALONE, Workers
 from relay_passes.integers.plan import QuantPlan
+from relay_passes.load_tvm import load_tvm
 from relay_passes.scales.kept import Deviation
 from relay_passes.selection.choices import Choice
 from relay_passes.variants import KEEP, KEPT, ZERO_SHOT_OF
@@ -324,6 +325,7 @@ def open_session(
             hint=f"{hint}, or give --no-cache" if options.keep_results else hint,
         )
     with stages("import", f"importing {options.model}") as progress:
+        load_tvm()
         try:
             model = _load(options, progress)
         except MissingShapeError as error:

@@ -25,11 +25,14 @@ class Names:
     ----------
     taken : iterable of str
         Names that are in use.
+    mark : str
+        What stands between a name and its number.
     """
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
+    def __init__(self, taken: Iterable[str] = (), mark: str = "_") -> None:
         """Start with names in use."""
         self._taken = set(taken)
+        self._mark = mark
         self._numbers: dict[str, int] = {}
 
     def fresh(self, name: str) -> str:
@@ -37,7 +40,7 @@ class Names:
         result, number = name, self._numbers.get(name, 1)
         while result in self._taken:
             number += 1
-            result = f"{name}_{number}"
+            result = f"{name}{self._mark}{number}"
         self._numbers[name] = number
         self._taken.add(result)
         return result

@@ -86,9 +86,9 @@ class VTAConfig:
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(
                     f"{self.name}.{f.metadata['key']}",
-                    f"must be an integer in [{low}, {high}]",
+                    f"must be an integer in [{low}, {high}]" if low < high else f"must be {low}",
                     got=repr(value),
-                    hint="sizes are base-2 logarithms, as in the original vta_config.json",
+                    hint=_logarithm_of(f.metadata["key"], value, low, high),
                 )
         if isinstance(self.clock_hz, bool) or not (
             isinstance(self.clock_hz, int | float) and 1 <= self.clock_hz < 1 << 32
@@ -97,14 +97,14 @@ class VTAConfig:
                 f"{self.name}.CLOCK_HZ",
                 "must be a frequency of at least 1 Hz below 2^32 Hz",
                 got=repr(self.clock_hz),
-                hint="100000000 is stock",
+                hint="give a number in Hz; 100000000 is stock",
             )
         if type(self.bus_bits) is not int or self.bus_bits not in BUS_BITS:
             raise ConfigError(
                 f"{self.name}.BUS_BITS",
-                "must be 32, 64, 128, 256 or 512",
+                "must be 32, 64, 128, 256 or 512 bits",
                 got=repr(self.bus_bits),
-                hint="64 is stock",
+                hint="choose one of these; 64 is stock",
             )
         beats = self.burst_beats
         if not isinstance(beats, int) or beats not in BURST_BEATS:
@@ -134,13 +134,18 @@ class VTAConfig:
                 hint="remove the others",
             )
         for memory in ("uop", "inp", "wgt", "acc"):
-            depth = getattr(self, f"{memory}_depth")
-            if depth < 2:
+            log_depth = getattr(self, f"log_{memory}_depth")
+            if log_depth < 1:
+                log_bytes = getattr(self, f"log_{memory}_buff_bytes")
+                least = log_bytes - log_depth + 1
                 raise ConfigError(
                     f"{self.name}.LOG_{memory.upper()}_BUFF_SIZE",
-                    f"must hold at least two {memory} elements (one, double buffered)",
-                    got=f"{depth}",
-                    hint="enlarge the buffer or shrink LOG_BLOCK or LOG_BATCH",
+                    f"must hold at least two {memory} elements (one, double buffered) of "
+                    f"{1 << least - 1:,} bytes: at least {least}",
+                    got=f"{log_bytes}",
+                    hint="enlarge the buffer"
+                    if memory == "uop"
+                    else "enlarge the buffer or reduce LOG_BLOCK or LOG_BATCH",
                 )
         check_widths(self)
 
@@ -363,6 +368,16 @@ class VTAConfig:
     def bus_bytes(self) -> int:
         """Bytes that the memory bus moves a beat."""
         return self.bus_bits // 8
+
+
+def _logarithm_of(key: str, value: object, low: int, high: int) -> str:
+    """Return what to write in place of a value that is no logarithm in [low, high]."""
+    if key.endswith("_WIDTH"):
+        return "2 means 4 bits, 3 means 8 bits" if low < high else "accumulators have 32 bits"
+    log = value.bit_length() - 1 if isinstance(value, int) else 0
+    if isinstance(value, int) and value > high and low <= log <= high:
+        return f"sizes are base-2 logarithms: {log} means {1 << log}"
+    return f"sizes are base-2 logarithms: {high} means {1 << high}"
 
 
 def preset_names() -> list[str]:

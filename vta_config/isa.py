@@ -292,11 +292,16 @@ class Insn:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a field lies: its lowest bit (0..127; 0..31 in a micro-op) and its width, in bits."""
+    """Where a field lies: its lowest bit (0..127; 0..31 in a micro-op) and its width, in bits.
+
+    `low` and `high` are the least and the largest value that it holds.
+    """
 
     field: Field
     lsb: int
     bits: int
+    low: int
+    high: int
 
 
 def _place(fields: Iterable[Field], config: Machine, unit_bits: int = WORD_BITS) -> list[Placement]:
@@ -306,7 +311,8 @@ def _place(fields: Iterable[Field], config: Machine, unit_bits: int = WORD_BITS)
         bits = f.width.bits(config)
         if at // unit_bits != (at + bits - 1) // unit_bits:
             at += -at % unit_bits
-        placements.append(Placement(f, at, bits))
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if f.signed else (0, (1 << bits) - 1)
+        placements.append(Placement(f, at, bits, low, high))
         at += bits
     return placements
 
@@ -323,54 +329,92 @@ def uop_layout(config: Machine) -> tuple[Placement, ...]:
     return tuple(_place(UOP_FIELDS, config, UOP_BITS))
 
 
+#: What a scratchpad's indices are bits of, in the order in which errors name them.
+_MEMORIES: Final = ("inp", "wgt", "acc", "uop")
+#: The most elements of a scratchpad that LOAD and STORE reach, log2.
+LOG_MOST_ELEMENTS: Final = next(
+    f.width.plus for f in FORMATS["mem"].fields if f.name == "sram_base"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Depths:
+    """The elements of the scratchpads, log2, of a machine that need not exist."""
+
+    name: str
+    log_uop_depth: int
+    log_inp_depth: int
+    log_wgt_depth: int
+    log_acc_depth: int
+
+
 def check_widths(config: Machine) -> None:
     """Check that every instruction fits two 64-bit words and a micro-op 32 bits.
 
     Raises
     ------
     ConfigError
-        Naming the format, the bits there are and the bits it needs.
+        Naming the format, the bits that it has and needs, and what would fit.
     """
-    needs = [
-        (row.name, _place(row.fields, config), 2 * WORD_BITS, " in words of 64")
-        for row in FORMATS.values()
-    ]
-    needs.append(("uop", _place(UOP_FIELDS, config, UOP_BITS), UOP_BITS, ""))
-    for name, placements, limit, words in needs:
-        end = placements[-1].lsb + placements[-1].bits
+    depths = {memory: getattr(config, f"log_{memory}_depth") for memory in _MEMORIES}
+    for name, limit, end in _ends(config):
         if end > limit:
+            bits = ", ".join(f"{memory} {bits}" for memory, bits in depths.items())
             raise ConfigError(
                 f"{config.name}.{name}",
-                f"must fit {limit} bits{words}",
-                got=f"{end}",
-                hint="choose smaller buffers or a larger block",
+                f"must fit {limit} bits with its indices of elements ({bits} bits)",
+                got=f"{end} bits",
+                hint=_what_fits(depths),
             )
-    for memory in ("inp", "wgt", "acc", "uop"):
-        if getattr(config, f"log_{memory}_depth") > 16:
+    for memory, bits in depths.items():
+        if bits > LOG_MOST_ELEMENTS:
             raise ConfigError(
                 f"{config.name}.LOG_{memory.upper()}_BUFF_SIZE",
-                "must hold at most 65536 elements (sram_base has 16 bits)",
-                got=f"{getattr(config, f'{memory}_depth')}",
-                hint="choose a smaller buffer or a larger block",
+                f"must hold at most {1 << LOG_MOST_ELEMENTS} elements (sram_base has "
+                f"{LOG_MOST_ELEMENTS} bits)",
+                got=f"{1 << bits}",
+                hint=f"make it {bits - LOG_MOST_ELEMENTS} less, or the block larger",
             )
+
+
+def _ends(config: Machine) -> list[tuple[str, int, int]]:
+    """Return the formats: name, bits that there are, and bits that a machine needs."""
+    needs = [(row.name, 2 * WORD_BITS, _place(row.fields, config)[-1]) for row in FORMATS.values()]
+    needs.append(("uop", UOP_BITS, _place(UOP_FIELDS, config, UOP_BITS)[-1]))
+    return [(name, limit, last.lsb + last.bits) for name, limit, last in needs]
+
+
+def _what_fits(depths: Mapping[str, int]) -> str:
+    """Return the smallest changes of one scratchpad with which all instructions fit."""
+    found = []
+    for memory, bits in depths.items():
+        for less in range(1, bits):
+            smaller = {f"log_{m}_depth": d - less * (m == memory) for m, d in depths.items()}
+            if all(end <= limit for _, limit, end in _ends(_Depths("", **smaller))):
+                found.append(f"LOG_{memory.upper()}_BUFF_SIZE by {less}")
+                break
+    return f"reduce {' or '.join(found)}" if found else "reduce several LOG_..._BUFF_SIZE"
 
 
 def _pack(placements: Iterable[Placement], values: dict[str, int], where: str, hint: object) -> int:
-    word, left = 0, dict(values)
+    word, known = 0, 0
     for p in placements:
-        value = left.pop(p.field.name, 0)
-        low, high = (
-            (-(1 << p.bits - 1), (1 << p.bits - 1) - 1)
-            if p.field.signed
-            else (0, (1 << p.bits) - 1)
-        )
-        if not low <= value <= high:
+        value = values.get(p.field.name)
+        if value is None:
+            continue
+        known += 1
+        if not p.low <= value <= p.high:
             raise EncodeError(
-                f"{where}.{p.field.name}", f"must be in [{low}, {high}]", got=value, hint=hint
+                f"{where}.{p.field.name}",
+                f"must be in [{p.low}, {p.high}]",
+                got=value,
+                hint=hint,
             )
         word |= (int(value) & ((1 << p.bits) - 1)) << p.lsb
-    if left:
-        raise EncodeError(where, f"has no field {next(iter(left))}", hint=hint)
+    if known < len(values):
+        names = {p.field.name for p in placements}
+        unknown = next(name for name in values if name not in names)
+        raise EncodeError(where, f"has no field {unknown}", hint=hint)
     return word
 
 

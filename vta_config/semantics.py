@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: GEMM steps evaluated at once; bounds the memory that the gathered weights take.
-_CHUNK: Final = 4096
+#: Products of lanes that are summed in float32: no partial sum is above 2^24, so each is exact.
+_TERMS: Final = (1 << 24) // (128 * 128)
 #: Steps of a nest whose indices are computed at once.
 _PART: Final = 1 << 20
 Pad = Literal["inp", "wgt", "acc", "out", "uop"]
@@ -359,18 +359,43 @@ def _gemm_part(
     _check_span(insn, "wgt", 0, int(wgt.max()) + 1, config.wgt_depth, "wgt")
     for pad, index in (("acc", dst), ("inp", src), ("wgt", wgt)):
         _check_written(state, insn, cast("Pad", pad), index)
-    order = np.argsort(
-        dst, kind="stable"
-    )  # int32 addition is associative modulo 2^32, so steps may be summed by dst
-    for at in range(0, dst.size, _CHUNK):
-        part = order[at : at + _CHUNK]
-        # float32 is exact here: |sum| <= block * 128 * 128 <= 2^21 for the largest block, 128.
-        a, b = state.inp[src[part]].astype(np.float32), state.wgt[wgt[part]].astype(np.float32)
-        products = np.matmul(a, b.transpose(0, 2, 1)).astype(np.int32)
-        target, first = np.unique(dst[part], return_index=True)
-        state.acc[target] += np.add.reduceat(products, first, axis=0, dtype=np.int32)
-    _write_out(state, dst)
+    # int32 addition is associative modulo 2^32, so steps may be summed by dst.
+    order = np.argsort(dst, kind="stable")
+    changes = np.flatnonzero(np.diff(dst[order])) + 1
+    first, end = np.concatenate([[0], changes]), np.concatenate([changes, [dst.size]])
+    target, counts = dst[order[first]], end - first
+    for count in sorted(set(counts.tolist())):
+        same = counts == count
+        steps = order[first[same][:, np.newaxis] + np.arange(count)]  # [elements, count]
+        for at in range(0, count, _TERMS // config.block):
+            some = steps[:, at : at + _TERMS // config.block]
+            _add_products(state, target[same], src[some], wgt[some])
+    _write_out(state, target)
     state.counters.gemm_ops += dst.size
+
+
+def _add_products(
+    state: MachineState, dst: NDArray[np.intp], src: NDArray[np.intp], wgt: NDArray[np.intp]
+) -> None:
+    """Add each row's products to its own acc element: those with the same weights as one product.
+
+    Parameters
+    ----------
+    dst : intp[elements]
+        Distinct.
+    src, wgt : intp[elements, count]
+        At most _TERMS / block products a sum, so that float32 is exact.
+    """
+    batch, block = state.config.batch, state.config.block
+    left = np.arange(dst.size)
+    while left.size:
+        weights = wgt[left[0]]
+        same = (wgt[left] == weights).all(axis=1)
+        rows, left = left[same], left[~same]
+        a = state.inp[src[rows]].transpose(0, 2, 1, 3).reshape(rows.size * batch, -1)
+        b = state.wgt[weights].transpose(0, 2, 1).reshape(-1, block)  # [products of a sum, block]
+        sums = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.int32)
+        state.acc[dst[rows]] += sums.reshape(rows.size, batch, block)
 
 
 def _shift(value: NDArray[np.int32], amount: NDArray[np.int32]) -> NDArray[np.int32]:

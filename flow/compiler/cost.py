@@ -148,17 +148,25 @@ class Tiling:
         return Tiling(**extents)
 
 
+class Slots(NamedTuple):
+    """The slots of a layer for chunks of inp and wgt, and for residuals."""
+
+    inp: int
+    wgt: int
+    residual: int = 2
+
+
 class Cost(NamedTuple):
-    """What a tiling costs, cycles and bytes that LOAD moves; and its slots of inp and wgt."""
+    """What a tiling costs, cycles and bytes that LOAD moves; and its slots."""
 
     cycles: float
     loaded_bytes: float
-    slots: tuple[int, int]
+    slots: Slots
 
     def at(self, index: int) -> Cost:
         """Return what one of a tiling of arrays costs."""
-        inp, wgt = (element(n, index) for n in self.slots)
-        return Cost(element(self.cycles, index), element(self.loaded_bytes, index), (inp, wgt))
+        slots = Slots(*(element(n, index) for n in self.slots))
+        return Cost(element(self.cycles, index), element(self.loaded_bytes, index), slots)
 
 
 def objective_cost(estimate: Cost, capacity: Capacity) -> float:
@@ -232,12 +240,34 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     gemms = gemms * groups * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     ends = tiles + where(acc_slots < 2, tiles, 1) * (pieces - 1)
-    compute = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
+    overhead = gemms * capacity.timing.overhead(alu=False)
+    compute: float = shape.cycles + overhead + ends * shape.tile_cycles
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     further = any(part.base for part in shape.summands)
     deep = further | (load > DEEP_LOAD_SHARE * compute)
-    slots = _slots((inp_slots, wgt_slots), reuse, parts, deep=deep)
-    meetings = lcm(slots[0], slots[1] // gcd(parts, slots[1])) * least(tiles, acc_slots, 2)
+    # Chunks of inp and of wgt: how many a tile has, what loading one takes, and GEMM with it.
+    chunks = _chunks(sizes)
+    steps = shape.oc * sum(part.steps for part, _ in sizes) * shape.step_cycles
+    chunk_cycles = most(1, steps / (tiles * chunks))
+    inp = _Stream(chunks, inp_loads, inp_cycles / most(1, inp_loads), chunk_cycles)
+    wgt = _Stream(chunks * parts, wgt_loads, wgt_cycles / most(1, wgt_loads), chunk_cycles / parts)
+    inp_used, wgt_used = _slots((inp_slots, wgt_slots), reuse, parts, (inp, wgt), deep=deep)
+    compute = compute + inp.waits(inp_used) + wgt.waits(wgt_used)
+    residual_slots = 2
+    if shape.residuals:
+        area = tiling.oh * tiling.ow
+        free = (room - inp_used * tiling.inp_elems(shape)) // area
+        residual_slots = most(2, least(2 + free, tiling.oc, MAX_SLOTS - inp_used - wgt_used))
+        beats = blocks(tiling.ow * capacity.inp_elem_bytes, capacity.bus_bytes)
+        residual = _Stream(
+            tiling.oc * shape.residuals,
+            residual_loads,
+            capacity.load_cycles(tiling.oh, beats),
+            area * shape.step_cycles,
+        )
+        compute = compute + residual.waits(residual_slots)
+    slots = Slots(inp_used, wgt_used, residual_slots)
+    meetings = lcm(inp_used, wgt_used // gcd(parts, wgt_used)) * least(tiles, acc_slots, 2)
     meetings = meetings * most(*(kinds for _, kinds in runs))
     insn_uops = [
         nest_uops((tiling.oh, tiling.ow, tiling.oc_w, ic, *part.kernel)) for part, ic in sizes
@@ -261,20 +291,61 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     return Cost(cycles, loaded_bytes, slots)
 
 
+class _Stream(NamedTuple):
+    """Chunks of one memory that LOAD brings and COMPUTE uses one after the other.
+
+    Parameters
+    ----------
+    chunks : int
+        Of a tile.
+    loads : int
+        Of the layer, those that lie there already not counted.
+    load_cycles, use_cycles : float
+        What a load takes LOAD, and the work with a chunk COMPUTE.
+    """
+
+    chunks: int
+    loads: int
+    load_cycles: float
+    use_cycles: float
+
+    @property
+    def ahead(self) -> int:
+        """Slots, two to four, with which LOAD keeps up with COMPUTE."""
+        slower = (self.load_cycles > n * self.use_cycles for n in (1, 2))
+        return least(2 + sum(slower), most(2, self.chunks))
+
+    def waits(self, slots: int) -> float:
+        """Return the cycles that COMPUTE waits since LOAD waits for a slot.
+
+        The chunk that comes `slots` behind another is loaded when that one has been used, while
+        COMPUTE uses those between. What a tile ends with is time to load as many as there are
+        slots, so that this happens as often as the tile has as many chunks more.
+        """
+        each = most(0, self.load_cycles - (slots - 1) * self.use_cycles)
+        return self.loads / self.chunks * ((self.chunks - 1) // most(1, slots)) * each
+
+
 def _slots(
-    fit: tuple[int, int], reuse: tuple[int, int], parts: int, *, deep: bool
+    fit: tuple[int, int],
+    reuse: tuple[int, int],
+    parts: int,
+    streams: tuple[_Stream, _Stream],
+    *,
+    deep: bool,
 ) -> tuple[int, int]:
     """Return the slots of inp and wgt that a layer uses, of those that fit.
 
     Where all chunks that come back can stay, one more lets the next one load meanwhile. Otherwise
-    two do: with more, the same micro-ops would be needed at more places. `deep` asks for more, so
-    that LOAD runs far ahead, but for numbers that bring chunks to the same places again: of wgt, a
-    multiple or a divisor of a tile's parts; of inp, twice that multiple.
+    two do, or a few more where loading a chunk takes longer than using one: with more, the same
+    micro-ops would be needed at more places. `deep` asks for more, so that LOAD runs far ahead, but
+    for numbers that bring chunks to the same places again: of wgt, a multiple or a divisor of a
+    tile's parts; of inp, twice that multiple.
     """
     multiple = fit[1] // parts
     ahead = (
-        where(deep, 2 * most(1, multiple), 2),
-        where(deep, look_up(_multiple_or_divisor, parts, fit[1]), 2),
+        where(deep, 2 * most(1, multiple), streams[0].ahead),
+        where(deep, look_up(_multiple_or_divisor, parts, fit[1]), streams[1].ahead),
     )
     inp, wgt = (
         least(n, where(r <= n, where(deep, n, r + 1), a))

@@ -34,6 +34,7 @@ from flow.compiler.residual import (
     weight_terms,
 )
 from flow.compiler.shapes import ConvShape
+from flow.compiler.split_shift import with_split_shift
 from flow.program.layouts import (
     NO_BORDER,
     Bundles,
@@ -288,7 +289,7 @@ def normal_layer(
     UnsupportedModelError
         When a post-op needs what the machine does not have.
     """
-    planes, post_ops = planes or {}, list(layer.post_ops)
+    planes, post_ops = planes or {}, with_split_shift(layer.post_ops, layer, config)
     lead = next((i for i, s in enumerate(post_ops) if not s.row.addition), len(post_ops))
     channels = layer.out_shape[1]
     total = np.zeros(blocks(channels, config.block) * config.block, np.int64)

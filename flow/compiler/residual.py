@@ -153,8 +153,7 @@ def residuals_of(
     CapacityError
         When a multiplier is too large.
     """
-    lanes = channel_lanes(step, layer, config)
-    factors = 1 << lanes if step.op == "add_tensor" else lanes
+    factors = multipliers_of(step, layer, config)
     if np.abs(factors).max() > MAX_RESIDUAL:
         raise CapacityError(
             f"{layer.name}: {step.tensor}",
@@ -217,7 +216,7 @@ def _nearest(
     for exponent in (*uppers, 0):
         totals = rest + (1 << exponent >> 1) >> exponent
         rest = rest - (totals << exponent)
-        steps = max(_steps(int(totals.max()), most), _steps(int(totals.min()), most))
+        steps = _most_steps(totals, most)
         parts.append((exponent, totals, steps))
     return parts
 
@@ -256,6 +255,21 @@ def weight_terms(total: int, most: int) -> tuple[Term, ...]:
         for w, repeats in terms
         for first in range(0, repeats, _MAX_REPEATS)
     )
+
+
+def steps_of(factors: NDArray[np.int64], config: VTAConfig) -> int:
+    """Return how many diagonal weights the multipliers of a block's channels take."""
+    return _most_steps(factors, config.wgt_max)
+
+
+def _most_steps(totals: NDArray[np.int64], most: int) -> int:
+    return max(_steps(int(totals.max()), most), _steps(int(totals.min()), most))
+
+
+def multipliers_of(step: PostOp, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:
+    """Return a residual's multiplier for each lane of each block, int64[oc, block]."""
+    lanes = channel_lanes(step, layer, config)
+    return 1 << lanes if step.op == "add_tensor" else lanes
 
 
 def channel_lanes(step: PostOp, layer: Layer, config: VTAConfig) -> NDArray[np.int64]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from flow.machines.axes import varied
+from flow.machines.axes import refusal, varied
 from flow.options import OBJECTIVES
 from flow.sim.scratchpads import capacities
-from vta_config.errors import ConfigError
+from vta_config.isa import LOG_MOST_ELEMENTS
 from vta_config.portable import PORTABLE_UOPS
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _FEW_BITS: Final = 4
 #: Buffers in the order in which they are doubled.
 _BUFFERS: Final = ("inp", "wgt", "acc")
-#: Base-2 logarithm of the elements that LOAD and STORE reach: sram_base has 16 bits.
-_LOG_MOST_ELEMENTS: Final = 16
 #: Why a buffer that they reach cannot grow.
 NO_ROOM: Final = "cannot be built: instructions and micro-ops have no bits left for its addresses"
 _OBJECTIVE: Final = "--objective"
@@ -110,7 +108,7 @@ def _resized(name: str, machine: VTAConfig, doubled: str, halved: str = "") -> C
     if halved:
         axes[f"{halved}_buffer"] = sizes[halved] // 2
     found = _changed(name, machine, axes)
-    if found.machine is None and getattr(machine, f"log_{doubled}_depth") < _LOG_MOST_ELEMENTS:
+    if found.machine is None and getattr(machine, f"log_{doubled}_depth") < LOG_MOST_ELEMENTS:
         return replace(found, reason=NO_ROOM)
     return found
 
@@ -123,12 +121,10 @@ def _changed(
     quantizes: bool = False,
     weight_bits: int | None = None,
 ) -> Candidate:
-    try:
-        other = varied(machine, machine.name, **axes)
-    except ConfigError as error:
-        # The machine's own name and the advice at the end say nothing of the change.
-        sentence = str(error).removeprefix(f"{machine.name}.").partition("; ")[0]
-        return Candidate(name=name, reason=f"cannot be built: {sentence}")
+    if sentence := refusal(machine, **axes):
+        # The advice at the end says nothing of the change.
+        return Candidate(name=name, reason=f"cannot be built: {sentence.partition('; ')[0]}")
+    other = varied(machine, machine.name, **axes)
     own, then = machine.to_json(), other.to_json()
     sets = {key: value for key, value in then.items() if own.get(key) != value}
     return Candidate(

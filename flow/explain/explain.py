@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flow.compiler.search import Compiling
 from flow.explain.candidates import wider_bus
-from flow.explain.find import aliases, by_name, unknown
+from flow.explain.find import aliases, by_name, namesakes, several, unknown
 from flow.explain.parts import explained_layers
 from flow.explain.what_if import Subject, WhatIf, machines_that_take, sort
 from flow.explain.words import answered
@@ -63,7 +63,7 @@ def explain_network(
     Raises
     ------
     ConfigError
-        When nothing is called `layer`.
+        When nothing is called `layer`, or several layers are.
     """
     model, pipeline = compiled.model, compiled.pipeline
     layers = [each for timed in model.timed for each in explained_layers(timed)]
@@ -74,11 +74,13 @@ def explain_network(
         cycles=sum(timed.cycles for timed in model.timed),
     )
     wanted: str | None = None
+    others: Sequence[str] = ()
     if layer:
-        wanted, operator = _found(compiled, layer, [each.name for each in layers])
-        if operator is not None:
-            found = replace(found, layer=layer, host=(_told(operator),))
-            return answered(found, takers=_takers(compiled, operator, stages))
+        chosen, others = _found(compiled, layer, [each.name for each in layers])
+        if not isinstance(chosen, str):
+            found = replace(found, layer=layer, host=(_told(chosen),))
+            return answered(found, others=others, takers=_takers(compiled, chosen, stages))
+        wanted = chosen
         found = replace(found, layer=wanted)
     shown = tuple(each for each in layers if wanted in (None, each.name))
     if not layer:
@@ -92,7 +94,7 @@ def explain_network(
         )
         changes = what_if.changes(progress)
     found = replace(found, layers=shown, alone=what_if.alone, changes=changes)
-    return answered(found, part="" if layer == wanted else layer)
+    return answered(found, part="" if layer == wanted else layer, others=others)
 
 
 def _subject(compiled: Compiled, cycles: Mapping[str, int]) -> Subject:
@@ -120,23 +122,34 @@ def _takers(compiled: Compiled, operator: Fallback, stages: Stages) -> tuple[str
 
 def _found(
     compiled: Compiled, name: str, layers: Sequence[str]
-) -> tuple[str | None, Fallback | None]:
-    """Return the layer on VTA or the operator on the host that a name means."""
+) -> tuple[str | Fallback, Sequence[str]]:
+    """Return the layer on VTA or the operator on the host that a name means; others so called."""
     model, pipeline = compiled.model, compiled.pipeline
-    if name in layers:
-        return name, None
     host = (*model.host.before, *model.host.fallbacks, *model.host.behind)
-    if (operator := by_name(name, host)) is not None:
-        return None, operator
     imported = pipeline.model
     named = aliases(
         model.quantized, model.found, layers, {**imported.origins, **pipeline.origins}, imported.mod
     )
-    if name in named:
-        return named[name], None
-    if (operator := by_name(name, host, conversions=True)) is not None:
-        return None, operator
-    raise unknown(name, [*named, *(f.node or f.name for f in host)])
+    known = [*named, *(f.node or f.name for f in host)]
+
+    def meant(text: str) -> str | Fallback:
+        if text in layers:
+            return text
+        found = by_name(text, host) or named.get(text) or by_name(text, host, conversions=True)
+        if not found:
+            raise unknown(text, known)
+        return found
+
+    chosen, others = meant(name), namesakes(name, known)
+    means = {_called(of): of for of in (chosen, *map(meant, others))}
+    if len(means) > 1 and _called(chosen) != name:
+        raise several(name, list(means))
+    return chosen, [text for text in others if meant(text) != chosen]
+
+
+def _called(found: str | Fallback) -> str:
+    """Return what tables call a layer, or the tensor of an operator on the host."""
+    return found if isinstance(found, str) else found.name
 
 
 def explain_programs(timed: Sequence[TSim], name: str, layer: str = "") -> Explanation:
@@ -162,7 +175,7 @@ def explain_programs(timed: Sequence[TSim], name: str, layer: str = "") -> Expla
         layers=shown,
         changes=sort([_with_wider_bus(timed, machine, shown)]),
     )
-    return answered(found, kept=True)
+    return answered(found, kept=True, others=namesakes(layer, names))
 
 
 def _with_wider_bus(

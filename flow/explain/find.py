@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Names that an error suggests.
 _SUGGESTED: Final = 3
+_LISTED: Final = 8
+#: What the importer calls the second and later ones of nodes or layers with one name.
+_NUMBERED: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
 
 def aliases(
@@ -86,6 +90,24 @@ def by_name(
     known = [f for f in operators if (f.operator in CONVERSIONS) == conversions]
     found = ([f for f in known if getattr(f, key) == name] for key in ("name", "node", "label"))
     return next((operators[0] for operators in found if operators), None)
+
+
+def namesakes(name: str, known: Iterable[str]) -> list[str]:
+    """Return the names ``conv#2``, ``conv#3``, ... of others that the model calls `name`, too."""
+    found = [match for text in known if (match := _NUMBERED.fullmatch(text)) and match[1] == name]
+    return [match[0] for match in sorted(found, key=lambda match: (len(match[2]), match[2]))]
+
+
+def several(name: str, means: Sequence[str], option: str = "--explain") -> ConfigError:
+    """Return the error of a name that is that of several, which other names tell apart."""
+    listed = ", ".join(map(shown_name, means[:_LISTED]))
+    more = f" and {len(means) - _LISTED} more" if len(means) > _LISTED else ""
+    return ConfigError(
+        option,
+        "must name one layer or operator",
+        got=f"{shown_name(name)}, which is in {len(means)} of them",
+        hint=f"give one of: {listed}{more}",
+    )
 
 
 def unknown(name: str, known: Sequence[str], option: str = "--explain") -> ConfigError:

@@ -48,6 +48,8 @@ _NAMED: Final = 0.05
 WORTH: Final = 0.01
 #: Changes that the answer names.
 _HELPING: Final = 3
+#: Others with the same name that a note lists.
+_OTHERS: Final = 8
 #: How often data must be read to be told.
 _AGAIN: Final = 1.05
 
@@ -57,6 +59,7 @@ def answered(
     *,
     part: str = "",
     kept: bool = False,
+    others: Sequence[str] = (),
     takers: Sequence[str] | None = None,
 ) -> Explanation:
     """Return an explanation with its sentences.
@@ -68,12 +71,19 @@ def answered(
         What was asked for, where it is a part of the layer that is explained.
     kept : bool
         Whether changes were tried on the same instructions.
+    others : sequence of str
+        What others with the same name are called.
     takers : sequence of str, optional
         Changes with which VTA runs an operator that is on the host; None where that was not tried.
     """
     if found.layer is not None and found.host:
-        return replace(found, answers=tuple(_of_host(found.host[0], takers)))
-    return replace(found, answers=tuple(_answers(found, part, kept)))
+        answers = tuple(_of_host(found.host[0], takers))
+    else:
+        answers = tuple(_answers(found, part, kept))
+    if others:
+        text = f"others have this name, too: {', '.join(map(shown_name, others[:_OTHERS]))}"
+        answers += (Answer(about="note", text=text),)
+    return replace(found, answers=answers)
 
 
 def _of_host(operator: HostOperator, takers: Sequence[str] | None) -> Iterator[Answer]:

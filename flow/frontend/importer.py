@@ -283,12 +283,14 @@ def _kept(
 
 # ---- checks -------------------------------------------------------------------------------------
 def _check_ends(proto: Any, name: str) -> None:
-    """Check that there are inputs and outputs; drop names that several nodes have."""
+    """Check that there are inputs and outputs; number the names that several nodes have."""
     graph = proto.graph
-    names: set[str] = set()
+    names, seen = Names((node.name for node in graph.node), mark="#"), set[str]()
     for node in graph.node:  # ONNX Runtime takes no name twice
-        node.name = "" if node.name in names else node.name
-        names.add(node.name)
+        if node.name in seen:
+            node.name = names.fresh(node.name)
+        elif node.name:
+            seen.add(node.name)
     if not graph.input or not graph.output:
         raise UnsupportedModelError(
             name,
@@ -441,7 +443,7 @@ def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
     constants |= {out for node in graph.node if node.op_type == "Constant" for out in node.output}
     names: dict[str, tuple[str, str]] = {}
     count = dict.fromkeys(LAYER_KINDS.values(), 0)
-    taken: set[str] = set()
+    taken = Names(mark="#")
     for node in graph.node:
         kind = LAYER_KINDS.get(node.op_type)
         if kind is None or node.input[1] not in constants:
@@ -449,11 +451,8 @@ def _layer_names(graph: Any) -> dict[str, tuple[str, str]]:
         default = f"{kind}{count[kind]}"
         base = _name_from_weight(node.input[1]) or _name_from_scope(node.name) or default
         count[kind] += 1
-        number, name = 1, base
-        while name in taken:  # by a layer with the same weight, or by one that is called "conv#2"
-            number += 1
-            name = f"{base}#{number}"
-        taken.add(name)
+        # Another layer may have the same weight, or be called "conv#2".
+        name = taken.fresh(base)
         names[node.output[0]] = (kind, name)
     return names
 

@@ -245,6 +245,15 @@ def varied(machine: VTAConfig, name: str | None = None, /, **axes: AxisValue) ->
     return replace(machine, name=name, **changes)
 
 
+def refusal(machine: VTAConfig, /, **axes: AxisValue) -> str:
+    """Return why `varied` cannot make a machine, without the machine's name; "" where it can."""
+    try:
+        varied(machine, machine.name, **axes)
+    except ConfigError as error:
+        return str(error).removeprefix(f"{machine.name}.")
+    return ""
+
+
 def told(name: str, value: AxisValue) -> str:
     """Return a choice as text, such as ``inp-buffer=32KiB``."""
     return f"{name}={AXES[name].shown(value)}"

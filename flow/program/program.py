@@ -249,13 +249,23 @@ class Program:
     plan: QuantPlan | None = None
     fills: tuple[Fill, ...] = ()
 
-    @cached_property
+    @property
     def insn_bytes(self) -> bytes:
         """All instructions, encoded for an arena at address 0."""
         return self.insns_at(0)
 
+    @cached_property
+    def _encoded(self) -> dict[int, bytes]:
+        """What `insns_at` returned before, by address."""
+        return {}
+
     def insns_at(self, arena_address: int) -> bytes:
         """Return all instructions, encoded for an arena at a physical byte address."""
+        if arena_address not in self._encoded:
+            self._encoded[arena_address] = self._encode(arena_address)
+        return self._encoded[arena_address]
+
+    def _encode(self, arena_address: int) -> bytes:
         sizes = {int(memory): dram_elem_bytes(memory, self.config) for memory in Memory}
 
         def moved(insn: Insn) -> Insn:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from relay_passes.load_tvm import without_torch
 from vta_config import errors
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def load_library(directory: Path | None = None) -> ctypes.CDLL:
     ArtifactError
         When the library is not there or cannot be loaded.
     """
-    import tvm_ffi  # noqa: F401  # what the core is linked with; takes time to import
+    with without_torch():
+        import tvm_ffi  # noqa: F401  # what the core is linked with; takes time to import
 
     path = (directory or Path(__file__).parent) / LIBRARY
     if not path.is_file():
@@ -75,9 +77,10 @@ def load_library(directory: Path | None = None) -> ctypes.CDLL:
 
 def core_function(name: str) -> Callable[..., Any]:
     """Return the global function `name` of the core, loading it first."""
+    load_library()
+
     import tvm_ffi
 
-    load_library()
     function: Callable[..., Any] = tvm_ffi.get_global_func(name)
     return function
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flow.machines.axes import AXES, AxisValue, axis_of, sram_bytes, varied
+from flow.machines.axes import AXES, AxisValue, axis_of, refusal, sram_bytes, varied
 from flow.sweep.where import Condition
-from vta_config.errors import ConfigError, FlowError, LimitError
+from vta_config.errors import ConfigError, LimitError
 from vta_config.files import read_bounded
 from vta_config.hardware import VTAConfig
 
@@ -168,13 +168,12 @@ class Space:
             chosen[name] = self.axes[name][place]
         config = list(self.machines)[index]
         choices = {name: chosen[name] for name in self.axes}
-        try:
-            machine = varied(self.machines[config], **choices)
-        except FlowError as error:
-            return Machine(
-                number=number, config=config, choices=choices, machine=None, reason=str(error)
-            )
-        return Machine(number=number, config=config, choices=choices, machine=machine)
+        base = self.machines[config]
+        reason = refusal(base, **choices)
+        machine = None if reason else varied(base, **choices)
+        return Machine(
+            number=number, config=config, choices=choices, machine=machine, reason=reason
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

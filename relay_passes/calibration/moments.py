@@ -87,19 +87,19 @@ class Moments:
         """The covariance, float32[K, K], made anew at each call."""
         if not self.has_covariance:
             return None
-        return self.ordered(np.arange(len(self.mean)), np.float32)
+        return self.ordered(np.arange(len(self.mean)))
 
-    def ordered(self, order: NDArray[np.int64], dtype: Any = np.float64) -> NDArray[Any]:
-        """Return dtype[K, K], the measured covariance of windows[order], made anew at each call."""
+    def ordered(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return float32[K, K], the covariance of windows[order], made anew at each call."""
         assert self._bands is not None
         size = len(self.mean)
         whole = np.empty((size, size), np.float32)
         for (i, j), band in zip(_bands(size), self._bands, strict=True):
             whole[i:j, :j] = band
             whole[:i, i:j] = band[:, :i].T
-        full = np.empty((size, size), dtype)
+        full = np.empty((size, size), np.float32)
         for i, j in _bands(size):  # rows are copied, then columns taken: fast, and no third matrix
-            full[i:j] = whole[order[i:j]].take(order, axis=1)
+            whole[order[i:j]].take(order, axis=1, out=full[i:j])
         return full
 
     @property

@@ -5,8 +5,9 @@ is made of what it computes, so that modules share machine code: each brings onl
 none before it had. Numbers inside operators, shifts most of all, become operands: kernels do not
 differ by them.
 
-Integers are summed in whichever order this machine's processor likes: the results are the same.
-Kernels with floats keep the target that they are asked for, which decides how floats are rounded.
+Integers are summed in whichever order this machine's processor likes (`convolutions`): the results
+are the same. Kernels with floats keep the target that they are asked for, which decides how floats
+are rounded.
 """
 
 from __future__ import annotations
@@ -26,12 +27,10 @@ from tvm.tirx import PrimFunc
 from tvm_ffi import structural_equal, structural_hash
 
 from relay_passes.graph import Expr, GraphBuilder, Module, constant, op_name, rewrite
+from relay_passes.host import convolutions
 
 #: Kernels after which a process starts anew: a network has about a hundred.
 MOST_KERNELS: Final = 4096
-#: The block that LegalizeOps makes of a convolution of one group; its loops: batch, channel, row,
-#: column, and those of the sum: input channel, kernel row and kernel column.
-_CONVOLUTION: Final = "conv2d_nchw"
 #: Operators whose numbers LegalizeOps would write into the kernel.
 _BINARY: Final = frozenset({"add", "subtract", "multiply", "left_shift", "right_shift"})
 
@@ -70,7 +69,9 @@ class KernelCache:
             LLVM targets of kernels that read or write floats, and of others.
         """
         with integers:
-            mod = relax.transform.LegalizeOps()(rewrite(mod, _with_operands))
+            mod = relax.transform.LegalizeOps({"relax.nn.conv2d": convolutions.legalize})(
+                rewrite(mod, _with_operands)
+            )
         with self._lock:
             mod, needed, missing = self._shared(mod, floats, integers)
             with integers:
@@ -132,21 +133,11 @@ def _has_floats(kernel: PrimFunc) -> bool:
 
 
 def _compiled(kernels: Module, target: Any) -> Any:
-    """Return the machine code of kernels, those of integer convolutions with loops reordered.
-
-    A sum at a time is slow: all sums of a channel's picture advance together instead.
-    """
-    schedule = Schedule(kernels)
-    for gvar, kernel in kernels.functions.items():
-        if _has_floats(kernel):
-            continue
-        schedule.work_on(gvar.name_hint)
-        for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-            if str(schedule.get(block).name_hint) == _CONVOLUTION:
-                _, _, row, column, *reduced = schedule.get_loops(block)
-                schedule.reorder(*reduced, row, column)
-                schedule.decompose_reduction(block, reduced[0])
-    return tvm.tirx.build(schedule.mod, target=target)
+    """Return the machine code of kernels."""
+    loops = Schedule(kernels)
+    for gvar in kernels.functions:
+        convolutions.schedule(loops, gvar.name_hint)
+    return tvm.tirx.build(loops.mod, target=target)
 
 
 def _with_operands(builder: GraphBuilder, var: Expr, value: Expr) -> Expr | None:

@@ -26,10 +26,8 @@ from relay_passes.requirements import MOMENTS, Need
 USUAL_DAMPING: Final = 0.01
 #: Columns rounded between two matrix products.
 _COLUMNS: Final = 64
-#: Rows of a block of a Cholesky decomposition.
-_BLOCK: Final = 1024
-#: Rows of a triangle that is not halved further: where LAPACK divides by it.
-_TRIANGLE: Final = 128
+#: Columns of a panel of a Cholesky decomposition.
+_PANEL: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,24 +114,30 @@ def round_rows(
     int8[O, K]
     """
     size = weight.shape[1]
-    order = np.argsort(-moments.variances, kind="stable")  # strong inputs first
-    matrix = moments.ordered(order[::-1])  # float64, the largest array: no second one beside it
-    _factorize(matrix, extra)
-    feedback = _turned(matrix)
-    feedback /= np.diag(feedback).copy()
-    target = (weight[:, order] / scale[:, np.newaxis]).astype(np.float32)
-    q = np.empty_like(target)
-    error = np.zeros_like(target)
-    for start in range(0, size, _COLUMNS):
-        stop = min(start + _COLUMNS, size)
-        wanted = target[:, start:stop] + error[:, :start] @ feedback[:start, start:stop]
-        for k in range(start, stop):
-            column = wanted[:, k - start] + error[:, start:k] @ feedback[start:k, k]
-            q[:, k] = np.clip(np.floor(column + np.float32(0.5)), -qmax, qmax)
-            error[:, k] = target[:, k] - q[:, k]
-    result = np.empty(q.shape, np.int8)
-    result[:, order] = q.astype(np.int8)
-    return result
+    order = np.argsort(moments.variances, kind="stable")  # strong inputs last: they are first
+    lower = moments.ordered(order)
+    _factorize(lower, extra)
+    diagonal = np.diagonal(lower).copy()[:, np.newaxis]
+    target = np.ascontiguousarray((weight[:, order] / scale[:, np.newaxis]).T, np.float32)
+    error = np.empty_like(target)
+    result = np.empty(target.shape, np.int8)
+    for stop in range(size, 0, -_COLUMNS):
+        start = max(stop - _COLUMNS, 0)
+        wanted = lower[stop:, start:stop].T @ error[stop:]
+        wanted /= diagonal[start:stop]
+        wanted += target[start:stop]
+        feedback = (lower[start:stop, start:stop] / diagonal[start:stop, 0]).T
+        for k in range(stop - start - 1, -1, -1):
+            q = wanted[k] + feedback[k, k + 1 :] @ error[start + k + 1 : stop]
+            q += np.float32(0.5)
+            np.floor(q, out=q)
+            np.minimum(q, np.float32(qmax), out=q)
+            np.maximum(q, np.float32(-qmax), out=q)
+            result[start + k] = q
+            np.subtract(target[start + k], q, out=error[start + k])
+    turned = np.empty(weight.shape, np.int8)
+    turned[:, order] = result.T
+    return turned
 
 
 def round_groups(
@@ -188,80 +192,55 @@ def round_groups(
     return result.reshape(weight.shape)
 
 
-def _factorize(matrix: NDArray[np.float64], extra: float) -> None:
-    """Replace a matrix C of float32 numbers by the lower Cholesky factor of C + extra * I.
+def _factorize(matrix: NDArray[np.float32], extra: float) -> None:
+    """Replace the lower triangle of C by the lower Cholesky factor of C + extra * I.
 
     Inputs that hardly vary about a large mean leave float32 covariances with eigenvalues below
     zero: then more than `extra` is added.
+
+    Parameters
+    ----------
+    matrix : float32[K, K]
+        C, symmetric; what is above the diagonal stays.
+    extra : float
     """
-    blocks = _blocks(len(matrix))
-    squares = [matrix[i:j, i:j].astype(np.float32) for i, j in blocks]
+    diagonal, added = np.diagonal(matrix).copy(), max(extra, 1e-12)
     assert np.isfinite(matrix.sum())
-    diagonal, added = np.diag(matrix).astype(np.float32), max(extra, 1e-12)
     while True:
         np.fill_diagonal(matrix, diagonal + np.float32(added))
         try:
             _cholesky(matrix)
-            break
+            return
         except np.linalg.LinAlgError:
             added *= 10
-            for (i, j), square in zip(blocks, squares, strict=True):  # C, from what is above
-                matrix[i:j, :i] = matrix[:i, i:j].T
-                matrix[i:j, i:j] = square
-    for i, j in blocks:
-        matrix[i:j, j:] = 0.0
+            for i, j in _panels(len(matrix)):  # C again, from what is above
+                matrix[j:, i:j] = matrix[i:j, j:].T
+                square = np.triu(matrix[i:j, i:j], 1)
+                matrix[i:j, i:j] = square + square.T
 
 
-def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return matrix[::-1, ::-1] as float32, in the memory of `matrix`, which is used up."""
-    size = len(matrix)
-    for row in range((size + 1) // 2):
-        last = size - 1 - row
-        matrix[row], matrix[last] = matrix[last, ::-1].copy(), matrix[row, ::-1].copy()
-    narrow = matrix.reshape(-1).view(np.float32)[: size * size].reshape(size, size)
-    for row in range(size):  # never beyond what was read
-        narrow[row] = matrix[row].astype(np.float32)
-    return narrow
+def _panels(size: int) -> list[tuple[int, int]]:
+    """Return first and last column of each panel."""
+    return [(start, min(start + _PANEL, size)) for start in range(0, size, _PANEL)]
 
 
-def _blocks(size: int) -> list[tuple[int, int]]:
-    """Return first and last row of each block."""
-    return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+def _cholesky(matrix: NDArray[np.float32]) -> None:
+    """Replace the lower triangle of float32[K, K] by that of its lower Cholesky factor.
 
-
-def _cholesky(matrix: NDArray[np.float64]) -> None:
-    """Replace a matrix's blocks on and below the diagonal by its lower Cholesky factor.
-
-    numpy's own takes three times the memory of its argument.
+    Panel by panel, from those on the left (Golub and Van Loan, Matrix Computations, 4.2.5), with
+    the square on the diagonal in float64: nearly all of it are products of matrices. LAPACK's
+    takes five times as long in numpy, and four times the memory.
 
     Raises
     ------
     LinAlgError
         When it is not positive definite.
     """
-    size = len(matrix)
-    for start, stop in _blocks(size):
-        block = np.linalg.cholesky(matrix[start:stop, start:stop])
-        matrix[start:stop, start:stop] = block
-        below = matrix[stop:, start:stop]
-        _divide(below, block)
-        for i, j in _blocks(size - stop):
-            for k, m in _blocks(size - stop - i):
-                square = below[i + k : i + m] @ below[i:j].T
-                matrix[stop + i + k : stop + i + m, stop + i : stop + j] -= square
-
-
-def _divide(rows: NDArray[np.float64], lower: NDArray[np.floating]) -> None:
-    """Replace rows float64[R, K] by X with X · lowerᵀ = rows, half of the triangle at a time.
-
-    numpy solves general systems only, at three times the products of a triangular one; most of them
-    are products of matrices here.
-    """
-    size = len(lower)
-    if size <= _TRIANGLE:
-        rows[:] = np.linalg.solve(lower, rows.T).T
-        return
-    half = size // 2
-    _divide(rows[:, :half], lower[:half, :half])
-    rows[:, half:] -= rows[:, :half] @ lower[half:, :half].T
-    _divide(rows[:, half:], lower[half:, half:])
+    for start, stop in _panels(len(matrix)):
+        panel = matrix[start:, start:stop] - matrix[start:, :start] @ matrix[start:stop, :start].T
+        width = stop - start
+        factor = np.linalg.cholesky(panel[:width].astype(np.float64))
+        rows, columns = np.tril_indices(width)
+        matrix[start + rows, start + columns] = factor[rows, columns]
+        inverse = np.linalg.inv(factor).astype(np.float32)
+        np.matmul(panel[width:], inverse.T, out=matrix[stop:, start:stop])

@@ -18,6 +18,7 @@ def test_a_number_follows_a_name_that_is_taken() -> None:
     assert [names.fresh("conv") for _ in range(3)] == ["conv_2", "conv_4", "conv_5"]
     assert [names.fresh("relu") for _ in range(2)] == ["relu", "relu_2"]
     assert names.fresh("conv_2") == "conv_2_2"
+    assert Names(["conv", "conv#2"], mark="#").fresh("conv") == "conv#3"
 
 
 def test_layers_of_tensors_come_back() -> None:

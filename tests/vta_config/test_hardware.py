@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.strategies import configs
 from vta_config import VTAConfig, preset_names
@@ -153,7 +155,9 @@ def test_narrow_operands_take_half_the_bytes_at_the_depths_of_the_stock_machine(
 
 
 def test_narrow_operands_in_as_many_bytes_have_too_wide_fields() -> None:
-    with pytest.raises(ConfigError, match=r"custom.gemm: must fit 128 bits .*, got 139; choose"):
+    with pytest.raises(
+        ConfigError, match=r"custom.gemm: must fit 128 bits .*, got 139 bits; reduce"
+    ):
         VTAConfig.from_json({**STOCK, "LOG_INP_WIDTH": 2, "LOG_WGT_WIDTH": 2})
 
 
@@ -170,10 +174,10 @@ def test_own_keys() -> None:
     [
         (
             {"LOG_INP_WIDTH": 4},
-            r"custom.LOG_INP_WIDTH: must be an integer in \[2, 3\], got 4; sizes are base-2",
+            r"custom.LOG_INP_WIDTH: must be an integer in \[2, 3\], got 4; 2 means 4 bits",
         ),
         ({"LOG_WGT_WIDTH": 1}, r"custom.LOG_WGT_WIDTH: must be an integer in \[2, 3\], got 1"),
-        ({"LOG_ACC_WIDTH": 4}, r"custom.LOG_ACC_WIDTH: must be an integer in \[5, 5\], got 4"),
+        ({"LOG_ACC_WIDTH": 4}, r"custom.LOG_ACC_WIDTH: must be 5, got 4"),
         ({"LOG_BATCH": -1}, r"custom.LOG_BATCH: must be an integer in \[0, 4\], got -1"),
         ({"LOG_BLOCK": 8}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got 8"),
         ({"LOG_BLOCK": "4"}, r"custom.LOG_BLOCK: must be an integer in \[2, 7\], got '4'"),
@@ -182,7 +186,7 @@ def test_own_keys() -> None:
         ({"LOG_UOP_BUFF_SIZE": 99}, r"LOG_UOP_BUFF_SIZE: must be an integer in \[3, 24\], got 99"),
         (
             {"CLOCK_HZ": 0},
-            r"custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2\^32 Hz, got 0; 100",
+            r"custom.CLOCK_HZ: must be a frequency of at least 1 Hz below 2\^32 Hz, got 0; give",
         ),
         (
             {"CLOCK_HZ": "fast"},
@@ -194,8 +198,14 @@ def test_own_keys() -> None:
         ),
         ({"CLOCK_HZ": 1 << 32}, "custom.CLOCK_HZ: .* below 2.32 Hz, got 4294967296"),
         ({"CLOCK_HZ": True}, "custom.CLOCK_HZ: .* below 2.32 Hz, got True"),
-        ({"BUS_BITS": 64.0}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 64.0; 64"),
-        ({"BUS_BITS": 48}, "custom.BUS_BITS: must be 32, 64, 128, 256 or 512, got 48; 64 is stock"),
+        (
+            {"BUS_BITS": 64.0},
+            "custom.BUS_BITS: must be 32, 64, 128, 256 or 512 bits, got 64.0; choose",
+        ),
+        (
+            {"BUS_BITS": 48},
+            "custom.BUS_BITS: must be 32, 64, 128, 256 or 512 bits, got 48; choose one of",
+        ),
         (
             {"BURST_BEATS": 24},
             r"BURST_BEATS: must be a power of two in \[2, 256\], got 24; 16 is that of DefaultDe10",
@@ -213,15 +223,15 @@ def test_own_keys() -> None:
         ({"TIMING": "magic"}, "custom.TIMING: must be among chisel, .*got 'magic'; leave it out"),
         (
             {"LOG_INP_BUFF_SIZE": 4},
-            r"LOG_INP_BUFF_SIZE: must hold at least two inp elements \(one, double buf.*, got 1",
+            r"two inp elements \(one, double buffered\) of 16 bytes: at least 5, got 4; enlarge",
         ),
         (
             {"LOG_WGT_BUFF_SIZE": 8},
-            "LOG_WGT_BUFF_SIZE: must hold at least two wgt elements .* got 1",
+            "LOG_WGT_BUFF_SIZE: must hold at least two wgt elements .* at least 9, got 8",
         ),
         (
             {"LOG_ACC_BUFF_SIZE": 5},
-            "LOG_ACC_BUFF_SIZE: must hold at least two acc elements .* got 0",
+            "LOG_ACC_BUFF_SIZE: must hold at least two acc elements .* at least 7, got 5",
         ),
         (
             {"LOG_BLOCK_IN": 5},
@@ -230,12 +240,13 @@ def test_own_keys() -> None:
         ({"LOG_BLOK": 4}, "custom.LOG_BLOK: is not a known key; known: LOG_INP_WIDTH, "),
         (
             {"LOG_UOP_BUFF_SIZE": 16},
-            "custom.gemm: must fit 128 bits in words of 64, got 148; choose smaller buffers",
+            r"custom.gemm: must fit 128 bits with its indices .* \(inp 11, wgt 10, acc 11, "
+            r"uop 14 bits\), got 148 bits; reduce LOG_ACC_BUFF_SIZE by 7 or LOG_UOP_BUFF_SIZE by 1",
         ),
-        ({"LOG_INP_BUFF_SIZE": 16}, "custom.gemm: must fit 128 bits in words of 64, got 138"),
+        ({"LOG_INP_BUFF_SIZE": 16}, "custom.gemm: must fit 128 bits with .* got 138 bits"),
         (
             {"LOG_WGT_BUFF_SIZE": 19, "LOG_INP_BUFF_SIZE": 14},
-            "custom.uop: must fit 32 bits, got 43; choose smaller buffers",
+            "custom.uop: must fit 32 bits with .* got 43 bits; reduce LOG_WGT_BUFF_SIZE by 1 or",
         ),
         (
             {
@@ -251,6 +262,34 @@ def test_own_keys() -> None:
 def test_impossible_machine(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         VTAConfig.from_json({**STOCK, **change})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("LOG_INP_BUFF_SIZE", 32768, r"in \[3, 28\], got 32768; .* logarithms: 15 means 32768"),
+        ("LOG_BLOCK", 32, "base-2 logarithms: 5 means 32"),
+        ("LOG_BLOCK", 1, "base-2 logarithms: 7 means 128"),
+        ("LOG_WGT_WIDTH", 4, "2 means 4 bits, 3 means 8 bits"),
+        ("LOG_ACC_WIDTH", 4, "must be 5, got 4; accumulators have 32 bits"),
+    ],
+)
+def test_sizes_are_logarithms(key: str, value: int, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        VTAConfig.from_json({**STOCK, key: value})
+
+
+@given(
+    inp=st.integers(5, 20), wgt=st.integers(9, 22), acc=st.integers(7, 20), uop=st.integers(3, 18)
+)
+def test_what_an_error_advises_can_be_built(inp: int, wgt: int, acc: int, uop: int) -> None:
+    sizes = {"INP": inp, "WGT": wgt, "ACC": acc, "UOP": uop}
+    source = {**STOCK, **{f"LOG_{name}_BUFF_SIZE": size for name, size in sizes.items()}}
+    try:
+        VTAConfig.from_json(source)
+    except ConfigError as error:
+        for key, less in re.findall(r"(LOG_\w+) by (\d+)", str(error)):
+            VTAConfig.from_json({**source, key: source[key] - int(less)})
 
 
 def test_missing_key() -> None:

@@ -246,6 +246,23 @@ def test_gemm_accumulates_repeated_destinations_and_wraps() -> None:
     assert state.counters.gemm_ops == 6
 
 
+@pytest.mark.parametrize("block", [4, 7])
+def test_gemm_sums_of_any_length_are_exact(block: int) -> None:
+    """Elements of 3, 3 and 700 products: the last sums are above what float32 counts to."""
+    config = replace(DEFAULT, log_block=block)
+    uops = [(0, 0, 0), (1, 1, 0), (2, 0, 1)]
+    insn = {"uop_end": 3, "iter_out": 3, "iter_in": 1}
+    state = machine(uops, config)
+    rng = np.random.default_rng(block)
+    state.inp[:2] = 127
+    state.wgt[:2] = rng.integers(-128, -120, state.wgt[:2].shape)
+    step(state, Insn(Opcode.GEMM, insn))
+    step(state, Insn(Opcode.GEMM, {"uop_begin": 2, "uop_end": 3, "iter_out": 697, "iter_in": 1}))
+    once = 127 * state.wgt[:2].astype(np.int64).sum(axis=2)  # by output channel
+    for element, (count, weights) in enumerate([(3, 0), (3, 0), (700, 1)]):
+        assert (state.acc[element] == (count * once[weights]).astype(np.int32)).all()
+
+
 def test_gemm_weights_are_output_major() -> None:
     state = machine([(0, 0, 0)])
     state.inp[0, 0, 5] = 3

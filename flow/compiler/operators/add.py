@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flow.compiler.cost import Tiling
+from flow.compiler.cost import Slots, Tiling
 from flow.compiler.operators.conv2d import lower_tiled
 from flow.compiler.operators.operator import Lowerer
 
@@ -37,7 +37,7 @@ def add(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
         slots = max(2, min(windows, 2 * tensors * oc))
     tiling = Tiling(oc=oc, oh=oh, ow=ow, ic=0, oc_w=oc, oc_outer=True)
     # It has two operands and nothing that comes back.
-    return lower_tiled(bench, normal, tiling, (2, 2), slots)
+    return lower_tiled(bench, normal, tiling, Slots(2, 2, slots))
 
 
 LOWERER: Final = Lowerer(lower=add)

@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.buffers import SlotPool
-from flow.compiler.cost import PIECE_VECTORS, Tiling, cost
+from flow.compiler.cost import PIECE_VECTORS, Slots, Tiling, cost
 from flow.compiler.epilogue import Addition, finish_sums, finish_tile, sum_tile
 from flow.compiler.geometry import Axis, Dim, Range, runs_of, split, tap_nests
 from flow.compiler.operators.conv_sum import add_to_sums
@@ -38,15 +38,14 @@ def lower_tiled(
     bench: Workbench,
     normal: NormalLayer,
     tiling: Tiling,
-    slots: tuple[int, int],
-    residual_slots: int = 2,
+    slots: Slots,
 ) -> Iterator[Job]:
-    """Lower reductions in these tiles, with so many slots of inp, of wgt and for residuals."""
+    """Lower reductions in these tiles, with so many slots."""
     shape, layer = normal.shape, normal.layer
     weights_at = bench.begin_layer(
         normal,
-        inp=_inp_pools(shape, tiling, slots[0], residual_slots),
-        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), min(slots[1], tiling.weight_chunks(shape))),
+        inp=_inp_pools(shape, tiling, slots),
+        wgt=SlotPool(max(1, tiling.wgt_elems(shape)), min(slots.wgt, tiling.weight_chunks(shape))),
         acc=tiling.acc_elems,
     )
     places = list(product(split(shape.out_height, tiling.oh), split(shape.out_width, tiling.ow)))
@@ -232,13 +231,11 @@ def _place_input(
     return base
 
 
-def _inp_pools(
-    shape: ConvShape, tiling: Tiling, slots: int, residual_slots: int
-) -> dict[str, SlotPool]:
-    residual = SlotPool(tiling.oh * tiling.ow, residual_slots)
+def _inp_pools(shape: ConvShape, tiling: Tiling, slots: Slots) -> dict[str, SlotPool]:
+    residual = SlotPool(tiling.oh * tiling.ow, slots.residual)
     pools = {"residual": residual} if shape.residuals or not shape.ic else {}
     if shape.ic:
-        pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots)
+        pools["chunk"] = SlotPool(tiling.inp_elems(shape), slots.inp)
     return pools
 
 

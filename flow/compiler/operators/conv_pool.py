@@ -154,11 +154,11 @@ def conv_pool(bench: Workbench, normal: NormalLayer) -> Iterator[Job]:
     capacity = bench.residents.capacity_of(normal)
     estimate, tiling, (height, width) = choose_pooled(normal, pool, capacity)
     # The cost is that of a larger picture, which may need more of inp than there is.
-    slots = max(1, estimate.slots[0])
+    slots = max(1, estimate.slots.inp)
     weights_at = bench.begin_layer(
         normal,
         inp={"chunk": SlotPool(tiling.inp_elems(shape), slots)},
-        wgt=SlotPool(tiling.wgt_elems(shape), estimate.slots[1]),
+        wgt=SlotPool(tiling.wgt_elems(shape), estimate.slots.wgt),
         acc=tiling.acc_elems,
     )
     above: dict[tuple[int, int], _Plane] = {}

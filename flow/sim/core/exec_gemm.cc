@@ -7,34 +7,38 @@
 namespace vta {
 
 // One group of rows at one base: all columns of a block. `wgt`: the base, in elements.
-void Machine::GemmTaps(GemmArgs args, const GemmTerm& term, const PlanTap* taps, size_t wgt) {
-  const size_t block = config_.block(), lanes = std::min(block, kColumn);
+void Machine::GemmTaps(GemmArgs args, GemmTerm* term, const PlanTap* taps, size_t wgt) {
+  const size_t block = config_.block(), lanes = std::min(block, kColumn), all = block / lanes;
   const uint32_t column_lines = static_cast<uint32_t>(block * kernels_.inp_lane_bytes / 4);
   int32_t* init = reinterpret_cast<int32_t*>(init_.data());
   std::memset(init, 0, block * sizeof(int32_t));
-  taps_.resize(term.tap_count);
-  for (size_t t = 0; t < term.tap_count; ++t) {
-    const uint32_t place =
-        weights_.place(static_cast<size_t>(static_cast<ptrdiff_t>(wgt) + taps[t].wgt));
-    taps_[t] = {taps[t].src, {place, place + column_lines}};
-    if (!kernels_.corrected) continue;
-    const int32_t* corrections = weights_.corrections(place);
-    for (size_t o = 0; o < block; ++o) {
-      init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) +
-                                     static_cast<uint32_t>(corrections[o]));
-    }
-  }
   int32_t* const acc = args.acc[0];
-  for (size_t lane = 0; lane < block; lane += args.columns * lanes) {
-    args.columns = std::min<size_t>(2, (block - lane) / lanes);
+  src_.resize(term->tap_count);
+  wgt_.resize(term->tap_count * std::min(all, kMostColumns));
+  term->src = src_.data();
+  term->wgt = wgt_.data();
+  term->in_order = false;
+  for (size_t first = 0; first < all; first += args.columns) {
+    args.columns = std::min(kMostColumns, all - first);
+    for (size_t t = 0; t < term->tap_count; ++t) {
+      const uint32_t place =
+          weights_.place(static_cast<size_t>(static_cast<ptrdiff_t>(wgt) + taps[t].wgt));
+      src_[t] = taps[t].src;
+      for (size_t c = 0; c < args.columns; ++c) {
+        wgt_[t * args.columns + c] = place + static_cast<uint32_t>(first + c) * column_lines;
+      }
+      if (!kernels_.corrected || first != 0) continue;
+      const int32_t* corrections = weights_.corrections(place);
+      for (size_t o = 0; o < block; ++o) {
+        init[o] = static_cast<int32_t>(static_cast<uint32_t>(init[o]) +
+                                       static_cast<uint32_t>(corrections[o]));
+      }
+    }
     for (size_t c = 0; c < args.columns; ++c) {
-      args.acc[c] = acc + lane + c * lanes;
-      args.init[c] = init + lane + c * lanes;
+      args.acc[c] = acc + (first + c) * lanes;
+      args.init[c] = init + (first + c) * lanes;
     }
     kernels_.gemm(args);
-    for (GemmTap& tap : taps_) {
-      for (uint32_t& place : tap.wgt) place += 2 * column_lines;
-    }
   }
 }
 
@@ -64,26 +68,15 @@ void Machine::Gemm(const Insn& insn, const NestRef& nest) {
       args.wgt = weights_.data();
       args.terms = &term;
       args.term_count = 1;
-      taps_.resize(group.tap_count);
-      term.taps = taps_.data();
-      GemmTaps(args, term, plan.taps.data() + group.tap_begin,
+      GemmTaps(args, &term, plan.taps.data() + group.tap_begin,
                static_cast<size_t>(nest.base.wgt + base.wgt));
     }
   }
 }
 
 void Machine::Execute(const TapeGemm& gemm) {
-  if (gemm.same_count == 0) return kernels_.gemm(gemm.args);
-  GemmArgs args = gemm.args;
-  int32_t* init = reinterpret_cast<int32_t*>(init_.data());
-  for (size_t c = 0; c < args.columns; ++c, init += kColumn) {
-    if (gemm.same[c].term_count == 0) continue;
-    GemmArgs once = gemm.same[c];
-    once.acc[0] = init;
-    kernels_.gemm(once);
-    args.init[c] = init;
-  }
-  kernels_.gemm(args);
+  if (gemm.same.term_count != 0) kernels_.gemm(gemm.same);
+  kernels_.gemm(gemm.args);
 }
 
 }  // namespace vta

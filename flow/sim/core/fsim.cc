@@ -96,6 +96,7 @@ const Tape* FSim::TapeOf(const std::vector<uint32_t>& order) {
 
 template <typename After>
 void FSim::RunSteps(const std::vector<uint32_t>& order, const Tape* tape, After after) {
+  const KernelsInUse in_use(kernels_);
   for (size_t n = 0, step = 0; n < order.size(); ++n) {
     if (tape == nullptr) {
       const uint32_t index = order[n];

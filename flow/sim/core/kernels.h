@@ -13,6 +13,10 @@ namespace vta {
 inline constexpr size_t kColumn = 16;
 // Packed wgt elements start at multiples of this.
 inline constexpr size_t kLineBytes = 64;
+// Columns of one GEMM.
+inline constexpr size_t kMostColumns = 8;
+// Lines behind the last packed wgt element that kernels may read; they do not use them.
+inline constexpr size_t kLinesBehind = 16;
 
 // One destination row of a GEMM: offsets from the bases of acc and of the term.
 struct GemmRow {
@@ -20,18 +24,15 @@ struct GemmRow {
   int32_t src;  // bytes in the packed inp scratchpad
 };
 
-// One product of a sum: an inp element and, for each column, 16 rows of a wgt element.
-struct GemmTap {
-  int32_t src;      // bytes in the packed inp scratchpad, from the row's
-  uint32_t wgt[2];  // lines from GemmArgs::wgt
-};
-
-// Products that rows sum: sum over taps of inp[row + tap] . wgt[tap].
+// Products that rows sum: sum over taps of inp[row + tap] . wgt[tap]. A tap is an inp element and,
+// for each column, 16 rows of a wgt element.
 struct GemmTerm {
   const GemmRow* rows;  // for src alone
   const uint8_t* inp;
-  const GemmTap* taps;
+  const int32_t* src;   // of each tap: bytes in the packed inp scratchpad, from the row's
+  const uint32_t* wgt;  // [tap][columns]: lines from GemmArgs::wgt
   size_t tap_count;
+  bool in_order;  // the taps' wgt of each column lie one behind the other
 };
 
 // Products with a diagonal wgt element: factors[o] * inp[row + o], for one column.
@@ -52,10 +53,10 @@ struct Clip {
 // For every row, which are distinct: acc[row] = clip((fresh ? 0 : acc[row]) + init + terms).
 struct GemmArgs {
   size_t block = 0;
-  size_t columns = 0;  // 1 or 2
+  size_t columns = 0;
   // Of each column, at its first lane.
-  int32_t* acc[2] = {};
-  const int32_t* init[2] = {};  // int32[16]
+  int32_t* acc[kMostColumns] = {};
+  const int32_t* init[kMostColumns] = {};  // int32[16]
   const GemmRow* rows = nullptr;
   size_t row_count = 0;
   const uint8_t* wgt = nullptr;
@@ -107,6 +108,25 @@ struct Kernels {
   // Between lanes of 4 bits, two a byte, the even one low, and int8: `lanes` is even.
   void (*unpack4)(const uint8_t* from, uint8_t* to, size_t lanes);
   void (*narrow4)(const int32_t* from, uint8_t* to, size_t lanes);
+  // Called before and after GEMMs, in their thread, where state of the processor must be set.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+};
+
+// GEMMs may run while one of these lives, in the thread that made it.
+class KernelsInUse {
+ public:
+  explicit KernelsInUse(const Kernels& kernels) : kernels_(kernels) {
+    if (kernels_.begin != nullptr) kernels_.begin();
+  }
+  ~KernelsInUse() {
+    if (kernels_.end != nullptr) kernels_.end();
+  }
+  KernelsInUse(const KernelsInUse&) = delete;
+  KernelsInUse& operator=(const KernelsInUse&) = delete;
+
+ private:
+  const Kernels& kernels_;
 };
 
 // Names that ChooseKernels knows, the slowest first: "plain"; on x86 "avx2", "avx512bw",

@@ -17,11 +17,22 @@
 namespace vta {
 namespace {
 
-// The taps of the next call that lie as those of a term of this one, or null.
-inline const GemmTap* Ahead(const GemmArgs& args, size_t term) {
-  if (args.next == nullptr || term >= args.next->term_count) return nullptr;
-  const GemmTerm& next = args.next->terms[term];
-  return next.tap_count < args.terms[term].tap_count ? nullptr : next.taps;
+// What is multiplied after columns `column` .. column + columns of a term: for each of its taps,
+// `columns` lines, `stride` apart from those of the tap before. Null: unknown.
+struct Ahead {
+  const uint32_t* wgt;
+  size_t stride;
+};
+
+inline Ahead AheadOf(const GemmArgs& args, size_t term, size_t column, size_t columns) {
+  const GemmTerm& own = args.terms[term];
+  if (column + 2 * columns <= args.columns) return {own.wgt + column + columns, args.columns};
+  const GemmArgs* const next = args.next;
+  if (next == nullptr || next->columns < columns || term >= next->term_count ||
+      next->terms[term].tap_count < own.tap_count) {
+    return {nullptr, 0};
+  }
+  return {next->terms[term].wgt, next->columns};
 }
 
 // Block of rows `block`, first .. first + kRows, of kColumns columns from `column`; sums stay in
@@ -52,26 +63,24 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t c
   }
   for (size_t n = 0; n < args.term_count; ++n) {
     const GemmTerm& term = args.terms[n];
-    const GemmTap* ahead = Ahead(args, n);
+    Ahead ahead = AheadOf(args, n, column, kColumns);
     const GemmRow* from = term.rows + first;
-    const GemmTap* const end = term.taps + term.tap_count;
-    for (const GemmTap* tap = term.taps; tap != end; ++tap) {
+    const uint32_t* wgt = term.wgt + column;
+    for (size_t t = 0; t < term.tap_count; ++t, wgt += args.columns) {
       // Read again for each tap: kept in registers, they crowd out the pointers below.
       asm("" : "+r"(from));
       const uint8_t* x[kRows];
-      for (int p = 0; p < kRows; ++p) x[p] = term.inp + tap->src + from[p].src;
+      for (int p = 0; p < kRows; ++p) x[p] = term.inp + term.src[t] + from[p].src;
       // One line of an element for each block of rows, as far as there are any.
-      if (ahead != nullptr && block < chunks) {
+      if (ahead.wgt != nullptr && block < chunks) {
         for (int c = 0; c < kColumns; ++c) {
-          __builtin_prefetch(args.wgt +
-                             (size_t{ahead->wgt[column + static_cast<size_t>(c)]} + block) *
-                                 kLineBytes);
+          __builtin_prefetch(args.wgt + (size_t{ahead.wgt[c]} + block) * kLineBytes);
         }
-        ++ahead;
+        ahead.wgt += ahead.stride;
       }
       const uint8_t* w[kColumns];
       for (int c = 0; c < kColumns; ++c) {
-        w[c] = args.wgt + size_t{tap->wgt[column + static_cast<size_t>(c)]} * kLineBytes;
+        w[c] = args.wgt + size_t{wgt[c]} * kLineBytes;
       }
       for (size_t j = 0; j < chunks; ++j) {
         Vec wv[kVecs];
@@ -139,10 +148,11 @@ inline void GemmColumns(const GemmArgs& args, size_t column) {
 
 template <typename T, int kChunks>
 inline void GemmChunks(const GemmArgs& args) {
+  size_t column = 0;
   if constexpr (T::kColumns == 2) {
-    if (args.columns == 2) return GemmColumns<T, 2, kChunks>(args, 0);
+    for (; column + 2 <= args.columns; column += 2) GemmColumns<T, 2, kChunks>(args, column);
   }
-  for (size_t column = 0; column < args.columns; ++column) {
+  for (; column < args.columns; ++column) {
     GemmColumns<T, 1, kChunks>(args, column);
   }
 }

@@ -34,10 +34,10 @@ void GemmRowColumn(const GemmArgs& args, size_t row, size_t column) {
   for (size_t n = 0; n < args.term_count; ++n) {
     const GemmTerm& term = args.terms[n];
     for (size_t t = 0; t < term.tap_count; ++t) {
-      const GemmTap& tap = term.taps[t];
-      const int16_t* x = reinterpret_cast<const int16_t*>(term.inp + term.rows[row].src + tap.src);
-      const int16_t* w =
-          reinterpret_cast<const int16_t*>(args.wgt + size_t{tap.wgt[column]} * kLineBytes);
+      const size_t line = term.wgt[t * args.columns + column];
+      const int16_t* x =
+          reinterpret_cast<const int16_t*>(term.inp + term.rows[row].src + term.src[t]);
+      const int16_t* w = reinterpret_cast<const int16_t*>(args.wgt + line * kLineBytes);
       for (size_t i = 0; i < args.block; ++i, w += kLanes) {
         for (size_t o = 0; o < kLanes; ++o) sum[o] += static_cast<uint32_t>(x[i] * w[o]);
       }

@@ -15,7 +15,7 @@ Machine::Machine(const Config& config, const Kernels& kernels, const std::vector
       weights_(config, kernels, insns, most_bytes),
       acc_bytes_(config.acc_depth() * config.acc_bytes()),
       acc_(reinterpret_cast<int32_t*>(acc_bytes_.data())),
-      init_(std::max(config.block(), 2 * kColumn) * sizeof(int32_t)) {
+      init_(std::max(config.block(), kColumn) * sizeof(int32_t)) {
   if (kernels.inp_zero == 0) return;
   std::memset(inp_bytes_.data(), kernels.inp_zero, (2 * config.inp_depth() + 1) * inp_packed_);
 }

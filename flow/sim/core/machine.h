@@ -41,7 +41,7 @@ class Machine {
   // Packs consecutive elements as they lie in DRAM.
   void PackInp(const uint8_t* from, size_t at, size_t elements);
   void Gemm(const Insn& insn, const NestRef& nest);  // exec_gemm.cc
-  void GemmTaps(GemmArgs args, const GemmTerm& term, const PlanTap* taps, size_t wgt);
+  void GemmTaps(GemmArgs args, GemmTerm* term, const PlanTap* taps, size_t wgt);
   void Alu(const Insn& insn, const NestRef& nest);  // exec_alu.cc
   void Store(const Insn& insn, uint8_t* dram);      // exec_store.cc
 
@@ -57,7 +57,8 @@ class Machine {
   AlignedBytes acc_bytes_;
   int32_t* acc_;
   // Of the GEMM that is running.
-  std::vector<GemmTap> taps_;
+  std::vector<int32_t> src_;
+  std::vector<uint32_t> wgt_;
   AlignedBytes init_;
 };
 

@@ -52,31 +52,46 @@ class SumWriter {
         tape_(tape),
         column_lines_(static_cast<uint32_t>(config.block() * kernels.inp_lane_bytes / 4)) {}
 
-  // Whether two sums may be the columns of one call. Those of a larger block need no other sum.
+  // Whether two sums may be columns of one call. Those of a larger block need no other sum.
   bool Pairs(const PendingSum& a, const PendingSum& b) const;
-  // Runs a sum, with another one that pairs with it or null.
-  void Write(const PendingSum& sum, const PendingSum* other);
+  // Runs sums that pair with the first of them, kMostColumns at most.
+  void Write(const std::vector<const PendingSum*>& sums);
 
  private:
+  // A column of a call: that with this number of a sum.
+  struct Column {
+    const PendingSum* sum;
+    size_t at;
+  };
+
   void AddCorrections(const std::vector<PlacedTap>& taps, size_t column, int32_t* init) const;
-  // The call for columns column .. column + columns of `sum`, or for the one of `sum` and of
-  // `other`.
-  void Emit(const PendingSum& sum, const PendingSum* other, size_t column, size_t columns);
-  const GemmRow* RowsOf(const PendingSum& sum, const SumTerm& term);
+  void Emit(const std::vector<Column>& columns);
+  // A product of a call: bytes of inp from the term's rows, and the lines of each column.
+  struct JoinedTap {
+    int32_t src;
+    std::vector<uint32_t> lines;
+  };
+  // Terms whose rows read inp in the same way, as one.
+  struct JoinedTerm {
+    std::vector<int32_t> rows;  // src of each row from `base`, or kNone
+    int32_t base, least;        // `least`: of the taps' src
+    std::vector<JoinedTap> taps;
+  };
   // Rows of a sum with their `src` from `base` on; rows without one read zeros behind the inp
-  // scratchpad, whose taps start at `least`. The same rows are kept once.
+  // scratchpad, where `least` is the first byte of inp that the row at `base` reads. The same rows
+  // are kept once.
   const GemmRow* RowsOf(const PendingSum& sum, const std::vector<int32_t>& src, int32_t base,
                         int32_t least);
-  // The taps of two columns, the first `first` lines into its elements and the second `beside`
-  // lines behind it, without those of zeros.
-  GemmTerm Taps(const PendingSum& sum, const SumTerm& a, const SumTerm& b, uint32_t first,
-                uint32_t beside);
+  // `same`: the terms that are the same for every row, as terms of one row; otherwise the others.
+  void SetTerms(const std::vector<Column>& columns, bool same, GemmArgs* args);
+  // Lets the weights of a column lie one behind the other; returns false where there is no room.
+  bool Arrange(size_t column, std::vector<JoinedTap>* taps);
   // Column `at` of diagonal weights; those of the same inp become one.
   void AddDiagonals(const PendingSum& sum, const SumTerm& term, size_t at, size_t column,
                     std::vector<GemmDiagonal>* diagonals);
-  // Makes the GEMM of one row that adds to `init` what is the same for all rows of `sum`; returns
-  // whether there is anything.
-  bool SameTerms(const PendingSum& sum, size_t at, const int32_t* init, GemmArgs* once);
+  // Makes the GEMM of one row that adds to args->init what is the same for all rows; without terms
+  // where nothing is.
+  void SetSame(const std::vector<Column>& columns, GemmArgs* args, GemmArgs* once);
 
   template <typename T>
   const T* Kept(const std::vector<T>& values) {
@@ -88,10 +103,11 @@ class SumWriter {
   const Config& config_;
   const Kernels& kernels_;
   Machine* machine_;
-  const Weights& weights_;
+  Weights& weights_;
   Tape* tape_;
   uint32_t column_lines_;  // of a column of a packed wgt element
   std::unordered_map<std::string, const GemmRow*> rows_;
+  std::unordered_map<std::string, uint32_t> arranged_;  // the first line, by those copied
 };
 
 }  // namespace vta

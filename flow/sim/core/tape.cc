@@ -33,6 +33,7 @@ class TapeMaker {
 
   // Returns whether memory sufficed.
   bool Make() {
+    weights_.StartCopies(most_bytes_ / 2);
     tape_->done_.reserve(tape_->order_.size());
     for (const uint32_t index : tape_->order_) {
       Add(index);
@@ -43,9 +44,7 @@ class TapeMaker {
     if (!loads_.empty()) Step(Tape::Step::kPlaces, 0);
     tape_->places_ = std::move(places_);
     for (size_t n = 0; n + 1 < tape_->gemms_.size(); ++n) {
-      GemmArgs& args = tape_->gemms_[n].args;
-      const GemmArgs& next = tape_->gemms_[n + 1].args;
-      if (next.columns >= args.columns) args.next = &next;
+      tape_->gemms_[n].args.next = &tape_->gemms_[n + 1].args;
     }
     if (!tape_->done_.empty()) tape_->done_.back() = tape_->steps_.size();
     return true;
@@ -53,8 +52,8 @@ class TapeMaker {
 
  private:
   uint64_t Bytes() const {
-    return tape_->pool_.bytes() + tape_->gemms_.size() * sizeof(TapeGemm) +
-           tape_->steps_.size() * sizeof(Tape::Step);
+    return tape_->pool_.bytes() + weights_.copied_bytes() +
+           tape_->gemms_.size() * sizeof(TapeGemm) + tape_->steps_.size() * sizeof(Tape::Step);
   }
 
   size_t ElementOf(ptrdiff_t lane) const { return static_cast<size_t>(lane) / config_.lanes(); }
@@ -357,7 +356,7 @@ class TapeMaker {
       const uint32_t id = waiting_[n];
       const std::vector<SumTerm>& terms = At(id).terms;
       if (std::any_of(terms.begin(), terms.end(), reads) &&
-          (config_.block() != kColumn || Partner(id) != 0)) {
+          (config_.block() != kColumn || Partners(id).size() > 1)) {
         Run(id);
         n = 0;
       } else {
@@ -385,28 +384,34 @@ class TapeMaker {
     std::vector<bool> done(parts.size(), false);
     for (size_t n = 0; n < parts.size(); ++n) {
       if (done[n]) continue;
-      size_t other = n + 1;
-      while (other < parts.size() && (done[other] || !writer_.Pairs(parts[n], parts[other])))
-        ++other;
-      if (other < parts.size()) done[other] = true;
-      writer_.Write(parts[n], other < parts.size() ? &parts[other] : nullptr);
+      std::vector<const PendingSum*> sums = {&parts[n]};
+      for (size_t other = n + 1; other < parts.size() && sums.size() < kMostColumns; ++other) {
+        if (done[other] || !writer_.Pairs(parts[n], parts[other])) continue;
+        done[other] = true;
+        sums.push_back(&parts[other]);
+      }
+      writer_.Write(sums);
     }
   }
 
-  // Runs a sum, with another one that reads the same inp if there is one.
+  // Runs a sum, with others that read the same inp if there are any.
   void Run(uint32_t id) {
-    const uint32_t other = Partner(id);
-    Release(id);
-    if (other != 0) Release(other);
-    writer_.Write(At(id), other == 0 ? nullptr : &At(other));
+    std::vector<const PendingSum*> sums;
+    for (const uint32_t partner : Partners(id)) {
+      Release(partner);
+      sums.push_back(&At(partner));
+    }
+    writer_.Write(sums);
   }
 
-  // The sum that may run with `id` in one call, or 0.
-  uint32_t Partner(uint32_t id) {
+  // The sums that may run in one call, `id` first.
+  std::vector<uint32_t> Partners(uint32_t id) {
+    std::vector<uint32_t> all = {id};
     for (const uint32_t other : waiting_) {
-      if (other != id && writer_.Pairs(At(id), At(other))) return other;
+      if (all.size() == kMostColumns) break;
+      if (other != id && writer_.Pairs(At(id), At(other))) all.push_back(other);
     }
-    return 0;
+    return all;
   }
 
   void Release(uint32_t id) {
@@ -418,7 +423,7 @@ class TapeMaker {
   const Stream& stream_;
   const Config& config_;
   const Kernels& kernels_;
-  const Weights& weights_;
+  Weights& weights_;
   uint64_t most_bytes_;
   Tape* tape_;
   SumWriter writer_;

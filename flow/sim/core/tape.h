@@ -1,5 +1,5 @@
-// A program in one order, prepared to run often: GEMMs that sum into the same rows run as one, two
-// at a time where they read the same inp, with clears before them and clips after them.
+// A program in one order, prepared to run often: GEMMs that sum into the same rows run as one,
+// several at a time where they read the same inp, with clears before them and clips after them.
 //
 // A tape gives the same memory and scratchpads as its instructions one by one. It only delays
 // GEMMs, and what changes their sums, until something reads or writes what they touch; GEMMs whose
@@ -25,10 +25,9 @@ class Stream;
 // GEMMs as one call of the kernel.
 struct TapeGemm {
   GemmArgs args;
-  // Terms that are the same for every row of a column, as a GEMM of one row whose sum becomes the
-  // column's init; without terms where there are none.
-  GemmArgs same[2];
-  size_t same_count;  // columns that have them
+  // Terms that are the same for every row of a column, as a GEMM of one row whose sums become the
+  // init of the columns; without terms where there are none.
+  GemmArgs same;
 };
 
 class Tape {

@@ -33,8 +33,6 @@ struct ModelTiles {
     static thread_local State all;
     return all;
   }
-  static void Begin() {}
-  static void End() {}
   template <int kTile>
   static void Zero() {
     state().tile[kTile] = Tile();

@@ -60,7 +60,8 @@ Weights::Weights(const Config& config, const Kernels& kernels, const std::vector
         constants_ = 0;
         return std::vector<Span>();
       }()),
-      packed_bytes_((config.wgt_depth() + 1 + constants_) * lines_ * kLineBytes),
+      packed_bytes_(((config.wgt_depth() + 1 + 2 * constants_) * lines_ + kLinesBehind) *
+                    kLineBytes),
       corrections_((config.wgt_depth() + 1 + constants_) * config.block()),
       unpacked_(config.block() * config.block()) {
   places_.reserve(config.wgt_depth());
@@ -165,6 +166,24 @@ uint32_t Weights::Find(uint64_t dram, size_t count) const {
   const Span& s = *std::prev(next);
   if (dram + count > s.end) return kNowhere;
   return PlaceOf(config_.wgt_depth() + 1 + s.first + (dram - s.begin));
+}
+
+void Weights::StartCopies(uint64_t most_bytes) {
+  copied_ = 0;
+  most_copied_ = std::min(uint64_t{constants_} * lines_, most_bytes / kLineBytes);
+}
+
+uint32_t Weights::Copy(const std::vector<uint32_t>& lines, uint32_t count) {
+  if (lines.size() * count > most_copied_ - copied_) return kNowhere;
+  const uint32_t first =
+      PlaceOf(config_.wgt_depth() + 1 + constants_) + static_cast<uint32_t>(copied_);
+  uint8_t* to = packed_bytes_.data() + size_t{first} * kLineBytes;
+  for (const uint32_t line : lines) {
+    std::memcpy(to, packed_bytes_.data() + size_t{line} * kLineBytes, count * kLineBytes);
+    to += count * kLineBytes;
+  }
+  copied_ += lines.size() * count;
+  return first;
 }
 
 bool Weights::IsZero(uint32_t place) const {

@@ -26,7 +26,8 @@ class AlignedBytes {
 };
 
 // A place is where a packed element begins, in lines from data(). Every scratchpad element has a
-// slot of its own; behind the slots lie an element of zeros, then the constants.
+// slot of its own; behind the slots lie an element of zeros, then the constants, then copies of
+// parts of these in another order.
 class Weights {
  public:
   // Constants are what `insns` load and no STORE of them writes; none where they take more than
@@ -66,6 +67,12 @@ class Weights {
   uint32_t lines() const { return lines_; }
   // Whether a packed constant, or the element of zeros, has only zeros.
   bool IsZero(uint32_t place) const;
+  // Forgets all copies. From now on they may take so many bytes, and as many as the constants.
+  void StartCopies(uint64_t most_bytes);
+  // Copies parts of `count` lines each, which begin at `lines`, one behind the other; returns the
+  // first line of the copy, or kNowhere where it does not fit.
+  uint32_t Copy(const std::vector<uint32_t>& lines, uint32_t count);
+  uint64_t copied_bytes() const { return uint64_t{copied_} * kLineBytes; }
   // The diagonal, int32[block], of a packed constant that has nothing else; or null.
   const int32_t* Diagonal(uint32_t place) const;
 
@@ -87,6 +94,7 @@ class Weights {
   const Kernels& kernels_;
   uint32_t lines_;  // of a packed element
   size_t constants_ = 0;
+  uint64_t copied_ = 0, most_copied_ = 0;  // lines
   std::vector<Span> spans_;
   bool is_packed_ = false;
   int changes_ = 0;

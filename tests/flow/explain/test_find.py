@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from flow.explain.explain import Compiled, explain_network
-from flow.explain.find import by_name, unknown
+from flow.explain.explain import Compiled, explain_network, explain_programs
+from flow.explain.find import by_name, namesakes, several, unknown
 from flow.stages import Stages
 from relay_passes.partition.host_work import Fallback
-from tests.flow.explain.networks import compiled
+from tests.flow.explain.networks import compiled, conv_net
 from vta_config.errors import ConfigError
 
 
@@ -85,6 +87,59 @@ def test_operators_come_before_conversions() -> None:
     assert by_name("a", [whole, sine]) is None
     assert by_name("a", [whole, sine], conversions=True) == whole
     assert by_name("n (dequantize)", [whole], conversions=True) == whole
+
+
+def test_others_with_a_name() -> None:
+    assert namesakes("n", ["n", "n#2", "m#2", "n#x", "n#3#2", "n#10", "n#3"]) == [
+        "n#2",
+        "n#3",
+        "n#10",
+    ]
+    with pytest.raises(
+        ConfigError,
+        match="--explain: must name one layer or operator, got n, which is in 3 of them; "
+        "give one of: t, a, b",
+    ):
+        raise several("n", ["t", "a", "b"])
+    with pytest.raises(ConfigError, match="l0, .* l7 and 12 more"):
+        raise several("n", [f"l{k}" for k in range(20)])
+
+
+def test_nodes_with_one_name(tmp_path: Path) -> None:
+    """Names that several nodes have get numbers; they are in layers and on the host."""
+    rng = np.random.default_rng(0)
+    layers = [
+        numpy_helper.from_array(rng.normal(size=(16, 16, 1, 1)).astype(np.float32), name)
+        for name in ("stem.weight", "head.weight")
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "stem.weight"], ["c"], name="same"),
+        helper.make_node("Sin", ["c"], ["s"], name="same"),
+        helper.make_node("Conv", ["s", "head.weight"], ["d"], name="same"),
+        helper.make_node("Relu", ["d"], ["y"], name="same"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 16, 4, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "twins", ends[:1], ends[1:], layers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    found = compiled(model, tmp_path)
+    (sine,) = explain_network(found, Stages(), "same#2").host
+    assert sine.label == "same#2 (Sin)"
+    assert explain_network(found, Stages(), "same#3").layer == "head"
+    with pytest.raises(ConfigError, match=f"in 3 of them; give one of: stem, {sine.name}, head"):
+        explain_network(found, Stages(), "same")
+
+
+def test_layers_with_one_name(tmp_path: Path) -> None:
+    """Layers that share a weight are called after it; a note names the others."""
+    model = conv_net((16, 16, 16), size=4, kernel=1)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.input[1] = "c1.weight"
+    found = compiled(model, tmp_path)
+    first = explain_network(found, Stages(), "c1")
+    assert (first.layer, first.answers[-1].text) == ("c1", "others have this name, too: c1#2")
+    assert explain_network(found, Stages(), "c1#2").answers[-1].about == "would help"
+    assert explain_programs(found.model.timed, "p", "c1").answers[-1] == first.answers[-1]
 
 
 def test_close_names() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flow.machines.axes import AXES, axis_of, choices, sram_bytes, told, varied
+from flow.machines.axes import AXES, axis_of, choices, refusal, sram_bytes, told, varied
 from vta_config import VTAConfig, preset_names
 from vta_config.errors import ConfigError
 
@@ -90,5 +90,7 @@ def test_a_clock_without_its_unit(text: str) -> None:
 def test_a_machine_that_cannot_be_built() -> None:
     with pytest.raises(ConfigError, match="default inp-buffer=64KiB.gemm: must fit 128 bits"):
         varied(DEFAULT, inp_buffer=64 << 10)
+    assert refusal(DEFAULT, inp_buffer=64 << 10).startswith("gemm: must fit 128 bits")
+    assert refusal(DEFAULT, inp_buffer=8 << 10) == ""
     with pytest.raises(ConfigError, match="CLOCK_HZ: must be a frequency"):
         varied(DEFAULT, clock=0)

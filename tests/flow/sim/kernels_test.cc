@@ -281,9 +281,174 @@ void TestSums(uint32_t programs) {
   }
 }
 
+// A GEMM of random shape, its operands as a program has them: int8.
+struct Call {
+  static constexpr size_t kElements = 64;  // of inp and of wgt
+
+  explicit Call(Random* random)
+      : block(size_t{16} << Below(random, 4)),
+        inp(kElements * block),
+        wgt(kElements * block * block),
+        acc(kMostColumns * kMostRows * kColumn),
+        init(kMostColumns * kColumn) {
+    for (int8_t& lane : inp) lane = static_cast<int8_t>((*random)());
+    for (int8_t& lane : wgt) lane = static_cast<int8_t>((*random)());
+    for (int32_t& lane : acc) lane = static_cast<int32_t>((*random)());
+    for (int32_t& lane : init) lane = static_cast<int32_t>((*random)());
+    args.block = block;
+    args.columns = 1 + Below(random, kMostColumns);
+    args.row_count = 1 + Below(random, kMostRows);
+    args.fresh = Below(random, 2) == 0;
+    clip = {static_cast<int32_t>(Below(random, 32)), -static_cast<int32_t>(Below(random, 99)), 99};
+    if (Below(random, 2) == 0) args.clip = &clip;
+    for (uint32_t n = Below(random, 4); n > 0; --n) {
+      Term term;
+      term.in_order = Below(random, 2) == 0;
+      const uint32_t taps = Below(random, static_cast<uint32_t>(640 / block));
+      const uint32_t parts = static_cast<uint32_t>(kElements * block / kColumn);
+      for (uint32_t t = 0; t < taps; ++t) {
+        term.src.push_back(Below(random, kElements / 2));
+        for (size_t c = 0; c < args.columns; ++c) {
+          const bool next = term.in_order && t > 0;
+          term.parts.push_back(next ? term.parts[term.parts.size() - args.columns] + 1
+                                    : Below(random, parts - taps));
+        }
+      }
+      for (size_t r = 0; r < args.row_count; ++r) term.rows.push_back(Below(random, kElements / 2));
+      terms.push_back(term);
+    }
+    for (uint32_t n = Below(random, 4); n > 0; --n) {
+      diagonals.push_back({Below(random, kElements / 2), Below(random, 100),
+                           Below(random, static_cast<uint32_t>(args.columns))});
+    }
+  }
+
+  // What acc must be.
+  std::vector<int32_t> Want() const {
+    std::vector<int32_t> want = acc;
+    for (size_t c = 0; c < args.columns; ++c) {
+      for (size_t r = 0; r < args.row_count; ++r) {
+        for (size_t o = 0; o < kColumn; ++o) {
+          int32_t& out = want[(c * kMostRows + r) * kColumn + o];
+          uint32_t sum = static_cast<uint32_t>(init[c * kColumn + o]);
+          if (!args.fresh) sum += static_cast<uint32_t>(out);
+          for (const Term& term : terms) {
+            for (size_t t = 0; t < term.src.size(); ++t) {
+              const int8_t* x = &inp[(term.rows[r] + term.src[t]) * block];
+              const int8_t* w = &wgt[(term.parts[t * args.columns + c] * kColumn + o) * block];
+              for (size_t i = 0; i < block; ++i) sum += static_cast<uint32_t>(x[i] * w[i]);
+            }
+          }
+          for (const Diagonal& d : diagonals) {
+            if (d.column == c) sum += static_cast<uint32_t>(inp[d.src * block + o] * d.factor);
+          }
+          out = static_cast<int32_t>(sum);
+          if (args.clip == nullptr) continue;
+          out = std::min(std::max(out >> clip.shift, clip.low), clip.high);
+        }
+      }
+    }
+    return want;
+  }
+
+  // What kernels make of it.
+  std::vector<int32_t> Run(const Kernels& kernels) const {
+    const size_t elem = kernels.wgt_bytes(block), lane = kernels.inp_lane_bytes;
+    AlignedBytes x(inp.size() * lane), w(kElements * elem + kLinesBehind * kLineBytes);
+    std::vector<int32_t> corrections(kElements * block), out = acc, own_init = init;
+    kernels.pack_inp(reinterpret_cast<const uint8_t*>(inp.data()), x.data(), inp.size());
+    for (size_t e = 0; e < kElements; ++e) {
+      kernels.pack_wgt(reinterpret_cast<const uint8_t*>(&wgt[e * block * block]),
+                       w.data() + e * elem, block, &corrections[e * block]);
+    }
+    GemmArgs call = args;
+    std::vector<std::vector<GemmRow>> rows(1 + terms.size());
+    std::vector<std::vector<int32_t>> src(terms.size());
+    std::vector<std::vector<uint32_t>> lines(terms.size());
+    std::vector<GemmTerm> packed;
+    const auto bytes = [&](uint32_t element) {
+      return static_cast<int32_t>(element * block * lane);
+    };
+    const auto correct = [&](size_t c, size_t o, int32_t by) {
+      uint32_t sum = static_cast<uint32_t>(own_init[c * kColumn + o]);
+      sum += kernels.corrected ? static_cast<uint32_t>(by) : 0;
+      own_init[c * kColumn + o] = static_cast<int32_t>(sum);
+    };
+    for (size_t r = 0; r < args.row_count; ++r) {
+      rows.back().push_back({static_cast<int32_t>(r * kColumn), 0});
+    }
+    for (size_t n = 0; n < terms.size(); ++n) {
+      const Term& term = terms[n];
+      for (const uint32_t row : term.rows) rows[n].push_back({0, bytes(row)});
+      for (const uint32_t from : term.src) src[n].push_back(bytes(from));
+      for (size_t p = 0; p < term.parts.size(); ++p) {
+        lines[n].push_back(static_cast<uint32_t>(term.parts[p] * block * lane / 4));
+        for (size_t o = 0; o < kColumn; ++o) {
+          correct(p % args.columns, o, corrections[term.parts[p] * kColumn + o]);
+        }
+      }
+      packed.push_back(
+          {rows[n].data(), x.data(), src[n].data(), lines[n].data(), src[n].size(), term.in_order});
+    }
+    std::vector<std::vector<int32_t>> factors;
+    std::vector<GemmDiagonal> packed_diagonals;
+    for (const Diagonal& d : diagonals) {
+      const int32_t factor = static_cast<int32_t>(d.factor);
+      factors.emplace_back(kColumn, factor);
+      packed_diagonals.push_back(
+          {rows.back().data(), x.data() + bytes(d.src), factors.back().data(), d.column});
+      for (size_t o = 0; o < kColumn; ++o) correct(d.column, o, -kernels.inp_zero * factor);
+    }
+    for (size_t c = 0; c < args.columns; ++c) {
+      call.acc[c] = &out[c * kMostRows * kColumn];
+      call.init[c] = &own_init[c * kColumn];
+    }
+    call.rows = rows.back().data();
+    call.wgt = w.data();
+    call.terms = packed.data();
+    call.term_count = packed.size();
+    call.diagonals = packed_diagonals.data();
+    call.diagonal_count = packed_diagonals.size();
+    const KernelsInUse in_use(kernels);
+    kernels.gemm(call);
+    return out;
+  }
+
+  static constexpr uint32_t kMostRows = 70;
+  struct Term {
+    std::vector<uint32_t> rows, src;  // elements
+    std::vector<uint32_t> parts;      // [tap][column]: 16 rows of an element
+    bool in_order;
+  };
+  struct Diagonal {
+    uint32_t src, factor, column;  // one factor for all lanes
+  };
+  size_t block;
+  std::vector<int8_t> inp, wgt;
+  std::vector<int32_t> acc, init;
+  Clip clip;
+  GemmArgs args;
+  std::vector<Term> terms;
+  std::vector<Diagonal> diagonals;
+};
+
+// Calls of more columns, rows and taps than random programs lead to.
+void TestCalls(uint32_t calls) {
+  Random random(3);
+  for (uint32_t n = 0; n < calls; ++n) {
+    const Call call(&random);
+    const std::vector<int32_t> want = call.Want();
+    for (const char* name : kNames) {
+      const Kernels* kernels = ChooseKernels(name, call.block);
+      if (kernels != nullptr) CHECK(call.Run(*kernels) == want);
+    }
+  }
+}
+
 }  // namespace
 
 void TestKernels(uint32_t programs) {
+  TestCalls(programs / 5);
   if (programs >= 100) TestNests();
   TestSums(programs);
 }
