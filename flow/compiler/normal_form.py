@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flow.compiler.averages import diagonal_weights
-from flow.compiler.bias import (
-    LateConstants,
-    RegisterOp,
-    bias_digits,
-)
+from flow.compiler.bias import LateConstants, RegisterOp, bias_digits
 from flow.compiler.borders import border_of
 from flow.compiler.edges import Edge, edges_of, rectangles_of
 from flow.compiler.epilogue_ops import EpilogueOp, ImmediateOp, epilogue_ops
