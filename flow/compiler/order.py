@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -58,31 +58,67 @@ class Job:
 def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None, Emitted]]:
     """Yield (layer, instruction) of all jobs in the order of issue."""
     ahead, before = Job(), Job()
-    weights = _Weights(jobs, config)
+    places = _Places(jobs, config)
+    weights = _Weights(jobs, config, places)
     lead = _lead_cycles(jobs, config)
-    # When LOAD, and COMPUTE with the last two bodies, would be done: two chunks fit each memory.
-    loaded, computed, earlier = 0, 0, 0
+    times = _Times()
     for index, job in enumerate(jobs):
         loads = [e for e in job.loads if id(e) not in weights.moved]
         late = [e for e in loads if _reads_of(e, ahead)]
         waiting = [e for e in loads if e not in late and _reads_of(e, before)]
         late += [e for e in job.late_loads if id(e) not in weights.moved]
-        loaded = max(loaded, earlier)
         cycles = sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
-        for load in weights.take_own(index, computed - loaded - cycles):
-            loaded += _load_cycles(load[1], config)
-            yield load
-        loaded += cycles
-        earlier, computed = computed, max(computed, loaded) + job.body_cycles(config)
+        free = max((times.free(places.used[id(e)]) for e in (*loads, *late)), default=0)
+        # Loads of later layers begin no sooner than the body of the job before the one ahead ends:
+        # loads of this layer may be sooner due than estimated.
+        begin = max(times.loaded, times.free(index - 2))
+        while (load := weights.own(index)) is not None:
+            done = times.done(load)
+            if max(done, free) + cycles > times.computed:
+                break
+            times.loaded = done
+            yield weights.take(load)
+        times.loaded = max(times.loaded, free) + cycles
+        times.computed = max(times.computed, times.loaded) + job.body_cycles(config)
+        times.ends.append(times.computed)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
-        for load in weights.take(index, computed - loaded - lead[index]):
-            loaded += _load_cycles(load[1], config)
-            yield load
+        begin = max(begin, times.loaded)
+        for load in weights.later(index):
+            done = times.done(load, begin)
+            if done > times.computed - lead[index]:
+                break
+            times.loaded = begin = done
+            yield weights.take(load)
         yield from ((job.layer, e) for e in waiting)
         yield from ((ahead.layer, e) for e in ahead.body)
         yield from ((job.layer, e) for e in late)
         ahead, before = job, ahead
     yield from ((ahead.layer, e) for e in ahead.body)
+
+
+@dataclass(slots=True)
+class _Times:
+    """When modules would be done with what was issued, in estimated cycles.
+
+    Parameters
+    ----------
+    loaded, computed : int
+        LOAD, and COMPUTE.
+    ends : list[int]
+        COMPUTE with the body of each job.
+    """
+
+    loaded: int = 0
+    computed: int = 0
+    ends: list[int] = field(default_factory=list)
+
+    def free(self, used: int) -> int:
+        """Return when a place is free that job `used` was the last to use, none if negative."""
+        return self.ends[used] if used >= 0 else 0
+
+    def done(self, load: _Load, begin: int = 0) -> int:
+        """Return when LOAD would be done with a load that it begins next, not before `begin`."""
+        return max(self.loaded, begin, self.free(load.used)) + load.cycles
 
 
 def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
@@ -99,72 +135,83 @@ def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
     return lead
 
 
-class _Load(NamedTuple):
-    """A load of weights, and the first job before whose predecessor's body it may be issued."""
+class _Places:
+    """For each load, by id, the last job before it that used its place; -2 where none did."""
+
+    def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
+        """Follow all jobs."""
+        self.used: dict[int, int] = {}
+        depths = {"inp": config.inp_depth, "wgt": config.wgt_depth}
+        touched = {space: np.full(depth, -2, np.int64) for space, depth in depths.items()}
+        for index, job in enumerate(jobs):
+            for emitted in (*job.loads, *job.late_loads):
+                (region,) = emitted.writes
+                at = region.indices()
+                self.used[id(emitted)] = int(touched[region.space][at].max())
+                touched[region.space][at] = index
+            for region in (r for e in job.body for r in e.reads if r.space in touched):
+                touched[region.space][region.indices()] = index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Load:
+    """A load of weights, and the last job that used its place before."""
 
     job: int
     layer: str | None
     emitted: Emitted
     cycles: int
-    earliest: int
+    used: int
+
+    @property
+    def earliest(self) -> int:
+        """The first job before whose predecessor's body it may be issued.
+
+        The body of job j is issued with job j + 1.
+        """
+        return self.used + 2
 
 
 class _Weights:
     """The loads of weights that may be issued before their turn, by layer."""
 
-    def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
+    def __init__(self, jobs: Sequence[Job], config: VTAConfig, places: _Places) -> None:
         """Find from where on each load's place is its own."""
         self.moved: set[int] = set()
         self._layer_of: list[int] = []
         self._loads: list[deque[_Load]] = []
-        touched = np.full(config.wgt_depth, -2, np.int64)
         for index, job in enumerate(jobs):
             if index == 0 or job.layer != jobs[index - 1].layer:
                 self._loads.append(deque())
             self._layer_of.append(len(self._loads) - 1)
             for emitted in (*job.loads, *job.late_loads):
-                (region,) = emitted.writes
-                if region.space == "wgt":
-                    where = region.indices()
-                    if emitted.reads:  # a layer makes them: they wait for it
-                        touched[where] = index
-                        continue
-                    # The body of job j is issued with job j + 1.
-                    earliest = int(touched[where].max()) + 2
-                    cycles = _load_cycles(emitted, config)
-                    self._loads[-1].append(_Load(index, job.layer, emitted, cycles, earliest))
-                    touched[where] = index
-            for region in (r for e in job.body for r in e.reads if r.space == "wgt"):
-                touched[region.indices()] = index
+                # What a layer makes waits for it.
+                if emitted.writes[0].space == "wgt" and not emitted.reads:
+                    cycles, used = _load_cycles(emitted, config), places.used[id(emitted)]
+                    self._loads[-1].append(_Load(index, job.layer, emitted, cycles, used))
 
-    def take_own(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
-        """Take the next loads of the same layer to issue before those of job `index`.
-
-        Only as many as are done in `cycles`, before the job's body begins.
-        """
+    def own(self, index: int) -> _Load | None:
+        """Return the next load of the same layer that may be issued before those of job `index`."""
         loads = self._loads[self._layer_of[index]]
         while loads and loads[0].job <= index:
             loads.popleft()
-        while loads and loads[0].earliest <= index and loads[0].cycles <= cycles:
-            load = loads.popleft()
-            cycles -= load.cycles
-            self.moved.add(id(load.emitted))
-            yield load.layer, load.emitted
+        return loads[0] if loads and loads[0].earliest <= index else None
 
-    def take(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
-        """Take loads of later layers to issue with job `index`, as many as `cycles` allow."""
+    def later(self, index: int) -> Iterator[_Load]:
+        """Yield loads of later layers that may be issued with job `index`; take each or stop."""
         for loads in self._loads[self._layer_of[index] + 1 :]:
             while loads:
-                ready = (i for i in range(min(len(loads), LOOKAHEAD_LOADS))
-                         if loads[i].earliest <= index)  # fmt: skip
-                at = next(ready, None)
-                if at is None or loads[at].cycles > cycles:
+                some = (loads[i] for i in range(min(len(loads), LOOKAHEAD_LOADS)))
+                load = next((load for load in some if load.earliest <= index), None)
+                if load is None:
                     return
-                load = loads[at]
-                del loads[at]
-                cycles -= load.cycles
-                self.moved.add(id(load.emitted))
-                yield load.layer, load.emitted
+                yield load
+
+    def take(self, load: _Load) -> tuple[str | None, Emitted]:
+        """Take a load out of its turn; return its layer and itself."""
+        self._loads[self._layer_of[load.job]].remove(load)
+        self.moved.add(id(load.emitted))
+        return load.layer, load.emitted
 
 
 def _reads_of(load: Emitted, job: Job) -> bool:
