@@ -232,7 +232,9 @@ def cost(shape: ConvShape, tiling: Tiling, capacity: Capacity) -> Cost:
     gemms = gemms * groups * parts * shape.planes + residual_loads
     pieces = blocks(tiling.oc, blocks(PIECE_VECTORS, tiling.oh * tiling.ow))
     ends = tiles + where(acc_slots < 2, tiles, 1) * (pieces - 1)
-    compute: float = shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
+    compute: float = (
+        shape.cycles + gemms * capacity.timing.overhead(alu=False) + ends * shape.tile_cycles
+    )
     # A 1 × 1 product's chunks take longer to load than to compute: LOAD must be ahead by then.
     further = any(part.base for part in shape.summands)
     deep = further | (load > DEEP_LOAD_SHARE * compute)
