@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -79,8 +80,7 @@ def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None
             times.loaded = done
             yield weights.take(load)
         times.loaded = max(times.loaded, free) + cycles
-        times.computed = max(times.computed, times.loaded) + job.body_cycles(config)
-        times.ends.append(times.computed)
+        times.compute(job, config)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
         begin = max(begin, times.loaded)
         for load in weights.later(index):
@@ -111,6 +111,15 @@ class _Times:
     loaded: int = 0
     computed: int = 0
     ends: list[int] = field(default_factory=list)
+
+    def compute(self, job: Job, config: VTAConfig) -> None:
+        """Add the body of a job, which waits for its loads as soon as it reads something."""
+        early = sum(
+            _compute_cycles(e, config.profile) for e in takewhile(lambda e: not e.reads, job.body)
+        )
+        rest = job.body_cycles(config) - early
+        self.computed = max(self.computed + early, self.loaded) + rest
+        self.ends.append(self.computed)
 
     def free(self, used: int) -> int:
         """Return when a place is free that job `used` was the last to use, none if negative."""
