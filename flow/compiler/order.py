@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -67,32 +68,77 @@ class Job:
 def ordered(jobs: Sequence[Job], config: VTAConfig) -> Iterator[tuple[str | None, Emitted]]:
     """Yield (layer, instruction) of all jobs in the order of issue."""
     ahead, before = Job(), Job()
-    weights = _Weights(jobs, config)
+    places = _Places(jobs, config)
+    weights = _Weights(jobs, config, places)
     lead = _lead_cycles(jobs, config)
     wanted = _wanted_cycles(jobs, config)
-    # When LOAD, and COMPUTE with the last two bodies, would be done: two chunks fit each memory.
-    loaded, computed, earlier = 0, 0, 0
+    times = _Times()
     for index, job in enumerate(jobs):
         loads = [e for e in job.loads if id(e) not in weights.moved]
         late = [e for e in loads if _reads_of(e, ahead)]
         waiting = [e for e in loads if e not in late and _reads_of(e, before)]
         late += [e for e in job.late_loads if id(e) not in weights.moved]
-        loaded = max(loaded, earlier)
         cycles = sum(_load_cycles(e, config) for e in (*loads, *job.late_loads))
-        for load in weights.take_own(index, computed - loaded - cycles):
-            loaded += _load_cycles(load[1], config)
-            yield load
-        loaded += cycles
-        earlier, computed = computed, max(computed, loaded) + job.body_cycles(config)
+        free = max((times.free(places.used[id(e)]) for e in (*loads, *late)), default=0)
+        # Loads of later layers begin no sooner than the body of the job before the one ahead ends:
+        # loads of this layer may be sooner due than estimated.
+        begin = max(times.loaded, times.free(index - 2))
+        while (load := weights.own(index)) is not None:
+            done = times.done(load)
+            if max(done, free) + cycles > times.computed:
+                break
+            times.loaded = done
+            yield weights.take(load)
+        times.loaded = max(times.loaded, free) + cycles
+        times.compute(job, config)
         yield from ((job.layer, e) for e in loads if e not in late and e not in waiting)
-        for load in weights.take(index, computed - loaded - lead[index], wanted[index]):
-            loaded += _load_cycles(load[1], config)
-            yield load
+        begin = max(begin, times.loaded)
+        for load in weights.later(index, wanted[index]):
+            spare = times.computed - lead[index] - times.done(load, begin)
+            part = load if spare >= 0 else weights.split(load, load.cycles + spare)
+            if part is None:
+                break
+            times.loaded = begin = times.done(part, begin)
+            yield weights.take_ahead(part)
         yield from ((job.layer, e) for e in waiting)
         yield from ((ahead.layer, e) for e in ahead.body)
         yield from ((job.layer, e) for e in late)
         ahead, before = job, ahead
     yield from ((ahead.layer, e) for e in ahead.body)
+
+
+@dataclass(slots=True)
+class _Times:
+    """When modules would be done with what was issued, in estimated cycles.
+
+    Parameters
+    ----------
+    loaded, computed : int
+        LOAD, and COMPUTE.
+    ends : list[int]
+        COMPUTE with the body of each job.
+    """
+
+    loaded: int = 0
+    computed: int = 0
+    ends: list[int] = field(default_factory=list)
+
+    def compute(self, job: Job, config: VTAConfig) -> None:
+        """Add the body of a job, which waits for its loads as soon as it reads something."""
+        early = sum(
+            _compute_cycles(e, config.profile) for e in takewhile(lambda e: not e.reads, job.body)
+        )
+        rest = job.body_cycles(config) - early
+        self.computed = max(self.computed + early, self.loaded) + rest
+        self.ends.append(self.computed)
+
+    def free(self, used: int) -> int:
+        """Return when a place is free that job `used` was the last to use, none if negative."""
+        return self.ends[used] if used >= 0 else 0
+
+    def done(self, load: _Load, begin: int = 0) -> int:
+        """Return when LOAD would be done with a load that it begins next, not before `begin`."""
+        return max(self.loaded, begin, self.free(load.used)) + load.cycles
 
 
 def _lead_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
@@ -119,92 +165,93 @@ def _wanted_cycles(jobs: Sequence[Job], config: VTAConfig) -> list[int]:
     return [AHEAD_CYCLES + round(cycles) for cycles in wanted]
 
 
-class _Load(NamedTuple):
-    """A load of weights, and the first job before whose predecessor's body it may be issued."""
+class _Places:
+    """For each load, by id, the last job before it that used its place; -2 where none did."""
+
+    def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
+        """Follow all jobs."""
+        self.used: dict[int, int] = {}
+        depths = {"inp": config.inp_depth, "wgt": config.wgt_depth}
+        touched = {space: np.full(depth, -2, np.int64) for space, depth in depths.items()}
+        for index, job in enumerate(jobs):
+            for emitted in (*job.loads, *job.late_loads):
+                (region,) = emitted.writes
+                at = region.indices()
+                self.used[id(emitted)] = int(touched[region.space][at].max())
+                touched[region.space][at] = index
+            for region in (r for e in job.body for r in e.reads if r.space in touched):
+                touched[region.space][region.indices()] = index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Load:
+    """A load of weights, and the last job that used its place before."""
 
     job: int
     layer: str | None
     emitted: Emitted
     cycles: int
-    earliest: int
+    used: int
+
+    @property
+    def earliest(self) -> int:
+        """The first job before whose predecessor's body it may be issued.
+
+        The body of job j is issued with job j + 1.
+        """
+        return self.used + 2
 
 
 class _Weights:
     """The loads of weights that may be issued before their turn, by layer."""
 
-    def __init__(self, jobs: Sequence[Job], config: VTAConfig) -> None:
+    def __init__(self, jobs: Sequence[Job], config: VTAConfig, places: _Places) -> None:
         """Find from where on each load's place is its own."""
-        self._jobs, self._config = jobs, config
+        self._jobs, self._config, self._places = jobs, config, places
         self.moved: set[int] = set()
-        #: Cycles of what was taken for jobs that are still to come, of each and of all.
+        #: Cycles of what was taken for layers that are still to come, of each job and of all.
         self._taken, self._ahead = [0] * len(jobs), 0
         self._layer_of: list[int] = []
         self._loads: list[deque[_Load]] = []
-        touched = np.full(config.wgt_depth, -2, np.int64)
         for index, job in enumerate(jobs):
             if index == 0 or job.layer != jobs[index - 1].layer:
                 self._loads.append(deque())
             self._layer_of.append(len(self._loads) - 1)
             for emitted in (*job.loads, *job.late_loads):
-                (region,) = emitted.writes
-                if region.space == "wgt":
-                    where = region.indices()
-                    if emitted.reads:  # a layer makes them: they wait for it
-                        touched[where] = index
-                        continue
-                    # The body of job j is issued with job j + 1.
-                    earliest = int(touched[where].max()) + 2
-                    cycles = _load_cycles(emitted, config)
-                    self._loads[-1].append(_Load(index, job.layer, emitted, cycles, earliest))
-                    touched[where] = index
-            for region in (r for e in job.body for r in e.reads if r.space == "wgt"):
-                touched[region.indices()] = index
+                # What a layer makes waits for it.
+                if emitted.writes[0].space == "wgt" and not emitted.reads:
+                    cycles, used = _load_cycles(emitted, config), places.used[id(emitted)]
+                    self._loads[-1].append(_Load(index, job.layer, emitted, cycles, used))
 
-    def take_own(self, index: int, cycles: int) -> Iterator[tuple[str | None, Emitted]]:
-        """Take the next loads of the same layer to issue before those of job `index`.
-
-        Only as many as are done in `cycles`, before the job's body begins.
-        """
+    def own(self, index: int) -> _Load | None:
+        """Return the next load of the same layer that may be issued before those of job `index`."""
         loads = self._loads[self._layer_of[index]]
         while loads and loads[0].job <= index:
             loads.popleft()
-        while loads and loads[0].earliest <= index and loads[0].cycles <= cycles:
-            load = loads.popleft()
-            cycles -= load.cycles
-            self.moved.add(id(load.emitted))
-            yield load.layer, load.emitted
+        return loads[0] if loads and loads[0].earliest <= index else None
 
-    def take(self, index: int, cycles: int, wanted: int) -> Iterator[tuple[str | None, Emitted]]:
-        """Take loads of later layers to issue with job `index`, as many as `cycles` allow.
+    def later(self, index: int, wanted: int) -> Iterator[_Load]:
+        """Yield loads of later layers that may be issued with job `index`; take each or stop.
 
-        Only until what was taken for later jobs takes `wanted` cycles.
+        Only until what was taken for later layers takes `wanted` cycles.
         """
         self._ahead -= self._taken[index]
         for loads in self._loads[self._layer_of[index] + 1 :]:
             while loads and self._ahead < wanted:
-                ready = (i for i in range(min(len(loads), LOOKAHEAD_LOADS))
-                         if loads[i].earliest <= index)  # fmt: skip
-                at = next(ready, None)
-                if at is None:
+                some = (loads[i] for i in range(min(len(loads), LOOKAHEAD_LOADS)))
+                load = next((load for load in some if load.earliest <= index), None)
+                if load is None:
                     break
-                if loads[at].cycles > cycles and not self._split(loads, at, cycles):
-                    return
-                load = loads[at]
-                del loads[at]
-                cycles -= load.cycles
-                self._taken[load.job] += load.cycles
-                self._ahead += load.cycles
-                self.moved.add(id(load.emitted))
-                yield load.layer, load.emitted
+                yield load
 
-    def _split(self, loads: deque[_Load], at: int, cycles: int) -> bool:
-        """Cut a load in parts of which the first takes at most `cycles`, if that is worth it."""
-        load, insn = loads[at], loads[at].emitted.insn
+    def split(self, load: _Load, cycles: int) -> _Load | None:
+        """Cut a load in parts; return the first, of at most `cycles`, or None if not worth it."""
+        insn = load.emitted.insn
         rows, columns, stride = insn["y_size"], insn["x_size"], insn["x_stride"]
         beats = blocks(dram_elem_bytes(Memory.WGT, self._config), self._config.bus_bytes)
         elems = (cycles - self._config.profile.load_cycles(1, 0, 1)) // beats
         if cycles < PART_CYCLES or not 0 < elems < rows * columns:
-            return False
+            return None
         if whole := elems // columns:
             cuts = [(0, whole, columns), (whole * columns, rows - whole, columns)]
         else:
@@ -222,15 +269,33 @@ class _Weights:
                 x_stride=stride if height > 1 else width,
             )
             place = Region("wgt", part["sram_base"], height * width)
-            parts.append(replace(load.emitted, insn=part, writes=(place,)))
-        job = self._jobs[load.job]
+            emitted = replace(load.emitted, insn=part, writes=(place,))
+            self._places.used[id(emitted)] = load.used
+            part_cycles = _load_cycles(emitted, self._config)
+            parts.append(replace(load, emitted=emitted, cycles=part_cycles))
+        if parts[0].cycles > cycles:
+            return None
+        job, own = self._jobs[load.job], [part.emitted for part in parts]
         for of in (job.loads, job.late_loads):
-            of[:] = [e for one in of for e in (parts if one is load.emitted else (one,))]
+            of[:] = [e for one in of for e in (own if one is load.emitted else (one,))]
+        loads = self._loads[self._layer_of[load.job]]
+        at = loads.index(load)
         del loads[at]
-        for emitted in reversed(parts):
-            of_part = load._replace(emitted=emitted, cycles=_load_cycles(emitted, self._config))
-            loads.insert(at, of_part)
-        return loads[at].cycles <= cycles
+        for each in reversed(parts):
+            loads.insert(at, each)
+        return parts[0]
+
+    def take_ahead(self, load: _Load) -> tuple[str | None, Emitted]:
+        """Take a load of a later layer; return its layer and itself."""
+        self._taken[load.job] += load.cycles
+        self._ahead += load.cycles
+        return self.take(load)
+
+    def take(self, load: _Load) -> tuple[str | None, Emitted]:
+        """Take a load out of its turn; return its layer and itself."""
+        self._loads[self._layer_of[load.job]].remove(load)
+        self.moved.add(id(load.emitted))
+        return load.layer, load.emitted
 
 
 def _reads_of(load: Emitted, job: Job) -> bool:

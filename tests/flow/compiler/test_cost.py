@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from flow.compiler.cost import MAX_SLOTS, Cost, Tiling, cost, least_cycles, objective_cost
+from flow.compiler.cost import MAX_SLOTS, Cost, Slots, Tiling, cost, least_cycles, objective_cost
 from flow.compiler.link import make_program
 from flow.compiler.lower import lower
 from flow.compiler.normal_form import normal_layer
@@ -89,7 +89,7 @@ def test_a_bound_from_below(shape: ConvShape, capacity: Capacity) -> None:
 
 
 def test_bytes_count_unless_latency_alone_does(capacity: Capacity) -> None:
-    estimate = Cost(1000.0, 800.0, (2, 2))
+    estimate = Cost(1000.0, 800.0, Slots(2, 2))
     assert objective_cost(estimate, capacity) == 1000 + 0.6 * 800 / 8
     assert objective_cost(estimate, replace(capacity, objective="latency")) == 1000
 
@@ -136,3 +136,26 @@ def test_rows_that_lie_apart_are_stored_one_by_one(shape: ConvShape, capacity: C
     tall = replace(narrow, out_width=8, width=8)
     tiling = replace(tiling, ow=8)
     assert cost(replace(tall, stored_rows=True), tiling, capacity) == cost(tall, tiling, capacity)
+
+
+def test_a_chunk_that_takes_longer_to_load_than_to_use_has_more_slots() -> None:
+    """Four chunks of inp a tile: with two slots, each waits for the one before the last."""
+    capacity = Capacity.of(VTAConfig.load("block32"), resident_inp=1, resident_wgt=0)
+    shape = replace(resnet_layer(64, 32, VTAConfig.load("block32"), kernel=1), ic=4, oc=3)
+    tiling = Tiling(oc=3, oh=16, ow=16, ic=1, oc_w=3, oc_outer=False)
+    assert cost(shape, tiling, capacity).slots.inp == 3
+    larger = replace(shape, kernel=(3, 3), padding=(1, 1))
+    assert cost(larger, tiling, capacity).slots.inp == 2
+
+
+def test_residuals_have_what_chunks_leave_of_inp(shape: ConvShape, capacity: Capacity) -> None:
+    tiling = Tiling(oc=4, oh=8, ow=8, ic=1, oc_w=4, oc_outer=False)
+    added = replace(shape, residuals=1)
+    assert cost(shape, tiling, capacity).slots.residual == 2
+    slots = cost(added, tiling, capacity).slots
+    assert slots.residual == 4  # a tile's
+    assert slots.inp * tiling.inp_elems(added) + slots.residual * 64 <= capacity.inp
+    tight = replace(capacity, inp=2 * tiling.inp_elems(added) + 3 * 64)
+    assert cost(added, tiling, tight).slots.residual == 3
+    # The third and fourth wait for a slot: 128 beats and more take longer than 64 steps.
+    assert cost(added, tiling, tight).cycles > cost(added, tiling, capacity).cycles

@@ -18,6 +18,7 @@ from flow.compiler.lower import lower
 from flow.compiler.normal_form import NormalLayer
 from flow.compiler.schedule import Schedule
 from flow.compiler.shapes import Objective
+from flow.compiler.tiling import CYCLES_TOLERANCE
 from flow.parallel.run import run_all
 from flow.sim.program_sim import ProgramSim
 from flow.sim.tsim import time_insns
@@ -39,7 +40,8 @@ def test_searched_schedules_are_no_slower_and_right() -> None:
     for found in (None, search.search(graph, config)):
         program = make_program(graph, lower(graph, config, found), config)
         cycles.append(time_insns(config, program.insn_bytes)[0])
-    assert cycles[1] <= cycles[0]
+    # Of tilings that are about as fast, it takes the one that loads the fewest bytes.
+    assert cycles[1] <= cycles[0] * (1 + CYCLES_TOLERANCE)
     image = weights(rng, *x.shape)
     (output,) = ProgramSim(program).run([image]).outputs
     np.testing.assert_array_equal(output, run_subgraph(graph, [image])["conv"])
