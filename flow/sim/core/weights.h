@@ -67,7 +67,8 @@ class Weights {
   uint32_t lines() const { return lines_; }
   // Whether a packed constant, or the element of zeros, has only zeros.
   bool IsZero(uint32_t place) const;
-  // Forgets all copies. From now on they may take so many bytes, and as many as the constants.
+  // Forgets all copies. From now on they may take so many bytes, and twice as many as the
+  // constants.
   void StartCopies(uint64_t most_bytes);
   // Copies parts of `count` lines each, which begin at `lines`, one behind the other; returns the
   // first line of the copy, or kNowhere where it does not fit.
