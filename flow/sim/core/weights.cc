@@ -62,9 +62,9 @@ Weights::Weights(const Config& config, const Kernels& kernels, const std::vector
         constants_ = 0;
         return std::vector<Span>();
       }()),
-      packed_bytes_(
-          ((config.wgt_depth() + 1 + (1 + kMostCopies) * constants_) * lines_ + kLinesBehind) *
-          kLineBytes),
+      copies_(std::min<uint64_t>(kMostCopies * constants_, most_bytes / BytesOf() - constants_)),
+      packed_bytes_(((config.wgt_depth() + 1 + constants_ + copies_) * lines_ + kLinesBehind) *
+                    kLineBytes),
       corrections_((config.wgt_depth() + 1 + constants_) * config.block()),
       unpacked_(config.block() * config.block()) {
   places_.reserve(config.wgt_depth());
@@ -173,7 +173,7 @@ uint32_t Weights::Find(uint64_t dram, size_t count) const {
 
 void Weights::StartCopies(uint64_t most_bytes) {
   copied_ = 0;
-  most_copied_ = std::min(kMostCopies * constants_ * lines_, most_bytes / kLineBytes);
+  most_copied_ = std::min(uint64_t{copies_} * lines_, most_bytes / kLineBytes);
 }
 
 uint32_t Weights::Copy(const std::vector<uint32_t>& lines, uint32_t count) {
