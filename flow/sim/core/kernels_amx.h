@@ -94,14 +94,21 @@ inline void CopyWgtTile(const GemmArgs& args, const TilePlace& place, const uint
 }
 
 // Where the tile of wgt of a column lies. What is behind the weights of the last piece is
-// multiplied by zeros.
+// multiplied by zeros. `fetch`: whether to fetch the one that lies a panel behind it, too, which
+// often comes next.
 template <size_t kTapPieces>
 inline const uint8_t* WgtTile(const GemmArgs& args, const TilePlace& place, size_t column,
-                              TileBytes* buffer) {
+                              bool fetch, TileBytes* buffer) {
   const uint32_t* const wgt = place.term->wgt + place.tap * args.columns + column;
-  if (place.term->in_order) return args.wgt + (*wgt + place.part * kPieceLines) * kLineBytes;
-  CopyWgtTile<kTapPieces>(args, place, wgt, buffer);
-  return (*buffer)[0];
+  if (!place.term->in_order) {
+    CopyWgtTile<kTapPieces>(args, place, wgt, buffer);
+    return (*buffer)[0];
+  }
+  const uint8_t* const tile = args.wgt + (*wgt + place.part * kPieceLines) * kLineBytes;
+  for (size_t line = 0; fetch && line < kTileRows; ++line) {
+    __builtin_prefetch(tile + kPanel * sizeof(TileBytes) + line * kLineBytes, 0, 2);
+  }
+  return tile;
 }
 
 // Copies kCount pieces of `rows` rows into a tile.
@@ -155,23 +162,28 @@ inline void GatherTall(const TilePlace& place, const TileRowsOf& rows, size_t at
 template <typename T, size_t kTapPieces, int kTall, int kWide>
 inline void DotPanel(const GemmArgs& args, const TilePlace* places, size_t count,
                      const TileRowsOf& rows, size_t column, TileBuffers* buffers) {
+  const bool fetch = rows.first[0] == 0;
+  const auto wgt = [&](size_t n, size_t c) {
+    return WgtTile<kTapPieces>(args, places[n], c, fetch, &buffers->wgt);
+  };
   for (size_t n = 0; n < count; ++n) {
     // The first columns gather: the next tile while this one is multiplied.
-    if (column == 0 && n + 1 < count) {
-      GatherTall<T, kTapPieces, kTall>(places[n + 1], rows, n + 1, buffers);
-    }
+    const bool gather = column == 0 && n + 1 < count;
+    if (gather)
+      Gather<T, kTapPieces>(places[n + 1], rows.first[0], rows.count, &buffers->inp[0][n + 1]);
     T::template Load<4>(buffers->inp[0][n], kTileRowBytes);
-    T::template Load<6>(WgtTile<kTapPieces>(args, places[n], column, &buffers->wgt), kTileRowBytes);
+    T::template Load<6>(wgt(n, column), kTileRowBytes);
     T::template Dot<0, 4, 6>();
+    if constexpr (kWide == 2) {
+      T::template Load<7>(wgt(n, column + 1), kTileRowBytes);
+      T::template Dot<1, 4, 7>();
+    }
     if constexpr (kTall == 2) {
+      if (gather)
+        Gather<T, kTapPieces>(places[n + 1], rows.first[1], rows.count, &buffers->inp[1][n + 1]);
       T::template Load<5>(buffers->inp[1][n], kTileRowBytes);
       T::template Dot<2, 5, 6>();
-    }
-    if constexpr (kWide == 2) {
-      T::template Load<7>(WgtTile<kTapPieces>(args, places[n], column + 1, &buffers->wgt),
-                          kTileRowBytes);
-      T::template Dot<1, 4, 7>();
-      if constexpr (kTall == 2) T::template Dot<3, 5, 7>();
+      if constexpr (kWide == 2) T::template Dot<3, 5, 7>();
     }
   }
 }

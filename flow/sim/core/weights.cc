@@ -6,6 +6,8 @@
 namespace vta {
 namespace {
 
+// Copies of the constants: parts of a layer may want them in different orders.
+constexpr uint64_t kMostCopies = 2;
 // Changes of constants after which they are none.
 constexpr int kMostChanges = 2;
 constexpr uint32_t kAny = 0, kZeros = 1, kDiagonals = 2;
@@ -60,7 +62,8 @@ Weights::Weights(const Config& config, const Kernels& kernels, const std::vector
         constants_ = 0;
         return std::vector<Span>();
       }()),
-      packed_bytes_(((config.wgt_depth() + 1 + 2 * constants_) * lines_ + kLinesBehind) *
+      copies_(std::min<uint64_t>(kMostCopies * constants_, most_bytes / BytesOf() - constants_)),
+      packed_bytes_(((config.wgt_depth() + 1 + constants_ + copies_) * lines_ + kLinesBehind) *
                     kLineBytes),
       corrections_((config.wgt_depth() + 1 + constants_) * config.block()),
       unpacked_(config.block() * config.block()) {
@@ -170,7 +173,7 @@ uint32_t Weights::Find(uint64_t dram, size_t count) const {
 
 void Weights::StartCopies(uint64_t most_bytes) {
   copied_ = 0;
-  most_copied_ = std::min(uint64_t{constants_} * lines_, most_bytes / kLineBytes);
+  most_copied_ = std::min(uint64_t{copies_} * lines_, most_bytes / kLineBytes);
 }
 
 uint32_t Weights::Copy(const std::vector<uint32_t>& lines, uint32_t count) {

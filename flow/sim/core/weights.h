@@ -67,7 +67,7 @@ class Weights {
   uint32_t lines() const { return lines_; }
   // Whether a packed constant, or the element of zeros, has only zeros.
   bool IsZero(uint32_t place) const;
-  // Forgets all copies. From now on they may take so many bytes, and as many as the constants.
+  // Forgets all copies. From now on they may take so many bytes, as far as there is room.
   void StartCopies(uint64_t most_bytes);
   // Copies parts of `count` lines each, which begin at `lines`, one behind the other; returns the
   // first line of the copy, or kNowhere where it does not fit.
@@ -96,6 +96,7 @@ class Weights {
   size_t constants_ = 0;
   uint64_t copied_ = 0, most_copied_ = 0;  // lines
   std::vector<Span> spans_;
+  size_t copies_;  // elements that there is room for
   bool is_packed_ = false;
   int changes_ = 0;
   AlignedBytes packed_bytes_;
