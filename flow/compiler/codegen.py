@@ -15,7 +15,7 @@ from flow.program.program import Program
 from flow.sim.core_library import core_function
 from flow.system.limits import UNLIMITED
 from relay_passes.host.run import compile_for_host
-from relay_passes.host.schedule import ScheduleConvs
+from relay_passes.host.schedule import FuseRounding, ScheduleConvs
 from relay_passes.partition.read import CODEGEN, subgraph_of
 from vta_config.hardware import VTAConfig
 
@@ -108,4 +108,4 @@ def build(partitioned: Any, config: VTAConfig, programs: Sequence[Program] = ())
         PROGRAMS_OPTION: {program.symbol: program.to_bytes() for program in programs},
     }
     with_code = relax.transform.RunCodegen({CODEGEN: options})(partitioned)
-    return compile_for_host(ScheduleConvs()(with_code), "llvm")
+    return compile_for_host(FuseRounding()(ScheduleConvs()(with_code)), "llvm")
