@@ -32,13 +32,13 @@ _MOST_BYTES: Final = 400_000_000
 #: Products of a convolution of several groups that are summed: those of ResNeXt-50 take 10 MB.
 _MOST_PRODUCTS: Final = 1 << 24
 #: Rows of a band of a covariance.
-_BAND: Final = 1024
+_BAND: Final = 512
 
 
 class Moments:
     """First and second moments of a layer's input windows, K = I·KH·KW values each.
 
-    The covariance is kept as bands of its lower triangle, which is 0.6 of it for large K.
+    The covariance is kept as bands of its lower triangle, little more than half of it for large K.
 
     Parameters
     ----------

@@ -29,6 +29,8 @@ BINS: Final = 2048
 #: Narrower histograms would overflow float32 when values are divided by their bins' width.
 _SMALLEST_LIMIT: Final = 2.0**-112
 _HEAD: Final = 3  # lo, hi, limit
+#: Values counted at a time, which the processor's cache holds.
+_PIECE: Final = 1 << 15
 #: lo, hi, limit and the counts, of one image or of several.
 _Record: TypeAlias = tuple[float, float, float, NDArray[np.int64]]
 #: Given some tensors of an image, by name.
@@ -44,10 +46,13 @@ def record(x: NDArray[Any]) -> NDArray[np.float64]:
     if not (np.isfinite(lo) and np.isfinite(hi)):
         return result
     limit = max(power_of_two_at_least(max(-lo, hi)), _SMALLEST_LIMIT)
-    position = (values * np.float32(BINS / 2 / limit) + np.float32(BINS / 2)).astype(np.int32)
-    np.minimum(position, BINS - 1, out=position)
     result[2] = limit
-    result[_HEAD:] = np.bincount(position, minlength=BINS)
+    for start in range(0, len(values), _PIECE):
+        position = values[start : start + _PIECE] * np.float32(BINS / 2 / limit)
+        position += np.float32(BINS / 2)
+        places = position.astype(np.intp)
+        np.minimum(places, BINS - 1, out=places)
+        result[_HEAD:] += np.bincount(places, minlength=BINS)
     return result
 
 

@@ -41,6 +41,13 @@ def test_record(values: list[float]) -> None:
     assert lo <= (first + 1) * width - limit + width * 1e-3
 
 
+def test_pieces_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    whole = record(values)
+    monkeypatch.setattr(profiling, "_PIECE", 7)
+    np.testing.assert_array_equal(record(values), whole)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_merged_histograms_equal_the_histogram_of_all(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
