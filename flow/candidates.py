@@ -79,6 +79,8 @@ class Candidates:
         The float module.
     images : sequence of float32[1, C, H, W]
         Calibration images to learn from.
+    classifies : bool
+        Whether the network ranks its outputs.
     form : callable (name) -> IRModule
         Returns the integer module of a recipe, learned from all images.
     learn : callable (options, trial) -> IRModule
@@ -90,12 +92,13 @@ class Candidates:
         folded: Any,
         images: Sequence[NDArray[np.float32]],
         *,
+        classifies: bool,
         form: Callable[[str], Any],
         learn: Callable[[QuantOptions, Trial], Any],
     ) -> None:
         """Start without any."""
         self.folded, self._images = folded, images
-        self._form, self._learn = form, learn
+        self._classifies, self._form, self._learn = classifies, form, learn
         self._is_small = is_small(folded)
         self._sizes = result_sizes(folded)
         self._found: dict[str, Candidate] = {}
@@ -183,6 +186,7 @@ class Candidates:
                 name=name,
                 sqnr_db=float(np.mean([c.sqnr_db for c in found])),
                 centred_db=float(np.mean([c.centred_db for c in found])),
+                classifies=self._classifies,
             )
         return self._found[name]
 

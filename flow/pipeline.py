@@ -27,7 +27,7 @@ from flow.profile_ranges import profiles_of
 from flow.system.host_memory import give_back
 from flow.system.threads import blas_threads
 from flow.worker_request import ALONE, Workers
-from relay_passes.calibration.moments import reordered_moments
+from relay_passes.calibration.moments import LayerMoments, reordered_moments
 from relay_passes.float_model.channels import input_orders, map_channels
 from relay_passes.float_model.permute_channels import PermuteChannels
 from relay_passes.graph import read_graph
@@ -37,7 +37,7 @@ from relay_passes.integers.integer_facts import quantization_plan
 from relay_passes.partition.fallbacks import host_work
 from relay_passes.quant_options import QuantOptions
 from relay_passes.quantize_model import FLOAT_STAGES, INTEGER_STAGES, Quantization, run_passes
-from relay_passes.selection.choices import Candidate, Choice
+from relay_passes.selection.choices import Candidate, Choice, LayerProof
 from relay_passes.selection.prove_layers import prove_layers, tensors_to_prove
 from relay_passes.stage import Stage, run_stages, upto
 from relay_passes.stock_relay.quantize import StockRelay
@@ -54,7 +54,7 @@ from relay_passes.variants import (
 from vta_config.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from flow.compiler.shapes import Objective
     from flow.frontend.importer import ImportedModel
     from flow.frontend.origins import OnnxNode
-    from relay_passes.calibration.moments import LayerMoments
     from relay_passes.learning.kept import Kept
     from relay_passes.learning.learn import Progress as LearnProgress
     from relay_passes.learning.options import BlockLearner
@@ -70,7 +69,6 @@ if TYPE_CHECKING:
     from relay_passes.partition.host_work import Fallback, HostWork
     from relay_passes.scales.bit_widths import BitWidths
     from relay_passes.scales.kept import Deviation
-    from relay_passes.selection.choices import LayerProof
     from relay_passes.stage import After
     from vta_config.hardware import VTAConfig
 
@@ -293,7 +291,11 @@ class Pipeline:
         if len(names) > 1:
             if self._candidates is None:
                 self._candidates = Candidates(
-                    self.folded, self._images, form=self.form, learn=self._quantize
+                    self.folded,
+                    self._images,
+                    classifies=self.model.classes is not None,
+                    form=self.form,
+                    learn=self._quantize,
                 )
             candidates = self._candidates.of(names)
             chosen = self._candidates.choose(candidates).name

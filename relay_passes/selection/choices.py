@@ -57,11 +57,15 @@ class Candidate:
         10 log10(Σ r² / Σ (r - v)²) of all results r and v.
     centred_db : float
         The same of results less each image's mean; equal to `sqnr_db` for a single result.
+    classifies : bool
+        Whether the network ranks its results: what is added to all of them changes neither their
+        order nor a softmax.
     """
 
     name: str
     sqnr_db: float
     centred_db: float
+    classifies: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -72,11 +76,14 @@ class Candidate:
         }
 
     def behind(self, others: Sequence[Candidate]) -> float:
-        """Return by how many dB the best of others is better, in the measure where it is more."""
-        return max(
-            max(other.sqnr_db for other in others) - self.sqnr_db,
-            max(other.centred_db for other in others) - self.centred_db,
-        )
+        """Return by how many dB the best of others is better, in the measure where it is more.
+
+        For a classifier only the centred measure counts.
+        """
+        centred = max(other.centred_db for other in others) - self.centred_db
+        if self.classifies:
+            return centred
+        return max(max(other.sqnr_db for other in others) - self.sqnr_db, centred)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,14 @@ def test_how_far_behind_in_the_measure_where_it_is_more() -> None:
     assert found[0].behind(found[:1]) == 0
 
 
+def test_what_is_added_to_all_classes_does_not_count() -> None:
+    found = [
+        Candidate(name="a", sqnr_db=30, centred_db=24.5, classifies=True),
+        Candidate(name="b", sqnr_db=36, centred_db=25, classifies=True),
+    ]
+    assert [c.behind(found) for c in found] == [0.5, 0]
+
+
 def test_nearest_rounding_is_learning_with_infinite_damping() -> None:
     nearest = LayerProof(layer="conv1", damping=inf, correct_bias=True, gain_db=0.0)
     learned = LayerProof(layer="conv2", damping=0.01, correct_bias=False, gain_db=1.23456789)
