@@ -15,6 +15,7 @@ from flow.results.evaluate import Logits, Metrics, measure, run_all
 from flow.results.report import Exactness, LayerCounters, ProgramFacts, Report, Skipped
 from flow.results.run_facts import RunFacts
 from flow.stages import Stages
+from flow.system.host_memory import give_back
 from flow.system.tracebacks import internal_error
 from vta_config.errors import DriverError
 
@@ -109,6 +110,7 @@ class Findings:
             exact = verify(compiled, data.take(images, seed=options.seed), stages, variant)
         sample = data.take(LAYER_IMAGES, seed=options.seed)
         with stages("layers", f"comparing layers of {variant}") as progress:
+            give_back()  # what engines and the reference needed for every tensor
             layers = compiled.compare_layers(sample, progress)
         facts = ProgramFacts(
             variant=variant,

@@ -421,8 +421,8 @@ def open_data(
         calibration = None
     if evaluation is not None:
         evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
-    kept = (None if data is None else data.keeping_pixels() for data in (evaluation, calibration))
-    evaluation, calibration = kept  # each variant reads them again
+    if evaluation is not None:
+        evaluation = evaluation.keeping_pixels()  # each variant reads them again
     return evaluation, calibration
 
 
