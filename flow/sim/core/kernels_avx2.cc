@@ -11,6 +11,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kRows = 6;
   static constexpr int kColumns = 1;
+  static constexpr size_t kTogether = 1;
   static constexpr size_t kInpBytes = 2;
   static constexpr int32_t kOffset = 0;
   static Vec Load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const Vec*>(p)); }

@@ -12,7 +12,6 @@ namespace {
 struct Avx512 {
   using Vec = __m512i;
   static constexpr int kLanes = 16;
-  static constexpr int kRows = 16;
   static constexpr int kColumns = 2;
   static Vec Load(const int32_t* p) { return _mm512_loadu_si512(p); }
   static void Store(int32_t* p, Vec v) { _mm512_storeu_si512(p, v); }

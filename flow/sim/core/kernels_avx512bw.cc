@@ -6,6 +6,8 @@ namespace {
 
 struct Avx512bw : Avx512 {
   static constexpr size_t kInpBytes = 2;
+  static constexpr int kRows = 16;
+  static constexpr size_t kTogether = 1;
   static constexpr int32_t kOffset = 0;
   static Vec Dot(Vec sum, Vec x, Vec w) { return Add(sum, _mm512_madd_epi16(x, w)); }
   static Vec Widen(const uint8_t* p) {

@@ -8,6 +8,8 @@ namespace {
 
 struct Vnni : Avx512 {
   static constexpr size_t kInpBytes = 1;
+  static constexpr int kRows = 20;
+  static constexpr size_t kTogether = 4;
   static constexpr int32_t kOffset = 128;
   static Vec Dot(Vec sum, Vec x, Vec w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static Vec Widen(const uint8_t* p) {

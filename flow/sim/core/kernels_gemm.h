@@ -5,10 +5,10 @@
 //
 // T provides: Vec, kLanes (int32 lanes), kInpBytes (bytes of an inp lane: 1 or 2, int16), kOffset
 // (what is added to an inp lane of one byte: 128 where it is uint8), kRows (rows of one column
-// whose sums are kept in registers), kColumns (columns at a time), Load, Store, Broadcast (4
-// bytes), Dot(sum, inp, wgt), Widen (inp lanes to int32), Add, Mul, Shr, Min, Max, Set, Zero. With
-// an offset each wgt element ends in int32[block] corrections, -offset times the sum of the row,
-// which undo it.
+// whose sums are kept in registers), kColumns (columns at a time), kTogether (chunks of a block of
+// 16 whose wgt are in registers at a time), Load, Store, Broadcast (4 bytes), Dot(sum, inp, wgt),
+// Widen (inp lanes to int32), Add, Mul, Shr, Min, Max, Set, Zero. With an offset each wgt element
+// ends in int32[block] corrections, -offset times the sum of the row, which undo it.
 #ifndef FLOW_SIM_CORE_KERNELS_GEMM_H_
 #define FLOW_SIM_CORE_KERNELS_GEMM_H_
 
@@ -45,6 +45,7 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t c
   constexpr int kVecs = kColumns * kPer;
   constexpr size_t kVecBytes = size_t{T::kLanes} * 4;
   const size_t chunks = kChunks != 0 ? size_t{kChunks} : args.block * T::kInpBytes / 4;
+  constexpr size_t kTogether = kChunks != 0 ? T::kTogether : 1;
   int32_t* out[kColumns];
   for (int c = 0; c < kColumns; ++c) out[c] = args.acc[column + static_cast<size_t>(c)];
   const GemmRow* rows = args.rows + first;
@@ -69,8 +70,6 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t c
     for (size_t t = 0; t < term.tap_count; ++t, wgt += args.columns) {
       // Read again for each tap: kept in registers, they crowd out the pointers below.
       asm("" : "+r"(from));
-      const uint8_t* x[kRows];
-      for (int p = 0; p < kRows; ++p) x[p] = term.inp + term.src[t] + from[p].src;
       // One line of an element for each block of rows, as far as there are any.
       if (ahead.wgt != nullptr && block < chunks) {
         for (int c = 0; c < kColumns; ++c) {
@@ -82,15 +81,24 @@ inline void GemmBlock(const GemmArgs& args, size_t first, size_t block, size_t c
       for (int c = 0; c < kColumns; ++c) {
         w[c] = args.wgt + size_t{wgt[c]} * kLineBytes;
       }
-      for (size_t j = 0; j < chunks; ++j) {
-        Vec wv[kVecs];
-        for (int v = 0; v < kVecs; ++v) {
-          wv[v] = T::Load(reinterpret_cast<const int32_t*>(
-              w[v / kPer] + j * kLineBytes + static_cast<size_t>(v % kPer) * kVecBytes));
+      // For chunks that come one at a time; else each row's pointer is used once.
+      const uint8_t* const inp = term.inp + term.src[t];
+      const uint8_t* x[kRows];
+      for (int p = 0; p < kRows; ++p) x[p] = inp + from[p].src;
+      for (size_t j = 0; j < chunks; j += kTogether) {
+        Vec wv[kTogether][kVecs];
+        for (size_t i = 0; i < kTogether; ++i) {
+          for (int v = 0; v < kVecs; ++v) {
+            wv[i][v] = T::Load(reinterpret_cast<const int32_t*>(
+                w[v / kPer] + (j + i) * kLineBytes + static_cast<size_t>(v % kPer) * kVecBytes));
+          }
         }
         for (int p = 0; p < kRows; ++p) {
-          const Vec xv = T::Broadcast(x[p] + j * 4);
-          for (int v = 0; v < kVecs; ++v) sum[p][v] = T::Dot(sum[p][v], xv, wv[v]);
+          const uint8_t* const xp = kTogether == 1 ? x[p] : inp + from[p].src;
+          for (size_t i = 0; i < kTogether; ++i) {
+            const Vec xv = T::Broadcast(xp + (j + i) * 4);
+            for (int v = 0; v < kVecs; ++v) sum[p][v] = T::Dot(sum[p][v], xv, wv[i][v]);
+          }
         }
       }
     }

@@ -14,6 +14,7 @@ struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kRows = 5;
   static constexpr int kColumns = 1;
+  static constexpr size_t kTogether = 1;
   static constexpr int32_t kOffset = 0;
   static Vec Load(const int32_t* p) { return vld1q_s32(p); }
   static void Store(int32_t* p, Vec v) { vst1q_s32(p, v); }
