@@ -82,8 +82,8 @@ def test_every_engine_agrees_on_every_tensor(compiled: PipelineCompiled, images:
     progress: Progress = lambda done, total: moves.append((done, total))  # noqa: E731
     exact = compiled.verify(some, progress)
     assert exact.mismatches == 0, exact.first
-    # 22 layers on fsim, fsim in random order, tsim and the oracle, and the executable's logits
-    assert exact.images == 20 and exact.tensors == 20 * (4 * 22 + 1)
+    # 21 layers on fsim, fsim in random order, tsim and the oracle, and the executable's logits
+    assert exact.images == 20 and exact.tensors == 20 * (4 * 21 + 1)
     assert moves[-1] == (20, 20)
 
 
@@ -130,7 +130,7 @@ def test_logits_of_200_images(compiled: PipelineCompiled, images: Dataset) -> No
 def test_every_preset_is_exact(preset: VTAConfig, images: Dataset) -> None:
     compiled = compile_for(preset)
     layers = len(compiled.model.programs[0].layers)
-    assert layers in (22, 23)  # the max-pool joins the convolution before it where it fits
+    assert layers in (21, 22)  # the max-pool joins the convolution before it where it fits
     exact = compiled.verify(images.take(2), ignore)
     assert exact.mismatches == 0, exact.first
     assert exact.tensors == 2 * (4 * layers + 1)
@@ -208,7 +208,7 @@ def test_gemm_operations_of_the_body_of_resnet18(default_config: VTAConfig, tmp_
     onnx.save(ResNet18().model(), tmp_path / "resnet18.onnx")
     backend = PipelineBackend(import_model(tmp_path / "resnet18.onnx"), default_config)
     layers = {x.name: x for x in backend.compile("single_scale").layers}
-    body = [x.counters for x in layers.values() if x.kind == "conv2d" and x.name != "conv1"]
+    body = [x.counters for x in layers.values() if "conv2d" in x.kind and x.name != "conv1"]
     assert len(body) == 19
     # Blocks times taps in the picture: of 3 · 56 taps of rows, for instance, two are outside.
     stages = ((4, 166, 0, 56, 4), (8, 82, 83, 28, 3), (16, 40, 41, 14, 3), (32, 19, 20, 7, 3))
@@ -255,7 +255,7 @@ def test_deploy_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert report.placement.vta_share == 1 and report.placement.programs == 1
     assert [layer.name for layer in report.layers][:3] == [SETUP, "conv1", "layer1.0.conv1"]
     assert sum(layer.kind.split("+").count("conv2d") for layer in report.layers) == 20
-    assert report.totals()["wgt_bytes"] > 700_000
+    assert report.totals()["wgt_bytes"] > 250_000  # without taps that no output reads
     assert json.dumps(report.to_json(), allow_nan=False)
     assert last.networks()
 

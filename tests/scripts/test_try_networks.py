@@ -72,7 +72,7 @@ def test_a_good_and_a_damaged_network(tmp_path: Path, capsys: pytest.CaptureFixt
     assert try_networks.main([str(tmp_path), *options, "--json", str(file)]) == 0
     bad, good = (Row(**row) for row in json.loads(file.read_text()))
     assert bad.result == try_networks.REFUSED and "truncated or damaged" in bad.detail
-    assert (good.result, good.layers, good.programs) == (try_networks.ON_VTA, 3, 1)
+    assert (good.result, good.layers, good.programs) == (try_networks.ON_VTA, 2, 1)
     assert good.vta_share == 1.0 and good.cycles["profiled_fused"] > 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 networks: 1 refused, 1 on VTA"
 

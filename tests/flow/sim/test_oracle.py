@@ -81,7 +81,7 @@ def test_every_layer_equals_plain_numpy(preset: VTAConfig) -> None:
     program, x = compiled(preset), image()
     expected = run_subgraph(subgraph(), [x])
     result = run_program(program, [x])
-    for name, tensor in (("conv", "y"), ("pool", "z"), ("dense", "logits")):
+    for name, tensor in (("conv", "z"), ("dense", "logits")):  # the pool joins the conv
         np.testing.assert_array_equal(result.layers[name], expected[tensor], name)
     np.testing.assert_array_equal(result.outputs[0], expected["logits"])
     assert result.outputs[0].dtype == np.int32
