@@ -50,7 +50,8 @@ class SumWriter {
         machine_(machine),
         weights_(machine->weights()),
         tape_(tape),
-        column_lines_(static_cast<uint32_t>(config.block() * kernels.inp_lane_bytes / 4)) {}
+        column_lines_(weights_.lines() /
+                      static_cast<uint32_t>(std::max<size_t>(config.block() / kColumn, 1))) {}
 
   // Whether two sums may be columns of one call. Those of a larger block need no other sum.
   bool Pairs(const PendingSum& a, const PendingSum& b) const;
