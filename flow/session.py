@@ -420,9 +420,8 @@ def open_data(
     if options.zero_shot or not (needs_calibration or {*KEPT} & {*chosen_variants(options, model)}):
         calibration = None
     if evaluation is not None:
-        evaluation = evaluation.take(options.limit, seed=options.seed) if needs_images else None
-    if evaluation is not None:
-        evaluation = evaluation.keeping_pixels()  # each variant reads them again
+        some = evaluation.take(options.limit, seed=options.seed)
+        evaluation = some.keeping_pixels() if needs_images else None  # each variant reads them
     return evaluation, calibration
 
 

@@ -72,7 +72,7 @@ def _torch_network(engine: str) -> Callable[[], Any]:
             weight(o, i, k, k), torch.randn(o), [stride] * 2, pad, [1, 1], 1
         )
 
-    stem, dense, blocks = conv(3, 64, 7, 2), None, []
+    stem, blocks = conv(3, 64, 7, 2), []
     for out, stride in _STAGES:
         skip = conv(channels, out, 1, stride) if stride > 1 else None
         blocks.append((conv(channels, out, 3, stride), conv(out, out, 3), skip))

@@ -9,7 +9,7 @@ namespace vta {
 // One group of rows at one base: all columns of a block. `wgt`: the base, in elements.
 void Machine::GemmTaps(GemmArgs args, GemmTerm* term, const PlanTap* taps, size_t wgt) {
   const size_t block = config_.block(), lanes = std::min(block, kColumn), all = block / lanes;
-  const uint32_t column_lines = static_cast<uint32_t>(block * kernels_.inp_lane_bytes / 4);
+  const uint32_t column_lines = weights_.column_lines();
   int32_t* init = reinterpret_cast<int32_t*>(init_.data());
   std::memset(init, 0, block * sizeof(int32_t));
   int32_t* const acc = args.acc[0];

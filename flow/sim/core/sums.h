@@ -50,8 +50,7 @@ class SumWriter {
         machine_(machine),
         weights_(machine->weights()),
         tape_(tape),
-        column_lines_(weights_.lines() /
-                      static_cast<uint32_t>(std::max<size_t>(config.block() / kColumn, 1))) {}
+        column_lines_(weights_.column_lines()) {}
 
   // Whether two sums may be columns of one call. Those of a larger block need no other sum.
   bool Pairs(const PendingSum& a, const PendingSum& b) const;

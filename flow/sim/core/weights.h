@@ -3,6 +3,7 @@
 #ifndef FLOW_SIM_CORE_WEIGHTS_H_
 #define FLOW_SIM_CORE_WEIGHTS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -65,6 +66,10 @@ class Weights {
   uint64_t constant_bytes() const { return constants_ * BytesOf(); }
   uint32_t zeros() const { return PlaceOf(config_.wgt_depth()); }
   uint32_t lines() const { return lines_; }
+  // Of a column of a packed element.
+  uint32_t column_lines() const {
+    return lines_ / static_cast<uint32_t>(std::max<size_t>(config_.block() / kColumn, 1));
+  }
   // Whether a packed constant, or the element of zeros, has only zeros.
   bool IsZero(uint32_t place) const;
   // Forgets all copies. From now on they may take so many bytes, as far as there is room.

@@ -139,11 +139,23 @@ def test_no_weights_come_earlier_than_they_are_wanted() -> None:
     assert "7" not in loaded_before(program, "3")
 
 
+def pyramid(*widths: int) -> Subgraph:
+    """Return convolutions on a picture of 24 x 24, of which every second one halves it."""
+    rng = np.random.default_rng(0)
+    x = TensorSpec(name="x", shape=(1, 16, 24, 24), dtype="int8")
+    layers = [conv(rng, "stem", x, 32, (3, 3), padding=(1, 1, 1, 1))]
+    for index, width in enumerate(widths):
+        stride = (1, 1) if index % 2 else (2, 2)
+        name = str(index)
+        layers.append(conv(rng, name, layers[-1], width, (3, 3), stride=stride, padding=(1,) * 4))
+    return subgraph(tuple(layers), x)
+
+
 def test_a_load_is_split_where_the_time_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, graph = VTAConfig.load("block32"), tail(4, channels=96)
-    program = check(graph, "block32")
+    config, graph = VTAConfig.load("default"), pyramid(32, 32, 64, 64, 128, 128)
+    program = check(graph)
     monkeypatch.setattr(order, "PART_CYCLES", 1 << 30)
-    whole = compiled(graph, "block32")
+    whole = compiled(graph)
     names = [layer.name for layer in graph.layers]
     split, uncut = ([weight_loads(p, name) for name in names] for p in (program, whole))
     assert sum(map(len, split)) > sum(map(len, uncut))
@@ -151,7 +163,7 @@ def test_a_load_is_split_where_the_time_is_too_short(monkeypatch: pytest.MonkeyP
         elems = [sum(e["x_size"] * e["y_size"] for e in of) for of in (parts, loads)]
         assert elems[0] == elems[1]
     cycles = [time_insns(config, p.insn_bytes)[0] for p in (program, whole)]
-    assert cycles[0] < 1.01 * cycles[1]
+    assert cycles[0] < 0.95 * cycles[1]
 
 
 @settings(max_examples=15, deadline=None)
