@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flow.compiler.search import Compiling
+from flow.html.texts import plural
 from flow.parallel.run import run_all
 from flow.parallel.shared import Shared
 from flow.results.evaluate import Metrics
@@ -408,7 +409,7 @@ def _remarks(
     if drawn.left_out:
         yield f"{drawn.left_out:,} machines left out by constraints before measuring"
     if resumed := sum(m.resumed for m in models):
-        yield f"{resumed:,} rows from the run before"
+        yield f"{plural(resumed, 'row')} from the run before"
     internal = [row for row in rows if row.reason.startswith("internal error")]
     if internal:
         yield (
@@ -419,7 +420,8 @@ def _remarks(
     if free:
         words = " and ".join({"bus": "a wider bus", "clock": "a faster clock"}[q] for q in free)
         kept = all(q in request.compared for q in free)
-        yield f"{words} cost nothing in the model of area and energy: " + (
+        verb = "costs" if len(free) == 1 else "cost"
+        yield f"{words} {verb} nothing in the model of area and energy: " + (
             f"no machine dominates one with less ({', '.join(free)})"
             if kept
             else f"compare machines with the same {' and '.join(free)}"
